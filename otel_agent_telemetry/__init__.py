@@ -1,0 +1,72 @@
+"""Durable records of agent runs, from any OpenTelemetry tracer.
+
+    from otel_agent_telemetry import TelemetryClient
+
+    client = TelemetryClient()
+    with client.track_run("my_agent", "process_files") as run:
+        run.log_event("checkpoint", {"step": 1})
+        run.set_metrics(items_discovered=10, items_succeeded=10)
+
+or, for an application that traces with OpenTelemetry already,
+`provider.add_span_processor(AgentRunSpanProcessor())`.
+
+Names are loaded when they are first used; importing the package touches no disk, starts no
+thread and loads no database or HTTP library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.client import TelemetryClient
+    from otel_agent_telemetry.config import TelemetryConfig
+    from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+    from otel_agent_telemetry.otel.exporter import AgentRunSpanExporter
+    from otel_agent_telemetry.otel.log_events import AgentRunLogProcessor
+    from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+    from otel_agent_telemetry.run_context import RunContext
+    from otel_agent_telemetry.run_id import RunIDMetrics
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AgentRunLogProcessor": "otel_agent_telemetry.otel.log_events",
+    "AgentRunSpanExporter": "otel_agent_telemetry.otel.exporter",
+    "AgentRunSpanProcessor": "otel_agent_telemetry.otel.processor",
+    "RunContext": "otel_agent_telemetry.run_context",
+    "RunEvent": "otel_agent_telemetry.model",
+    "RunIDMetrics": "otel_agent_telemetry.run_id",
+    "RunRecord": "otel_agent_telemetry.model",
+    "RunSpan": "otel_agent_telemetry.model",
+    "TelemetryClient": "otel_agent_telemetry.client",
+    "TelemetryConfig": "otel_agent_telemetry.config",
+}
+
+__all__ = [
+    "AgentRunLogProcessor",
+    "AgentRunSpanExporter",
+    "AgentRunSpanProcessor",
+    "RunContext",
+    "RunEvent",
+    "RunIDMetrics",
+    "RunRecord",
+    "RunSpan",
+    "TelemetryClient",
+    "TelemetryConfig",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

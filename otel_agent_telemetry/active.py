@@ -1,0 +1,127 @@
+"""The runs that are open in this process, and who has which id.
+
+A registry without a lock: its two operations that must not race, claiming an id and giving
+it back, are single dictionary operations.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from otel_agent_telemetry.model import STATE_STEP_NS, Fields
+from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
+
+_log = logging.getLogger(__name__)
+_MAX_SEEN = 10_000
+
+
+class ActiveRun:
+    """One open run: its identity, its last written state, and what its owner set since.
+
+    `fields` is the last state as written; `settings` what the client set by name; `extra`
+    what it set under names that are no columns. `span` is the live span, None for a run
+    that was seen only after its end.
+    """
+
+    __slots__ = (
+        *("agent_name", "child_errors", "ended", "event_id", "exception", "extra", "fields", "generation"),
+        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "trace_id", "updated_ns"),
+    )  # fmt: skip
+
+    def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:
+        self.run_id = run_id
+        self.event_id = event_id
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.start_ns = start_ns
+        self.updated_ns = 0
+        self.monotonic = time.monotonic()
+        self.agent_name = ""
+        self.fields: Fields = {}
+        self.settings: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self.exception: dict[str, Any] | None = None
+        self.child_errors = 0
+        self.handled_at_start: BaseException | None = None
+        self.span: Any = None
+        self.ended = False
+        self.generation: object = None
+
+    def next_update_ns(self, now_ns: int) -> int:
+        """The instant of this run's next state: now, but always after the last one, whatever the clock does."""
+        self.updated_ns = max(now_ns, self.updated_ns + STATE_STEP_NS)
+        return self.updated_ns
+
+
+class ActiveRuns:
+    """Run id → open run, with the id rules and their counters (seed 001)."""
+
+    def __init__(self) -> None:
+        self.metrics = RunIDMetrics()
+        self.generation = object()
+        self._runs: dict[str, ActiveRun] = {}
+        self._seen: dict[str, None] = {}
+
+    def begin_generation(self) -> None:
+        """In a forked child: the runs so far are the parent's to end; counters begin anew."""
+        self.metrics = RunIDMetrics()
+        self.generation = object()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, run_id: str) -> ActiveRun | None:
+        """The open run of that id."""
+        return self._runs.get(run_id)
+
+    def mine(self) -> Iterator[ActiveRun]:
+        """The open runs that this process itself began."""
+        return (run for run in list(self._runs.values()) if run.generation is self.generation)
+
+    def claim(self, run: ActiveRun, *, wanted: object, agent_name: str, token: str) -> None:
+        """Give the run its id and enter it: the wanted one if it may be used, else a generated one.
+
+        `token` are the eight hex digits of a generated id. Counts every decision.
+        """
+        run.agent_name = agent_name
+        run.generation = self.generation
+        custom = self._accepted(wanted)
+        run.run_id = custom or generate_run_id(agent_name, at_ns=run.start_ns, token=token)
+        while self._runs.setdefault(run.run_id, run) is not run:
+            self.metrics.count_duplicate()
+            if custom:
+                _log.error("Custom run_id '%s' is already active", run.run_id)
+                run.run_id = duplicate_run_id(custom)
+            else:
+                _log.info("Regenerating run_id to avoid duplicate")
+                run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
+
+    def saw_live(self, event_id: str) -> None:
+        """A processor records this run as it happens; remembered for the last 10,000 runs."""
+        self._seen[event_id] = None
+        if len(self._seen) > _MAX_SEEN:
+            self._seen.pop(next(iter(self._seen), ""), None)
+
+    def was_live(self, event_id: str) -> bool:
+        """Whether a processor of this process records that run already."""
+        return event_id in self._seen
+
+    def _accepted(self, wanted: object) -> str | None:
+        if wanted is not None:
+            reason = check_custom_run_id(wanted)
+            if reason is None:
+                self.metrics.count_custom()
+                return str(wanted)
+            self.metrics.count_rejected(reason)
+            _log.warning("Custom run_id rejected (%s); using a generated one", reason)
+        self.metrics.count_generated()
+        return None
+
+    def release(self, run: ActiveRun) -> None:
+        """The run has ended: its id may be used again."""
+        run.ended = True
+        if self._runs.get(run.run_id) is run:
+            del self._runs[run.run_id]

@@ -1,0 +1,79 @@
+"""What happened in this buffer beyond the life of any one process; `doctor` shows it.
+
+`{buffer}/health.json`: one JSON object of the fields below, replaced atomically by whoever
+delivers. Not forced to disk: after a power cut it may be a little old.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from otel_agent_telemetry.append import PRIVATE_FILE
+from otel_agent_telemetry.buffer.layout import health_path, list_writers
+
+
+@dataclass(slots=True)
+class Health:
+    """Sums over all deliveries and all writers that are gone."""
+
+    delivered: int = 0
+    rejected: int = 0
+    torn_lines: int = 0
+    closed_runs: int = 0
+    writers_gone: int = 0
+    target: str = ""
+    last_delivery: str = ""
+    last_problem: str = ""
+    last_problem_at: str = ""
+    counters: dict[str, int] = field(default_factory=dict)
+    """The counters that writers left behind, added up."""
+
+    def add_counters(self, left_behind: Mapping[str, Any]) -> None:
+        """Add a gone writer's counters; its last error is kept as the last problem if there is none."""
+        self.writers_gone += 1
+        for name, value in left_behind.items():
+            if isinstance(value, int) and name != "last_seq":
+                self.counters[name] = self.counters.get(name, 0) + value
+            elif name == "last_error":
+                self.last_problem = str(value)
+
+    def write(self, folder: Path) -> None:
+        """Replace the file. Raises OSError."""
+        path = health_path(folder)
+        scratch = path.with_suffix(".new")
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+        try:
+            os.write(fd, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+        finally:
+            os.close(fd)
+        scratch.replace(path)
+
+
+def read_health(folder: Path) -> Health:
+    """The health kept in a folder; all zero when there is none that can be read."""
+    known = {f.name for f in fields(Health)}
+    return Health(**{name: value for name, value in _read_object(health_path(folder)).items() if name in known})
+
+
+def live_counters(folder: Path) -> dict[str, dict[str, Any]]:
+    """Writer → identity and `counters`, from the lock files that are there. Raises OSError."""
+    return {files.writer: read_writer_note(files.lock) for files in list_writers(folder)}
+
+
+def read_writer_note(lock: Path) -> dict[str, Any]:
+    """Identity and `counters` that a writer keeps in its lock file; empty when unreadable."""
+    return _read_object(lock)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

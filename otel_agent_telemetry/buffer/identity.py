@@ -1,0 +1,62 @@
+"""Who writes: one identity for each process that records a run, anew after a fork.
+
+The id appears in every line and in the names of the writer's files, and sorts by time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_agent_telemetry.clock import iso_utc
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterIdentity:
+    """A writer: `{YYYYMMDD}T{HHMMSS}-{pid}-{8 hex}`, and what is known of its process."""
+
+    writer: str
+    host: str
+    pid: int
+    boot_id: str
+    started: str
+
+    @classmethod
+    def of_this_process(cls, now_ns: int) -> WriterIdentity:
+        """A new identity for the calling process."""
+        started = iso_utc(now_ns)
+        stamp = started[:19].replace("-", "").replace(":", "")
+        token = random.SystemRandom().getrandbits(32)
+        return cls(
+            writer=f"{stamp}-{os.getpid()}-{token:08x}",
+            host=host_name(),
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            started=started,
+        )
+
+    def fate(self) -> str:
+        """What is known of how this writer's process ended, as a phrase, given that it is gone."""
+        if self.host != host_name():
+            return f"process {self.pid} on {self.host} is gone"
+        if self.boot_id and self.boot_id != boot_id():
+            return f"host {self.host} was restarted while process {self.pid} ran"
+        return f"process {self.pid} on {self.host} is gone"
+
+
+def host_name() -> str:
+    """This machine's name."""
+    return platform.node() or "unknown"
+
+
+def boot_id() -> str:
+    """What changes with each start of this machine; "" where the platform has no such thing."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,306 @@
+"""The client of the seed documents: explicit runs, as a facade over a tracer.
+
+`client → span → processor → recorder → journal and buffer`: the way that every run takes,
+whoever made its span. No public method raises or waits, but `flush`, `close` and
+`get_stats`, which block up to their timeout. Sources: seed 001, contract "Client".
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry.trace import Status, StatusCode
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.active import ActiveRun
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import SETTABLE_COLUMNS, CommitLink
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.mapping import ending_of_exception
+from otel_agent_telemetry.otel.processor import EventPayload, StartOrder
+from otel_agent_telemetry.otel.provider import choose, private
+from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.run_context import RunContext, TrackedRun
+from otel_agent_telemetry.run_id import generate_run_id
+from otel_agent_telemetry.wire import bounded_repr, dumps_text
+
+_log = logging.getLogger(__name__)
+_SCALARS = frozenset({str, int, float, bool})
+_TRACER = "otel_agent_telemetry"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The outer edge of a public method: what goes wrong inside is told on stderr and counted."""
+
+    def decorate(method: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(method)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return method(*args, **kwargs)
+            except Exception as problem:  # the outer edge
+                _tell(tag, method.__name__, problem)
+                return fallback
+
+        return guarded
+
+    return decorate
+
+
+def _tell(tag: str, what: str, problem: BaseException) -> None:
+    _say(f"[{tag}] Telemetry {what} failed: {bounded_repr(problem)}")
+    _log.debug("%s failed", what, exc_info=problem)
+
+
+def _say(sentence: str) -> None:
+    try:
+        print(sentence, file=sys.stderr)  # noqa: T201 - contract, decision 10
+    except (OSError, ValueError, AttributeError):
+        _log.warning("%s", sentence)
+
+
+class TelemetryClient:
+    """Records runs explicitly. Cheap to make: clients of one configuration share everything.
+
+    `config`: default `TelemetryConfig.from_env()`; what is odd about it is logged.
+    `tracer_provider`: default the global one when it is the SDK's, else one of our own. A
+    provider is never replaced. When the provider does not sample a run, ours records it.
+    Safe under threads and after a fork.
+    """
+
+    def __init__(self, config: TelemetryConfig | None = None, *, tracer_provider: Any = None) -> None:
+        self.config = config if isinstance(config, TelemetryConfig) else TelemetryConfig.from_env()
+        for message in self.config.validate()[1]:
+            _log.warning("%s", message)
+        provider, self._processor = choose(self.config, tracer_provider)
+        self._tracer = provider.get_tracer(_TRACER)
+        self._recorder = self._processor.recorder
+        self._active = self._processor.active
+
+    # --- runs
+
+    def start_run(self, agent_name: str, job_type: str, trigger_type: str = "cli", **kwargs: Any) -> str:
+        """Begin a run and return its id; on return the run survives the death of the process.
+
+        `run_id=` asks for a custom id. Other names are columns of the run, or go to
+        `context_json`. When something fails inside: `"error-"` and an id.
+        """
+        return self._begin(agent_name, job_type, trigger_type, kwargs)[0]
+
+    def track_run(self, agent_name: str, job_type: str, trigger_type: str = "cli", **kwargs: Any) -> TrackedRun:
+        """A context manager (`with` or `async with`) that begins a run and ends it with the block.
+
+        Gives a `RunContext`. What the block raises ends the run and is raised again.
+        """
+        return TrackedRun(self, agent_name, job_type, trigger_type, kwargs)
+
+    @_never_raises("ERROR", None)
+    def end_run(self, run_id: str, status: str = st.SUCCESS, **kwargs: Any) -> None:
+        """End a run, from any thread. An id that is not open here is a warning on stderr."""
+        if self.config.sdk_disabled:
+            return
+        run = self._active.get(run_id)
+        if run is None:
+            _say(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
+            return
+        self._end(run, status, kwargs)
+
+    @_never_raises("WARN", None)
+    def log_event(self, run_id: str, event_type: str, payload: dict[str, Any] | None = None) -> None:
+        """Keep an event of a run; on return it survives the death of the process.
+
+        An event of a run that is not open here (another process's, or ended) is kept under
+        its run id alone.
+        """
+        if self.config.sdk_disabled:
+            return
+        kept = clean(payload, max_bytes=self.config.max_event_bytes)
+        run = self._active.get(run_id)
+        if run is not None and run.span.is_recording():
+            run.span.add_event(event_type, EventPayload(_attributes(kept), kept))
+            return
+        self._recorder.record_event(
+            {
+                "run_id": run_id,
+                "event_type": event_type,
+                "timestamp": self._recorder.now_iso(),
+                "payload": kept,
+            }
+        )
+
+    @_never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
+    def associate_commit(
+        self,
+        run_id: str,
+        commit_hash: str,
+        commit_source: str,
+        commit_author: str | None = None,
+        commit_timestamp: str | None = None,
+    ) -> tuple[bool, str]:
+        """Tell which commit a run made: while it is open, later, or from another process.
+
+        `(True, message)` once the association is kept; it reaches the run's row with the
+        next delivery, and waits there when the run is not known yet.
+        """
+        try:
+            link = CommitLink(
+                run_id=run_id,
+                commit_hash=commit_hash,
+                commit_source=commit_source,
+                commit_author=commit_author,
+                commit_timestamp=commit_timestamp,
+                associated_at=self._recorder.now_iso(),
+            )
+        except RecordError as problem:
+            return False, f"[ERROR] associate_commit failed: {problem}"
+        if not self.config.sdk_disabled:
+            self._recorder.record_commit(link)
+        return True, f"Commit {commit_hash} associated with run {run_id}"
+
+    # --- what is known
+
+    @_never_raises("ERROR", {"error": "Statistics unavailable"})
+    def get_stats(self) -> dict[str, Any]:
+        """`total_runs`, `agents`, `recent_24h` of the service, else of the local database, with the
+        run-id metrics merged in. Blocks: one request or one query."""
+        from otel_agent_telemetry.delivery.stats import read_stats
+
+        with quietly():
+            stats = read_stats(self.config)
+        return {**(stats or {"error": "Statistics unavailable"}), **self.get_run_id_metrics()}
+
+    @_never_raises("ERROR", {"error": "Run ID metrics unavailable"})
+    def get_run_id_metrics(self) -> dict[str, Any]:
+        """Where run ids came from since the process began (seed 001)."""
+        return self._active.metrics.get_snapshot()
+
+    @_never_raises("WARN", None)
+    def log_run_id_metrics(self) -> None:
+        """Log those metrics at INFO."""
+        self._active.metrics.log_metrics()
+
+    @_never_raises("WARN", fallback=False)
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """True when all that was returned from has reached its target. Blocks up to `timeout_s`."""
+        return self._recorder.flush(timeout_s)
+
+    @_never_raises("WARN", None)
+    def close(self) -> None:
+        """Deliver within the exit timeout and stop the background. Idempotent; a later run begins anew."""
+        self._recorder.close()
+
+    # --- inside
+
+    def _begin(
+        self, agent_name: str, job_type: str, trigger_type: str, kwargs: dict[str, Any]
+    ) -> tuple[str, ActiveRun | None]:
+        """Start a run: its id and, unless recording is off or failed, the run itself."""
+        name = _word(agent_name, "unknown")
+        try:
+            if self.config.sdk_disabled:
+                return str(kwargs.get("run_id") or generate_run_id(name)), None
+            run = self._start(name, _word(job_type, "unknown"), _word(trigger_type, "cli"), kwargs)
+        except Exception as problem:  # the outer edge of start_run and track_run
+            _tell("ERROR", "start_run", problem)
+            return "error-" + generate_run_id(name), None
+        return run.run_id, run
+
+    def _start(self, agent: str, job: str, trigger: str, kwargs: dict[str, Any]) -> ActiveRun:
+        run_id = kwargs.pop("run_id", None)
+        settings, extra = _split(kwargs)
+        settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
+        order = StartOrder(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
+        attributes = {
+            names.GEN_AI_OPERATION: "invoke_agent",
+            names.GEN_AI_AGENT_NAME: agent,
+            **{names.PREFIX + name: value for name, value in settings.items() if type(value) in _SCALARS},
+        }
+        title = f"invoke_agent {agent}"
+        self._tracer.start_span(title, context=order.in_context(), attributes=attributes)
+        if order.run is None:
+            tracer = private(self.config)[0].get_tracer(_TRACER)
+            tracer.start_span(title, context=order.in_context(), attributes=attributes)
+        if order.run is None:
+            raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
+        return order.run
+
+    def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any]) -> None:
+        settings, extra = _split(kwargs)
+        run.settings.update(settings, status=st.canonical_status(status) or status)
+        run.extra.update(extra)
+        span = run.span
+        for name, value in {**settings, "status": status}.items():
+            if type(value) in _SCALARS:
+                span.set_attribute(names.PREFIX + name, value)
+        if st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
+            summary = settings.get("error_summary")
+            span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
+        span.end()
+
+    def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
+        """End a tracked run as its block ended. Never raises."""
+        try:
+            if run.ended:
+                return
+            if problem is None:
+                self._end(run, run.settings.get("status", st.SUCCESS), {})
+                return
+            ending = ending_of_exception(problem)
+            if ending.status != st.SUCCESS:
+                run.span.record_exception(problem, escaped=True)
+            summary = {"error_summary": ending.summary} if ending.summary else {}
+            self._end(run, ending.status, {**summary, **_without(run.settings, summary)})
+        except Exception as failure:  # the outer edge of __exit__
+            _tell("ERROR", "end_run", failure)
+
+    @_never_raises("WARN", None)
+    def _set_metrics(self, run_id: str, metrics: dict[str, Any]) -> None:
+        run = self._active.get(run_id)
+        if run is None:
+            return
+        settings, extra = _split(metrics)
+        run.settings.update(settings)
+        run.extra.update(extra)
+        self._processor.write_update(run)
+
+
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns that a caller may set, and everything else."""
+    settings = {name: value for name, value in kwargs.items() if name in SETTABLE_COLUMNS}
+    extra = {name: value for name, value in kwargs.items() if name not in SETTABLE_COLUMNS}
+    return settings, extra
+
+
+def _without(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """An error summary that the block itself had set stands."""
+    return {"error_summary": settings["error_summary"]} if summary and settings.get("error_summary") else {}
+
+
+def _word(value: Any, default: str) -> str:
+    if isinstance(value, str) and value:
+        return value
+    return default if value is None or value == "" else bounded_repr(value)
+
+
+def _attributes(payload: Any) -> dict[str, Any]:
+    """A payload as OpenTelemetry takes it on every version: scalars as they are, the rest as JSON text."""
+    if payload is None:
+        return {}
+    if type(payload) is not dict:
+        return {"payload": dumps_text(payload)}
+    return {
+        str(name): value if type(value) in _SCALARS else dumps_text(value)
+        for name, value in payload.items()
+        if value is not None
+    }
+
+
+__all__ = ["RunContext", "TelemetryClient"]

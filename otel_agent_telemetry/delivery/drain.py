@@ -1,0 +1,323 @@
+"""Delivering what everybody on this host has buffered (invariants 3 to 6).
+
+Whoever holds `{buffer}/drain.lock` runs passes. One pass: for every writer, ask whether it
+is alive, read its segments on from where the last pass stopped, hand batches to the target,
+note how far it confirmed; then close the runs of writers that are gone and remove what is
+no longer needed. Liveness is asked before reading: a writer found dead writes nothing more.
+
+A segment is removed when all of it is confirmed, no more will follow (sealed, or its writer
+is gone) and it does not hold the latest state of a run that is still open, because that
+state is what the run would be closed from.
+
+Memory is bounded by one batch, and by a few words for each open run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.buffer.acks import read_ack, write_ack
+from otel_agent_telemetry.buffer.health import read_health, read_writer_note
+from otel_agent_telemetry.buffer.identity import WriterIdentity
+from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, list_writers
+from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, SegmentLine, read_segment
+from otel_agent_telemetry.clock import Clock, iso_utc
+from otel_agent_telemetry.counters import Counters
+from otel_agent_telemetry.delivery.closing import closing_state
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater, Target
+from otel_agent_telemetry.delivery.pending import MAX_BATCH_RECORDS, Pending, SegmentProgress
+from otel_agent_telemetry.delivery.rejects import keep_rejected
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.journal_reader import last_signs_of_life
+from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.wire import RUN, Line
+
+_MAX_GONE_AT_ONCE: Final = 64
+"""Each gone writer in work costs a file descriptor; the rest waits for the next pass."""
+
+
+@dataclass(slots=True)
+class _Writer:
+    """What is known of one writer. `open_runs`: event_id → segment and offset of its latest running state."""
+
+    files: WriterFiles
+    lock: FileLock
+    segments: dict[int, SegmentProgress] = field(default_factory=dict)
+    open_runs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    header: Line = field(default_factory=dict)
+
+    @property
+    def gone(self) -> bool:
+        return self.lock.held
+
+
+class Drain:
+    """Passes over a buffer folder. One thread at a time, and only while it holds the drain lock.
+
+    `on_delivered` hears of the records of each confirmed batch, `on_closed` of each closing
+    state once it is confirmed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        journal_dir: Path,
+        clock: Clock,
+        counters: Counters,
+        on_delivered: Callable[[Sequence[RunRecord]], None],
+        on_closed: Callable[[RunRecord], None],
+    ) -> None:
+        self.folder = folder
+        self.health = read_health(folder)
+        self._journal_dir = journal_dir
+        self._clock = clock
+        self._counters = counters
+        self._on_delivered = on_delivered
+        self._on_closed = on_closed
+        self._writers: dict[str, _Writer] = {}
+        self._written_health = asdict(self.health)
+
+    def run_pass(self, target: Target, *, stop: Callable[[], bool] = lambda: False) -> int | RetryLater:
+        """Deliver what there is: the number of records handed over, or why to try again.
+
+        Ends early, without loss, between two batches once `stop()` says so. Blocks as long
+        as the target does. Raises OSError when the folder cannot be read.
+        """
+        self.health.target = target.name
+        self._look_around()
+        outcome = self._deliver_all(target, stop)
+        if not isinstance(outcome, RetryLater):
+            outcome = self._tidy(target, outcome, stop)
+        if isinstance(outcome, RetryLater):
+            self._note_problem(outcome.reason)
+        self._write_health()
+        return outcome
+
+    def release(self) -> None:
+        """Let go of the locks of gone writers, so that the next deliverer can take them."""
+        for writer in self._writers.values():
+            writer.lock.release()
+        self._writers.clear()
+
+    def _look_around(self) -> None:
+        """Learn which writers there are, which are gone, and then, for good, which segments they left."""
+        self._forget_removed(list_writers(self.folder))
+        gone = sum(writer.gone for writer in self._writers.values())
+        for writer in self._writers.values():
+            if not writer.gone and gone < _MAX_GONE_AT_ONCE:
+                gone += writer.lock.try_acquire()
+        for files in list_writers(self.folder):
+            if writer := self._writers.get(files.writer):
+                writer.files = files
+                _list_segments(writer)
+
+    def _forget_removed(self, listed: list[WriterFiles]) -> None:
+        names = {files.writer for files in listed}
+        for name in self._writers.keys() - names:
+            self._writers.pop(name).lock.release()
+        for files in listed:
+            self._writers.setdefault(files.writer, _Writer(files, FileLock(files.lock)))
+
+    def _deliver_all(self, target: Target, stop: Callable[[], bool]) -> int | RetryLater:
+        delivered = 0
+        pending = Pending()
+        for line, segment, size in self._unread():
+            pending.add(line, segment, size)
+            if pending.full:
+                outcome = self._hand_over(target, pending)
+                if isinstance(outcome, RetryLater):
+                    return outcome
+                delivered += outcome
+                pending = Pending()
+                if stop():
+                    return delivered
+        outcome = self._hand_over(target, pending)
+        return outcome if isinstance(outcome, RetryLater) else delivered + outcome
+
+    def _unread(self) -> Iterator[tuple[SegmentLine, SegmentProgress, int]]:
+        """Lines not read yet, with their size; those confirmed earlier are only taken note of."""
+        for writer in list(self._writers.values()):
+            for segment in list(writer.segments.values()):
+                start = segment.read
+                for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
+                    for record in line.records:
+                        _take_note(writer, segment, record, start)
+                    self.health.torn_lines += line.torn
+                    size, start = line.ends_at - start, line.ends_at
+                    segment.read = line.ends_at
+                    if line.ends_at > segment.acked:
+                        yield line, segment, size
+
+    def _hand_over(self, target: Target, pending: Pending) -> int | RetryLater:
+        batch = pending.batch()
+        outcome = target.deliver(batch) if len(batch) else Delivered()
+        if isinstance(outcome, Delivered):
+            outcome = self._set_aside(target, pending.refused(batch, outcome)) or outcome
+        if isinstance(outcome, RetryLater):
+            for writer in self._writers.values():
+                for segment in writer.segments.values():
+                    segment.read = min(segment.read, segment.acked)
+            return outcome
+        self._confirm(pending)
+        self._count(batch, outcome)
+        return len(batch)
+
+    def _set_aside(self, target: Target, refused: list[tuple[Line, str]]) -> RetryLater | None:
+        try:
+            for record, reason in refused:
+                keep_rejected(
+                    self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns()
+                )
+                self._counters.warn("rejected", "a record was refused and set aside: %s", reason)
+                self.health.rejected += 1
+        except OSError as problem:
+            return RetryLater(f"refused records cannot be set aside: {problem}")
+        return None
+
+    def _confirm(self, pending: Pending) -> None:
+        for segment, ends_at in pending.reach.values():
+            segment.acked = ends_at
+            try:
+                write_ack(segment.path, ends_at)
+            except OSError as problem:
+                self._counters.failed("noting a delivery", problem)
+
+    def _count(self, batch: Batch, outcome: Delivered) -> None:
+        refused = {item.position for item in outcome.rejected}
+        taken = [record for position, record in enumerate(batch.records) if position not in refused]
+        if len(batch) > len(refused):
+            self.health.delivered += len(batch) - len(refused)
+            self.health.last_delivery = iso_utc(self._clock.now_ns())
+        if taken:
+            self._on_delivered(taken)
+
+    def _tidy(self, target: Target, delivered: int, stop: Callable[[], bool]) -> int | RetryLater:
+        """Close the runs of gone writers and remove what is confirmed."""
+        for name, writer in list(self._writers.items()):
+            if not writer.gone:
+                _remove_confirmed(writer)
+            elif all(segment.read <= segment.acked for segment in writer.segments.values()):
+                if stop():
+                    break
+                outcome = self._close_runs(target, writer)
+                if isinstance(outcome, RetryLater):
+                    return outcome
+                delivered += outcome
+                self.health.add_counters(_counters_of(writer))
+                _remove_writer(writer)
+                del self._writers[name]
+        return delivered
+
+    def _close_runs(self, target: Target, writer: _Writer) -> int | RetryLater:
+        closed = 0
+        states = self._closing_states(writer)
+        while batch := Batch(tuple(islice(states, MAX_BATCH_RECORDS))):
+            outcome = target.deliver(batch)
+            if isinstance(outcome, RetryLater):
+                return outcome
+            for state in batch.records:
+                self._on_closed(state)
+            self._count(batch, outcome)
+            closed += len(batch)
+        self.health.closed_runs += closed
+        return closed
+
+    def _closing_states(self, writer: _Writer) -> Iterator[RunRecord]:
+        if not writer.open_runs:
+            return
+        identity, beat = _identity(writer.header), iso_utc(writer.files.lock.stat().st_mtime_ns)
+        since = identity.started[:10].replace("-", "")
+        signs = last_signs_of_life(self._journal_dir, writer=identity.writer, first_day=since)
+        for event_id, (number, offset) in writer.open_runs.items():
+            line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
+            for record in line.records if line is not None else ():
+                if record.get("event_id") == event_id and (last := _record_or_none(record)):
+                    sign = max(signs.get(event_id, ""), last.updated_at, beat)
+                    yield closing_state(last, reason=identity.fate(), last_sign=sign)
+
+    def _note_problem(self, reason: str) -> None:
+        self.health.last_problem = reason
+        self.health.last_problem_at = iso_utc(self._clock.now_ns())
+        self._counters.warn("delivery", "delivery to %s waits: %s", self.health.target, reason)
+
+    def _write_health(self) -> None:
+        now: dict[str, Any] = asdict(self.health)
+        if now == self._written_health:
+            return
+        try:
+            self.health.write(self.folder)
+            self._written_health = now
+        except OSError as problem:
+            self._counters.failed("writing health.json", problem)
+
+
+def _list_segments(writer: _Writer) -> None:
+    listed = dict(writer.files.segments)
+    for number in writer.segments.keys() - listed.keys():
+        del writer.segments[number]
+    for number, path in listed.items():
+        if number not in writer.segments:
+            writer.segments[number] = SegmentProgress(number, path, acked=read_ack(path))
+
+
+def _take_note(writer: _Writer, segment: SegmentProgress, record: Line, offset: int) -> None:
+    kind = record["record_type"]
+    if kind == SEGMENT:
+        writer.header = record
+    elif kind == SEALED:
+        segment.sealed = True
+    elif kind == RUN and (event_id := record.get("event_id")):
+        if record.get("status", st.RUNNING) == st.RUNNING:
+            writer.open_runs[event_id] = (segment.number, offset)
+        else:
+            writer.open_runs.pop(event_id, None)
+
+
+def _remove_confirmed(writer: _Writer) -> None:
+    needed = {number for number, _ in writer.open_runs.values()}
+    for number in sorted(writer.segments):
+        segment = writer.segments[number]
+        if segment.sealed and segment.acked >= segment.read and number not in needed:
+            _remove(segment.path)
+            del writer.segments[number]
+
+
+def _remove_writer(writer: _Writer) -> None:
+    for number in sorted(writer.segments):
+        _remove(writer.segments[number].path)
+    writer.lock.release(unlink=True)
+
+
+def _remove(segment: Path) -> None:
+    """Remove a segment, then its ack: an ack alone is harmless, a segment alone would be delivered again."""
+    segment.unlink(missing_ok=True)
+    ack_path(segment).unlink(missing_ok=True)
+
+
+def _identity(header: Line) -> WriterIdentity:
+    return WriterIdentity(
+        writer=str(header.get("writer", "")),
+        host=str(header.get("host", "an unknown host")),
+        pid=int(header.get("pid", 0)),
+        boot_id=str(header.get("boot_id", "")),
+        started=str(header.get("started", "")),
+    )
+
+
+def _record_or_none(record: Line) -> RunRecord | None:
+    try:
+        return RunRecord.from_fields(record)
+    except RecordError:
+        return None  # it was set aside when it was read
+
+
+def _counters_of(writer: _Writer) -> dict[str, Any]:
+    counters = read_writer_note(writer.files.lock).get("counters")
+    return counters if isinstance(counters, dict) else {}

@@ -1,0 +1,199 @@
+"""A telemetry service as a target: `POST /api/v1/runs/batch` (contract, "HTTP service").
+
+A batch counts as delivered only when the answer says so in full: 200, with numbers that add
+up to what was sent. Everything else is either later (network, 5xx, 429, 401, 403, an answer
+that is not ours) or the batch's own fault (other 4xx), which halves find.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.outcome import (
+    Batch,
+    Delivered,
+    Outcome,
+    Rejected,
+    RetryLater,
+    deliver_by_halves,
+)
+from otel_agent_telemetry.errors import DeliveryError
+from otel_agent_telemetry.model import JSON_COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.urls import without_credentials
+
+_REFUSALS: Final = frozenset({400, 413, 415, 422})
+_MAX_ANSWER: Final = 16 << 20
+_OK: Final = 200
+
+
+class HttpTarget:
+    """Sends batches to one service. The token goes to that URL only: redirects are not followed."""
+
+    def __init__(self, url: str, config: TelemetryConfig) -> None:
+        self.name = without_credentials(url)
+        headers = {"Content-Type": "application/json", "User-Agent": "otel-agent-telemetry"}
+        if config.api_auth_token:
+            headers["Authorization"] = f"Bearer {config.api_auth_token}"
+        self._client = httpx.Client(
+            base_url=url, headers=headers, timeout=config.api_timeout_s, follow_redirects=False
+        )
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
+        rejected: list[Rejected] = []
+        if batch.records:
+            outcome = self._deliver_runs(batch)
+            if isinstance(outcome, RetryLater):
+                return outcome
+            rejected.extend(outcome.rejected)
+        for position, link in enumerate(batch.links, start=len(batch.records)):
+            answer = self._deliver_link(link)
+            if isinstance(answer, RetryLater):
+                return answer
+            if answer:
+                rejected.append(Rejected(position, answer))
+        return Delivered(tuple(rejected))
+
+    def _deliver_runs(self, batch: Batch) -> Outcome:
+        body = orjson.dumps([_body(record) for record in batch.records])
+        answer = self._request("POST", "/api/v1/runs/batch", content=body)
+        if isinstance(answer, RetryLater):
+            return answer
+        if answer.status_code in _REFUSALS:
+            return deliver_by_halves(self, Batch(batch.records), _told(answer))
+        try:
+            return _confirmed(_json(answer), len(batch.records))
+        except DeliveryError as problem:
+            return RetryLater(f"{self.name} answered {answer.status_code}, but {problem}")
+
+    def _deliver_link(self, link: CommitLink) -> RetryLater | str:
+        """Associate one commit: "" when done, a sentence when the service never will, else later."""
+        found = self._request("GET", "/api/v1/runs", params={"run_id": link.run_id, "limit": "1"})
+        if isinstance(found, RetryLater):
+            return found
+        if found.status_code in _REFUSALS:
+            return _told(found)
+        runs = _list_or_none(found)
+        if runs is None:
+            return RetryLater(f"{self.name} answered {found.status_code}, but not with a list of runs")
+        if not runs:
+            return f"no run {link.run_id!r} is known to {self.name}"
+        body = {
+            name: value
+            for name in ("commit_hash", "commit_source", "commit_author", "commit_timestamp")
+            if (value := getattr(link, name)) is not None
+        }
+        path = f"/api/v1/runs/{runs[0].get('event_id')}/associate-commit"
+        done = self._request("POST", path, content=orjson.dumps(body))
+        if isinstance(done, RetryLater):
+            return done
+        return "" if done.status_code == _OK else _told(done)
+
+    def _request(self, method: str, path: str, **sent: Any) -> httpx.Response | RetryLater:
+        """The answer, when it is one that settles something; else when to try again."""
+        try:
+            answer = self._client.request(method, path, **sent)
+        except httpx.HTTPError as problem:
+            return RetryLater(f"{self.name} cannot be reached: {type(problem).__name__}: {problem}")
+        if answer.status_code == _OK or answer.status_code in _REFUSALS:
+            return answer
+        return RetryLater(
+            f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.headers.get("Retry-After"))
+        )
+
+    def stats(self) -> dict[str, Any] | None:
+        """`GET /metrics` of the service; None when it does not answer with an object."""
+        answer = self._request("GET", "/metrics", headers={"Accept": "application/json"})
+        if isinstance(answer, RetryLater) or answer.status_code != _OK:
+            return None
+        try:
+            value = _json(answer)
+        except DeliveryError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
+    """Whether what answers `GET {url}/version` says that it is this service. Sends no token."""
+    try:
+        answer = httpx.get(f"{url}/version", timeout=timeout_s, follow_redirects=False)
+        value = orjson.loads(answer.content)
+    except (httpx.HTTPError, ValueError):
+        return False
+    return answer.status_code == _OK and isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for: a number or an HTTP date; None when it says nothing."""
+    if not header:
+        return None
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None
+
+
+def _body(record: RunRecord) -> dict[str, Any]:
+    """A state as the service takes it: defaults left out, JSON columns as objects."""
+    body = record.to_fields()
+    for name in JSON_COLUMNS & body.keys():
+        try:
+            body[name] = orjson.loads(body[name])
+        except ValueError:
+            body[name] = {"text": body[name]}
+    return body
+
+
+def _confirmed(answer: Any, sent: int) -> Delivered:
+    """What a batch answer confirms. Raises DeliveryError unless it accounts for everything sent."""
+    if not isinstance(answer, dict):
+        raise DeliveryError("not with an object")
+    try:
+        errors = list(answer["errors"])
+        settled = sum(int(answer[name]) for name in ("inserted", "updated", "duplicates"))
+        rejected = tuple(Rejected(int(e["index"]), str(e.get("reason", "refused"))[:500]) for e in errors)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise DeliveryError(f"the counts cannot be read ({type(problem).__name__})") from None
+    if settled + len(rejected) != sent or not all(0 <= item.position < sent for item in rejected):
+        raise DeliveryError(f"it accounts for {settled + len(rejected)} of {sent} records")
+    return Delivered(rejected)
+
+
+def _json(answer: httpx.Response) -> Any:
+    if len(answer.content) > _MAX_ANSWER:
+        raise DeliveryError("the answer is too large")
+    try:
+        return orjson.loads(answer.content)
+    except ValueError:
+        raise DeliveryError("not with JSON") from None
+
+
+def _list_or_none(answer: httpx.Response) -> list[dict[str, Any]] | None:
+    try:
+        value = _json(answer)
+    except DeliveryError:
+        return None
+    return value if isinstance(value, list) and all(isinstance(item, dict) for item in value) else None
+
+
+def _told(answer: httpx.Response) -> str:
+    """Status and what the service said, short enough for a log line."""
+    try:
+        said = orjson.loads(answer.content).get("detail", "")
+    except (ValueError, AttributeError):
+        said = ""
+    return f"{answer.status_code} {str(said)[:300]}".strip()

@@ -1,0 +1,34 @@
+"""Records that a target refused for good, kept with the reason (invariant 5).
+
+`{buffer}/rejected/{YYYYMMDD}.jsonl`, lines of the `wire` format: the record as it was, with
+two members more, `rejected_by` and `rejected_because`. Nobody reads them but people and
+`doctor`; `agent-telemetry replay` would offer the same records again from the journal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from otel_agent_telemetry.append import AppendFile
+from otel_agent_telemetry.buffer.layout import rejected_path
+from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry.wire import Line, encode_line
+
+
+def keep_rejected(folder: Path, record: Line, *, target: str, reason: str, now_ns: int) -> None:
+    """Write one refused record. On return it is on its way to the disk. Raises OSError."""
+    members = {name: value for name, value in record.items() if name != "record_type"}
+    line = encode_line(
+        str(record.get("record_type", "run")), {"rejected_by": target, "rejected_because": reason, **members}
+    )
+    file = AppendFile(rejected_path(folder, day_of(now_ns)))
+    file.write(line)
+    file.sync()
+
+
+def count_rejected(folder: Path) -> int:
+    """How many records lie rejected. Reads the files; raises OSError."""
+    rejected = rejected_path(folder, "").parent
+    if not rejected.is_dir():
+        return 0
+    return sum(1 for path in rejected.glob("*.jsonl") for _ in path.open("rb"))

@@ -1,0 +1,216 @@
+"""What a working directory's repository says about itself: remote, branch, commit.
+
+Read from git's own files, never by running git: a subprocess has no place in somebody
+else's process. What is read: `.git` (a folder, or the file `gitdir: …` of a worktree or a
+submodule), `commondir`, `HEAD`, loose refs, `packed-refs`, and the remotes in `config`
+(gitrepository-layout(5), git-config(1) "CONFIGURATION FILE"). Not read: includes, the
+environment, global configuration, objects, the `reftable` format.
+
+Every read is bounded and only from regular files, so neither a huge file nor a pipe can
+hold the reader up. Nothing here raises: what cannot be read is None.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otel_agent_telemetry.urls import without_credentials
+
+_POINTER: Final = "gitdir:"
+_MAX_SMALL_FILE: Final = 4096
+_MAX_CONFIG: Final = 1 << 20
+_MAX_PACKED_REFS: Final = 64 << 20
+_BLOCK: Final = 1 << 20
+_MAX_SYMREFS: Final = 5
+_MAX_URL: Final = 4096
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_OBJECT_ID_LENGTH: Final = 64
+_REF: Final = re.compile(r"refs/[^\x00-\x20\x7f]+")
+_BRANCHES: Final = "refs/heads/"
+_REFTABLE_HEAD: Final = "refs/heads/.invalid"
+_SECTION: Final = re.compile(
+    r'\s*\[\s*(?P<name>[A-Za-z0-9-]+)(?:\s+"(?P<quoted>(?:[^"\\]|\\.)*)"|\.(?P<dotted>[^\]\s"]+))?\s*\]'
+)
+_VARIABLE: Final = re.compile(r"\s*(?P<key>[A-Za-z][A-Za-z0-9-]*)\s*=\s*(?P<value>.*)", re.DOTALL)
+_VALUE_PART: Final = re.compile(
+    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<escape>\\.)|(?P<comment>[#;])|(?P<plain>[^"\\#;]+)'
+)
+_ESCAPES: Final = {"n": "\n", "t": "\t", "b": "\b"}
+
+
+@dataclass(frozen=True, slots=True)
+class GitContext:
+    """What is known of a repository; each field is None when it is not.
+
+    `repo` is the URL of the remote `origin`, else of the first remote, without credentials;
+    `branch` the checked-out branch, None when HEAD is detached; `head_sha` the commit, 40
+    hex digits (64 in a SHA-256 repository), None before the first commit.
+    """
+
+    repo: str | None
+    branch: str | None
+    head_sha: str | None
+
+
+def read_git_context(start: Path) -> GitContext | None:
+    """The repository that a folder (or file) lies in, or None when it lies in none.
+
+    Blocks for a handful of bounded file reads; meant for a background thread. Never raises.
+    """
+    found = _git_dirs(start)
+    if found is None:
+        return None
+    own, common = found
+    head = _first_line(own / "HEAD")
+    ref = _symbolic(head)
+    branch = None
+    if ref is not None and ref != _REFTABLE_HEAD:
+        branch = _shown(ref.removeprefix(_BRANCHES))
+    return GitContext(
+        repo=_remote_url(common / "config"), branch=branch, head_sha=_resolved(head, own, common)
+    )
+
+
+def _git_dirs(start: Path) -> tuple[Path, Path] | None:
+    """The folder with HEAD, and the one with what all worktrees share; often the same."""
+    try:
+        here = Path(os.path.realpath(start))
+    except (OSError, ValueError):
+        return None
+    for folder in (here, *here.parents):
+        own = folder / ".git"
+        pointer = _first_line(own)
+        if pointer.startswith(_POINTER):
+            own = folder / pointer.removeprefix(_POINTER).strip()
+        if _first_line(own / "HEAD"):
+            common = _first_line(own / "commondir")
+            return own, own / common if common else own
+        if pointer:
+            return None  # a broken pointer: git stops here too, what lies further up is another repository
+    return None
+
+
+def _resolved(head: str, own: Path, common: Path) -> str | None:
+    """The object id that HEAD's content leads to, through symbolic refs, loose or packed."""
+    content = head
+    for _ in range(_MAX_SYMREFS):
+        if _OBJECT_ID.fullmatch(content):
+            return content
+        ref = _symbolic(content)
+        if ref is None:
+            return None
+        content = _first_line(own / ref) or _first_line(common / ref) or _packed(common / "packed-refs", ref)
+    return None
+
+
+def _symbolic(content: str) -> str | None:
+    """The ref that `ref: refs/…` names; None for anything else, and for a name that leaves `refs/`."""
+    if not content.startswith("ref:"):
+        return None
+    ref = content.removeprefix("ref:").strip()
+    return ref if _REF.fullmatch(ref) and ".." not in ref else None
+
+
+def _packed(path: Path, ref: str) -> str:
+    """A ref's object id in `packed-refs` (`<id> SP <ref> LF` lines), "" when it is not there."""
+    wanted = b" " + ref.encode("utf-8", "surrogateescape") + b"\n"
+    window = b""
+    for block in _blocks(path, _MAX_PACKED_REFS):
+        window += block
+        at = window.find(wanted)
+        if at >= 0:
+            return window[window.rfind(b"\n", 0, at) + 1 : at].decode("ascii", "replace")
+        window = window[-(_OBJECT_ID_LENGTH + 1 + len(wanted)) :]
+    return ""
+
+
+def _remote_url(path: Path) -> str | None:
+    first = None
+    for remote, url in _remotes(_text(path, _MAX_CONFIG)):
+        if remote == "origin":
+            return _public(url)
+        first = first or url
+    return _public(first) if first else None
+
+
+def _public(url: str) -> str | None:
+    shown = _shown(url)
+    return without_credentials(shown) if len(shown) <= _MAX_URL and shown.isprintable() else None
+
+
+def _remotes(config: str) -> Iterator[tuple[str, str]]:
+    """`(remote, url)` of every `url` under a `[remote "…"]` section, in order."""
+    remote = None
+    for line in re.sub(r"\\\r?\n", "", config).split("\n"):
+        rest = line
+        if section := _SECTION.match(line):
+            rest = line[section.end() :]
+            remote = _remote_named(section)
+        variable = _VARIABLE.fullmatch(rest)
+        if remote is not None and variable is not None and variable["key"].lower() == "url":
+            yield remote, _value(variable["value"])
+
+
+def _remote_named(section: re.Match[str]) -> str | None:
+    if section["name"].lower() != "remote":
+        return None
+    if section["quoted"] is not None:
+        return re.sub(r"\\(.)", r"\1", section["quoted"])
+    return section["dotted"]
+
+
+def _value(raw: str) -> str:
+    """A variable's value: quotes and escapes undone, comment and outer blanks dropped."""
+    parts: list[str] = []
+    for part in _VALUE_PART.finditer(raw):
+        if part["comment"]:
+            break
+        if part["quoted"] is not None:
+            parts.append(_unescaped(part["quoted"]))
+        else:
+            parts.append(part["plain"] or _unescaped(part["escape"]))
+    return "".join(parts).strip()
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text)
+
+
+def _shown(text: str) -> str:
+    """Text that any file can hold: bytes that are not UTF-8 as U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _first_line(path: Path) -> str:
+    return _text(path, _MAX_SMALL_FILE).partition("\n")[0].strip()
+
+
+def _text(path: Path, limit: int) -> str:
+    return b"".join(_blocks(path, limit)).decode("utf-8", "surrogateescape")
+
+
+def _blocks(path: Path, limit: int) -> Iterator[bytes]:
+    """A regular file's content up to a limit in bytes; nothing when it cannot be read."""
+    try:
+        fd = os.open(path, _OPEN_FLAGS)
+    except (OSError, ValueError):
+        return
+    try:
+        left = limit if stat.S_ISREG(os.fstat(fd).st_mode) else 0
+        while left > 0 and (block := os.read(fd, min(left, _BLOCK))):
+            left -= len(block)
+            yield block
+    except OSError:
+        return
+    finally:
+        os.close(fd)

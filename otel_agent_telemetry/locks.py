@@ -1,0 +1,126 @@
+"""An operating-system lock on a file: who holds it, and nothing that outlives the holder.
+
+The kernel releases the lock when the holding process dies, however it dies; nothing has to
+be cleaned up, and a lock file that lies about means nothing. `flock` on Unix: the lock
+belongs to the open file, so reading the file elsewhere in the process does not release it;
+a forked child would inherit it, so every child closes its copies at once. A byte lock on
+Windows.
+
+The kept locking libraries open the file themselves, truncate it, or cost 10–15 ms of import
+on the application's thread; here the file's content is ours (who holds it) and stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(fd: int) -> bool:
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class FileLock:
+    """An exclusive lock on `path`, held from `try_acquire` until `release` or the process ends.
+
+    Not shared between threads: each thread that wants the lock makes its own FileLock, and
+    only one of them gets it.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+        _locks.add(self)
+
+    def __del__(self) -> None:
+        self.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._fd >= 0
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; never waits. Makes the file (0600) when it is missing.
+
+        Raises OSError when the file cannot be opened, or its file system has no locks.
+        """
+        if self._fd >= 0:
+            return True
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        try:
+            if _try_lock(fd) and _still_named(fd, self.path):
+                self._fd, fd = fd, -1
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return self.held
+
+    def release(self, *, unlink: bool = False) -> None:
+        """Give the lock up, and remove the file first if asked. Harmless when not held."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            if unlink:
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+    def close_after_fork(self) -> None:
+        """In a forked child: drop the inherited copy, so that the lock dies with the parent."""
+        self.release()
+
+    def taken_away(self) -> bool:
+        """Whether the file that is locked no longer stands at its path."""
+        return self._fd < 0 or not _still_named(self._fd, self.path)
+
+    def write(self, content: bytes) -> None:
+        """Replace the file's content, in place: works on a full disk once it had that length."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, content)
+        os.ftruncate(self._fd, len(content))
+
+    def touch(self) -> None:
+        """Set the file's modification time to now: the holder's last sign of life."""
+        os.utime(self._fd if os.utime in os.supports_fd else self.path)
+
+
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _drop_all_after_fork() -> None:
+    for lock in list(_locks):
+        lock.close_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_all_after_fork)
+
+
+def _still_named(fd: int, path: Path) -> bool:
+    """False when the file was removed or replaced between our open and our lock."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False

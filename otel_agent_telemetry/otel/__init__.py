@@ -1,0 +1,1 @@
+"""Between OpenTelemetry and our records: names, mapping, processor, exporter."""

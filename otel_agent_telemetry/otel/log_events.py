@@ -1,0 +1,55 @@
+"""The log door: events that come as log records (OTEP 4430) instead of span events.
+
+A record with an `event_name` that is emitted inside a run, or inside a step of one, is an
+event of that run. Other log records are none of our business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk._logs import LogRecordProcessor
+
+from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor, EventPayload
+
+
+class AgentRunLogProcessor(LogRecordProcessor):
+    """Records log-based events of the runs that `processor` records. Never raises, never waits."""
+
+    def __init__(self, processor: AgentRunSpanProcessor) -> None:
+        self._processor = processor
+
+    def on_emit(self, log_record: Any) -> None:
+        """An event was emitted, on the emitting thread."""
+        try:
+            self._emit(log_record.log_record)
+        except Exception as problem:  # the outer edge of Logger.emit
+            self._processor.recorder.counters.internal("log event", problem)
+
+    def _emit(self, record: Any) -> None:
+        name = record.event_name or (record.attributes or {}).get("event.name")
+        if not name:
+            return
+        span_id = record.span_id or trace.get_current_span(record.context).get_span_context().span_id
+        opened = self._processor.find_open(span_id) if span_id else None
+        if opened is not None:
+            self._processor.record_event(
+                opened, name, _payload(record), record.timestamp or record.observed_timestamp
+            )
+
+    def shutdown(self) -> None:
+        """Nothing is held here; the span processor delivers."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until what was recorded has reached its target; False when the time ran out."""
+        return self._processor.force_flush(timeout_millis)
+
+
+def _payload(record: Any) -> EventPayload | None:
+    attributes = {key: value for key, value in (record.attributes or {}).items() if key != "event.name"}
+    if record.body is None:
+        return EventPayload({}, attributes) if attributes else None
+    if isinstance(record.body, dict):
+        return EventPayload({}, {**record.body, **attributes})
+    return EventPayload({}, {"body": record.body, **attributes})

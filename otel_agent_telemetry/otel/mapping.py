@@ -1,0 +1,213 @@
+"""From a span to a run's columns (design, "What is a run"). Pure: no clock, no I/O, no state.
+
+A column comes from the first that has it: what the client set by name, `agent.run.<column>`
+on the span, the matching semantic convention, the surroundings. Everything that is left
+over goes to `context_json`, bounded and with secrets masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.model import SETTABLE_COLUMNS, Fields, clamp
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean
+from otel_agent_telemetry.wire import dumps_text
+
+_MAX_SUMMARY: Final = 2_000
+_MAX_DETAILS: Final = 64_000
+_OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
+_TIMEOUT_ENDINGS: Final = ("TimeoutError", "Timeout", "TimeoutException", "DeadlineExceeded", "TimeoutExpired")
+_CANCEL_ENDINGS: Final = ("CancelledError", "KeyboardInterrupt", "GeneratorExit", "Cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known besides the span: column → value, used where nothing else gives the column."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    capture_content: bool = False
+    max_bytes: int = DEFAULT_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the client told besides the span: columns by name, and names that are no columns."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING_TOLD: Final = Told()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: its status and, unless it succeeded, why."""
+
+    status: str
+    summary: str | None = None
+    details: str | None = None
+
+
+def agent_name_of(view: SpanView) -> str:
+    """The agent's name as far as the span tells, else the service's."""
+    get = view.attributes.get
+    for key in (names.AGENT_NAME, names.GEN_AI_AGENT_NAME, names.OPENINFERENCE_AGENT):
+        if (value := get(key)) and isinstance(value, str):
+            return value
+    verb, _, rest = view.name.partition(" ")
+    if rest and verb in names.AGENT_OPERATIONS:
+        return rest
+    service = view.resource.get(names.SERVICE_NAME)
+    return str(service) if service else names.DEFAULT_SERVICE
+
+
+def job_type_of(view: SpanView) -> str:
+    """What the run does, as far as the span tells."""
+    get = view.attributes.get
+    return str(get(names.JOB_TYPE) or get(names.GEN_AI_WORKFLOW) or view.name or "unknown")
+
+
+def run_columns(
+    view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundings, problems: list[str]
+) -> Fields:
+    """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
+    settings = {**_marked_columns(view.attributes, problems), **told.settings}
+    columns = clamp(settings, problems)
+    for column, keys in names.CONVENTIONAL_COLUMNS.items():
+        if column not in columns and (value := _first(view, keys)):
+            columns[column] = value
+    for column, text in around.columns.items():
+        columns.setdefault(column, text)
+    columns.setdefault("agent_name", agent_name_of(view))
+    columns.setdefault("job_type", job_type_of(view))
+    _put_json(columns, "metrics_json", {}, around)
+    _put_json(columns, "context_json", {**_left_over(view.attributes, around), **told.extra}, around)
+    return columns
+
+
+def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if key.startswith(names.PREFIX):
+            column = key[len(names.PREFIX) :]
+            if column in SETTABLE_COLUMNS:
+                found[column] = value
+            elif key == names.METRICS:
+                found.setdefault("metrics_json", value)
+            elif key not in (names.RUN_ID, names.STATUS):
+                problems.append(f"{key} is no column of a run")
+    return found
+
+
+def _first(view: SpanView, keys: Sequence[str]) -> str | None:
+    for source in (view.attributes, view.resource):
+        for key in keys:
+            value = source.get(key)
+            if value and isinstance(value, str) and not value.startswith(names.DEFAULT_SERVICE):
+                return value
+    return None
+
+
+def _left_over(attributes: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in attributes.items()
+        if not key.startswith(names.PREFIX)
+        and key not in _OURS
+        and (around.capture_content or not names.is_content(key))
+    }
+
+
+def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Surroundings) -> None:
+    """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged."""
+    given = columns.pop(column, None)
+    value = {**json_object(given), **more} if given is not None else dict(more)
+    if value:
+        columns[column] = dumps_text(clean(value, max_bytes=around.max_bytes))
+
+
+def json_object(given: Any) -> dict[str, Any]:
+    """A value for a JSON column as an object: mappings as they are, JSON text parsed, the rest as `value`."""
+    if isinstance(given, str):
+        try:
+            given = orjson.loads(given)
+        except ValueError:
+            return {"text": given}
+    if isinstance(given, Mapping):
+        return dict(given)
+    return {"value": given}
+
+
+def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: BaseException | None) -> Ending:
+    """How the run ended, by the span alone.
+
+    `exception`: attributes of the last exception event. `interrupted`: an exception that
+    ended the span without being recorded on it (OpenTelemetry records `Exception` only).
+    """
+    if view.status == "error":
+        kind = str((exception or {}).get("exception.type") or view.attributes.get("error.type") or "")
+        return Ending(_status_of_exception(kind), *_why(view, exception))
+    if interrupted is not None:
+        return ending_of_exception(interrupted)
+    return Ending(st.SUCCESS)
+
+
+def ending_of_exception(problem: BaseException) -> Ending:
+    """The ending that an exception means; leaving with exit code 0 is a success."""
+    if isinstance(problem, SystemExit) and problem.code in (None, 0):
+        return Ending(st.SUCCESS)
+    kind = type(problem).__name__
+    return Ending(_status_of_exception(kind), f"{kind}: {_text(problem)}"[:_MAX_SUMMARY])
+
+
+def _status_of_exception(kind: str) -> str:
+    if kind.endswith(_TIMEOUT_ENDINGS):
+        return st.TIMEOUT
+    if kind.endswith(_CANCEL_ENDINGS):
+        return st.CANCELLED
+    return st.FAILED
+
+
+def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    if exception:
+        kind = str(exception.get("exception.type") or "Exception")
+        said = str(exception.get("exception.message") or "")
+        summary = f"{kind}: {said}" if said else kind
+        stack = exception.get("exception.stacktrace")
+        return summary[:_MAX_SUMMARY], str(stack)[-_MAX_DETAILS:] if stack else None
+    summary = view.status_message or str(view.attributes.get("error.type") or "") or None
+    return (summary[:_MAX_SUMMARY] if summary else None), None
+
+
+def _text(problem: BaseException) -> str:
+    try:
+        return str(problem)
+    except Exception as failure:
+        return f"<str raises {type(failure).__name__}>"
+
+
+def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int) -> Fields:
+    """The columns that only an ended run has."""
+    ends = max(end_ns, start_ns)
+    fields: Fields = {
+        "status": ending.status,
+        "end_time": iso_utc(ends),
+        "duration_ms": (ends - start_ns) // 1_000_000,
+        "updated_at": iso_utc(updated_ns),
+    }
+    if ending.summary:
+        fields["error_summary"] = clean(ending.summary)
+    if ending.details:
+        fields["error_details"] = clean(ending.details)
+    return fields
+
+

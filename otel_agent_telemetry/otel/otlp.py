@@ -1,0 +1,60 @@
+"""The OTLP path of our own tracer provider: OpenTelemetry's exporter, with a bounded end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from otel_agent_telemetry.config import TelemetryConfig
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedBatchSpanProcessor(BatchSpanProcessor):
+    """A batch processor that spends at most `exit_timeout_s` on its shutdown.
+
+    The SDK's waits 30 s for an unreachable collector. Its inner processor takes a timeout
+    (checked on 1.39 to 1.45); where it does not, the SDK's own shutdown is all there is.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, exit_timeout_s: float) -> None:
+        super().__init__(exporter)
+        self._exit_timeout_ms = int(exit_timeout_s * 1000)
+
+    def shutdown(self) -> None:
+        """Export what is queued for at most the exit timeout, then drop it."""
+        inner: Any = getattr(self, "_batch_processor", None)
+        if inner is None:
+            super().shutdown()
+        else:
+            inner.shutdown(timeout_millis=self._exit_timeout_ms)
+
+
+def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
+    """A batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe; None when not asked for.
+
+    Starts the SDK's export thread. Without the extra `otlp` it logs one warning.
+    """
+    if not (config.otlp_enabled or config.otlp_endpoint):
+        return None
+    try:
+        exporter = _grpc_exporter() if config.otlp_protocol == "grpc" else _http_exporter()
+    except ImportError:
+        _log.warning("OTLP export is asked for, but its exporter is missing: pip install otel-agent-telemetry[otlp]")
+        return None
+    return BoundedBatchSpanProcessor(exporter, exit_timeout_s=config.exit_timeout_s)
+
+
+def _http_exporter() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def _grpc_exporter() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()

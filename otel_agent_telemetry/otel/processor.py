@@ -1,0 +1,315 @@
+"""The live door: a SpanProcessor that records runs, events and steps as they happen.
+
+On the application's thread, inside `start_span`, `add_event` and `end`. Everything that is
+promised about a run holds when that call returns. Identity is captured at the start and
+events when they are added, because a span keeps only its last 128 attributes and events.
+There is no hook for events, so the span's own `add_event` is shadowed on the instance and
+given back at its end; `record_exception` goes through it.
+
+The SDK calls processors without a net: each method here is an outer edge.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.active import ActiveRun
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.quiet import is_quiet
+from otel_agent_telemetry.model import SCHEMA_VERSION, span_event_id
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.mapping import (
+    Ending,
+    Surroundings,
+    Told,
+    agent_name_of,
+    ending_fields,
+    ending_of,
+    run_columns,
+)
+from otel_agent_telemetry.otel.spans import SpanView, view_of
+from otel_agent_telemetry.otel.steps import step_members
+from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.redaction import clean
+
+_TOLD_KEY: Final = otel_context.create_key("otel-agent-telemetry-told")
+_MAX_OPEN_STEPS: Final = 100_000
+
+
+class StartOrder:
+    """What the client orders for the run that it is about to start, beside the span's attributes.
+
+    It travels in the context given to `start_span` and so reaches `on_start` with the
+    values as the caller gave them, whatever types and however many they are.
+    """
+
+    __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
+
+    def __init__(
+        self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]
+    ) -> None:
+        self.run_id = run_id
+        self.agent_name = agent_name
+        self.settings = settings
+        self.extra = extra
+        self.run: ActiveRun | None = None
+        """The run that came of it."""
+
+    def in_context(self, context: otel_context.Context | None = None) -> otel_context.Context:
+        """The context to start the span in."""
+        return otel_context.set_value(_TOLD_KEY, self, context)
+
+
+class EventPayload(dict[str, Any]):
+    """Event attributes that carry, beside what OpenTelemetry takes, the cleaned payload itself."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, attributes: Mapping[str, Any], payload: Any) -> None:
+        super().__init__(attributes)
+        self.payload = payload
+
+
+class _Open:
+    """An open span of ours: a run itself, or a step of one."""
+
+    __slots__ = ("is_run", "live", "run", "span_id")
+
+    def __init__(self, run: ActiveRun, live: Span, span_id: str, *, is_run: bool) -> None:
+        self.run = run
+        self.live = live
+        self.span_id = span_id
+        self.is_run = is_run
+
+
+class AgentRunSpanProcessor(SpanProcessor):
+    """Records the runs of one tracer provider. Constructible without arguments.
+
+    `config`: default `TelemetryConfig.from_env()`. `recorder`: where records go, default
+    the process's recorder of that configuration. No method raises or waits, but
+    `force_flush` and `shutdown`, which wait up to their timeout.
+    """
+
+    def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
+        self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
+        self.config = self.recorder.config
+        self.active = self.recorder.active
+        self._open: dict[int, _Open] = {}
+        this = weakref.ref(self)
+        self.recorder.before_exit.append(lambda: (found := this()) and found.close_open_runs())
+
+    # --- the SDK's hooks
+
+    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
+        """A span starts: begin a run or a step, or leave it alone."""
+        try:
+            if not is_quiet(parent_context):
+                self._begin(span, parent_context)
+        except Exception as problem:  # the outer edge of start_span
+            self.recorder.counters.internal("span start", problem)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """A span has ended: end its run or step."""
+        try:
+            context = span.context
+            opened = self._open.pop(context.span_id, None) if context is not None else None
+            if opened is None:
+                return
+            opened.live.__dict__.pop("add_event", None)
+            if opened.is_run:
+                self._end_run(opened.run, view_of(span))
+            else:
+                self._end_step(opened, view_of(span))
+        except Exception as problem:  # the outer edge of span.end
+            self.recorder.counters.internal("span end", problem)
+
+    def shutdown(self) -> None:
+        """Deliver what can be delivered within the exit timeout. Idempotent; later spans are still kept."""
+        try:
+            self.recorder.close()
+        except Exception as problem:  # the outer edge of provider.shutdown
+            self.recorder.counters.internal("shutdown", problem)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until what was recorded has reached its target; False when the time ran out."""
+        try:
+            return self.recorder.flush(timeout_millis / 1000)
+        except Exception as problem:  # the outer edge of provider.force_flush
+            self.recorder.counters.internal("flush", problem)
+            return False
+
+    # --- beginning
+
+    def _begin(self, span: Span, parent_context: otel_context.Context | None) -> None:
+        context, parent = span.get_span_context(), span.parent
+        above = self._open.get(parent.span_id) if parent is not None else None
+        order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
+        if isinstance(order, StartOrder):
+            order.run = self._begin_run(span, view_of(span), above, order)
+        elif self._is_run(span, is_root=parent is None):
+            self._begin_run(span, view_of(span), above, None)
+        elif above is not None and len(self._open) < _MAX_OPEN_STEPS:
+            view = view_of(span)
+            self._open[context.span_id] = opened = _Open(above.run, span, view.span_id, is_run=False)
+            self._tap_events(opened)
+            self.recorder.record_span(step_members(view, opened.run, self._around()))
+
+    def _is_run(self, span: Span, *, is_root: bool) -> bool:
+        if is_root and self.config.runs == "root":
+            return True
+        attributes = span.attributes
+        if not attributes:
+            return False
+        return names.is_marked(attributes) or (
+            self.config.runs != "marked" and names.is_agent_invocation(attributes)
+        )
+
+    def _begin_run(self, span: Span, view: SpanView, above: _Open | None, order: StartOrder | None) -> ActiveRun:
+        event_id = span_event_id(view.trace_id, view.span_id)
+        run = ActiveRun(
+            run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns
+        )
+        wanted = view.attributes.get(names.RUN_ID)
+        if order is not None:
+            wanted, run.settings, run.extra = order.run_id, order.settings, order.extra
+        name = order.agent_name if order is not None else agent_name_of(view)
+        self.active.claim(run, wanted=wanted, agent_name=name, token=event_id[:8])
+        self.active.saw_live(event_id)
+        run.span, run.handled_at_start = span, sys.exc_info()[1]
+        self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=True)
+        self._tap_events(opened)
+        self._write_start(run, view, above)
+        span.set_attribute(names.RUN_ID, run.run_id)
+        return run
+
+    def _write_start(self, run: ActiveRun, view: SpanView, above: _Open | None) -> None:
+        now_ns = run.next_update_ns(self.recorder.clock.now_ns())
+        run.fields = {
+            "event_id": run.event_id,
+            "run_id": run.run_id,
+            "schema_version": SCHEMA_VERSION,
+            "created_at": iso_utc(now_ns),
+            "updated_at": iso_utc(now_ns),
+            "start_time": iso_utc(run.start_ns),
+            "status": st.RUNNING,
+            "trace_id": run.trace_id,
+            "span_id": run.span_id,
+            **self._columns(run, view),
+        }
+        if above is not None:
+            run.fields.setdefault("parent_run_id", above.run.run_id)
+        self.recorder.record_run(run.fields)
+
+    def _columns(self, run: ActiveRun, view: SpanView) -> dict[str, Any]:
+        problems: list[str] = []
+        columns = run_columns(
+            view, told=Told(run.settings, run.extra), around=self._around(), problems=problems
+        )
+        if problems:
+            self.recorder.counters.clamped += len(problems)
+            self.recorder.counters.warn("clamped", "run %s: %s", run.run_id, "; ".join(problems))
+        return columns
+
+    def _around(self) -> Surroundings:
+        return self.recorder.surroundings
+
+    def write_update(self, run: ActiveRun) -> None:
+        """Write what the client has set on an open run since its last state."""
+        view = view_of(run.span)
+        now_ns = run.next_update_ns(self.recorder.clock.now_ns())
+        run.fields = {**run.fields, **self._columns(run, view), "updated_at": iso_utc(now_ns)}
+        if not run.ended:
+            self.recorder.record_run(run.fields)
+
+    # --- events
+
+    def _tap_events(self, opened: _Open) -> None:
+        """Shadow the span's `add_event`, so that each event is on disk when it returns."""
+        original = opened.live.add_event
+
+        def add_event(name: str, attributes: Any = None, timestamp: int | None = None) -> None:
+            original(name, attributes, timestamp)
+            self.record_event(opened, name, attributes, timestamp)
+
+        opened.live.add_event = add_event  # type: ignore[method-assign]
+
+    def record_event(self, opened: _Open, name: str, attributes: Any, timestamp: int | None) -> None:
+        """Write one event of an open span. Never raises."""
+        try:
+            run = opened.run
+            if type(attributes) is EventPayload:
+                payload = attributes.payload
+            else:
+                payload = clean(dict(attributes), max_bytes=self.config.max_event_bytes) if attributes else None
+                if name == "exception" and opened.is_run:
+                    run.exception = payload
+            self.recorder.record_event(
+                {
+                    "event_id": run.event_id,
+                    "run_id": run.run_id,
+                    "event_type": name if type(name) is str else str(name),
+                    "timestamp": iso_utc(timestamp or self.recorder.clock.now_ns()),
+                    "payload": payload,
+                    "trace_id": run.trace_id,
+                    "span_id": opened.span_id,
+                }
+            )
+        except Exception as problem:  # the outer edge of add_event
+            self.recorder.counters.internal("event", problem)
+
+    def find_open(self, span_id: int) -> _Open | None:
+        """The open run or step that a span is; for events that come as log records."""
+        return self._open.get(span_id)
+
+    # --- ending
+
+    def _end_step(self, opened: _Open, view: SpanView) -> None:
+        if view.status == "error":
+            opened.run.child_errors += 1
+        self.recorder.record_span(step_members(view, opened.run, self._around()))
+
+    def _end_run(self, run: ActiveRun, view: SpanView) -> None:
+        interrupted = sys.exc_info()[1]
+        if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
+            interrupted = None
+        self._write_end(run, self._columns(run, view), self._ending(run, view, interrupted), view.end_ns)
+
+    def _ending(self, run: ActiveRun, view: SpanView, interrupted: BaseException | None) -> Ending:
+        said = run.settings.get("status") or view.attributes.get(names.STATUS)
+        ending = ending_of(view, run.exception, interrupted)
+        if said is None:
+            return ending
+        word = st.canonical_status(said)
+        if word is None:
+            self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
+            word = st.FAILED
+        return Ending(word, ending.summary, ending.details)
+
+    def _write_end(
+        self, run: ActiveRun, columns: Mapping[str, Any], ending: Ending, end_ns: int | None
+    ) -> None:
+        """Write the terminal state. A wall clock that went backwards is replaced by the elapsed time."""
+        now_ns = self.recorder.clock.now_ns()
+        ends = now_ns if end_ns is None else end_ns
+        if ends < run.start_ns:
+            ends = run.start_ns + int((self.recorder.monotonic() - run.monotonic) * 1e9)
+        kept = {name: value for name, value in run.fields.items() if name not in ("metrics_json", "context_json")}
+        told = {name: columns[name] for name in ("error_summary", "error_details") if name in columns}
+        final = ending_fields(ending, start_ns=run.start_ns, end_ns=ends, updated_ns=run.next_update_ns(now_ns))
+        run.fields = {**kept, **columns, **final, **told}
+        self.active.release(run)
+        self.recorder.record_run(run.fields)
+
+    def close_open_runs(self) -> None:
+        """End every run that this process began and left open: what the interpreter's exit does."""
+        for run in self.active.mine():
+            ending = Ending(st.FAILED, "the process exited while the run was still open")
+            self._write_end(run, run.fields, ending, None)

@@ -1,0 +1,66 @@
+"""Which tracer provider carries our spans: the application's when it can, else our own.
+
+A provider that is set is never replaced, and each carries one processor for each
+configuration, however often it is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.otel.otlp import otlp_processor
+from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+from otel_agent_telemetry.recorder import Recorder
+
+_guard = threading.Lock()
+_attached: weakref.WeakKeyDictionary[Any, AgentRunSpanProcessor] = weakref.WeakKeyDictionary()
+_private: dict[TelemetryConfig, tuple[TracerProvider, AgentRunSpanProcessor]] = {}
+
+
+def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | None:
+    """The processor of this configuration on a provider, added if it is not there yet.
+
+    None when the provider takes no processors (OpenTelemetry's proxy, or a vendor's own), or
+    carries one of another configuration: a run must not be recorded twice.
+    """
+    if not hasattr(provider, "add_span_processor"):
+        return None
+    with _guard:
+        processor = _attached.get(provider)
+        if processor is None:
+            processor = AgentRunSpanProcessor(config)
+            provider.add_span_processor(processor)
+            _attached[provider] = processor
+        return processor if processor.config == config else None
+
+
+def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProcessor]:
+    """Our own provider for a configuration: samples everything, exports over OTLP where asked to.
+
+    It is not the global one, and it ends before the recorder does, within the exit timeout.
+    """
+    with _guard:
+        if config not in _private:
+            provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(), shutdown_on_exit=False)
+            processor = AgentRunSpanProcessor(config)
+            provider.add_span_processor(processor)
+            if (otlp := otlp_processor(config)) is not None:
+                provider.add_span_processor(otlp)
+                Recorder.shared(config).before_exit.append(otlp.shutdown)
+            _private[config] = (provider, processor)
+        return _private[config]
+
+
+def choose(config: TelemetryConfig, given: Any = None) -> tuple[Any, AgentRunSpanProcessor]:
+    """The provider that a client of this configuration uses: the given one, the global one, or our own."""
+    provider = given if given is not None else trace.get_tracer_provider()
+    processor = attach(provider, config)
+    return private(config) if processor is None else (provider, processor)

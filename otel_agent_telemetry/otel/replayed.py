@@ -1,0 +1,96 @@
+"""Runs, events and steps from spans that have ended already, in any order.
+
+A span belongs to the nearest run above it in the same batch. A step whose run is in
+another batch is known by its trace alone and is left out: live recording is what steps
+are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_agent_telemetry.active import ActiveRun
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.model import SCHEMA_VERSION, span_event_id
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.mapping import agent_name_of, ending_fields, ending_of, run_columns
+from otel_agent_telemetry.otel.spans import SpanView, view_of
+from otel_agent_telemetry.otel.steps import step_members
+from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.redaction import clean
+
+
+def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> None:
+    """Record what no processor of this process has recorded live."""
+    views = [(span, view_of(span)) for span in spans]
+    runs: dict[str, ActiveRun] = {}
+    for span, view in views:
+        event_id = span_event_id(view.trace_id, view.span_id)
+        if not recorder.active.was_live(event_id) and _is_run(view, recorder.config.runs):
+            runs[view.span_id] = _record_run(recorder, span, view, event_id)
+    parents = {view.span_id: view.parent_span_id for _, view in views}
+    for span, view in views:
+        run = _run_above(view, runs, parents)
+        if run is not None:
+            if view.span_id not in runs:
+                recorder.record_span(step_members(view, run, recorder.surroundings))
+            _record_events(recorder, span, view, run)
+
+
+def _is_run(view: SpanView, which: str) -> bool:
+    if view.parent_span_id is None and which == "root":
+        return True
+    return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
+
+
+def _run_above(view: SpanView, runs: dict[str, ActiveRun], parents: dict[str, str | None]) -> ActiveRun | None:
+    at: str | None = view.span_id
+    for _ in range(len(parents) + 1):
+        if at is None or at in runs:
+            break
+        at = parents.get(at)
+    return runs.get(at) if at is not None else None
+
+
+def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, event_id: str) -> ActiveRun:
+    run = ActiveRun(
+        run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns
+    )
+    agent = agent_name_of(view)
+    recorder.active.claim(run, wanted=view.attributes.get(names.RUN_ID), agent_name=agent, token=event_id[:8])
+    recorder.active.release(run)
+    problems: list[str] = []
+    exceptions = [event.attributes for event in span.events if event.name == "exception"]
+    ending = ending_of(view, exceptions[-1] if exceptions else None, None)
+    end_ns = view.end_ns or view.start_ns
+    fields: dict[str, Any] = {
+        "event_id": event_id,
+        "run_id": run.run_id,
+        "schema_version": SCHEMA_VERSION,
+        "created_at": iso_utc(view.start_ns),
+        "start_time": iso_utc(view.start_ns),
+        "trace_id": view.trace_id,
+        "span_id": view.span_id,
+        **run_columns(view, around=recorder.surroundings, problems=problems),
+        **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
+    }
+    recorder.record_run(fields)
+    return run
+
+
+def _record_events(recorder: Recorder, span: ReadableSpan, view: SpanView, run: ActiveRun) -> None:
+    for event in span.events:
+        recorder.record_event(
+            {
+                "event_id": run.event_id,
+                "run_id": run.run_id,
+                "event_type": event.name,
+                "timestamp": iso_utc(event.timestamp),
+                "payload": clean(dict(event.attributes or {}), max_bytes=recorder.config.max_event_bytes),
+                "trace_id": view.trace_id,
+                "span_id": view.span_id,
+            }
+        )

@@ -1,0 +1,200 @@
+"""What may leave the application: secrets masked, size bounded.
+
+`clean` walks a payload once, before it is encoded. A value under a key that names a secret,
+or a text that contains one by its form (bearer tokens, URL credentials, well-known key
+prefixes), becomes `***REDACTED***`. Past the byte budget texts are cut and containers
+closed, so the cost on the caller's thread does not grow with the payload, nor with a cycle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, time
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from otel_agent_telemetry.wire import bounded_repr
+
+REDACTED: Final = "***REDACTED***"
+DEFAULT_MAX_BYTES: Final = 1_048_576
+_MAX_DEPTH: Final = 64
+_SCANNED: Final = 16_384
+_SHORT: Final = 64
+_MAX_KEY: Final = 256
+
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORDS: Final = frozenset(
+    {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "authorization"}
+    | {"credential", "credentials", "cookie", "bearer", "jwt", "accesskey", "privatekey", "authtoken"}
+    | {"passwords", "cookies", "apikeys", "authtokens"}
+)
+_SECRET_PAIRS: Final = frozenset(
+    (kind, noun)
+    for nouns, kinds in (
+        (("key", "keys"), ("api", "access", "private", "secret", "auth", "session")),
+        (("tokens",), ("access", "api", "auth", "bearer", "refresh", "session")),
+    )
+    for noun in nouns
+    for kind in kinds
+)
+_COUNTING_WORDS: Final = frozenset(
+    {"count", "counts", "usage", "limit", "budget", "total", "type", "length", "size", "cost", "id"}
+    | {"ids", "rate", "latency", "time", "ms", "s", "seconds"}
+)
+_MODEL_TOKENS: Final = frozenset({"first", "last", "per", "stop", "bos", "eos", "pad"})
+"""Before `token`: a model's token, as in `time_to_first_token` and `cost_per_token`."""
+_SECRET_TEXT: Final = re.compile(
+    r"\bBearer\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|\bBasic\s+(?-i:(?=[A-Za-z/]*(?:[0-9=+]|[a-z][A-Z])))[A-Za-z0-9+/=]{8,}"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
+    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
+    r"|\bAKIA[0-9A-Z]{16}\b"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"
+    r"|(?<=[?&])(?:token|key|api_key|apikey|access_token|password|sig|signature)=[^&\s#]+",
+    re.IGNORECASE,
+)
+_SECRET_ARGUMENT: Final = re.compile(
+    r"(?:password|passwd|passphrase|secret|token|api_?key)=(?:'[^']+'|\"[^\"]+\")", re.IGNORECASE
+)
+"""A field in the `repr` of an object: `password='…'`."""
+_SECRET_HINT: Final = re.compile(r"Bearer|Basic|@|sk-|gh|gl|xox|AKIA|eyJ|=", re.IGNORECASE)
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether a key names a secret: `api_key`, `X-Auth-Token`, `dbPassword`; not `token_count`.
+
+    Only its first 256 characters are looked at (and remembered).
+    """
+    return _names_secret(key if len(key) <= _MAX_KEY else key[:_MAX_KEY])
+
+
+@lru_cache(maxsize=4096)
+def _names_secret(key: str) -> bool:
+    words = ["", *(word.lower() for word in _WORDS.findall(key)), ""]
+    for before, word, following in zip(words, words[1:], words[2:], strict=False):
+        if (word, following) in _SECRET_PAIRS:
+            return True
+        if word == "token" and before in _MODEL_TOKENS:
+            continue
+        if word in _SECRET_WORDS and following not in _COUNTING_WORDS:
+            return True
+    return False
+
+
+def mask_text(text: str) -> str:
+    """The text with what is known for a secret by its form masked, in its first 16 KiB; others pass."""
+    if len(text) > _SCANNED:
+        return _mask(text[:_SCANNED]) + text[_SCANNED:]
+    return _mask(text)
+
+
+def _mask(text: str) -> str:
+    if _SECRET_HINT.search(text) is None:
+        return text
+    if "='" in text or '="' in text:
+        text = _SECRET_ARGUMENT.sub(REDACTED, text)
+    return _SECRET_TEXT.sub(REDACTED, text)
+
+
+def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
+    """The value as it may be stored; the same object when nothing had to change.
+
+    `max_bytes` bounds the text in it (default 1 MiB); what is over ends in a remark of how
+    much is missing. `secret_keys` are masked besides those that look like secrets. Dataclasses
+    become mappings, objects that JSON does not know a masked, bounded `repr`, so that neither
+    carries a secret past this point. Costs time in proportion to what is kept. Raises only
+    what the value's own methods raise.
+    """
+    if not secret_keys and _is_small_and_plain(value):
+        return value
+    return _Walk(max_bytes, frozenset(key.lower() for key in secret_keys)).clean(value, 0)
+
+
+def _is_small_and_plain(value: Any) -> bool:
+    """The common case in one cheap pass: a flat dict of numbers and short harmless texts."""
+    if type(value) is not dict or len(value) > _SHORT:
+        return value is None
+    for key, item in value.items():
+        if type(key) is not str or is_secret_key(key):
+            return False
+        kind = type(item)
+        if kind is str:
+            if len(item) > _SHORT or _SECRET_HINT.search(item) is not None:
+                return False
+        elif not (kind is int or kind is float or kind is bool or item is None):
+            return False
+    return True
+
+
+class _Walk:
+    """One pass over one payload: the budget left, and the keys to mask."""
+
+    __slots__ = ("left", "named")
+
+    def __init__(self, max_bytes: int, named: frozenset[str]) -> None:
+        self.left = max_bytes
+        self.named = named
+
+    def clean(self, value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        self.left -= 8
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self._text(bytes(value[: max(self.left, 0)]).decode("utf-8", "backslashreplace"))
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth) if depth < _MAX_DEPTH else "<too deep>"
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._items(value, depth) if depth < _MAX_DEPTH else "<too deep>"
+        return self._foreign(value, depth)
+
+    def _foreign(self, value: Any, depth: int) -> Any:
+        """An object that is no text, number or container."""
+        if isinstance(value, (date, time, UUID, Enum)):
+            return value
+        if is_dataclass(value) and not isinstance(value, type):
+            return self.clean({item.name: getattr(value, item.name, None) for item in fields(value)}, depth)
+        return self._text(bounded_repr(value))
+
+    def _text(self, text: str) -> str:
+        room = max(self.left, 0)
+        self.left -= len(text) or 1
+        if len(text) > room:
+            return mask_text(text[:room]) + f"… [{len(text) - room} more characters]"
+        return mask_text(text)
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        kept: dict[Any, Any] = {}
+        same = type(value) is dict
+        for key, item in value.items():
+            if self.left <= 0:
+                kept["…"] = f"{len(value) - len(kept)} more members"
+                return kept
+            if isinstance(key, str) and self._is_secret(key):
+                kept[key] = REDACTED
+            else:
+                kept[key] = self.clean(item, depth + 1)
+            same = same and kept[key] is item
+        return value if same else kept
+
+    def _is_secret(self, key: str) -> bool:
+        self.left -= len(key)
+        return is_secret_key(key) or (bool(self.named) and key.lower() in self.named)
+
+    def _items(self, value: Any, depth: int) -> Any:
+        kept: list[Any] = []
+        same = type(value) in (list, tuple)
+        for item in value:
+            if self.left <= 0:
+                kept.append(f"… {len(value) - len(kept)} more items")
+                return kept
+            kept.append(self.clean(item, depth + 1))
+            same = same and kept[-1] is item
+        return value if same else kept

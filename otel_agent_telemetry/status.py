@@ -1,0 +1,40 @@
+"""The six words a run's status may be, and the spellings that mean one of them.
+
+Contract, decision 2. Nothing here logs: whoever accepts a status decides what an unknown
+one costs (422 over HTTP, a warning and `failed` in the client).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+RUNNING: Final = "running"
+SUCCESS: Final = "success"
+FAILED: Final = "failed"
+PARTIAL: Final = "partial"
+TIMEOUT: Final = "timeout"
+CANCELLED: Final = "cancelled"
+
+STATUSES: Final = (RUNNING, SUCCESS, FAILED, PARTIAL, TIMEOUT, CANCELLED)
+
+_SPELLINGS: Final = {
+    **{word: word for word in STATUSES},
+    "failure": FAILED,
+    "error": FAILED,
+    "completed": SUCCESS,
+    "succeeded": SUCCESS,
+    "ok": SUCCESS,
+    "canceled": CANCELLED,
+}
+
+
+def canonical_status(word: object) -> str | None:
+    """The stored word for any accepted spelling, in any case; None for anything else."""
+    if not isinstance(word, str):
+        return None
+    return _SPELLINGS.get(word) or _SPELLINGS.get(word.strip().lower())
+
+
+def is_terminal(status: str) -> bool:
+    """Whether a run in this status has ended; an ended run never runs again."""
+    return status != RUNNING

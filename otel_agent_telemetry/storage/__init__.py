@@ -1,0 +1,1 @@
+"""The database: tables, migrations, the one write door and the reads. SQLAlchemy stays in here."""

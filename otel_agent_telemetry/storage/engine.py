@@ -1,0 +1,177 @@
+"""Connections: how a database is opened for writing and for reading.
+
+Each SQLite connection gets the configured journal mode, synchronous level and busy timeout.
+A writing transaction begins IMMEDIATE, so that it waits for the lock before it has read
+anything and never fails halfway for having become stale. Making an engine touches nothing;
+the first connection makes the file (0600) and its folder (0700).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.storage.errors_of import translated
+
+_BEGIN: Final = "sqlite_begin"
+_CACHED_STATEMENTS: Final = 256
+_CONNECT_TIMEOUT_S: Final = 10
+
+
+def make_engine(config: TelemetryConfig, *, set_journal_mode: bool = True) -> Engine:
+    """An engine that writes the configured database.
+
+    `set_journal_mode=False` is for looking at a file that may turn out to be another
+    application's: the mode is kept in the file. Raises ConfigurationError for a URL that
+    cannot be used. Opens nothing yet.
+    """
+    url = store_url(config)
+    if url.get_backend_name() != "sqlite":
+        return _server_engine(url)
+    journal_mode = config.db_journal_mode if set_journal_mode else None
+    return _sqlite_engine(
+        url, lambda: _open_for_writing(_sqlite_name(url), config, journal_mode), begin="IMMEDIATE"
+    )
+
+
+def make_read_engine(config: TelemetryConfig) -> Engine:
+    """An engine that cannot write: SQLite's `mode=ro`, read-only transactions elsewhere.
+
+    Never makes a file; a missing one is a StoreUnavailableError at the first connection.
+    """
+    url = store_url(config)
+    if url.get_backend_name() != "sqlite":
+        return _server_engine(url).execution_options(postgresql_readonly=True)
+    return _sqlite_engine(url, lambda: _open_for_reading(_sqlite_name(url), config), begin="DEFERRED")
+
+
+def store_url(config: TelemetryConfig) -> URL:
+    """The URL of the configured database. Raises ConfigurationError. May hold a password."""
+    if config.database_url is None:
+        return URL.create("sqlite", database=str(config.db_path))
+    try:
+        return make_url(config.database_url)
+    except ArgumentError:
+        raise ConfigurationError("TELEMETRY_DATABASE_URL is not a database URL") from None
+
+
+def sqlite_path(engine: Engine) -> Path | None:
+    """The file of a SQLite database; None for a server and for a database in memory."""
+    name = _sqlite_name(engine.url) if engine.dialect.name == "sqlite" else ":memory:"
+    return None if name == ":memory:" else Path(name)
+
+
+def database_name(engine: Engine) -> str:
+    """The database as a message may show it: a path, or a URL without credentials and options."""
+    path = sqlite_path(engine)
+    return str(path) if path is not None else engine.url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def writing(engine: Engine, operation: str) -> Iterator[Connection]:
+    """One writing transaction: committed on leaving, rolled back on any exception.
+
+    Raises StorageError and its kinds. Blocks for the busy timeout on a locked database.
+    """
+    with translated(operation, database_name(engine)), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine, operation: str) -> Iterator[Connection]:
+    """One consistent view of the database, that blocks no writer's BEGIN. Raises StorageError."""
+    with (
+        translated(operation, database_name(engine)),
+        engine.connect().execution_options(**{_BEGIN: "DEFERRED"}) as connection,
+    ):
+        yield connection
+
+
+def _server_engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
+            if url.get_backend_name() == "postgresql"
+            else {},
+        )
+    except ImportError as missing:
+        raise ConfigurationError(
+            f"the driver of {url.drivername} is not installed ({missing.name})",
+            hint="pip install 'otel-agent-telemetry[postgres]', and use a postgresql+psycopg:// URL.",
+        ) from missing
+    except (NoSuchModuleError, ArgumentError):
+        raise ConfigurationError(
+            f"TELEMETRY_DATABASE_URL: {url.drivername} is not a known database"
+        ) from None
+
+
+def _sqlite_engine(url: URL, opener: Callable[[], sqlite3.Connection], *, begin: str) -> Engine:
+    engine = create_engine(url, creator=opener, hide_parameters=True)
+
+    def begin_transaction(connection: Connection) -> None:
+        mode = connection.get_execution_options().get(_BEGIN, begin)
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    event.listen(engine, "begin", begin_transaction)
+    return engine
+
+
+def _sqlite_name(url: URL) -> str:
+    return url.database or ":memory:"
+
+
+def _open_for_writing(name: str, config: TelemetryConfig, journal_mode: str | None) -> sqlite3.Connection:
+    if name != ":memory:":
+        _make_private_file(Path(name))
+    connection = _connect(name, config)
+    try:
+        # Our tables have no foreign keys; those of older tables may name a key that is not unique any more.
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute(f"PRAGMA synchronous={config.db_synchronous}")
+        if journal_mode is not None:
+            connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_for_reading(name: str, config: TelemetryConfig) -> sqlite3.Connection:
+    if name == ":memory:":
+        return _connect(name, config)
+    return _connect(f"{Path(name).absolute().as_uri()}?mode=ro", config, uri=True)
+
+
+def _connect(name: str, config: TelemetryConfig, *, uri: bool = False) -> sqlite3.Connection:
+    """A connection in driver autocommit: BEGIN is ours, COMMIT and ROLLBACK are SQLAlchemy's."""
+    return sqlite3.connect(
+        name,
+        timeout=config.db_busy_timeout_ms / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+        uri=uri,
+    )
+
+
+def _make_private_file(path: Path) -> None:
+    """An empty file is an empty database to SQLite, and its journals take over the mode."""
+    if path.exists():
+        return
+    make_private_dir(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))

@@ -1,0 +1,83 @@
+"""What a driver's error means to us, decided once at the boundary of `storage`.
+
+`StoreUnavailableError`: locked, full, read-only, unreachable; trying later may help.
+`SchemaError`: not a database, damaged, or tables that are not ours.
+`StorageError`: the database refused a value; trying the same again does not help.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
+
+_MAX_CAUSE: Final = 200
+
+_AWAY: Final = {
+    "is locked": "Another process is writing to it; try again, or raise TELEMETRY_DB_BUSY_TIMEOUT_MS.",
+    "is full": "Free some space on its disk.",
+    "disk i/o error": "Its disk is full or failing.",
+    "readonly": "Make the file and its folder writable for this user.",
+    "read-only": "Make the file and its folder writable for this user.",
+    "unable to open": "Check that its folder exists, can be entered, and that the path names a file.",
+}
+_FOREIGN: Final = {
+    "not a database": "Move the file away, or point TELEMETRY_DB_PATH elsewhere.",
+    "malformed": "Restore a backup, or move the file away and rebuild it with `agent-telemetry replay`.",
+    "unsupported file format": "It was written by a newer SQLite.",
+    "no such table": "Its tables are not ours; point TELEMETRY_DB_PATH elsewhere.",
+    "no such column": "Its tables are not ours; point TELEMETRY_DB_PATH elsewhere.",
+    "has no column": "Its tables are not ours; point TELEMETRY_DB_PATH elsewhere.",
+    "does not exist": "Its tables are not ours; point TELEMETRY_DATABASE_URL elsewhere.",
+}
+
+
+@contextmanager
+def translated(operation: str, where: str) -> Iterator[None]:
+    """Raise ours for whatever a driver, SQLAlchemy or the file system raises inside.
+
+    `operation` is a gerund ("writing runs to"), `where` the database without credentials.
+    Errors that are ours already pass.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+        raise storage_error(problem, operation, where) from problem
+
+
+def storage_error(problem: Exception, operation: str, where: str) -> StorageError:
+    """Our error for a foreign one. Its message never holds statements, parameters or passwords."""
+    cause = problem.orig if isinstance(problem, StatementError) and problem.orig is not None else problem
+    text = _first_line(cause)
+    message = f"{operation} {where}: {text}"
+    words = text.lower()
+    for sign, hint in _AWAY.items():
+        if sign in words:
+            return StoreUnavailableError(message, hint=hint)
+    for sign, hint in _FOREIGN.items():
+        if sign in words:
+            return SchemaError(message, hint=hint)
+    if _may_pass(problem, cause):
+        return StoreUnavailableError(message, hint="Check that the database is there and reachable.")
+    return StorageError(message)
+
+
+def _may_pass(problem: Exception, cause: BaseException) -> bool:
+    """Whether an error without a known text is of a kind that goes away by itself."""
+    if isinstance(problem, (PoolTimeoutError, OSError)):
+        return True
+    if isinstance(problem, DBAPIError) and problem.connection_invalidated:
+        return True
+    return isinstance(problem, (DBAPIError, sqlite3.Error)) and type(cause).__name__ == "OperationalError"
+
+
+def _first_line(cause: BaseException) -> str:
+    """Drivers put the values of a row into the lines after the first."""
+    text = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    return text if len(text) <= _MAX_CAUSE else text[:_MAX_CAUSE] + "…"

@@ -1,0 +1,218 @@
+"""Reading runs. Each function takes a connection from `engine.reading` and returns values.
+
+Listings go newest `created_at` first, then newest row first; a page goes on behind the
+`(created_at, id)` of the last run of the page before, so that a deep page costs what the
+first costs. Texts of times compare as instants, because they have one form (`clock`).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import COLUMNS, MAX_COUNT, RunRecord
+from otel_agent_telemetry.storage.rows import clean_text, record_of
+from otel_agent_telemetry.storage.tables import agent_runs
+
+_ROWS_AT_A_TIME: Final = 500
+_runs: Final = agent_runs.c
+_columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
+_EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id", "parent_run_id")
+
+
+class Position(NamedTuple):
+    """A place in a listing: what comes after it is older."""
+
+    created_at: str
+    id: int
+
+    def to_text(self) -> str:
+        """The position as an opaque word for a URL."""
+        return base64.urlsafe_b64encode(f"{self.id}:{self.created_at}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, word: str) -> Position:
+        """The position of a word made by `to_text`. Raises RecordError for any other."""
+        try:
+            number, _, created_at = (
+                base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
+            )
+            return cls(clean_text(created_at), _checked_id(int(number)))
+        except ValueError:
+            raise RecordError("cursor", "is not one that a listing returned") from None
+
+
+def _checked_id(number: int) -> int:
+    if not 0 <= number <= MAX_COUNT:
+        raise ValueError
+    return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs, and how many (contract, `GET /api/v1/runs`). None is "any".
+
+    `created_before` and `created_after` are exclusive, `start_time_from` and `start_time_to`
+    inclusive, all in our form of time; `status` is a canonical word. `cursor` goes on behind
+    a position. The caller has checked the values.
+    """
+
+    agent_name: str | None = None
+    status: str | None = None
+    job_type: str | None = None
+    run_id: str | None = None
+    trace_id: str | None = None
+    parent_run_id: str | None = None
+    created_before: str | None = None
+    created_after: str | None = None
+    start_time_from: str | None = None
+    start_time_to: str | None = None
+    limit: int = 100
+    offset: int = 0
+    cursor: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run and its number in this database, which no other database shares."""
+
+    id: int
+    record: RunRecord
+
+    @property
+    def position(self) -> Position:
+        """Where the run stands in a listing."""
+        return Position(self.record.created_at, self.id)
+
+
+class RunState(NamedTuple):
+    """What `verify` compares of a run."""
+
+    event_id: str
+    status: str
+    updated_at: str
+
+
+def list_runs(connection: Connection, query: RunQuery) -> list[RunRecord]:
+    """The runs that a query asks for, newest first."""
+    return [run.record for run in page_of_runs(connection, query)]
+
+
+def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
+    """The same with their ids; the last one's `position` is the cursor of the next page."""
+    chosen = select(*_columns).where(*_conditions(query))
+    if query.cursor is not None:
+        chosen = chosen.where(_behind(query.cursor))
+    return _stored(connection, _newest_first(chosen).limit(query.limit).offset(query.offset))
+
+
+def count_runs(connection: Connection, query: RunQuery | None = None) -> int:
+    """How many runs there are, or how many a query's filters leave; reads all of those."""
+    conditions = _conditions(query) if query is not None else []
+    return int(
+        connection.execute(select(func.count()).select_from(agent_runs).where(*conditions)).scalar_one()
+    )
+
+
+def find_run(
+    connection: Connection, *, run_id: str | None = None, event_id: str | None = None
+) -> StoredRun | None:
+    """The run with all the ids given; of several the one with the latest `created_at`."""
+    wanted = [
+        column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value
+    ]
+    if not wanted:
+        return None
+    return next(iter(_stored(connection, _newest_first(select(*_columns).where(*wanted)).limit(1))), None)
+
+
+def get_run(
+    connection: Connection, *, run_id: str | None = None, event_id: str | None = None
+) -> RunRecord | None:
+    """The record of `find_run`."""
+    found = find_run(connection, run_id=run_id, event_id=event_id)
+    return None if found is None else found.record
+
+
+def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
+    """The runs whose `parent_run_id` is this `run_id`, oldest first."""
+    chosen = select(*_columns).where(_runs.parent_run_id == run_id).order_by(_runs.created_at, _runs.id)
+    return [run.record for run in _stored(connection, chosen)]
+
+
+def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> Iterator[RunRecord]:
+    """Runs that have not ended, oldest first; with `older_than` those whose last state is older.
+
+    Reads a few hundred at a time, so the caller may take as long as it likes and write
+    between them through another connection.
+    """
+    chosen = select(*_columns).where(_is_running())
+    if older_than is not None:
+        chosen = chosen.where(_runs.updated_at < older_than)
+    last: StoredRun | None = None
+    while True:
+        part = chosen if last is None else chosen.where(_after(last.position))
+        runs = _stored(connection, part.order_by(_runs.created_at, _runs.id).limit(_ROWS_AT_A_TIME))
+        yield from (run.record for run in runs)
+        if len(runs) < _ROWS_AT_A_TIME:
+            return
+        last = runs[-1]
+
+
+def iter_states(connection: Connection) -> Iterator[RunState]:
+    """Every run's state, in order of id, in bounded memory."""
+    chosen = select(_runs.id, _runs.event_id, _runs.status, _runs.updated_at).order_by(_runs.id)
+    last = 0
+    while True:
+        rows = connection.execute(chosen.where(_runs.id > last).limit(_ROWS_AT_A_TIME)).all()
+        for row in rows:
+            yield RunState(row.event_id, row.status, row.updated_at)
+        if len(rows) < _ROWS_AT_A_TIME:
+            return
+        last = rows[-1].id
+
+
+def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
+    found = [_runs[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None]
+    if query.status is not None:
+        found.append(_is_running() if query.status == st.RUNNING else _runs.status == query.status)
+    bounds = (
+        (_runs.created_at.__lt__, query.created_before),
+        (_runs.created_at.__gt__, query.created_after),
+        (_runs.start_time.__ge__, query.start_time_from),
+        (_runs.start_time.__le__, query.start_time_to),
+    )
+    return [*found, *(compare(value) for compare, value in bounds if value is not None)]
+
+
+def _is_running() -> ColumnElement[bool]:
+    """With the word in the statement: a parameter would keep the partial index from being used."""
+    return _runs.status == literal_column("'running'")
+
+
+def _newest_first(chosen: Select[Any]) -> Select[Any]:
+    return chosen.order_by(_runs.created_at.desc(), _runs.id.desc())
+
+
+def _behind(position: Position) -> ColumnElement[bool]:
+    return and_(
+        _runs.created_at <= position.created_at,
+        or_(_runs.created_at < position.created_at, _runs.id < position.id),
+    )
+
+
+def _after(position: Position) -> ColumnElement[bool]:
+    return and_(
+        _runs.created_at >= position.created_at,
+        or_(_runs.created_at > position.created_at, _runs.id > position.id),
+    )
+
+
+def _stored(connection: Connection, chosen: Select[Any]) -> list[StoredRun]:
+    return [StoredRun(row[-1], record_of(tuple(row[:-1]))) for row in connection.execute(chosen)]

@@ -1,0 +1,135 @@
+"""Writing runs: any states in any order end in the greatest one (design, invariant 2).
+
+A state is compared with what is stored here, in Python, to say what became of it, and once
+more by the statement itself, for a writer that came between. Commits associated with a run
+stand outside the order: while `commits` has rows for a `run_id`, the latest of them shows in
+every row of that run, whatever its states say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+from sqlalchemy import Connection, bindparam, select, text
+
+from otel_agent_telemetry.model import COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.storage.commit_statements import COMMIT_KEYS, link_statement, show_statement
+from otel_agent_telemetry.storage.counts import add_to_counts
+from otel_agent_telemetry.storage.rows import (
+    EVENT_ID,
+    RUN_ID,
+    CommitValues,
+    Row,
+    clean_text,
+    merged,
+    row_of,
+    with_commit,
+)
+from otel_agent_telemetry.storage.run_statements import write_rows
+from otel_agent_telemetry.storage.tables import agent_runs, commits
+
+WriteOutcome = Literal["inserted", "updated", "duplicate"]
+
+T = TypeVar("T")
+
+_MAX_PARAMETERS: Final = 500
+_LINK_LOCK: Final = 0x6F61745F6C696E6B
+
+_stored_rows: Final = select(*(agent_runs.c[name] for name in COLUMNS)).where(
+    agent_runs.c.event_id.in_(bindparam("wanted", expanding=True))
+)
+_links: Final = select(
+    commits.c.run_id,
+    commits.c.associated_at,
+    commits.c.commit_hash,
+    commits.c.commit_source,
+    commits.c.commit_author,
+    commits.c.commit_timestamp,
+).where(commits.c.run_id.in_(bindparam("wanted", expanding=True)))
+_present: Final = (
+    select(agent_runs.c.run_id).where(agent_runs.c.run_id.in_(bindparam("wanted", expanding=True))).distinct()
+)
+
+
+def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[WriteOutcome]:
+    """What became of each record, by position, within the connection's transaction.
+
+    `duplicate`: the record adds nothing to what is stored or came before it in `records`.
+    Raises the driver's errors, see `errors_of.translated`.
+    """
+    _lock_links(connection, shared=True)
+    rows = [row_of(record) for record in records]
+    shown = latest_commits(connection, {row[RUN_ID] for row in rows})
+    stored = _read_stored(connection, {row[EVENT_ID] for row in rows})
+    standing = dict(stored)
+    outcomes: list[WriteOutcome] = []
+    for row in rows:
+        state = with_commit(row, shown.get(row[RUN_ID]))
+        before = standing.get(row[EVENT_ID])
+        after = state if before is None else merged(before, state)
+        standing[row[EVENT_ID]] = after
+        outcomes.append("inserted" if before is None else "duplicate" if after is before else "updated")
+    changes = [(stored.get(key), row) for key, row in standing.items()]
+    changes = [(before, now) for before, now in changes if now is not before]
+    write_rows(connection, agent_runs, [now for _, now in changes])
+    add_to_counts(connection, changes)
+    return outcomes
+
+
+def link_commits(connection: Connection, links: Sequence[CommitLink]) -> list[bool]:
+    """Keep commit associations and show them; whether a run with that id is there, by position.
+
+    An association whose run is not there yet shows as soon as the run arrives.
+    """
+    if not links:
+        return []
+    _lock_links(connection, shared=False)
+    link_statement(connection.dialect).execute(connection, COMMIT_KEYS, [_link_row(link) for link in links])
+    shown = latest_commits(connection, {link.run_id for link in links})
+    show_statement(connection.dialect).execute(
+        connection, _SHOW_NAMES, [(*values, run_id) for run_id, values in shown.items()]
+    )
+    present = {run_id for (run_id,) in _rows_of(connection, _present, shown)}
+    return [clean_text(link.run_id) in present for link in links]
+
+
+_SHOW_NAMES: Final = ("new_hash", "new_source", "new_author", "new_timestamp", "of_run_id")
+
+
+def latest_commits(connection: Connection, run_ids: Iterable[str]) -> dict[str, CommitValues]:
+    """`run_id` → the commit columns of its latest association, for those that have one."""
+    latest: dict[str, Row] = {}
+    for run_id, *link in _rows_of(connection, _links, run_ids):
+        row = tuple(link)
+        if run_id not in latest or row[:2] > latest[run_id][:2]:
+            latest[run_id] = row
+    return {run_id: row[1:] for run_id, row in latest.items()}
+
+
+def _link_row(link: CommitLink) -> Row:
+    return tuple(clean_text(getattr(link, name)) or None for name in COMMIT_KEYS)
+
+
+def _read_stored(connection: Connection, event_ids: Iterable[str]) -> dict[str, Row]:
+    return {row[EVENT_ID]: tuple(row) for row in _rows_of(connection, _stored_rows, event_ids)}
+
+
+def _rows_of(connection: Connection, query: Any, wanted: Iterable[str]) -> Iterator[Any]:
+    for part in _parts(list(wanted)):
+        yield from connection.execute(query, {"wanted": part})
+
+
+def _parts(values: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(values), _MAX_PARAMETERS):
+        yield values[start : start + _MAX_PARAMETERS]
+
+
+def _lock_links(connection: Connection, *, shared: bool) -> None:
+    """On PostgreSQL: no association comes between a run's look at `commits` and its commit.
+
+    Runs among themselves go on in parallel; SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        connection.execute(text(f"SELECT {how}(:key)"), {"key": _LINK_LOCK})

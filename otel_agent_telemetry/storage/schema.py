@@ -1,0 +1,152 @@
+"""What a database is, and bringing it to this version: made, upgraded, or refused untouched.
+
+The usual case, a current database, costs one look at `alembic_version` and imports no
+Alembic. A file is upgraded by one process at a time (`{database}.upgrade.lock`; an advisory
+lock on PostgreSQL), after a backup, in one transaction: it ends new or as it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from otel_agent_telemetry.clock import Clock, SystemClock
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
+from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.storage.backup import backup_sqlite
+from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
+
+KNOWN_REVISIONS: Final = ("0008",)
+"""Every revision of `migrations/versions`, oldest first; a test holds the two together."""
+HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
+VERSION_TABLE: Final = "alembic_version"
+
+DatabaseState = Literal["empty", "version_7", "older", "current"]
+
+_VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
+_PAUSE_S: Final = 0.02
+_UPGRADE_LOCK: Final = 0x6F61745F736368
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaReport:
+    """What `ensure_schema` did; `backup` is the copy made before an upgrade."""
+
+    outcome: Literal["created", "upgraded", "current"]
+    revision: str
+    backup: Path | None = None
+
+
+def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | None = None) -> SchemaReport:
+    """Make the database ready for this version.
+
+    Blocks while another process upgrades it, at most for the busy timeout. Raises
+    SchemaError for a database that is not ours, damaged, or newer than this code, which is
+    left untouched, and StoreUnavailableError when it cannot be used now.
+    """
+    path = sqlite_path(engine)
+    if _state_now(engine if path is None else make_engine(config, set_journal_mode=False)) == "current":
+        return SchemaReport("current", HEAD_REVISION)
+    with nullcontext() if path is None else _upgrade_lock(path, config.db_busy_timeout_ms / 1000):
+        return _bring_up(engine, config, path, clock or SystemClock())
+
+
+def _state_now(engine: Engine) -> DatabaseState:
+    try:
+        with reading(engine, "opening") as connection:
+            return database_state(connection)
+    finally:
+        engine.dispose()
+
+
+def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock: Clock) -> SchemaReport:
+    with writing(engine, "upgrading") as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        state = database_state(connection)
+        if state == "current":
+            return SchemaReport("current", HEAD_REVISION)
+        backup = None
+        if state != "empty" and path is not None:
+            backup = backup_sqlite(path, config.backups_dir, clock)
+        _migrate(connection)
+    return SchemaReport("created" if state == "empty" else "upgraded", HEAD_REVISION, backup)
+
+
+def database_state(connection: Connection) -> DatabaseState:
+    """What the database is to this version. Raises SchemaError when it is not ours to touch."""
+    where = database_name(connection.engine)
+    inspector = inspect(connection)
+    tables = set(inspector.get_table_names())
+    revision = _revision(connection) if VERSION_TABLE in tables else None
+    if revision is not None:
+        return _state_of_revision(revision, where)
+    if "agent_runs" in tables and connection.dialect.name == "sqlite":
+        columns = {column["name"] for column in inspector.get_columns("agent_runs")}
+        if columns >= _VERSION_7_SIGNS:
+            return "version_7"
+    if tables - {VERSION_TABLE}:
+        raise SchemaError(
+            f"opening {where}: it holds tables of another application ({_some(tables)})",
+            hint="Point TELEMETRY_DB_PATH to a file of its own. Nothing was changed.",
+        )
+    return "empty"
+
+
+def _state_of_revision(revision: str, where: str) -> DatabaseState:
+    if revision not in KNOWN_REVISIONS:
+        raise SchemaError(
+            f"opening {where}: its schema revision {revision!r} is not known here (newest: {HEAD_REVISION})",
+            hint="It was written by a newer version of this package, or is not ours. Nothing was changed.",
+        )
+    return "current" if revision == HEAD_REVISION else "older"
+
+
+def _revision(connection: Connection) -> str | None:
+    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+    return None if found is None else str(found)
+
+
+def _some(tables: set[str]) -> str:
+    shown = sorted(tables)[:3]
+    return ", ".join(shown) + (", …" if len(tables) > len(shown) else "")
+
+
+def _migrate(connection: Connection) -> None:
+    """Run the migrations inside the connection's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    settings = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    settings.set_main_option("script_location", folder.replace("%", "%%"))
+    settings.set_main_option("path_separator", "os")
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, "head")
+
+
+@contextmanager
+def _upgrade_lock(path: Path, patience_s: float) -> Iterator[None]:
+    lock = FileLock(path.with_name(f"{path.name}.upgrade.lock"))
+    deadline = time.monotonic() + patience_s
+    try:
+        while not lock.try_acquire():
+            if time.monotonic() >= deadline:
+                raise StoreUnavailableError(
+                    f"upgrading {path}: another process has been at it for {patience_s:g} s",
+                    hint="Wait for it to finish, or raise TELEMETRY_DB_BUSY_TIMEOUT_MS.",
+                )
+            time.sleep(_PAUSE_S)
+    except OSError as problem:
+        raise StoreUnavailableError(f"locking {lock.path}: {problem.strerror or problem}") from problem
+    try:
+        yield
+    finally:
+        lock.release(unlink=True)

@@ -1,0 +1,115 @@
+"""The tables of schema version 8, as the code writes and reads them.
+
+`migrations/versions` holds the frozen description that databases are made from; a test
+holds the two together. Columns of `agent_runs` are those of `model.COLUMNS`, in that order,
+after `id`. There are no foreign keys: events and commits may arrive before their run.
+Each index costs every insert, so there are only those that a read needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy.types import TypeEngine
+
+from otel_agent_telemetry.model import COLUMNS, COUNT_COLUMNS, REQUIRED_COLUMNS
+
+metadata: Final = MetaData()
+
+_ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
+_REQUIRED: Final = frozenset({*REQUIRED_COLUMNS, "status"})
+
+
+def _run_column(name: str) -> Column[Any]:
+    if name in COUNT_COLUMNS:
+        return Column(name, BigInteger, nullable=False, server_default=text("0"))
+    if name in ("schema_version", "api_posted"):
+        return Column(name, Integer, nullable=False, server_default=text("0"))
+    return Column(name, Text, nullable=name not in _REQUIRED)
+
+
+agent_runs: Final = Table(
+    "agent_runs", metadata, Column("id", _ID, primary_key=True), *(_run_column(name) for name in COLUMNS)
+)
+Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
+Index("ix_agent_runs_run_id", agent_runs.c.run_id)
+Index("ix_agent_runs_created_at", agent_runs.c.created_at, agent_runs.c.id)
+_IS_RUNNING: Final = text("status = 'running'")
+Index(
+    "ix_agent_runs_running",
+    agent_runs.c.created_at,
+    sqlite_where=_IS_RUNNING,
+    postgresql_where=_IS_RUNNING,
+)
+_HAS_PARENT: Final = text("parent_run_id IS NOT NULL")
+Index(
+    "ix_agent_runs_parent_run_id",
+    agent_runs.c.parent_run_id,
+    sqlite_where=_HAS_PARENT,
+    postgresql_where=_HAS_PARENT,
+)
+
+commits: Final = Table(
+    "commits",
+    metadata,
+    Column("commit_hash", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("commit_source", Text, nullable=False),
+    Column("commit_author", Text),
+    Column("commit_timestamp", Text),
+    Column("associated_at", Text, nullable=False),
+)
+Index("ix_commits_run_id", commits.c.run_id)
+
+run_events: Final = Table(
+    "run_events",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("timestamp", Text, nullable=False),
+    Column("payload_json", Text),
+    Column("trace_id", Text),
+    Column("span_id", Text, nullable=False, server_default=text("''")),
+    Column("seq", Integer, nullable=False),
+)
+Index("ux_run_events_place", run_events.c.event_id, run_events.c.span_id, run_events.c.seq, unique=True)
+
+run_spans: Final = Table(
+    "run_spans",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("trace_id", Text, nullable=False),
+    Column("span_id", Text, nullable=False),
+    Column("parent_span_id", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_message", Text),
+    Column("start_time", Text, nullable=False),
+    Column("end_time", Text),
+    Column("duration_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("attributes_json", Text),
+)
+Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, unique=True)
+Index("ix_run_spans_event_id", run_spans.c.event_id)
+
+run_counts: Final = Table(
+    "run_counts",
+    metadata,
+    Column("agent_name", Text, primary_key=True),
+    Column("job_type", Text, primary_key=True),
+    Column("status", Text, primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+)
+
+run_hours: Final = Table(
+    "run_hours",
+    metadata,
+    Column("hour", Text, primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+)

@@ -1,0 +1,111 @@
+"""The one service that writes a SQLite database, and how others find it.
+
+`{database}.writer.lock` is locked by the operating system while the service lives. Its
+first line is JSON: `{"pid": int, "host": text, "url": text or null, "started": ISO 8601}`;
+what stands behind that line is left from longer ones. The line of a file that nobody has
+locked means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from otel_agent_telemetry.append import make_private_dir
+from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
+from otel_agent_telemetry.errors import StoreUnavailableError
+from otel_agent_telemetry.locks import FileLock
+
+_TRIES: Final = 10
+_PAUSE_S: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who writes the database. `url` is where it answers, None before it listens."""
+
+    pid: int
+    host: str
+    url: str | None
+    started: str
+
+
+class WriterLock:
+    """The writer's lock of one database. Not shared between threads."""
+
+    def __init__(self, db_path: Path, *, clock: Clock | None = None) -> None:
+        self.path = db_path.with_name(f"{db_path.name}.writer.lock")
+        self._lock = FileLock(self.path)
+        self._clock = clock or SystemClock()
+
+    def try_acquire(self, url: str | None = None) -> bool:
+        """Become the writer, or say in the file where this one answers; False when another is.
+
+        Waits at most a tenth of a second, because whoever asks for the holder locks the
+        file for an instant. Raises StoreUnavailableError when the file cannot be written.
+        """
+        try:
+            make_private_dir(self.path.parent)
+            if not self._acquire():
+                return False
+            self._lock.write(self._line(url))
+        except OSError as problem:
+            raise StoreUnavailableError(f"locking {self.path}: {problem.strerror or problem}") from problem
+        return True
+
+    def _acquire(self) -> bool:
+        for _ in range(_TRIES):
+            if self._lock.try_acquire():
+                return True
+            time.sleep(_PAUSE_S)
+        return False
+
+    def _line(self, url: str | None) -> bytes:
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "url": url,
+            "started": iso_utc(self._clock.now_ns()),
+        }
+        return json.dumps(holder).encode() + b"\n"
+
+    def holder(self) -> Holder | None:
+        """Who is the writer now, None when nobody is. Never makes the file, never raises."""
+        if not self._lock.held and not self._locked_by_another():
+            return None
+        try:
+            with self.path.open("rb") as file:
+                return _holder_of(file.readline())
+        except OSError:
+            return None
+
+    def _locked_by_another(self) -> bool:
+        probe = FileLock(self.path)
+        try:
+            if not self.path.exists() or probe.try_acquire():
+                return False
+        except OSError:
+            return False
+        finally:
+            probe.release()
+        return True
+
+    def release(self) -> None:
+        """Stop being the writer. Harmless when not."""
+        self._lock.release()
+
+
+def _holder_of(line: bytes) -> Holder | None:
+    try:
+        said: Any = json.loads(line)
+        url = said["url"]
+        return Holder(
+            int(said["pid"]), str(said["host"]), None if url is None else str(url), str(said["started"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
