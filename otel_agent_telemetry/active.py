@@ -27,8 +27,8 @@ class ActiveRun:
     """
 
     __slots__ = (
-        *("agent_name", "child_errors", "ended", "event_id", "exception", "extra", "fields", "generation"),
-        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "trace_id", "updated_ns"),
+        *("agent_name", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields", "generation"),
+        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status", "trace_id", "updated_ns"),
     )  # fmt: skip
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:
@@ -41,6 +41,10 @@ class ActiveRun:
         self.monotonic = time.monotonic()
         self.agent_name = ""
         self.fields: Fields = {}
+        self.columns: tuple[dict[str, Any], object, Fields] | None = None
+        """Attributes and surroundings that the columns were last made from, and the columns."""
+        self.status: Any = None
+        """What the client said the run ends as; None when it said nothing."""
         self.settings: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         self.exception: dict[str, Any] | None = None
@@ -49,6 +53,12 @@ class ActiveRun:
         self.span: Any = None
         self.ended = False
         self.generation: object = None
+
+    def tell(self, settings: dict[str, Any], extra: dict[str, Any]) -> None:
+        """The client has set columns by name, and other things under names that are no columns."""
+        self.settings.update(settings)
+        self.extra.update(extra)
+        self.columns = None
 
     def next_update_ns(self, now_ns: int) -> int:
         """The instant of this run's next state: now, but always after the last one, whatever the clock does."""
@@ -64,6 +74,8 @@ class ActiveRuns:
         self.generation = object()
         self._runs: dict[str, ActiveRun] = {}
         self._seen: dict[str, None] = {}
+        self.open_spans: dict[int, Any] = {}
+        """Span id → what the processors of this recorder know of that open span; shared between them."""
 
     def begin_generation(self) -> None:
         """In a forked child: the runs so far are the parent's to end; counters begin anew."""

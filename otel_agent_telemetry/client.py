@@ -234,8 +234,8 @@ class TelemetryClient:
 
     def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any]) -> None:
         settings, extra = _split(kwargs)
-        run.settings.update(settings, status=st.canonical_status(status) or status)
-        run.extra.update(extra)
+        run.status = status
+        run.tell(settings, extra)
         span = run.span
         for name, value in {**settings, "status": status}.items():
             if type(value) in _SCALARS:
@@ -251,7 +251,7 @@ class TelemetryClient:
             if run.ended:
                 return
             if problem is None:
-                self._end(run, run.settings.get("status", st.SUCCESS), {})
+                self._end(run, st.SUCCESS if run.status is None else run.status, {})
                 return
             ending = ending_of_exception(problem)
             if ending.status != st.SUCCESS:
@@ -267,8 +267,8 @@ class TelemetryClient:
         if run is None:
             return
         settings, extra = _split(metrics)
-        run.settings.update(settings)
-        run.extra.update(extra)
+        run.status = extra.pop("status", run.status)
+        run.tell(settings, extra)
         self._processor.write_update(run)
 
 

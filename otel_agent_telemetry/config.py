@@ -127,6 +127,8 @@ SETTINGS: Final = (
             "Keep attributes that hold prompts, completions, tool arguments and results."),
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",
             "The service that runs are sent to; without it a local one is used when there is one, else SQLite."),
+    Setting("discover_service", ("TELEMETRY_DISCOVER_SERVICE",), _flag, True, "",
+            "Look for our service at the default address when no URL is given."),
     Setting("api_timeout_s", ("TELEMETRY_API_TIMEOUT_S",), _seconds, 10.0, "s", "Patience with one request."),
     Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
     Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),

@@ -32,7 +32,7 @@ from otel_agent_telemetry.git import read_git_context
 from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, Fields
 from otel_agent_telemetry.otel.mapping import Surroundings
-from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_line
+from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean
 
 
 _OPEN_AGAIN_S = 1.0
@@ -69,6 +69,7 @@ class Recorder:
         self.surroundings = self._look_around_later()
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
+        self._sync_always = config.fsync == "always"
         self._watches_exit = False
         self._begin()
         if hasattr(os, "register_at_fork"):
@@ -83,6 +84,17 @@ class Recorder:
             if recorder is None:
                 recorder = cls._shared[config] = cls(config)
             return recorder
+
+    @classmethod
+    def close_shared(cls, which: Callable[[TelemetryConfig], bool]) -> None:
+        """End and forget the shared recorders of some configurations, as the interpreter's exit would.
+
+        For tests, and for hosts that unload what they loaded. Blocks up to the exit timeout each.
+        """
+        with cls._shared_guard:
+            recorders = [cls._shared.pop(config) for config in list(cls._shared) if which(config)]
+        for recorder in recorders:
+            recorder.at_exit()
 
     def _begin(self) -> None:
         self.counters = Counters()
@@ -147,14 +159,16 @@ class Recorder:
 
     def journal_run(self, fields: Fields) -> None:
         """Keep a state that its target has already, in the journal only."""
-        self._write(RUN, fields, buffered=False)
+        self._write(RUN, fields, buffered=False, wake=False)
 
-    def _write(self, record_type: str, members: Mapping[str, Any], *, buffered: bool) -> None:
+    def _write(
+        self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True
+    ) -> None:
         now_ns = self.clock.now_ns()
         if self._identity is None:
             self._identify(now_ns)
         seq = self.counters.last_seq = next(self._sequence)
-        line = encode_line(record_type, {"writer": self.writer, "seq": seq, **members})
+        line = encode_clean(record_type, self.writer, seq, members)
         kept = buffered and self._to_buffer(line)
         try:
             self.journal.append(line, now_ns=now_ns)
@@ -164,23 +178,25 @@ class Recorder:
             self.counters.failed("journal write", problem)
         if not kept:
             self.counters.lost += 1
-        if self.config.fsync == "always":
+        if self._sync_always:
             self.sync()
-        self.worker.wake(delivery=buffered)
+        if wake:
+            self.worker.wake(delivery=buffered)
 
     def _identify(self, now_ns: int) -> None:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
         with self._opening:
-            if self._identity is not None:
-                return
-            identity = WriterIdentity.of_this_process(now_ns)
-            self._sequence = itertools.count(1)
-            self.writer = identity.writer
-            self._identity = identity
+            if self._identity is None:
+                self._become(WriterIdentity.of_this_process(now_ns))
             if not self._watches_exit:
                 self._watches_exit = True
                 this = weakref.ref(self)
                 atexit.register(lambda: (found := this()) and found.at_exit())
+
+    def _become(self, identity: WriterIdentity) -> None:
+        self._sequence = itertools.count(1)
+        self.writer = identity.writer
+        self._identity = identity
 
     def _to_buffer(self, line: bytes) -> bool:
         try:
@@ -198,11 +214,16 @@ class Recorder:
         with self._opening:
             if self._buffer is None and self._identity is not None and time.monotonic() >= self._open_again_at:
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
-                self._buffer = BufferWriter(
-                    self.config.buffer_dir, self._identity, segment_bytes=self.config.segment_bytes
-                )
+                try:
+                    self._buffer = self._new_buffer(self._identity)
+                except FileExistsError:  # our lock was taken for a dead writer's: be somebody else
+                    self._become(WriterIdentity.of_this_process(self.clock.now_ns()))
+                    self._buffer = self._new_buffer(self._identity)
                 self._open_again_at = 0.0
             return self._buffer
+
+    def _new_buffer(self, identity: WriterIdentity) -> BufferWriter:
+        return BufferWriter(self.config.buffer_dir, identity, segment_bytes=self.config.segment_bytes)
 
     def sync(self) -> None:
         """Force what was written to the disk. Blocks; counted and logged when it fails."""
@@ -243,7 +264,12 @@ class Recorder:
 
         Blocks up to `timeout_s`. False too when something could not be buffered.
         """
-        return self.worker.flush(self.writer, timeout_s=timeout_s) and self.counters.buffer_failed == 0
+        try:
+            done = self.worker.flush(self.writer, timeout_s=timeout_s)
+        except OSError as problem:
+            self.counters.failed("flush", problem)
+            return False
+        return done and self.counters.buffer_failed == 0
 
     def close(self, timeout_s: float | None = None) -> None:
         """Deliver what can be delivered in time (default: the exit timeout) and stop the background.
@@ -251,16 +277,20 @@ class Recorder:
         What is left waits in the buffer for the next deliverer. Idempotent; a record that
         comes later is kept all the same and begins anew.
         """
-        limit = self.config.exit_timeout_s if timeout_s is None else timeout_s
         self.sync()
+        self.worker.stop(timeout_s=self.config.exit_timeout_s if timeout_s is None else timeout_s)
+        self.leave()
+
+    def leave(self) -> None:
+        """Give this process's segments up for delivery: nothing more is written to them. Idempotent."""
         buffer, self._buffer, self._identity = self._buffer, None, None
-        if buffer is not None:
-            try:
-                buffer.note(self.counters.as_dict())
-            except OSError as problem:
-                self.counters.failed("sign of life", problem)
-            buffer.close()
-        self.worker.stop(timeout_s=limit)
+        if buffer is None:
+            return
+        try:
+            buffer.note(self.counters.as_dict())
+        except OSError as problem:
+            self.counters.failed("sign of life", problem)
+        buffer.close()
 
     def at_exit(self) -> None:
         """The interpreter is ending: end what is open, deliver what can be delivered. Never raises."""

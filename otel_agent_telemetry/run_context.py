@@ -26,7 +26,10 @@ class RunContext:
         self._client.log_event(self.run_id, event_type, payload)
 
     def set_metrics(self, **metrics: Any) -> None:
-        """Set columns of the run by name; other names go to `context_json`. Kept on return."""
+        """Set columns of the run by name; other names go to `context_json`. Kept on return.
+
+        `status=` is what the run ends as when its block ends normally, such as `partial`.
+        """
         self._client._set_metrics(self.run_id, metrics)  # noqa: SLF001 - the handle is the client's own
 
     def __repr__(self) -> str:

@@ -109,7 +109,7 @@ def _located(repo: str | None, hosts: Mapping[str, str] | None) -> tuple[str, st
 
 
 def _parsed(repo: str) -> _Remote | None:
-    if not repo.isprintable() or " " in repo:
+    if not repo.isprintable() or " " in repo or "\\" in repo:
         return None
     found = _URL.fullmatch(repo)
     if found is not None:

@@ -84,7 +84,9 @@ def test_texts_of_other_makers_read_alike_on_every_python(text: str, normal: str
     assert normal_iso(text) == normal
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2025-13-01T00:00:00Z", "12:05:30", "2025-12-10T25:00", "1765368330"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2025-13-01T00:00:00Z", "12:05:30", "2025-12-10T25:00", "1765368330"]
+)
 def test_what_is_no_time_is_a_value_error(text: str) -> None:
     """Anything else raises ValueError and nothing else."""
     with pytest.raises(ValueError):  # noqa: PT011 - the text is datetime's own

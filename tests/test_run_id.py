@@ -25,7 +25,17 @@ ANY_TEXT = st.text(st.characters(), max_size=600)
 
 @pytest.mark.parametrize(
     "run_id",
-    ["a", "test-run-with-hyphens", "test_run", "test.run.with.dots", "batch 7", "läuft", "😀", "x" * 255, "a:b?c*d"],
+    [
+        "a",
+        "test-run-with-hyphens",
+        "test_run",
+        "test.run.with.dots",
+        "batch 7",
+        "läuft",
+        "😀",
+        "x" * 255,
+        "a:b?c*d",
+    ],
 )
 def test_custom_ids_within_the_rules_are_taken(run_id: str) -> None:
     """1 to 255 characters without separators and NUL pass."""
@@ -85,7 +95,7 @@ def test_a_generated_id_has_the_form_of_the_seed() -> None:
 
 
 def test_separators_in_an_agent_name_become_hyphens() -> None:
-    """`/`, `\\` and NUL are replaced inside the id."""
+    """Separators of paths and NUL are replaced inside the id."""
     run_id = generate_run_id("team/agent\\v1\x00", at_ns=0, token="00000000")
     assert run_id == "19700101T000000Z-team-agent-v1--00000000"
 

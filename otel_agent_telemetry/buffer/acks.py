@@ -2,7 +2,8 @@
 
 The file holds the number of bytes as 20 decimal digits and LF, rewritten in place. It is
 not forced to disk: an ack that is lost or too small only means that records are delivered
-again, which changes nothing (invariant 2). Anything unreadable counts as 0.
+again, which changes nothing (invariant 2). Anything unreadable counts as 0, and so does an
+ack beyond the segment's end: after a power cut a file may be shorter than it once was.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _WIDTH = 20
 def read_ack(segment: Path) -> int:
     """Confirmed bytes of a segment, 0 when none are known."""
     try:
-        return int(ack_path(segment).read_bytes()[:_WIDTH])
+        confirmed = int(ack_path(segment).read_bytes()[:_WIDTH])
+        return confirmed if 0 <= confirmed <= segment.stat().st_size else 0
     except (OSError, ValueError):
         return 0
 

@@ -56,9 +56,13 @@ class Health:
 
 
 def read_health(folder: Path) -> Health:
-    """The health kept in a folder; all zero when there is none that can be read."""
-    known = {f.name for f in fields(Health)}
-    return Health(**{name: value for name, value in _read_object(health_path(folder)).items() if name in known})
+    """The health kept in a folder; zero for whatever cannot be read or is not of its type."""
+    health = Health()
+    kept = _read_object(health_path(folder))
+    for name in (f.name for f in fields(Health)):
+        if type(kept.get(name)) is type(getattr(health, name)):
+            setattr(health, name, kept[name])
+    return health
 
 
 def live_counters(folder: Path) -> dict[str, dict[str, Any]]:

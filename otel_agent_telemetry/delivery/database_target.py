@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_by_halves
-from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.errors import (
+    AgentTelemetryError,
+    ConfigurationError,
+    SchemaError,
+    StorageError,
+    StoreUnavailableError,
+)
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.urls import without_credentials
 
@@ -22,7 +28,7 @@ class DatabaseTarget:
         one that refuses the content is asked again with halves of it."""
         try:
             self._opened().write(batch.records, batch.links)
-        except (StoreUnavailableError, SchemaError) as problem:
+        except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
             self.close()
             return RetryLater(_sentence(problem))
         except StorageError as problem:
@@ -43,5 +49,5 @@ class DatabaseTarget:
             store.close()
 
 
-def _sentence(problem: StorageError) -> str:
+def _sentence(problem: AgentTelemetryError) -> str:
     return f"{problem} ({problem.hint})" if problem.hint else str(problem)

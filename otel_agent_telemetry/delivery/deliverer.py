@@ -64,12 +64,17 @@ class Deliverer:
             while not self._stop.is_set():
                 retrying(self.deliver_once, late)
                 next_work()
-            self.deliver_once(late)
-            if self._webhook is not None:
-                self._webhook.close(self._house.config.exit_timeout_s / 2)
-                self.deliver_once(late)
+            self._finish(late)
         finally:
             self.close()
+
+    def _finish(self, late: Callable[[], bool]) -> None:
+        """The last passes: what is waiting, what posting made of it, and then our own closed segments."""
+        self.deliver_once(late)
+        if self._webhook is not None:
+            self._webhook.close(self._house.config.exit_timeout_s / 2)
+        self._house.leave()
+        self.deliver_once(late)
 
     def deliver_once(self, late: Callable[[], bool] = lambda: False) -> int | RetryLater:
         """One pass: how many records were handed over, or why to try again."""

@@ -14,6 +14,7 @@ Memory is bounded by one batch, and by a few words for each open run.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -38,6 +39,9 @@ from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.wire import RUN, Line
 
+_RECORDS_BETWEEN_RESTS: Final = 10
+_REST_S: Final = 0.000_05
+_BEGINNING_NS: Final = 60_000_000_000
 _MAX_GONE_AT_ONCE: Final = 64
 """Each gone writer in work costs a file descriptor; the rest waits for the next pass."""
 
@@ -81,6 +85,7 @@ class Drain:
         self._counters = counters
         self._on_delivered = on_delivered
         self._on_closed = on_closed
+        self._since_rest = 0
         self._writers: dict[str, _Writer] = {}
         self._written_health = asdict(self.health)
 
@@ -111,19 +116,29 @@ class Drain:
         self._forget_removed(list_writers(self.folder))
         gone = sum(writer.gone for writer in self._writers.values())
         for writer in self._writers.values():
-            if not writer.gone and gone < _MAX_GONE_AT_ONCE:
+            if not writer.gone and gone < _MAX_GONE_AT_ONCE and self._has_begun(writer):
                 gone += writer.lock.try_acquire()
         for files in list_writers(self.folder):
             if writer := self._writers.get(files.writer):
                 writer.files = files
                 _list_segments(writer)
 
+    def _has_begun(self, writer: _Writer) -> bool:
+        """Whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""
+        if writer.files.segments:
+            return True
+        try:
+            made = writer.files.lock.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        return self._clock.now_ns() - made > _BEGINNING_NS
+
     def _forget_removed(self, listed: list[WriterFiles]) -> None:
         names = {files.writer for files in listed}
         for name in self._writers.keys() - names:
             self._writers.pop(name).lock.release()
         for files in listed:
-            self._writers.setdefault(files.writer, _Writer(files, FileLock(files.lock)))
+            self._writers.setdefault(files.writer, _Writer(files, FileLock(files.lock))).files = files
 
     def _deliver_all(self, target: Target, stop: Callable[[], bool]) -> int | RetryLater:
         delivered = 0
@@ -154,6 +169,15 @@ class Drain:
                     segment.read = line.ends_at
                     if line.ends_at > segment.acked:
                         yield line, segment, size
+                        self._let_others_run()
+
+    def _let_others_run(self) -> None:
+        """Give the interpreter away now and then: a thread of the application that comes back
+        from a write would else wait a whole switch interval (5 ms) for us."""
+        self._since_rest += 1
+        if self._since_rest >= _RECORDS_BETWEEN_RESTS:
+            self._since_rest = 0
+            time.sleep(_REST_S)
 
     def _hand_over(self, target: Target, pending: Pending) -> int | RetryLater:
         batch = pending.batch()

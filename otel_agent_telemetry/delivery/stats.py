@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.resolve import local_service_url
-from otel_agent_telemetry.errors import StorageError
+from otel_agent_telemetry.errors import ConfigurationError, StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -31,16 +31,19 @@ def read_stats(config: TelemetryConfig) -> dict[str, Any] | None:
 
 
 def _from_database(config: TelemetryConfig) -> dict[str, Any] | None:
-    from otel_agent_telemetry.storage.engine import make_read_engine
-    from otel_agent_telemetry.storage.errors_of import translated
+    from otel_agent_telemetry.storage.engine import make_read_engine, reading
     from otel_agent_telemetry.storage.queries import run_stats
 
     if config.database_url is None and not config.db_path.exists():
         return None
+    engine = None
     try:
         engine = make_read_engine(config)
-        with translated("reading statistics", config.store_url), engine.connect() as connection:
+        with reading(engine, "reading statistics") as connection:
             return run_stats(connection, now_ns=time.time_ns())
-    except StorageError as problem:
+    except (StorageError, ConfigurationError) as problem:
         _log.error("statistics: %s", problem)  # noqa: TRY400 - the sentence says it all
         return None
+    finally:
+        if engine is not None:
+            engine.dispose()

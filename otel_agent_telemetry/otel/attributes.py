@@ -30,15 +30,15 @@ SERVICE_NAME: Final = "service.name"
 DEFAULT_SERVICE: Final = "unknown_service"
 
 CONVENTIONAL_COLUMNS: Final = {
-    "git_repo": ("vcs.repository.url.full",),
-    "git_branch": ("vcs.ref.head.name",),
-    "git_commit_hash": ("vcs.ref.head.revision",),
-    "git_run_tag": ("cicd.pipeline.run.id",),
-    "environment": ("deployment.environment.name", "deployment.environment"),
-    "host": ("host.name",),
-    "service_name": ("service.name",),
+    "vcs.repository.url.full": "git_repo",
+    "vcs.ref.head.name": "git_branch",
+    "vcs.ref.head.revision": "git_commit_hash",
+    "cicd.pipeline.run.id": "git_run_tag",
+    "deployment.environment.name": "environment",
+    "host.name": "host",
+    "service.name": "service_name",
 }
-"""Column → attributes of the span, then of its resource, that may give it."""
+"""Attribute of a span or its resource → the column that it gives."""
 
 _CONTENT: Final = frozenset(
     {"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions"}

@@ -7,9 +7,10 @@ over goes to `context_json`, bounded and with secrets masked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -21,6 +22,7 @@ from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean
 from otel_agent_telemetry.wire import dumps_text
 
+_MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
 _MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
@@ -37,24 +39,25 @@ class Surroundings:
     max_bytes: int = DEFAULT_MAX_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What the client told besides the span: columns by name, and names that are no columns."""
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = MappingProxyType({})
+    extra: Mapping[str, Any] = MappingProxyType({})
 
 
 NOTHING_TOLD: Final = Told()
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended: its status and, unless it succeeded, why."""
 
     status: str
     summary: str | None = None
     details: str | None = None
+
+
+_SUCCEEDED: Final = Ending(st.SUCCESS)
 
 
 def agent_name_of(view: SpanView) -> str:
@@ -80,17 +83,15 @@ def run_columns(
     view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundings, problems: list[str]
 ) -> Fields:
     """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
-    settings = {**_marked_columns(view.attributes, problems), **told.settings}
-    columns = clamp(settings, problems)
-    for column, keys in names.CONVENTIONAL_COLUMNS.items():
-        if column not in columns and (value := _first(view, keys)):
-            columns[column] = value
-    for column, text in around.columns.items():
-        columns.setdefault(column, text)
+    attributes = view.attributes
+    columns = clamp({**_marked_columns(attributes, problems), **told.settings}, problems)
+    for source in (_conventional(attributes), _conventional_of_resource(view.resource), around.columns):
+        for column, text in source.items():
+            columns.setdefault(column, text)
     columns.setdefault("agent_name", agent_name_of(view))
     columns.setdefault("job_type", job_type_of(view))
     _put_json(columns, "metrics_json", {}, around)
-    _put_json(columns, "context_json", {**_left_over(view.attributes, around), **told.extra}, around)
+    _put_json(columns, "context_json", {**_left_over(attributes, around), **told.extra}, around)
     return columns
 
 
@@ -108,13 +109,26 @@ def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[
     return found
 
 
-def _first(view: SpanView, keys: Sequence[str]) -> str | None:
-    for source in (view.attributes, view.resource):
-        for key in keys:
-            value = source.get(key)
-            if value and isinstance(value, str) and not value.startswith(names.DEFAULT_SERVICE):
-                return value
-    return None
+def _conventional(attributes: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in names.CONVENTIONAL_COLUMNS.keys() & attributes.keys():
+        value = attributes[key]
+        if value and isinstance(value, str) and not value.startswith(names.DEFAULT_SERVICE):
+            found.setdefault(names.CONVENTIONAL_COLUMNS[key], value)
+    return found
+
+
+_of_resource: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
+
+
+def _conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
+    """The same for a resource, remembered: a process has one or two, and asks at each start and end."""
+    known = _of_resource.get(id(resource))
+    if known is None or known[0] is not resource:
+        if len(_of_resource) >= _MAX_RESOURCES:
+            _of_resource.clear()
+        known = _of_resource[id(resource)] = (resource, _conventional(resource))
+    return known[1]
 
 
 def _left_over(attributes: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
@@ -158,7 +172,7 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
         return Ending(_status_of_exception(kind), *_why(view, exception))
     if interrupted is not None:
         return ending_of_exception(interrupted)
-    return Ending(st.SUCCESS)
+    return _SUCCEEDED
 
 
 def ending_of_exception(problem: BaseException) -> Ending:

@@ -35,7 +35,7 @@ from otel_agent_telemetry.otel.mapping import (
     ending_of,
     run_columns,
 )
-from otel_agent_telemetry.otel.spans import SpanView, view_of
+from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.steps import step_members
 from otel_agent_telemetry.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
@@ -102,7 +102,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
         self.config = self.recorder.config
         self.active = self.recorder.active
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _Open] = self.active.open_spans
         this = weakref.ref(self)
         self.recorder.before_exit.append(lambda: (found := this()) and found.close_open_runs())
 
@@ -150,6 +150,8 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _begin(self, span: Span, parent_context: otel_context.Context | None) -> None:
         context, parent = span.get_span_context(), span.parent
+        if context.span_id in self._open:
+            return  # another processor of the same recorder, on the same provider, was faster
         above = self._open.get(parent.span_id) if parent is not None else None
         order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
         if isinstance(order, StartOrder):
@@ -165,9 +167,7 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _is_run(self, span: Span, *, is_root: bool) -> bool:
         if is_root and self.config.runs == "root":
             return True
-        attributes = span.attributes
-        if not attributes:
-            return False
+        attributes = attributes_of(span)
         return names.is_marked(attributes) or (
             self.config.runs != "marked" and names.is_agent_invocation(attributes)
         )
@@ -188,6 +188,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._tap_events(opened)
         self._write_start(run, view, above)
         span.set_attribute(names.RUN_ID, run.run_id)
+        view.attributes[names.RUN_ID] = run.run_id
         return run
 
     def _write_start(self, run: ActiveRun, view: SpanView, above: _Open | None) -> None:
@@ -209,10 +210,14 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.recorder.record_run(run.fields)
 
     def _columns(self, run: ActiveRun, view: SpanView) -> dict[str, Any]:
+        """What span, client and surroundings say; as last time when none of them has changed since."""
+        known = run.columns
+        if known is not None and known[0] == view.attributes and known[1] is self._around():
+            return known[2]
         problems: list[str] = []
-        columns = run_columns(
-            view, told=Told(run.settings, run.extra), around=self._around(), problems=problems
-        )
+        told = Told(run.settings, run.extra)
+        columns = run_columns(view, told=told, around=self._around(), problems=problems)
+        run.columns = (view.attributes, self._around(), columns)
         if problems:
             self.recorder.counters.clamped += len(problems)
             self.recorder.counters.warn("clamped", "run %s: %s", run.run_id, "; ".join(problems))
@@ -283,7 +288,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._write_end(run, self._columns(run, view), self._ending(run, view, interrupted), view.end_ns)
 
     def _ending(self, run: ActiveRun, view: SpanView, interrupted: BaseException | None) -> Ending:
-        said = run.settings.get("status") or view.attributes.get(names.STATUS)
+        said = view.attributes.get(names.STATUS) if run.status is None else run.status
         ending = ending_of(view, run.exception, interrupted)
         if said is None:
             return ending

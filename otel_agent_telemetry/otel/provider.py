@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import trace
@@ -42,6 +43,18 @@ def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | No
         return processor if processor.config == config else None
 
 
+def adopt(provider: Any, processor: AgentRunSpanProcessor) -> None:
+    """Let a provider of the SDK carry this very processor: for one made with a recorder of its own.
+
+    Raises ValueError when the provider carries one of ours already.
+    """
+    with _guard:
+        if provider in _attached:
+            raise ValueError("this provider records runs already")
+        provider.add_span_processor(processor)
+        _attached[provider] = processor
+
+
 def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProcessor]:
     """Our own provider for a configuration: samples everything, exports over OTLP where asked to.
 
@@ -57,6 +70,18 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
                 Recorder.shared(config).before_exit.append(otlp.shutdown)
             _private[config] = (provider, processor)
         return _private[config]
+
+
+def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:
+    """End and forget our own providers and the recorders of some configurations.
+
+    Their open runs are ended, as at the interpreter's exit. An application's provider keeps
+    its processor, which records on. Blocks up to the exit timeout for each.
+    """
+    with _guard:
+        for config in [config for config in _private if which(config)]:
+            del _private[config]
+    Recorder.close_shared(which)
 
 
 def choose(config: TelemetryConfig, given: Any = None) -> tuple[Any, AgentRunSpanProcessor]:

@@ -13,17 +13,15 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select
 
-from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.model import COLUMNS
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_hours
 
-_DAY_NS: Final = 86_400 * 1_000_000_000
 _HOUR: Final = len("2026-01-31T23")
 _CREATED_AT: Final = COLUMNS.index("created_at")
 _KIND: Final = ("agent_name", "job_type", "status")
@@ -61,23 +59,8 @@ def _add(table: Table, dialect: Dialect) -> Statement:
     )
 
 
-def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
-    """`{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}`."""
-    agents = _count_by(connection, "agent_name")
-    return {
-        "total_runs": sum(agents.values()),
-        "agents": agents,
-        "recent_24h": _count_since(connection, iso_utc(now_ns - _DAY_NS)),
-        "statuses": _count_by(connection, "status"),
-    }
-
-
-def job_types(connection: Connection) -> dict[str, int]:
-    """Job type → runs."""
-    return _count_by(connection, "job_type")
-
-
-def _count_by(connection: Connection, name: str) -> dict[str, int]:
+def count_by(connection: Connection, name: str) -> dict[str, int]:
+    """Value → runs, for `agent_name`, `job_type` or `status`; cheap on SQLite at any size."""
     kept = connection.dialect.name == "sqlite"
     key = run_counts.c[name] if kept else agent_runs.c[name]
     number: ColumnElement[int] = func.sum(run_counts.c.runs) if kept else func.count()
@@ -85,8 +68,8 @@ def _count_by(connection: Connection, name: str) -> dict[str, int]:
     return {str(word): int(runs) for word, runs in rows if runs}
 
 
-def _count_since(connection: Connection, since: str) -> int:
-    """Runs created after an instant: whole hours from their counts, the first hour from the runs."""
+def count_since(connection: Connection, since: str) -> int:
+    """Runs created after an instant: whole hours from their counts, the first one from the runs."""
     after = agent_runs.c.created_at > since
     if connection.dialect.name != "sqlite":
         return int(connection.execute(select(func.count()).where(after)).scalar_one())

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
@@ -43,11 +43,11 @@ def translated(operation: str, where: str) -> Iterator[None]:
     """Raise ours for whatever a driver, SQLAlchemy or the file system raises inside.
 
     `operation` is a gerund ("writing runs to"), `where` the database without credentials.
-    Errors that are ours already pass.
+    Errors that are ours already pass. OverflowError is SQLite's driver refusing a number.
     """
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+    except (SQLAlchemyError, sqlite3.Error, OSError, OverflowError) as problem:
         raise storage_error(problem, operation, where) from problem
 
 
@@ -63,18 +63,18 @@ def storage_error(problem: Exception, operation: str, where: str) -> StorageErro
     for sign, hint in _FOREIGN.items():
         if sign in words:
             return SchemaError(message, hint=hint)
-    if _may_pass(problem, cause):
+    if _may_pass(problem):
         return StoreUnavailableError(message, hint="Check that the database is there and reachable.")
     return StorageError(message)
 
 
-def _may_pass(problem: Exception, cause: BaseException) -> bool:
+def _may_pass(problem: Exception) -> bool:
     """Whether an error without a known text is of a kind that goes away by itself."""
     if isinstance(problem, (PoolTimeoutError, OSError)):
         return True
     if isinstance(problem, DBAPIError) and problem.connection_invalidated:
         return True
-    return isinstance(problem, (DBAPIError, sqlite3.Error)) and type(cause).__name__ == "OperationalError"
+    return isinstance(problem, (OperationalError, sqlite3.OperationalError))
 
 
 def _first_line(cause: BaseException) -> str:

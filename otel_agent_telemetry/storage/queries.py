@@ -15,12 +15,15 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COLUMNS, MAX_COUNT, RunRecord
+from otel_agent_telemetry.storage.counts import count_by, count_since
 from otel_agent_telemetry.storage.rows import clean_text, record_of
 from otel_agent_telemetry.storage.tables import agent_runs
 
 _ROWS_AT_A_TIME: Final = 500
+_DAY_NS: Final = 86_400 * 1_000_000_000
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
 _EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id", "parent_run_id")
@@ -118,6 +121,17 @@ def count_runs(connection: Connection, query: RunQuery | None = None) -> int:
     return int(
         connection.execute(select(func.count()).select_from(agent_runs).where(*conditions)).scalar_one()
     )
+
+
+def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
+    """`{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001)."""
+    agents = count_by(connection, "agent_name")
+    return {
+        "total_runs": sum(agents.values()),
+        "agents": agents,
+        "recent_24h": count_since(connection, iso_utc(now_ns - _DAY_NS)),
+        "statuses": count_by(connection, "status"),
+    }
 
 
 def find_run(

@@ -58,7 +58,7 @@ def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[Wr
     `duplicate`: the record adds nothing to what is stored or came before it in `records`.
     Raises the driver's errors, see `errors_of.translated`.
     """
-    _lock_links(connection, shared=True)
+    lock_links(connection, shared=True)
     rows = [row_of(record) for record in records]
     shown = latest_commits(connection, {row[RUN_ID] for row in rows})
     stored = _read_stored(connection, {row[EVENT_ID] for row in rows})
@@ -84,7 +84,7 @@ def link_commits(connection: Connection, links: Sequence[CommitLink]) -> list[bo
     """
     if not links:
         return []
-    _lock_links(connection, shared=False)
+    lock_links(connection, shared=False)
     link_statement(connection.dialect).execute(connection, COMMIT_KEYS, [_link_row(link) for link in links])
     shown = latest_commits(connection, {link.run_id for link in links})
     show_statement(connection.dialect).execute(
@@ -125,10 +125,12 @@ def _parts(values: list[T]) -> Iterator[list[T]]:
         yield values[start : start + _MAX_PARAMETERS]
 
 
-def _lock_links(connection: Connection, *, shared: bool) -> None:
+def lock_links(connection: Connection, *, shared: bool) -> None:
     """On PostgreSQL: no association comes between a run's look at `commits` and its commit.
 
-    Runs among themselves go on in parallel; SQLite has one writer anyway.
+    Runs among themselves go on in parallel. A transaction that will write both takes the
+    lock unshared at its beginning, because two that share it cannot both unshare it.
+    SQLite has one writer anyway.
     """
     if connection.dialect.name == "postgresql":
         how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"

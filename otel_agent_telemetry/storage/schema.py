@@ -22,6 +22,7 @@ from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.storage.backup import backup_sqlite
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
+from otel_agent_telemetry.storage.errors_of import translated
 
 KNOWN_REVISIONS: Final = ("0008",)
 """Every revision of `migrations/versions`, oldest first; a test holds the two together."""
@@ -31,6 +32,7 @@ VERSION_TABLE: Final = "alembic_version"
 DatabaseState = Literal["empty", "version_7", "older", "current"]
 
 _VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
+_SQLITE_START: Final = b"SQLite format 3\x00"
 _PAUSE_S: Final = 0.02
 _UPGRADE_LOCK: Final = 0x6F61745F736368
 
@@ -52,10 +54,26 @@ def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | Non
     left untouched, and StoreUnavailableError when it cannot be used now.
     """
     path = sqlite_path(engine)
+    if path is not None:
+        _refuse_other_files(path)
     if _state_now(engine if path is None else make_engine(config, set_journal_mode=False)) == "current":
         return SchemaReport("current", HEAD_REVISION)
     with nullcontext() if path is None else _upgrade_lock(path, config.db_busy_timeout_ms / 1000):
         return _bring_up(engine, config, path, clock or SystemClock())
+
+
+def _refuse_other_files(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database and would write over it."""
+    with translated("opening", str(path)):
+        if not path.is_file() or path.with_name(f"{path.name}-journal").exists():
+            return
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE_START))
+    if start not in (b"", _SQLITE_START):
+        raise SchemaError(
+            f"opening {path}: file is not a database",
+            hint="Move the file away, or point TELEMETRY_DB_PATH elsewhere. Nothing was changed.",
+        )
 
 
 def _state_now(engine: Engine) -> DatabaseState:

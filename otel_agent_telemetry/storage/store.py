@@ -24,7 +24,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, writing
-from otel_agent_telemetry.storage.runs import WriteOutcome, link_commits, upsert_runs
+from otel_agent_telemetry.storage.runs import WriteOutcome, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
 
 _MAX_WAIT_S = 30.0
@@ -73,6 +73,7 @@ class Store:
 
     def _write(self, records: Sequence[RunRecord], links: Sequence[CommitLink]) -> WriteResult:
         with writing(self._engine, "writing runs to") as connection:
+            lock_links(connection, shared=not links)
             outcomes = upsert_runs(connection, records)
             return WriteResult(tuple(outcomes), tuple(link_commits(connection, links)))
 

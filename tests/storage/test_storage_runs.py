@@ -22,7 +22,9 @@ from otel_agent_telemetry.storage.run_statements import write_rows
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
 from otel_agent_telemetry.storage.tables import agent_runs
 
-TEXTS = some.one_of(some.none(), some.sampled_from(["", "a", "b", "é", "é\U0001f600", "\uffff", "Z", "z", "a\x00b"]))
+TEXTS = some.one_of(
+    some.none(), some.sampled_from(["", "a", "b", "é", "é\U0001f600", "\uffff", "Z", "z", "a\x00b"])
+)
 COUNTS = some.sampled_from([0, 1, 2, 10, 2**63 - 1])
 
 
@@ -62,7 +64,7 @@ def expected_rows(records, told):
         mine = [record for record in records if record.event_id == event]
         row = asdict(reduce(later_state, mine))
         row["api_posted"] = max(record.api_posted for record in mine)
-        row["api_posted_at"] = max((record.api_posted_at or "" for record in mine)) or None
+        row["api_posted_at"] = max(record.api_posted_at or "" for record in mine) or None
         row["api_retry_count"] = max(record.api_retry_count for record in mine)
         row.update(expected_commit([one for one in told if one.run_id == row["run_id"]]))
         stands[event] = row
@@ -109,12 +111,17 @@ def test_any_order_repetition_and_partition_ends_in_the_greatest_states(fresh, d
         size = data.draw(some.integers(1, len(arriving)))
         batch, arriving = arriving[:size], arriving[size:]
         with database.writing() as connection:
-            for kind, write in data.draw(some.permutations([("RunRecord", upsert_runs), ("CommitLink", link_commits)])):
+            for kind, write in data.draw(
+                some.permutations([("RunRecord", upsert_runs), ("CommitLink", link_commits)])
+            ):
                 write(connection, [one for one in batch if type(one).__name__ == kind])
     records = [one for one in observed if type(one).__name__ == "RunRecord"]
     told = [one for one in observed if type(one).__name__ == "CommitLink"]
     assert database.runs() == expected_rows(records, told)
-    counted = {tuple(row) for row in database.rows("SELECT agent_name, job_type, status, runs FROM run_counts WHERE runs")}
+    counted = {
+        tuple(row)
+        for row in database.rows("SELECT agent_name, job_type, status, runs FROM run_counts WHERE runs")
+    }
     sql = "SELECT agent_name, job_type, status, count(*) FROM agent_runs GROUP BY 1, 2, 3"
     assert counted == {tuple(row) for row in database.rows(sql)}
     database.close()
@@ -175,7 +182,12 @@ def test_posting_of_a_lesser_state_is_kept(database):
         lesser = run(api_posted=1, api_posted_at=at(7), api_retry_count=2)
         assert upsert_runs(connection, [lesser, lesser]) == ["updated", "duplicate"]
     row = database.runs()[event_id(1)]
-    assert (row["status"], row["api_posted"], row["api_posted_at"], row["api_retry_count"]) == ("success", 1, at(7), 2)
+    assert (row["status"], row["api_posted"], row["api_posted_at"], row["api_retry_count"]) == (
+        "success",
+        1,
+        at(7),
+        2,
+    )
 
 
 def test_a_late_state_does_not_erase_a_commit(database):
@@ -202,9 +214,15 @@ def test_a_commit_told_before_its_run_waits_for_it(database):
 def test_texts_that_no_database_holds_are_replaced(database):
     """NUL and lone surrogates become U+FFFD, neighbours and other alphabets stay."""
     with database.writing() as connection:
-        upsert_runs(connection, [run(output_summary="a\x00b\ud800c", input_summary="żółw \U0001f422", item_name="")])
+        upsert_runs(
+            connection, [run(output_summary="a\x00b\ud800c", input_summary="żółw \U0001f422", item_name="")]
+        )
     row = database.runs()[event_id(1)]
-    assert (row["output_summary"], row["input_summary"], row["item_name"]) == ("a\ufffdb\ufffdc", "żółw \U0001f422", None)
+    assert (row["output_summary"], row["input_summary"], row["item_name"]) == (
+        "a\ufffdb\ufffdc",
+        "żółw \U0001f422",
+        None,
+    )
 
 
 def test_a_refused_value_is_a_storage_error_and_leaves_nothing(database):

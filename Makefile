@@ -1,0 +1,48 @@
+# Everything a person or CI does here. `make demo` and `make test` need Python >= 3.10 and nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := $(CURDIR)/.demo
+TESTS  ?= tests
+
+.PHONY: demo test durability check format bench clean
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# The indexing agent over this repository; then the runs, and one run's tree, from SQLite.
+demo: $(VENV)/.made
+	@rm -rf $(DEMO)
+	TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/python examples/indexing_agent.py .
+	TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry runs
+	@TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry show \
+	  $$(TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry runs --json --job-type 'index folder' --limit 1 \
+	     | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0]["run_id"])')
+
+# All tests, the killing ones included; with a parallel runner, because most of them wait for processes.
+test: $(VENV)/.made
+	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal
+
+# The killing tests alone, longer: make durability KILLS=1000
+durability: $(VENV)/.made
+	DURABILITY_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/durability -m durability -s
+
+# What a person cannot see in review: form, lint, types.
+check: $(VENV)/.made
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.made
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The ratios of the budgets, each measured in alternating pairs within this one run.
+bench: $(VENV)/.made
+	$(BIN)/python tests/bench/run.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

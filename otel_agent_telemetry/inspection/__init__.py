@@ -1,0 +1,1 @@
+"""Looking at what was recorded, and mending it: the logic behind the command, without printing."""

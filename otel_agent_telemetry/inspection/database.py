@@ -1,0 +1,71 @@
+"""Opening the configured database for a look: never made, never upgraded, never locked for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
+from otel_agent_telemetry.storage.engine import database_name, make_engine, make_read_engine, reading, sqlite_path
+from otel_agent_telemetry.storage.schema import database_state
+
+
+@contextmanager
+def reading_database(config: TelemetryConfig) -> Iterator[Connection | None]:
+    """A consistent view for the functions of `storage.queries`; None when there is no database yet.
+
+    Raises SchemaError for a database that is not ours or of an older schema, which is left
+    as it is, and StoreUnavailableError when it cannot be read now. Blocks for the busy
+    timeout on a locked database. An OSError raised inside the block becomes a StorageError,
+    so nothing is printed there.
+    """
+    engine = _engine(config)
+    try:
+        if engine is None:
+            yield None
+            return
+        with reading(engine, "reading") as connection:
+            yield connection if _is_current(connection) else None
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+def _engine(config: TelemetryConfig) -> Engine | None:
+    """An engine that can be read from now; None when the file is missing."""
+    engine = make_read_engine(config)
+    path = sqlite_path(engine)
+    if path is None:
+        return engine
+    if not path.exists():
+        return None
+    if path.with_name(f"{path.name}-journal").exists() and _wants_undoing(engine):
+        return make_engine(config, set_journal_mode=False)
+    return engine
+
+
+def _wants_undoing(engine: Engine) -> bool:
+    """Whether a process died in the middle of a commit: a reader that may not write cannot undo it."""
+    try:
+        with reading(engine, "reading") as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+    except StoreUnavailableError as problem:
+        engine.dispose()
+        return "is locked" not in str(problem)
+    except SchemaError:
+        pass  # said properly by whoever reads
+    return False
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether there is anything to read. Raises SchemaError unless the schema is this version's."""
+    state = database_state(connection)
+    if state in ("version_7", "older"):
+        raise SchemaError(
+            f"reading {database_name(connection.engine)}: its schema is older than this version",
+            hint="`agent-telemetry init-db` upgrades it, after a backup.",
+        )
+    return state == "current"

@@ -1,0 +1,197 @@
+"""One run with all that is known of it: its events and steps as they nest, and the runs inside it.
+
+Events and steps come from the journal, and from the database where they reached a service
+over OTLP; the same one found in both counts once. Lists are bounded; what is left out is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from otel_agent_telemetry.clock import day_of, parse_iso
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.inspection.database import reading_database
+from otel_agent_telemetry.inspection.follow import needle_of
+from otel_agent_telemetry.journal_reader import journal_files, lines_of_run, read_journal
+from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.storage.queries import children_of
+from otel_agent_telemetry.storage.steps import events_of, spans_of
+from otel_agent_telemetry.wire import EVENT, SPAN, Line
+
+_DAY_NS: Final = 86_400 * 1_000_000_000
+_MAX_DEPTH: Final = 5
+_MAX_CHILDREN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A run whose parent is the run above it."""
+
+    record: RunRecord
+    children: tuple[ChildRun, ...] = ()
+
+
+@dataclass(slots=True)
+class RunTree:
+    """A run, its events and steps oldest first, and its child runs.
+
+    `left_out`: events and steps beyond the limit. An event belongs to the step with its
+    `span_id`, or to the run itself; a step to the one that its `parent_span_id` names.
+    """
+
+    record: RunRecord
+    events: list[RunEvent] = field(default_factory=list)
+    steps: list[RunSpan] = field(default_factory=list)
+    children: tuple[ChildRun, ...] = ()
+    left_out: int = 0
+
+    def steps_under(self, span_id: str | None) -> list[RunSpan]:
+        """The steps directly under a span; under the run itself also those whose parent is unknown."""
+        known = {step.span_id for step in self.steps}
+        at_top = span_id == self.record.span_id
+        return [
+            step
+            for step in self.steps
+            if step.parent_span_id == span_id or (at_top and step.parent_span_id not in known)
+        ]
+
+    def events_under(self, span_id: str | None) -> list[RunEvent]:
+        """The events of a span; of the run itself also those that name no step of it."""
+        known = {step.span_id for step in self.steps}
+        at_top = span_id == self.record.span_id
+        return [
+            event
+            for event in self.events
+            if (event.span_id == span_id and not at_top) or (at_top and event.span_id not in known)
+        ]
+
+
+def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunTree:
+    """All that is known of a run, at most `limit` events and `limit` steps.
+
+    Reads the journal from the run's day on. Raises StorageError, OSError.
+    """
+    kept = _Kept(RunTree(record), limit)
+    with reading_database(config) as connection:
+        if connection is not None:
+            kept.tree.children = _children(connection, record, {record.run_id}, 1)
+            for step in spans_of(connection, record.event_id):
+                kept.add_step(step)
+            for event in events_of(connection, record.event_id):
+                kept.add_event(event)
+    for line in _lines(config, record):
+        kept.add_line(line)
+    return kept.finished()
+
+
+def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
+    """The run's journal lines, and those events that only know its run id."""
+    folder, first_day = config.ndjson_dir, _first_day(record)
+    yield from lines_of_run(folder, event_id=record.event_id, first_day=first_day)
+    for path in journal_files(folder, first_day=first_day):
+        for line in read_journal(path, containing=f'"run_id":"{needle_of(record.run_id)}"'):
+            for found in line.records:
+                if found.get("run_id") == record.run_id and not found.get("event_id"):
+                    yield found
+
+
+def _first_day(record: RunRecord) -> str:
+    """A day before the first line can have been written, to be safe from a clock that was set."""
+    try:
+        return day_of(min(parse_iso(record.created_at), parse_iso(record.start_time)) - _DAY_NS)
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _children(connection: Connection, record: RunRecord, seen: set[str], depth: int) -> tuple[ChildRun, ...]:
+    found = []
+    for child in children_of(connection, record.run_id):
+        if child.run_id in seen or len(seen) > _MAX_CHILDREN:
+            continue
+        seen.add(child.run_id)
+        below = _children(connection, child, seen, depth + 1) if depth < _MAX_DEPTH else ()
+        found.append(ChildRun(child, below))
+    return tuple(found)
+
+
+class _Kept:
+    """Events and steps being gathered: each once, a step's end in place of its start."""
+
+    def __init__(self, tree: RunTree, limit: int) -> None:
+        self.tree = tree
+        self._limit = limit
+        self._steps: dict[str, RunSpan] = {}
+        self._seen: set[tuple[str, str, str | None]] = set()
+        self._from_database = 0
+
+    def add_line(self, line: Line) -> None:
+        if line["record_type"] == SPAN:
+            self.add_step(_step_of(line, self.tree.record))
+        elif line["record_type"] == EVENT:
+            event = _event_of(line, self.tree.record)
+            if _key(event) not in self._seen:
+                self.add_event(event, remember=False)
+
+    def add_step(self, step: RunSpan) -> None:
+        known = self._steps.get(step.span_id)
+        if known is None and len(self._steps) >= self._limit:
+            self.tree.left_out += step.end_time is None
+        elif known is None or known.end_time is None:
+            self._steps[step.span_id] = step
+
+    def add_event(self, event: RunEvent, *, remember: bool = True) -> None:
+        """`remember` those of the database, so that the journal's same one is not added again."""
+        if len(self.tree.events) >= self._limit:
+            self.tree.left_out += 1
+            return
+        self.tree.events.append(event)
+        if remember:
+            self._seen.add(_key(event))
+
+    def finished(self) -> RunTree:
+        self.tree.steps = sorted(self._steps.values(), key=lambda step: (step.start_time, step.span_id))
+        self.tree.events.sort(key=lambda event: event.timestamp)
+        return self.tree
+
+
+def _key(event: RunEvent) -> tuple[str, str, str | None]:
+    return event.timestamp, event.event_type, event.span_id
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _event_of(line: Line, run: RunRecord) -> RunEvent:
+    return RunEvent(
+        event_id=run.event_id,
+        run_id=run.run_id,
+        event_type=str(line.get("event_type") or "event"),
+        timestamp=str(line.get("timestamp") or ""),
+        payload=line.get("payload"),
+        trace_id=_text(line.get("trace_id")),
+        span_id=_text(line.get("span_id")),
+    )
+
+
+def _step_of(line: Line, run: RunRecord) -> RunSpan:
+    attributes, duration = line.get("attributes"), line.get("duration_ms")
+    return RunSpan(
+        event_id=run.event_id,
+        run_id=run.run_id,
+        trace_id=str(line.get("trace_id") or ""),
+        span_id=str(line.get("span_id") or ""),
+        parent_span_id=_text(line.get("parent_span_id")),
+        name=str(line.get("name") or ""),
+        kind=str(line.get("kind") or "internal"),
+        status=str(line.get("status") or "running"),
+        status_message=_text(line.get("status_message")),
+        start_time=str(line.get("start_time") or ""),
+        end_time=_text(line.get("end_time")),
+        duration_ms=duration if isinstance(duration, int) else 0,
+        attributes=attributes if isinstance(attributes, dict) else {},
+    )

@@ -1,0 +1,293 @@
+"""For tests: of agents that use this package, and of this package itself. No mocks.
+
+    from otel_agent_telemetry.testing import capture_runs
+
+    with capture_runs() as captured:
+        my_agent(captured.client)
+    assert captured.runs[0].status == "success"
+
+With `pytest_plugins = ["otel_agent_telemetry.testing"]` in the top `conftest.py` a test may
+ask for the fixture `agent_telemetry_base`: a base folder of its own, named by the
+environment, so that the code under test may call `TelemetryClient()` as it always does.
+
+Everything here behaves as the real thing does, in memory; pytest is imported only when
+pytest itself loads this module as a plugin. (PYTEST_DONT_REWRITE: there are no assertions
+here to rewrite, and a `conftest.py` may import this module before it names it as a plugin.)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from otel_agent_telemetry.client import TelemetryClient
+from otel_agent_telemetry.clock import Clock
+from otel_agent_telemetry.config import SETTINGS, TelemetryConfig
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater
+from otel_agent_telemetry.model import CommitLink, Fields, RunEvent, RunRecord, RunSpan, later_state
+from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+from otel_agent_telemetry.otel.provider import adopt, close_providers
+from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line, decode_line, encode_line
+
+_NS: Final = 1_000_000_000
+_NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
+
+T = TypeVar("T", RunRecord, RunEvent, RunSpan)
+
+
+class ManualClock:
+    """A clock that stands still until it is told to move. Safe under threads."""
+
+    def __init__(self, now_ns: int = 1_760_000_000 * _NS) -> None:
+        self._now_ns = now_ns
+
+    def now_ns(self) -> int:
+        """The instant that the clock shows, nanoseconds since 1970 UTC."""
+        return self._now_ns
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Raises ValueError for a step back, which is a `jump`."""
+        if seconds < 0:
+            raise ValueError(f"advance({seconds}): time does not pass backwards; use jump")
+        self._now_ns += round(seconds * _NS)
+
+    def jump(self, to_ns: int) -> None:
+        """Set the clock to any instant, backwards too, as an administrator or NTP does."""
+        self._now_ns = to_ns
+
+
+class InMemoryTarget:
+    """A delivery target that keeps the greatest state of each run, as every store does.
+
+    Outcomes can be scripted: `be_away` for answers that mean "later", `refuse` for records
+    that it will never take. Safe under threads.
+    """
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.batches: list[Batch] = []
+        """Every batch that was handed over, those refused and put off included."""
+        self.links: list[CommitLink] = []
+        self.closed = 0
+        self._states: dict[str, RunRecord] = {}
+        self._away: deque[RetryLater] = deque()
+        self._refusals: list[tuple[Callable[[RunRecord], bool], str]] = []
+        self._guard = threading.Lock()
+
+    def be_away(self, times: int = 1, *, reason: str = "away", after_s: float | None = None) -> None:
+        """Answer the next so many batches with `RetryLater`."""
+        self._away.extend([RetryLater(reason, after_s)] * times)
+
+    def refuse(self, which: Callable[[RunRecord], bool], *, reason: str = "refused") -> None:
+        """Reject, from now on, each record for which `which` is true."""
+        self._refusals.append((which, reason))
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Keep the batch, or do what was scripted."""
+        with self._guard:
+            self.batches.append(batch)
+            if self._away:
+                return self._away.popleft()
+            rejected = []
+            for position, record in enumerate(batch.records):
+                reason = next((why for which, why in self._refusals if which(record)), None)
+                if reason is None:
+                    self._keep(record)
+                else:
+                    rejected.append(Rejected(position, reason))
+            self.links.extend(batch.links)
+            return Delivered(tuple(rejected))
+
+    def _keep(self, record: RunRecord) -> None:
+        known = self._states.get(record.event_id)
+        self._states[record.event_id] = record if known is None else _standing(known, record)
+
+    @property
+    def runs(self) -> dict[str, RunRecord]:
+        """event_id → the state that stands."""
+        with self._guard:
+            return dict(self._states)
+
+    def close(self) -> None:
+        """Count that it was closed; it can be used again."""
+        self.closed += 1
+
+
+def _standing(known: RunRecord, record: RunRecord) -> RunRecord:
+    """The greater state, with how far posting has come, which only ever grows (`model`)."""
+    posted = max(known, record, key=lambda state: (state.api_posted, state.api_retry_count))
+    return replace(
+        later_state(known, record),
+        api_posted=posted.api_posted,
+        api_posted_at=posted.api_posted_at,
+        api_retry_count=posted.api_retry_count,
+    )
+
+
+def isolated_config(base_dir: Path | str, **settings: Any) -> TelemetryConfig:
+    """A configuration that looks at nothing but `base_dir`: no environment, no service on this machine."""
+    return TelemetryConfig(**{"base_dir": Path(base_dir), "discover_service": False, **settings})
+
+
+class MemoryRecorder(Recorder):
+    """A recorder that keeps its records in lists: no file, no thread, no delivery.
+
+    Records pass through the line format, so they look as they would when read from disk.
+    """
+
+    def __init__(self, config: TelemetryConfig, *, clock: Clock | None = None) -> None:
+        super().__init__(config, clock=clock)
+        self.states: list[RunRecord] = []
+        self.events: list[RunEvent] = []
+        self.spans: list[RunSpan] = []
+        self.commits: list[CommitLink] = []
+
+    def record_run(self, fields: Fields) -> None:
+        """Keep one state of a run. Raises RecordError when it breaks the model."""
+        self.counters.run_states += 1
+        self.states.append(RunRecord.from_fields(_as_read(RUN, fields)))
+
+    def record_event(self, members: Mapping[str, Any]) -> None:
+        """Keep one event."""
+        self.counters.events += 1
+        self.events.append(_value(RunEvent, {"event_id": "", **_as_read(EVENT, members)}))
+
+    def record_span(self, members: Mapping[str, Any]) -> None:
+        """Keep one state of a step."""
+        self.counters.spans += 1
+        self.spans.append(_value(RunSpan, _as_read(SPAN, members)))
+
+    def record_commit(self, link: CommitLink) -> None:
+        """Keep a commit association."""
+        self.commits.append(CommitLink(**asdict(link)))
+
+    def journal_run(self, fields: Fields) -> None:
+        """Keep a state."""
+        self.record_run(fields)
+
+    def sync(self) -> None:
+        """Memory needs no sync."""
+
+    def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - the recorder's signature
+        """True at once: everything is where it belongs, whatever `timeout_s`."""
+        return True
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Nothing is open, whatever `timeout_s`."""
+
+
+def _as_read(record_type: str, members: Mapping[str, Any]) -> Line:
+    return decode_line(encode_line(record_type, members))
+
+
+def _value(kind: type[T], line: Line) -> T:
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in line.items() if name in known})
+
+
+class CapturedRuns:
+    """What `capture_runs` gives. The lists may be read at any time, also after the block."""
+
+    def __init__(self, recorder: MemoryRecorder, client: TelemetryClient, provider: TracerProvider) -> None:
+        self.recorder = recorder
+        self.client = client
+        """Hand this to the code under test."""
+        self.provider = provider
+        """For code that traces with OpenTelemetry: its root spans are runs, too."""
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """The state that stands of each run, in the order in which the runs began."""
+        standing: dict[str, RunRecord] = {}
+        for state in self.recorder.states:
+            known = standing.get(state.event_id)
+            standing[state.event_id] = state if known is None else _standing(known, state)
+        return list(standing.values())
+
+    @property
+    def states(self) -> list[RunRecord]:
+        """Every state of every run, as written."""
+        return list(self.recorder.states)
+
+    @property
+    def events(self) -> list[RunEvent]:
+        """Every event, as written."""
+        return list(self.recorder.events)
+
+    @property
+    def spans(self) -> list[RunSpan]:
+        """The last state of each step, in the order in which the steps began."""
+        return list({span.span_id: span for span in self.recorder.spans}.values())
+
+    @property
+    def commits(self) -> list[CommitLink]:
+        """Every commit association."""
+        return list(self.recorder.commits)
+
+    def run(self, run_id: str) -> RunRecord:
+        """The run of that id. Raises LookupError when there is none, naming those there are."""
+        for record in self.runs:
+            if record.run_id == run_id:
+                return record
+        raise LookupError(f"no run {run_id!r}; captured: {[record.run_id for record in self.runs]}")
+
+
+@contextmanager
+def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[CapturedRuns]:
+    """Capture runs in memory, apart from the global provider, the environment and the disk.
+
+    `settings` are fields of `TelemetryConfig` (`runs="agents"`, `capture_content=True` …).
+    Runs still open when the block ends stay `running`, so that a test can see them.
+    """
+    config = isolated_config(_NOWHERE, **{"skip_validation": True, **settings})
+    recorder = MemoryRecorder(config, clock=clock)
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.get_empty(), shutdown_on_exit=False)
+    adopt(provider, AgentRunSpanProcessor(recorder=recorder))
+    try:
+        yield CapturedRuns(recorder, TelemetryClient(config, tracer_provider=provider), provider)
+    finally:
+        provider.shutdown()
+
+
+def pytest_configure(config: Any) -> None:
+    """What pytest calls when this module is one of its plugins: offer the fixtures."""
+    if not config.pluginmanager.has_plugin("agent-telemetry-fixtures"):
+        config.pluginmanager.register(_fixtures(), "agent-telemetry-fixtures")
+
+
+def _fixtures() -> object:
+    import pytest
+
+    class Fixtures:
+        @pytest.fixture
+        def agent_telemetry_base(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+            """A base folder for this test alone, named by the environment; closed afterwards."""
+            base = tmp_path / "agent-telemetry"
+            for variable in (name for setting in SETTINGS for name in setting.variables):
+                monkeypatch.delenv(variable, raising=False)
+            monkeypatch.setenv("TELEMETRY_BASE_DIR", str(base))
+            monkeypatch.setenv("TELEMETRY_DISCOVER_SERVICE", "false")
+            yield base
+            close_providers(lambda used: used.base_dir == base)
+
+    return Fixtures()
+
+
+__all__ = [
+    "CapturedRuns",
+    "InMemoryTarget",
+    "ManualClock",
+    "MemoryRecorder",
+    "capture_runs",
+    "isolated_config",
+]

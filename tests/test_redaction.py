@@ -1,0 +1,294 @@
+"""Secrets masked at any depth, sizes bounded, everything else left alone."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_agent_telemetry.redaction import REDACTED, clean, is_secret_key, mask_text
+from otel_agent_telemetry.wire import encode_line
+
+SECRET_KEYS = [
+    *(
+        "password",
+        "Password",
+        "db_password",
+        "dbPassword",
+        "PASSWORD",
+        "passwd",
+        "passphrase",
+        "user.password",
+    ),
+    *(
+        "token",
+        "access_token",
+        "accessToken",
+        "X-Auth-Token",
+        "refresh_token",
+        "GITHUB_TOKEN",
+        "access_tokens",
+    ),
+    *("api_key", "apiKey", "api-key", "APIKey", "OPENAI_API_KEY", "apikey", "x-api-key", "api_keys"),
+    *("secret", "client_secret", "secrets", "authorization", "Authorization", "Proxy-Authorization"),
+    *("private_key", "cookie", "Set-Cookie", "cookies", "credentials", "jwt", "passwords"),
+]
+HARMLESS_KEYS = [
+    *("max_tokens", "tokens", "input_tokens", "total_tokens", "token_count", "tokenCount", "token_usage"),
+    *("token_limit", "token_type", "token_ids", "llm.token_count.prompt", "gen_ai.usage.output_tokens"),
+    *(
+        "time_to_first_token",
+        "cost_per_token",
+        "author",
+        "authors",
+        "authority",
+        "authored_by",
+        "key",
+        "keys",
+    ),
+    *("primary_key", "keyboard", "monkey", "secretary", "tokenizer", "passed", "bypass", "compass", "", "🔑"),
+]
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_a_key_that_names_a_secret_is_known_in_any_spelling(key: str) -> None:
+    """Snake, camel, kebab, dotted and shouted spellings are one word."""
+    assert is_secret_key(key)
+    assert clean({key: "v"}) == {key: REDACTED}
+
+
+@pytest.mark.parametrize("key", HARMLESS_KEYS)
+def test_a_key_that_only_resembles_one_passes(key: str) -> None:
+    """Counts of tokens, authors and the like are no secrets."""
+    assert not is_secret_key(key)
+    assert clean({key: 7}) == {key: 7}
+
+
+SECRET_TEXTS = [
+    ("Authorization: Bearer abcdefghijkl", "abcdefghijkl"),
+    ("curl -H 'authorization: basic dXNlcjpwYXNzd29yZA=='", "dXNlcjpwYXNzd29yZA"),
+    ("https://user:hunter2@example.com/x", "hunter2"),
+    ("postgresql+psycopg://app:s3cr3t@db:5432/runs", "s3cr3t"),
+    ("key sk-abcdefghijklmnop1234", "sk-abcdefghijklmnop1234"),
+    ("ghp_abcdefghijklmnopqrst1234", "ghp_abcdefghijklmnopqrst1234"),
+    ("github_pat_abcdefghijklmnopqrst1234", "abcdefghijklmnopqrst1234"),
+    ("glpat-abcdefghijklmnop", "abcdefghijklmnop"),
+    ("xoxb-123456789012-abc", "123456789012"),
+    ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7EXAMPLE"),
+    ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc-def_123", "eyJzdWIi"),
+    ("https://h/x?a=1&token=hunter2&b=2", "hunter2"),
+    ("Settings(user='me', password='hunter2')", "hunter2"),
+    ('Client(api_key="hunter2")', "hunter2"),
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRET_TEXTS)
+def test_a_secret_in_a_text_is_masked_by_its_form(text: str, secret: str) -> None:
+    """The secret goes, the mask shows, in a text alone and under a harmless key."""
+    assert secret not in mask_text(text)
+    assert REDACTED in mask_text(text)
+    assert secret not in str(clean({"note": text}))
+    assert secret not in str(clean({"long": "x" * 100 + " " + text}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a basic understanding of the task",
+        "Basic Understanding and basic functionality",
+        "basic input/output",
+        "the bearer of news",
+        "mail me@example.com, see https://example.com/a:b?x=1&page=2",
+        "task-list-with-a-long-hyphenated-name",
+        "x = y; a == b; token count = 5",
+        "tokens='many'",
+        "12:30:45 ratio 1:2",
+        "",
+    ],
+)
+def test_ordinary_text_is_left_as_it_is(text: str) -> None:
+    """Nothing is masked in what merely sounds like a secret."""
+    assert mask_text(text) is text
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4) | st.tuples(inner)
+    ),
+    max_leaves=10,
+)
+with_secrets = st.recursive(
+    st.integers()
+    | st.text()
+    | st.sampled_from([text for text, _ in SECRET_TEXTS])
+    | st.binary()
+    | st.frozensets(st.text()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(SECRET_KEYS + HARMLESS_KEYS), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+containers = st.sampled_from(
+    [lambda inner: {"a": inner}, lambda inner: [1, inner], lambda inner: (inner, "b")]
+)
+
+
+@given(st.lists(containers, max_size=40), st.sampled_from(SECRET_KEYS))
+def test_a_secret_is_masked_at_any_depth(path: list, key: str) -> None:
+    """Dicts, lists and tuples in any nesting hide nothing."""
+    payload: object = {key: "hunter2", "beside": "kept"}
+    for wrap in path:
+        payload = wrap(payload)
+    cleaned = str(clean(payload))
+    assert "hunter2" not in cleaned
+    assert REDACTED in cleaned
+    assert "kept" in cleaned
+
+
+@given(with_secrets)
+def test_cleaning_twice_changes_nothing_more(payload: object) -> None:
+    """What is clean stays as it is."""
+    once = clean(payload)
+    assert clean(once) == once
+
+
+@given(with_secrets)
+def test_what_is_clean_is_the_same_object(payload: object) -> None:
+    """Where nothing has to change, nothing is copied."""
+    once = clean(payload)
+    assert clean(once) is once
+
+
+@given(plain)
+def test_what_has_no_secret_keeps_its_value(payload: object) -> None:
+    """A payload that nothing is masked in equals what went in."""
+    cleaned = clean(payload)
+    if REDACTED not in str(cleaned):
+        assert cleaned == payload
+        assert cleaned is payload
+
+
+def test_the_callers_payload_is_never_changed() -> None:
+    """Masking copies; the application's own object keeps its secret."""
+    payload = {"list": [{"password": "hunter2"}], "n": 1}
+    assert clean(payload) == {"list": [{"password": REDACTED}], "n": 1}
+    assert payload == {"list": [{"password": "hunter2"}], "n": 1}
+
+
+def test_keys_named_by_the_caller_are_masked_besides() -> None:
+    """`secret_keys` are compared without case, at any depth, and replace nothing."""
+    payload = {"SSN": "123", "deep": [{"ssn": 4, "password": "p", "other": 5}]}
+    assert clean(payload, secret_keys=["ssn"]) == {
+        "SSN": REDACTED,
+        "deep": [{"ssn": REDACTED, "password": REDACTED, "other": 5}],
+    }
+
+
+@dataclass
+class _Login:
+    user: str
+    password: str
+
+
+class _Client:
+    def __repr__(self) -> str:
+        return "Client(url='http://u:hunter2@h', api_key='hunter2')"
+
+
+def test_objects_carry_no_secret_past_cleaning() -> None:
+    """A dataclass is masked by its field names, any other object in its repr."""
+    cleaned = clean({"login": _Login("me", "hunter2"), "client": _Client()})
+    assert cleaned["login"] == {"user": "me", "password": REDACTED}
+    assert b"hunter2" not in encode_line("event", {"payload": cleaned})
+
+
+def test_values_with_a_form_of_their_own_pass() -> None:
+    """Times, UUIDs and enumerations are left to the line format."""
+
+    class Colour(Enum):
+        RED = "red"
+
+    payload = [datetime(2025, 1, 1, tzinfo=timezone.utc), UUID(int=1), Colour.RED]
+    assert clean(payload) is payload
+
+
+def test_a_huge_text_is_cut_in_bounded_time() -> None:
+    """100 MB cost no more than what is kept, and the remark tells what is missing."""
+    size = 100_000_000
+    text = "x" * size
+    started = time.monotonic()
+    cleaned = clean({"log": text}, max_bytes=1000)
+    assert clean(text.encode(), max_bytes=1000).endswith("x")
+    mask_text(text)
+    assert time.monotonic() - started < 2
+    kept, _, remark = cleaned["log"].partition("… ")
+    assert 900 < len(kept) <= 1000
+    assert remark == f"[{size - len(kept)} more characters]"
+
+
+def _cycle() -> dict[str, object]:
+    inner: dict[str, object] = {}
+    inner["self"] = [inner, inner]
+    return inner
+
+
+def _unfolding() -> object:
+    items: object = "x"
+    for _ in range(60):
+        items = [items, items]
+    return items
+
+
+class _Endless(Mapping):  # type: ignore[type-arg]
+    def __getitem__(self, key: object) -> object:
+        return "v"
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            yield "k"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        _cycle(),
+        _unfolding(),
+        [""] * 5_000_000,
+        [None] * 5_000_000,
+        _Endless(),
+        {str(n): n for n in range(500_000)},
+    ],
+    ids=["cycle", "unfolding", "empty texts", "nones", "endless", "wide dict"],
+)
+def test_what_is_too_large_is_closed_in_bounded_time(payload: object) -> None:
+    """The budget ends cycles, floods and what never ends; the line is of bounded size."""
+    started = time.monotonic()
+    line = encode_line("event", {"payload": clean(payload, max_bytes=100_000)})
+    assert time.monotonic() - started < 5
+    assert len(line) < 3_000_000
+    assert b" more " in line
+
+
+@pytest.mark.parametrize(
+    "unit", ["eyJ-", "://a:b", "Bearer ", "Basic ", "sk-a ", "password='", "x@", "?token=", "AKIA"]
+)
+def test_no_text_makes_the_patterns_crawl(unit: str) -> None:
+    """Text made to match almost, over and over, is scanned in linear time."""
+    started = time.monotonic()
+    mask_text(unit * (1_000_000 // len(unit)))
+    assert time.monotonic() - started < 1
+
+
+def test_a_huge_key_is_not_remembered() -> None:
+    """Only the head of a key is looked at, so the cache holds no megabytes."""
+    assert is_secret_key("password" + "x" * 10_000_000) is is_secret_key("password" + "x" * 248)
