@@ -41,6 +41,7 @@ class Tally:
     definitions: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
+        """Take another folder's numbers in."""
         self.files += other.files
         self.failed += other.failed
         self.skipped += other.skipped

@@ -1,6 +1,6 @@
 """The five lines: a run with an event and its numbers, kept on this machine.
 
-    python examples/quickstart.py && agent-telemetry runs
+python examples/quickstart.py && agent-telemetry runs
 """
 
 from otel_agent_telemetry import TelemetryClient

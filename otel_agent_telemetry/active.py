@@ -28,7 +28,8 @@ class ActiveRun:
 
     __slots__ = (
         *("agent_name", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields", "generation"),
-        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status", "trace_id", "updated_ns"),
+        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status", "trace_id"),
+        "updated_ns",
     )  # fmt: skip
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:

@@ -169,8 +169,10 @@ class TelemetryClient:
 
     @_never_raises("ERROR", {"error": "Statistics unavailable"})
     def get_stats(self) -> dict[str, Any]:
-        """`total_runs`, `agents`, `recent_24h` of the service, else of the local database, with the
-        run-id metrics merged in. Blocks: one request or one query."""
+        """`total_runs`, `agents`, `recent_24h` and the run-id metrics.
+
+        Of the service, else of the local database. Blocks: one request or one query.
+        """
         from otel_agent_telemetry.delivery.stats import read_stats
 
         with quietly():

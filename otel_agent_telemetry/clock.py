@@ -12,12 +12,14 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
+from otel_agent_telemetry.patterns import lazy
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NS = 1_000_000_000
 _EARLIEST = "0001-01-01T00:00:00.000000+00:00"
 _LATEST = "9999-12-31T23:59:59.999999+00:00"
-_FRACTION = re.compile(r"(?<=:\d\d)[.,](\d+)")
-_COMPACT_OFFSET = re.compile(r"(?<=:\d\d)((?:\.\d+)?[+-]\d\d)(\d\d)$")
+_FRACTION = lazy(r"(?<=:\d\d)[.,](\d+)")
+_COMPACT_OFFSET = lazy(r"(?<=:\d\d)((?:\.\d+)?[+-]\d\d)(\d\d)$")
 
 
 class Clock(Protocol):

@@ -182,7 +182,7 @@ class TelemetryConfig:
     The repr names every setting and masks the secret ones.
     """
 
-    base_dir: Path = field(default_factory=lambda: default_base_dir())
+    base_dir: Path = field(default_factory=lambda: default_base_dir())  # noqa: PLW0108 - defined below
     db_path: Path = None  # type: ignore[assignment]  # filled from base_dir
     ndjson_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
     buffer_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
@@ -244,9 +244,7 @@ class TelemetryConfig:
         """A copy with some settings changed; paths given stay, others follow a new `base_dir`."""
         if "base_dir" in changes:
             followers = (
-                name
-                for name, parts in _UNDER_BASE.items()
-                if getattr(self, name) == self.base_dir.joinpath(*parts)
+                name for name, parts in _UNDER_BASE.items() if getattr(self, name) == self.base_dir.joinpath(*parts)
             )
             changes = {**dict.fromkeys(followers), **changes}
         return replace(self, **changes)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.urls import without_credentials
 
 _POINTER: Final = "gitdir:"
@@ -33,18 +34,16 @@ _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
 
-_OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_OBJECT_ID: Final = lazy(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _OBJECT_ID_LENGTH: Final = 64
-_REF: Final = re.compile(r"refs/[^\x00-\x20\x7f]+")
+_REF: Final = lazy(r"refs/[^\x00-\x20\x7f]+")
 _BRANCHES: Final = "refs/heads/"
 _REFTABLE_HEAD: Final = "refs/heads/.invalid"
-_SECTION: Final = re.compile(
+_SECTION: Final = lazy(
     r'\s*\[\s*(?P<name>[A-Za-z0-9-]+)(?:\s+"(?P<quoted>(?:[^"\\]|\\.)*)"|\.(?P<dotted>[^\]\s"]+))?\s*\]'
 )
-_VARIABLE: Final = re.compile(r"\s*(?P<key>[A-Za-z][A-Za-z0-9-]*)\s*=\s*(?P<value>.*)", re.DOTALL)
-_VALUE_PART: Final = re.compile(
-    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<escape>\\.)|(?P<comment>[#;])|(?P<plain>[^"\\#;]+)'
-)
+_VARIABLE: Final = lazy(r"\s*(?P<key>[A-Za-z][A-Za-z0-9-]*)\s*=\s*(?P<value>.*)", re.DOTALL)
+_VALUE_PART: Final = lazy(r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<escape>\\.)|(?P<comment>[#;])|(?P<plain>[^"\\#;]+)')
 _ESCAPES: Final = {"n": "\n", "t": "\t", "b": "\b"}
 
 
@@ -76,9 +75,7 @@ def read_git_context(start: Path) -> GitContext | None:
     branch = None
     if ref is not None and ref != _REFTABLE_HEAD:
         branch = _shown(ref.removeprefix(_BRANCHES))
-    return GitContext(
-        repo=_remote_url(common / "config"), branch=branch, head_sha=_resolved(head, own, common)
-    )
+    return GitContext(repo=_remote_url(common / "config"), branch=branch, head_sha=_resolved(head, own, common))
 
 
 def _git_dirs(start: Path) -> tuple[Path, Path] | None:

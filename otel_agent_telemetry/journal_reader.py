@@ -6,15 +6,15 @@ and what can be believed of them is returned, as `wire.read_line` says.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.wire import Line, read_line
 
-_NAME: Final = re.compile(r"events_(\d{8})\.ndjson")
+_NAME: Final = lazy(r"events_(\d{8})\.ndjson")
 _MAX_LINE: Final = 128 << 20
 _TIME_MEMBERS: Final = ("timestamp", "end_time", "updated_at", "start_time")
 
@@ -32,11 +32,9 @@ def journal_files(folder: Path, *, first_day: str = "", last_day: str = "9999999
     """The day files between two UTC days (`YYYYMMDD`, inclusive), oldest first."""
     if not folder.is_dir():
         return []
-    found = []
-    for path in folder.iterdir():
-        if (name := _NAME.fullmatch(path.name)) and first_day <= name[1] <= last_day:
-            found.append(path)
-    return sorted(found)
+    return sorted(
+        path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name)) and first_day <= name[1] <= last_day
+    )
 
 
 def read_journal(path: Path, *, containing: str = "", offset: int = 0) -> Iterator[JournalLine]:

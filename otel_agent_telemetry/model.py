@@ -16,18 +16,23 @@ their own (see `CommitLink`), and `api_posted*` only ever grows.
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import normal_iso
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
+
+try:
+    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib would load OpenSSL first: 2 ms of everybody's start
+except ImportError:
+    from hashlib import sha1
 
 SCHEMA_VERSION: Final = 8
 MAX_COUNT: Final = 2**63 - 1
@@ -103,10 +108,16 @@ class RunRecord:
     def from_fields(cls, values: Mapping[str, Any]) -> RunRecord:
         """The record of a mapping that may come from anywhere; unknown keys are ignored.
 
+        An empty text is "not known", as None is: the order of states must not tell them apart.
         Raises RecordError naming the first column that breaks a rule.
         """
-        return cls(**{name: _checked(name, values[name]) for name in COLUMNS if values.get(name) is not None},
-                   **_defaults_for(values))
+        given = {
+            name: _checked(name, value)
+            for name, value in values.items()
+            if name in _COLUMN_SET and value is not None and not (type(value) is str and not value)
+        }
+        _put_required(given)
+        return cls(**given)
 
     @property
     def ended(self) -> bool:
@@ -123,6 +134,7 @@ class RunRecord:
 
 
 COLUMNS: Final = tuple(f.name for f in fields(RunRecord))
+_COLUMN_SET: Final = frozenset(COLUMNS)
 TIME_COLUMNS: Final = frozenset(
     {"created_at", "updated_at", "start_time", "end_time", "git_commit_timestamp", "api_posted_at"}
 )
@@ -132,7 +144,15 @@ COUNT_COLUMNS: Final = frozenset(
 JSON_COLUMNS: Final = frozenset({"metrics_json", "context_json"})
 COMMIT_COLUMNS: Final = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
 POSTING_COLUMNS: Final = ("api_posted", "api_posted_at", "api_retry_count")
-REQUIRED_COLUMNS: Final = ("event_id", "run_id", "created_at", "updated_at", "start_time", "agent_name", "job_type")
+REQUIRED_COLUMNS: Final = (
+    "event_id",
+    "run_id",
+    "created_at",
+    "updated_at",
+    "start_time",
+    "agent_name",
+    "job_type",
+)
 TEXT_COLUMNS: Final = frozenset(COLUMNS) - TIME_COLUMNS - COUNT_COLUMNS - {"schema_version", "api_posted"}
 SETTABLE_COLUMNS: Final = frozenset(COLUMNS) - {
     *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time", "status"),
@@ -147,11 +167,12 @@ _TIE_COLUMNS: Final = tuple(
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """Columns compared after "has it ended"; storage builds its SQL condition from the same tuple."""
 
-_OUR_TIME: Final = re.compile(
+_OUR_TIME: Final = lazy(
     r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00",
     re.ASCII,
 )
 """Our own form on a day that every month has: known to be right without parsing it."""
+_UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
 _INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 
@@ -163,8 +184,14 @@ def order_key(record: RunRecord) -> tuple[Any, ...]:
 
 
 def later_state(one: RunRecord, other: RunRecord) -> RunRecord:
-    """Whichever of two states of one run stands."""
-    return one if order_key(one) >= order_key(other) else other
+    """What stands of two states of one run: the greater one, with the greater of each posting column."""
+    stands, fallen = (one, other) if order_key(one) >= order_key(other) else (other, one)
+    grown = {
+        name: value
+        for name in POSTING_COLUMNS
+        if (value := getattr(fallen, name)) and (not (kept := getattr(stands, name)) or value > kept)
+    }
+    return replace(stands, **grown) if grown else stands
 
 
 def span_event_id(trace_id: str, span_id: str) -> str:
@@ -172,7 +199,7 @@ def span_event_id(trace_id: str, span_id: str) -> str:
 
     Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
     """
-    digest = hashlib.sha1(f"{trace_id}:{span_id}".encode(), usedforsecurity=False).hexdigest()
+    digest = sha1(f"{trace_id}:{span_id}".encode(), usedforsecurity=False).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
@@ -223,7 +250,7 @@ COMMIT_EVENT: Final = "agent.run.commit"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitLink:
-    """"This commit came from that run", told at any time by anyone who knows the run id.
+    """Says that a commit came from a run; told at any time by anyone who knows the run id.
 
     Kept apart from run states, so that a state that arrives later cannot erase it; of two
     links of one run the later `associated_at` shows in the run's `git_commit_*` columns.
@@ -244,14 +271,13 @@ class CommitLink:
             raise RecordError("commit_hash", f"must be 7 to 40 hex digits, got {_shown(commit)}")
         if self.commit_source not in COMMIT_SOURCES:
             raise RecordError(
-                "commit_source", f"must be one of {', '.join(COMMIT_SOURCES)}, got {_shown(self.commit_source)}"
+                "commit_source",
+                f"must be one of {', '.join(COMMIT_SOURCES)}, got {_shown(self.commit_source)}",
             )
         if self.commit_author is not None and not isinstance(self.commit_author, str):
             raise RecordError("commit_author", f"must be text, got {_shown(self.commit_author)}")
         if self.commit_timestamp is not None:
-            object.__setattr__(
-                self, "commit_timestamp", _checked_time("commit_timestamp", self.commit_timestamp)
-            )
+            object.__setattr__(self, "commit_timestamp", _checked_time("commit_timestamp", self.commit_timestamp))
 
 
 def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
@@ -288,8 +314,10 @@ def _checked(name: str, value: Any) -> Any:
         return word
     if name == "run_id" and (reason := check_custom_run_id(value)) is not None:
         raise RecordError("run_id", f"is not usable: {reason}")
-    if name == "event_id" and not _is_uuid(value):
-        raise RecordError("event_id", f"must be a UUID, got {_shown(value)}")
+    if name == "event_id":
+        if _UUID.fullmatch(value) is None:
+            raise RecordError("event_id", f"must be a UUID, got {_shown(value)}")
+        return value.lower()
     return value
 
 
@@ -314,25 +342,18 @@ def _checked_time(name: str, value: Any) -> str:
         raise RecordError(name, f"must be an ISO 8601 time, got {_shown(value)}") from None
 
 
-def _defaults_for(values: Mapping[str, Any]) -> Fields:
-    """What a sparse mapping may leave out although the column must have it."""
-    missing: Fields = {}
+def _put_required(given: Fields) -> None:
+    """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
     for name in REQUIRED_COLUMNS:
-        if values.get(name) is not None:
-            continue
-        fallback = next((other for other in _FALLBACKS.get(name, ()) if values.get(other) is not None), None)
-        if fallback is None:
-            raise RecordError(name, "is required")
-        missing[name] = _checked(name, values[fallback])
-    return missing
+        if name not in given:
+            fallback = next((other for other in _FALLBACKS.get(name, ()) if other in given), None)
+            if fallback is None:
+                raise RecordError(name, "is required")
+            given[name] = given[fallback]
 
 
 def _is_hex(value: str) -> bool:
     return all(c in "0123456789abcdefABCDEF" for c in value)
-
-
-def _is_uuid(value: str) -> bool:
-    return [len(part) for part in value.split("-")] == [8, 4, 4, 4, 12] and _is_hex(value.replace("-", ""))
 
 
 def _shown(value: Any) -> str:

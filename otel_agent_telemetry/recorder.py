@@ -28,14 +28,24 @@ from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.worker import Worker
-from otel_agent_telemetry.git import read_git_context
 from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, Fields
 from otel_agent_telemetry.otel.mapping import Surroundings
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean
 
-
 _OPEN_AGAIN_S = 1.0
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a bound method, as long as its object lives, without keeping it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call
 
 
 class RunSink(Protocol):
@@ -73,8 +83,7 @@ class Recorder:
         self._watches_exit = False
         self._begin()
         if hasattr(os, "register_at_fork"):
-            this = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: (found := this()) and found._after_fork_in_child())  # noqa: SLF001
+            os.register_at_fork(after_in_child=weakly(self._after_fork_in_child))
 
     @classmethod
     def shared(cls, config: TelemetryConfig) -> Recorder:
@@ -124,6 +133,8 @@ class Recorder:
 
     def look_around(self) -> None:
         """Read the git repository that the process works in. Blocks on a few small files."""
+        from otel_agent_telemetry.git import read_git_context
+
         git = read_git_context(Path.cwd())
         if git is not None:
             told = {"git_repo": git.repo, "git_branch": git.branch}
@@ -161,9 +172,7 @@ class Recorder:
         """Keep a state that its target has already, in the journal only."""
         self._write(RUN, fields, buffered=False, wake=False)
 
-    def _write(
-        self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True
-    ) -> None:
+    def _write(self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True) -> None:
         now_ns = self.clock.now_ns()
         if self._identity is None:
             self._identify(now_ns)
@@ -190,8 +199,7 @@ class Recorder:
                 self._become(WriterIdentity.of_this_process(now_ns))
             if not self._watches_exit:
                 self._watches_exit = True
-                this = weakref.ref(self)
-                atexit.register(lambda: (found := this()) and found.at_exit())
+                atexit.register(weakly(self.at_exit))
 
     def _become(self, identity: WriterIdentity) -> None:
         self._sequence = itertools.count(1)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.wire import bounded_repr
 
 REDACTED: Final = "***REDACTED***"
@@ -26,7 +27,7 @@ _SCANNED: Final = 16_384
 _SHORT: Final = 64
 _MAX_KEY: Final = 256
 
-_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORDS: Final = lazy(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS: Final = frozenset(
     {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "authorization"}
     | {"credential", "credentials", "cookie", "bearer", "jwt", "accesskey", "privatekey", "authtoken"}
@@ -47,7 +48,7 @@ _COUNTING_WORDS: Final = frozenset(
 )
 _MODEL_TOKENS: Final = frozenset({"first", "last", "per", "stop", "bos", "eos", "pad"})
 """Before `token`: a model's token, as in `time_to_first_token` and `cost_per_token`."""
-_SECRET_TEXT: Final = re.compile(
+_SECRET_TEXT: Final = lazy(
     r"\bBearer\s+[A-Za-z0-9._~+/=-]{8,}"
     r"|\bBasic\s+(?-i:(?=[A-Za-z/]*(?:[0-9=+]|[a-z][A-Z])))[A-Za-z0-9+/=]{8,}"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
@@ -59,11 +60,11 @@ _SECRET_TEXT: Final = re.compile(
     r"|(?<=[?&])(?:token|key|api_key|apikey|access_token|password|sig|signature)=[^&\s#]+",
     re.IGNORECASE,
 )
-_SECRET_ARGUMENT: Final = re.compile(
+_SECRET_ARGUMENT: Final = lazy(
     r"(?:password|passwd|passphrase|secret|token|api_?key)=(?:'[^']+'|\"[^\"]+\")", re.IGNORECASE
 )
 """A field in the `repr` of an object: `password='…'`."""
-_SECRET_HINT: Final = re.compile(r"Bearer|Basic|@|sk-|gh|gl|xox|AKIA|eyJ|=", re.IGNORECASE)
+_SECRET_HINT: Final = lazy(r"Bearer|Basic|@|sk-|gh|gl|xox|AKIA|eyJ|=", re.IGNORECASE)
 
 
 def is_secret_key(key: str) -> bool:

@@ -44,7 +44,12 @@ class TrackedRun:
     """
 
     def __init__(
-        self, client: TelemetryClient, agent_name: str, job_type: str, trigger_type: str, kwargs: dict[str, Any]
+        self,
+        client: TelemetryClient,
+        agent_name: str,
+        job_type: str,
+        trigger_type: str,
+        kwargs: dict[str, Any],
     ) -> None:
         self._client = client
         self._asked = (agent_name, job_type, trigger_type, kwargs)

@@ -21,7 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -110,7 +110,7 @@ class InMemoryTarget:
 
     def _keep(self, record: RunRecord) -> None:
         known = self._states.get(record.event_id)
-        self._states[record.event_id] = record if known is None else _standing(known, record)
+        self._states[record.event_id] = record if known is None else later_state(known, record)
 
     @property
     def runs(self) -> dict[str, RunRecord]:
@@ -121,17 +121,6 @@ class InMemoryTarget:
     def close(self) -> None:
         """Count that it was closed; it can be used again."""
         self.closed += 1
-
-
-def _standing(known: RunRecord, record: RunRecord) -> RunRecord:
-    """The greater state, with how far posting has come, which only ever grows (`model`)."""
-    posted = max(known, record, key=lambda state: (state.api_posted, state.api_retry_count))
-    return replace(
-        later_state(known, record),
-        api_posted=posted.api_posted,
-        api_posted_at=posted.api_posted_at,
-        api_retry_count=posted.api_retry_count,
-    )
 
 
 def isolated_config(base_dir: Path | str, **settings: Any) -> TelemetryConfig:
@@ -211,7 +200,7 @@ class CapturedRuns:
         standing: dict[str, RunRecord] = {}
         for state in self.recorder.states:
             known = standing.get(state.event_id)
-            standing[state.event_id] = state if known is None else _standing(known, state)
+            standing[state.event_id] = state if known is None else later_state(known, state)
         return list(standing.values())
 
     @property

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.redaction import is_secret_key
 
 PUBLIC_HOSTS: Final[Mapping[str, str]] = {
@@ -25,17 +26,15 @@ _COMMIT_PATHS: Final = {"github": "commit", "gitlab": "-/commit", "bitbucket": "
 PLATFORMS: Final = tuple(_COMMIT_PATHS)
 """What a self-hosted host may be configured as."""
 
-_URL: Final = re.compile(
+_URL: Final = lazy(
     r"(?P<scheme>https?|ssh|git|git\+ssh|ssh\+git)://"
     r"(?:[^/?#]*@)?(?P<host>[a-z0-9.-]+)(?::(?P<port>\d{0,5}))?/(?P<path>[^?#]*)(?:[?#].*)?",
     re.IGNORECASE,
 )
-_SCP: Final = re.compile(
-    r"(?:[^/?#@]+@)?(?P<host>[a-z0-9.-]+):(?!//)(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE
-)
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~+-]+")
-_SHA: Final = re.compile(r"[0-9a-fA-F]{7,40}")
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCP: Final = lazy(r"(?:[^/?#@]+@)?(?P<host>[a-z0-9.-]+):(?!//)(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE)
+_SEGMENT: Final = lazy(r"[A-Za-z0-9._~+-]+")
+_SHA: Final = lazy(r"[0-9a-fA-F]{7,40}")
+_SCHEME: Final = lazy(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FEWEST_SEGMENTS: Final = 2
 _LOGIN: Final = "git"
 

@@ -28,6 +28,7 @@ else a bounded `repr`. What nests or unfolds without end is cut, and says so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ def encode_line(record_type: str, members: Mapping[str, Any]) -> bytes:
     try:
         if _nodes_left(members.values(), _MAX_PLAIN_NODES) >= 0:
             return _only_head(orjson.dumps({"record_type": record_type, **members}, option=_OPTIONS))
-    except (TypeError, ValueError, RuntimeError):  # a surrogate, a wide number, an odd key, too deep, changing
+    except (TypeError, ValueError, RuntimeError):  # a surrogate, wide number, odd key, too deep
         pass
     return _encode_anything(record_type, members)
 
@@ -188,7 +189,8 @@ class _Plain:
         if isinstance(value, (list, tuple, set, frozenset)):
             return self._items(value, depth)
         if is_dataclass(value) and not isinstance(value, type):
-            return self._mapping({item.name: getattr(value, item.name, None) for item in fields(value)}, depth)
+            named = {item.name: getattr(value, item.name, None) for item in fields(value)}
+            return self._mapping(named, depth)
         return _plain_text(bounded_repr(value))
 
     def _items(self, value: Iterable[Any], depth: int) -> list[Any]:
@@ -270,8 +272,6 @@ def _recovered(raw: bytes) -> Iterator[Line]:
     start = raw.find(LINE_HEAD)
     while start >= 0:
         following = raw.find(LINE_HEAD, start + 1)
-        try:
+        with contextlib.suppress(LineError):  # a torn piece
             yield decode_line(raw[start : following if following >= 0 else len(raw)])
-        except LineError:  # a torn piece is what is looked for
-            pass
         start = following

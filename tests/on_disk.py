@@ -214,4 +214,9 @@ def child_environment(more=None):
         if not name.startswith(("TELEMETRY_", "OTEL_", "METRICS_API_", "GOOGLE_SHEETS_", "AGENT_"))
     }
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "TELEMETRY_DISCOVER_SERVICE": "false", **(more or {})}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TELEMETRY_DISCOVER_SERVICE": "false",
+        **(more or {}),
+    }

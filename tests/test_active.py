@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -12,7 +13,11 @@ from otel_agent_telemetry.model import STATE_STEP_NS
 
 def run(number=1):
     return ActiveRun(
-        run_id="", event_id=f"event-{number}", trace_id="0" * 32, span_id="0" * 16, start_ns=1_760_000_000 * 10**9
+        run_id="",
+        event_id=f"event-{number}",
+        trace_id="0" * 32,
+        span_id="0" * 16,
+        start_ns=1_760_000_000 * 10**9,
     )
 
 
@@ -150,5 +155,5 @@ def test_updates_of_a_run_always_go_forwards(instants):
     opened = run()
     stamps = [opened.next_update_ns(instant) for instant in instants]
 
-    assert all(later - earlier >= STATE_STEP_NS for earlier, later in zip(stamps, stamps[1:], strict=False))
+    assert all(later - earlier >= STATE_STEP_NS for earlier, later in itertools.pairwise(stamps))
     assert all(stamp >= instant for stamp, instant in zip(stamps, instants, strict=True))

@@ -122,7 +122,10 @@ def test_full_disk_raises_and_recovers(small_disk):
     ballast = small_disk / "ballast"
     file = AppendFile(small_disk / "lines")
     file.write(encode_line("event", {"seq": 1}))
-    with pytest.raises(OSError, match=r"(?i)space|bytes could be written"), ballast.open("wb", buffering=0) as rest:
+    with (
+        pytest.raises(OSError, match=r"(?i)space|bytes could be written"),
+        ballast.open("wb", buffering=0) as rest,
+    ):
         while True:
             assert rest.write(b"x" * 4096)
             file.write(encode_line("event", {"seq": 2, "payload": "y" * 5000}))

@@ -120,9 +120,7 @@ def test_every_variable_is_read(setting: Setting, variable: str) -> None:
 
 
 @pytest.mark.parametrize("field", BAD)
-def test_a_text_that_cannot_be_read_is_a_warning_and_the_default(
-    field: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_text_that_cannot_be_read_is_a_warning_and_the_default(field: str, caplog: pytest.LogCaptureFixture) -> None:
     """The warning names the variable and is logged and kept; nothing is raised."""
     setting = next(setting for setting in SETTINGS if setting.field == field)
     with caplog.at_level(logging.WARNING, logger="otel_agent_telemetry"):
@@ -323,9 +321,7 @@ def test_no_path_makes_validation_raise(tmp_path: Path, path: str) -> None:
         ({"api_workers": 2}, "TELEMETRY_API_WORKERS"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told(
-    tmp_path: Path, changes: dict[str, object], word: str
-) -> None:
+def test_settings_that_do_not_go_together_are_told(tmp_path: Path, changes: dict[str, object], word: str) -> None:
     """Each contradiction is one message, and runs are kept all the same."""
     ok, messages = TelemetryConfig(base_dir=tmp_path, **changes).validate()  # type: ignore[arg-type]
     assert ok

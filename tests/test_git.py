@@ -353,9 +353,7 @@ def test_the_configuration_is_read_as_git_writes_it(repository: Path, config: st
     assert context(repository).repo == url
 
 
-@pytest.mark.parametrize(
-    "url", ["https://h/a b", 'https://h/"x"', "https://h/a;b", "https://h/#x", "C:\\repos\\x"]
-)
+@pytest.mark.parametrize("url", ["https://h/a b", 'https://h/"x"', "https://h/a;b", "https://h/#x", "C:\\repos\\x"])
 def test_what_git_quotes_is_unquoted(repository: Path, url: str) -> None:
     """Whatever git itself writes for a URL reads back as that URL."""
     git(repository, "config", "remote.origin.url", url)

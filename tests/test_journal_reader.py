@@ -125,7 +125,10 @@ def test_lines_of_a_run_over_days(tmp_path, day):
 def test_last_sign_of_life_is_the_latest_time_of_any_line(tmp_path, day):
     """Of a writer's lines about each run the latest time counts, wherever it stands in a line."""
     day(
-        encode_line("run", {"writer": "w", "event_id": "a", "start_time": "2026-01-01T00", "updated_at": "2026-01-01T05"})
+        encode_line(
+            "run",
+            {"writer": "w", "event_id": "a", "start_time": "2026-01-01T00", "updated_at": "2026-01-01T05"},
+        )
         + encode_line("event", {"writer": "w", "event_id": "a", "timestamp": "2026-01-01T03"})
         + encode_line("event", {"writer": "other", "event_id": "a", "timestamp": "2026-01-01T09", "payload": "w"})
         + encode_line("span", {"writer": "w", "event_id": "b", "start_time": "2026-01-01T01", "end_time": None})

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 LAYERS = {
     "errors": 0,
     "clock": 0,
-    "locks": 0,
+    "locks", "patterns": 0,
     "append": 0,
     "counters": 0,
     "status": 1,
@@ -126,9 +126,7 @@ def test_imports_point_down_or_sideways(module: str) -> None:
     """No module imports one of a higher layer, wherever in the file the import stands."""
     own = _layer_of(module)
     assert own is not None
-    upward = {
-        target for target in _imports(module) if (layer := _layer_of(target)) is not None and layer > own
-    }
+    upward = {target for target in _imports(module) if (layer := _layer_of(target)) is not None and layer > own}
     assert upward == set()
 
 

@@ -45,16 +45,12 @@ REQUIRED = {
 }
 
 times = st.integers(0, 4 * 10**18).map(iso_utc)
-words = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="/\\\x00"), min_size=1, max_size=8
-)
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\\\x00"), min_size=1, max_size=8)
 few_times = st.sampled_from([iso_utc(n * 10**9) for n in (1, 2, 3)])
 few_words = st.sampled_from(["a", "b", "é"])
 
 
-def _values_of(
-    name: str, instants: st.SearchStrategy[str], texts: st.SearchStrategy[str]
-) -> st.SearchStrategy[object]:
+def _values_of(name: str, instants: st.SearchStrategy[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
     if name == "event_id":
         return st.just(EVENT_ID)
     if name == "run_id":

@@ -118,9 +118,7 @@ def test_ordinary_text_is_left_as_it_is(text: str) -> None:
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4) | st.tuples(inner)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4) | st.tuples(inner),
     max_leaves=10,
 )
 with_secrets = st.recursive(
@@ -130,14 +128,11 @@ with_secrets = st.recursive(
     | st.binary()
     | st.frozensets(st.text()),
     lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(SECRET_KEYS + HARMLESS_KEYS), inner, max_size=4)
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(SECRET_KEYS + HARMLESS_KEYS), inner, max_size=4)
     ),
     max_leaves=10,
 )
-containers = st.sampled_from(
-    [lambda inner: {"a": inner}, lambda inner: [1, inner], lambda inner: (inner, "b")]
-)
+containers = st.sampled_from([lambda inner: {"a": inner}, lambda inner: [1, inner], lambda inner: (inner, "b")])
 
 
 @given(st.lists(containers, max_size=40), st.sampled_from(SECRET_KEYS))

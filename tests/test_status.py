@@ -27,9 +27,7 @@ def test_each_spelling_means_one_word_in_any_case(spelling: str, word: str) -> N
         assert canonical_status(written) == word
 
 
-@pytest.mark.parametrize(
-    "other", ["", "  ", "pending", "unset", "success!", None, 1, True, b"ok", ["ok"], {}]
-)
+@pytest.mark.parametrize("other", ["", "  ", "pending", "unset", "success!", None, 1, True, b"ok", ["ok"], {}])
 def test_anything_else_is_no_status(other: object) -> None:
     """Unknown words and other types are None, never an exception."""
     assert canonical_status(other) is None

@@ -126,7 +126,10 @@ def test_captured_times_follow_the_clock_given():
 
 def test_settings_of_a_capture_are_settings_of_the_configuration():
     """With `runs="marked"` a plain root span is no run."""
-    with capture_runs(runs="marked") as captured, captured.provider.get_tracer("app").start_as_current_span("root"):
+    with (
+        capture_runs(runs="marked") as captured,
+        captured.provider.get_tracer("app").start_as_current_span("root"),
+    ):
         pass
 
     assert captured.runs == []

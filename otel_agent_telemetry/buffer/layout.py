@@ -1,23 +1,24 @@
 """Names in the buffer folder, and finding them again.
 
-    {buffer}/drain.lock                  held by the one process that delivers
-    {buffer}/{writer}.lock               held by a live writer; its identity and counters
-    {buffer}/{writer}-{n:06d}.jsonl      segment n of that writer: 0, 1, 2 …
-    {buffer}/{writer}-{n:06d}.jsonl.ack  how many bytes of it the target has confirmed
-    {buffer}/rejected/{YYYYMMDD}.jsonl   records that the target refused for good
-    {buffer}/health.json                 counters of writers that are gone, and of deliveries
+{buffer}/drain.lock                  held by the one process that delivers
+{buffer}/{writer}.lock               held by a live writer; its identity and counters
+{buffer}/{writer}-{n:06d}.jsonl      segment n of that writer: 0, 1, 2 …
+{buffer}/{writer}-{n:06d}.jsonl.ack  how many bytes of it the target has confirmed
+{buffer}/rejected/{YYYYMMDD}.jsonl   records that the target refused for good
+{buffer}/health.json                 counters of writers that are gone, and of deliveries
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_SEGMENT: Final = re.compile(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})-(?P<number>\d{6,})\.jsonl")
-_LOCK: Final = re.compile(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})\.lock")
+from otel_agent_telemetry.patterns import lazy
+
+_SEGMENT: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})-(?P<number>\d{6,})\.jsonl")
+_LOCK: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})\.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def list_writers(folder: Path) -> list[WriterFiles]:
     """
     segments: dict[str, list[tuple[int, Path]]] = {}
     try:
-        names = os.listdir(folder)  # noqa: PTH208 - twenty thousand Path objects would cost more than the names
+        names = os.listdir(folder)
     except FileNotFoundError:
         return []
     for name in names:

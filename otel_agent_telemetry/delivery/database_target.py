@@ -24,8 +24,11 @@ class DatabaseTarget:
         self._store: Store | None = None
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Commit the batch. A database that is locked, full, read-only or not ours means later;
-        one that refuses the content is asked again with halves of it."""
+        """Commit the batch.
+
+        A database that is locked, full, read-only or not ours means later; one that refuses
+        the content is asked again with halves of it.
+        """
         try:
             self._opened().write(batch.records, batch.links)
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:

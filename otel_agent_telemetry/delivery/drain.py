@@ -39,7 +39,7 @@ from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.wire import RUN, Line
 
-_RECORDS_BETWEEN_RESTS: Final = 10
+_RECORDS_BETWEEN_RESTS: Final = 25
 _REST_S: Final = 0.000_05
 _BEGINNING_NS: Final = 60_000_000_000
 _MAX_GONE_AT_ONCE: Final = 64
@@ -119,9 +119,10 @@ class Drain:
             if not writer.gone and gone < _MAX_GONE_AT_ONCE and self._has_begun(writer):
                 gone += writer.lock.try_acquire()
         for files in list_writers(self.folder):
-            if writer := self._writers.get(files.writer):
-                writer.files = files
-                _list_segments(writer)
+            known = self._writers.get(files.writer)
+            if known is not None:
+                known.files = files
+                _list_segments(known)
 
     def _has_begun(self, writer: _Writer) -> bool:
         """Whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""
@@ -164,7 +165,6 @@ class Drain:
                 for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
                     for record in line.records:
                         _take_note(writer, segment, record, start)
-                    self.health.torn_lines += line.torn
                     size, start = line.ends_at - start, line.ends_at
                     segment.read = line.ends_at
                     if line.ends_at > segment.acked:
@@ -172,8 +172,11 @@ class Drain:
                         self._let_others_run()
 
     def _let_others_run(self) -> None:
-        """Give the interpreter away now and then: a thread of the application that comes back
-        from a write would else wait a whole switch interval (5 ms) for us."""
+        """Give the interpreter away now and then.
+
+        A thread of the application that comes back from a write would else wait a whole
+        switch interval (5 ms) for us.
+        """
         self._since_rest += 1
         if self._since_rest >= _RECORDS_BETWEEN_RESTS:
             self._since_rest = 0
@@ -190,15 +193,14 @@ class Drain:
                     segment.read = min(segment.read, segment.acked)
             return outcome
         self._confirm(pending)
+        self.health.torn_lines += pending.torn_lines
         self._count(batch, outcome)
         return len(batch)
 
     def _set_aside(self, target: Target, refused: list[tuple[Line, str]]) -> RetryLater | None:
         try:
             for record, reason in refused:
-                keep_rejected(
-                    self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns()
-                )
+                keep_rejected(self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns())
                 self._counters.warn("rejected", "a record was refused and set aside: %s", reason)
                 self.health.rejected += 1
         except OSError as problem:
@@ -260,6 +262,8 @@ class Drain:
         since = identity.started[:10].replace("-", "")
         signs = last_signs_of_life(self._journal_dir, writer=identity.writer, first_day=since)
         for event_id, (number, offset) in writer.open_runs.items():
+            if number not in writer.segments:  # somebody removed it by hand
+                continue
             line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
             for record in line.records if line is not None else ():
                 if record.get("event_id") == event_id and (last := _record_or_none(record)):

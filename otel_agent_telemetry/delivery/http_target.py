@@ -8,6 +8,7 @@ that is not ours) or the batch's own fault (other 4xx), which halves find.
 from __future__ import annotations
 
 import email.utils
+import math
 import time
 from typing import Any, Final
 
@@ -40,9 +41,7 @@ class HttpTarget:
         headers = {"Content-Type": "application/json", "User-Agent": "otel-agent-telemetry"}
         if config.api_auth_token:
             headers["Authorization"] = f"Bearer {config.api_auth_token}"
-        self._client = httpx.Client(
-            base_url=url, headers=headers, timeout=config.api_timeout_s, follow_redirects=False
-        )
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=config.api_timeout_s, follow_redirects=False)
 
     def deliver(self, batch: Batch) -> Outcome:
         """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
@@ -138,7 +137,8 @@ def retry_after_s(header: str | None) -> float | None:
     if not header:
         return None
     try:
-        return max(float(header), 0.0)
+        seconds = float(header)
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
@@ -164,13 +164,21 @@ def _confirmed(answer: Any, sent: int) -> Delivered:
         raise DeliveryError("not with an object")
     try:
         errors = list(answer["errors"])
-        settled = sum(int(answer[name]) for name in ("inserted", "updated", "duplicates"))
+        settled = sum(_count(answer[name]) for name in ("inserted", "updated", "duplicates"))
         rejected = tuple(Rejected(int(e["index"]), str(e.get("reason", "refused"))[:500]) for e in errors)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise DeliveryError(f"the counts cannot be read ({type(problem).__name__})") from None
-    if settled + len(rejected) != sent or not all(0 <= item.position < sent for item in rejected):
-        raise DeliveryError(f"it accounts for {settled + len(rejected)} of {sent} records")
+    refused = {item.position for item in rejected}
+    if settled + len(refused) != sent or not all(0 <= position < sent for position in refused):
+        raise DeliveryError(f"it accounts for {settled + len(refused)} of {sent} records")
     return Delivered(rejected)
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if count < 0:
+        raise ValueError("a count is not negative")
+    return count
 
 
 def _json(answer: httpx.Response) -> Any:

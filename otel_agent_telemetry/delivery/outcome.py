@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,8 +52,10 @@ class Target(Protocol):
     """For people: a database path or a URL, without credentials."""
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Hand the batch over. Returns `Delivered` only when it is committed. Never raises
-        for what a target may do; a bug may."""
+        """Hand the batch over; `Delivered` only when it is committed.
+
+        Never raises for what a target may do; a bug may.
+        """
 
     def close(self) -> None:
         """Give up connections. Idempotent."""
@@ -84,8 +85,5 @@ def deliver_by_halves(target: Target, batch: Batch, reason: str) -> Outcome:
 
 
 def _part(batch: Batch, start: int, end: int) -> Batch:
-    items: Sequence[RunRecord | CommitLink] = [*batch.records, *batch.links][start:end]
-    return Batch(
-        tuple(item for item in items if isinstance(item, RunRecord)),
-        tuple(item for item in items if isinstance(item, CommitLink)),
-    )
+    first_link = len(batch.records)
+    return Batch(batch.records[start:end], batch.links[max(start - first_link, 0) : max(end - first_link, 0)])

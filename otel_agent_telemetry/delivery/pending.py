@@ -35,6 +35,7 @@ class Pending:
         self._links: list[CommitLink] = []
         self._no_records: list[tuple[Line, str]] = []
         self._bytes = 0
+        self.torn_lines = 0
         self.reach: dict[Path, tuple[SegmentProgress, int]] = {}
 
     def add(self, line: SegmentLine, segment: SegmentProgress, size: int) -> None:
@@ -46,6 +47,7 @@ class Pending:
                 self._no_records.append((record, str(problem)))
         self.reach[segment.path] = (segment, line.ends_at)
         self._bytes += size
+        self.torn_lines += line.torn
 
     def _add_record(self, record: Line) -> None:
         if record["record_type"] == RUN:

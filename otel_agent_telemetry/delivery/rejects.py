@@ -31,4 +31,8 @@ def count_rejected(folder: Path) -> int:
     rejected = rejected_path(folder, "").parent
     if not rejected.is_dir():
         return 0
-    return sum(1 for path in rejected.glob("*.jsonl") for _ in path.open("rb"))
+    count = 0
+    for path in rejected.glob("*.jsonl"):
+        with path.open("rb") as lines:
+            count += sum(1 for _ in lines)
+    return count

@@ -49,7 +49,8 @@ def _somebody_listens(url: str) -> bool:
     """A plain connect first: refused at once on loopback, and it spares the import of an HTTP client."""
     parts = urlsplit(url)
     try:
-        with socket.create_connection((parts.hostname, parts.port), timeout=_CONNECT_S):
+        address = (parts.hostname or "localhost", parts.port or 80)
+        with socket.create_connection(address, timeout=_CONNECT_S):
             return True
     except OSError:
         return False

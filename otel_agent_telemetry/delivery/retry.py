@@ -11,9 +11,17 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_when_event_set
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_chain,
+    wait_fixed,
+    wait_random_exponential,
+)
 from tenacity import sleep_using_event as sleep_on
-from tenacity import wait_chain, wait_fixed, wait_random_exponential
 from tenacity.wait import wait_base
 
 from otel_agent_telemetry.delivery.outcome import RetryLater
@@ -52,13 +60,13 @@ def until_delivered(stop: threading.Event, sleep: Callable[[float], None]) -> Re
     )
 
 
-def posting(stop: threading.Event) -> Retrying:
-    """Four attempts, 1, 2 and 4 s apart, while the result is RetryLater."""
+def posting(stop: threading.Event, sleep: Callable[[float], None] | None = None) -> Retrying:
+    """Four attempts, 1, 2 and 4 s apart, while the result is RetryLater; `sleep` waits (default: on `stop`)."""
     return Retrying(
         retry=retry_if_result(must_wait),
         wait=WaitAsTold(wait_chain(wait_fixed(1), wait_fixed(2), wait_fixed(4))),
         stop=stop_after_attempt(4) | stop_when_event_set(stop),
-        sleep=sleep_on(stop),
+        sleep=sleep or sleep_on(stop),
         retry_error_callback=_last_result,
     )
 

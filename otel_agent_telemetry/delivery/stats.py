@@ -42,7 +42,7 @@ def _from_database(config: TelemetryConfig) -> dict[str, Any] | None:
         with reading(engine, "reading statistics") as connection:
             return run_stats(connection, now_ns=time.time_ns())
     except (StorageError, ConfigurationError) as problem:
-        _log.error("statistics: %s", problem)  # noqa: TRY400 - the sentence says it all
+        _log.error("statistics: %s", problem)
         return None
     finally:
         if engine is not None:

@@ -33,7 +33,10 @@ _SUMMARY_LEFT_OUT: Final = frozenset({"error_details", *POSTING_COLUMNS, *JSON_C
 
 
 class Webhook:
-    """Posts ended runs. `post` never blocks; `on_posted` hears of each run's new state."""
+    """Posts ended runs. `post` never blocks; `on_posted` hears of each run's new state.
+
+    `sleep` waits between attempts; by default it ends early when the webhook is closed.
+    """
 
     def __init__(
         self,
@@ -42,12 +45,14 @@ class Webhook:
         clock: Clock,
         counters: Counters,
         on_posted: Callable[[RunRecord], None],
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._url = config.sheets_url or ""
         self._token = config.sheets_token
         self._clock = clock
         self._counters = counters
         self._on_posted = on_posted
+        self._sleep = sleep
         self._waiting: queue.Queue[RunRecord | None] = queue.Queue(_QUEUE)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -86,13 +91,11 @@ class Webhook:
                     self._counters.internal("posting", problem)
 
     def _post_one(self, client: httpx.Client, record: RunRecord) -> RunRecord:
-        retrying = posting(self._stop)
+        retrying = posting(self._stop, self._sleep)
         outcome = retrying(self._attempt, client, record)
         retries = max(int(retrying.statistics.get("attempt_number", 1)) - 1, 0)
         if outcome is None:
-            return replace(
-                record, api_posted=1, api_posted_at=iso_utc(self._clock.now_ns()), api_retry_count=retries
-            )
+            return replace(record, api_posted=1, api_posted_at=iso_utc(self._clock.now_ns()), api_retry_count=retries)
         self._counters.warn("posting", "run %s was not posted: %s", record.run_id, outcome.reason)
         return replace(record, api_retry_count=max(retries, 1))
 

@@ -107,9 +107,7 @@ class Worker:
                 return self._shift
             shift = _Shift()
             for name, task in (("house", self._keep_house), ("delivery", self._deliver)):
-                thread = threading.Thread(
-                    target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True
-                )
+                thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
                 shift.threads.append(thread)
             self._shift = shift
             try:

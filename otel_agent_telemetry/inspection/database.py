@@ -9,7 +9,13 @@ from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.engine import database_name, make_engine, make_read_engine, reading, sqlite_path
+from otel_agent_telemetry.storage.engine import (
+    database_name,
+    make_engine,
+    make_read_engine,
+    reading,
+    sqlite_path,
+)
 from otel_agent_telemetry.storage.schema import database_state
 
 

@@ -54,7 +54,11 @@ class DrainReport:
 
 
 def drain_now(
-    config: TelemetryConfig, *, timeout_s: float, wait_for_others: bool = True, on_progress: Progress | None = None
+    config: TelemetryConfig,
+    *,
+    timeout_s: float,
+    wait_for_others: bool = True,
+    on_progress: Progress | None = None,
 ) -> DrainReport:
     """Deliver everything that is buffered, for at most about `timeout_s`. Makes no folder.
 

@@ -6,6 +6,7 @@ open between two looks, so files may be removed, replaced or created under it.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,10 +88,8 @@ class JournalFollower:
         for gone in self._offsets.keys() - {path.name for path in files}:
             del self._offsets[gone]
         for path in files:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 yield from self._read_on(path)
-            except FileNotFoundError:
-                continue
 
     def _read_on(self, path: Path) -> Iterator[Line]:
         at = self._offsets.get(path.name, 0)

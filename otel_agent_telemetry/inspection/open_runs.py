@@ -64,11 +64,12 @@ def runs_open_here(config: TelemetryConfig) -> set[str]:
 
 
 def stale_closings(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[RunRecord]:
-    """The state that would close each stale run: `running` in the database, open in no live
-    process here, without a sign of life (state, event or step in the journal) for `older_than_ns`.
+    """The state that would close each stale run.
 
-    Keeps the ids of all candidates and reads a few thousand runs at a time; between two of
-    them no read lock is held, so the caller may write. Raises StorageError, OSError.
+    Stale is a run that is `running` in the database, open in no live process here, and
+    without a sign of life (state, event or step in the journal) for `older_than_ns`. Keeps
+    the ids of all candidates and reads a few thousand runs at a time; between two of them no
+    read lock is held, so the caller may write. Raises StorageError, OSError.
     """
     cutoff = iso_utc(SystemClock.now_ns() - older_than_ns)
     candidates = iter(_candidates(config, cutoff))

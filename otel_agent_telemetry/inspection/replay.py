@@ -62,7 +62,11 @@ class ReplayReport:
 
 
 def replay(
-    config: TelemetryConfig, *, first_day: str = "", last_day: str = "99999999", on_progress: Progress | None = None
+    config: TelemetryConfig,
+    *,
+    first_day: str = "",
+    last_day: str = "99999999",
+    on_progress: Progress | None = None,
 ) -> ReplayReport:
     """Read the journal between two UTC days (`YYYYMMDD`, inclusive) into the configured database.
 
@@ -177,5 +181,3 @@ def commit_link(record: Line) -> CommitLink:
         return CommitLink(run_id=record["run_id"], **payload)
     except (TypeError, KeyError) as problem:
         raise RecordError("payload", f"is not a commit association: {problem}") from None
-
-

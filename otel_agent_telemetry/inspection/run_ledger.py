@@ -50,8 +50,7 @@ _FINDINGS: Final = {
     "refused": f"{_NOT_STORED} AND r.event_id IS NOT NULL",
     "older": "FROM journalled AS j JOIN stored AS s USING (event_id) "
     f"WHERE (j.ended, j.updated_at) > (s.ended, s.updated_at) AND {_NOT_WAITING}",
-    "unjournalled": "FROM stored AS j WHERE NOT EXISTS "
-    "(SELECT 1 FROM journalled AS k WHERE k.event_id = j.event_id)",
+    "unjournalled": "FROM stored AS j WHERE NOT EXISTS (SELECT 1 FROM journalled AS k WHERE k.event_id = j.event_id)",
 }
 
 
@@ -110,9 +109,9 @@ class RunLedger:
         """How many runs, and the first few: `missing`, `refused`, `older` or `unjournalled`."""
         self._spill()
         clause = _FINDINGS[name]
-        total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])  # noqa: S608 - constants
+        total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])
         run_id = "''" if name == "unjournalled" else "j.run_id"
-        chosen = f"SELECT j.event_id, {run_id} {clause} ORDER BY j.event_id LIMIT ?"  # noqa: S608 - constants
+        chosen = f"SELECT j.event_id, {run_id} {clause} ORDER BY j.event_id LIMIT ?"
         return total, [RunName(*row) for row in self._scratch.execute(chosen, (limit,))]
 
 

@@ -16,7 +16,7 @@ from otel_agent_telemetry.clock import day_of, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.inspection.database import reading_database
 from otel_agent_telemetry.inspection.follow import needle_of
-from otel_agent_telemetry.journal_reader import journal_files, lines_of_run, read_journal
+from otel_agent_telemetry.journal_reader import journal_files, read_journal
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
@@ -39,8 +39,7 @@ class ChildRun:
 class RunTree:
     """A run, its events and steps oldest first, and its child runs.
 
-    `left_out`: events and steps beyond the limit. An event belongs to the step with its
-    `span_id`, or to the run itself; a step to the one that its `parent_span_id` names.
+    `left_out`: events and steps beyond the limit. How they nest, `outline` tells.
     """
 
     record: RunRecord
@@ -48,26 +47,6 @@ class RunTree:
     steps: list[RunSpan] = field(default_factory=list)
     children: tuple[ChildRun, ...] = ()
     left_out: int = 0
-
-    def steps_under(self, span_id: str | None) -> list[RunSpan]:
-        """The steps directly under a span; under the run itself also those whose parent is unknown."""
-        known = {step.span_id for step in self.steps}
-        at_top = span_id == self.record.span_id
-        return [
-            step
-            for step in self.steps
-            if step.parent_span_id == span_id or (at_top and step.parent_span_id not in known)
-        ]
-
-    def events_under(self, span_id: str | None) -> list[RunEvent]:
-        """The events of a span; of the run itself also those that name no step of it."""
-        known = {step.span_id for step in self.steps}
-        at_top = span_id == self.record.span_id
-        return [
-            event
-            for event in self.events
-            if (event.span_id == span_id and not at_top) or (at_top and event.span_id not in known)
-        ]
 
 
 def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunTree:
@@ -89,13 +68,12 @@ def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunT
 
 
 def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
-    """The run's journal lines, and those events that only know its run id."""
-    folder, first_day = config.ndjson_dir, _first_day(record)
-    yield from lines_of_run(folder, event_id=record.event_id, first_day=first_day)
-    for path in journal_files(folder, first_day=first_day):
-        for line in read_journal(path, containing=f'"run_id":"{needle_of(record.run_id)}"'):
+    """The run's journal lines, and the events that know its run id alone; each of them holds that id."""
+    for path in journal_files(config.ndjson_dir, first_day=_first_day(record)):
+        for line in read_journal(path, containing=needle_of(record.run_id)):
             for found in line.records:
-                if found.get("run_id") == record.run_id and not found.get("event_id"):
+                event_id = found.get("event_id")
+                if event_id == record.event_id or (not event_id and found.get("run_id") == record.run_id):
                     yield found
 
 
@@ -126,7 +104,6 @@ class _Kept:
         self._limit = limit
         self._steps: dict[str, RunSpan] = {}
         self._seen: set[tuple[str, str, str | None]] = set()
-        self._from_database = 0
 
     def add_line(self, line: Line) -> None:
         if line["record_type"] == SPAN:

@@ -69,8 +69,7 @@ class SequenceLedger:
             [(writer, *interval) for writer, interval in self._open.items()],
         )
         self._scratch.executemany(
-            "INSERT INTO issued VALUES (?, ?) "
-            "ON CONFLICT (writer) DO UPDATE SET last = max(last, excluded.last)",
+            "INSERT INTO issued VALUES (?, ?) ON CONFLICT (writer) DO UPDATE SET last = max(last, excluded.last)",
             self._issued.items(),
         )
         self._open.clear()

@@ -91,9 +91,7 @@ def _scratch() -> Iterator[sqlite3.Connection]:
 class _Verification:
     """One call of `verify`."""
 
-    def __init__(
-        self, config: TelemetryConfig, scratch: sqlite3.Connection, on_progress: Progress | None
-    ) -> None:
+    def __init__(self, config: TelemetryConfig, scratch: sqlite3.Connection, on_progress: Progress | None) -> None:
         self._config = config
         self._on_progress = on_progress
         self._runs = RunLedger(scratch)
@@ -182,7 +180,7 @@ class _Verification:
                         self._note_buffered(*_numbered(record))
 
     def _note_buffered(self, writer: str, number: int) -> None:
-        """The line itself may be missing in the journal for a good reason: its writer died between the two files."""
+        """The line itself may be missing in the journal: its writer may have died between the two files."""
         self._sequences.issued(writer, number - 1)
 
     def _read_rejected(self) -> None:
@@ -195,7 +193,9 @@ class _Verification:
         with reading_database(self._config) as connection:
             if connection is not None:
                 self._runs.stored(iter_states(connection))
-        self._report.compared_with = "the configured database" if self._config.database_url else str(self._config.db_path)
+        self._report.compared_with = (
+            "the configured database" if self._config.database_url else str(self._config.db_path)
+        )
 
     def _gaps(self) -> Iterator[Gap]:
         """The gaps, without what a writer wrote on days whose files are not here any more."""

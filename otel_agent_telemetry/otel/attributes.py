@@ -41,7 +41,12 @@ CONVENTIONAL_COLUMNS: Final = {
 """Attribute of a span or its resource → the column that it gives."""
 
 _CONTENT: Final = frozenset(
-    {"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions"}
+    {
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.system_instructions",
+        "gen_ai.tool.definitions",
+    }
     | {"gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "input.value", "output.value"}
     | {"traceloop.entity.input", "traceloop.entity.output", "all_messages_events", "pydantic_ai.all_messages"}
 )

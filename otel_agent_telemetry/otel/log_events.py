@@ -34,9 +34,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
         span_id = record.span_id or trace.get_current_span(record.context).get_span_context().span_id
         opened = self._processor.find_open(span_id) if span_id else None
         if opened is not None:
-            self._processor.record_event(
-                opened, name, _payload(record), record.timestamp or record.observed_timestamp
-            )
+            self._processor.record_event(opened, name, _payload(record), record.timestamp or record.observed_timestamp)
 
     def shutdown(self) -> None:
         """Nothing is held here; the span processor delivers."""

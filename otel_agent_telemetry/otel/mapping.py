@@ -26,7 +26,13 @@ _MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
 _MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
-_TIMEOUT_ENDINGS: Final = ("TimeoutError", "Timeout", "TimeoutException", "DeadlineExceeded", "TimeoutExpired")
+_TIMEOUT_ENDINGS: Final = (
+    "TimeoutError",
+    "Timeout",
+    "TimeoutException",
+    "DeadlineExceeded",
+    "TimeoutExpired",
+)
 _CANCEL_ENDINGS: Final = ("CancelledError", "KeyboardInterrupt", "GeneratorExit", "Cancelled")
 
 
@@ -79,9 +85,7 @@ def job_type_of(view: SpanView) -> str:
     return str(get(names.JOB_TYPE) or get(names.GEN_AI_WORKFLOW) or view.name or "unknown")
 
 
-def run_columns(
-    view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundings, problems: list[str]
-) -> Fields:
+def run_columns(view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundings, problems: list[str]) -> Fields:
     """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
     attributes = view.attributes
     columns = clamp({**_marked_columns(attributes, problems), **told.settings}, problems)
@@ -198,8 +202,8 @@ def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | Non
         summary = f"{kind}: {said}" if said else kind
         stack = exception.get("exception.stacktrace")
         return summary[:_MAX_SUMMARY], str(stack)[-_MAX_DETAILS:] if stack else None
-    summary = view.status_message or str(view.attributes.get("error.type") or "") or None
-    return (summary[:_MAX_SUMMARY] if summary else None), None
+    said = view.status_message or str(view.attributes.get("error.type") or "")
+    return said[:_MAX_SUMMARY] or None, None
 
 
 def _text(problem: BaseException) -> str:
@@ -223,5 +227,3 @@ def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int
     if ending.details:
         fields["error_details"] = clean(ending.details)
     return fields
-
-

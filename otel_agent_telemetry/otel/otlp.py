@@ -28,18 +28,16 @@ class BoundedBatchSpanProcessor(BatchSpanProcessor):
         """Export what is queued for at most the exit timeout, then drop it."""
         inner: Any = getattr(self, "_batch_processor", None)
         if inner is None:
-            super().shutdown()
+            super().shutdown()  # type: ignore[no-untyped-call]  # the SDK's is untyped
         else:
             inner.shutdown(timeout_millis=self._exit_timeout_ms)
 
 
 def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
-    """A batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe; None when not asked for.
+    """A batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe.
 
-    Starts the SDK's export thread. Without the extra `otlp` it logs one warning.
+    Starts the SDK's export thread. None, with one warning, without the extra `otlp`.
     """
-    if not (config.otlp_enabled or config.otlp_endpoint):
-        return None
     try:
         exporter = _grpc_exporter() if config.otlp_protocol == "grpc" else _http_exporter()
     except ImportError:

@@ -12,7 +12,6 @@ The SDK calls processors without a net: each method here is an outer edge.
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,7 +36,7 @@ from otel_agent_telemetry.otel.mapping import (
 )
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.steps import step_members
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recorder import Recorder, weakly
 from otel_agent_telemetry.redaction import clean
 
 _TOLD_KEY: Final = otel_context.create_key("otel-agent-telemetry-told")
@@ -53,9 +52,7 @@ class StartOrder:
 
     __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
 
-    def __init__(
-        self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]
-    ) -> None:
+    def __init__(self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         self.run_id = run_id
         self.agent_name = agent_name
         self.settings = settings
@@ -103,8 +100,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.config = self.recorder.config
         self.active = self.recorder.active
         self._open: dict[int, _Open] = self.active.open_spans
-        this = weakref.ref(self)
-        self.recorder.before_exit.append(lambda: (found := this()) and found.close_open_runs())
+        self.recorder.before_exit.append(weakly(self.close_open_runs))
 
     # --- the SDK's hooks
 
@@ -168,9 +164,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         if is_root and self.config.runs == "root":
             return True
         attributes = attributes_of(span)
-        return names.is_marked(attributes) or (
-            self.config.runs != "marked" and names.is_agent_invocation(attributes)
-        )
+        return names.is_marked(attributes) or (self.config.runs != "marked" and names.is_agent_invocation(attributes))
 
     def _begin_run(self, span: Span, view: SpanView, above: _Open | None, order: StartOrder | None) -> ActiveRun:
         event_id = span_event_id(view.trace_id, view.span_id)
@@ -298,9 +292,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             word = st.FAILED
         return Ending(word, ending.summary, ending.details)
 
-    def _write_end(
-        self, run: ActiveRun, columns: Mapping[str, Any], ending: Ending, end_ns: int | None
-    ) -> None:
+    def _write_end(self, run: ActiveRun, columns: Mapping[str, Any], ending: Ending, end_ns: int | None) -> None:
         """Write the terminal state. A wall clock that went backwards is replaced by the elapsed time."""
         now_ns = self.recorder.clock.now_ns()
         ends = now_ns if end_ns is None else end_ns

@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.otel.otlp import otlp_processor
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recorder import Recorder
 
@@ -65,9 +64,8 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
             provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(), shutdown_on_exit=False)
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)
-            if (otlp := otlp_processor(config)) is not None:
-                provider.add_span_processor(otlp)
-                Recorder.shared(config).before_exit.append(otlp.shutdown)
+            if config.otlp_enabled or config.otlp_endpoint:
+                _export_over_otlp(provider, config)
             _private[config] = (provider, processor)
         return _private[config]
 
@@ -82,6 +80,15 @@ def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:
         for config in [config for config in _private if which(config)]:
             del _private[config]
     Recorder.close_shared(which)
+
+
+def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None:
+    from otel_agent_telemetry.otel.otlp import otlp_processor
+
+    processor = otlp_processor(config)
+    if processor is not None:
+        provider.add_span_processor(processor)
+        Recorder.shared(config).before_exit.append(processor.shutdown)
 
 
 def choose(config: TelemetryConfig, given: Any = None) -> tuple[Any, AgentRunSpanProcessor]:

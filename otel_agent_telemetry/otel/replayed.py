@@ -56,9 +56,7 @@ def _run_above(view: SpanView, runs: dict[str, ActiveRun], parents: dict[str, st
 
 
 def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, event_id: str) -> ActiveRun:
-    run = ActiveRun(
-        run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns
-    )
+    run = ActiveRun(run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns)
     agent = agent_name_of(view)
     recorder.active.claim(run, wanted=view.attributes.get(names.RUN_ID), agent_name=agent, token=event_id[:8])
     recorder.active.release(run)

@@ -60,9 +60,7 @@ def _partial(target: Path) -> Iterator[Path]:
 
 def _copy(source: Path, partial: Path) -> None:
     with (
-        closing(
-            sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        ) as original,
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as original,
         closing(sqlite3.connect(partial, isolation_level=None)) as copy,
     ):
         original.execute("BEGIN")

@@ -54,9 +54,7 @@ def _add(table: Table, dialect: Dialect) -> Statement:
     statement = insert_into(table, dialect)
     total = table.c.runs + statement.excluded.runs
     keys = [column.name for column in table.primary_key]
-    return compiled(
-        statement.on_conflict_do_update(index_elements=keys, set_={"runs": total}), dialect, names
-    )
+    return compiled(statement.on_conflict_do_update(index_elements=keys, set_={"runs": total}), dialect, names)
 
 
 def count_by(connection: Connection, name: str) -> dict[str, int]:

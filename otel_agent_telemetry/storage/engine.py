@@ -40,9 +40,7 @@ def make_engine(config: TelemetryConfig, *, set_journal_mode: bool = True) -> En
     if url.get_backend_name() != "sqlite":
         return _server_engine(url)
     journal_mode = config.db_journal_mode if set_journal_mode else None
-    return _sqlite_engine(
-        url, lambda: _open_for_writing(_sqlite_name(url), config, journal_mode), begin="IMMEDIATE"
-    )
+    return _sqlite_engine(url, lambda: _open_for_writing(_sqlite_name(url), config, journal_mode), begin="IMMEDIATE")
 
 
 def make_read_engine(config: TelemetryConfig) -> Engine:
@@ -104,9 +102,7 @@ def _server_engine(url: URL) -> Engine:
             url,
             hide_parameters=True,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
-            if url.get_backend_name() == "postgresql"
-            else {},
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {},
         )
     except ImportError as missing:
         raise ConfigurationError(
@@ -114,9 +110,7 @@ def _server_engine(url: URL) -> Engine:
             hint="pip install 'otel-agent-telemetry[postgres]', and use a postgresql+psycopg:// URL.",
         ) from missing
     except (NoSuchModuleError, ArgumentError):
-        raise ConfigurationError(
-            f"TELEMETRY_DATABASE_URL: {url.drivername} is not a known database"
-        ) from None
+        raise ConfigurationError(f"TELEMETRY_DATABASE_URL: {url.drivername} is not a known database") from None
 
 
 def _sqlite_engine(url: URL, opener: Callable[[], sqlite3.Connection], *, begin: str) -> Engine:

@@ -43,9 +43,7 @@ class Position(NamedTuple):
     def from_text(cls, word: str) -> Position:
         """The position of a word made by `to_text`. Raises RecordError for any other."""
         try:
-            number, _, created_at = (
-                base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
-            )
+            number, _, created_at = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
             return cls(clean_text(created_at), _checked_id(int(number)))
         except ValueError:
             raise RecordError("cursor", "is not one that a listing returned") from None
@@ -118,9 +116,7 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
 def count_runs(connection: Connection, query: RunQuery | None = None) -> int:
     """How many runs there are, or how many a query's filters leave; reads all of those."""
     conditions = _conditions(query) if query is not None else []
-    return int(
-        connection.execute(select(func.count()).select_from(agent_runs).where(*conditions)).scalar_one()
-    )
+    return int(connection.execute(select(func.count()).select_from(agent_runs).where(*conditions)).scalar_one())
 
 
 def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
@@ -134,21 +130,15 @@ def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
     }
 
 
-def find_run(
-    connection: Connection, *, run_id: str | None = None, event_id: str | None = None
-) -> StoredRun | None:
+def find_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> StoredRun | None:
     """The run with all the ids given; of several the one with the latest `created_at`."""
-    wanted = [
-        column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value
-    ]
+    wanted = [column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value]
     if not wanted:
         return None
     return next(iter(_stored(connection, _newest_first(select(*_columns).where(*wanted)).limit(1))), None)
 
 
-def get_run(
-    connection: Connection, *, run_id: str | None = None, event_id: str | None = None
-) -> RunRecord | None:
+def get_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> RunRecord | None:
     """The record of `find_run`."""
     found = find_run(connection, run_id=run_id, event_id=event_id)
     return None if found is None else found.record

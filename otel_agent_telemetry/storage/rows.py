@@ -52,9 +52,7 @@ def row_of(record: RunRecord) -> Row:
 def storable(values: Row) -> Row:
     """The same values as every database can hold them; the same object when nothing had to change."""
     if "" in values:
-        values = tuple(
-            None if value == "" and at not in _MUST_BE_TEXT else value for at, value in enumerate(values)
-        )
+        values = tuple(None if value == "" and at not in _MUST_BE_TEXT else value for at, value in enumerate(values))
     if _is_clean("".join([value for value in values if value.__class__ is str])):
         return values
     return tuple(clean_text(value) for value in values)

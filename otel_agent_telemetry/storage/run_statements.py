@@ -112,15 +112,10 @@ def _upsert(table: Table, dialect: Dialect) -> Executable:
 def _order(side: Any, dialect: Dialect) -> Any:
     """`model.order_key` as a row value."""
     columns = side.c if isinstance(side, FromClause) else side
-    ended = case(
-        (columns["status"] == literal_column("'running'"), literal_column("0")), else_=literal_column("1")
-    )
+    ended = case((columns["status"] == literal_column("'running'"), literal_column("0")), else_=literal_column("1"))
     return tuple_(
         ended,
-        *(
-            columns[name] if name in _NUMBERS else by_code_point(columns[name], dialect)
-            for name in ORDER_COLUMNS
-        ),
+        *(columns[name] if name in _NUMBERS else by_code_point(columns[name], dialect) for name in ORDER_COLUMNS),
     )
 
 

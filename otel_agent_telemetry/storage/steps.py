@@ -31,17 +31,13 @@ def add_events(connection: Connection, events: Sequence[tuple[int, RunEvent]]) -
 
 def add_spans(connection: Connection, spans: Sequence[RunSpan]) -> None:
     """Keep steps, started or ended."""
-    _span_statement(connection.dialect).execute(
-        connection, _SPAN_COLUMNS, [_span_row(span) for span in spans]
-    )
+    _span_statement(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(span) for span in spans])
 
 
 def events_of(connection: Connection, event_id: str) -> list[RunEvent]:
     """A run's events, oldest first."""
     table = run_events.c
-    chosen = (
-        select(run_events).where(table.event_id == event_id).order_by(table.timestamp, table.seq, table.id)
-    )
+    chosen = select(run_events).where(table.event_id == event_id).order_by(table.timestamp, table.seq, table.id)
     return [
         RunEvent(
             event_id=row.event_id,
@@ -77,16 +73,12 @@ def _dumped(value: Any) -> str | None:
 
 def _event_row(seq: int, event: RunEvent) -> Row:
     values = {"payload_json": _dumped(event.payload), "seq": seq, "span_id": event.span_id or ""}
-    return tuple(
-        clean_text(values[name] if name in values else getattr(event, name)) for name in _EVENT_COLUMNS
-    )
+    return tuple(clean_text(values[name] if name in values else getattr(event, name)) for name in _EVENT_COLUMNS)
 
 
 def _span_row(span: RunSpan) -> Row:
     values = {"attributes_json": _dumped(dict(span.attributes))}
-    return tuple(
-        clean_text(values[name] if name in values else getattr(span, name)) for name in _SPAN_COLUMNS
-    )
+    return tuple(clean_text(values[name] if name in values else getattr(span, name)) for name in _SPAN_COLUMNS)
 
 
 @lru_cache(maxsize=8)

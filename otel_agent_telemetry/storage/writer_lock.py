@@ -104,8 +104,6 @@ def _holder_of(line: bytes) -> Holder | None:
     try:
         said: Any = json.loads(line)
         url = said["url"]
-        return Holder(
-            int(said["pid"]), str(said["host"]), None if url is None else str(url), str(said["started"])
-        )
+        return Holder(int(said["pid"]), str(said["host"]), None if url is None else str(url), str(said["started"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -94,7 +94,9 @@ def test_rotation_under_threads_loses_nothing(writer, tmp_path):
     writer.close()
 
     folder = tmp_path / "buffer"
-    assert sorted(record["seq"] for record in records(folder)) == sorted(t * 1000 + n for t in range(8) for n in range(300))
+    assert sorted(record["seq"] for record in records(folder)) == sorted(
+        t * 1000 + n for t in range(8) for n in range(300)
+    )
     (files,) = list_writers(folder)
     for _, path in files.segments:
         kinds = [record["record_type"] for read in read_segment(path) for record in read.records]

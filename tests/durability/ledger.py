@@ -77,7 +77,7 @@ def assert_kept(ledger: Ledger, config: TelemetryConfig) -> dict[str, dict[str, 
     return rows
 
 
-def assert_interrupted_runs_closed(rows: dict[str, dict[str, Any]], ledger: Ledger) -> int:
+def assert_interrupted_runs_closed(rows: dict[str, dict[str, Any]]) -> int:
     """Every run that did not end is `failed`, says why, and ended after it began; how many there are."""
     open_ends = [row for row in rows.values() if row["status"] != "success"]
     for row in open_ends:
@@ -121,5 +121,3 @@ def pipe_to_end(fd: int) -> bytes:
     """All that was written to a pipe whose writers are gone. Closes it."""
     with open(fd, "rb") as stream:
         return stream.read()
-
-

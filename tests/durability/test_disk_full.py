@@ -54,7 +54,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def run_agent(base: Path, *, limit: str = "", relief: str = "") -> dict[str, object]:
     code = SCRIPT.format(limit=limit, relief=relief)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(base)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code, str(base)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -88,7 +88,7 @@ def test_nothing_acknowledged_is_lost_by_a_kill_at_any_point(tmp_path: Path) -> 
     config = config_for(tmp_path)
     settle(config)
     rows = assert_kept(ledger, config)
-    closed = assert_interrupted_runs_closed(rows, ledger)
+    closed = assert_interrupted_runs_closed(rows)
     assert_buffer_empty(config)
     print(f"{len(ledger.of('start', ledger.acknowledged))} runs acknowledged, {closed} closed")
     assert closed >= KILLS / 10
@@ -109,12 +109,12 @@ def test_eight_processes_killed_at_random_on_one_base_directory(tmp_path: Path) 
         ledger.read(kill_after(pid, reader, 0.0))
     config = config_for(tmp_path)
     settle(config)
-    assert_interrupted_runs_closed(assert_kept(ledger, config), ledger)
+    assert_interrupted_runs_closed(assert_kept(ledger, config))
     assert_buffer_empty(config)
 
 
 def test_a_fresh_interpreter_killed_while_it_begins(tmp_path: Path) -> None:
-    """Interpreters of their own, killed from their first acknowledged step on: migrations, first files, first delivery."""
+    """Interpreters of their own, killed from their first step on: migrations, first files, first delivery."""
     dice, ledger = random.Random(SEED + 2), Ledger()
     for number in range(max(KILLS // 20, 5)):
         reading, writing = os.pipe()
@@ -130,7 +130,7 @@ def test_a_fresh_interpreter_killed_while_it_begins(tmp_path: Path) -> None:
         ledger.read(reader.end())
     config = config_for(tmp_path)
     settle(config)
-    assert_interrupted_runs_closed(assert_kept(ledger, config), ledger)
+    assert_interrupted_runs_closed(assert_kept(ledger, config))
     assert_buffer_empty(config)
 
 
@@ -150,7 +150,7 @@ def test_the_deliverer_is_killed_while_others_write(tmp_path: Path) -> None:
     for pid, reader in alive.items():
         ledger.read(kill_after(pid, reader, 0.0))
     settle(config)
-    assert_interrupted_runs_closed(assert_kept(ledger, config), ledger)
+    assert_interrupted_runs_closed(assert_kept(ledger, config))
     assert_buffer_empty(config)
 
 
@@ -200,7 +200,7 @@ def test_fork_pools_with_recycled_workers_lose_nothing(tmp_path: Path) -> None:
             if run_id != "parent":
                 ledger.read(f"{kind} event {run_id} 0\n".encode())
     rows = assert_kept(ledger, config)
-    assert assert_interrupted_runs_closed(rows, ledger) == len([n for n in range(40) if n % 7 == 3])
+    assert assert_interrupted_runs_closed(rows) == len([n for n in range(40) if n % 7 == 3])
     assert_buffer_empty(config)
 
 
@@ -222,7 +222,7 @@ def test_a_process_that_leaves_without_goodbye(tmp_path: Path, ending: str) -> N
     ledger = Ledger()
     ledger.read(b"i start ended\na start ended\ni end ended\na end ended\ni start open\na start open\n")
     rows = assert_kept(ledger, config)
-    assert assert_interrupted_runs_closed(rows, ledger) == 1
+    assert assert_interrupted_runs_closed(rows) == 1
     assert_buffer_empty(config)
 
 

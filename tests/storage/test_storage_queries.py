@@ -40,9 +40,7 @@ def listed(database, **filters):
 
 def test_a_record_is_read_as_it_was_written(database):
     """Every column, by either id."""
-    kept = run(
-        status="success", updated=3, items_failed=2**63 - 1, metrics_json='{"a":1}', trace_id="ab" * 16
-    )
+    kept = run(status="success", updated=3, items_failed=2**63 - 1, metrics_json='{"a":1}', trace_id="ab" * 16)
     fill(database, [kept])
     with database.reading() as connection:
         assert get_run(connection, event_id=kept.event_id) == kept
@@ -136,9 +134,7 @@ def test_open_runs_stream_past_one_reading(database):
     """Oldest first, only running ones, only those silent since the time given."""
     fill(database, [run(number) for number in range(1, 1105)] + [run(2000, status="failed")])
     with database.reading() as connection:
-        assert [one.run_id for one in iter_open_runs(connection)] == [
-            f"run-{number}" for number in range(1, 1105)
-        ]
+        assert [one.run_id for one in iter_open_runs(connection)] == [f"run-{number}" for number in range(1, 1105)]
         assert [one.run_id for one in iter_open_runs(connection, older_than=at(3))] == ["run-1", "run-2"]
 
 
@@ -196,9 +192,7 @@ def test_reads_use_their_index(database, sql, index):
 def test_events_and_spans_are_kept_once_and_read_in_order(database):
     """Again is a no-op; an ended span replaces its start, a start does not replace an end."""
     ids = {"event_id": event_id(1), "run_id": "run-1", "trace_id": "t"}
-    events = [
-        (n, RunEvent(**ids, event_type=f"e{n}", timestamp=at(9 - n), payload={"n": n})) for n in range(3)
-    ]
+    events = [(n, RunEvent(**ids, event_type=f"e{n}", timestamp=at(9 - n), payload={"n": n})) for n in range(3)]
     step = {**ids, "parent_span_id": None, "name": "step", "attributes": {"a": [1]}}
     started = RunSpan(**step, span_id="s1", start_time=at(2))
     ended = RunSpan(**step, span_id="s1", start_time=at(2), end_time=at(3), status="ok", duration_ms=1000)

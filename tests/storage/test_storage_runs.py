@@ -22,9 +22,7 @@ from otel_agent_telemetry.storage.run_statements import write_rows
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
 from otel_agent_telemetry.storage.tables import agent_runs
 
-TEXTS = some.one_of(
-    some.none(), some.sampled_from(["", "a", "b", "é", "é\U0001f600", "\uffff", "Z", "z", "a\x00b"])
-)
+TEXTS = some.one_of(some.none(), some.sampled_from(["", "a", "b", "é", "é\U0001f600", "\uffff", "Z", "z", "a\x00b"]))
 COUNTS = some.sampled_from([0, 1, 2, 10, 2**63 - 1])
 
 
@@ -74,9 +72,7 @@ def expected_rows(records, told):
 def expected_commit(told):
     if not told:
         return {}
-    latest = max(
-        told, key=lambda one: (one.associated_at, one.commit_hash, one.commit_source, one.commit_author or "")
-    )
+    latest = max(told, key=lambda one: (one.associated_at, one.commit_hash, one.commit_source, one.commit_author or ""))
     values = (latest.commit_hash, latest.commit_source, latest.commit_author or None, latest.commit_timestamp)
     return dict(zip(COMMIT_COLUMNS, values, strict=True))
 
@@ -111,16 +107,13 @@ def test_any_order_repetition_and_partition_ends_in_the_greatest_states(fresh, d
         size = data.draw(some.integers(1, len(arriving)))
         batch, arriving = arriving[:size], arriving[size:]
         with database.writing() as connection:
-            for kind, write in data.draw(
-                some.permutations([("RunRecord", upsert_runs), ("CommitLink", link_commits)])
-            ):
+            for kind, write in data.draw(some.permutations([("RunRecord", upsert_runs), ("CommitLink", link_commits)])):
                 write(connection, [one for one in batch if type(one).__name__ == kind])
     records = [one for one in observed if type(one).__name__ == "RunRecord"]
     told = [one for one in observed if type(one).__name__ == "CommitLink"]
     assert database.runs() == expected_rows(records, told)
     counted = {
-        tuple(row)
-        for row in database.rows("SELECT agent_name, job_type, status, runs FROM run_counts WHERE runs")
+        tuple(row) for row in database.rows("SELECT agent_name, job_type, status, runs FROM run_counts WHERE runs")
     }
     sql = "SELECT agent_name, job_type, status, count(*) FROM agent_runs GROUP BY 1, 2, 3"
     assert counted == {tuple(row) for row in database.rows(sql)}
@@ -214,9 +207,7 @@ def test_a_commit_told_before_its_run_waits_for_it(database):
 def test_texts_that_no_database_holds_are_replaced(database):
     """NUL and lone surrogates become U+FFFD, neighbours and other alphabets stay."""
     with database.writing() as connection:
-        upsert_runs(
-            connection, [run(output_summary="a\x00b\ud800c", input_summary="żółw \U0001f422", item_name="")]
-        )
+        upsert_runs(connection, [run(output_summary="a\x00b\ud800c", input_summary="żółw \U0001f422", item_name="")])
     row = database.runs()[event_id(1)]
     assert (row["output_summary"], row["input_summary"], row["item_name"]) == (
         "a\ufffdb\ufffdc",

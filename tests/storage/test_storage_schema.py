@@ -175,9 +175,7 @@ def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
     make_version_7(config.db_path, [row_7(1)], key="run_id TEXT PRIMARY KEY", script=script)
     ensure(config)
     assert rows_of(config.db_path, "SELECT run_id FROM notes") == [("20251210T120530Z-agent-00000001",)]
-    assert rows_of(config.db_path, "SELECT run_id FROM run_events_version_7") == [
-        ("20251210T120530Z-agent-00000001",)
-    ]
+    assert rows_of(config.db_path, "SELECT run_id FROM run_events_version_7") == [("20251210T120530Z-agent-00000001",)]
     assert rows_of(config.db_path, "SELECT * FROM commits_version_7") == [("abc", "me")]
     assert rows_of(config.db_path, "SELECT count(*) FROM failures") == [(0,)]
     database = Database(tmp_path)
@@ -193,20 +191,14 @@ ODD = some.one_of(
     some.floats(allow_nan=False),
     some.text(max_size=8),
     some.binary(max_size=4),
-    some.sampled_from(
-        ["2025-12-10T12:05:30Z", "2025-12-10 12:05:30", "Failure", "running", "{}", "[1]", "null"]
-    ),
+    some.sampled_from(["2025-12-10T12:05:30Z", "2025-12-10 12:05:30", "Failure", "running", "{}", "[1]", "null"]),
 )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=some.lists(
-        some.dictionaries(some.sampled_from([*COLUMNS_7, "color", "id2"]), ODD, max_size=12), max_size=20
-    ),
-    missing=some.sets(
-        some.sampled_from(sorted({*COLUMNS_7} - {"run_id", "agent_name", "status"})), max_size=12
-    ),
+    rows=some.lists(some.dictionaries(some.sampled_from([*COLUMNS_7, "color", "id2"]), ODD, max_size=12), max_size=20),
+    missing=some.sets(some.sampled_from(sorted({*COLUMNS_7} - {"run_id", "agent_name", "status"})), max_size=12),
 )
 def test_any_version_7_database_is_upgraded(tmp_path_factory, rows, missing):
     """Whatever values and columns it has: as many runs as it had event ids, each the state that stands."""

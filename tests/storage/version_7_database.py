@@ -55,18 +55,14 @@ def make_version_7(
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, applied_at TEXT)")
         connection.execute("INSERT INTO schema_migrations VALUES (7, '2025-12-01')")
-        connection.execute(
-            f"CREATE TABLE agent_runs ({', '.join([key, *kinds, *(f'{name} TEXT' for name in extra)])})"
-        )
+        connection.execute(f"CREATE TABLE agent_runs ({', '.join([key, *kinds, *(f'{name} TEXT' for name in extra)])})")
         for name in indexed:
             if name not in missing:
                 connection.execute(f"CREATE INDEX idx_agent_runs_{name} ON agent_runs({name})")
         connection.executescript(script)
         for row in rows:
             kept = {name: value for name, value in row.items() if name in names or name in extra}
-            values = (
-                f"({', '.join(kept)}) VALUES ({', '.join('?' * len(kept))})" if kept else "DEFAULT VALUES"
-            )
+            values = f"({', '.join(kept)}) VALUES ({', '.join('?' * len(kept))})" if kept else "DEFAULT VALUES"
             connection.execute(f"INSERT INTO agent_runs {values}", tuple(kept.values()))
     return path
 

@@ -1,0 +1,1 @@
+"""The command `agent-telemetry`: options, printing and exit codes; the logic is in `inspection`."""

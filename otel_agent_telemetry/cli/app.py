@@ -1,0 +1,103 @@
+"""The command `agent-telemetry`: global options and the list of commands.
+
+Modules that cost time to import are imported inside the commands that need them, so that
+`--help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otel_agent_telemetry.cli.associate_commit import associate_commit
+from otel_agent_telemetry.cli.close_stale import close_stale
+from otel_agent_telemetry.cli.doctor import doctor
+from otel_agent_telemetry.cli.edge import guarded, log_to_stderr
+from otel_agent_telemetry.cli.exit_codes import ExitCode
+from otel_agent_telemetry.cli.init_db import init_db
+from otel_agent_telemetry.cli.replay import replay
+from otel_agent_telemetry.cli.runs import runs
+from otel_agent_telemetry.cli.session import Session
+from otel_agent_telemetry.cli.show import show
+from otel_agent_telemetry.cli.stats import stats
+from otel_agent_telemetry.cli.sync import sync
+from otel_agent_telemetry.cli.tail import tail
+from otel_agent_telemetry.cli.verify import verify
+
+app = typer.Typer(
+    help="Runs of agents: what was recorded, whether all of it is there, and mending it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
+    "init-db": init_db,
+    "runs": runs,
+    "show": show,
+    "tail": tail,
+    "stats": stats,
+    "sync": sync,
+    "verify": verify,
+    "replay": replay,
+    "close-stale": close_stale,
+    "associate-commit": associate_commit,
+    "doctor": doctor,
+}
+
+for name, command in COMMANDS.items():
+    app.command(name)(guarded(command))
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    from otel_agent_telemetry.model import SCHEMA_VERSION
+
+    try:
+        known = version("otel-agent-telemetry")
+    except PackageNotFoundError:
+        known = "(not installed)"
+    print(f"agent-telemetry {known}, schema version {SCHEMA_VERSION}")
+    raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    base_dir: Annotated[
+        Path | None,
+        typer.Option("--base-dir", help="Where everything is kept, instead of TELEMETRY_BASE_DIR."),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    from otel_agent_telemetry.config import TelemetryConfig
+
+    log_to_stderr("WARNING")
+    config = TelemetryConfig.from_env()
+    if base_dir is not None:
+        config = config.with_(base_dir=base_dir.expanduser())
+    log_to_stderr(config.log_level)
+    context.obj = Session(config)
+
+
+def main() -> None:
+    """Run the command and exit with the status that `exit_codes` gives it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    app(prog_name="agent-telemetry")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The small parts of delivery: halves, pending batches, retry policies, targets, quiet."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from on_disk import record, rows_of
+from opentelemetry import context as otel_context
+from service import Fault
+from tenacity import RetryCallState
+
+from otel_agent_telemetry.buffer.segment import SegmentLine
+from otel_agent_telemetry.delivery.database_target import DatabaseTarget
+from otel_agent_telemetry.delivery.http_target import HttpTarget
+from otel_agent_telemetry.delivery.outcome import (
+    Batch,
+    Delivered,
+    Rejected,
+    RetryLater,
+    deliver_by_halves,
+    reject_each,
+)
+from otel_agent_telemetry.delivery.pending import Pending, SegmentProgress
+from otel_agent_telemetry.delivery.quiet import is_quiet, quietly
+from otel_agent_telemetry.delivery.rejects import count_rejected, keep_rejected
+from otel_agent_telemetry.delivery.resolve import local_service_url, resolve_target
+from otel_agent_telemetry.delivery.retry import posting, until_delivered
+from otel_agent_telemetry.delivery.stats import read_stats
+from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
+
+
+def link(run_id="run-1"):
+    return CommitLink(run_id=run_id, commit_hash="abcdef1", commit_source="ci", associated_at="2026-01-01")
+
+
+class Picky(InMemoryTarget):
+    """Refuses a whole batch when one item of it is poison, as a service does with 422."""
+
+    def __init__(self, *poison):
+        super().__init__()
+        self.poison = poison
+
+    def deliver(self, batch):
+        names = [item.run_id for item in (*batch.records, *batch.links)]
+        if any(name in self.poison for name in names):
+            return deliver_by_halves(self, batch, f"poison in {len(batch)}")
+        return super().deliver(batch)
+
+
+@pytest.mark.parametrize(
+    "poison", [(), ("run-0",), ("run-9",), ("run-3", "run-4"), tuple(f"run-{n}" for n in range(10))]
+)
+def test_halves_find_exactly_the_poison(poison):
+    """Whatever is poisonous is rejected at its position; everything else is delivered."""
+    target = Picky(*poison)
+    batch = Batch(tuple(record(number) for number in range(10)))
+
+    outcome = target.deliver(batch)
+
+    assert {batch.records[item.position].run_id for item in outcome.rejected} == set(poison)
+    assert {run.run_id for run in target.runs.values()} == {f"run-{n}" for n in range(10)} - set(poison)
+
+
+def test_halves_cross_from_records_to_links():
+    """Positions count records first, then links, also where a half holds both."""
+    target = Picky("bad-link")
+    batch = Batch((record(1),), (link("run-1"), link("bad-link"), link("run-2")))
+
+    assert [item.position for item in target.deliver(batch).rejected] == [2]
+    assert [kept.run_id for kept in target.links] == ["run-1", "run-2"]
+
+
+def test_a_half_that_must_wait_makes_the_whole_wait():
+    """Nothing is confirmed when the second half could not be delivered."""
+    target = InMemoryTarget()
+    target.be_away(1)
+
+    assert deliver_by_halves(target, Batch((record(1), record(2))), "x") == RetryLater("away")
+    assert reject_each(Batch((record(1),), (link(),)), "no") == Delivered((Rejected(0, "no"), Rejected(1, "no")))
+
+
+def add(pending, *records, size=100):
+    segment = SegmentProgress(0, None, acked=0)
+    for number, fields in enumerate(records):
+        pending.add(SegmentLine((fields,), (number + 1) * size, torn=False), segment, size)
+    return segment
+
+
+def test_pending_keeps_one_state_a_run_and_all_links():
+    """The greater state, whichever comes first."""
+    pending = Pending()
+    states = [record(1, status="success", updated=2), record(1), record(2)]
+    add(
+        pending,
+        *({"record_type": "run", **state.to_fields()} for state in states),
+        {"record_type": "event", "run_id": "run-1", "payload": {"commit_hash": "abcdef1", "commit_source": "ci",
+                                                               "associated_at": "2026-01-01"}},
+        {"record_type": "span", "name": "not ours to deliver"},
+        {"record_type": "new in a later version"},
+    )  # fmt: skip
+
+    batch = pending.batch()
+
+    assert [(run.run_id, run.status) for run in batch.records] == [("run-1", "success"), ("run-2", "running")]
+    assert [kept.run_id for kept in batch.links] == ["run-1"]
+    assert pending.refused(batch, Delivered()) == []
+
+
+def test_pending_keeps_how_far_posting_has_come():
+    """An end and its posted state in one batch: that it was posted is not lost."""
+    ended = record(1, status="success", updated=2)
+    posted = record(1, status="success", updated=2, api_posted=1, api_posted_at=ended.updated_at)
+    for order in ((ended, posted), (posted, ended)):
+        pending = Pending()
+        add(pending, *({"record_type": "run", **state.to_fields()} for state in order))
+        assert [run.api_posted for run in pending.batch().records] == [1]
+
+
+def test_pending_is_full_by_number_or_size():
+    """500 records or 8 MiB of lines."""
+    pending = Pending()
+    add(pending, *({"record_type": "run", **record(n).to_fields()} for n in range(499)))
+    assert not pending.full
+    add(pending, {"record_type": "run", **record(999).to_fields()})
+    assert pending.full
+
+    large = Pending()
+    add(large, {"record_type": "run", **record(1).to_fields()}, size=8 << 20)
+    assert large.full
+
+
+@pytest.mark.parametrize("payload", [None, "text", {}, {"commit_hash": "abcdef1"}, {"commit_hash": "zz", "x": 1}])
+def test_pending_sets_lines_aside_that_are_no_records(payload):
+    """Each with a reason that names what is wrong."""
+    pending = Pending()
+    add(pending, {"record_type": "run"}, {"record_type": "event", "run_id": "r", "payload": payload})
+
+    refused = pending.refused(pending.batch(), Delivered())
+
+    assert [line["record_type"] for line, _ in refused] == ["run", "event"]
+    assert all(reason for _, reason in refused)
+
+
+# --- retry policies
+
+
+def waits(retrying, outcomes):
+    """How long it waits between attempts that answer so, and what comes of them."""
+    waited = []
+    retrying.sleep = waited.append
+    answers = iter(outcomes)
+    return retrying(lambda: next(answers)), waited
+
+
+def test_delivery_is_tried_until_it_works():
+    """Waits grow with jitter from half a second to a minute, and never end by themselves."""
+    outcomes = [RetryLater("down")] * 40
+
+    result, waited = waits(until_delivered(threading.Event(), lambda _: None), [*outcomes, 7])
+
+    assert result == 7
+    assert len(waited) == 40
+    assert all(0 <= wait <= 60 for wait in waited)
+    assert max(waited[:2]) <= 1
+    assert max(waited[-20:]) > 10
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(0.0, 0, 0.5), (30.0, 30, 30), (1e9, 300, 300), (None, 0, 0.5)])
+def test_retry_after_stretches_the_wait(asked, least, most):
+    """What the target asked for, up to five minutes, never less than usual."""
+    _, (waited,) = waits(until_delivered(threading.Event(), lambda _: None), [RetryLater("busy", asked), 1])
+
+    assert least <= waited <= most
+
+
+def test_stop_ends_the_trying_with_the_last_answer():
+    """No exception: the answer says why it was not delivered."""
+    stop = threading.Event()
+    stop.set()
+
+    assert waits(until_delivered(stop, lambda _: None), [RetryLater("down")])[0] == RetryLater("down")
+
+
+def test_posting_is_tried_four_times():
+    """After 1, 2 and 4 s; then the last answer stands."""
+    result, waited = waits(posting(threading.Event()), [RetryLater(str(n)) for n in range(9)])
+
+    assert result == RetryLater("3")
+    assert waited == [1, 2, 4]
+
+
+def test_posting_waits_longer_when_told():
+    """Retry-After over the usual wait."""
+    _, waited = waits(posting(threading.Event()), [RetryLater("x", 10.0), RetryLater("x", 0.5), "done"])
+
+    assert waited == [10, 2]
+
+
+def test_wait_without_an_outcome_is_the_usual_one():
+    """Tenacity may ask before the first attempt."""
+    policy = posting(threading.Event())
+    assert policy.wait(RetryCallState(policy, None, (), {})) == 1
+
+
+# --- which target
+
+
+def test_url_given_means_that_service(service, tmp_path):
+    """Nothing is probed: it need not even be up."""
+    service.kill()
+    target = resolve_target(isolated_config(tmp_path, api_url=service.url))
+
+    assert isinstance(target, HttpTarget)
+    assert target.name == service.url
+    target.close()
+
+
+def test_without_a_service_the_database_is_written(tmp_path):
+    """No URL, nobody there: SQLite below the base folder."""
+    config = isolated_config(tmp_path, db_synchronous="OFF")
+    target = resolve_target(config)
+
+    assert isinstance(target, DatabaseTarget)
+    assert target.deliver(Batch((record(1),))) == Delivered()
+    assert list(rows_of(config)) == ["run-1"]
+    target.close()
+
+
+def test_service_that_holds_the_database_is_found(service, tmp_path):
+    """Its URL is in the writer lock; when it is gone the database is ours again."""
+    config = isolated_config(tmp_path)
+    lock = WriterLock(config.db_path)
+    assert lock.try_acquire(service.url)
+
+    assert local_service_url(config) == service.url
+    lock.release()
+    assert local_service_url(config) is None
+
+
+def test_statistics_come_from_the_service_then_from_the_database(service, tmp_path):
+    """HTTP first; a service that is away leaves the local database, then nothing."""
+    config = isolated_config(tmp_path, api_url=service.url, db_synchronous="OFF")
+    assert read_stats(config)["total_runs"] == 0
+    service.script(Fault(500))
+    assert read_stats(config) is None
+
+    target = DatabaseTarget(config)
+    target.deliver(Batch((record(1, status="success", updated=1),)))
+    target.close()
+    service.kill()
+    assert read_stats(config)["agents"] == {"agent": 1}
+
+
+# --- rejects, quiet
+
+
+def test_rejected_records_are_kept_with_the_reason(tmp_path):
+    """Counted by line, over days; none when there is no folder."""
+    assert count_rejected(tmp_path) == 0
+    for now_ns in (0, 0, 86_400 * 10**9):
+        keep_rejected(tmp_path, {"record_type": "run", "run_id": "r"}, target="t", reason="why", now_ns=now_ns)
+
+    assert count_rejected(tmp_path) == 3
+    first = (tmp_path / "rejected/19700101.jsonl").read_text().splitlines()[0]
+    assert first == '{"record_type":"run","rejected_by":"t","rejected_because":"why","run_id":"r"}'
+
+
+def test_quiet_holds_inside_and_ends_outside():
+    """Also when the block raises; a context is quiet only if it says so."""
+    assert not is_quiet(None)
+    with pytest.raises(KeyError), quietly():
+        assert is_quiet(None)
+        assert not is_quiet(otel_context.Context())
+        raise KeyError
+    assert not is_quiet(None)
