@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 LAYERS = {
     "errors": 0,
     "clock": 0,
-    "locks", "patterns": 0,
+    "locks": 0,
+    "patterns": 0,
     "append": 0,
     "counters": 0,
     "status": 1,
