@@ -27,7 +27,7 @@ class ActiveRun:
     """
 
     __slots__ = (
-        *("agent_name", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields", "generation"),
+        *("agent_name", "attributes", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields", "generation"),
         *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status", "trace_id"),
         "updated_ns",
     )  # fmt: skip
@@ -42,6 +42,8 @@ class ActiveRun:
         self.monotonic = time.monotonic()
         self.agent_name = ""
         self.fields: Fields = {}
+        self.attributes: dict[str, Any] = {}
+        """Every attribute that the span was seen to have, the latest value of each."""
         self.columns: tuple[dict[str, Any], object, Fields] | None = None
         """Attributes and surroundings that the columns were last made from, and the columns."""
         self.status: Any = None

@@ -46,10 +46,11 @@ class Surroundings:
 
 
 class Told(NamedTuple):
-    """What the client told besides the span: columns by name, and names that are no columns."""
+    """What is known besides the span: columns by name, names that are no columns, further metrics."""
 
     settings: Mapping[str, Any] = MappingProxyType({})
     extra: Mapping[str, Any] = MappingProxyType({})
+    metrics: Mapping[str, Any] = MappingProxyType({})
 
 
 NOTHING_TOLD: Final = Told()
@@ -94,7 +95,7 @@ def run_columns(view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundin
             columns.setdefault(column, text)
     columns.setdefault("agent_name", agent_name_of(view))
     columns.setdefault("job_type", job_type_of(view))
-    _put_json(columns, "metrics_json", {}, around)
+    _put_json(columns, "metrics_json", told.metrics, around)
     _put_json(columns, "context_json", {**_left_over(attributes, around), **told.extra}, around)
     return columns
 

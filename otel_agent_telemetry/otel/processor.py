@@ -204,17 +204,22 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.recorder.record_run(run.fields)
 
     def _columns(self, run: ActiveRun, view: SpanView) -> dict[str, Any]:
-        """What span, client and surroundings say; as last time when none of them has changed since."""
+        """What span, client and surroundings say; as last time when none of them has changed since.
+
+        An attribute that was there at the start stays known when later ones push it out of the span.
+        """
         known = run.columns
-        if known is not None and known[0] == view.attributes and known[1] is self._around():
+        if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.child_errors:
             return known[2]
         problems: list[str] = []
-        told = Told(run.settings, run.extra)
-        columns = run_columns(view, told=told, around=self._around(), problems=problems)
-        run.columns = (view.attributes, self._around(), columns)
+        told = Told(run.settings, run.extra, _observed(run))
+        whole = view._replace(attributes={**run.attributes, **view.attributes})
+        columns = run_columns(whole, told=told, around=self._around(), problems=problems)
         if problems:
             self.recorder.counters.clamped += len(problems)
             self.recorder.counters.warn("clamped", "run %s: %s", run.run_id, "; ".join(problems))
+        run.columns = (view.attributes, self._around(), columns)
+        run.attributes = whole.attributes
         return columns
 
     def _around(self) -> Surroundings:
@@ -310,3 +315,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         for run in self.active.mine():
             ending = Ending(st.FAILED, "the process exited while the run was still open")
             self._write_end(run, run.fields, ending, None)
+
+
+def _observed(run: ActiveRun) -> dict[str, Any]:
+    """What the spans below a run add to its metrics."""
+    return {"gen_ai": {"child_errors": run.child_errors}} if run.child_errors else {}

@@ -1,0 +1,210 @@
+"""What every command keeps to: exit codes, one clear line, and no text of others let loose on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from command import COMMAND, agent_telemetry, record_runs, start_command
+from on_disk import ROOT, child_environment
+
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.cli.exit_codes import ExitCode
+
+HOSTILE = "[red]\x1b[31m\x07\x9b2J\u202eevil\r\nnew[/red]"
+READS = (["runs"], ["show", "run-0"], ["stats"], ["tail"], ["verify"], ["doctor"], ["show", "nobody"])
+
+
+def test_exit_codes_are_as_documented():
+    """The numbers are public."""
+    assert {code.name: code.value for code in ExitCode} == {
+        "OK": 0,
+        "PROBLEM": 1,
+        "USAGE": 2,
+        "NOT_FOUND": 3,
+        "STORE_UNAVAILABLE": 4,
+        "TIMEOUT": 5,
+        "INTERRUPTED": 130,
+    }
+
+
+def test_documentation_names_every_command_option_and_exit_code():
+    """docs/cli.md is the reference: nothing that can be typed is missing there."""
+    import typer
+
+    from otel_agent_telemetry.cli.app import app
+
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        section = text.split(f"## {name}\n")
+        assert len(section) == 2, name
+        section = section[1].split("\n## ")[0]
+        for parameter in command.params:
+            if parameter.name != "help" and parameter.param_type_name == "option":
+                assert max(parameter.opts, key=len) in section, (name, parameter.opts)
+    for code in ExitCode:
+        assert f"| {code.value} |" in text
+
+
+def test_help_loads_no_database_and_no_sdk():
+    """`--help` answers without the modules that cost time."""
+    code = (
+        "import sys; sys.argv = ['agent-telemetry', '--help']\n"
+        "from otel_agent_telemetry.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = [m for m in ('sqlalchemy', 'alembic', 'opentelemetry.sdk', 'httpx', 'rich') if m in sys.modules]\n"
+        "print('LOADED', heavy)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=child_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+    assert "close-stale" in done.stdout
+
+
+def test_version_names_the_schema(config):
+    """`--version` ends at once."""
+    said = agent_telemetry(config, "--version")
+    assert said.code == 0
+    assert "schema version 8" in said.out
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["runs", "--nonsense"], ["show"], ["replay", "--from-day", "x"]])
+def test_what_cannot_be_understood_is_a_usage_error(config, arguments):
+    """Status 2, on stderr."""
+    said = agent_telemetry(config, *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.err
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_hostile_text_reaches_no_terminal_unescaped(config, command):
+    """Ids, names, payloads and logs cannot colour, move, beep, turn the direction or begin a line."""
+    client = TelemetryClient(config)
+    with client.track_run(HOSTILE, HOSTILE, run_id="run-0", error_summary=HOSTILE) as run:
+        run.log_event(HOSTILE, {HOSTILE: HOSTILE})
+    client.end_run(client.start_run("x", "y", run_id=HOSTILE.replace("/", "-")), "failed", error_summary=HOSTILE)
+    assert client.flush()
+    client.close()
+    status, shown = on_a_terminal(config, *command)
+    assert status == (3 if command == ["show", "nobody"] else 0)
+    plain = shown.replace("\r\n", "\n")
+    for name in ("\x1b[31m\x07", "\x9b2J", "\u202e", "\x07", "\r"):
+        assert name not in plain
+    piped = agent_telemetry(config, *command)
+    assert not set(piped.out + piped.err) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    if command == ["runs"]:
+        assert "[red]\\x1b[31m\\x07\\x9b2J\\u202eevil\\r\\nnew[-red]" in piped.out
+
+
+def on_a_terminal(config, *arguments, env=None):
+    """Exit status and everything that a terminal of 200 columns gets."""
+    ours, theirs = pty.openpty()
+    environment = child_environment({"TERM": "xterm-256color", "COLUMNS": "200", **(env or {})})
+    with subprocess.Popen(
+        [*COMMAND, "--base-dir", str(config.base_dir), *arguments],
+        cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        received = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            received += part
+        status = process.wait(timeout=60)
+    os.close(ours)
+    return status, received.decode()
+
+
+def test_a_terminal_gets_colour_unless_no_color_is_set(config):
+    """Statuses are coloured for people; NO_COLOR turns that off."""
+    record_runs(config)
+    assert "\x1b[" in on_a_terminal(config, "runs")[1]
+    shown = on_a_terminal(config, "runs", env={"NO_COLOR": "1"})[1]
+    assert "\x1b[3" not in shown
+    assert "run-2" in shown
+
+
+def test_a_reader_that_goes_away_is_no_error(config):
+    """`| head -1`: status 0 and nothing on stderr."""
+    record_runs(config, 2)
+    with TelemetryClient(config).track_run("agent", "job", run_id="long") as run:
+        for _ in range(3000):
+            run.log_event("tick", {"filler": "x" * 100})
+    process = start_command(config, "tail", "-n", "100000")
+    assert process.stdout.readline()
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)[0], process.stderr
+    assert process.returncode == 0
+    assert err.closed or err.read() == ""
+
+
+def test_a_database_of_another_application_is_refused_untouched(config):
+    """Reads and writes say so with status 4; not a byte changes."""
+    config.db_path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(config.db_path)) as other:
+        other.execute("CREATE TABLE customers (name TEXT)")
+        other.commit()
+    before = config.db_path.read_bytes()
+    for command in (["runs"], ["stats"], ["init-db"], ["verify"], ["replay"]):
+        said = agent_telemetry(config, *command)
+        assert (said.code, said.out) == (4, "")
+        assert "another application" in said.err
+        assert len(said.err.splitlines()) == 1
+    doctor = agent_telemetry(config, "doctor")
+    assert doctor.code == 1
+    assert "another application" in doctor.out
+    assert config.db_path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(config):
+    """Any file in the database's place: status 4, one line with a hint."""
+    config.db_path.parent.mkdir(parents=True)
+    config.db_path.write_text("dear diary " * 1000)
+    said = agent_telemetry(config, "runs")
+    assert said.code == 4
+    assert "TELEMETRY_DB_PATH" in said.err
+
+
+def test_a_locked_database_is_unavailable_after_the_busy_timeout(config):
+    """Status 4 and the hint, as soon as the configured patience is over."""
+    record_runs(config, 1)
+    with closing(sqlite3.connect(config.db_path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        said = agent_telemetry(config, "runs", env={"TELEMETRY_DB_BUSY_TIMEOUT_MS": "100"})
+        doctor = agent_telemetry(config, "doctor")
+    assert said.code == 4
+    assert "locked" in said.err
+    assert doctor.code == 1
+    assert "locked" in doctor.out
+    assert agent_telemetry(config, "runs").code == 0
+
+
+def test_a_base_folder_that_is_a_file_is_one_clear_line(config):
+    """Whatever cannot be opened is said, not traced."""
+    config.base_dir.write_text("a file")
+    for command in (["init-db"], ["sync"], ["verify"], ["runs"], ["tail"]):
+        said = agent_telemetry(config, *command)
+        assert said.code in (0, 4)
+        assert len(said.err.splitlines()) <= 1
+
+
+def test_an_encoding_without_our_characters_is_no_error(config):
+    """A terminal that knows ASCII only gets escapes."""
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("agent-é-☃", "job", run_id="snow"))
+    assert client.flush()
+    said = agent_telemetry(config, "runs", env={"PYTHONIOENCODING": "ascii"})
+    assert said.code == 0
+    assert "\\u2603" in said.out

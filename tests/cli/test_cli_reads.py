@@ -1,0 +1,216 @@
+"""`runs`, `show` and `stats`: what was stored, readable by people and programs."""
+
+from __future__ import annotations
+
+import pytest
+from command import OPEN_A_RUN, agent_telemetry, record_runs
+from on_disk import Process, eventually, nobody_delivers
+from opentelemetry import trace
+
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.buffer.acks import undelivered
+
+
+def test_runs_lists_newest_first_in_plain_columns(config):
+    """Piped output has a heading and one line a run, without colour or frames."""
+    record_runs(config)
+    said = agent_telemetry(config, "runs")
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert lines[0].split("  ")[0] == "STARTED (UTC)"
+    assert [line.split()[-1] for line in lines[1:]] == ["run-2", "run-1", "run-0"]
+    assert "\x1b" not in said.out
+
+
+def test_runs_json_is_one_array_of_whole_runs(config):
+    """Every run is an object with every column, JSON columns as objects."""
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("agent", "job", run_id="one", flavour="mint"), metrics_json={"a": 1})
+    assert client.flush()
+    (run,) = agent_telemetry(config, "runs", "--json").json
+    assert run["run_id"] == "one"
+    assert run["context_json"] == {"flavour": "mint"}
+    assert run["metrics_json"] == {"a": 1}
+    assert run["api_posted"] is False
+    assert run["end_time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--agent", "agent-1"], ["run-1"]),
+        (["--status", "FAILURE"], ["run-1"]),
+        (["--status", "completed"], ["run-2", "run-0"]),
+        (["--run-id", "run-0"], ["run-0"]),
+        (["--job-type", "other"], []),
+        (["--parent", "nobody"], []),
+        (["--since", "1h"], ["run-2", "run-1", "run-0"]),
+        (["--until", "1h"], []),
+        (["--since", "2000-01-01", "--limit", "1"], ["run-2"]),
+    ],
+)
+def test_runs_filters(config, options, expected):
+    """Each filter leaves the runs that it names; statuses in any accepted spelling."""
+    record_runs(config)
+    assert [run["run_id"] for run in agent_telemetry(config, "runs", "--json", *options).json] == expected
+
+
+@pytest.mark.parametrize("options", [["--status", "odd"], ["--since", "soon"], ["--limit", "0"], ["--limit", "x"]])
+def test_runs_refuses_what_it_cannot_use(config, options):
+    """A filter that means nothing is a usage error, not an empty answer."""
+    said = agent_telemetry(config, "runs", *options)
+    assert said.code == 2
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("command", [["runs"], ["stats"], ["runs", "--json"], ["stats", "--json"]])
+def test_reads_of_an_empty_base_folder_make_nothing(config, command):
+    """Looking at nothing is no error, says so on stderr, and creates neither folder nor file."""
+    said = agent_telemetry(config, *command)
+    assert said.code == 0
+    assert "No runs yet" in said.err
+    assert not config.base_dir.exists()
+
+
+def test_a_run_whose_process_was_killed_shows_as_failed(config):
+    """The first sync of a read delivers and closes what a dead process left."""
+    with Process(OPEN_A_RUN, config.base_dir, "doomed") as process:
+        assert process.line() == "doomed"
+        process.kill()
+    (run,) = agent_telemetry(config, "runs", "--json").json
+    assert (run["run_id"], run["status"]) == ("doomed", "failed")
+    assert str(process.pid) in run["error_summary"]
+
+
+def test_no_sync_leaves_the_buffer_alone(config):
+    """With --no-sync nothing is delivered, so nothing is there to be shown."""
+    with nobody_delivers(config):
+        TelemetryClient(config).start_run("agent", "job")
+        with Process(OPEN_A_RUN, config.base_dir, "waits") as process:
+            process.line()
+            process.kill()
+    before = undelivered(config.buffer_dir)
+    assert agent_telemetry(config, "runs", "--json", "--no-sync").json == [] or not before
+
+
+def test_show_finds_by_run_id_event_id_and_beginning(config):
+    """All of them lead to the same run."""
+    record_runs(config, 1)
+    run = agent_telemetry(config, "show", "run-0", "--json").json["run"]
+    for wanted in (run["event_id"], run["event_id"][:9], "run-"):
+        assert agent_telemetry(config, "show", wanted, "--json").json["run"]["event_id"] == run["event_id"]
+
+
+def test_show_refuses_a_beginning_of_several_ids(config):
+    """It names the candidates and shows none."""
+    record_runs(config)
+    said = agent_telemetry(config, "show", "run")
+    assert said.code == 2
+    assert said.out == ""
+    assert all(f"run-{number}" in said.err for number in range(3))
+
+
+@pytest.mark.parametrize("wanted", ["nobody", "", "%", "'; --"])
+def test_show_of_an_unknown_run_is_not_found(config, wanted):
+    """Nothing of that name: status 3, one line, no output."""
+    record_runs(config, 1)
+    said = agent_telemetry(config, "show", wanted)
+    assert (said.code, said.out) == (3, "")
+    assert "no run" in said.err
+
+
+def test_show_nests_events_steps_and_child_runs(config, case):
+    """What happened stands where it happened, in order."""
+    client = case.client()
+    tracer = case.tracer()
+    with client.track_run("parent", "job", run_id="above") as run:
+        run.log_event("began", {"n": 1})
+        with tracer.start_as_current_span("outer") as outer:
+            outer.add_event("inside", {"n": 2})
+            with tracer.start_as_current_span("inner"):
+                pass
+        with client.track_run("child", "job", run_id="below"):
+            pass
+    client.log_event("above", "afterwards")
+    assert client.flush()
+    said = agent_telemetry(config, "show", "above")
+    rows = [line for line in said.out.splitlines() if "step " in line or "event " in line or "run " in line[:40]]
+    at = {name: next(i for i, row in enumerate(rows) if name in row) for name in
+          ("began", "outer", "inside", "inner", "below", "afterwards")}  # fmt: skip
+    assert at["began"] < at["outer"] < at["inside"] < at["inner"] < at["afterwards"] < at["below"]
+    indent = {name: len(rows[row]) - len(rows[row].lstrip("│├└─ ")) for name, row in at.items()}
+    assert indent["began"] == indent["outer"] == indent["below"] == indent["afterwards"]
+    assert indent["inner"] == indent["inside"] > indent["outer"]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    tree = agent_telemetry(config, "show", "above", "--json").json
+    assert [child["run_id"] for child in tree["children"]] == ["below"]
+    assert [step["name"] for step in tree["steps"]] == ["outer", "inner"]
+    assert [event["event_type"] for event in tree["events"]] == ["began", "inside", "afterwards"]
+
+
+def test_show_knows_a_run_that_only_the_journal_has(config):
+    """A run that never reached the database is shown from the journal, and it is said."""
+    record_runs(config, 1)
+    config.db_path.unlink()
+    said = agent_telemetry(config, "show", "run-0", "--json", "--no-sync")
+    assert said.code == 0
+    assert said.json["run"]["status"] == "success"
+    assert "journal" in said.err
+
+
+def test_show_limits_what_it_lists_and_says_so(config):
+    """Beyond --limit events are counted, not shown."""
+    client = TelemetryClient(config)
+    run_id = client.start_run("agent", "job", run_id="chatty")
+    for number in range(9):
+        client.log_event(run_id, "tick", {"n": number})
+    client.end_run(run_id)
+    assert client.flush()
+    tree = agent_telemetry(config, "show", "chatty", "--limit", 4, "--json").json
+    assert [event["payload"]["n"] for event in tree["events"]] == [0, 1, 2, 3]
+    assert tree["left_out"] == 5
+    assert "5 more" in agent_telemetry(config, "show", "chatty", "--limit", 4).out
+
+
+def test_stats_counts_by_status_and_agent(config):
+    """Totals equal what was recorded."""
+    record_runs(config)
+    stats = agent_telemetry(config, "stats", "--json").json
+    assert stats["total_runs"] == stats["recent_24h"] == 3
+    assert stats["agents"] == {"agent-0": 2, "agent-1": 1}
+    assert stats["statuses"] == {"failed": 1, "success": 2}
+    assert "agent-0  2" in agent_telemetry(config, "stats").out
+
+
+def test_reads_say_when_runs_go_to_a_service(config):
+    """With TELEMETRY_API_URL one line on stderr says what is shown; credentials stay out of it."""
+    record_runs(config, 1)
+    said = agent_telemetry(config, "runs", env={"TELEMETRY_API_URL": "http://who:secret@127.0.0.1:9"})
+    assert said.code == 0
+    assert "run-0" in said.out
+    assert len(said.err.splitlines()) == 1
+    assert "http://127.0.0.1:9" in said.err
+    assert "secret" not in said.err
+
+
+def test_a_database_that_a_dying_process_left_in_mid_commit_can_be_read(config):
+    """A hot journal is rolled back by whoever reads next, with --no-sync too."""
+    record_runs(config, 1)
+    code = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("PRAGMA cache_spill=1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE agent_runs SET run_id = 'torn'")
+connection.execute("CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000) "
+                   "SELECT i, hex(randomblob(100)) AS junk FROM n")
+print("spilled", flush=True)
+sys.stdin.readline()
+"""
+    with Process(code, config.db_path) as process:
+        assert process.line() == "spilled"
+        process.kill()
+    assert eventually(lambda: config.db_path.with_name(config.db_path.name + "-journal").exists())
+    (run,) = agent_telemetry(config, "runs", "--json", "--no-sync").json
+    assert run["run_id"] == "run-0"
