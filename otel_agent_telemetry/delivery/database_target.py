@@ -12,16 +12,22 @@ from otel_agent_telemetry.errors import (
     StoreUnavailableError,
 )
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.urls import without_credentials
 
 
 class DatabaseTarget:
-    """Writes batches into the configured database, each in one transaction."""
+    """Writes batches into the configured database, each in one transaction.
+
+    A SQLite file has one writer: while a service holds it, nothing is written here and the
+    answer is `RetryLater`, upon which the deliverer looks for that service.
+    """
 
     def __init__(self, config: TelemetryConfig) -> None:
         self.name = without_credentials(config.database_url or str(config.db_path))
         self._config = config
         self._store: Store | None = None
+        self._writer_lock = None if config.database_url else WriterLock(config.db_path)
 
     def deliver(self, batch: Batch) -> Outcome:
         """Commit the batch.
@@ -30,12 +36,17 @@ class DatabaseTarget:
         the content is asked again with halves of it.
         """
         try:
+            if self._writer_lock is not None and not self._writer_lock.try_acquire():
+                return RetryLater(f"{self.name} is being written by {_holder(self._writer_lock)}")
             self._opened().write(batch.records, batch.links)
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
             self.close()
             return RetryLater(_sentence(problem))
         except StorageError as problem:
             return deliver_by_halves(self, batch, _sentence(problem))
+        finally:
+            if self._writer_lock is not None:
+                self._writer_lock.release()
         return Delivered()
 
     def _opened(self) -> Store:
@@ -50,6 +61,13 @@ class DatabaseTarget:
         store, self._store = self._store, None
         if store is not None:
             store.close()
+
+
+def _holder(lock: WriterLock) -> str:
+    holder = lock.holder()
+    if holder is None:
+        return "another process"
+    return f"process {holder.pid} on {holder.host}" + (f", which answers at {holder.url}" if holder.url else "")
 
 
 def _sentence(problem: AgentTelemetryError) -> str:
