@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from otel_agent_telemetry.model import STATE_STEP_NS, Fields
+from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ class ActiveRun:
     """
 
     __slots__ = (
-        *("agent_name", "attributes", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields", "generation"),
-        *("handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status", "trace_id"),
-        "updated_ns",
+        *("agent_name", "attributes", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields"),
+        *("generation", "handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status"),
+        *("trace_id", "updated_ns"),
     )  # fmt: skip
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:

@@ -17,12 +17,12 @@ from opentelemetry.trace import Status, StatusCode
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.active import ActiveRun
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import SETTABLE_COLUMNS, CommitLink
 from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.otel.mapping import ending_of_exception
+from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.processor import EventPayload, StartOrder
 from otel_agent_telemetry.otel.provider import choose, private
 from otel_agent_telemetry.redaction import clean
@@ -122,7 +122,7 @@ class TelemetryClient:
         """
         if self.config.sdk_disabled:
             return
-        kept = clean(payload, max_bytes=self.config.max_event_bytes)
+        kept = self._kept(payload)
         run = self._active.get(run_id)
         if run is not None and run.span.is_recording():
             run.span.add_event(event_type, EventPayload(_attributes(kept), kept))
@@ -135,6 +135,13 @@ class TelemetryClient:
                 "payload": kept,
             }
         )
+
+    def _kept(self, payload: Any) -> Any:
+        """The payload as it may be stored; what cannot be read (it changes, its methods raise) is told instead."""
+        try:
+            return clean(payload, max_bytes=self.config.max_event_bytes)
+        except Exception as problem:
+            return {"unreadable": f"{type(payload).__name__} whose items raise {type(problem).__name__}"}
 
     @_never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
     def associate_commit(
@@ -150,6 +157,8 @@ class TelemetryClient:
         `(True, message)` once the association is kept; it reaches the run's row with the
         next delivery, and waits there when the run is not known yet.
         """
+        from otel_agent_telemetry.model import CommitLink
+
         try:
             link = CommitLink(
                 run_id=run_id,
@@ -205,8 +214,9 @@ class TelemetryClient:
         self, agent_name: str, job_type: str, trigger_type: str, kwargs: dict[str, Any]
     ) -> tuple[str, ActiveRun | None]:
         """Start a run: its id and, unless recording is off or failed, the run itself."""
-        name = _word(agent_name, "unknown")
+        name = "unknown"
         try:
+            name = _word(agent_name, name)
             if self.config.sdk_disabled:
                 return str(kwargs.get("run_id") or generate_run_id(name)), None
             run = self._start(name, _word(job_type, "unknown"), _word(trigger_type, "cli"), kwargs)
@@ -236,7 +246,7 @@ class TelemetryClient:
 
     def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any]) -> None:
         settings, extra = _split(kwargs)
-        run.status = status
+        run.status = "" if status is None else status
         run.tell(settings, extra)
         span = run.span
         for name, value in {**settings, "status": status}.items():
@@ -257,7 +267,7 @@ class TelemetryClient:
                 return
             ending = ending_of_exception(problem)
             if ending.status != st.SUCCESS:
-                run.span.record_exception(problem, escaped=True)
+                _record_exception(run.span, problem, ending)
             summary = {"error_summary": ending.summary} if ending.summary else {}
             self._end(run, ending.status, {**summary, **_without(run.settings, summary)})
         except Exception as failure:  # the outer edge of __exit__
@@ -286,10 +296,19 @@ def _without(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[st
     return {"error_summary": settings["error_summary"]} if summary and settings.get("error_summary") else {}
 
 
+def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None:
+    """As OpenTelemetry does, also when the exception's own text cannot be made."""
+    try:
+        span.record_exception(problem, escaped=True)
+    except Exception:
+        kind = type(problem).__name__
+        span.add_event("exception", {"exception.type": kind, "exception.message": ending.summary or kind})
+
+
 def _word(value: Any, default: str) -> str:
-    if isinstance(value, str) and value:
-        return value
-    return default if value is None or value == "" else bounded_repr(value)
+    if issubclass(type(value), str):  # isinstance would ask the object itself
+        return value or default
+    return default if value is None else bounded_repr(value)
 
 
 def _attributes(payload: Any) -> dict[str, Any]:

@@ -14,10 +14,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
-
-from otel_agent_telemetry.urls import PLATFORMS, without_credentials
 
 DEFAULT_API_URL: Final = "http://localhost:8765"
 WELL_KNOWN_FOLDERS: Final = (
@@ -32,8 +30,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One row of the settings table."""
 
     field: str
@@ -51,6 +48,8 @@ def _text(value: str) -> str:
 
 def _host_platforms(value: str) -> tuple[tuple[str, str], ...]:
     pairs = [item.strip().lower().partition("=") for item in value.split(",") if item.strip()]
+    from otel_agent_telemetry.urls import PLATFORMS
+
     if any(not host.strip() or platform.strip() not in PLATFORMS for host, _, platform in pairs):
         raise ValueError(f"is not host=platform,… with platforms {', '.join(PLATFORMS)}")
     return tuple((host.strip(), platform.strip()) for host, _, platform in pairs)
@@ -319,7 +318,7 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
             try:
                 values[setting.field] = setting.parse(given)
             except ValueError as problem:
-                shown = "its value" if setting.secret else repr(without_credentials(given)[:80])
+                shown = "its value" if setting.secret else repr(_public(given)[:80])
                 warnings.append(f"{variable}: {shown} cannot be used ({problem}); using {setting.default!r}")
             break
     return values, warnings
@@ -330,7 +329,14 @@ def _shown(setting: Setting, value: Any) -> str:
         return "-"
     if setting.secret:
         return "***"
-    return without_credentials(str(value)) if setting.unit == "URL" else str(value)
+    return _public(str(value)) if setting.unit == "URL" else str(value)
+
+
+def _public(url: str) -> str:
+    """A URL as it may be shown; the builder is loaded when something is shown."""
+    from otel_agent_telemetry.urls import without_credentials
+
+    return without_credentials(url)
 
 
 def default_base_dir() -> Path:

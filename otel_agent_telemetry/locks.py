@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from pathlib import Path
 
@@ -67,25 +68,27 @@ class FileLock:
         """
         if self._fd >= 0:
             return True
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        try:
-            if _try_lock(fd) and _still_named(fd, self.path):
-                self._fd, fd = fd, -1
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        with _no_fork:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                if _try_lock(fd) and _still_named(fd, self.path):
+                    self._fd, fd = fd, -1
+            finally:
+                if fd >= 0:
+                    os.close(fd)
         return self.held
 
     def release(self, *, unlink: bool = False) -> None:
         """Give the lock up, and remove the file first if asked. Harmless when not held."""
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        try:
-            if unlink:
-                self.path.unlink(missing_ok=True)
-        finally:
-            os.close(fd)
+        with _no_fork:
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                return
+            try:
+                if unlink:
+                    self.path.unlink(missing_ok=True)
+            finally:
+                os.close(fd)
 
     def close_after_fork(self) -> None:
         """In a forked child: drop the inherited copy, so that the lock dies with the parent."""
@@ -107,15 +110,21 @@ class FileLock:
 
 
 _locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_no_fork = threading.RLock()
+"""Held while a descriptor is in no FileLock: a child forked then would keep a copy that nobody closes,
+and with it the lock, for as long as it lives. Reentrant, because `__del__` may come at any time."""
 
 
 def _drop_all_after_fork() -> None:
+    _no_fork.release()
     for lock in list(_locks):
         lock.close_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drop_all_after_fork)
+    os.register_at_fork(
+        before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_drop_all_after_fork
+    )
 
 
 def _still_named(fd: int, path: Path) -> bool:

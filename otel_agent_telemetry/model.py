@@ -16,34 +16,25 @@ their own (see `CommitLink`), and `api_posted*` only ever grows.
 
 from __future__ import annotations
 
-import operator
-import re
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.clock import normal_iso
+from otel_agent_telemetry.columns import (
+    COLUMNS,
+    COMMIT_COLUMNS,
+    POSTING_COLUMNS,
+    REQUIRED_COLUMNS,
+    SCHEMA_VERSION,
+    Fields,
+    check_column,
+    check_time,
+    is_hex,
+    shown,
+)
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
-
-try:
-    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib would load OpenSSL first: 2 ms of everybody's start
-except ImportError:
-    from hashlib import sha1
-
-SCHEMA_VERSION: Final = 8
-MAX_COUNT: Final = 2**63 - 1
-
-STATE_STEP_NS: Final = 2_000
-"""How far apart, at least, a recorder keeps the `updated_at` of two states of one run."""
-CLOSING_STEP_NS: Final = 1_000
-"""How far behind the last state the closing state of a run without an owner lies."""
-
-Fields = dict[str, Any]
-"""A run's state on the way to disk: column name → value, defaults left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +103,7 @@ class RunRecord:
         Raises RecordError naming the first column that breaks a rule.
         """
         given = {
-            name: _checked(name, value)
+            name: check_column(name, value)
             for name, value in values.items()
             if name in _COLUMN_SET and value is not None and not (type(value) is str and not value)
         }
@@ -133,48 +124,14 @@ class RunRecord:
         }
 
 
-COLUMNS: Final = tuple(f.name for f in fields(RunRecord))
-_COLUMN_SET: Final = frozenset(COLUMNS)
-TIME_COLUMNS: Final = frozenset(
-    {"created_at", "updated_at", "start_time", "end_time", "git_commit_timestamp", "api_posted_at"}
-)
-COUNT_COLUMNS: Final = frozenset(
-    {"items_discovered", "items_succeeded", "items_failed", "items_skipped", "duration_ms", "api_retry_count"}
-)
-JSON_COLUMNS: Final = frozenset({"metrics_json", "context_json"})
-COMMIT_COLUMNS: Final = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
-POSTING_COLUMNS: Final = ("api_posted", "api_posted_at", "api_retry_count")
-REQUIRED_COLUMNS: Final = (
-    "event_id",
-    "run_id",
-    "created_at",
-    "updated_at",
-    "start_time",
-    "agent_name",
-    "job_type",
-)
-TEXT_COLUMNS: Final = frozenset(COLUMNS) - TIME_COLUMNS - COUNT_COLUMNS - {"schema_version", "api_posted"}
-SETTABLE_COLUMNS: Final = frozenset(COLUMNS) - {
-    *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time", "status"),
-    *("trace_id", "span_id"),
-    *POSTING_COLUMNS,
-}
-"""The columns that a caller may set by name; the rest is what the library observes."""
-
 _TIE_COLUMNS: Final = tuple(
     name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
 )
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """Columns compared after "has it ended"; storage builds its SQL condition from the same tuple."""
 
-_OUR_TIME: Final = lazy(
-    r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00",
-    re.ASCII,
-)
-"""Our own form on a day that every month has: known to be right without parsing it."""
-_UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
-_INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
+_COLUMN_SET: Final = frozenset(COLUMNS)
 
 
 def order_key(record: RunRecord) -> tuple[Any, ...]:
@@ -192,20 +149,6 @@ def later_state(one: RunRecord, other: RunRecord) -> RunRecord:
         if (value := getattr(fallen, name)) and (not (kept := getattr(stands, name)) or value > kept)
     }
     return replace(stands, **grown) if grown else stands
-
-
-def span_event_id(trace_id: str, span_id: str) -> str:
-    """The UUID (version 8) of the run that a span is, the same wherever the span is read.
-
-    Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
-    """
-    digest = sha1(f"{trace_id}:{span_id}".encode(), usedforsecurity=False).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
-
-
-def new_event_id() -> str:
-    """A fresh UUID for a run that no span stands for."""
-    return str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,79 +210,17 @@ class CommitLink:
         if check_custom_run_id(self.run_id) is not None:
             raise RecordError("run_id", "must be 1..255 characters without '/', '\\' or NUL")
         commit = self.commit_hash
-        if not (isinstance(commit, str) and 7 <= len(commit) <= 40 and _is_hex(commit)):  # noqa: PLR2004
-            raise RecordError("commit_hash", f"must be 7 to 40 hex digits, got {_shown(commit)}")
+        if not (isinstance(commit, str) and 7 <= len(commit) <= 40 and is_hex(commit)):  # noqa: PLR2004
+            raise RecordError("commit_hash", f"must be 7 to 40 hex digits, got {shown(commit)}")
         if self.commit_source not in COMMIT_SOURCES:
             raise RecordError(
                 "commit_source",
-                f"must be one of {', '.join(COMMIT_SOURCES)}, got {_shown(self.commit_source)}",
+                f"must be one of {', '.join(COMMIT_SOURCES)}, got {shown(self.commit_source)}",
             )
         if self.commit_author is not None and not isinstance(self.commit_author, str):
-            raise RecordError("commit_author", f"must be text, got {_shown(self.commit_author)}")
+            raise RecordError("commit_author", f"must be text, got {shown(self.commit_author)}")
         if self.commit_timestamp is not None:
-            object.__setattr__(self, "commit_timestamp", _checked_time("commit_timestamp", self.commit_timestamp))
-
-
-def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
-    """The caller's values with those of a wrong type or negative left at the default.
-
-    Each one left out adds a sentence to `problems`; nothing is raised (contract, "Client").
-    Only for SETTABLE_COLUMNS; JSON columns pass through, `JSON_COLUMNS` are encoded later.
-    """
-    kept: Fields = {}
-    for name, value in values.items():
-        if value is None:
-            continue
-        try:
-            kept[name] = value if name in JSON_COLUMNS else _checked(name, value)
-        except RecordError as problem:
-            problems.append(str(problem))
-        except Exception as failure:  # foreign code: a proxy, a number type of the caller's
-            problems.append(f"{name}: cannot be read, {type(failure).__name__}")
-    return kept
-
-
-def _checked(name: str, value: Any) -> Any:
-    """The value as its column holds it; raises RecordError."""
-    if name in _INTEGERS:
-        return _checked_count(name, value)
-    if name in TIME_COLUMNS:
-        return _checked_time(name, value)
-    if not isinstance(value, str):
-        raise RecordError(name, f"must be text, got {type(value).__name__}")
-    if name == "status":
-        word = st.canonical_status(value)
-        if word is None:
-            raise RecordError("status", f"must be one of {', '.join(st.STATUSES)}, got {_shown(value)}")
-        return word
-    if name == "run_id" and (reason := check_custom_run_id(value)) is not None:
-        raise RecordError("run_id", f"is not usable: {reason}")
-    if name == "event_id":
-        if _UUID.fullmatch(value) is None:
-            raise RecordError("event_id", f"must be a UUID, got {_shown(value)}")
-        return value.lower()
-    return value
-
-
-def _checked_count(name: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) and name != "api_posted":
-        value = None
-    if not hasattr(type(value), "__index__") or not 0 <= (count := operator.index(value)) <= MAX_COUNT:
-        raise RecordError(name, f"must be an integer from 0 to 2^63-1, got {_shown(value)}")
-    return count
-
-
-def _checked_time(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RecordError(name, f"must be ISO 8601 text, got {type(value).__name__}")
-    if _OUR_TIME.fullmatch(value):
-        return value
-    try:
-        return normal_iso(value)
-    except (ValueError, OverflowError):
-        raise RecordError(name, f"must be an ISO 8601 time, got {_shown(value)}") from None
+            object.__setattr__(self, "commit_timestamp", check_time("commit_timestamp", self.commit_timestamp))
 
 
 def _put_required(given: Fields) -> None:
@@ -350,16 +231,3 @@ def _put_required(given: Fields) -> None:
             if fallback is None:
                 raise RecordError(name, "is required")
             given[name] = given[fallback]
-
-
-def _is_hex(value: str) -> bool:
-    return all(c in "0123456789abcdefABCDEF" for c in value)
-
-
-def _shown(value: Any) -> str:
-    """A value as an error message may show it: short, and only of plain types."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:40] + "…")  # noqa: PLR2004
-    if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - longer ones may have no decimal repr
-        return "a number beyond 64 bits"
-    return repr(value) if isinstance(value, (int, float, bool)) else type(value).__name__

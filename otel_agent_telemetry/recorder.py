@@ -19,19 +19,23 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_agent_telemetry.active import ActiveRuns
 from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
 from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.worker import Worker
+from otel_agent_telemetry.forking import settle_imports
 from otel_agent_telemetry.journal import Journal
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, Fields
 from otel_agent_telemetry.otel.mapping import Surroundings
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.model import CommitLink
 
 _OPEN_AGAIN_S = 1.0
 
@@ -83,7 +87,7 @@ class Recorder:
         self._watches_exit = False
         self._begin()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=weakly(self._after_fork_in_child))
+            os.register_at_fork(before=weakly(self._before_fork), after_in_child=weakly(self._after_fork_in_child))
 
     @classmethod
     def shared(cls, config: TelemetryConfig) -> Recorder:
@@ -114,6 +118,11 @@ class Recorder:
         self._identity: WriterIdentity | None = None
         self.writer = ""
         self.worker = Worker(self)
+
+    def _before_fork(self) -> None:
+        """Give the background, which began with the first record, the moment that its imports take."""
+        if self._identity is not None:
+            settle_imports()
 
     def _after_fork_in_child(self) -> None:
         """Leave the parent's files and threads alone and begin anew at the next record."""
@@ -163,6 +172,8 @@ class Recorder:
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association in the buffer and the journal, as an `agent.run.commit` event."""
+        from otel_agent_telemetry.model import COMMIT_EVENT
+
         members = asdict(link)
         event = {"run_id": members.pop("run_id"), "event_type": COMMIT_EVENT, "timestamp": link.associated_at}
         self.counters.events += 1

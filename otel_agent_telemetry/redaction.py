@@ -88,10 +88,10 @@ def _names_secret(key: str) -> bool:
     return False
 
 
-def mask_text(text: str) -> str:
-    """The text with what is known for a secret by its form masked, in its first 16 KiB; others pass."""
-    if len(text) > _SCANNED:
-        return _mask(text[:_SCANNED]) + text[_SCANNED:]
+def mask_text(text: str, *, scanned: int = _SCANNED) -> str:
+    """The text with what is known for a secret by its form masked, in its first `scanned` (16 KiB); others pass."""
+    if len(text) > scanned:
+        return _mask(text[:scanned]) + text[scanned:]
     return _mask(text)
 
 

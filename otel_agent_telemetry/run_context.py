@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,19 @@ from opentelemetry import trace
 if TYPE_CHECKING:
     from otel_agent_telemetry.active import ActiveRun
     from otel_agent_telemetry.client import TelemetryClient
+
+
+_entered: ContextVar[None] = ContextVar("agent-telemetry-block")
+"""Tells whether a block is left in the context in which it was entered; OpenTelemetry would log an error."""
+
+
+def _detach(span: Token[otel_context.Context], entered: Token[None]) -> None:
+    """Make current again what was so before the block, whatever the block attached and forgot."""
+    try:
+        _entered.reset(entered)
+    except ValueError:  # another context, a framework's: its current span is not ours to change
+        return
+    otel_context.detach(span)
 
 
 class RunContext:
@@ -54,21 +68,20 @@ class TrackedRun:
         self._client = client
         self._asked = (agent_name, job_type, trigger_type, kwargs)
         self._run: ActiveRun | None = None
-        self._attached: tuple[Any, otel_context.Context] | None = None
+        self._attached: tuple[Token[otel_context.Context], Token[None]] | None = None
 
     def __enter__(self) -> RunContext:
         run_id, self._run = self._client._begin(*self._asked)  # noqa: SLF001 - one object in two files
         if self._run is not None and self._run.span is not None:
-            inside = trace.set_span_in_context(self._run.span)
-            self._attached = (otel_context.attach(inside), inside)
+            self._attached = otel_context.attach(trace.set_span_in_context(self._run.span)), _entered.set(None)
         return RunContext(self._client, run_id)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         attached, self._attached = self._attached, None
-        if attached is not None and otel_context.get_current() is attached[1]:
-            otel_context.detach(attached[0])
+        if attached is not None:
+            _detach(*attached)
         if self._run is not None:
             self._client._finish(self._run, exc)  # noqa: SLF001 - see __enter__
 

@@ -6,7 +6,7 @@ one costs (422 over HTTP, a warning and `failed` in the client).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 RUNNING: Final = "running"
 SUCCESS: Final = "success"
@@ -30,9 +30,10 @@ _SPELLINGS: Final = {
 
 def canonical_status(word: object) -> str | None:
     """The stored word for any accepted spelling, in any case; None for anything else."""
-    if not isinstance(word, str):
+    if not issubclass(type(word), str):  # isinstance would ask the object itself
         return None
-    return _SPELLINGS.get(word) or _SPELLINGS.get(word.strip().lower())
+    text = cast("str", word)
+    return _SPELLINGS.get(text) or _SPELLINGS.get(text.strip().lower())
 
 
 def is_terminal(status: str) -> bool:

@@ -31,9 +31,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import SETTINGS, TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater
-from otel_agent_telemetry.model import CommitLink, Fields, RunEvent, RunRecord, RunSpan, later_state
+from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan, later_state
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.provider import adopt, close_providers
 from otel_agent_telemetry.recorder import Recorder

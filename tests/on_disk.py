@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from opentelemetry.sdk.resources import Resource
@@ -18,9 +18,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.client import TelemetryClient
+from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.journal_reader import journal_files, read_journal
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.model import COLUMNS, RunRecord
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recorder import Recorder
 
@@ -162,6 +163,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # so that what it forked can be ended with it
         )
         self.pid = self.popen.pid
 
@@ -185,16 +187,19 @@ class Process:
             out, err = self.popen.communicate(timeout=within_s)
         finally:
             if self.popen.poll() is None:
-                self.popen.kill()
-                self.popen.communicate()
+                self._end_all()
         return self.popen.returncode, out, err
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
+        self._end_all()
+
+    def _end_all(self):
         if self.popen.poll() is None:
-            self.popen.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.popen.communicate()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from otel_agent_telemetry.active import ActiveRun, ActiveRuns
-from otel_agent_telemetry.model import STATE_STEP_NS
+from otel_agent_telemetry.columns import STATE_STEP_NS
 
 
 def run(number=1):

@@ -23,7 +23,6 @@ from otel_agent_telemetry.status import STATUSES
 from otel_agent_telemetry.testing import ManualClock, capture_runs, isolated_config
 
 
-
 @pytest.fixture
 def captured():
     with capture_runs() as opened:
@@ -277,7 +276,9 @@ def test_metrics_as_object_or_json_text(client, captured, given):
     assert json.loads(captured.run(run_id).metrics_json) == {"a": 1}
 
 
-@pytest.mark.parametrize(("given", "kept"), [("no json", {"text": "no json"}), ([1, 2], {"value": [1, 2]}), (7, {"value": 7})])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("no json", {"text": "no json"}), ([1, 2], {"value": [1, 2]}), (7, {"value": 7})]
+)
 def test_metrics_that_are_no_object_are_wrapped(client, captured, given, kept):
     """Nothing is lost and the column holds an object."""
     run_id = client.start_run("agent", "job", metrics_json=given)
@@ -287,7 +288,10 @@ def test_metrics_that_are_no_object_are_wrapped(client, captured, given, kept):
 
 def test_secrets_are_masked_wherever_they_are_told(client, captured):
     """Unknown names, metrics, payloads, error texts."""
-    with pytest.raises(ValueError), client.track_run("agent", "job", api_key="abc", metrics_json={"token": "abc"}) as run:
+    with (
+        pytest.raises(ValueError),
+        client.track_run("agent", "job", api_key="abc", metrics_json={"token": "abc"}) as run,
+    ):
         run.log_event("call", {"headers": {"Authorization": "Bearer abcdefghijkl"}})
         raise ValueError("got Bearer abcdefghijkl")
 
@@ -525,7 +529,7 @@ class RateLimitTimeout(Exception):
 )  # fmt: skip
 def test_every_kind_of_exception_ends_the_run(client, captured, problem, status):
     """BaseException included; it is the very same object that goes on."""
-    with pytest.raises(BaseException) as caught, client.track_run("agent", "job") as run:  # noqa: PT011
+    with pytest.raises(BaseException) as caught, client.track_run("agent", "job") as run:
         raise problem
 
     assert caught.value is problem
@@ -686,7 +690,6 @@ def test_sampler_that_drops_everything_loses_no_run(tmp_path):
             pass
     assert client.flush(10)
 
-
     rows = rows_of(client.config)
     assert {name: (row["status"], row["parent_run_id"]) for name, row in rows.items()} == {
         "outer": ("success", None), "inner": ("success", "outer"),
@@ -710,7 +713,6 @@ def test_parent_is_known_across_providers(tmp_path):
         pass
     assert client.flush(10)
 
-
     assert rows_of(client.config)["inner"]["parent_run_id"] == "outer"
 
 
@@ -723,7 +725,9 @@ class VendorProvider:
         return trace.NoOpTracer()
 
 
-@pytest.mark.parametrize("provider", [VendorProvider(), object(), trace.NoOpTracerProvider(), 5], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "provider", [VendorProvider(), object(), trace.NoOpTracerProvider(), 5], ids=lambda p: type(p).__name__
+)
 def test_provider_without_processors_leaves_us_our_own(tmp_path, provider):
     """Nothing is replaced, nothing raises, the run is recorded."""
     client = TelemetryClient(isolated_config(tmp_path / "b", db_synchronous="OFF"), tracer_provider=provider)
@@ -746,7 +750,6 @@ def test_provider_that_cannot_be_remembered(tmp_path):
         client.end_run(client.start_run("agent", "job", run_id=f"r{number}"))
     assert client.flush(10)
 
-
     assert sorted(rows_of(config)) == ["r0", "r1"]
 
 
@@ -754,12 +757,12 @@ def test_two_configurations_on_one_provider_do_not_mix(tmp_path):
     """Each client's runs are in its own place, and only there."""
     provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
     clients = [
-        TelemetryClient(isolated_config(tmp_path / name, db_synchronous="OFF"), tracer_provider=provider) for name in "ab"
+        TelemetryClient(isolated_config(tmp_path / name, db_synchronous="OFF"), tracer_provider=provider)
+        for name in "ab"
     ]
     for client, name in zip(clients, "ab", strict=True):
         client.end_run(client.start_run("agent", "job", run_id=name))
         assert client.flush(10)
-
 
     assert [sorted(rows_of(client.config)) for client in clients] == [["a"], ["b"]]
 
@@ -813,10 +816,12 @@ client.close()
 """
 
 
-@pytest.mark.parametrize(("kind", "runs", "steps"), [("sdk", ["explicit", "plain"], 1), ("proxy", ["explicit"], 0), ("vendor", ["explicit"], 0)])
+@pytest.mark.parametrize(
+    ("kind", "runs", "steps"),
+    [("sdk", ["explicit", "plain"], 1), ("proxy", ["explicit"], 0), ("vendor", ["explicit"], 0)],
+)
 def test_global_provider_is_used_where_it_can_be_and_never_replaced(config, kind, runs, steps):
     """With the SDK's, plain root spans are runs and children steps; with a proxy or a vendor's only ours are."""
-
     run_python(GLOBAL, kind, config.base_dir, env={"TELEMETRY_BASE_DIR": str(config.base_dir)})
 
     rows = rows_of(config)
@@ -842,7 +847,6 @@ client.close()
 
 def test_otel_sdk_disabled_records_nothing(config):
     """OTEL_SDK_DISABLED=true: every call works, nothing is printed, no file appears."""
-
     env = {"TELEMETRY_BASE_DIR": str(config.base_dir), "OTEL_SDK_DISABLED": "true"}
     with Process(DISABLED, env=env) as process:
         status, out, err = process.end()
@@ -879,7 +883,6 @@ def test_journal_failure_alone_loses_no_run(tmp_path):
     client = TelemetryClient(config)
     client.end_run(client.start_run("agent", "job", run_id="mine"))
 
-
     assert client.flush(10)
     assert rows_of(config)["mine"]["status"] == "success"
     assert client._recorder.counters.lost == 0
@@ -892,7 +895,6 @@ def test_buffer_failure_alone_keeps_the_journal(tmp_path):
     config.buffer_dir.write_bytes(b"")
     client = TelemetryClient(config)
     client.end_run(client.start_run("agent", "job", run_id="mine"))
-
 
     assert [line["status"] for line in journal_lines(config, "run")] == ["running", "success"]
     assert client._recorder.counters.lost == 0
@@ -1014,7 +1016,6 @@ def test_closing_twice_and_recording_afterwards(tmp_path):
     client.end_run(client.start_run("agent", "job", run_id="two"))
     client.close()
 
-
     assert {name: row["status"] for name, row in rows_of(config).items()} == {"one": "success", "two": "success"}
 
 
@@ -1037,3 +1038,24 @@ def test_flush_of_nothing_is_true(tmp_path):
     assert client.flush(0)
     client.close()
     assert not (tmp_path / "b").exists()
+
+
+class Shifting(dict):
+    """Changes whenever it is read, as a dict does that another thread fills."""
+
+    def items(self):
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+def test_one_unreadable_value_spares_the_run_and_its_neighbours(client, captured):
+    """A metrics object that changes while it is read neither loses the run's end nor the other values."""
+    with client.track_run("agent", "job", fine=1, odd=Shifting(a=1), password="x") as run:
+        run.set_metrics(metrics_json=Shifting(a=1), items_failed=2)
+        run.log_event("event", Shifting(a=1))
+
+    ended = captured.run(run.run_id)
+    assert (ended.status, ended.items_failed) == ("success", 2)
+    context = json.loads(ended.context_json)
+    assert (context["fine"], context["password"]) == (1, "***REDACTED***")
+    assert "RuntimeError" in context["odd"]
+    assert "unreadable" in captured.events[0].payload

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import (
+from otel_agent_telemetry.columns import (
     COLUMNS,
     COUNT_COLUMNS,
     JSON_COLUMNS,
@@ -22,14 +21,11 @@ from otel_agent_telemetry.model import (
     REQUIRED_COLUMNS,
     SETTABLE_COLUMNS,
     TIME_COLUMNS,
-    CommitLink,
-    RunRecord,
     clamp,
-    later_state,
-    new_event_id,
-    order_key,
-    span_event_id,
 )
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.event_id import new_event_id, span_event_id
+from otel_agent_telemetry.model import CommitLink, RunRecord, later_state, order_key
 from otel_agent_telemetry.status import STATUSES
 
 EVENT_ID = "0a0a0a0a-1b1b-4c4c-8d8d-2e2e2e2e2e2e"

@@ -9,6 +9,7 @@ import os
 import platform
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from otel_agent_telemetry.clock import iso_utc
@@ -54,9 +55,10 @@ def host_name() -> str:
     return platform.node() or "unknown"
 
 
+@lru_cache(maxsize=1)
 def boot_id() -> str:
     """What changes with each start of this machine; "" where the platform has no such thing."""
     try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
+        return _BOOT_ID.read_bytes().strip().decode("utf-8", "replace")  # a codec that needs no import
+    except OSError:
         return ""

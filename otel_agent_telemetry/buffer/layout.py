@@ -11,9 +11,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_agent_telemetry.patterns import lazy
 
@@ -21,8 +20,7 @@ _SEGMENT: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})-(?P<number>\d{6
 _LOCK: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})\.lock")
 
 
-@dataclass(frozen=True, slots=True)
-class WriterFiles:
+class WriterFiles(NamedTuple):
     """What lies in the buffer of one writer; `segments` by number, ascending."""
 
     writer: str

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_agent_telemetry.append import AppendFile
 from otel_agent_telemetry.buffer.identity import WriterIdentity
@@ -56,8 +56,7 @@ class SegmentFile(AppendFile):
         super().__del__()
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentLine:
+class SegmentLine(NamedTuple):
     """One physical line of a segment: its records, where it ends, and whether it was torn."""
 
     records: tuple[Line, ...]

@@ -58,7 +58,7 @@ def _print_version(wanted: bool) -> None:
         return
     from importlib.metadata import PackageNotFoundError, version
 
-    from otel_agent_telemetry.model import SCHEMA_VERSION
+    from otel_agent_telemetry.columns import SCHEMA_VERSION
 
     try:
         known = version("otel-agent-telemetry")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 200
 _INDENT = 22
+_TEXTS = ("error_summary", "error_details", "input_summary", "output_summary")
 
 
 def show(
@@ -73,7 +74,7 @@ def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
     for name, value in values.items():
         if not value and not (name == "duration_ms" and run.ended):
             continue
-        lines = _lines_of(value)
+        lines = printable_lines(value) if name in _TEXTS else _lines_of(value)
         style = style_of(run.status) if name == "status" else ""
         say(f"{name:<{_INDENT - 2}}  {lines[0]}", style)
         for line in lines[1:]:
@@ -83,7 +84,7 @@ def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
 def _lines_of(value: Any) -> list[str]:
     if isinstance(value, (dict, list)):
         return [printable(line) for line in _json_text(value, indent=2).split("\n")]
-    return printable_lines(value)
+    return [printable(value)]
 
 
 def _json_text(value: Any, *, indent: int | None = None) -> str:

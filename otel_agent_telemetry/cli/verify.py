@@ -17,6 +17,7 @@ _SAID = {
     "missing": "runs are in the journal, not in the database, not in the buffer (replay brings them back)",
     "refused": "runs were refused and lie in rejected/ (doctor says why)",
     "older": "runs have an older state in the database than in the journal (replay mends it)",
+    "ahead": "runs have a later state in the database than in the journal; no problem if a service changed them",
     "unjournalled": "runs are in the database only; no problem if they came from elsewhere",
 }
 
@@ -45,6 +46,8 @@ def verify(
 
 
 def _print(report: "VerifyReport") -> None:
+    from otel_agent_telemetry.inspection.verify import NOTES
+
     say(f"lines in the journal  {report.lines}, of {report.writers} writers")
     say(f"runs in the journal   {report.journalled}")
     say(f"runs in the buffer    {report.waiting} waiting")
@@ -62,7 +65,7 @@ def _print(report: "VerifyReport") -> None:
     for name, sentence in _SAID.items():
         if not report.counts[name]:
             continue
-        is_note = name == "unjournalled"
+        is_note = name in NOTES
         say(f"{'note ' if is_note else 'error'}  {report.counts[name]} {sentence}", "" if is_note else "red")
         for run in [] if is_note else report.runs[name]:
             say(f"         {printable(run.run_id)}  {printable(run.event_id)}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.model import CLOSING_STEP_NS, RunRecord
+from otel_agent_telemetry.columns import CLOSING_STEP_NS
+from otel_agent_telemetry.model import RunRecord
 
 
 def closing_state(last: RunRecord, *, reason: str, last_sign: str) -> RunRecord:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import (
     Batch,
@@ -25,7 +26,7 @@ from otel_agent_telemetry.delivery.outcome import (
     deliver_by_halves,
 )
 from otel_agent_telemetry.errors import DeliveryError
-from otel_agent_telemetry.model import JSON_COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.urls import without_credentials
 
 _REFUSALS: Final = frozenset({400, 413, 415, 422})

@@ -20,13 +20,14 @@ import httpx
 import orjson
 
 from otel_agent_telemetry.clock import Clock, iso_utc
+from otel_agent_telemetry.columns import JSON_COLUMNS, POSTING_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.http_target import retry_after_s
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.delivery.retry import posting
-from otel_agent_telemetry.model import JSON_COLUMNS, POSTING_COLUMNS, RunRecord
+from otel_agent_telemetry.model import RunRecord
 
 _QUEUE: Final = 10_000
 _SUMMARY_LEFT_OUT: Final = frozenset({"error_details", *POSTING_COLUMNS, *JSON_COLUMNS})

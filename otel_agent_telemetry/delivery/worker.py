@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from otel_agent_telemetry.buffer.acks import read_ack, undelivered
 from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.clock import Clock
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.model import Fields
 
 HOUSE_EVERY_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
@@ -152,6 +151,8 @@ class Worker:
 
     def flush(self, writer: str, *, timeout_s: float) -> bool:
         """Wait until all that `writer` has buffered is confirmed. Blocks; False when time ran out."""
+        from otel_agent_telemetry.buffer.acks import read_ack, undelivered
+
         deadline = time.monotonic() + timeout_s
         waiting = undelivered(self._house.config.buffer_dir, writer) if writer else {}
         while waiting:

@@ -137,7 +137,7 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
             stream.readline()
         for raw in stream:
             lines += 1
-            torn += bool(raw.strip()) and not (raw.startswith(LINE_HEAD) and raw.endswith(b"}\n"))
+            torn += bool(raw.strip()) and not _looks_whole(raw)
     text = f"{len(files)} day files, the last {lines} lines of {files[-1].name} looked at"
     if torn:
         yield warn(
@@ -147,3 +147,8 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
         )
     else:
         yield ok("journal", text)
+
+
+def _looks_whole(raw: bytes) -> bool:
+    """Whether a line begins and ends as ours do, and no other one begins inside it (`wire`)."""
+    return raw.startswith(LINE_HEAD) and raw.endswith(b"}\n") and raw.rfind(LINE_HEAD) == 0

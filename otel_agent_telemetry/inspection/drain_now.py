@@ -115,11 +115,11 @@ class _Draining:
         try:
             wait_s = _FIRST_RETRY_S
             while isinstance(outcome := deliverer.deliver_once(self._is_late), RetryLater):
-                left_s = self._deadline - time.monotonic()
-                if left_s <= 0:
-                    return outcome.reason
+                left_s = max(self._deadline - time.monotonic(), 0.0)
                 hurry.wait(min(max(wait_s, outcome.after_s or 0.0), left_s))
                 wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
+                if self._late():
+                    return outcome.reason
             stop.set()
             deliverer.run(lambda: None, self._late)  # the last pass: what the webhook has noted meanwhile
             return ""

@@ -50,6 +50,8 @@ _FINDINGS: Final = {
     "refused": f"{_NOT_STORED} AND r.event_id IS NOT NULL",
     "older": "FROM journalled AS j JOIN stored AS s USING (event_id) "
     f"WHERE (j.ended, j.updated_at) > (s.ended, s.updated_at) AND {_NOT_WAITING}",
+    "ahead": "FROM journalled AS j JOIN stored AS s USING (event_id) "
+    "WHERE (s.ended, s.updated_at) > (j.ended, j.updated_at)",
     "unjournalled": "FROM stored AS j WHERE NOT EXISTS (SELECT 1 FROM journalled AS k WHERE k.event_id = j.event_id)",
 }
 
@@ -106,7 +108,7 @@ class RunLedger:
         return int(self._scratch.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - our names
 
     def finding(self, name: str, *, limit: int) -> tuple[int, list[RunName]]:
-        """How many runs, and the first few: `missing`, `refused`, `older` or `unjournalled`."""
+        """How many runs, and the first few: a key of `_FINDINGS`."""
         self._spill()
         clause = _FINDINGS[name]
         total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])

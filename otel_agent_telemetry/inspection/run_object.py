@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from otel_agent_telemetry.model import COLUMNS, JSON_COLUMNS, RunRecord
+from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.urls import commit_url, repo_url
 
 

@@ -14,6 +14,7 @@ found waiting or stored.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,10 @@ from otel_agent_telemetry.wire import Line
 Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and all of them."""
 
-FINDINGS: Final = ("missing", "refused", "older", "unjournalled")
+FINDINGS: Final = ("missing", "refused", "older", "ahead", "unjournalled")
+_SECOND_LOOKS_S: Final = (0.05, 0.1, 0.2)
+NOTES: Final = frozenset({"ahead", "unjournalled"})
+"""Findings that have good reasons, and alone leave a report ok."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +49,8 @@ class VerifyReport:
 
     `torn`: day file → torn lines. `missing`: journalled, neither stored nor waiting.
     `refused`: the same, but set aside with a reason. `older`: the database holds an older
-    state. `unjournalled`: stored only, which is no problem (another host, an upgrade).
+    state. `ahead`: it holds a later one (a service's PATCH, or the journal lost its end).
+    `unjournalled`: stored only (another host, an upgrade).
     `compared_with`: the database, "" when it is not where these runs go.
     """
 
@@ -64,7 +69,7 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         """Whether nothing is missing, torn or behind."""
-        problems = sum(number for name, number in self.counts.items() if name != "unjournalled")
+        problems = sum(number for name, number in self.counts.items() if name not in NOTES)
         return not (self.missing_lines or self.torn or problems)
 
 
@@ -108,6 +113,8 @@ class _Verification:
         if self._config.api_url is None:
             self._read_database()
         self._read_new_end()
+        self._settle()
+        self._read_tails()
         for name in FINDINGS if report.compared_with else ():
             report.counts[name], report.runs[name] = self._runs.finding(name, limit=limit)
         report.journalled, report.stored = self._runs.count("journalled"), self._runs.count("stored")
@@ -167,21 +174,35 @@ class _Verification:
                 self._count_torn(path, line)
                 for record in line.records:
                     self._sequences.saw(*_numbered(record))
-            if self._read_to[path] < size == path.stat().st_size:
-                for line in islice(read_journal(path, offset=self._read_to[path]), 1):
-                    self._take_line(path, line)
+
+    def _settle(self) -> None:
+        """Give lines under way a moment to arrive: a thread may stand between its number and its write."""
+        for pause_s in _SECOND_LOOKS_S:
+            if next(self._gaps(), None) is None and not self._tails():
+                return
+            time.sleep(pause_s)
+            self._read_new_end()
+
+    def _tails(self) -> dict[Path, JournalLine]:
+        """Day file → its end, where that is not a whole line."""
+        ends = {
+            path: line
+            for path, offset in self._read_to.items()
+            if offset < path.stat().st_size
+            for line in islice(read_journal(path, offset=offset), 1)
+        }
+        return {path: line for path, line in ends.items() if line.torn}
+
+    def _read_tails(self) -> None:
+        """What is not whole by now was torn; what can be believed of it is."""
+        for path, line in self._tails().items():
+            self._take_line(path, line)
 
     def _read_buffer(self) -> None:
         for files in list_writers(self._config.buffer_dir):
             for _, segment in files.segments:
                 for line in read_segment(segment, offset=read_ack(segment), to_the_end=True):
                     self._runs.waiting(run_lines(line.records))
-                    for record in line.records:
-                        self._note_buffered(*_numbered(record))
-
-    def _note_buffered(self, writer: str, number: int) -> None:
-        """The line itself may be missing in the journal: its writer may have died between the two files."""
-        self._sequences.issued(writer, number - 1)
 
     def _read_rejected(self) -> None:
         folder = rejected_path(self._config.buffer_dir, "").parent

@@ -6,12 +6,13 @@ event of that run. Other log records are none of our business.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LogRecordProcessor
 
-from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor, EventPayload
+from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 
 
 class AgentRunLogProcessor(LogRecordProcessor):
@@ -44,10 +45,10 @@ class AgentRunLogProcessor(LogRecordProcessor):
         return self._processor.force_flush(timeout_millis)
 
 
-def _payload(record: Any) -> EventPayload | None:
+def _payload(record: Any) -> dict[str, Any]:
     attributes = {key: value for key, value in (record.attributes or {}).items() if key != "event.name"}
     if record.body is None:
-        return EventPayload({}, attributes) if attributes else None
-    if isinstance(record.body, dict):
-        return EventPayload({}, {**record.body, **attributes})
-    return EventPayload({}, {"body": record.body, **attributes})
+        return attributes
+    if isinstance(record.body, Mapping):
+        return {**record.body, **attributes}
+    return {"body": record.body, **attributes}

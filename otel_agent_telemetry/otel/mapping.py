@@ -16,10 +16,10 @@ import orjson
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.model import SETTABLE_COLUMNS, Fields, clamp
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, mask_text
 from otel_agent_telemetry.wire import dumps_text
 
 _MAX_RESOURCES: Final = 64
@@ -149,9 +149,26 @@ def _left_over(attributes: Mapping[str, Any], around: Surroundings) -> dict[str,
 def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Surroundings) -> None:
     """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged."""
     given = columns.pop(column, None)
-    value = {**json_object(given), **more} if given is not None else dict(more)
+    try:
+        value = {**json_object(given), **more} if given is not None else dict(more)
+    except Exception as failure:  # an object of the caller's
+        value = {"unreadable": f"{type(given).__name__} raises {type(failure).__name__}", **more}
     if value:
-        columns[column] = dumps_text(clean(value, max_bytes=around.max_bytes))
+        columns[column] = dumps_text(_readable(value, around.max_bytes))
+
+
+def _readable(value: dict[str, Any], max_bytes: int) -> Any:
+    """The members as they may be stored; one that cannot be read (it changes, its methods raise) spares the others."""
+    try:
+        return clean(value, max_bytes=max_bytes)
+    except Exception:
+        kept: dict[str, Any] = {}
+        for name, item in value.items():
+            try:
+                kept.update(clean({name: item}, max_bytes=max_bytes))
+            except Exception as failure:
+                kept[name] = f"<{type(item).__name__} whose items raise {type(failure).__name__}>"
+        return kept
 
 
 def json_object(given: Any) -> dict[str, Any]:
@@ -178,6 +195,15 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
     if interrupted is not None:
         return ending_of_exception(interrupted)
     return _SUCCEEDED
+
+
+def ending_as_said(said: object, ending: Ending) -> Ending:
+    """The ending with the status that somebody named for it; what is no final status is `failed`."""
+    word = st.canonical_status(said)
+    if word == st.SUCCESS:
+        return _SUCCEEDED
+    final = word if word is not None and st.is_terminal(word) else st.FAILED
+    return Ending(final, ending.summary, ending.details)
 
 
 def ending_of_exception(problem: BaseException) -> Ending:
@@ -226,5 +252,5 @@ def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int
     if ending.summary:
         fields["error_summary"] = clean(ending.summary)
     if ending.details:
-        fields["error_details"] = clean(ending.details)
+        fields["error_details"] = mask_text(ending.details, scanned=_MAX_DETAILS)
     return fields

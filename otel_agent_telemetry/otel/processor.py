@@ -21,15 +21,17 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.quiet import is_quiet
-from otel_agent_telemetry.model import SCHEMA_VERSION, span_event_id
+from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Surroundings,
     Told,
     agent_name_of,
+    ending_as_said,
     ending_fields,
     ending_of,
     run_columns,
@@ -107,8 +109,9 @@ class AgentRunSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """A span starts: begin a run or a step, or leave it alone."""
         try:
-            if not is_quiet(parent_context):
-                self._begin(span, parent_context)
+            order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
+            if isinstance(order, StartOrder) or not is_quiet(parent_context):
+                self._begin(span, order)
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
 
@@ -144,12 +147,11 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     # --- beginning
 
-    def _begin(self, span: Span, parent_context: otel_context.Context | None) -> None:
+    def _begin(self, span: Span, order: object) -> None:
         context, parent = span.get_span_context(), span.parent
         if context.span_id in self._open:
             return  # another processor of the same recorder, on the same provider, was faster
         above = self._open.get(parent.span_id) if parent is not None else None
-        order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
         if isinstance(order, StartOrder):
             order.run = self._begin_run(span, view_of(span), above, order)
         elif self._is_run(span, is_root=parent is None):
@@ -253,8 +255,8 @@ class AgentRunSpanProcessor(SpanProcessor):
                 payload = attributes.payload
             else:
                 payload = clean(dict(attributes), max_bytes=self.config.max_event_bytes) if attributes else None
-                if name == "exception" and opened.is_run:
-                    run.exception = payload
+                if name == "exception" and opened.is_run and attributes:
+                    run.exception = dict(attributes)
             self.recorder.record_event(
                 {
                     "event_id": run.event_id,
@@ -288,14 +290,11 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _ending(self, run: ActiveRun, view: SpanView, interrupted: BaseException | None) -> Ending:
         said = view.attributes.get(names.STATUS) if run.status is None else run.status
-        ending = ending_of(view, run.exception, interrupted)
         if said is None:
-            return ending
-        word = st.canonical_status(said)
-        if word is None:
+            return ending_of(view, run.exception, interrupted)
+        if st.canonical_status(said) in (None, st.RUNNING):
             self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
-            word = st.FAILED
-        return Ending(word, ending.summary, ending.details)
+        return ending_as_said(said, ending_of(view, run.exception, None))
 
     def _write_end(self, run: ActiveRun, columns: Mapping[str, Any], ending: Ending, end_ns: int | None) -> None:
         """Write the terminal state. A wall clock that went backwards is replaced by the elapsed time."""
@@ -304,7 +303,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         if ends < run.start_ns:
             ends = run.start_ns + int((self.recorder.monotonic() - run.monotonic) * 1e9)
         kept = {name: value for name, value in run.fields.items() if name not in ("metrics_json", "context_json")}
-        told = {name: columns[name] for name in ("error_summary", "error_details") if name in columns}
+        told = {name: clean(columns[name]) for name in ("error_summary", "error_details") if name in columns}
         final = ending_fields(ending, start_ns=run.start_ns, end_ns=ends, updated_ns=run.next_update_ns(now_ns))
         run.fields = {**kept, **columns, **final, **told}
         self.active.release(run)

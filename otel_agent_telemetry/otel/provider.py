@@ -6,6 +6,7 @@ configuration, however often it is asked for.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,16 @@ _attached: weakref.WeakKeyDictionary[Any, AgentRunSpanProcessor] = weakref.WeakK
 _private: dict[TelemetryConfig, tuple[TracerProvider, AgentRunSpanProcessor]] = {}
 
 
+def _renew_guard() -> None:
+    """In a forked child: another thread of the parent may have held it."""
+    global _guard  # noqa: PLW0603 - the one lock of this module
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_guard)
+
+
 def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | None:
     """The processor of this configuration on a provider, added if it is not there yet.
 
@@ -34,7 +45,10 @@ def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | No
     if not hasattr(provider, "add_span_processor"):
         return None
     with _guard:
-        processor = _attached.get(provider)
+        try:
+            processor = _attached.get(provider)
+        except TypeError:  # no hash or no weak reference: it cannot be remembered, and must not be added to twice
+            return None
         if processor is None:
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)

@@ -14,9 +14,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.model import SCHEMA_VERSION, span_event_id
+from otel_agent_telemetry.columns import SCHEMA_VERSION
+from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.otel.mapping import agent_name_of, ending_fields, ending_of, run_columns
+from otel_agent_telemetry.otel.mapping import (
+    agent_name_of,
+    ending_as_said,
+    ending_fields,
+    ending_of,
+    run_columns,
+)
 from otel_agent_telemetry.otel.spans import SpanView, view_of
 from otel_agent_telemetry.otel.steps import step_members
 from otel_agent_telemetry.recorder import Recorder
@@ -26,18 +33,22 @@ from otel_agent_telemetry.redaction import clean
 def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> None:
     """Record what no processor of this process has recorded live."""
     views = [(span, view_of(span)) for span in spans]
-    runs: dict[str, ActiveRun] = {}
-    for span, view in views:
-        event_id = span_event_id(view.trace_id, view.span_id)
-        if not recorder.active.was_live(event_id) and _is_run(view, recorder.config.runs):
-            runs[view.span_id] = _record_run(recorder, span, view, event_id)
     parents = {view.span_id: view.parent_span_id for _, view in views}
+    runs: dict[str, ActiveRun] = {}
+    for span, view in sorted(views, key=_started):  # a parent starts before its children
+        live = recorder.active.was_live(span_event_id(view.trace_id, view.span_id))
+        if not live and _is_run(view, recorder.config.runs):
+            runs[view.span_id] = _record_run(recorder, span, view, _run_above(view, runs, parents))
     for span, view in views:
         run = _run_above(view, runs, parents)
         if run is not None:
             if view.span_id not in runs:
                 recorder.record_span(step_members(view, run, recorder.surroundings))
             _record_events(recorder, span, view, run)
+
+
+def _started(pair: tuple[ReadableSpan, SpanView]) -> int:
+    return pair[1].start_ns
 
 
 def _is_run(view: SpanView, which: str) -> bool:
@@ -55,7 +66,8 @@ def _run_above(view: SpanView, runs: dict[str, ActiveRun], parents: dict[str, st
     return runs.get(at) if at is not None else None
 
 
-def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, event_id: str) -> ActiveRun:
+def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, above: ActiveRun | None) -> ActiveRun:
+    event_id = span_event_id(view.trace_id, view.span_id)
     run = ActiveRun(run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns)
     agent = agent_name_of(view)
     recorder.active.claim(run, wanted=view.attributes.get(names.RUN_ID), agent_name=agent, token=event_id[:8])
@@ -63,6 +75,8 @@ def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, event_id
     problems: list[str] = []
     exceptions = [event.attributes for event in span.events if event.name == "exception"]
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
+    if (said := view.attributes.get(names.STATUS)) is not None:
+        ending = ending_as_said(said, ending)
     end_ns = view.end_ns or view.start_ns
     fields: dict[str, Any] = {
         "event_id": event_id,
@@ -72,9 +86,11 @@ def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, event_id
         "start_time": iso_utc(view.start_ns),
         "trace_id": view.trace_id,
         "span_id": view.span_id,
-        **run_columns(view, around=recorder.surroundings, problems=problems),
         **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
+        **run_columns(view, around=recorder.surroundings, problems=problems),
     }
+    if above is not None:
+        fields.setdefault("parent_run_id", above.run_id)
     recorder.record_run(fields)
     return run
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select
 
-from otel_agent_telemetry.model import COLUMNS
+from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_hours

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from otel_agent_telemetry.model import COLUMNS, RunRecord
+from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.rows import clean_text, record_of
 from otel_agent_telemetry.storage.run_statements import by_code_point
 from otel_agent_telemetry.storage.tables import agent_runs

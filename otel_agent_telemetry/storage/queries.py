@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_co
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import COLUMNS, MAX_COUNT
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import COLUMNS, MAX_COUNT, RunRecord
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_by, count_since
 from otel_agent_telemetry.storage.rows import clean_text, record_of
 from otel_agent_telemetry.storage.tables import agent_runs

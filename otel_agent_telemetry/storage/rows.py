@@ -10,14 +10,8 @@ from __future__ import annotations
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from otel_agent_telemetry.model import (
-    COLUMNS,
-    COMMIT_COLUMNS,
-    ORDER_COLUMNS,
-    POSTING_COLUMNS,
-    REQUIRED_COLUMNS,
-    RunRecord,
-)
+from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.model import ORDER_COLUMNS, RunRecord
 from otel_agent_telemetry.status import RUNNING
 
 Row = tuple[Any, ...]

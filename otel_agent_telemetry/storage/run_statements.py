@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import Executable
 
-from otel_agent_telemetry.model import COLUMNS, COUNT_COLUMNS, ORDER_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.model import ORDER_COLUMNS
 from otel_agent_telemetry.storage.rows import EVENT_ID, Row, posting_of
 
 _NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}

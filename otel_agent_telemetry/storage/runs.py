@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from otel_agent_telemetry.model import COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.commit_statements import COMMIT_KEYS, link_statement, show_statement
 from otel_agent_telemetry.storage.counts import add_to_counts
 from otel_agent_telemetry.storage.rows import (

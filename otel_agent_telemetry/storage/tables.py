@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
-from otel_agent_telemetry.model import COLUMNS, COUNT_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, REQUIRED_COLUMNS
 
 metadata: Final = MetaData()
 

@@ -33,8 +33,9 @@ from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.delivery.deliverer import Deliverer
+from otel_agent_telemetry.event_id import new_event_id
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.model import RunRecord, new_event_id
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recorder import Recorder
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.wire import encode_line

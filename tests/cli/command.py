@@ -1,15 +1,18 @@
-"""The command as a real process, and what it printed."""
+"""The command, in this process or as one of its own, and what it printed."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 
 from on_disk import ROOT, child_environment
+from typer.testing import CliRunner
 
 from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.cli.app import app
 
 COMMAND = (sys.executable, "-m", "otel_agent_telemetry.cli")
 
@@ -34,20 +37,21 @@ class Said:
         return json.loads(self.out)
 
 
-def agent_telemetry(config, *arguments, env=None, within_s=60):
-    """Run `agent-telemetry --base-dir … arguments` to its end."""
-    done = subprocess.run(
-        [*COMMAND, "--base-dir", str(config.base_dir), *map(str, arguments)],
-        cwd=ROOT,
-        env=child_environment(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=within_s,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return Said(done.returncode, done.stdout, done.stderr)
+def agent_telemetry(config, *arguments, env=None):
+    """Run `agent-telemetry --base-dir … arguments` in this process."""
+    wanted = child_environment(env)
+    changes = {name: None for name in os.environ if name not in wanted} | wanted
+    line = ["--base-dir", str(config.base_dir), *map(str, arguments)]
+    result = CliRunner().invoke(app, line, prog_name="agent-telemetry", env=changes, catch_exceptions=False)
+    return Said(result.exit_code, result.stdout, result.stderr)
+
+
+def agent_telemetry_process(config, *arguments, env=None):
+    """The same in a process of its own."""
+    process = start_command(config, *arguments, env=env)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    return Said(process.returncode, out, err)
 
 
 def start_command(config, *arguments, env=None):

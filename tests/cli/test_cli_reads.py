@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command import OPEN_A_RUN, agent_telemetry, record_runs
+from command import OPEN_A_RUN, agent_telemetry, agent_telemetry_process, record_runs
 from on_disk import Process, eventually, nobody_delivers
 from opentelemetry import trace
 
@@ -77,20 +77,21 @@ def test_a_run_whose_process_was_killed_shows_as_failed(config):
     with Process(OPEN_A_RUN, config.base_dir, "doomed") as process:
         assert process.line() == "doomed"
         process.kill()
-    (run,) = agent_telemetry(config, "runs", "--json").json
+    (run,) = agent_telemetry_process(config, "runs", "--json").json
     assert (run["run_id"], run["status"]) == ("doomed", "failed")
     assert str(process.pid) in run["error_summary"]
 
 
 def test_no_sync_leaves_the_buffer_alone(config):
-    """With --no-sync nothing is delivered, so nothing is there to be shown."""
-    with nobody_delivers(config):
-        TelemetryClient(config).start_run("agent", "job")
-        with Process(OPEN_A_RUN, config.base_dir, "waits") as process:
-            process.line()
-            process.kill()
-    before = undelivered(config.buffer_dir)
-    assert agent_telemetry(config, "runs", "--json", "--no-sync").json == [] or not before
+    """With --no-sync nothing is delivered, so a waiting run is not shown yet."""
+    with nobody_delivers(config), Process(OPEN_A_RUN, config.base_dir, "waits") as process:
+        process.line()
+        process.kill()
+    waiting = undelivered(config.buffer_dir)
+    assert waiting
+    assert agent_telemetry(config, "runs", "--json", "--no-sync").json == []
+    assert undelivered(config.buffer_dir) == waiting
+    assert [run["run_id"] for run in agent_telemetry(config, "runs", "--json").json] == ["waits"]
 
 
 def test_show_finds_by_run_id_event_id_and_beginning(config):

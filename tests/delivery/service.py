@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
+from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.delivery.outcome import Batch
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import JSON_COLUMNS, RunRecord, order_key
+from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.testing import InMemoryTarget
 
 

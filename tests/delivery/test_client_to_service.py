@@ -245,7 +245,9 @@ def test_commit_association_during_after_and_from_elsewhere(client, service, con
 
     eventually(lambda: len(service.commits) == 3)
     told = {event_id: body["commit_hash"] for event_id, body in service.commits}
-    assert told == {service.runs[f"run-{n}"].event_id: commit for n, commit in enumerate(["a" * 40, "bbbbbbb", "ccccccc"])}
+    assert told == {
+        service.runs[f"run-{n}"].event_id: commit for n, commit in enumerate(["a" * 40, "bbbbbbb", "ccccccc"])
+    }
 
 
 def test_statistics_come_from_the_service(client, service):
@@ -302,3 +304,17 @@ def test_exit_is_bounded_by_a_hanging_service_and_the_next_process_delivers(serv
 
     run_python(ONE_RUN, "run-1", env=environment(config, service))
     expect(service, 2)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="HttpTarget rejects an association whose run the service does not know yet; the database keeps it",
+)
+def test_commit_association_waits_for_a_run_that_the_service_does_not_know_yet(client, service, config):
+    """Decision 7 over HTTP: told by a process that is faster than the run's own delivery, it shows when the run comes."""
+    client.associate_commit("later", "abcdef1", "ci")
+    client.flush(10)
+    client.end_run(client.start_run("agent", "job", run_id="later"))
+    assert client.flush(10)
+
+    assert [body["commit_hash"] for _, body in service.commits] == ["abcdef1"]

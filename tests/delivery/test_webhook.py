@@ -72,7 +72,9 @@ def test_without_a_token_no_header_is_sent(service, clock, tmp_path):
     assert "Authorization" not in service.requests[0].headers
 
 
-@pytest.mark.parametrize("fault", [Fault(500), Fault(503), Fault(429), Fault(reset=True)], ids=["500", "503", "429", "reset"])
+@pytest.mark.parametrize(
+    "fault", [Fault(500), Fault(503), Fault(429), Fault(reset=True)], ids=["500", "503", "429", "reset"]
+)
 def test_passing_faults_are_retried_after_1_2_and_4_s(posting, service, fault):
     """Three failures, then success: posted, with three retries told."""
     service.script(fault, fault, fault, OK)

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.model import COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
 from otel_agent_telemetry.storage.schema import ensure_schema
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as some
 from sqlalchemy import text
 from storage_cases import Database, at, event_id, link, run
 
+from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.model import COLUMNS, COMMIT_COLUMNS, ORDER_COLUMNS, later_state, order_key
+from otel_agent_telemetry.model import ORDER_COLUMNS, later_state, order_key
 from otel_agent_telemetry.storage.queries import get_run
 from otel_agent_telemetry.storage.rows import merged, record_of, row_key, row_of
 from otel_agent_telemetry.storage.run_statements import write_rows

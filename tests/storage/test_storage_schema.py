@@ -16,9 +16,10 @@ from hypothesis import strategies as some
 from storage_cases import ROOT, Database, quick_config, rows_of, run, start_python
 from version_7_database import COLUMNS_7, dump, make_version_7, row_7
 
+from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.model import COLUMNS, RunRecord, order_key
+from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.storage import schema
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
 from otel_agent_telemetry.storage.queries import RunQuery, get_run, list_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from otel_agent_telemetry.model import COLUMNS
+from otel_agent_telemetry.columns import COLUMNS
 
 NEW_IN_8 = ("trace_id", "span_id", "service_name")
 COLUMNS_7 = tuple(name for name in COLUMNS if name not in NEW_IN_8)

@@ -1,0 +1,128 @@
+"""`doctor`: each thing that can be wrong is found, with how to mend it."""
+
+from __future__ import annotations
+
+import pytest
+from command import OPEN_A_RUN, agent_telemetry, record_runs
+from on_disk import Process, nobody_delivers
+
+from otel_agent_telemetry.buffer.health import read_health
+from otel_agent_telemetry.buffer.layout import lock_path
+from otel_agent_telemetry.delivery.rejects import keep_rejected
+
+
+def findings(config, *, level=None, about=None, env=None):
+    said = agent_telemetry(config, "doctor", "--json", env=env)
+    found = [
+        finding
+        for finding in said.json["findings"]
+        if level in (None, finding["level"]) and about in (None, finding["about"])
+    ]
+    return said.code, found
+
+
+def test_doctor_of_an_empty_base_folder_finds_nothing_wrong_and_makes_nothing(config):
+    """Before the first run all is well."""
+    code, found = findings(config)
+    assert code == 0
+    assert {finding["level"] for finding in found} == {"ok"}
+    assert not config.base_dir.exists()
+
+
+def test_doctor_of_a_used_base_folder_finds_nothing_wrong(config):
+    """After runs all is well, and the versions and numbers are named."""
+    record_runs(config)
+    said = agent_telemetry(config, "doctor")
+    assert said.code == 0
+    assert "3 runs" in said.out
+    assert "opentelemetry-sdk" in said.out
+    assert "error" not in said.out
+
+
+def test_doctor_masks_secrets(config):
+    """Tokens and passwords are not printed, in either form."""
+    env = {"TELEMETRY_API_AUTH_TOKEN": "s3cret", "METRICS_API_TOKEN": "s3cret"}
+    for options in ([], ["--settings"], ["--json"]):
+        said = agent_telemetry(config, "doctor", *options, env=env)
+        assert "s3cret" not in said.out + said.err
+        assert "***" in said.out
+
+
+@pytest.mark.parametrize(
+    ("env", "about", "level", "words"),
+    [
+        ({"TELEMETRY_API_PORT": "many"}, "settings", "warn", "TELEMETRY_API_PORT"),
+        ({"OTEL_SDK_DISABLED": "true"}, "settings", "warn", "OTEL_SDK_DISABLED"),
+        ({"GOOGLE_SHEETS_API_ENABLED": "true"}, "settings", "warn", "GOOGLE_SHEETS_API_URL"),
+        ({"TELEMETRY_API_URL": "http://127.0.0.1:9"}, "service", "error", "no service of ours"),
+        ({"TELEMETRY_DATABASE_URL": "nonsense"}, "database", "error", "TELEMETRY_DATABASE_URL"),
+        ({"TELEMETRY_NDJSON_DIR": "/dev/null/x"}, "folders", "error", "/dev/null"),
+    ],
+)
+def test_doctor_finds_what_is_wrong_with_settings(config, env, about, level, words):
+    """Named, with how to mend it; only errors make the status 1."""
+    code, found = findings(config, level=level, about=about, env=env)
+    assert code == (1 if level == "error" else 0)
+    assert any(words in finding["text"] and finding["mend"] for finding in found)
+
+
+def test_doctor_finds_a_damaged_database(config):
+    """Pages overwritten with noise are an error."""
+    record_runs(config)
+    raw = bytearray(config.db_path.read_bytes())
+    raw[4096 : 4096 * 4] = b"\xa5" * (4096 * 3)
+    config.db_path.write_bytes(raw)
+    code, found = findings(config, level="error", about="database")
+    assert code == 1
+    assert found
+
+
+def test_doctor_finds_writers_that_are_gone_and_nobody_delivers(config):
+    """A killed process's segments wait for somebody: sync is named, and mends it."""
+    with nobody_delivers(config), Process(OPEN_A_RUN, config.base_dir, "left") as process:
+        process.line()
+        alive = findings(config, about="buffer")[1]
+        process.kill()
+    assert any("1 live writers" in finding["text"] for finding in alive)
+    code, found = findings(config, level="warn", about="buffer")
+    assert code == 0
+    assert "sync" in found[0]["mend"]
+    agent_telemetry(config, "sync")
+    assert findings(config, level="warn")[1] == []
+
+
+def test_doctor_shows_why_records_were_refused(config):
+    """The number and the last reasons."""
+    record_runs(config, 1)
+    for number in range(5):
+        keep_rejected(config.buffer_dir, {"record_type": "run"}, target="t", reason=f"reason {number}", now_ns=0)
+    _, (found,) = findings(config, about="rejected")
+    assert found["text"].startswith("5 records")
+    assert "reason 4" in found["text"]
+    assert "reason 1" not in found["text"]
+
+
+def test_doctor_shows_a_delivery_that_fails(config):
+    """The last problem since the last delivery is an error with its words."""
+    record_runs(config, 1)
+    health = read_health(config.buffer_dir)
+    health.last_problem, health.last_problem_at = "the dog ate it", "2999"
+    health.write(config.buffer_dir)
+    code, found = findings(config, level="error", about="delivery")
+    assert code == 1
+    assert "the dog ate it" in found[0]["text"]
+
+
+def test_doctor_shows_lost_lines_of_writers(config):
+    """Counters in a writer's lock file and in health.json both count."""
+    record_runs(config, 1)
+    health = read_health(config.buffer_dir)
+    health.counters = {"lost": 2}
+    health.write(config.buffer_dir)
+    lock_path(config.buffer_dir, "20260101T000000-1-00000001").write_text(
+        '{"counters": {"journal_failed": 3, "last_error": "disk full"}}'
+    )
+    code, found = findings(config, about="counters")
+    assert code == 1
+    assert {finding["level"] for finding in found} == {"error", "warn"}
+    assert any("disk full" in finding["text"] for finding in found)
