@@ -13,14 +13,16 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# The indexing agent over this repository; then the runs, and one run's tree, from SQLite.
+# The indexing agent over this repository; then the runs, and the trees of the whole and of one folder, from SQLite.
+demo: export TELEMETRY_BASE_DIR := $(DEMO)
+demo: RUN_OF = $$($(BIN)/agent-telemetry runs --json | $(BIN)/python -c \
+  'import json, sys; print(next(r["run_id"] for r in json.load(sys.stdin) if r.get("item_name") == $(1)))')
 demo: $(VENV)/.made
 	@rm -rf $(DEMO)
-	TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/python examples/indexing_agent.py .
-	TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry runs
-	@TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry show \
-	  $$(TELEMETRY_BASE_DIR=$(DEMO) $(BIN)/agent-telemetry runs --json --job-type 'index folder' --limit 1 \
-	     | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)[0]["run_id"])')
+	$(BIN)/python examples/indexing_agent.py .
+	$(BIN)/agent-telemetry runs
+	@$(BIN)/agent-telemetry show "$(call RUN_OF,None)"
+	@$(BIN)/agent-telemetry show "$(call RUN_OF,"examples")"
 
 # All tests, the killing ones included; with a parallel runner, because most of them wait for processes.
 test: $(VENV)/.made
