@@ -122,9 +122,7 @@ def _drop_all_after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_drop_all_after_fork
-    )
+    os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_drop_all_after_fork)
 
 
 def _still_named(fd: int, path: Path) -> bool:

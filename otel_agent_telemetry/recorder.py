@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,12 +111,12 @@ class Recorder:
 
     def _begin(self) -> None:
         self.counters = Counters()
-        self._sequence = itertools.count(1)
+        self._pen: tuple[str, Iterator[int]] = ("", itertools.count(1))
+        """Writer id and its next numbers: one object, so that no line gets one of each of two writers."""
         self._buffer: BufferWriter | None = None
         self._opening = threading.Lock()
         self._open_again_at = 0.0
         self._identity: WriterIdentity | None = None
-        self.writer = ""
         self.worker = Worker(self)
 
     def _before_fork(self) -> None:
@@ -149,6 +149,11 @@ class Recorder:
             told = {"git_repo": git.repo, "git_branch": git.branch}
             columns = {**self.surroundings.columns, **{name: text for name, text in told.items() if text}}
             self.surroundings = replace(self.surroundings, columns=columns)
+
+    @property
+    def writer(self) -> str:
+        """This process's writer id; "" before the first record."""
+        return self._pen[0]
 
     @property
     def buffer(self) -> BufferWriter | None:
@@ -187,8 +192,9 @@ class Recorder:
         now_ns = self.clock.now_ns()
         if self._identity is None:
             self._identify(now_ns)
-        seq = self.counters.last_seq = next(self._sequence)
-        line = encode_clean(record_type, self.writer, seq, members)
+        writer, numbers = self._pen
+        seq = self.counters.last_seq = next(numbers)
+        line = encode_clean(record_type, writer, seq, members)
         kept = buffered and self._to_buffer(line)
         try:
             self.journal.append(line, now_ns=now_ns)
@@ -213,8 +219,7 @@ class Recorder:
                 atexit.register(weakly(self.at_exit))
 
     def _become(self, identity: WriterIdentity) -> None:
-        self._sequence = itertools.count(1)
-        self.writer = identity.writer
+        self._pen = (identity.writer, itertools.count(1))
         self._identity = identity
 
     def _to_buffer(self, line: bytes) -> bool:
@@ -301,7 +306,12 @@ class Recorder:
         self.leave()
 
     def leave(self) -> None:
-        """Give this process's segments up for delivery: nothing more is written to them. Idempotent."""
+        """Give this process's segments up for delivery: nothing more is written to them. Idempotent.
+
+        Not while a run of this process is open: it would be taken for a dead process's, and closed.
+        """
+        if next(self.active.mine(), None) is not None:
+            return
         buffer, self._buffer, self._identity = self._buffer, None, None
         if buffer is None:
             return

@@ -9,6 +9,7 @@ import time
 import pytest
 from on_disk import Process, buffer_lines, eventually, journal_lines, nobody_delivers, record, rows_of, run_python
 
+from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import live_counters
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.recorder import Recorder
@@ -529,18 +530,58 @@ def busy(path):
 threads = [threading.Thread(target=busy, args=(path,)) for path in paths]
 for thread in threads:
     thread.start()
-readers, children = [], []
+alive, told = os.pipe()
 for _ in range(40):
-    child = os.fork()
-    if child == 0:
+    if os.fork() == 0:
+        os.write(told, b"x")
         sys.stdin.read()
         os._exit(0)
-    children.append(child)
 stop.set()
 for thread in threads:
     thread.join()
+for _ in range(40):
+    assert os.read(alive, 1)
 print([FileLock(path).try_acquire() for path in paths], flush=True)
 sys.stdin.read()
 """
     with Process(script, tmp_path) as process:
         assert process.line() == "[True, True, True, True]"
+
+
+def test_close_with_a_run_open_does_not_close_the_run(config):
+    """`client.close()` in mid-run delivers what there is; the run stays running until it ends."""
+    client = TelemetryClient(config)
+    open_id, ended_id = client.start_run("agent", "job"), client.start_run("agent", "job")
+    client.end_run(ended_id)
+    client.close()
+    assert {run_id: row["status"] for run_id, row in rows_of(config).items()} == {
+        open_id: "running",
+        ended_id: "success",
+    }
+
+    client.end_run(open_id)
+    client.close()
+    assert rows_of(config)[open_id]["status"] == "success"
+    assert not list(config.buffer_dir.glob("*.jsonl"))
+
+
+def test_a_writer_that_changes_under_a_write_gives_no_number_twice(config):
+    """The buffer is taken away again and again while threads write: every (writer, seq) is unique."""
+    recorder = Recorder(config)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            recorder.record_event({"event_id": "e", "run_id": "r", "event_type": "t", "timestamp": "x"})
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while recorder.counters.events < 5_000:
+        recorder._identity = None
+    stop.set()
+    for thread in threads:
+        thread.join()
+    recorder.close()
+    lines = [(line["writer"], line["seq"]) for line in journal_lines(config)]
+    assert len(lines) == len(set(lines)) >= 5_000

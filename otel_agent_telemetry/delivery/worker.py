@@ -143,7 +143,7 @@ class Worker:
         from otel_agent_telemetry.delivery.deliverer import Deliverer
 
         try:
-            if lock.try_acquire():
+            if self._house.config.buffer_dir.is_dir() and lock.try_acquire():
                 deliverer = Deliverer(self._house, stop=shift.stop, hurry=shift.hurry)
                 deliverer.run(shift.next_work, shift.late)
         finally:

