@@ -10,7 +10,6 @@ import pytest
 
 PACKAGE = "otel_agent_telemetry"
 ROOT = Path(__file__).parent.parent / PACKAGE
-HAS_INIT = (ROOT / "__init__.py").is_file()
 
 
 def _declared(path: Path) -> list[str] | None:
@@ -34,7 +33,6 @@ def test_public_names_are_sorted_and_stand_once(path: Path) -> None:
     assert not [name for name in names if name.startswith("_") and not name.startswith("__")]
 
 
-@pytest.mark.skipif(not HAS_INIT, reason="the package has no __init__ yet")
 def test_the_package_resolves_every_public_name() -> None:
     """Each name in the package's `__all__` is there, and dir() shows it."""
     package = importlib.import_module(PACKAGE)
@@ -44,7 +42,6 @@ def test_the_package_resolves_every_public_name() -> None:
         assert name in dir(package)
 
 
-@pytest.mark.skipif(not HAS_INIT, reason="the package has no __init__ yet")
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """Laziness does not change what a misspelling costs."""
     package = importlib.import_module(PACKAGE)
@@ -52,7 +49,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = package.no_such_name
 
 
-@pytest.mark.skipif(not HAS_INIT, reason="the package has no __init__ yet")
 def test_importing_the_package_loads_nothing_heavy_and_starts_nothing() -> None:
     """A fresh process that imports the package has one thread and none of the heavy modules."""
     heavy = ["sqlalchemy", "alembic", "httpx", "typer", "rich", "fastapi"]

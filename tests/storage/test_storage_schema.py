@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import sqlite3
-import sys
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -410,14 +412,34 @@ def test_a_folder_where_the_file_should_be_is_unavailable(tmp_path):
         ensure(quick_config(tmp_path / "file"))
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user whom modes bind")
-def test_a_read_only_file_is_unavailable(tmp_path):
-    """A version 7 file that may not be written is not upgraded."""
-    config = quick_config(tmp_path)
-    make_version_7(config.db_path, [row_7(1)])
-    config.db_path.chmod(0o400)
-    with pytest.raises(StoreUnavailableError):
-        ensure(config)
+@contextlib.contextmanager
+def as_a_user_whom_modes_bind(*owned):
+    """Root may write whatever a mode says; so be nobody, who owns these files, for the time being."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in owned:
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_file_is_unavailable():
+    """A version 7 file that may not be written is not upgraded, and stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = quick_config(Path(folder))
+        make_version_7(config.db_path, [row_7(1)])
+        config.db_path.chmod(0o400)
+        before = config.db_path.read_bytes()
+        with (
+            as_a_user_whom_modes_bind(folder, config.db_path.parent, config.db_path),
+            pytest.raises(StoreUnavailableError),
+        ):
+            ensure(config)
+        assert config.db_path.read_bytes() == before
 
 
 def test_writing_through_a_read_engine_is_unavailable(database):
