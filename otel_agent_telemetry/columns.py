@@ -78,11 +78,12 @@ def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
     """The caller's values with those of a wrong type or negative left at the default.
 
     Each one left out adds a sentence to `problems`; nothing is raised (contract, "Client").
+    None and the empty text are "not known" and left out without a word.
     Only for SETTABLE_COLUMNS; JSON columns pass through, `JSON_COLUMNS` are encoded later.
     """
     kept: Fields = {}
     for name, value in values.items():
-        if value is None:
+        if value is None or (type(value) is str and not value):
             continue
         try:
             kept[name] = value if name in JSON_COLUMNS else check_column(name, value)
@@ -101,6 +102,8 @@ def check_column(name: str, value: Any) -> Any:
         return check_time(name, value)
     if not isinstance(value, str):
         raise RecordError(name, f"must be text, got {type(value).__name__}")
+    if not value and name in REQUIRED_COLUMNS:
+        raise RecordError(name, "must not be empty")
     if name == "status":
         word = st.canonical_status(value)
         if word is None:

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,12 @@ def config(tmp_path: Path) -> TelemetryConfig:
     return TelemetryConfig(base_dir=tmp_path, discover_service=False, db_busy_timeout_ms=50, db_max_retries=0)
 
 
+@pytest.fixture
+def target(config: TelemetryConfig) -> Iterator[DatabaseTarget]:
+    with closing(DatabaseTarget(config)) as opened:
+        yield opened
+
+
 def batch() -> Batch:
     return Batch((RunRecord.from_fields({"event_id": new_event_id(), "run_id": "r", "start_time": NOW,
                                          "agent_name": "a", "job_type": "j"}),))  # fmt: skip
@@ -39,15 +47,14 @@ def rows(config: TelemetryConfig) -> int:
         connection.close()
 
 
-def test_delivered_means_committed(config):
+def test_delivered_means_committed(config, target):
     """After `Delivered` another connection sees the row, and the writer's lock is free again."""
-    target = DatabaseTarget(config)
     assert target.deliver(batch()) == Delivered()
     assert rows(config) == 1
     assert WriterLock(config.db_path).try_acquire()
 
 
-def test_nothing_is_written_while_a_service_holds_the_database(config):
+def test_nothing_is_written_while_a_service_holds_the_database(config, target):
     """The answer names who holds it and where it answers; once it is gone, the same batch goes through."""
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -58,7 +65,7 @@ def test_nothing_is_written_while_a_service_holds_the_database(config):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as service:
         assert service.stdout is not None
         assert service.stdout.readline() == b"held\n"
-        target, waiting = DatabaseTarget(config), batch()
+        waiting = batch()
         outcome = target.deliver(waiting)
         assert isinstance(outcome, RetryLater)
         assert f"process {service.pid}" in outcome.reason
@@ -69,9 +76,8 @@ def test_nothing_is_written_while_a_service_holds_the_database(config):
     assert rows(config) == 1
 
 
-def test_a_locked_database_means_later(config):
+def test_a_locked_database_means_later(config, target):
     """Another program's transaction: nothing is confirmed, and the reason says locked."""
-    target = DatabaseTarget(config)
     target.deliver(batch())
     other = sqlite3.connect(config.db_path)
     other.execute("begin exclusive")
@@ -84,17 +90,17 @@ def test_a_locked_database_means_later(config):
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 40])
-def test_a_file_that_is_no_database_means_later_and_stays_as_it_is(config, content):
+def test_a_file_that_is_no_database_means_later_and_stays_as_it_is(config, target, content):
     """Somebody else's file is neither written nor deleted."""
     config.db_path.parent.mkdir(parents=True)
     config.db_path.write_bytes(content)
-    assert isinstance(DatabaseTarget(config).deliver(batch()), RetryLater)
+    assert isinstance(target.deliver(batch()), RetryLater)
     assert config.db_path.read_bytes() == content
 
 
-def test_a_folder_where_the_database_should_be_means_later(config):
+def test_a_folder_where_the_database_should_be_means_later(config, target):
     """The agent goes on; the reason names the path."""
     config.db_path.mkdir(parents=True)
-    outcome = DatabaseTarget(config).deliver(batch())
+    outcome = target.deliver(batch())
     assert isinstance(outcome, RetryLater)
     assert str(config.db_path) in outcome.reason

@@ -561,3 +561,11 @@ def test_plain_script_needs_no_shutdown(config):
         "failed", "the process exited while the run was still open",
     )  # fmt: skip
     assert time.monotonic() - began < 10
+
+
+def test_empty_names_are_not_known_and_do_not_poison_the_run(captured, tracer):
+    """An empty `agent.run.agent_name` is no name: the next source gives one, and the record is whole."""
+    tracer.start_span("work", attributes={"agent.run.agent_name": "", "agent.run.job_type": ""}).end()
+
+    (run,) = captured.runs
+    assert (run.agent_name, run.job_type) == ("unknown_service", "work")
