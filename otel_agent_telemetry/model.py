@@ -222,6 +222,17 @@ class CommitLink:
         if self.commit_timestamp is not None:
             object.__setattr__(self, "commit_timestamp", check_time("commit_timestamp", self.commit_timestamp))
 
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> CommitLink:
+        """The association of an `agent.run.commit` line. Raises RecordError."""
+        payload = event.get("payload")
+        if not isinstance(payload, Mapping):
+            raise RecordError("payload", "must be an object")
+        try:
+            return cls(run_id=event["run_id"], **payload)
+        except (TypeError, KeyError) as problem:
+            raise RecordError("payload", f"is not a commit association: {problem}") from None
+
 
 def _put_required(given: Fields) -> None:
     """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""

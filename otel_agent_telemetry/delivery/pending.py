@@ -55,7 +55,7 @@ class Pending:
             known = self._runs.get(run.event_id)
             self._runs[run.event_id] = run if known is None else later_state(known, run)
         elif record["record_type"] == EVENT:
-            self._links.append(_link(record))
+            self._links.append(CommitLink.from_event(record))
 
     @property
     def full(self) -> bool:
@@ -77,13 +77,3 @@ class Pending:
                 record = {"record_type": EVENT, **asdict(link)}
             refused.append((record, item.reason))
         return refused
-
-
-def _link(record: Line) -> CommitLink:
-    payload = record.get("payload")
-    if not isinstance(payload, dict):
-        raise RecordError("payload", "must be an object")
-    try:
-        return CommitLink(run_id=record["run_id"], **payload)
-    except (TypeError, KeyError) as problem:
-        raise RecordError("payload", f"is not a commit association: {problem}") from None

@@ -142,7 +142,7 @@ class _Replay:
                 self._runs[state.event_id] = state if known is None else later_state(known, state)
             elif record["record_type"] == EVENT and record.get("event_type") == COMMIT_EVENT:
                 self._report.commits += 1
-                self._links.append(commit_link(record))
+                self._links.append(CommitLink.from_event(record))
         except RecordError as problem:
             self._report.refuse(str(problem))
 
@@ -170,14 +170,3 @@ class _Replay:
     def close(self) -> None:
         """Close the database."""
         self._store.close()
-
-
-def commit_link(record: Line) -> CommitLink:
-    """The association of an `agent.run.commit` line. Raises RecordError."""
-    payload = record.get("payload")
-    if not isinstance(payload, dict):
-        raise RecordError("payload", "must be an object")
-    try:
-        return CommitLink(run_id=record["run_id"], **payload)
-    except (TypeError, KeyError) as problem:
-        raise RecordError("payload", f"is not a commit association: {problem}") from None

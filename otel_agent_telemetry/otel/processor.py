@@ -156,11 +156,17 @@ class AgentRunSpanProcessor(SpanProcessor):
             order.run = self._begin_run(span, view_of(span), above, order)
         elif self._is_run(span, is_root=parent is None):
             self._begin_run(span, view_of(span), above, None)
-        elif above is not None and len(self._open) < _MAX_OPEN_STEPS:
-            view = view_of(span)
-            self._open[context.span_id] = opened = _Open(above.run, span, view.span_id, is_run=False)
-            self._tap_events(opened)
-            self.recorder.record_span(step_members(view, opened.run, self._around()))
+        elif above is not None:
+            self._begin_step(span, above.run)
+
+    def _begin_step(self, span: Span, run: ActiveRun) -> None:
+        if len(self._open) >= _MAX_OPEN_STEPS:
+            self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", len(self._open))
+            return
+        view = view_of(span)
+        self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=False)
+        self._tap_events(opened)
+        self.recorder.record_span(step_members(view, run, self._around()))
 
     def _is_run(self, span: Span, *, is_root: bool) -> bool:
         if is_root and self.config.runs == "root":
