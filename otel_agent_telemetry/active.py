@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
+from otel_agent_telemetry.otel.attributes import STATUS
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
@@ -59,9 +60,16 @@ class ActiveRun:
 
     def tell(self, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         """The client has set columns by name, and other things under names that are no columns."""
-        self.settings.update(settings)
-        self.extra.update(extra)
-        self.columns = None
+        if settings or extra:
+            self.settings.update(settings)
+            self.extra.update(extra)
+            self.columns = None
+
+    def end_as(self, status: object) -> None:
+        """The client says what the run ends as, and sets that on the span too, where it changes no column."""
+        self.status = status
+        if self.columns is not None:
+            self.columns[0][STATUS] = status
 
     def next_update_ns(self, now_ns: int) -> int:
         """The instant of this run's next state: now, but always after the last one, whatever the clock does."""

@@ -246,8 +246,8 @@ class TelemetryClient:
 
     def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any]) -> None:
         settings, extra = _split(kwargs)
-        run.status = "" if status is None else status
         run.tell(settings, extra)
+        run.end_as("" if status is None else status)
         span = run.span
         for name, value in {**settings, "status": status}.items():
             if type(value) in _SCALARS:
