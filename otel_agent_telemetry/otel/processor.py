@@ -221,7 +221,8 @@ class AgentRunSpanProcessor(SpanProcessor):
             return known[2]
         problems: list[str] = []
         told = Told(run.settings, run.extra, _observed(run))
-        whole = view._replace(attributes={**run.attributes, **view.attributes})
+        pushed_out = run.attributes.keys() - view.attributes.keys()
+        whole = view._replace(attributes={**run.attributes, **view.attributes}) if pushed_out else view
         columns = run_columns(whole, told=told, around=self._around(), problems=problems)
         if problems:
             self.recorder.counters.clamped += len(problems)
