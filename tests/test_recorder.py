@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 
 import pytest
 from on_disk import Process, buffer_lines, eventually, journal_lines, nobody_delivers, record, rows_of, run_python
@@ -413,7 +412,7 @@ def test_refused_threads_lose_nothing(recorder, config, monkeypatch, caplog):
     """`can't start new thread`: counted, logged, the records stay in the buffer for the next deliverer."""
 
     def refuse(self):
-        raise RuntimeError("can't start new thread at interpreter shutdown")
+        raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     recorder.record_run(state(1))
@@ -426,18 +425,15 @@ def test_refused_threads_lose_nothing(recorder, config, monkeypatch, caplog):
     eventually(lambda: sorted(rows_of(config)) == ["run-1", "run-2"])
 
 
-def test_exit_of_a_script_with_one_run_is_quick(config):
-    """Design, budgets: half a second after the last statement (measured with room for a busy machine)."""
+def test_exit_of_a_script_delivers_its_one_run(config):
+    """Without flush or close, the run is in the database when the process is gone; how fast, the bench says."""
     script = (
-        "import time\nfrom otel_agent_telemetry import TelemetryClient\nclient = TelemetryClient()\n"
-        "client.end_run(client.start_run('agent', 'job'))\nprint(time.time(), flush=True)\n"
+        "from otel_agent_telemetry import TelemetryClient\nclient = TelemetryClient()\n"
+        "client.end_run(client.start_run('agent', 'job'))\n"
     )
     with Process(script, env=environment(config)) as process:
-        last = float(process.line())
         assert process.end()[0] == 0
-        took = time.time() - last
 
-    assert took < 2.0
     assert len(rows_of(config)) == 1
 
 

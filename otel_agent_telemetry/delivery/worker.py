@@ -112,8 +112,9 @@ class Worker:
             try:
                 for thread in shift.threads:
                     thread.start()
-            except RuntimeError as problem:  # the interpreter is ending: the next deliverer takes over
-                self._house.counters.failed("starting the background", problem)
+            except RuntimeError as problem:  # the next deliverer takes over
+                if "interpreter shutdown" not in str(problem):  # Python 3.12 and later refuse threads at exit
+                    self._house.counters.failed("starting the background", problem)
             return shift
 
     def _keep_house(self, shift: _Shift) -> None:

@@ -72,7 +72,7 @@ def test_runs_wait_for_a_service_that_is_down(client, service, config):
     began = time.monotonic()
 
     assert not client.flush(0.3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     assert len(buffer_lines(config, "run")) == 10
 
     service.start()
@@ -297,7 +297,7 @@ def test_exit_is_bounded_by_a_hanging_service_and_the_next_process_delivers(serv
             began = time.monotonic()
             status, _, err = process.end()
         assert status == 0, err
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8
         assert service.rows == []
         assert len(buffer_lines(config, "run")) == 2
     finally:

@@ -292,7 +292,7 @@ def test_stop_is_bounded_while_the_target_hangs(recorder, service):
         assert service.arrived.wait(10)
         began = time.monotonic()
         recorder.close(0.3)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
     finally:
         hold.set()
 
