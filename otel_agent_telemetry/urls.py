@@ -84,6 +84,8 @@ def without_credentials(url: str) -> str:
     authority, tail = rest[:authority_end], rest[authority_end:]
     if "@" in authority:
         authority = authority.rpartition("@")[2]
+        if not authority and "@" in tail:  # no host yet: the password goes on behind its own "@/"
+            tail = tail.rpartition("@")[2]
     elif _is_cut_password(authority) and "@" in tail:
         authority, tail = "", tail.rpartition("@")[2]
     return scheme[0] + authority + _without_secret_members(tail)
