@@ -57,7 +57,6 @@ REQUIRED_COLUMNS: Final = (
     "agent_name",
     "job_type",
 )
-TEXT_COLUMNS: Final = frozenset(COLUMNS) - TIME_COLUMNS - COUNT_COLUMNS - {"schema_version", "api_posted"}
 SETTABLE_COLUMNS: Final = frozenset(COLUMNS) - {
     *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time", "status"),
     *("trace_id", "span_id"),

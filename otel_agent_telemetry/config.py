@@ -253,11 +253,6 @@ class TelemetryConfig:
         """`{base}/backups`."""
         return self.base_dir / "backups"
 
-    @property
-    def store_url(self) -> str:
-        """SQLAlchemy URL of the database that this process would write itself. May hold a password."""
-        return self.database_url or f"sqlite:///{self.db_path}"
-
     def validate(self) -> tuple[bool, list[str]]:
         """`(ok, messages)`: whether runs can be kept, and all that is odd (seed 001).
 

@@ -213,8 +213,6 @@ def test_the_folders_are_those_of_the_contract() -> None:
     assert config.db_path == Path("/b/db/telemetry.sqlite")
     assert (config.ndjson_dir, config.buffer_dir) == (Path("/b/raw"), Path("/b/buffer"))
     assert config.backups_dir == Path("/b/backups")
-    assert config.store_url == "sqlite:////b/db/telemetry.sqlite"
-    assert config.with_(database_url="postgresql://h/db").store_url == "postgresql://h/db"
 
 
 def test_a_relative_folder_does_not_move_with_the_working_directory(
