@@ -24,7 +24,7 @@ from otel_agent_telemetry.storage.backup import backup_sqlite
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
 from otel_agent_telemetry.storage.errors_of import translated
 
-KNOWN_REVISIONS: Final = ("0008",)
+KNOWN_REVISIONS: Final = ("0008", "0009")
 """Every revision of `migrations/versions`, oldest first; a test holds the two together."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 VERSION_TABLE: Final = "alembic_version"

@@ -20,7 +20,7 @@ from otel_agent_telemetry.storage.tables import run_events, run_spans
 from otel_agent_telemetry.wire import dumps_text
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
-_SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
+_SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name not in ("id", "is_run", "usage_json"))
 
 
 def add_events(connection: Connection, events: Sequence[tuple[int, RunEvent]]) -> None:

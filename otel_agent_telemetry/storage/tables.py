@@ -42,6 +42,13 @@ Index(
     sqlite_where=_IS_RUNNING,
     postgresql_where=_IS_RUNNING,
 )
+_HAS_TRACE: Final = text("trace_id IS NOT NULL")
+Index(
+    "ix_agent_runs_trace_id",
+    agent_runs.c.trace_id,
+    sqlite_where=_HAS_TRACE,
+    postgresql_where=_HAS_TRACE,
+)
 _HAS_PARENT: Final = text("parent_run_id IS NOT NULL")
 Index(
     "ix_agent_runs_parent_run_id",
@@ -75,7 +82,8 @@ run_events: Final = Table(
     Column("span_id", Text, nullable=False, server_default=text("''")),
     Column("seq", Integer, nullable=False),
 )
-Index("ux_run_events_place", run_events.c.event_id, run_events.c.span_id, run_events.c.seq, unique=True)
+Index("ux_run_events_place", run_events.c.trace_id, run_events.c.span_id, run_events.c.seq, unique=True)
+Index("ix_run_events_event_id", run_events.c.event_id)
 
 run_spans: Final = Table(
     "run_spans",
@@ -94,9 +102,32 @@ run_spans: Final = Table(
     Column("end_time", Text),
     Column("duration_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("attributes_json", Text),
+    Column("is_run", Integer, nullable=False, server_default=text("0")),
+    Column("usage_json", Text),
 )
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, unique=True)
 Index("ix_run_spans_event_id", run_spans.c.event_id)
+_IS_ORPHAN: Final = text("event_id = ''")
+Index(
+    "ix_run_spans_orphans",
+    run_spans.c.trace_id,
+    sqlite_where=_IS_ORPHAN,
+    postgresql_where=_IS_ORPHAN,
+)
+
+run_rollups: Final = Table(
+    "run_rollups",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("parent_run_id", Text),
+    Column("usage_json", Text, nullable=False),
+)
+Index(
+    "ix_run_rollups_parent_run_id",
+    run_rollups.c.parent_run_id,
+    sqlite_where=_HAS_PARENT,
+    postgresql_where=_HAS_PARENT,
+)
 
 run_counts: Final = Table(
     "run_counts",
