@@ -132,6 +132,12 @@ SETTINGS: Final = (
     Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
     Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),
     Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),
+    Setting("api_write_timeout_s", ("TELEMETRY_API_WRITE_TIMEOUT_S",), _seconds, 8.0, "s",
+            "How long the service lets a write wait for its commit before it answers 503."),
+    Setting("api_max_body_bytes", ("TELEMETRY_API_MAX_BODY_BYTES",), _whole(1024, 1 << 30), 64 << 20, "bytes",
+            "Largest request body that the service takes, after decompression."),
+    Setting("trusted_proxies", ("TELEMETRY_TRUSTED_PROXIES",), _text, None, "",
+            "Addresses of proxies whose X-Forwarded-For the service believes, separated by commas."),
     Setting("api_auth_enabled", ("TELEMETRY_API_AUTH_ENABLED",), _flag, False, "", "The service asks for the token."),
     Setting("api_auth_token", ("TELEMETRY_API_AUTH_TOKEN",), _text, None, "",
             "Bearer token of the service; sent to it and to no other host.", secret=True),
@@ -198,6 +204,9 @@ class TelemetryConfig:
     api_host: str = "127.0.0.1"
     api_port: int = 8765
     api_workers: int = 1
+    api_write_timeout_s: float = 8.0
+    api_max_body_bytes: int = 64 << 20
+    trusted_proxies: str | None = None
     api_auth_enabled: bool = False
     api_auth_token: str | None = None
     rate_limit_enabled: bool = False

@@ -26,6 +26,8 @@ _SPELLINGS: Final = {
     "ok": SUCCESS,
     "canceled": CANCELLED,
 }
+SPELLINGS: Final = tuple(_SPELLINGS)
+"""Every accepted spelling, in lower case."""
 
 
 def canonical_status(word: object) -> str | None:

@@ -13,7 +13,7 @@ from on_disk import Case
 from otel_agent_telemetry.otel.provider import close_providers
 from otel_agent_telemetry.testing import ManualClock, isolated_config
 
-pytest_plugins = ["otel_agent_telemetry.testing"]
+pytest_plugins = ["otel_agent_telemetry.testing", "postgres"]
 
 # A busy machine is no finding: neither a deadline for an example nor for making one up.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,13 +12,21 @@ from typing import Annotated
 import typer
 
 from otel_agent_telemetry.cli.associate_commit import associate_commit
+from otel_agent_telemetry.cli.audit import audit
+from otel_agent_telemetry.cli.backup import backup
+from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
+from otel_agent_telemetry.cli.copy_db import copy_db
 from otel_agent_telemetry.cli.doctor import doctor
 from otel_agent_telemetry.cli.edge import guarded, log_to_stderr
 from otel_agent_telemetry.cli.exit_codes import ExitCode
+from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.init_db import init_db
 from otel_agent_telemetry.cli.replay import replay
+from otel_agent_telemetry.cli.restore import restore
+from otel_agent_telemetry.cli.retention import retention
 from otel_agent_telemetry.cli.runs import runs
+from otel_agent_telemetry.cli.serve import serve
 from otel_agent_telemetry.cli.session import Session
 from otel_agent_telemetry.cli.show import show
 from otel_agent_telemetry.cli.stats import stats
@@ -46,6 +54,14 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "replay": replay,
     "close-stale": close_stale,
     "associate-commit": associate_commit,
+    "check-counts": check_counts,
+    "copy-db": copy_db,
+    "audit": audit,
+    "backup": backup,
+    "export": export,
+    "restore": restore,
+    "retention": retention,
+    "serve": serve,
     "doctor": doctor,
 }
 

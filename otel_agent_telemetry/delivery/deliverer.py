@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.outcome import RetryLater, Target
 from otel_agent_telemetry.delivery.resolve import resolve_target
@@ -22,10 +23,21 @@ _RESOLVE_PASSES: Final = 240
 
 
 class Deliverer:
-    """Delivers with retries. The caller holds the drain lock; one thread."""
+    """Delivers with retries. The caller holds the drain lock; one thread.
 
-    def __init__(self, house: House, *, stop: threading.Event, hurry: threading.Event) -> None:
+    `resolve` says which target runs go to now; by default as `resolve.resolve_target` does.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        stop: threading.Event,
+        hurry: threading.Event,
+        resolve: Callable[[TelemetryConfig], Target] = resolve_target,
+    ) -> None:
         self._house = house
+        self._resolve = resolve
         self._stop = stop
         self._hurry = hurry
         self._target: Target | None = None
@@ -90,7 +102,7 @@ class Deliverer:
         if self._passes % _RESOLVE_PASSES == 0:
             self._forget_target()
         if self._target is None:
-            self._target = resolve_target(self._house.config)
+            self._target = self._resolve(self._house.config)
         return self._target
 
     def _forget_target(self) -> None:

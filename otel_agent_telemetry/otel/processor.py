@@ -166,7 +166,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         view = view_of(span)
         self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=False)
         self._tap_events(opened)
-        self.recorder.record_span(step_members(view, run, self._around()))
+        self._record_step(view, run)
 
     def _is_run(self, span: Span, *, is_root: bool) -> bool:
         if is_root and self.config.runs == "root":
@@ -234,6 +234,9 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _around(self) -> Surroundings:
         return self.recorder.surroundings
 
+    def _record_step(self, view: SpanView, run: ActiveRun) -> None:
+        self.recorder.record_span(step_members(view, self._around(), event_id=run.event_id, run_id=run.run_id))
+
     def write_update(self, run: ActiveRun) -> None:
         """Write what the client has set on an open run since its last state."""
         view = view_of(run.span)
@@ -287,7 +290,7 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _end_step(self, opened: _Open, view: SpanView) -> None:
         if view.status == "error":
             opened.run.child_errors += 1
-        self.recorder.record_span(step_members(view, opened.run, self._around()))
+        self._record_step(view, opened.run)
 
     def _end_run(self, run: ActiveRun, view: SpanView) -> None:
         interrupted = sys.exc_info()[1]

@@ -8,22 +8,15 @@ are for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.otel.mapping import (
-    agent_name_of,
-    ending_as_said,
-    ending_fields,
-    ending_of,
-    run_columns,
-)
+from otel_agent_telemetry.otel.ended import EXCEPTION, ended_run, is_run
+from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.spans import SpanView, view_of
 from otel_agent_telemetry.otel.steps import step_members
 from otel_agent_telemetry.recorder import Recorder
@@ -37,24 +30,19 @@ def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> Non
     runs: dict[str, ActiveRun] = {}
     for span, view in sorted(views, key=_started):  # a parent starts before its children
         live = recorder.active.was_live(span_event_id(view.trace_id, view.span_id))
-        if not live and _is_run(view, recorder.config.runs):
+        if not live and is_run(view, recorder.config.runs):
             runs[view.span_id] = _record_run(recorder, span, view, _run_above(view, runs, parents))
     for span, view in views:
         run = _run_above(view, runs, parents)
         if run is not None:
             if view.span_id not in runs:
-                recorder.record_span(step_members(view, run, recorder.surroundings))
+                step = step_members(view, recorder.surroundings, event_id=run.event_id, run_id=run.run_id)
+                recorder.record_span(step)
             _record_events(recorder, span, view, run)
 
 
 def _started(pair: tuple[ReadableSpan, SpanView]) -> int:
     return pair[1].start_ns
-
-
-def _is_run(view: SpanView, which: str) -> bool:
-    if view.parent_span_id is None and which == "root":
-        return True
-    return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
 
 
 def _run_above(view: SpanView, runs: dict[str, ActiveRun], parents: dict[str, str | None]) -> ActiveRun | None:
@@ -72,23 +60,13 @@ def _record_run(recorder: Recorder, span: ReadableSpan, view: SpanView, above: A
     agent = agent_name_of(view)
     recorder.active.claim(run, wanted=view.attributes.get(names.RUN_ID), agent_name=agent, token=event_id[:8])
     recorder.active.release(run)
-    problems: list[str] = []
-    exceptions = [event.attributes for event in span.events if event.name == "exception"]
-    ending = ending_of(view, exceptions[-1] if exceptions else None, None)
-    if (said := view.attributes.get(names.STATUS)) is not None:
-        ending = ending_as_said(said, ending)
-    end_ns = view.end_ns or view.start_ns
-    fields: dict[str, Any] = {
-        "event_id": event_id,
-        "run_id": run.run_id,
-        "schema_version": SCHEMA_VERSION,
-        "created_at": iso_utc(view.start_ns),
-        "start_time": iso_utc(view.start_ns),
-        "trace_id": view.trace_id,
-        "span_id": view.span_id,
-        **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
-        **run_columns(view, around=recorder.surroundings, problems=problems),
-    }
+    fields = ended_run(
+        view,
+        run_id=run.run_id,
+        exceptions=[event.attributes for event in span.events if event.name == EXCEPTION],
+        around=recorder.surroundings,
+        problems=[],
+    )
     if above is not None:
         fields.setdefault("parent_run_id", above.run_id)
     recorder.record_run(fields)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel.attributes import is_content
 from otel_agent_telemetry.otel.mapping import Surroundings
@@ -12,11 +11,11 @@ from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.redaction import clean
 
 
-def step_members(view: SpanView, run: ActiveRun, around: Surroundings) -> dict[str, Any]:
+def step_members(view: SpanView, around: Surroundings, *, event_id: str, run_id: str) -> dict[str, Any]:
     """The members of `RunSpan` for a span of that run, started or ended; what is unknown is left out."""
     members: dict[str, Any] = {
-        "event_id": run.event_id,
-        "run_id": run.run_id,
+        "event_id": event_id,
+        "run_id": run_id,
         "trace_id": view.trace_id,
         "span_id": view.span_id,
         "parent_span_id": view.parent_span_id,

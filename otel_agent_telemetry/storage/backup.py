@@ -1,7 +1,8 @@
 """A copy of a SQLite database that is being used: consistent, verified, private.
 
 `{folder}/{database's stem}-{YYYYMMDDTHHMMSSZ}.sqlite`, 0600, on the disk before its name
-appears. A copy that fails or does not verify leaves nothing behind.
+appears. A copy that fails or does not verify leaves nothing behind; what a killed process
+left is removed by the next backup of that database.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir, sync_dir
-from otel_agent_telemetry.clock import Clock, iso_utc
+from otel_agent_telemetry.append import make_private_dir, sync_dir
+from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.errors import SchemaError
+from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.storage.backup_names import free_name, partial_name, sweep_partials
 from otel_agent_telemetry.storage.errors_of import translated
 
 
@@ -28,34 +31,41 @@ def backup_sqlite(source: Path, folder: Path, clock: Clock) -> Path:
     """
     with translated("backing up", str(source)):
         make_private_dir(folder)
-        target = _free_name(folder, source.stem, clock.now_ns())
-        with _partial(target) as partial:
-            _copy(source, partial)
-            _sync(partial)
-            partial.rename(target)
-        sync_dir(folder)
-        return target
+        sweep_partials(folder, source.stem)
+        return backup_to(source, free_name(folder, source.stem, clock.now_ns()))
 
 
-def _free_name(folder: Path, stem: str, now_ns: int) -> Path:
-    stamp = iso_utc(now_ns)[:19].replace("-", "").replace(":", "") + "Z"
-    target = folder / f"{stem}-{stamp}.sqlite"
-    number = 1
-    while target.exists():
-        number += 1
-        target = folder / f"{stem}-{stamp}-{number}.sqlite"
+def backup_to(source: Path, target: Path) -> Path:
+    """`target`, as a verified copy of `source`; the caller has seen that nothing stands there. Raises as above."""
+    with translated("backing up", str(source)), verified_copy(source, target) as copy:
+        copy.rename(target)
+        sync_dir(target.parent)
     return target
 
 
 @contextmanager
+def verified_copy(source: Path, target: Path) -> Iterator[Path]:
+    """A copy of `source` beside `target`, forced to the disk, to be renamed; removed when it was not."""
+    with _partial(target) as partial:
+        _copy(source, partial)
+        _sync(partial)
+        yield partial
+
+
+@contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE))
+    partial = partial_name(target, os.getpid())
+    partial.unlink(missing_ok=True)
+    lock = FileLock(partial)
+    lock.try_acquire()
+    if os.name == "nt":  # where an open file cannot be renamed
+        lock.release()
     try:
         yield partial
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        lock.release()
 
 
 def _copy(source: Path, partial: Path) -> None:

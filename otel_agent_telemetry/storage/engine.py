@@ -89,9 +89,10 @@ def writing(engine: Engine, operation: str) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine, operation: str) -> Iterator[Connection]:
     """One consistent view of the database, that blocks no writer's BEGIN. Raises StorageError."""
+    one_view = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {_BEGIN: "DEFERRED"}
     with (
         translated(operation, database_name(engine)),
-        engine.connect().execution_options(**{_BEGIN: "DEFERRED"}) as connection,
+        engine.connect().execution_options(**one_view) as connection,
     ):
         yield connection
 

@@ -20,6 +20,9 @@ from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavaila
 _MAX_CAUSE: Final = 200
 
 _AWAY: Final = {
+    "authentication failed": "Check the user and the password in TELEMETRY_DATABASE_URL.",
+    "no pg_hba.conf entry": "The server lets nobody in from here: its pg_hba.conf says who may come.",
+    "fatal:  database": "Create it first: createdb, as docs/postgresql.md says.",
     "is locked": "Another process is writing to it; try again, or raise TELEMETRY_DB_BUSY_TIMEOUT_MS.",
     "is full": "Free some space on its disk.",
     "disk i/o error": "Its disk is full or failing.",
@@ -36,6 +39,19 @@ _FOREIGN: Final = {
     "has no column": "Its tables are not ours; point TELEMETRY_DB_PATH elsewhere.",
     "does not exist": "Its tables are not ours; point TELEMETRY_DATABASE_URL elsewhere.",
 }
+_NO_RIGHT: Final = "42501"
+_READ_ONLY: Final = "25006"
+_TOO_MANY: Final = "53300"
+_NO_ROOM: Final = "53100"
+_HINTS_BY_STATE: Final = {
+    _NO_RIGHT: "Its user must own the tables, and may need CREATE on the schema: see docs/postgresql.md.",
+    _READ_ONLY: "It is a standby, or was opened for reading; point TELEMETRY_DATABASE_URL to one that is writable.",
+    _TOO_MANY: "Run fewer workers, or raise the server's max_connections.",
+    _NO_ROOM: "Free some space on the server's disk.",
+}
+"""PostgreSQL's error codes that somebody can mend."""
+_TOO_LARGE: Final = "54"
+"""PostgreSQL's class of errors for values that are beyond its limits, such as a text too long for an index."""
 
 
 @contextmanager
@@ -56,6 +72,11 @@ def storage_error(problem: Exception, operation: str, where: str) -> StorageErro
     cause = problem.orig if isinstance(problem, StatementError) and problem.orig is not None else problem
     text = _first_line(cause)
     message = f"{operation} {where}: {text}"
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state in _HINTS_BY_STATE:
+        return StoreUnavailableError(message, hint=_HINTS_BY_STATE[state])
+    if state.startswith(_TOO_LARGE):
+        return StorageError(message)
     words = text.lower()
     for sign, hint in _AWAY.items():
         if sign in words:
@@ -79,5 +100,6 @@ def _may_pass(problem: Exception) -> bool:
 
 def _first_line(cause: BaseException) -> str:
     """Drivers put the values of a row into the lines after the first."""
-    text = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    lines = (str(cause).strip() or type(cause).__name__).splitlines()
+    text = f"{lines[0]} {lines[-1]}" if lines[0].endswith("All failures were:") else lines[0]
     return text if len(text) <= _MAX_CAUSE else text[:_MAX_CAUSE] + "…"

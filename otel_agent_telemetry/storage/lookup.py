@@ -42,3 +42,9 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
     chosen = select(*(_runs[name] for name in COLUMNS)).where(condition)
     newest_first = chosen.order_by(_runs.created_at.desc(), _runs.id.desc()).limit(limit)
     return [record_of(tuple(row)) for row in connection.execute(newest_first)]
+
+
+def values_of(connection: Connection, column: str, *, limit: int) -> list[str]:
+    """The distinct values of a column of a run, in order, at most `limit`. Reads every run."""
+    chosen = select(_runs[column]).where(_runs[column].is_not(None)).distinct().order_by(_runs[column]).limit(limit)
+    return [str(value) for value in connection.execute(chosen).scalars()]

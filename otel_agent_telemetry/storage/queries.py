@@ -3,6 +3,9 @@
 Listings go newest `created_at` first, then newest row first; a page goes on behind the
 `(created_at, id)` of the last run of the page before, so that a deep page costs what the
 first costs. Texts of times compare as instants, because they have one form (`clock`).
+
+Runs are read with their roll-ups (`rollups`), but for `iter_open_runs`: what is written
+back must be the run's own state.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ from otel_agent_telemetry.columns import COLUMNS, MAX_COUNT
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_by, count_since
+from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
 from otel_agent_telemetry.storage.rows import clean_text, record_of
-from otel_agent_telemetry.storage.tables import agent_runs
+from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
-_EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id", "parent_run_id")
+_EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id")
 
 
 class Position(NamedTuple):
@@ -111,7 +115,7 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     chosen = select(*_columns).where(*_conditions(query))
     if query.cursor is not None:
         chosen = chosen.where(_behind(query.cursor))
-    return _stored(connection, _newest_first(chosen).limit(query.limit).offset(query.offset))
+    return _with_rollups(connection, _stored(connection, _newest_first(chosen).limit(query.limit).offset(query.offset)))
 
 
 def count_runs(connection: Connection, query: RunQuery | None = None) -> int:
@@ -136,7 +140,8 @@ def find_run(connection: Connection, *, run_id: str | None = None, event_id: str
     wanted = [column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value]
     if not wanted:
         return None
-    return next(iter(_stored(connection, _newest_first(select(*_columns).where(*wanted)).limit(1))), None)
+    found = _stored(connection, _newest_first(select(*_columns).where(*wanted)).limit(1))
+    return next(iter(_with_rollups(connection, found)), None)
 
 
 def get_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> RunRecord | None:
@@ -145,10 +150,16 @@ def get_run(connection: Connection, *, run_id: str | None = None, event_id: str 
     return None if found is None else found.record
 
 
+def own_state(connection: Connection, event_id: str) -> RunRecord | None:
+    """The run's own state, without its roll-up: what may be changed and written back."""
+    found = _stored(connection, select(*_columns).where(_runs.event_id == event_id))
+    return found[0].record if found else None
+
+
 def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
     """The runs whose `parent_run_id` is this `run_id`, oldest first."""
-    chosen = select(*_columns).where(_runs.parent_run_id == run_id).order_by(_runs.created_at, _runs.id)
-    return [run.record for run in _stored(connection, chosen)]
+    chosen = select(*_columns).where(_is_inside(run_id)).order_by(_runs.created_at, _runs.id)
+    return [run.record for run in _with_rollups(connection, _stored(connection, chosen))]
 
 
 def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> Iterator[RunRecord]:
@@ -185,6 +196,8 @@ def iter_states(connection: Connection) -> Iterator[RunState]:
 
 def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     found = [_runs[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None]
+    if query.parent_run_id is not None:
+        found.append(_is_inside(query.parent_run_id))
     if query.status is not None:
         found.append(_is_running() if query.status == st.RUNNING else _runs.status == query.status)
     bounds = (
@@ -199,6 +212,12 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
 def _is_running() -> ColumnElement[bool]:
     """With the word in the statement: a parameter would keep the partial index from being used."""
     return _runs.status == literal_column("'running'")
+
+
+def _is_inside(run_id: str) -> ColumnElement[bool]:
+    """Said by the run itself, or found from its spans."""
+    found = select(run_rollups.c.event_id).where(run_rollups.c.parent_run_id == run_id)
+    return or_(_runs.parent_run_id == run_id, and_(_runs.parent_run_id.is_(None), _runs.event_id.in_(found)))
 
 
 def _newest_first(chosen: Select[Any]) -> Select[Any]:
@@ -217,6 +236,14 @@ def _after(position: Position) -> ColumnElement[bool]:
         _runs.created_at >= position.created_at,
         or_(_runs.created_at > position.created_at, _runs.id > position.id),
     )
+
+
+def _with_rollups(connection: Connection, runs: list[StoredRun]) -> list[StoredRun]:
+    """The runs as they are read: with what their spans add up to."""
+    rollups = rollups_of(connection, [run.record.event_id for run in runs if run.record.trace_id])
+    if not rollups:
+        return runs
+    return [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
 
 
 def _stored(connection: Connection, chosen: Select[Any]) -> list[StoredRun]:

@@ -111,9 +111,11 @@ def database_state(connection: Connection) -> DatabaseState:
         if columns >= _VERSION_7_SIGNS:
             return "version_7"
     if tables - {VERSION_TABLE}:
+        is_file = connection.dialect.name == "sqlite"
+        own = "TELEMETRY_DB_PATH to a file of its own" if is_file else "TELEMETRY_DATABASE_URL to a database of its own"
         raise SchemaError(
             f"opening {where}: it holds tables of another application ({_some(tables)})",
-            hint="Point TELEMETRY_DB_PATH to a file of its own. Nothing was changed.",
+            hint=f"Point {own}. Nothing was changed.",
         )
     return "empty"
 

@@ -1,15 +1,15 @@
 """Events and child spans of runs that reached a service over OTLP: kept once, read in order.
 
-The same span or event again is a no-op; an ended span replaces its start. They may come
-before their run, or without one.
+The same span or event again is a no-op. They may come
+before their run, or without one; where they belong is found by `traces`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Dialect, select
 
@@ -20,18 +20,37 @@ from otel_agent_telemetry.storage.tables import run_events, run_spans
 from otel_agent_telemetry.wire import dumps_text
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
-_SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name not in ("id", "is_run", "usage_json"))
+_SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
+_SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in ("attributes_json", "is_run", "usage_json"))
+
+NOBODY: Final = ""
+"""`event_id` of what has not found its run yet."""
 
 
-def add_events(connection: Connection, events: Sequence[tuple[int, RunEvent]]) -> None:
-    """Keep events, each with its place among the events of its span, counted from 0."""
+class PlacedEvent(NamedTuple):
+    """An event and its place among the events of its span, counted from 0."""
+
+    seq: int
+    event: RunEvent
+
+
+class PlacedSpan(NamedTuple):
+    """A span, whether it is a run itself, and what it used (see `rollups`)."""
+
+    span: RunSpan
+    is_run: bool = False
+    usage: Mapping[str, Any] = {}
+
+
+def add_events(connection: Connection, events: Sequence[PlacedEvent]) -> None:
+    """Keep events; one of the same span and place that is there already stays."""
     rows = [_event_row(seq, event) for seq, event in events]
     _event_statement(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
 
 
-def add_spans(connection: Connection, spans: Sequence[RunSpan]) -> None:
-    """Keep steps, started or ended."""
-    _span_statement(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(span) for span in spans])
+def add_spans(connection: Connection, spans: Sequence[PlacedSpan]) -> None:
+    """Keep spans; one that is there already stays."""
+    _span_statement(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(*span) for span in spans])
 
 
 def events_of(connection: Connection, event_id: str) -> list[RunEvent]:
@@ -56,9 +75,8 @@ def spans_of(connection: Connection, event_id: str) -> list[RunSpan]:
     """A run's steps, in order of their start."""
     table = run_spans.c
     chosen = select(run_spans).where(table.event_id == event_id).order_by(table.start_time, table.id)
-    names = [name for name in _SPAN_COLUMNS if name != "attributes_json"]
     return [
-        RunSpan(**{name: row[name] for name in names}, attributes=_loaded(row["attributes_json"]) or {})
+        RunSpan(**{name: row[name] for name in _SPAN_FIELDS}, attributes=_loaded(row["attributes_json"]) or {})
         for row in connection.execute(chosen).mappings()
     ]
 
@@ -76,8 +94,12 @@ def _event_row(seq: int, event: RunEvent) -> Row:
     return tuple(clean_text(values[name] if name in values else getattr(event, name)) for name in _EVENT_COLUMNS)
 
 
-def _span_row(span: RunSpan) -> Row:
-    values = {"attributes_json": _dumped(dict(span.attributes))}
+def _span_row(span: RunSpan, is_run: bool, usage: Mapping[str, Any]) -> Row:
+    values = {
+        "attributes_json": _dumped(dict(span.attributes)),
+        "is_run": int(is_run),
+        "usage_json": _dumped(dict(usage)) if usage else None,
+    }
     return tuple(clean_text(values[name] if name in values else getattr(span, name)) for name in _SPAN_COLUMNS)
 
 
@@ -88,14 +110,4 @@ def _event_statement(dialect: Dialect) -> Statement:
 
 @lru_cache(maxsize=8)
 def _span_statement(dialect: Dialect) -> Statement:
-    statement = insert_into(run_spans, dialect)
-    new = statement.excluded
-    return compiled(
-        statement.on_conflict_do_update(
-            index_elements=["trace_id", "span_id"],
-            set_={name: new[name] for name in _SPAN_COLUMNS if name not in ("trace_id", "span_id")},
-            where=run_spans.c.end_time.is_(None) & new.end_time.is_not(None),
-        ),
-        dialect,
-        _SPAN_COLUMNS,
-    )
+    return compiled(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, _SPAN_COLUMNS)

@@ -6,9 +6,9 @@ A Store is used by one thread at a time. It keeps one engine from `open` to `clo
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from tenacity import (
@@ -23,23 +23,14 @@ from tenacity import (
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink, RunRecord
-from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, writing
-from otel_agent_telemetry.storage.runs import WriteOutcome, link_commits, lock_links, upsert_runs
+from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, write_batch
+from otel_agent_telemetry.storage.counts_packing import pack_counts, sweep_counts, wants_sweeping
+from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
 from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
 
+T = TypeVar("T")
+
 _MAX_WAIT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class WriteResult:
-    """What became of a batch, by position: of each record, and of each link whether its run is there."""
-
-    outcomes: tuple[WriteOutcome, ...] = ()
-    linked: tuple[bool, ...] = ()
-
-    def count(self, outcome: WriteOutcome) -> int:
-        """How many records ended so."""
-        return self.outcomes.count(outcome)
 
 
 class Store:
@@ -55,13 +46,18 @@ class Store:
         self._engine = make_engine(config)
         self.name = database_name(self._engine)
         """The database without credentials, for messages."""
+        self.path = sqlite_path(self._engine)
+        """The file of a SQLite database, None for any other."""
 
     def open(self) -> SchemaReport:
         """Make the database ready: created, upgraded or found current.
 
         Raises SchemaError at once, StoreUnavailableError after the configured attempts.
         """
-        return self._attempts()(ensure_schema, self._engine, self._config)
+        report: SchemaReport = self._attempts()(ensure_schema, self._engine, self._config)
+        if self._engine.dialect.name == "postgresql":
+            self.transact(pack_counts)
+        return report
 
     def write(self, records: Sequence[RunRecord], links: Sequence[CommitLink] = ()) -> WriteResult:
         """Keep a batch in one transaction; on return it is committed, on an error none of it is.
@@ -69,13 +65,23 @@ class Store:
         Blocks for the busy timeout of each attempt. Raises StoreUnavailableError when every
         attempt failed, SchemaError, or StorageError when the database refuses a value.
         """
-        return self._attempts()(self._write, records, links)
+        return self.transact(lambda connection: write_batch(connection, WriteBatch(records, links)))
 
-    def _write(self, records: Sequence[RunRecord], links: Sequence[CommitLink]) -> WriteResult:
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, in one transaction; on return it is committed, on an error none of it is.
+
+        Tried again as `write` is, so `work` may run several times. Blocks and raises as `write` does.
+        """
+        done: T = self._attempts()(self._transact, work)
+        return done
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
         with writing(self._engine, "writing runs to") as connection:
-            lock_links(connection, shared=not links)
-            outcomes = upsert_runs(connection, records)
-            return WriteResult(tuple(outcomes), tuple(link_commits(connection, links)))
+            done = work(connection)
+            packed = wants_sweeping(connection)
+        if packed:
+            sweep_counts(self._engine)
+        return done
 
     def _attempts(self) -> Retrying:
         return Retrying(

@@ -1,11 +1,38 @@
+"""Databases for the tests of `storage`: what holds for one of the two kinds holds for the other."""
+
 from __future__ import annotations
 
 import pytest
 from storage_cases import Database
 
+KINDS = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(params=KINDS)
+def database(request):
+    """An open, empty database of the current schema, of either kind."""
+    return request.getfixturevalue(f"{request.param}_database")
+
 
 @pytest.fixture
-def database(tmp_path):
+def sqlite_database(tmp_path):
+    """For what is SQLite's alone: files, locks of files, PRAGMAs, version 7."""
     opened = Database(tmp_path)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def postgresql_database(tmp_path, postgres, postgres_template):
+    """For what is PostgreSQL's alone: a server, its locks and permissions, writers at the same time."""
+    opened = Database(tmp_path, database_url=postgres.make_url(postgres_template))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server, tmp_path_factory):
+    """The name of a database of the current schema that is copied and not used."""
+    name = postgres_server.make_database()
+    Database(tmp_path_factory.mktemp("template"), database_url=postgres_server.url(name)).close()
+    return name

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
+from sqlalchemy import text
+
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.model import CommitLink, RunRecord
+from otel_agent_telemetry.model import CommitLink, RunRecord, later_state
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
+from otel_agent_telemetry.storage.rows import record_of, row_of
 from otel_agent_telemetry.storage.schema import ensure_schema
+from otel_agent_telemetry.storage.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000
@@ -67,14 +74,31 @@ class Database:
     def writing(self):
         return writing(self.engine, "writing to")
 
-    def rows(self, sql, *parameters):
-        return rows_of(self.config.db_path, sql, *parameters)
+    def rows(self, sql, **parameters):
+        """What a statement returns, as plain tuples. What it changes is undone."""
+        with self.reading() as connection:
+            return [tuple(row) for row in connection.execute(text(sql), parameters)]
+
+    def execute(self, sql, **parameters):
+        """Change something past the package, as an administrator does."""
+        with self.writing() as connection:
+            connection.execute(text(sql), parameters)
 
     def runs(self):
         """event_id → the stored row as a dictionary of columns."""
         names = ", ".join(COLUMNS)
         rows = self.rows(f"SELECT {names} FROM agent_runs")
         return {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
+
+    def empty(self):
+        """Forget everything, which takes less time than another database."""
+        tables = [table.name for table in metadata.sorted_tables]
+        if self.engine.dialect.name == "postgresql":
+            self.execute(f"TRUNCATE {', '.join(tables)}")
+            return
+        with self.writing() as connection:
+            for name in tables:
+                connection.execute(text(f"DELETE FROM {name}"))
 
     def close(self):
         self.engine.dispose()
@@ -95,3 +119,56 @@ def start_python(code, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def expected_rows(records, told):
+    """What must stand, in plain Python by `order_key`."""
+    records = [record_of(row_of(record)) for record in records]
+    stands = {}
+    for event in {record.event_id for record in records}:
+        mine = [record for record in records if record.event_id == event]
+        row = asdict(reduce(later_state, mine))
+        row["api_posted"] = max(record.api_posted for record in mine)
+        row["api_posted_at"] = max(record.api_posted_at or "" for record in mine) or None
+        row["api_retry_count"] = max(record.api_retry_count for record in mine)
+        row.update(expected_commit([one for one in told if one.run_id == row["run_id"]]))
+        stands[event] = row
+    return stands
+
+
+def expected_commit(told):
+    if not told:
+        return {}
+    latest = max(told, key=lambda one: (one.associated_at, one.commit_hash, one.commit_source, one.commit_author or ""))
+    values = (latest.commit_hash, latest.commit_source, latest.commit_author or None, latest.commit_timestamp)
+    return dict(zip(COMMIT_COLUMNS, values, strict=True))
+
+
+def observations(seed, count=240):
+    """States and links of 30 runs, the same for the same seed: what several writers may all be told."""
+    chance = random.Random(seed)
+    records, links = [], []
+    for _ in range(count):
+        number = chance.randrange(1, 31)
+        if chance.random() < 0.2:
+            links.append(link(number, chance.choice(["aaaaaaa", "bbbbbbb"]), told=chance.randrange(3)))
+            continue
+        status, updated = chance.choice([("running", 0), ("running", 1), ("success", 1), ("failed", 2)])
+        more = {"agent_name": f"agent-{chance.randrange(3)}", "output_summary": chance.choice([None, "a", "Z", "é"])}
+        posted = {"api_posted": 1, "api_posted_at": at(50)} if chance.random() < 0.2 else {}
+        records.append(run(number, status=status, updated=updated, **more, **posted))
+    return records, links
+
+
+def write_shuffled(store, seed, order):
+    """Write all observations of a seed in an order and a partition of this writer's own."""
+    records, links = observations(seed)
+    chance = random.Random(order)
+    told = [*records, *links]
+    chance.shuffle(told)
+    while told:
+        size = chance.randrange(1, 30)
+        batch, told = told[:size], told[size:]
+        store.write(
+            [one for one in batch if isinstance(one, RunRecord)], [one for one in batch if isinstance(one, CommitLink)]
+        )

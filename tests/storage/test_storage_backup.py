@@ -29,6 +29,12 @@ class StoppedClock:
         return T0
 
 
+@pytest.fixture
+def database(sqlite_database):
+    """A backup is a copy of a file; for PostgreSQL there is pg_dump."""
+    return sqlite_database
+
+
 def test_a_backup_is_a_whole_private_copy(database):
     """Named for its instant; a second one of the same instant does not overwrite it."""
     with database.writing() as connection:

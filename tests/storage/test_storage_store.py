@@ -30,20 +30,30 @@ print("free", flush=True)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(database):
+    """A store of either kind."""
+    opened = Store(database.config)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def impatient_store(tmp_path):
+    """A file that is hardly waited for when its lock, which SQLite alone has, is held."""
     opened = Store(quick_config(tmp_path, db_busy_timeout_ms=20, db_max_retries=1))
     opened.open()
     yield opened
     opened.close()
 
 
-def test_a_batch_is_committed_on_return(store, tmp_path):
+def test_a_batch_is_committed_on_return(store, database):
     """Another connection sees runs and commits at once; the result tells each by position."""
     result = store.write([run(1), run(2), run(1)], [link(1), link(9)])
     assert result.outcomes == ("inserted", "inserted", "duplicate")
     assert result.linked == (True, False)
     assert (result.count("inserted"), result.count("updated")) == (2, 0)
-    assert rows_of(tmp_path / "db" / "telemetry.sqlite", "SELECT count(*) FROM agent_runs") == [(2,)]
+    assert database.rows("SELECT count(*) FROM agent_runs") == [(2,)]
 
 
 def test_an_empty_batch_is_nothing(store):
@@ -61,16 +71,16 @@ def test_a_batch_with_a_refused_value_leaves_nothing(store):
 
 
 @pytest.mark.durability
-def test_a_lock_of_another_process_is_an_error_that_may_pass(store):
+def test_a_lock_of_another_process_is_an_error_that_may_pass(impatient_store):
     """With the file and the cause in the message; once it is free the same batch goes through."""
-    child = start_python(HOLD_LOCK, store.name)
+    child = start_python(HOLD_LOCK, impatient_store.name)
     assert child.stdout.readline() == "locked\n"
     with pytest.raises(StoreUnavailableError, match="locked") as caught:
-        store.write([run(1)])
-    assert store.name in str(caught.value)
+        impatient_store.write([run(1)])
+    assert impatient_store.name in str(caught.value)
     assert "TELEMETRY_DB_BUSY_TIMEOUT_MS" in caught.value.hint
     child.communicate("\n", timeout=20)
-    assert store.write([run(1)]).outcomes == ("inserted",)
+    assert impatient_store.write([run(1)]).outcomes == ("inserted",)
 
 
 @pytest.mark.durability
@@ -178,20 +188,20 @@ def test_a_path_with_url_characters_is_a_path(tmp_path):
     store.close()
 
 
-def test_a_reader_does_not_stop_a_writer_from_beginning(store):
+def test_a_reader_does_not_stop_a_writer_from_beginning(impatient_store):
     """A read is a deferred transaction: the writer begins, and commits once the reader is done."""
-    with reading(store._engine, "reading") as connection:
+    with reading(impatient_store._engine, "reading") as connection:
         connection.execute(text("SELECT count(*) FROM agent_runs")).scalar()
-        with closing(sqlite3.connect(store.name, timeout=0, isolation_level=None)) as other:
+        with closing(sqlite3.connect(impatient_store.name, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
 
 
-def test_a_writer_takes_the_lock_before_it_reads(store):
+def test_a_writer_takes_the_lock_before_it_reads(impatient_store):
     """Two writers wait for each other at BEGIN, where nothing has been read yet."""
     with (
-        writing(store._engine, "writing"),
-        closing(sqlite3.connect(store.name, timeout=0, isolation_level=None)) as other,
+        writing(impatient_store._engine, "writing"),
+        closing(sqlite3.connect(impatient_store.name, timeout=0, isolation_level=None)) as other,
         pytest.raises(sqlite3.OperationalError, match="locked"),
     ):
         other.execute("BEGIN IMMEDIATE")

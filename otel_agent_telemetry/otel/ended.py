@@ -1,0 +1,59 @@
+"""From a span that has ended to its run's state and events. Pure; for whatever hands us whole spans.
+
+What is known of a live run (its start state, its events as they happen) is more; an ended
+span gives the same row, because its ids and times are the span's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
+from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.mapping import (
+    Surroundings,
+    ending_as_said,
+    ending_fields,
+    ending_of,
+    run_columns,
+)
+from otel_agent_telemetry.otel.spans import SpanView
+
+EXCEPTION = "exception"
+"""The name of the event that describes an exception (OpenTelemetry)."""
+
+
+def is_run(view: SpanView, which: str) -> bool:
+    """Whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""
+    if view.parent_span_id is None and which == "root":
+        return True
+    return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
+
+
+def ended_run(
+    view: SpanView,
+    *,
+    run_id: str,
+    exceptions: Sequence[Mapping[str, Any] | None],
+    around: Surroundings,
+    problems: list[str],
+) -> Fields:
+    """The columns of the run that an ended span is. `exceptions`: attributes of its exception events, in order."""
+    ending = ending_of(view, exceptions[-1] if exceptions else None, None)
+    if (said := view.attributes.get(names.STATUS)) is not None:
+        ending = ending_as_said(said, ending)
+    end_ns = view.end_ns or view.start_ns
+    return {
+        "event_id": span_event_id(view.trace_id, view.span_id),
+        "run_id": run_id,
+        "schema_version": SCHEMA_VERSION,
+        "created_at": iso_utc(view.start_ns),
+        "start_time": iso_utc(view.start_ns),
+        "trace_id": view.trace_id,
+        "span_id": view.span_id,
+        **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
+        **run_columns(view, around=around, problems=problems),
+    }

@@ -1,0 +1,108 @@
+"""What a span says was used: model calls, tool calls, tokens by kind, models, errors. Pure.
+
+Reads all the spellings there are (OpenTelemetry's, old and new; OpenInference; Traceloop;
+pydantic-ai). Tokens count on *model calls* alone, because agents, chains and workflows
+repeat the sum of what is below them; what a run's own span says of the whole is kept apart
+(`own_usage`). Cached tokens are part of the input, reasoning tokens of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.spans import SpanView
+
+TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
+    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
+    "cache_read_input_tokens": (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "llm.token_count.prompt_details.cache_read",
+    ),
+    "cache_write_input_tokens": (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "llm.token_count.prompt_details.cache_write",
+    ),
+    "reasoning_output_tokens": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "llm.token_count.completion_details.reasoning",
+    ),
+}
+"""Our name → the attributes that give it, the first that is there."""
+
+_AGGREGATED: Final = ("gen_ai.usage.", "gen_ai.aggregated_usage.")
+_MODELS: Final = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_MODEL_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+_MODEL_KINDS: Final = frozenset({"LLM", "EMBEDDING"})
+_LLM_REQUEST: Final = "llm.request.type"
+_MOST: Final = 1 << 50
+_MAX_MODEL: Final = 200
+
+
+def step_usage(view: SpanView) -> dict[str, Any]:
+    """What one step adds to its run: counts, and the models it called."""
+    usage: dict[str, Any] = {"steps": 1}
+    if view.status == "error":
+        usage["child_errors"] = 1
+    if is_tool_call(view.attributes):
+        usage["tool_calls"] = 1
+    elif is_model_call(view.attributes):
+        usage |= {"model_calls": 1, **tokens_of(view.attributes)}
+        if models := _models_of(view.attributes):
+            usage["models"] = models
+    return usage
+
+
+def own_usage(view: SpanView) -> dict[str, Any]:
+    """What a run's own span says of the whole: its tokens and models, where it says so."""
+    renamed = {key.replace(_AGGREGATED[1], _AGGREGATED[0]): value for key, value in view.attributes.items()}
+    tokens = tokens_of({**renamed, **view.attributes})
+    models = _models_of(view.attributes)
+    return {**tokens, "models": models} if tokens and models else tokens
+
+
+def is_model_call(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span is one request to a model, by any of the conventions."""
+    operation = attributes.get(names.GEN_AI_OPERATION)
+    if operation is not None:
+        return operation in _MODEL_OPERATIONS
+    kind = attributes.get(names.OPENINFERENCE_KIND)
+    if kind is not None:
+        return kind in _MODEL_KINDS
+    return _LLM_REQUEST in attributes
+
+
+def is_tool_call(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span is one call of a tool, by any of the conventions."""
+    return (
+        attributes.get(names.GEN_AI_OPERATION) == "execute_tool"
+        or attributes.get(names.OPENINFERENCE_KIND) == "TOOL"
+        or attributes.get(names.TRACELOOP_KIND) == "tool"
+    )
+
+
+def tokens_of(attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens by kind, those that are told."""
+    found = {}
+    for name, spellings in TOKEN_SPELLINGS.items():
+        told = (count for key in spellings if (count := _count(attributes.get(key))) is not None)
+        if (count := next(told, None)) is not None:
+            found[name] = count
+    return found
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what cannot be one: attributes come from anywhere."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if 0 <= value <= _MOST else None
+
+
+def _models_of(attributes: Mapping[str, Any]) -> list[str]:
+    told = (attributes.get(key) for key in _MODELS)
+    return next(([value[:_MAX_MODEL]] for value in told if isinstance(value, str) and value), [])

@@ -1,0 +1,74 @@
+"""The ASGI app. `create_app(settings)` makes one; its lifespan opens the database and closes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+
+from otel_agent_telemetry.clock import Clock
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.service import problems, routes_read, routes_system, routes_traces, routes_write
+from otel_agent_telemetry.service.answers import RunEncoder
+from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.guards import AccessLog, BearerToken, RateLimit
+from otel_agent_telemetry.service.openapi import describe_as_served
+from otel_agent_telemetry.service.prometheus import ServiceFigures
+
+_ABOUT = (
+    "Runs of agents: kept once, whatever the order and the number of times they are told, and read back. "
+    "Every answer to a write comes after the commit that holds it. Errors are objects with one member, `detail`; "
+    "on 429 and 503 the same request may be sent again after `Retry-After` seconds."
+)
+
+
+def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None = None) -> FastAPI:
+    """An app for these settings (default: the environment's). Touches nothing before it starts.
+
+    While it runs it is the one writer of its SQLite database. Starting raises
+    ConfigurationError, StoreUnavailableError or SchemaError, see `backend.Backend.open`.
+    """
+    settings = settings or TelemetryConfig.from_env()
+    backend = Backend(settings, clock=clock)
+    app = FastAPI(
+        title="agent-telemetry",
+        version=routes_system.API_VERSION,
+        description=_ABOUT,
+        lifespan=_lifespan,
+        docs_url=None,  # those pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.backend = backend
+    app.state.encoder = RunEncoder(dict(settings.git_hosts))
+    app.state.field_values = {}
+    app.state.figures = ServiceFigures(backend.writer)
+    app.state.began = time.monotonic()
+    for routes in (routes_write, routes_read, routes_system, routes_traces):
+        app.include_router(routes.router)
+    problems.register(app)
+    describe_as_served(app, with_auth=settings.api_auth_enabled)
+    _guard(app, settings)
+    return app
+
+
+def _guard(app: FastAPI, settings: TelemetryConfig) -> None:
+    """The last one added stands outermost."""
+    if settings.api_auth_enabled:
+        app.add_middleware(BearerToken, token=settings.api_auth_token or "")
+    if settings.rate_limit_enabled:
+        app.add_middleware(RateLimit, per_minute=settings.rate_limit_rpm)
+    app.add_middleware(AccessLog, observe=app.state.figures.observe)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    backend: Backend = app.state.backend
+    await anyio.to_thread.run_sync(backend.open)
+    try:
+        yield
+    finally:
+        await anyio.to_thread.run_sync(backend.close)

@@ -1,0 +1,181 @@
+"""Request bodies: read within limits, decompressed within limits, and only then believed.
+
+A body is untrusted: it may be endless, slow, compressed a thousand times over, or not what
+its Content-Type says. What it costs at most is `max_bytes` of memory, plus what arrives in
+one piece; all bodies together at most `MAX_HELD_BYTES`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import orjson
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from otel_agent_telemetry.service.problems import OverloadedError, RequestError
+
+MAX_HELD_BYTES: Final = 512 << 20
+_READ_S: Final = 30.0
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_PIECE: Final = 1 << 20
+_JSON: Final = "application/json"
+_DECODERS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
+
+
+@dataclass(slots=True)
+class HeldBytes:
+    """How many bytes of bodies are in memory now. For the event loop's thread."""
+
+    limit: int = MAX_HELD_BYTES
+    now: int = 0
+
+    @contextmanager
+    def holding(self) -> Iterator[_Hold]:
+        """What one request holds; given back when the block ends."""
+        hold = _Hold(self)
+        try:
+            yield hold
+        finally:
+            self.now -= hold.size
+
+
+@dataclass(slots=True)
+class _Hold:
+    budget: HeldBytes
+    size: int = 0
+
+    def grow(self, number: int) -> None:
+        if self.budget.now + number > self.budget.limit:
+            raise OverloadedError("too many large requests at once")
+        self.budget.now += number
+        self.size += number
+
+
+async def read_body(request: Request, hold: _Hold, *, max_bytes: int) -> bytes:
+    """The whole body, decompressed.
+
+    Raises RequestError: 400 cut short or not what its encoding says, 408 not here in time,
+    413 too large, 415 an encoding that is not known; OverloadedError.
+    """
+    _refuse_too_large(request, max_bytes)
+    pieces = _Pieces(hold, max_bytes)
+    decoder = _decoder_of(request, pieces)
+    try:
+        with anyio.fail_after(_READ_S):
+            async for piece in _stream(request):
+                decoder.take(piece)
+    except TimeoutError:
+        raise RequestError(408, f"the body did not arrive within {_READ_S:g} s") from None
+    except ClientDisconnect:
+        raise RequestError(400, "the body was cut short") from None
+    decoder.end()
+    return pieces.joined()
+
+
+def _refuse_too_large(request: Request, max_bytes: int) -> None:
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> RequestError:
+    return RequestError(
+        413, f"a body may have {max_bytes} bytes, decompressed; send less at once", headers={"Connection": "close"}
+    )
+
+
+async def _stream(request: Request) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        if piece:
+            yield piece
+
+
+class _Pieces:
+    """What has arrived, as it will be read."""
+
+    def __init__(self, hold: _Hold, max_bytes: int) -> None:
+        self._hold = hold
+        self._max_bytes = max_bytes
+        self._pieces: list[bytes] = []
+
+    @property
+    def room(self) -> int:
+        return self._max_bytes - self._hold.size
+
+    def add(self, piece: bytes) -> None:
+        if len(piece) > self.room:
+            raise _too_large(self._max_bytes)
+        self._hold.grow(len(piece))
+        self._pieces.append(piece)
+
+    def joined(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
+class _Plain:
+    """A body as it is."""
+
+    def __init__(self, pieces: _Pieces) -> None:
+        self.take = pieces.add
+
+    def end(self) -> None:
+        """Nothing is left over."""
+
+
+class _Compressed:
+    """A body that is decompressed as it arrives, never further than there is room."""
+
+    def __init__(self, pieces: _Pieces, window: int) -> None:
+        self._pieces = pieces
+        self._window = window
+        self._inflater = zlib.decompressobj(window)
+
+    def take(self, piece: bytes) -> None:
+        waiting = piece
+        while waiting:
+            if self._inflater.eof:  # gzip may hold several members
+                self._inflater = zlib.decompressobj(self._window)
+            try:
+                found = self._inflater.decompress(waiting, min(_PIECE, self._pieces.room + 1))
+            except zlib.error:
+                raise RequestError(400, "the body is not what its Content-Encoding says") from None
+            if found:
+                self._pieces.add(found)
+            waiting = self._inflater.unconsumed_tail or self._inflater.unused_data
+
+    def end(self) -> None:
+        if not self._inflater.eof:
+            raise RequestError(400, "the compressed body is cut short")
+
+
+def _decoder_of(request: Request, pieces: _Pieces) -> _Plain | _Compressed:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return _Plain(pieces)
+    if encoding not in _DECODERS:
+        raise RequestError(
+            415, "Content-Encoding must be gzip, deflate or identity", headers={"Accept-Encoding": "gzip, deflate"}
+        )
+    return _Compressed(pieces, _DECODERS[encoding])
+
+
+def media_type_of(request: Request) -> str:
+    """The Content-Type without parameters, in lower case; "" when there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def json_of(request: Request, body: bytes) -> Any:
+    """The value of a JSON body. Raises RequestError: 415 for another Content-Type, 400 for what is not JSON."""
+    kind = media_type_of(request)
+    if kind and kind != _JSON and not kind.endswith("+json"):
+        raise RequestError(415, "Content-Type must be application/json")
+    try:
+        return orjson.loads(body)
+    except (ValueError, RecursionError) as problem:
+        raise RequestError(400, f"the body is not JSON: {str(problem)[:200]}") from None

@@ -1,0 +1,135 @@
+"""The service delivers what is buffered under its own base directory, so nothing waits on its host.
+
+It takes part in the same rule as every agent (design, invariant 3): whoever holds the drain
+lock delivers for all. An agent that holds it delivers to this service over HTTP; when it
+ends, or when nobody is there, the service takes over and hands the batches to its own writer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+from otel_agent_telemetry.buffer.identity import WriterIdentity
+from otel_agent_telemetry.buffer.layout import drain_lock_path
+from otel_agent_telemetry.clock import Clock
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.counters import Counters
+from otel_agent_telemetry.delivery.deliverer import Deliverer
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_by_halves
+from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.journal import Journal
+from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.service.problems import OverloadedError
+from otel_agent_telemetry.service.writer import GroupWriter
+from otel_agent_telemetry.storage.batch import WriteBatch
+from otel_agent_telemetry.wire import RUN, encode_line
+
+_log = logging.getLogger(__name__)
+_LOOK_S: Final = 0.5
+_STOP_S: Final = 10.0
+_COMMIT_S: Final = 120.0
+
+
+class WriterTarget:
+    """The service's own writer as a target of the drain."""
+
+    def __init__(self, writer: GroupWriter, name: str) -> None:
+        self.name = name
+        self._writer = writer
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Commit a batch with whatever else waits. Blocks until then."""
+        try:
+            self._writer.submit(WriteBatch(batch.records, batch.links)).result(_COMMIT_S)
+        except (StoreUnavailableError, SchemaError, OverloadedError) as problem:
+            return RetryLater(str(problem))
+        except (FutureTimeoutError, TimeoutError):
+            return RetryLater(f"{self.name} did not commit within {_COMMIT_S:g} s")
+        except StorageError as problem:
+            return deliver_by_halves(self, batch, str(problem))
+        return Delivered()
+
+    def close(self) -> None:
+        """Nothing: the writer is the service's."""
+
+
+class BufferDrain:
+    """A thread that delivers the buffer whenever nobody else does. What it needs of a `House`, it is."""
+
+    def __init__(self, config: TelemetryConfig, writer: GroupWriter, *, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.counters = Counters()
+        self._writer = writer
+        self._journal = Journal(config.ndjson_dir)
+        self._identity: WriterIdentity | None = None
+        self._numbers = itertools.count(1)
+        self._stop, self._hurry = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look for work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the batch in hand and let others deliver. Idempotent. Blocks a few seconds at most."""
+        self._stop.set()
+        self._hurry.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        lock = FileLock(drain_lock_path(self.config.buffer_dir))
+        with quietly():
+            while not self._stop.is_set():
+                try:
+                    self._deliver_if_free(lock)
+                except Exception as problem:  # the outer edge of the background
+                    self.counters.internal("delivering the buffer", problem)
+                self._stop.wait(_LOOK_S)
+
+    def _deliver_if_free(self, lock: FileLock) -> None:
+        try:
+            if self.config.buffer_dir.is_dir() and lock.try_acquire():
+                deliverer = Deliverer(self, stop=self._stop, hurry=self._hurry, resolve=self._target)
+                deliverer.run(self._next_work, self._stop.is_set)
+        finally:
+            lock.release()
+
+    def _target(self, _config: TelemetryConfig) -> WriterTarget:
+        return WriterTarget(self._writer, "this service")
+
+    def _next_work(self) -> None:
+        self._stop.wait(_LOOK_S)
+
+    def look_around(self) -> None:
+        """A service is not in a repository."""
+
+    def keep_house(self) -> None:
+        """Nothing of its own is buffered."""
+
+    def leave(self) -> None:
+        """Nothing of its own is buffered."""
+
+    def record_run(self, fields: Fields) -> None:
+        """How a run's posting went: straight to the writer, and into the journal."""
+        self._writer.submit(WriteBatch((RunRecord.from_fields(fields),)))
+        self.journal_run(fields)
+
+    def journal_run(self, fields: Fields) -> None:
+        """Keep a state that is delivered already, so that `replay` knows it too."""
+        now_ns = self.clock.now_ns()
+        if self._identity is None:
+            self._identity = WriterIdentity.of_this_process(now_ns)
+        members = {"writer": self._identity.writer, "seq": next(self._numbers), **fields}
+        try:
+            self._journal.append(encode_line(RUN, members), now_ns=now_ns)
+        except OSError as problem:
+            self.counters.failed("journal write", problem)

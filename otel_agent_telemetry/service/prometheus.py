@@ -1,0 +1,126 @@
+"""The service's figures in Prometheus' text format, by the kept library.
+
+Counters and histograms are of this process; `agent_telemetry_runs` is of the database, so
+with several services only one of them should be asked for it, or the maximum be taken.
+Labels have few values: routes are templates, and agents beyond the hundred with the most
+runs are told together as "(others)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from otel_agent_telemetry.service.writer import GroupWriter
+
+_COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ITEM_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
+_MAX_AGENTS: Final = 100
+_OTHERS: Final = "(others)"
+
+
+class ServiceFigures:
+    """What this process counts. `observe` and `on_commit` are called from its own threads."""
+
+    def __init__(self, writer: GroupWriter) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Histogram(
+            "agent_telemetry_http_request_duration_seconds",
+            "Requests by method, route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._commits = Histogram(
+            "agent_telemetry_commit_duration_seconds",
+            "From the beginning of a transaction to its commit.",
+            buckets=_COMMIT_BUCKETS,
+            registry=self.registry,
+        )
+        self._items = Histogram(
+            "agent_telemetry_commit_records",
+            "Records that were committed together.",
+            buckets=_ITEM_BUCKETS,
+            registry=self.registry,
+        )
+        self.spans = Counter(
+            "agent_telemetry_otlp_spans", "Spans received over OTLP.", ("result",), registry=self.registry
+        )
+        self.registry.register(_WriterCollector(writer))
+        writer.figures.on_commit = self._on_commit
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request has been answered."""
+        known = method if method in {"GET", "POST", "PATCH", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other"
+        self._requests.labels(known, route, str(status)).observe(seconds)
+
+    def _on_commit(self, seconds: float, items: int) -> None:
+        self._commits.observe(seconds)
+        self._items.observe(items)
+
+
+class _WriterCollector(Collector):
+    def __init__(self, writer: GroupWriter) -> None:
+        self._writer = writer
+
+    def collect(self) -> Iterator[Metric]:
+        """The writer's figures as they are now."""
+        figures = self._writer.figures
+        yield GaugeMetricFamily("agent_telemetry_write_queue_records", "Records waiting.", self._writer.waiting)
+        yield CounterMetricFamily("agent_telemetry_written_records", "Records committed.", figures.items)
+        yield CounterMetricFamily("agent_telemetry_failed_writes", "Requests that could not be kept.", figures.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFigures(Collector):
+    """What is told of the database and of the buffer, read when it is asked for."""
+
+    runs: Mapping[tuple[str, str], int]
+    recent_24h: int
+    buffered_bytes: int
+    rejected: int
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as gauges."""
+        runs = GaugeMetricFamily("agent_telemetry_runs", "Stored runs.", labels=("agent_name", "status"))
+        for (agent, status), number in bounded(self.runs).items():
+            runs.add_metric((agent, status), number)
+        yield runs
+        yield GaugeMetricFamily("agent_telemetry_runs_last_24h", "Runs created in a day.", self.recent_24h)
+        yield GaugeMetricFamily("agent_telemetry_buffer_bytes", "Waiting in the local buffer.", self.buffered_bytes)
+        yield GaugeMetricFamily("agent_telemetry_buffer_rejected", "Set aside as refused.", self.rejected)
+
+
+def bounded(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """The counts with the agents that have few runs put together."""
+    totals: dict[str, int] = {}
+    for (agent, _), number in runs.items():
+        totals[agent] = totals.get(agent, 0) + number
+    named = set(sorted(totals, key=lambda agent: (-totals[agent], agent))[:_MAX_AGENTS])
+    told: dict[tuple[str, str], int] = {}
+    for (agent, status), number in runs.items():
+        key = (agent if agent in named else _OTHERS, status)
+        told[key] = told.get(key, 0) + number
+    return told
+
+
+class _Several:
+    """Registries told together."""
+
+    def __init__(self, parts: Iterable[Any]) -> None:
+        self._parts = tuple(parts)
+
+    def collect(self) -> Iterator[Metric]:
+        for part in self._parts:
+            yield from part.collect()
+
+
+def exposition(accept: str, *parts: Any) -> tuple[bytes, str]:
+    """The text and its Content-Type, in the format that the Accept header prefers."""
+    encode, content_type = choose_encoder(accept)
+    return encode(_Several(parts)), content_type

@@ -1,0 +1,126 @@
+"""From JSON bodies to records: the rules of the endpoints, beyond those of the model.
+
+- Times need a zone.
+- `metrics_json` and `context_json` are objects, or the JSON text of one.
+- A field that is no column of a run is kept in `context_json`, under its own name, unless
+  that name is taken there; `id`, `commit_url` and `repo_url`, which answers add, mean nothing.
+- `git_commit_source` is one of three words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, TIME_COLUMNS, Fields, check_column, shown
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink, RunRecord
+from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.urls import without_credentials
+from otel_agent_telemetry.wire import dumps_text
+
+PATCHABLE: Final = frozenset(
+    {"status", "end_time", "duration_ms", "error_summary", "error_details", "input_summary", "output_summary"}
+    | {"items_discovered", "items_succeeded", "items_failed", "items_skipped", "metrics_json", "context_json"}
+    | {"git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp"}
+)
+"""What `PATCH` takes (contract)."""
+
+_COLUMNS: Final = frozenset(COLUMNS)
+_ANSWER_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
+_ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
+_DATE: Final = len("2026-01-31")
+_MAX_NAME: Final = 255
+_MAX_UNKNOWN: Final = 1000
+
+
+def record_of(item: Any) -> RunRecord:
+    """The state that an object of a body describes. Raises RecordError naming the first rule it breaks."""
+    if not isinstance(item, dict):
+        raise RecordError("run", f"must be an object, got {shown(item)}")
+    if item.keys() <= _COLUMNS:
+        return RunRecord.from_fields(_checked(item))
+    known = {name: value for name, value in item.items() if name in _COLUMNS}
+    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _ANSWER_ONLY}
+    if unknown:
+        known["context_json"] = {**_checked_names(unknown), **(_object_or_none(known, "context_json") or {})}
+    return RunRecord.from_fields(_checked(known))
+
+
+def _checked(item: Mapping[str, Any]) -> Fields:
+    """The columns as the model takes them. Raises RecordError."""
+    fields = dict(item)
+    for name in JSON_COLUMNS & fields.keys():
+        value = _object_or_none(fields, name)
+        fields[name] = None if value is None else dumps_text(value)
+    for name in TIME_COLUMNS & fields.keys():
+        check_zone(name, fields[name])
+    if fields.get("git_commit_source") not in (None, "", *COMMIT_SOURCES):
+        raise RecordError("git_commit_source", f"must be one of {', '.join(COMMIT_SOURCES)}")
+    if isinstance(repo := fields.get("git_repo"), str) and "@" in repo:
+        fields["git_repo"] = without_credentials(repo)
+    return fields
+
+
+def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(unknown) > _MAX_UNKNOWN:
+        raise RecordError("run", f"has {len(unknown)} fields that are no columns; {_MAX_UNKNOWN} may be kept")
+    if longest := next((name for name in unknown if len(name) > _MAX_NAME), None):
+        raise RecordError(shown(longest), f"a field's name may have {_MAX_NAME} characters")
+    return unknown
+
+
+def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = fields.get(name)
+    if isinstance(value, str) and value:
+        try:
+            value = orjson.loads(value)
+        except ValueError:
+            raise RecordError(name, "must be an object, or the JSON text of one") from None
+    if value is None or value == "":
+        return None
+    if not isinstance(value, dict):
+        raise RecordError(name, f"must be an object, or the JSON text of one, got {shown(value)}")
+    return value
+
+
+def check_zone(name: str, value: Any) -> None:
+    """Refuse a time that does not say in which zone it is: nobody could tell when it was."""
+    if isinstance(value, str) and value and (len(value) <= _DATE or _ZONE.fullmatch(value, _DATE) is None):
+        raise RecordError(name, f"must have a zone, as in 2026-01-31T12:00:00Z, got {shown(value)}")
+
+
+def patch_of(body: Any) -> Fields:
+    """The columns that a PATCH sets, as they are stored. Raises RequestError (400: no field) or RecordError."""
+    if not isinstance(body, dict):
+        raise RecordError("body", "must be an object of the fields to set")
+    if not body:
+        raise RequestError(400, "no field to update was given")
+    if strange := sorted(body.keys() - PATCHABLE):
+        raise RecordError(shown(strange[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE))}")
+    if body.get("duration_ms", 0) is None:
+        body = {**body, "duration_ms": 0}
+    return {
+        name: None if value is None or value == "" else check_column(name, value)
+        for name, value in _checked(body).items()
+    }
+
+
+def link_of(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:
+    """The association that a body tells, of `run_id` or of the run that it names. Raises RecordError."""
+    if not isinstance(body, dict):
+        raise RecordError("body", "must be an object with commit_hash and commit_source")
+    check_zone("commit_timestamp", body.get("commit_timestamp"))
+    check_zone("associated_at", body.get("associated_at"))
+    told = body.get("associated_at") if run_id is None else None
+    return CommitLink(
+        run_id=body.get("run_id", "") if run_id is None else run_id,
+        commit_hash=body.get("commit_hash", ""),
+        commit_source=body.get("commit_source", ""),
+        commit_author=body.get("commit_author"),
+        commit_timestamp=body.get("commit_timestamp") or None,
+        associated_at=check_column("updated_at", told) if told else now_iso,
+    )

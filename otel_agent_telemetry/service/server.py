@@ -1,0 +1,113 @@
+"""Running the app: the socket, the signals, the end.
+
+The order of starting is what makes a refusal clear: the database first (another writer? not
+ours?), then the port, then the lock file says where this service answers. SIGTERM and SIGINT
+end it: no new connection, every request that was accepted is answered, what waits is
+written, and the process ends with 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.service.backend import Backend
+
+_log = logging.getLogger(__name__)
+_GRACEFUL_S: Final = 20
+_KEEP_ALIVE_S: Final = 75
+_BACKLOG: Final = 2048
+_MAX_CONNECTIONS: Final = 4096
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, not a binding
+
+
+def serve(settings: TelemetryConfig) -> None:
+    """Serve until a signal ends it. Blocks; for the main thread.
+
+    Raises ConfigurationError (the port cannot be bound, settings do not fit), StorageError.
+    """
+    if settings.api_workers > 1 and settings.database_url:
+        _serve_with_workers(settings)
+        return
+    app = create_app(settings)
+    backend: Backend = app.state.backend
+    backend.open()
+    try:
+        listener = bound(settings)
+        url = address_of(settings, listener)
+        backend.announce(url)
+        _log.warning("serving %s at %s", backend.database, url)
+        _run(app, settings, listener)
+    finally:
+        backend.close()
+
+
+def bound(settings: TelemetryConfig) -> socket.socket:
+    """A listening socket of the configured address. Raises ConfigurationError."""
+    host, port = settings.api_host, settings.api_port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as problem:
+        raise ConfigurationError(
+            f"listening on {host}:{port}: {problem.strerror or problem}",
+            hint="Give another --host or --port, or end what listens there.",
+        ) from None
+
+
+def address_of(settings: TelemetryConfig, listener: socket.socket) -> str:
+    """The URL at which processes of this machine reach the service."""
+    host, port = settings.api_host, listener.getsockname()[1]
+    host = _EVERYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _options(settings: TelemetryConfig) -> dict[str, object]:
+    return {
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "lifespan": "on",
+        "ws": "none",
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": _GRACEFUL_S,
+        "limit_concurrency": _MAX_CONNECTIONS,
+        "proxy_headers": settings.trusted_proxies is not None,
+        "forwarded_allow_ips": settings.trusted_proxies or "",
+    }
+
+
+def _run(app: FastAPI, settings: TelemetryConfig, listener: socket.socket) -> None:
+    server = uvicorn.Server(uvicorn.Config(app, **_options(settings)))  # type: ignore[arg-type]  # a table
+    before = {number: signal.signal(number, _already_handled) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        listener.close()
+
+
+def _already_handled(_number: int, _frame: FrameType | None) -> None:
+    """After a signal uvicorn ends gracefully and then raises it again; that second time means nothing."""
+
+
+def _serve_with_workers(settings: TelemetryConfig) -> None:
+    """Several processes on one port, each with a writer of its own; settings come from the environment."""
+    uvicorn.run(
+        "otel_agent_telemetry.service.app:create_app",
+        factory=True,
+        host=settings.api_host,
+        port=settings.api_port,
+        workers=settings.api_workers,
+        **_options(settings),  # type: ignore[arg-type]  # a table
+    )

@@ -1,0 +1,208 @@
+"""The one thread that writes: what waits together is committed together.
+
+An endpoint submits a *write* (run states, associations, spans: anything that may be merged
+with its neighbours) or a *change* (a function that reads and writes inside the transaction).
+The thread takes all that waits, up to a bound, and commits it in one transaction; only then
+does anybody hear of it. While one commit is on its way to the disk the next group gathers,
+so that commits cost the same whether one sender waits or hundreds.
+
+When a group fails for something in it, each of its members is tried by itself: one sender's
+value never fails another's. When the database is away, all of them are told so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
+from otel_agent_telemetry.service.problems import OverloadedError
+from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, merged_batch, write_batch
+from otel_agent_telemetry.storage.store import Store
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+MAX_GROUP_ITEMS: Final = 5_000
+MAX_WAITING_ITEMS: Final = 200_000
+
+
+@dataclass(slots=True)
+class WriterFigures:
+    """What the writer has done since it began; read by `/metrics` without a lock."""
+
+    commits: int = 0
+    writes: int = 0
+    items: int = 0
+    failed: int = 0
+    busy_s: float = 0.0
+    last_problem: str = ""
+    on_commit: Callable[[float, int], None] = field(default=lambda _seconds, _items: None)
+    """Called after each commit with its seconds and its items."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something to commit, and whoever waits for it."""
+
+    future: Future[Any]
+    size: int
+    batch: WriteBatch | None = None
+    change: Callable[[Connection], Any] | None = None
+
+
+class GroupWriter:
+    """Writes for everybody. Start it once; `submit` and `change` are safe from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: deque[_Job] = deque()
+        self._waiting_items = 0
+        self._turn = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="agent-telemetry-writer", daemon=True)
+        self.figures = WriterFigures()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a commit."""
+        return self._waiting_items
+
+    def submit(self, batch: WriteBatch) -> Future[WriteResult]:
+        """Commit a batch with whatever else waits; the future is done after the commit.
+
+        Raises OverloadedError when too much waits already. A future that is cancelled before
+        its turn is never written.
+        """
+        return self._add(_Job(Future(), max(len(batch), 1), batch=batch))
+
+    def change(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Do `work` inside a transaction; it may run again when that fails, so it has no other effect."""
+        return self._add(_Job(Future(), 1, change=work))
+
+    def _add(self, job: _Job) -> Future[Any]:
+        with self._turn:
+            if self._stopping:
+                raise OverloadedError("the service is stopping", retry_after_s=5)
+            if self._waiting_items + job.size > MAX_WAITING_ITEMS and self._waiting:
+                raise OverloadedError(f"{self._waiting_items} records wait to be written")
+            self._waiting.append(job)
+            self._waiting_items += job.size
+            self._turn.notify()
+        return job.future
+
+    def stop(self, timeout_s: float) -> bool:
+        """Write what was accepted and end; False when that took longer. Idempotent. Blocks."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with quietly():
+            while group := self._next_group():
+                began = time.monotonic()
+                self._commit_group(group)
+                self.figures.busy_s += time.monotonic() - began
+
+    def _next_group(self) -> list[_Job]:
+        """What waits, in order, without what was given up; empty when it is over."""
+        with self._turn:
+            while True:
+                self._turn.wait_for(lambda: self._waiting or self._stopping)
+                group = self._taken()
+                if group or self._stopping:
+                    return group
+
+    def _taken(self) -> list[_Job]:
+        group: list[_Job] = []
+        items = 0
+        while self._waiting and (not group or items + self._waiting[0].size <= MAX_GROUP_ITEMS):
+            job = self._waiting.popleft()
+            self._waiting_items -= job.size
+            if job.future.set_running_or_notify_cancel():
+                group.append(job)
+                items += job.size
+        return group
+
+    def _commit_group(self, group: list[_Job]) -> None:
+        try:
+            self._commit(group)
+        except StoreUnavailableError as problem:
+            self._fail(group, problem)
+        except Exception as problem:  # one of them is to blame, or we are
+            if len(group) == 1:
+                self._fail(group, problem)
+                return
+            for job in group:
+                self._commit_group([job])
+
+    def _commit(self, group: list[_Job]) -> None:
+        began = time.monotonic()
+        results = self._store.transact(lambda connection: _apply(connection, group))
+        self.figures.commits += 1
+        self.figures.writes += len(group)
+        items = sum(job.size for job in group)
+        self.figures.items += items
+        self.figures.last_problem = ""
+        self.figures.on_commit(time.monotonic() - began, items)
+        for job, result in zip(group, results, strict=True):
+            _settle(job.future, result)
+
+    def _fail(self, group: list[_Job], problem: Exception) -> None:
+        self.figures.failed += len(group)
+        if isinstance(problem, StorageError):
+            self.figures.last_problem = str(problem)
+        else:
+            _log.error("writing failed: %s", type(problem).__name__, exc_info=problem)
+        for job in group:
+            job.future.set_exception(problem)
+
+
+def _settle(future: Future[Any], result: Any) -> None:
+    with contextlib.suppress(Exception):  # a callback of whoever waited, who may be gone
+        future.set_result(result)
+
+
+def _apply(connection: Connection, group: Sequence[_Job]) -> list[Any]:
+    """The result of each job, in order. Neighbouring writes become one; changes keep their place."""
+    results: list[Any] = []
+    batches: list[WriteBatch] = []
+
+    def flush() -> None:
+        if batches:
+            results.extend(_written(connection, batches))
+            batches.clear()
+
+    for job in group:
+        if job.batch is not None:
+            batches.append(job.batch)
+            continue
+        flush()
+        assert job.change is not None
+        results.append(job.change(connection))
+    flush()
+    return results
+
+
+def _written(connection: Connection, batches: Sequence[WriteBatch]) -> list[WriteResult]:
+    if len(batches) == 1:
+        return [write_batch(connection, batches[0])]
+    whole = write_batch(connection, merged_batch(batches))
+    return list(whole.parts(batches))

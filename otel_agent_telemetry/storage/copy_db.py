@@ -1,0 +1,170 @@
+"""One database copied into another, of either kind, and the copy compared with its source.
+
+Rows go in the order of their keys, a batch a transaction, through writes that are harmless to
+repeat: a copy that was killed is begun again, and passes over what is there without writing.
+So no note is kept of how far it came. The source is opened for reading alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Engine, text
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.storage.copied_rows import COPIED, CopiedTable, batches, count_rows
+from otel_agent_telemetry.storage.copied_writes import lacking_rows, write_copied
+from otel_agent_telemetry.storage.counts_check import check_counts
+from otel_agent_telemetry.storage.database_file import only_writer
+from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
+from otel_agent_telemetry.storage.rows import Row
+from otel_agent_telemetry.storage.schema import database_state
+from otel_agent_telemetry.storage.store import Store
+
+_MAX_REASONS: Final = 10
+
+Progress = Callable[[int, int], None]
+"""Called with the rows copied or compared so far, and all of them."""
+
+
+@dataclass(slots=True)
+class CopiedRows:
+    """What became of one table. `lacking` rows are not in the target, or in an earlier state, after all."""
+
+    table: str
+    rows: int = 0
+    written: int = 0
+    refused: int = 0
+    lacking: int = 0
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What a copy did. `reasons` are those of the first few refused rows."""
+
+    source: str
+    target: str
+    tables: list[CopiedRows] = field(default_factory=list)
+    counts_differ: int = 0
+    """Kept counts of the target that are not those of its runs."""
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every row of the source is in the target, as late or later, and the counts are right."""
+        return not self.counts_differ and not any(table.lacking for table in self.tables)
+
+
+def copy_database(
+    source: TelemetryConfig, target: TelemetryConfig, *, on_progress: Progress = lambda _done, _total: None
+) -> CopyReport:
+    """Copy all runs, commits, events, spans and roll-ups, then compare; the target is made or upgraded first.
+
+    Raises ConfigurationError when both are one database, SchemaError when the source is not
+    of this version's schema, StoreUnavailableError when one of them cannot be used, or
+    another process writes the target. What was copied before that stays.
+    """
+    engine, store = make_read_engine(source), Store(target)
+    try:
+        _check_source(engine)
+        _refuse_the_same(engine, target)
+        with nullcontext() if store.path is None else only_writer(store.path, doing="copying to"):
+            store.open()
+            return _Copy(engine, store, on_progress).run()
+    finally:
+        engine.dispose()
+        store.close()
+
+
+def _check_source(engine: Engine) -> None:
+    with reading(engine, "copying from") as connection:
+        state = database_state(connection)
+    if state == "current":
+        return
+    what = "it holds no runs" if state == "empty" else "its schema is older than this version"
+    raise SchemaError(
+        f"copying from {database_name(engine)}: {what}",
+        hint="" if state == "empty" else "`agent-telemetry init-db` upgrades it, after a backup.",
+    )
+
+
+def _refuse_the_same(engine: Engine, target: TelemetryConfig) -> None:
+    other = make_read_engine(target)
+    try:
+        if _identity(engine) == _identity(other):
+            raise ConfigurationError(
+                f"copying from {database_name(engine)} to {database_name(other)}: they are one database"
+            )
+    finally:
+        other.dispose()
+
+
+def _identity(engine: Engine) -> Any:
+    """What two names of one database have in common."""
+    path = sqlite_path(engine)
+    if path is not None:
+        found = path.resolve()
+        return (found.stat().st_dev, found.stat().st_ino) if found.exists() else found
+    if engine.dialect.name == "sqlite":
+        raise ConfigurationError("copying: a database in memory would be gone at once")
+    with reading(engine, "opening") as connection:
+        where = text("SELECT current_database(), current_schema(), pg_postmaster_start_time()")
+        return tuple(connection.execute(where).one())
+
+
+class _Copy:
+    """One call of `copy_database`, both ends open."""
+
+    def __init__(self, source: Engine, store: Store, on_progress: Progress) -> None:
+        self._source = source
+        self._store = store
+        self._on_progress = on_progress
+        self._report = CopyReport(database_name(source), store.name)
+        self._done = self._total = 0
+
+    def run(self) -> CopyReport:
+        with reading(self._source, "copying from") as connection:
+            self._total = 2 * sum(count_rows(connection, copied) for copied in COPIED)
+        for copied in COPIED:
+            self._copy(copied)
+        for copied, table in zip(COPIED, self._report.tables, strict=True):
+            self._compare(copied, table)
+        with self._store.reading() as connection:
+            self._report.counts_differ = len(check_counts(connection))
+        return self._report
+
+    def _copy(self, copied: CopiedTable) -> None:
+        table = CopiedRows(copied.table.name)
+        self._report.tables.append(table)
+        for rows in batches(self._source, copied):
+            table.written += self._write(copied, rows, table)
+            table.rows += len(rows)
+            self._advance(len(rows))
+
+    def _write(self, copied: CopiedTable, rows: Sequence[Row], table: CopiedRows) -> int:
+        """Rows that changed anything; a row that the target will never take does not stop its neighbours."""
+        try:
+            return self._store.transact(lambda connection: write_copied(connection, copied, rows))
+        except (StoreUnavailableError, SchemaError):
+            raise
+        except StorageError as problem:
+            if len(rows) == 1:
+                table.refused += 1
+                self._report.reasons += [f"{copied.table.name}: {problem}"][: _MAX_REASONS - len(self._report.reasons)]
+                return 0
+        half = len(rows) // 2
+        return self._write(copied, rows[:half], table) + self._write(copied, rows[half:], table)
+
+    def _compare(self, copied: CopiedTable, table: CopiedRows) -> None:
+        for rows in batches(self._source, copied):
+            with self._store.reading() as connection:
+                table.lacking += len(lacking_rows(connection, copied, rows))
+            self._advance(len(rows))
+
+    def _advance(self, rows: int) -> None:
+        self._done += rows
+        self._on_progress(self._done, max(self._total, self._done))

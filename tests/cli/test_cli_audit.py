@@ -1,0 +1,113 @@
+"""`audit`: figures that a database works out, the same on both."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from command import agent_telemetry
+from on_disk import nobody_delivers
+from stored import aged, ago, store
+
+from otel_agent_telemetry import TelemetryClient
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request, config):
+    """A configuration, and the variables by which the command sees the same database."""
+    if request.param == "sqlite":
+        return config, {}
+    url = request.getfixturevalue("postgres_url")
+    return config.with_(database_url=url), {"TELEMETRY_DATABASE_URL": url}
+
+
+def fill(config):
+    """An agent with a hundred runs, one with three, one with an open one."""
+    busy = [aged(n, 1, agent_name="busy", duration_ms=n * 10) for n in range(1, 101)]
+    ends = ("success", "failed", "timeout")
+    mixed = [aged(200 + n, 40, agent_name="mixed", status=word, duration_ms=n) for n, word in enumerate(ends)]
+    store(config, *busy, *mixed, aged(300, 50, status="running", agent_name="open", run_id="stuck"))
+
+
+def test_agents_come_with_their_rates_and_durations(either):
+    """Nearest rank: the 50th and the 95th of a hundred; the 2nd and the 3rd of three; none where none has ended."""
+    config, env = either
+    fill(config)
+    said = agent_telemetry(config, "audit", "--json", env=env)
+    assert said.code == 0, said.err
+    agents = {agent.pop("agent_name"): agent for agent in said.json["runs"]["agents"]}
+    assert list(agents) == ["busy", "mixed", "open"]
+    assert agents["busy"] == {"runs": 100, "ended": 100, "succeeded": 100, "failed": 0, "median_ms": 500, "p95_ms": 950, "success_rate": 1.0}  # fmt: skip
+    assert agents["mixed"] == {"runs": 3, "ended": 3, "succeeded": 1, "failed": 2, "median_ms": 1, "p95_ms": 2, "success_rate": 1 / 3}  # fmt: skip
+    assert agents["open"] == {"runs": 1, "ended": 0, "succeeded": 0, "failed": 0, "median_ms": None, "p95_ms": None, "success_rate": None}  # fmt: skip
+
+
+def test_days_statuses_open_runs_and_ends(either):
+    """All runs; the open ones first that are open longest."""
+    config, env = either
+    fill(config)
+    told = agent_telemetry(config, "audit", "--json", env=env).json["runs"]
+    assert told["statuses"] == {"success": 101, "failed": 1, "running": 1, "timeout": 1}
+    assert told["days"] == {ago(1)[:10]: 100, ago(40)[:10]: 3, ago(50)[:10]: 1}
+    assert [run["run_id"] for run in told["open"]] == ["stuck"]
+    assert (told["oldest"][:10], told["newest"][:10]) == (ago(50)[:10], ago(1)[:10])
+    assert told["rows"]["agent_runs"] == 104
+    assert told["bytes"] > 50_000
+
+
+def test_days_and_top_narrow_it(either):
+    """Agents, statuses and days of lately; oldest and newest are of all."""
+    config, env = either
+    fill(config)
+    told = agent_telemetry(config, "audit", "--days", "7", "--top", "1", "--json", env=env).json["runs"]
+    assert [agent["agent_name"] for agent in told["agents"]] == ["busy"]
+    assert told["statuses"] == {"success": 100}
+    assert len(told["days"]) == 1
+    assert told["oldest"][:10] == ago(50)[:10]
+    assert agent_telemetry(config, "audit", "--top", "0", env=env).code == 2
+
+
+def test_the_words_are_safe_on_a_terminal(config):
+    """Ids and names were written by anyone."""
+    name = "<b>=1+1\x1b[2J\u202e"
+    store(config, aged(1, 1, agent_name=name, status="running", run_id=f"{name}-id"))
+    said = agent_telemetry(config, "audit")
+    assert said.code == 0
+    assert "\x1b" not in said.out
+    assert "\u202e" not in said.out
+    assert "<b>=1+1\\x1b[2J\\u202e-id" in said.out
+    assert said.out.splitlines()[0].startswith("runs      1, from ")
+
+
+def test_the_folders_are_measured(config):
+    """Journal, buffer and what waits in it, backups, refused records."""
+    empty = agent_telemetry(config, "audit", "--json")
+    assert empty.json["runs"] is None
+    assert set(empty.json["files"].values()) == {0}
+    assert "No runs yet" in empty.err
+    assert not config.base_dir.exists() or list(config.base_dir.iterdir()) == []
+    store(config, aged(1, 1))
+    agent_telemetry(config, "backup")
+    with nobody_delivers(config):
+        client = TelemetryClient(config)
+        client.end_run(client.start_run("agent", "job"))
+        client.close()
+        rejected = config.buffer_dir / "rejected"
+        rejected.mkdir()
+        (rejected / "20260101.jsonl").write_bytes(b"{}\n{}\n")
+        files = agent_telemetry(config, "audit", "--json").json["files"]
+    assert (files["journal_files"], files["backup_files"], files["rejected_records"]) == (1, 1, 2)
+    assert files["buffer_bytes"] >= files["waiting_bytes"] > 0
+
+
+def test_databases_that_are_not_ours_stay_as_they_are(config):
+    """Refused, unchanged."""
+    config.db_path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(config.db_path)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+        connection.commit()
+    before = config.db_path.read_bytes()
+    assert agent_telemetry(config, "audit").code == 4
+    assert agent_telemetry(config, "export", "-f", "csv").code == 4
+    assert config.db_path.read_bytes() == before

@@ -1,0 +1,343 @@
+"""`retention`: what is old goes with all that belongs to it, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+import pytest
+from command import agent_telemetry, agent_telemetry_process, start_command
+from on_disk import ROOT, Process, nobody_delivers
+from stored import aged, ago, belong, integrity, query, rows_by_table, run_ids, store, wrong_counts
+
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry.journal import journal_path
+from otel_agent_telemetry.journal_reader import journal_files
+from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+
+WRITE = """
+import sys
+from pathlib import Path
+from on_disk import record
+from otel_agent_telemetry import TelemetryConfig
+from otel_agent_telemetry.storage.store import Store
+config = TelemetryConfig.from_env().with_(base_dir=Path(sys.argv[1]))
+store = Store(config.with_(db_synchronous="OFF", db_max_retries=0))
+store.open()
+print("open", flush=True)
+for number in range(1_000_000, 1_000_000 + int(sys.argv[2])):
+    store.write([record(number, created_at=sys.argv[3], status="success")])
+    print(number, flush=True)
+"""
+"""A writer that says what it has committed; no second chance for a locked database."""
+WITH_TESTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request, config):
+    """A configuration, and the variables by which the command sees the same database."""
+    if request.param == "sqlite":
+        return config, {}
+    url = request.getfixturevalue("postgres_url")
+    return config.with_(database_url=url), {"TELEMETRY_DATABASE_URL": url}
+
+
+def link(run_id, sha, days):
+    return CommitLink(run_id=run_id, commit_hash=sha, commit_source="llm", associated_at=ago(days))
+
+
+def fill(config):
+    """Three old runs with belongings and commits, two young ones, and what found no run."""
+    runs = [aged(n, 40 + n) for n in (1, 2, 3)] + [aged(n, 1) for n in (4, 5)]
+    shared = aged(6, 1, run_id="run-3")
+    links = [link("run-1", "aaaaaaa", 40), link("run-3", "bbbbbbb", 40), link("run-4", "ccccccc", 40)]
+    lone = [link("nobody", "ddddddd", 40), link("not-yet", "eeeeeee", 1)]
+    store(config, *runs, shared, links=[*links, *lone])
+    belong(config, *(run.event_id for run in runs), days=40)
+    belong(config, "", days=40)
+    belong(config, "", days=1)
+
+
+def test_what_is_old_goes_with_all_that_belongs_to_it(either):
+    """Events, steps, roll-ups, commits that no other run has, orphans; young ones stay; counts stay exact."""
+    config, env = either
+    fill(config)
+    said = agent_telemetry(config, "retention", "--days", "30", "--json", env=env)
+    assert said.code == 0, said.err
+    told = said.json["database"]
+    assert told == {"runs": 3, "events": 8, "spans": 4, "rollups": 3, "commits": 2, "still_running": 0}
+    assert run_ids(config) == ["run-3", "run-4", "run-5"]
+    assert rows_by_table(config) == {
+        "agent_runs": 3, "run_events": 6, "run_spans": 3, "run_rollups": 2, "commits": 3,
+    }  # fmt: skip
+    kept = {sha for (sha,) in query(config, "SELECT commit_hash FROM commits")}
+    assert kept == {"bbbbbbb", "ccccccc", "eeeeeee"}
+    assert wrong_counts(config) == []
+    stats = agent_telemetry(config, "stats", "--json", "--no-sync", env=env).json
+    assert stats["total_runs"] == sum(stats["agents"].values()) == 3
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(either):
+    """Its numbers are those of the run that follows; twice is as once."""
+    config, env = either
+    fill(config)
+    before = rows_by_table(config)
+    foretold = agent_telemetry(config, "retention", "--days", "30", "--dry-run", "--json", env=env).json
+    assert rows_by_table(config) == before
+    done = agent_telemetry(config, "retention", "--days", "30", "--json", env=env).json
+    assert done["database"] == foretold["database"]
+    again = agent_telemetry(config, "retention", "--days", "30", "--json", env=env).json
+    assert again["database"] == dict.fromkeys(done["database"], 0)
+
+
+def test_open_runs_and_those_that_ended_lately_stay(either):
+    """A run that ran for weeks is not deleted the moment it ends; one that is open is named."""
+    config, env = either
+    store(config, aged(1, 90, status="running"), aged(2, 90, ended=1), aged(3, 90, ended=80), aged(4, 29.9))
+    said = agent_telemetry(config, "retention", env=env)
+    assert run_ids(config) == ["run-1", "run-2", "run-4"]
+    assert "1 runs deleted" in said.out
+    assert "1 runs as old are still running" in said.err
+    assert "close-stale" in said.err
+
+
+def test_the_days_are_the_setting_unless_told(config):
+    """TELEMETRY_RETENTION_DAYS, then --days."""
+    store(config, aged(1, 10), aged(2, 3))
+    agent_telemetry(config, "retention", env={"TELEMETRY_RETENTION_DAYS": "7"})
+    assert run_ids(config) == ["run-2"]
+    agent_telemetry(config, "retention", "--days", "1", env={"TELEMETRY_RETENTION_DAYS": "7"})
+    assert run_ids(config) == []
+
+
+def test_many_batches_end_as_one(config):
+    """Runs of the same instant on both sides of a batch's end, too."""
+    instant = ago(50)
+    same = {"created_at": instant, "start_time": instant, "end_time": instant, "updated_at": instant}
+    store(config, *(aged(n, 50, **same) for n in range(1, 1002)), aged(2000, 1))
+    said = agent_telemetry(config, "retention", "--json").json
+    assert said["database"]["runs"] == 1001
+    assert run_ids(config) == ["run-2000"]
+    assert wrong_counts(config) == []
+
+
+# --- beside others
+
+
+def test_a_writer_goes_on_meanwhile(either):
+    """Another process writes without pause and without a second chance: none of its writes fails or is lost."""
+    config, env = either
+    store(config, *(aged(n, 40) for n in range(1, 3001)))
+    with Process(WRITE, config.base_dir, 400, ago(0), env={**WITH_TESTS, **env}) as writer:
+        assert writer.line() == "open"
+        said = agent_telemetry(config, "retention", "--json", env=env)
+        status, out, err = writer.end(within_s=60)
+    assert status == 0, err
+    assert said.json["database"]["runs"] == 3000
+    assert len(run_ids(config)) == len(out.split()) == 400
+    assert wrong_counts(config) == []
+
+
+def test_a_service_does_not_keep_it_from_working(config):
+    """It needs SQLite's lock for moments, not the service's."""
+    store(config, aged(1, 40))
+    lock = WriterLock(config.db_path)
+    assert lock.try_acquire("http://127.0.0.1:8765")
+    said = agent_telemetry(config, "retention")
+    lock.release()
+    assert said.code == 0
+    assert run_ids(config) == []
+
+
+def test_killed_at_random_it_leaves_whole_runs(either):
+    """Killed again and again: sound, exact, no belonging without its run; the last one ends it."""
+    config, env = either
+    runs = [aged(n, 40) for n in range(1, 2501)]
+    store(config, *runs, aged(5000, 1))
+    belong(config, *(run.event_id for run in runs[::5]), days=40)
+    dice, deaths = random.Random(int(os.environ.get("DURABILITY_SEED", "7"))), 0
+    for _ in range(4):
+        process, before = start_command(config, "retention", env=env), number_of_runs(config)
+        while process.poll() is None and number_of_runs(config) == before:
+            pass
+        time.sleep(dice.random() * 0.05)  # the random point at which it dies
+        process.kill()
+        process.communicate()
+        deaths += process.returncode == -9
+        assert wrong_counts(config) == []
+        for table in ("run_events", "run_spans", "run_rollups"):
+            lost = f"SELECT count(*) FROM {table} WHERE event_id NOT IN (SELECT event_id FROM agent_runs)"
+            assert query(config, lost) == [(0,)]
+        assert env or integrity(config.db_path) == "ok"
+    assert deaths
+    assert agent_telemetry(config, "retention", env=env).code == 0
+    assert run_ids(config) == ["run-5000"]
+    assert rows_by_table(config)["run_events"] == 0
+
+
+def number_of_runs(config):
+    return query(config, "SELECT count(*) FROM agent_runs")[0][0]
+
+
+# --- vacuum
+
+
+def test_vacuum_gives_the_room_back(config):
+    """Without it the file keeps its size and the command says so."""
+    store(config, *(aged(n, 40, error_details="x" * 2000) for n in range(1, 301)))
+    size = config.db_path.stat().st_size
+    said = agent_telemetry(config, "retention")
+    assert "--vacuum" in said.err
+    assert config.db_path.stat().st_size == size
+    told = agent_telemetry(config, "retention", "--vacuum", "--json").json["vacuum"]
+    assert told["bytes_before"] == size
+    assert told["bytes_after"] == config.db_path.stat().st_size < size / 2
+    assert integrity(config.db_path) == "ok"
+
+
+def test_vacuum_refuses_while_a_service_writes(config):
+    """Before anything is deleted, and says who it is."""
+    store(config, aged(1, 40))
+    lock = WriterLock(config.db_path)
+    assert lock.try_acquire("http://127.0.0.1:8765")
+    said = agent_telemetry(config, "retention", "--vacuum")
+    lock.release()
+    assert said.code == 4
+    assert f"http://127.0.0.1:8765 (process {os.getpid()}" in said.err
+    assert run_ids(config) == ["run-1"]
+
+
+def test_vacuum_is_for_sqlite(config, postgres_url):
+    """PostgreSQL does it by itself; the password is not shown."""
+    said = agent_telemetry(config, "retention", "--vacuum", env={"TELEMETRY_DATABASE_URL": postgres_url})
+    assert said.code == 2
+    assert "autovacuum" in said.err
+    assert "not-to-be-shown" not in said.err
+
+
+# --- the journal
+
+
+def journal(config, *days):
+    config.ndjson_dir.mkdir(parents=True, exist_ok=True)
+    for number in days:
+        name = day_of(time.time_ns() - number * 86_400 * 10**9)
+        journal_path(config.ndjson_dir, name).write_bytes(b"{}\n")
+
+
+def ages(config):
+    today = time.time_ns()
+    names = {f"events_{day_of(today - n * 86_400 * 10**9)}.ndjson": n for n in range(100)}
+    return sorted(names[path.name] for path in journal_files(config.ndjson_dir))
+
+
+def test_old_day_files_go_only_when_asked(config):
+    """And a dry run leaves them."""
+    store(config)
+    journal(config, 0, 1, 29, 31, 60)
+    other = config.ndjson_dir / "events_20200101.ndjson.gz"
+    other.write_bytes(b"")
+    agent_telemetry(config, "retention")
+    foretold = agent_telemetry(config, "retention", "--journal", "--dry-run", "--json").json["journal"]
+    assert ages(config) == [0, 1, 29, 31, 60]
+    assert agent_telemetry(config, "retention", "--journal", "--json").json["journal"] == foretold
+    assert foretold == {"files": 2, "bytes": 6, "held_back": 0}
+    assert ages(config) == [0, 1, 29]
+    assert other.exists()
+
+
+def test_today_and_yesterday_stay_whatever_is_asked(config):
+    """A process may be writing them."""
+    journal(config, 0, 1, 2, 3)
+    said = agent_telemetry(config, "retention", "--days", "1", "--journal")
+    assert ages(config) == [0, 1]
+    assert "No runs yet" in said.err
+
+
+def test_days_that_the_buffer_may_need_stay(config):
+    """A record that waits there since a day holds that day and all later ones back."""
+    with nobody_delivers(config):
+        client = TelemetryClient(config)
+        client.end_run(client.start_run("agent", "job", run_id="waits"))
+        client.close()
+        for segment in config.buffer_dir.glob("*.jsonl"):
+            today = ago(0)[:10].encode()
+            segment.write_bytes(segment.read_bytes().replace(today, ago(40)[:10].encode()))
+        for path in journal_files(config.ndjson_dir):
+            path.unlink()
+        journal(config, 0, 35, 39, 41, 50)
+        said = agent_telemetry(config, "retention", "--journal", "--json").json
+    assert ages(config) == [0, 35, 39]
+    assert said["journal"]["held_back"] == 2
+
+
+# --- what it refuses
+
+
+def test_without_a_database_nothing_is_made(config):
+    """It says so, and is no error."""
+    said = agent_telemetry(config, "retention")
+    assert said.code == 0
+    assert "No runs yet" in said.err
+    assert not config.db_path.exists()
+
+
+def test_databases_that_are_not_ours_to_touch_stay_as_they_are(config):
+    """Another application's, one of an older schema, and garbage."""
+    config.db_path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(config.db_path)) as connection:
+        connection.execute("CREATE TABLE agent_runs (mine TEXT)")
+        connection.commit()
+    content = config.db_path.read_bytes()
+    assert agent_telemetry(config, "retention").code == 4
+    assert config.db_path.read_bytes() == content
+    config.db_path.write_bytes(b"not a database at all, but long enough to be looked at twice")
+    assert agent_telemetry(config, "retention", "--vacuum").code == 4
+    assert config.db_path.read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "36501"])
+def test_days_that_mean_nothing_are_refused(config, days):
+    """Nothing is guessed where things are deleted."""
+    store(config, aged(1, 40))
+    assert agent_telemetry(config, "retention", "--days", days).code == 2
+    assert run_ids(config) == ["run-1"]
+
+
+def test_a_locked_database_is_unavailable(config):
+    """With the words of the lock, and nothing deleted."""
+    store(config, aged(1, 40))
+    with closing(sqlite3.connect(config.db_path)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        env = {"TELEMETRY_DB_BUSY_TIMEOUT_MS": "50", "TELEMETRY_DB_MAX_RETRIES": "0"}
+        said = agent_telemetry_process(config, "retention", env=env)
+    assert said.code == 4
+    assert "is locked" in said.err
+    assert run_ids(config) == ["run-1"]
+
+
+def test_a_database_that_cannot_be_written_can_still_be_looked_at(config, small_disk):
+    """On a disk that is read-only, what writes says so, what reads or copies works."""
+    remount(small_disk, "size=16m")
+    store(config.with_(db_path=small_disk / "db.sqlite"), aged(1, 40))
+    env = {"TELEMETRY_DB_PATH": str(small_disk / "db.sqlite")}
+    remount(small_disk, "ro")
+    backup = agent_telemetry(config, "backup", "--json", env=env)
+    assert backup.json["runs"] == 1
+    assert agent_telemetry(config, "audit", "--json", env=env).json["runs"]["rows"]["agent_runs"] == 1
+    assert agent_telemetry(config, "retention", "--dry-run", "--json", env=env).json["database"]["runs"] == 1
+    for command in (["retention"], ["retention", "--vacuum"], ["restore", backup.json["path"]]):
+        said = agent_telemetry(config, *command, env={**env, "TELEMETRY_DB_MAX_RETRIES": "0"})
+        assert said.code == 4
+        assert "read" in said.err.lower()
+    assert [path.name for path in small_disk.iterdir()] == ["db.sqlite"]
+
+
+def remount(place, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)

@@ -1,0 +1,188 @@
+"""A real PostgreSQL server for the tests: started once for each test process, a fresh database for each test.
+
+It is Debian's package, listening on loopback alone, and asks for a password, so that the
+URLs of the tests hold a secret as real ones do. It sorts as English does (ICU), not by code
+point: what must not depend on the collation shows here when it does. The server is a child
+of a shell that ends it as soon as the test process closes a pipe, and that removes its
+folder as well when the test process died.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PASSWORD = "not-to-be-shown"
+PATIENCE_S = 60.0
+_QUICK = ("fsync=off", "full_page_writes=off", "shared_buffers=64MB")
+_PLACE = ("listen_addresses=127.0.0.1", "max_connections=100")
+_ICU = ("--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US", "--encoding=UTF8")
+_SERVE_UNTIL_THE_PIPE_CLOSES = """
+"$@" >>server.log 2>&1 &
+read -r word
+kill -QUIT $!
+wait $!
+[ "$word" = stop ] || rm -rf "$PWD"
+"""
+
+
+class Server:
+    """A PostgreSQL cluster of its own, in a folder that goes away with it."""
+
+    def __init__(self, binaries):
+        self._binaries = binaries
+        # Not under pytest's folder: root's may not be entered by the user whom the server runs as.
+        self.folder = Path(tempfile.mkdtemp(prefix="agent-telemetry-postgres-"))
+        self._user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        if self._user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._numbers = count(1)
+        self._shell = None
+        self.port = _free_port()
+        self._make_cluster()
+
+    def _make_cluster(self):
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        wanted = ("--no-sync", "--username=tester", "--auth=scram-sha-256", f"--pwfile={secret}", *_ICU)
+        subprocess.run(
+            [self._binaries / "initdb", "-D", self.folder / "data", *wanted],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            **self._user,
+        )
+
+    def start(self):
+        """Serve, on the same port as before; returns when connections are taken."""
+        settings = (*_PLACE, *_QUICK, f"port={self.port}", f"unix_socket_directories={self.folder}")
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = [self._binaries / "postgres", "-D", self.folder / "data", *options]
+        self._shell = subprocess.Popen(
+            ["sh", "-c", _SERVE_UNTIL_THE_PIPE_CLOSES, "sh", *command],
+            cwd=self.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self._user,
+        )
+        self._await_answer()
+
+    def _await_answer(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError as problem:
+                if time.monotonic() > deadline:
+                    log = self.folder / "server.log"
+                    pytest.fail(f"PostgreSQL does not answer: {problem}\n{log.read_text() if log.exists() else ''}")
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self):
+        """Stop at once, as a crash would; what was committed is there after the next start. Idempotent."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.communicate(b"stop\n", PATIENCE_S)
+
+    def remove(self):
+        """Stop for good and leave nothing."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def url(self, database, *, user="tester", password=PASSWORD):
+        """The URL by which the package opens a database of this server."""
+        return f"postgresql+psycopg://{user}:{password}@127.0.0.1:{self.port}/{database}"
+
+    @contextmanager
+    def connected(self, database="postgres"):
+        """A connection of the driver's own, in autocommit."""
+        where = {"host": "127.0.0.1", "port": self.port, "user": "tester", "password": PASSWORD}
+        with psycopg.connect(dbname=database, autocommit=True, connect_timeout=10, **where) as connection:
+            yield connection
+
+    def execute(self, statement, *, database="postgres"):
+        """Run one statement past the package, and return its rows."""
+        with self.connected(database) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def make_database(self, template="template1"):
+        """The name of a new database, a copy of another that nobody uses."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop_database(self, name):
+        """Remove a database, whoever still uses it."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _binaries():
+    """The folder of the newest server installed; None when there is none."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = [*map(str, packaged), *filter(None, [shutil.which("initdb")])]
+    return Path(found[-1]).resolve().parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The server of this test process, with only its own databases in it."""
+    binaries = _binaries()
+    if binaries is None:
+        why = "there is no PostgreSQL server here; apt-get install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    server = Server(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server):
+    """The server, for one test: the databases that the test asks for are dropped after it."""
+    made = []
+
+    class ForOneTest:
+        server = postgres_server
+
+        def make_database(self, template="template1"):
+            made.append(postgres_server.make_database(template))
+            return made[-1]
+
+        def make_url(self, template="template1"):
+            return postgres_server.url(self.make_database(template))
+
+    yield ForOneTest()
+    for name in made:
+        with suppress(psycopg.OperationalError):  # a test that stopped the server has said so itself
+            postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The URL of an empty database, its password in it."""
+    return postgres.make_url()

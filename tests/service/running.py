@@ -1,0 +1,165 @@
+"""The real service for the tests: in a thread of this process, or as the command in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import uvicorn
+from on_disk import PATIENCE_S, ROOT, child_environment, eventually
+
+from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.service.server import _options, address_of, bound
+
+COMMAND = (sys.executable, "-m", "otel_agent_telemetry.cli")
+TIMEOUT_S = 60.0
+_SERVING = re.compile(r"serving .* at (http://\S+)")
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class Service:
+    """A service that answers at `url`. `client` sends its token, when it asks for one."""
+
+    def __init__(self, settings, url, app=None):
+        self.settings = settings
+        self.url = url
+        self.app = app
+        self.client = self.new_client()
+
+    def new_client(self, **more):
+        """A client of its own connections; `headers={}` leaves the token out."""
+        return httpx.Client(**{"base_url": self.url, "timeout": TIMEOUT_S, "headers": self._headers(), **more})
+
+    def _headers(self):
+        token = self.settings.api_auth_token if self.settings is not None else None
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@contextmanager
+def running(settings, *, clock=None):
+    """The real app under uvicorn on a free port of loopback, with an event loop in a thread of its own.
+
+    Opens and closes the backend as `server.serve` does, so a refusal to start is raised here.
+    """
+    settings = settings.with_(api_host="127.0.0.1", api_port=0)
+    app = create_app(settings, clock=clock)
+    backend = app.state.backend
+    backend.open()
+    try:
+        listener = bound(settings)
+        url = address_of(settings, listener)
+        backend.announce(url)
+        service = Service(settings, url, app)
+        with service.client, _serving(app, settings, listener):
+            yield service
+    finally:
+        backend.close()
+
+
+@contextmanager
+def _serving(app, settings, listener):
+    server = _Server(uvicorn.Config(app, **{**_options(settings), "timeout_graceful_shutdown": 5}))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
+    thread.start()
+    try:
+        assert server.ready.wait(PATIENCE_S), "the service did not begin to listen"
+        assert server.started
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listener.close()
+        assert not thread.is_alive(), "the service did not end"
+
+
+class ServiceProcess(Service):
+    """`agent-telemetry serve` as a process. Its log goes to a file, so that it never waits for a reader."""
+
+    def __init__(self, popen, log_path, url):
+        super().__init__(None, url)
+        self.popen = popen
+        self.pid = popen.pid
+        self.log_path = log_path
+
+    @property
+    def log(self):
+        """All that it wrote so far."""
+        return self.log_path.read_text()
+
+    def kill(self):
+        """SIGKILL, and wait until it is gone."""
+        self.popen.kill()
+        self.popen.wait(PATIENCE_S)
+
+    def terminate(self):
+        """SIGTERM, as systemd ends it; its exit code."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(PATIENCE_S * 2)
+
+    def rss_bytes(self):
+        """The memory that the process holds now."""
+        return _status_bytes(self.pid, "VmRSS")
+
+    def peak_rss_bytes(self):
+        """The most memory that it ever held."""
+        return _status_bytes(self.pid, "VmHWM")
+
+
+def _status_bytes(pid, name):
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def serve_process(base_dir, env=None, *, port=0):
+    """A real `agent-telemetry serve` over `base_dir`; it is killed at the end when it still runs."""
+    log_path = Path(base_dir).with_name(f"{Path(base_dir).name}.service.log")
+    with log_path.open("w") as log:
+        popen = subprocess.Popen(
+            [*COMMAND, "--base-dir", str(base_dir), "serve", "--port", str(port)],
+            cwd=ROOT,
+            env=child_environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        url = eventually(lambda: _address_in(log_path, popen))
+        service = ServiceProcess(popen, log_path, url)
+        with service.client:
+            eventually(lambda: _answers(service))
+            yield service
+    finally:
+        with suppress(ProcessLookupError):
+            popen.kill()
+        popen.wait(PATIENCE_S)
+
+
+def _address_in(log_path, popen):
+    text = log_path.read_text()
+    assert popen.poll() is None, f"the service ended with {popen.returncode}: {text}"
+    found = _SERVING.search(text)
+    return found[1] if found else None
+
+
+def _answers(service):
+    with suppress(httpx.TransportError):
+        return service.client.get("/version").status_code == httpx.codes.OK
+    return False

@@ -1,0 +1,82 @@
+"""Bodies that the tests of the service send, and what they ask of answers."""
+
+from __future__ import annotations
+
+import uuid
+
+from otel_agent_telemetry.clock import iso_utc
+
+SECOND = 1_000_000_000
+T0 = 1_760_000_000 * SECOND
+JSON = {"Content-Type": "application/json"}
+
+
+def at(seconds):
+    """Our text of an instant so many seconds after the clock's of the tests."""
+    return iso_utc(T0 + round(seconds * SECOND))
+
+
+def event_id(number):
+    return str(uuid.UUID(int=(4 << 76) | (8 << 60) | number))
+
+
+def state(number=1, *, updated=0, **more):
+    """A state of the run `run-{number}`, observed so many seconds after its start. None leaves a field out."""
+    values = {
+        "event_id": event_id(number),
+        "run_id": f"run-{number}",
+        "created_at": at(number),
+        "updated_at": at(number + updated),
+        "start_time": at(number),
+        "agent_name": "agent",
+        "job_type": "job",
+        "status": "running",
+        **more,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def ended(number=1, *, updated=5, status="success", **more):
+    return state(number, updated=updated, status=status, end_time=at(number + updated), **more)
+
+
+def tell(service, *states):
+    """Keep states, each by a request of its own; what became of them."""
+    return [kept(service.client.post("/api/v1/runs", json=one)) for one in states]
+
+
+def tell_batch(service, states):
+    """Keep states in one request; its answer."""
+    answer = service.client.post("/api/v1/runs/batch", json=states)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def kept(answer):
+    assert answer.status_code == 201, answer.text
+    return answer.json()["status"]
+
+
+def shown(service, number=1):
+    """The run as it is read."""
+    answer = service.client.get(f"/api/v1/runs/{event_id(number)}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def listed(service, **query):
+    """The run ids of one page."""
+    answer = service.client.get("/api/v1/runs", params=query)
+    assert answer.status_code == 200, answer.text
+    return [run["run_id"] for run in answer.json()]
+
+
+def problem(answer, status):
+    """The `detail` of an error, after a look at its shape."""
+    assert answer.status_code == status, (answer.status_code, answer.text[:500])
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["detail"], body
+    assert isinstance(body["detail"], str)
+    assert body["detail"]
+    return body["detail"]

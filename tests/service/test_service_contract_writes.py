@@ -1,0 +1,523 @@
+"""The promises about writing runs, over real HTTP, on both kinds of database."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from service_cases import SECOND, at, ended, event_id, kept, problem, shown, state, tell, tell_batch
+
+from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.service.run_bodies import PATCHABLE
+from otel_agent_telemetry.status import SPELLINGS, canonical_status
+
+ANSWER_ONLY = {"id", "commit_url", "repo_url"}
+FULL = {
+    "agent_owner": "owner",
+    "trigger_type": "cron",
+    "product": "product",
+    "product_family": "family",
+    "platform": "platform",
+    "subdomain": "sub",
+    "website": "example.org",
+    "website_section": "section",
+    "item_name": "item",
+    "items_discovered": 4,
+    "items_succeeded": 2,
+    "items_failed": 1,
+    "items_skipped": 1,
+    "duration_ms": 5000,
+    "input_summary": "in",
+    "output_summary": "out",
+    "source_ref": "from",
+    "target_ref": "to",
+    "error_summary": "why",
+    "error_details": "stack",
+    "git_repo": "https://github.com/owner/repo",
+    "git_branch": "main",
+    "git_commit_hash": "0123456789abcdef0123456789abcdef01234567",
+    "git_run_tag": "tag",
+    "git_commit_source": "ci",
+    "git_commit_author": "Somebody <some@body.org>",
+    "git_commit_timestamp": at(3),
+    "host": "host",
+    "environment": "test",
+    "metrics_json": {"files": 10, "nested": {"list": [1, 2.5, None, True]}},
+    "context_json": {"why": "because"},
+    "api_posted": True,
+    "api_posted_at": at(9),
+    "api_retry_count": 2,
+    "insight_id": "insight",
+    "parent_run_id": "parent",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
+    "service_name": "service",
+}
+
+
+# POST /api/v1/runs
+
+
+def test_a_new_run_is_created(service):
+    """201 with the ids."""
+    answer = service.client.post("/api/v1/runs", json=state())
+    assert answer.status_code == 201
+    assert answer.json() == {"status": "created", "event_id": event_id(1), "run_id": "run-1"}
+
+
+def test_the_same_state_again_is_a_duplicate(service):
+    """201 with a message, and the row stays as it is."""
+    tell(service, state())
+    before = shown(service)
+    answer = service.client.post("/api/v1/runs", json=state())
+    assert answer.status_code == 201
+    assert answer.json().keys() == {"status", "event_id", "message"}
+    assert answer.json() | {"message": ""} == {"status": "duplicate", "event_id": event_id(1), "message": ""}
+    assert shown(service) == before
+
+
+def test_a_later_state_updates_the_run(service):
+    """201 with the ids."""
+    tell(service, state())
+    answer = service.client.post("/api/v1/runs", json=ended())
+    assert answer.status_code == 201
+    assert answer.json() == {"status": "updated", "event_id": event_id(1), "run_id": "run-1"}
+    assert shown(service)["status"] == "success"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_states_in_any_order_end_in_the_same_run(service, order):
+    """Start, a later running state, the end: the end stands whatever came last."""
+    states = [state(), state(updated=2, items_discovered=7), ended(items_discovered=9)]
+    outcomes = tell(service, *(states[at] for at in order))
+    assert outcomes[0] == "created"
+    assert set(outcomes[1:]) <= {"updated", "duplicate"}
+    run = shown(service)
+    assert (run["status"], run["items_discovered"], run["updated_at"]) == ("success", 9, at(6))
+    assert tell(service, *states) == ["duplicate"] * 3
+
+
+def test_an_ended_run_never_runs_again(service):
+    """Not even by a running state that was observed later."""
+    assert tell(service, ended(), state(updated=3600)) == ["created", "duplicate"]
+    assert shown(service)["status"] == "success"
+
+
+def test_of_two_ends_the_later_stands(service):
+    """By `updated_at`, not by arrival."""
+    assert tell(service, ended(updated=9, status="failed"), ended(updated=5)) == ["created", "duplicate"]
+    assert shown(service)["status"] == "failed"
+
+
+def test_every_column_is_kept_and_read_back(service):
+    """What was sent, plus `id` and the two addresses; JSON columns as objects, `api_posted` a boolean."""
+    sent = ended(**FULL)
+    tell(service, sent)
+    run = shown(service)
+    assert run.keys() == {*COLUMNS} | ANSWER_ONLY
+    assert {name: run[name] for name in sent} == sent
+    assert type(run["id"]) is int
+    assert run["repo_url"] == "https://github.com/owner/repo"
+    assert run["commit_url"] == f"https://github.com/owner/repo/commit/{FULL['git_commit_hash']}"
+
+
+def test_a_sparse_state_has_the_defaults(service):
+    """Five fields are enough: created and updated follow the start, numbers are 0, texts null."""
+    sparse = {name: state()[name] for name in ("event_id", "run_id", "start_time", "agent_name", "job_type")}
+    tell(service, sparse)
+    run = shown(service)
+    assert run["created_at"] == run["updated_at"] == run["start_time"] == at(1)
+    assert run["status"] == "running"
+    assert {run[name] for name in ("items_discovered", "items_failed", "duration_ms", "api_retry_count")} == {0}
+    assert run["api_posted"] is False
+    assert run["end_time"] is run["metrics_json"] is run["commit_url"] is run["repo_url"] is None
+
+
+def test_a_duration_of_null_is_zero(service):
+    """Contract: `duration_ms: null` is 0."""
+    tell(service, {**state(), "duration_ms": None})
+    assert shown(service)["duration_ms"] == 0
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "SUCCESS", "Failure", " ok "])
+def test_every_spelling_of_a_status_is_kept_as_its_word(sqlite_service, spelling):
+    """Contract, decision 2."""
+    tell(sqlite_service, state(status=spelling))
+    assert shown(sqlite_service)["status"] == canonical_status(spelling)
+
+
+def test_fields_that_are_no_columns_are_kept_in_context_json(service):
+    """Unknown fields are kept, what is there already wins, and what answers add means nothing."""
+    tell(service, state(colour="red", why="x", id=7, commit_url="javascript:1", context_json={"why": "because"}))
+    run = shown(service)
+    assert run["context_json"] == {"colour": "red", "why": "because"}
+    assert run["id"] != 7
+    assert run["commit_url"] is None
+
+
+def test_json_columns_may_be_the_text_of_an_object(service):
+    """As older clients send them."""
+    tell(service, state(metrics_json='{"a": 1}', context_json=""))
+    run = shown(service)
+    assert (run["metrics_json"], run["context_json"]) == ({"a": 1}, None)
+
+
+def test_a_run_that_is_read_can_be_sent_back(service):
+    """What GET answers is a body that POST takes, and it changes nothing."""
+    tell(service, ended(**FULL))
+    assert tell(service, shown(service)) == ["duplicate"]
+
+
+def test_times_are_kept_in_utc(service):
+    """Another zone is the same instant; an event id is kept in lower case."""
+    tell(service, state(start_time="2025-10-09T10:53:21+02:00", event_id=event_id(1).upper()))
+    assert shown(service)["start_time"] == at(1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, None) for name in ("event_id", "run_id", "start_time", "agent_name", "job_type")),
+        ("event_id", "not-a-uuid"),
+        *(("run_id", bad) for bad in ("", "   ", "a/b", "a\\b", "a\0b", "x" * 256, 7)),
+        ("status", "unheard-of"),
+        ("status", 1),
+        ("items_failed", -1),
+        ("duration_ms", 1.5),
+        ("duration_ms", True),
+        ("items_discovered", "7"),
+        ("items_discovered", 2**63),
+        ("git_commit_source", "robot"),
+        ("start_time", "2026-01-31T12:00:00"),
+        ("end_time", "yesterday"),
+        ("metrics_json", [1]),
+        ("context_json", "text"),
+        ("agent_name", {"first": "x"}),
+    ],
+)
+def test_a_value_that_breaks_a_rule_is_422(sqlite_service, field, value):
+    """The detail names the field, and nothing is kept."""
+    answer = sqlite_service.client.post("/api/v1/runs", json={**state(), field: value})
+    assert problem(answer, 422).startswith(f"{field}:")
+    assert sqlite_service.client.get("/api/v1/runs").json() == []
+
+
+def test_credentials_in_a_repository_are_dropped(service):
+    """They are not stored, so no answer shows them."""
+    tell(service, state(git_repo="https://user:hunter2@github.com/owner/repo.git"))
+    run = shown(service)
+    assert run["git_repo"] == "https://github.com/owner/repo.git"
+    assert run["repo_url"] == "https://github.com/owner/repo"
+
+
+# POST /api/v1/runs/batch
+
+
+def test_a_batch_counts_what_became_of_each(service):
+    """New ones, a later state, the same again, bad ones: the numbers add up to the total."""
+    tell(service, state(1), state(2))
+    answer = tell_batch(service, [ended(1), state(2), state(3), {**state(4), "status": "odd"}, "text", None])
+    errors = answer.pop("errors")
+    assert answer == {"inserted": 1, "updated": 1, "duplicates": 1, "total": 6}
+    assert [error["index"] for error in errors] == [3, 4, 5]
+    assert [error["event_id"] for error in errors] == [event_id(4), None, None]
+    assert all(error.keys() == {"index", "event_id", "reason"} for error in errors)
+    assert errors[0]["reason"].startswith("status: ")
+    assert shown(service, 3)["run_id"] == "run-3"
+    problem(service.client.get(f"/api/v1/runs/{event_id(4)}"), 404)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_start_and_end_of_a_run_in_one_batch_are_one_row(service, backwards):
+    """The first one there inserts; the other updates it, or adds nothing."""
+    states = [ended(), state()] if backwards else [state(), ended()]
+    other = {"updated": 0, "duplicates": 1} if backwards else {"updated": 1, "duplicates": 0}
+    assert tell_batch(service, states) == {"inserted": 1, **other, "errors": [], "total": 2}
+    assert [run["status"] for run in service.client.get("/api/v1/runs").json()] == ["success"]
+
+
+def test_the_same_state_twice_in_one_batch_is_a_duplicate(service):
+    """As it would be in two requests."""
+    counts = {"inserted": 1, "updated": 0, "duplicates": 2, "errors": [], "total": 3}
+    assert tell_batch(service, [state()] * 3) == counts
+
+
+def test_an_empty_batch_is_counted_as_nothing(service):
+    """200: nothing to do is no error."""
+    assert tell_batch(service, []) == {"inserted": 0, "updated": 0, "duplicates": 0, "errors": [], "total": 0}
+
+
+def test_a_batch_of_bad_items_keeps_nothing(service):
+    """200 with all of them in `errors`."""
+    answer = tell_batch(service, [{}, [], 7])
+    assert (answer["inserted"], answer["total"], len(answer["errors"])) == (0, 3, 3)
+
+
+# PATCH
+
+PATCHES = {
+    "status": ("cancelled", "cancelled"),
+    "end_time": ("2026-01-31T14:00:00+02:00", "2026-01-31T12:00:00.000000+00:00"),
+    "duration_ms": (17, 17),
+    "error_summary": ("why", "why"),
+    "error_details": ("stack", "stack"),
+    "input_summary": ("in", "in"),
+    "output_summary": ("out", "out"),
+    "items_discovered": (4, 4),
+    "items_succeeded": (3, 3),
+    "items_failed": (2, 2),
+    "items_skipped": (1, 1),
+    "metrics_json": ({"a": [1]}, {"a": [1]}),
+    "context_json": ({"b": None}, {"b": None}),
+    "git_commit_hash": ("abcdef1", "abcdef1"),
+    "git_commit_source": ("llm", "llm"),
+    "git_commit_author": ("somebody", "somebody"),
+    "git_commit_timestamp": ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000+00:00"),
+}
+
+
+def patch(service, **fields):
+    return service.client.patch(f"/api/v1/runs/{event_id(1)}", json=fields)
+
+
+def test_the_table_of_patches_is_complete():
+    """Each field that PATCH takes is tried below."""
+    assert PATCHES.keys() == PATCHABLE
+
+
+@pytest.mark.parametrize("field", sorted(PATCHES))
+def test_patch_sets_a_field_and_updated_at(service, clock, field):
+    """200 with what was set; nothing else of the run changes."""
+    tell(service, state())
+    before = shown(service)
+    clock.advance(60)
+    sent, stored = PATCHES[field]
+    answer = patch(service, **{field: sent})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"event_id": event_id(1), "updated": True, "fields_updated": [field]}
+    after = shown(service)
+    assert after.pop(field) == stored
+    before.pop(field)
+    if field == "git_commit_hash":  # an association has a source
+        assert (before.pop("git_commit_source"), after.pop("git_commit_source")) == (None, "manual")
+    else:
+        assert (before.pop("updated_at"), after.pop("updated_at")) == (at(1), at(60))
+    assert after | {"updated_at": ""} == before | {"updated_at": ""}
+
+
+def test_the_same_patch_again_changes_nothing(service, clock):
+    """200 with `updated` false, and `updated_at` stays."""
+    tell(service, state())
+    fields = {name: sent for name, (sent, _) in PATCHES.items()}
+    assert patch(service, **fields).json()["updated"] is True
+    before = shown(service)
+    clock.advance(60)
+    answer = patch(service, **fields)
+    assert answer.json() == {"event_id": event_id(1), "updated": False, "fields_updated": sorted(fields)}
+    assert shown(service) == before
+
+
+def test_patch_takes_null_for_not_known(service):
+    """Texts become null, numbers 0."""
+    tell(service, ended(error_summary="why", duration_ms=5, items_failed=3, metrics_json={"a": 1}))
+    fields = dict.fromkeys(("error_summary", "duration_ms", "items_failed", "metrics_json", "end_time"))
+    assert patch(service, **fields).status_code == 200
+    assert [shown(service)[name] for name in fields] == [None, 0, 0, None, None]
+
+
+def test_a_patched_run_stands_against_late_states(service, clock):
+    """A state observed before the PATCH does not undo it, although it arrives after."""
+    tell(service, state())
+    clock.advance(60)
+    patch(service, status="cancelled", error_summary="by hand")
+    assert tell(service, ended(updated=30)) == ["duplicate"]
+    assert shown(service)["error_summary"] == "by hand"
+
+
+def test_patch_is_later_than_the_run_whatever_the_clocks_say(service):
+    """The agent's clock is an hour ahead of the service's."""
+    tell(service, state(updated=3600))
+    patch(service, status="cancelled")
+    assert shown(service)["updated_at"] > at(3601)
+
+
+def test_patch_of_no_field_is_400(service):
+    """There is nothing to do."""
+    tell(service, state())
+    problem(patch(service), 400)
+
+
+def test_patch_of_a_run_that_is_not_here_is_404(service):
+    """For an unknown id, and for what is no id."""
+    for unknown in (event_id(9), "nonsense"):
+        problem(service.client.patch(f"/api/v1/runs/{unknown}", json={"items_failed": 1}), 404)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("run_id", "other"),
+        ("agent_name", "other"),
+        ("strange", 1),
+        ("status", "odd"),
+        ("status", None),
+        ("items_failed", -1),
+        ("duration_ms", "7"),
+        ("metrics_json", [1]),
+        ("end_time", "2026-01-31T12:00:00"),
+        ("git_commit_hash", "xyz"),
+        ("git_commit_hash", "abcdef"),
+        ("git_commit_source", "robot"),
+    ],
+)
+def test_a_patch_that_breaks_a_rule_is_422(service, field, value):
+    """And nothing of the run changes, good neighbours included."""
+    tell(service, state())
+    before = shown(service)
+    assert field.removeprefix("git_") in problem(patch(service, output_summary="good", **{field: value}), 422)
+    assert shown(service) == before
+
+
+def test_an_ended_run_cannot_be_patched_to_run(service):
+    """422: an end is never undone."""
+    tell(service, ended())
+    assert "success" in problem(patch(service, status="running"), 422)
+    assert shown(service)["status"] == "success"
+
+
+def test_a_commit_that_was_patched_survives_a_late_state(service, clock):
+    """Commit fields are kept apart from states."""
+    tell(service, state())
+    clock.advance(60)
+    patch(service, git_commit_hash="abcdef1", git_commit_author="somebody")
+    assert tell(service, ended(updated=3600, git_commit_hash=None)) == ["updated"]
+    run = shown(service)
+    assert (run["status"], run["git_commit_hash"], run["git_commit_author"]) == ("success", "abcdef1", "somebody")
+
+
+# Commits
+
+COMMIT = {
+    "commit_hash": "abcdef1234567890",
+    "commit_source": "llm",
+    "commit_author": "Somebody",
+    "commit_timestamp": at(2),
+}
+
+
+def associate(service, number=1, **changes):
+    return service.client.post(f"/api/v1/runs/{event_id(number)}/associate-commit", json={**COMMIT, **changes})
+
+
+def commit_of(service, number=1):
+    run = shown(service, number)
+    names = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
+    return tuple(run[name] for name in names)
+
+
+def test_a_commit_is_associated_with_a_run(service):
+    """200 with the ids, and all four fields show."""
+    tell(service, state())
+    answer = associate(service)
+    assert answer.status_code == 200
+    ids = {"event_id": event_id(1), "run_id": "run-1"}
+    assert answer.json() == {"status": "success", **ids, "commit_hash": COMMIT["commit_hash"]}
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_a_late_state_does_not_erase_an_association(service):
+    """Neither one without a commit nor one with another."""
+    tell(service, state())
+    associate(service)
+    tell(service, state(updated=2), ended(updated=3600, git_commit_hash="fedcba9", git_commit_source="ci"))
+    assert shown(service)["status"] == "success"
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_the_later_association_shows(service, clock):
+    """Author and time of the earlier one go with it."""
+    tell(service, state())
+    associate(service)
+    clock.advance(1)
+    answer = associate(service, commit_hash="1234567", commit_source="ci", commit_author=None, commit_timestamp=None)
+    assert answer.status_code == 200
+    assert commit_of(service) == ("1234567", "ci", None, None)
+
+
+def test_the_same_association_again_changes_nothing(service):
+    """It may be repeated after an answer that was lost."""
+    tell(service, state())
+    associate(service)
+    before = shown(service)
+    assert associate(service).status_code == 200
+    assert shown(service) == before
+
+
+def test_a_commit_for_a_run_that_is_not_here_is_404(service):
+    """By event id the run must be known."""
+    problem(associate(service, 9), 404)
+    problem(service.client.post("/api/v1/runs/nonsense/associate-commit", json=COMMIT), 404)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("commit_hash", "abcdef"),
+        ("commit_hash", "g" * 7),
+        ("commit_hash", "a" * 41),
+        ("commit_hash", None),
+        ("commit_source", "robot"),
+        ("commit_source", None),
+        ("commit_author", 7),
+        ("commit_timestamp", "2026-01-31T12:00:00"),
+        ("commit_timestamp", 7),
+    ],
+)
+def test_a_commit_that_breaks_a_rule_is_422(service, field, value):
+    """The detail names the field, and the run stays as it is."""
+    tell(service, state())
+    assert problem(associate(service, **{field: value}), 422).startswith(f"{field}:")
+    assert commit_of(service) == (None, None, None, None)
+
+
+def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service):
+    """`POST /api/v1/commits` goes by run_id and waits."""
+    answer = service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT}])
+    assert answer.status_code == 200
+    assert answer.json() == {"linked": 0, "pending": 1, "errors": [], "total": 1}
+    tell(service, state(), ended())
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_commits_by_run_id_are_counted_and_bad_ones_told(service):
+    """`linked`, `pending` and `errors` add up to the total."""
+    tell(service, state())
+    told = [{"run_id": name, **COMMIT} for name in ("run-1", "later", "a/b")]
+    answer = service.client.post("/api/v1/commits", json=[*told, {"run_id": "run-1", "commit_hash": "x"}, 7])
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["linked"], body["pending"], body["total"]) == (1, 1, 5)
+    assert [error["index"] for error in body["errors"]] == [2, 3, 4]
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_of_two_commits_the_one_told_later_shows_whatever_came_first(service):
+    """`associated_at` decides, as of states `updated_at` does."""
+    tell(service, state())
+    later = {"run_id": "run-1", **COMMIT, "associated_at": at(100)}
+    earlier = {"run_id": "run-1", **COMMIT, "commit_hash": "1234567", "associated_at": at(50)}
+    for told in (later, earlier):
+        assert service.client.post("/api/v1/commits", json=[told]).json()["linked"] == 1
+    assert commit_of(service)[0] == COMMIT["commit_hash"]
+
+
+def test_an_association_counts_from_when_it_is_told(service, clock):
+    """Without `associated_at` it is now, so that it wins over what was told before."""
+    tell(service, state())
+    clock.advance(60)
+    associate(service)
+    service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT, "commit_hash": "1234567"}])
+    clock.advance(SECOND / SECOND)
+    kept(service.client.post("/api/v1/runs", json=ended(2)))
+    associate(service, commit_hash="7654321")
+    assert commit_of(service)[0] == "7654321"
