@@ -10,6 +10,7 @@ folder as well when the test process died.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -120,6 +121,11 @@ class Server:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def run(self, program, *arguments):
+        """Run one of PostgreSQL's own programs against this server."""
+        where = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "tester", "PGPASSWORD": PASSWORD}
+        subprocess.run([self._binaries / program, *arguments], env={**os.environ, **where}, check=True)
+
     def make_database(self, template="template1"):
         """The name of a new database, a copy of another that nobody uses."""
         name = f"test_{next(self._numbers)}"
@@ -132,9 +138,12 @@ class Server:
 
 
 def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that the system hands out to clients, one of which might have it when the server starts again."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _binaries():

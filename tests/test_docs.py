@@ -37,7 +37,7 @@ def test_links_lead_somewhere(page):
 
 def run_example(name: str, base: Path, *args: str) -> dict[str, tuple[str, ...]]:
     """Run an example as a user would, and read its runs back from SQLite."""
-    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(base)}
+    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(base), "TELEMETRY_EXIT_TIMEOUT_S": "20"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *args],
         env=environment,

@@ -53,7 +53,7 @@ def _place(config: "TelemetryConfig", word: str, name: str) -> "TelemetryConfig"
 
     try:
         backend = make_url(word).get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise typer.BadParameter(f"{name} is not a database URL") from None
     if backend not in ("sqlite", "postgresql"):
         raise typer.BadParameter(f"{name}: use sqlite:///… or postgresql+psycopg://…")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_text, moment
+from otel_agent_telemetry.cli.moments import clock_text, duration_text
 from otel_agent_telemetry.cli.output import print_json, print_table, say
-from otel_agent_telemetry.cli.session import database_missing, freshen, now_ns, say_where_runs_go, session_of
+from otel_agent_telemetry.cli.run_filters import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
+from otel_agent_telemetry.cli.session import database_missing, freshen, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
 
 if TYPE_CHECKING:
@@ -22,37 +23,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def runs(
     context: typer.Context,
-    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs in this status, in any accepted spelling.")] = None,
-    job_type: Annotated[str | None, typer.Option(help="Only runs of this job type.")] = None,
-    run_id: Annotated[str | None, typer.Option(help="Only runs with this run id.")] = None,
-    parent: Annotated[str | None, typer.Option(help="Only runs inside the run with this run id.")] = None,
-    since: Annotated[str | None, typer.Option(help="Started at or after: ISO 8601, or so long ago (2h, 3d).")] = None,
-    until: Annotated[str | None, typer.Option(help="Started at or before, likewise.")] = None,
+    agent: Agent = None,
+    status: Status = None,
+    job_type: JobType = None,
+    run_id: RunId = None,
+    parent: Parent = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_MOST, help="At most so many.")] = 50,
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
     """List runs, newest first."""
-    from otel_agent_telemetry.inspection.database import reading_database
-    from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+    from dataclasses import replace
 
-    query = RunQuery(
-        agent_name=agent,
-        status=_status(status),
-        job_type=job_type,
-        run_id=run_id,
-        parent_run_id=parent,
-        start_time_from=moment(since, now_ns()) if since else None,
-        start_time_to=moment(until, now_ns()) if until else None,
-        limit=limit,
+    chosen = run_query(
+        agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
     )
     session = session_of(context)
-    say_where_runs_go(session)
     if not no_sync:
         freshen(session)
-    with reading_database(session.config) as connection:
-        found = None if connection is None else list_runs(connection, query)
+    found = session.source.runs(replace(chosen, limit=limit))
     if found is None:
         database_missing(session)
     if as_json:
@@ -65,17 +56,6 @@ def runs(
     elif found is not None:
         say("No runs match.")
     return ExitCode.OK
-
-
-def _status(word: str | None) -> str | None:
-    from otel_agent_telemetry.status import STATUSES, canonical_status
-
-    if word is None:
-        return None
-    known = canonical_status(word)
-    if known is None:
-        raise typer.BadParameter(f"{word!r} is no status: {', '.join(STATUSES)}", param_hint="--status")
-    return known
 
 
 def _row(run: "RunRecord") -> tuple[str, ...]:

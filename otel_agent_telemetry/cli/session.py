@@ -3,12 +3,15 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
 from otel_agent_telemetry.cli.output import remark
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.urls import without_credentials
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.inspection.sources import RunSource
 
 _log = logging.getLogger(__name__)
 _SYNC_S = 2.0
@@ -21,6 +24,13 @@ class Session:
 
     config: TelemetryConfig
 
+    @property
+    def source(self) -> "RunSource":
+        """Where runs are read: the service that they go to, else the local database."""
+        from otel_agent_telemetry.inspection.sources import source_of
+
+        return source_of(self.config)
+
 
 def session_of(context: typer.Context) -> Session:
     """The session that the global options made."""
@@ -32,11 +42,8 @@ def session_of(context: typer.Context) -> Session:
 def freshen(session: Session) -> None:
     """Before a read: deliver what waits if nobody else does, for two seconds at most. Never fails.
 
-    So a run whose process was killed a moment ago shows as failed. Not where runs go to a
-    configured service: it would not change what is read here.
+    So a run whose process was killed a moment ago shows as failed.
     """
-    if session.config.api_url is not None:
-        return
     from otel_agent_telemetry.inspection.drain_now import drain_now, impatient
 
     try:
@@ -47,24 +54,10 @@ def freshen(session: Session) -> None:
 
 
 def say_where_runs_go(session: Session) -> None:
-    """When runs go to a service, say that what is read here is the local database."""
-    config = session.config
-    url = config.api_url or _discovered(config)
-    if url is not None:
-        remark(f"Runs of {config.base_dir} go to {without_credentials(url)}; what is shown here is the local database.")
-
-
-def _discovered(config: TelemetryConfig) -> str | None:
-    """A service that took the last delivery and does not write this database."""
-    from otel_agent_telemetry.buffer.health import read_health
-
-    target = read_health(config.buffer_dir).target
-    if not target.startswith(("http://", "https://")):
-        return None
-    from otel_agent_telemetry.storage.writer_lock import WriterLock
-
-    holder = WriterLock(config.db_path).holder()
-    return None if holder is not None and holder.url == target else target
+    """When runs go to a service, say that what a command of operators works on is the local database."""
+    config, service = session.config, session.source.name
+    if service:
+        remark(f"Runs of {config.base_dir} go to {service}; what is shown here is the local database.")
 
 
 def database_missing(session: Session) -> None:

@@ -8,7 +8,7 @@ from otel_agent_telemetry.cli.exit_codes import ExitCode
 from otel_agent_telemetry.cli.moments import clock_text, duration_text
 from otel_agent_telemetry.cli.output import print_json, remark, say, style_of
 from otel_agent_telemetry.cli.runs import AsJson, NoSync
-from otel_agent_telemetry.cli.session import freshen, say_where_runs_go, session_of
+from otel_agent_telemetry.cli.session import freshen, session_of
 from otel_agent_telemetry.cli.terminal_text import printable, printable_lines, shortened
 
 if TYPE_CHECKING:
@@ -34,21 +34,17 @@ def show(
 
     Its columns that are set, then its events, steps and child runs as a tree.
     """
-    from otel_agent_telemetry.inspection.lookup import find_by_id
-    from otel_agent_telemetry.inspection.run_tree import read_tree
-
     session = session_of(context)
-    say_where_runs_go(session)
     if not no_sync:
         freshen(session)
-    found = find_by_id(session.config, run_id)
+    found = session.source.find(run_id)
     if found.record is None:
         return _say_not_one(run_id, found)
     if found.others:
         remark(f"{found.others} older runs have the same run id; name the event id to see one of them.")
     if not found.stored:
         remark("This run is not in the database; what is shown is what the journal knows.")
-    tree = read_tree(session.config, found.record, limit=limit)
+    tree = session.source.tree(found.record, limit=limit)
     if as_json:
         print_json(_tree_object(session.config, tree))
     else:

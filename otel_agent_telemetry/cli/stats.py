@@ -5,7 +5,7 @@ import typer
 from otel_agent_telemetry.cli.exit_codes import ExitCode
 from otel_agent_telemetry.cli.output import print_json, print_table, say
 from otel_agent_telemetry.cli.runs import AsJson, NoSync
-from otel_agent_telemetry.cli.session import database_missing, freshen, now_ns, say_where_runs_go, session_of
+from otel_agent_telemetry.cli.session import database_missing, freshen, now_ns, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
 
 _EMPTY = {"total_runs": 0, "agents": {}, "recent_24h": 0, "statuses": {}}
@@ -13,15 +13,10 @@ _EMPTY = {"total_runs": 0, "agents": {}, "recent_24h": 0, "statuses": {}}
 
 def stats(context: typer.Context, as_json: AsJson = False, no_sync: NoSync = False) -> ExitCode:
     """Count runs by status and by agent."""
-    from otel_agent_telemetry.inspection.database import reading_database
-    from otel_agent_telemetry.storage.queries import run_stats
-
     session = session_of(context)
-    say_where_runs_go(session)
     if not no_sync:
         freshen(session)
-    with reading_database(session.config) as connection:
-        found = None if connection is None else run_stats(connection, now_ns())
+    found = session.source.stats(now_ns())
     if found is None:
         database_missing(session)
     if as_json:
@@ -29,7 +24,7 @@ def stats(context: typer.Context, as_json: AsJson = False, no_sync: NoSync = Fal
     elif found is not None:
         say(f"runs           {found['total_runs']}")
         say(f"last 24 hours  {found['recent_24h']}")
-        for heading, counts in (("STATUS", found["statuses"]), ("AGENT", found["agents"])):
+        for heading, counts in (("STATUS", found.get("statuses")), ("AGENT", found.get("agents"))):
             if counts:
                 say()
                 print_table((heading, "RUNS"), _rows(counts), status_column=0)

@@ -1,5 +1,9 @@
 """A telemetry service as a target: `POST /api/v1/runs/batch` (contract, "HTTP service").
 
+Commit associations go to `POST /api/v1/commits` by run id; a service that does not have that
+call is asked for the run's event id first, and an association whose run it does not know is
+set aside then.
+
 A batch counts as delivered only when the answer says so in full: 200, with numbers that add
 up to what was sent. Everything else is either later (network, 5xx, 429, 401, 403, an answer
 that is not ours) or the batch's own fault (other 4xx), which halves find.
@@ -10,6 +14,8 @@ from __future__ import annotations
 import email.utils
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import httpx
@@ -30,6 +36,7 @@ from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.urls import without_credentials
 
 _REFUSALS: Final = frozenset({400, 413, 415, 422})
+_NO_SUCH_CALL: Final = frozenset({404, 405})
 _MAX_ANSWER: Final = 16 << 20
 _OK: Final = 200
 
@@ -52,12 +59,12 @@ class HttpTarget:
             if isinstance(outcome, RetryLater):
                 return outcome
             rejected.extend(outcome.rejected)
-        for position, link in enumerate(batch.links, start=len(batch.records)):
-            answer = self._deliver_link(link)
-            if isinstance(answer, RetryLater):
-                return answer
-            if answer:
-                rejected.append(Rejected(position, answer))
+        if batch.links:
+            answers = self._deliver_links(batch.links)
+            if isinstance(answers, RetryLater):
+                return answers
+            first = len(batch.records)
+            rejected.extend(Rejected(first + position, reason) for position, reason in answers.items())
         return Delivered(tuple(rejected))
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
@@ -72,8 +79,37 @@ class HttpTarget:
         except DeliveryError as problem:
             return RetryLater(f"{self.name} answered {answer.status_code}, but {problem}")
 
+    def _deliver_links(self, links: Sequence[CommitLink]) -> RetryLater | dict[int, str]:
+        """Associate commits by run id: position → why one never will be, else when to try again."""
+        body = orjson.dumps([asdict(link) for link in links])
+        answer = self._request("POST", "/api/v1/commits", content=body, settles=_NO_SUCH_CALL)
+        if isinstance(answer, RetryLater):
+            return answer
+        if answer.status_code in _REFUSALS and len(links) == 1:
+            return {0: _told(answer)}
+        if answer.status_code != _OK:  # a service without that call, or one that refuses the batch as a whole
+            return self._deliver_each(links, by_event_id=answer.status_code in _NO_SUCH_CALL)
+        try:
+            return _links_refused(_json(answer), len(links))
+        except DeliveryError as problem:
+            return RetryLater(f"{self.name} answered {answer.status_code}, but {problem}")
+
+    def _deliver_each(self, links: Sequence[CommitLink], *, by_event_id: bool) -> RetryLater | dict[int, str]:
+        refused: dict[int, str] = {}
+        for position, link in enumerate(links):
+            if by_event_id:
+                answer = self._deliver_link(link)
+            else:
+                answers = self._deliver_links((link,))
+                answer = answers if isinstance(answers, RetryLater) else answers.get(0, "")
+            if isinstance(answer, RetryLater):
+                return answer
+            if answer:
+                refused[position] = answer
+        return refused
+
     def _deliver_link(self, link: CommitLink) -> RetryLater | str:
-        """Associate one commit: "" when done, a sentence when the service never will, else later."""
+        """Associate one commit by its run's event id: "" when done, a sentence when never, else later."""
         found = self._request("GET", "/api/v1/runs", params={"run_id": link.run_id, "limit": "1"})
         if isinstance(found, RetryLater):
             return found
@@ -95,13 +131,15 @@ class HttpTarget:
             return done
         return "" if done.status_code == _OK else _told(done)
 
-    def _request(self, method: str, path: str, **sent: Any) -> httpx.Response | RetryLater:
-        """The answer, when it is one that settles something; else when to try again."""
+    def _request(
+        self, method: str, path: str, *, settles: frozenset[int] = frozenset(), **sent: Any
+    ) -> httpx.Response | RetryLater:
+        """The answer, when it is one that settles something (200, a refusal, `settles`); else when to try again."""
         try:
             answer = self._client.request(method, path, **sent)
         except httpx.HTTPError as problem:
             return RetryLater(f"{self.name} cannot be reached: {type(problem).__name__}: {problem}")
-        if answer.status_code == _OK or answer.status_code in _REFUSALS:
+        if answer.status_code == _OK or answer.status_code in _REFUSALS | settles:
             return answer
         return RetryLater(
             f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.headers.get("Retry-After"))
@@ -153,9 +191,10 @@ def _body(record: RunRecord) -> dict[str, Any]:
     body = record.to_fields()
     for name in JSON_COLUMNS & body.keys():
         try:
-            body[name] = orjson.loads(body[name])
+            value = orjson.loads(body[name])
         except ValueError:
-            body[name] = {"text": body[name]}
+            value = {"text": body[name]}
+        body[name] = value if isinstance(value, dict) else {"value": value}
     return body
 
 
@@ -173,6 +212,18 @@ def _confirmed(answer: Any, sent: int) -> Delivered:
     if settled + len(refused) != sent or not all(0 <= position < sent for position in refused):
         raise DeliveryError(f"it accounts for {settled + len(refused)} of {sent} records")
     return Delivered(rejected)
+
+
+def _links_refused(answer: Any, sent: int) -> dict[int, str]:
+    """Position → why an association is refused. Raises DeliveryError unless the answer accounts for all."""
+    try:
+        refused = {int(e["index"]): str(e.get("reason", "refused"))[:500] for e in answer["errors"]}
+        settled = _count(answer["linked"]) + _count(answer["pending"])
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise DeliveryError(f"the counts cannot be read ({type(problem).__name__})") from None
+    if settled + len(refused) != sent or not all(0 <= position < sent for position in refused):
+        raise DeliveryError(f"it accounts for {settled + len(refused)} of {sent} associations")
+    return refused
 
 
 def _count(value: Any) -> int:

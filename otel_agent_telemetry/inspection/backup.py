@@ -13,7 +13,7 @@ from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUn
 from otel_agent_telemetry.storage.backup import backup_sqlite, backup_to
 from otel_agent_telemetry.storage.backup_names import prune_backups
 from otel_agent_telemetry.storage.contents import DatabaseContents, read_contents
-from otel_agent_telemetry.storage.database_file import database_file, reading_file
+from otel_agent_telemetry.storage.database_file import database_file, reading_file, undo_torn_commit
 from otel_agent_telemetry.storage.errors_of import translated
 from otel_agent_telemetry.storage.schema import database_state
 
@@ -59,6 +59,7 @@ def _backup_to_file(source: Path, target: Path) -> Path:
 def _refuse_what_is_not_ours(config: TelemetryConfig, source: Path) -> None:
     if not source.exists():
         raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run makes it.")
+    undo_torn_commit(config, source)
     with reading_file(config, source, "backing up") as connection:
         if database_state(connection) == "empty":
             raise SchemaError(f"backing up {source}: it holds no tables yet", hint="The first run makes them.")

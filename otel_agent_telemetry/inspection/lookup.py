@@ -13,7 +13,7 @@ from otel_agent_telemetry.model import RunRecord, later_state
 from otel_agent_telemetry.storage.lookup import runs_beginning, runs_named
 from otel_agent_telemetry.wire import RUN
 
-_ENOUGH = 6
+ENOUGH = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,17 @@ def find_by_id(config: TelemetryConfig, wanted: str) -> Found:
     """
     with reading_database(config) as connection:
         if connection is not None:
-            exact = runs_named(connection, wanted, limit=_ENOUGH)
+            exact = runs_named(connection, wanted, limit=ENOUGH)
             if exact:
                 return Found(exact[0], others=len(exact) - 1)
-            found = runs_beginning(connection, wanted, limit=_ENOUGH)
+            found = runs_beginning(connection, wanted, limit=ENOUGH)
             if found:
-                return _one_of(found, stored=True)
-    return _one_of(_journalled(config, wanted), stored=False)
+                return one_of(found, stored=True)
+    return one_of(_journalled(config, wanted), stored=False)
 
 
-def _one_of(found: list[RunRecord], *, stored: bool) -> Found:
+def one_of(found: list[RunRecord], *, stored: bool) -> Found:
+    """The only run found, or what there is to choose from."""
     if len(found) == 1:
         return Found(found[0], stored=stored)
     return Found(candidates=tuple(found), stored=stored)
@@ -66,7 +67,7 @@ def _journalled(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
                 except RecordError:
                     continue
                 known = runs.get(state.event_id)
-                if known is not None or len(runs) < _ENOUGH:
+                if known is not None or len(runs) < ENOUGH:
                     runs[state.event_id] = state if known is None else later_state(known, state)
     exact = [run for run in runs.values() if wanted in (run.run_id, run.event_id)]
-    return sorted(exact or runs.values(), key=lambda run: run.created_at, reverse=True)[: 1 if exact else _ENOUGH]
+    return sorted(exact or runs.values(), key=lambda run: run.created_at, reverse=True)[: 1 if exact else ENOUGH]

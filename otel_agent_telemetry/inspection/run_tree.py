@@ -6,11 +6,10 @@ over OTLP; the same one found in both counts once. Lists are bounded; what is le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
-
-from sqlalchemy import Connection
 
 from otel_agent_telemetry.clock import day_of, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
@@ -49,19 +48,35 @@ class RunTree:
     left_out: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a database or a service knows of a run."""
+
+    children: tuple[ChildRun, ...] = ()
+    steps: Sequence[RunSpan] = ()
+    events: Sequence[RunEvent] = ()
+
+
 def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunTree:
     """All that is known of a run, at most `limit` events and `limit` steps.
 
     Reads the journal from the run's day on. Raises StorageError, OSError.
     """
-    kept = _Kept(RunTree(record), limit)
     with reading_database(config) as connection:
+        told = Told()
         if connection is not None:
-            kept.tree.children = _children(connection, record, {record.run_id}, 1)
-            for step in spans_of(connection, record.event_id):
-                kept.add_step(step)
-            for event in events_of(connection, record.event_id):
-                kept.add_event(event)
+            children = children_below(record, partial(children_of, connection))
+            told = Told(children, spans_of(connection, record.event_id), events_of(connection, record.event_id))
+    return tree_of(config, record, told, limit=limit)
+
+
+def tree_of(config: TelemetryConfig, record: RunRecord, told: Told, *, limit: int) -> RunTree:
+    """The tree of what a database or a service told, with what the journal adds. Raises OSError."""
+    kept = _Kept(RunTree(record, children=told.children), limit)
+    for step in told.steps:
+        kept.add_step(step)
+    for event in told.events:
+        kept.add_event(event)
     for line in _lines(config, record):
         kept.add_line(line)
     return kept.finished()
@@ -85,13 +100,20 @@ def _first_day(record: RunRecord) -> str:
         return ""
 
 
-def _children(connection: Connection, record: RunRecord, seen: set[str], depth: int) -> tuple[ChildRun, ...]:
+def children_below(record: RunRecord, children: Callable[[str], Sequence[RunRecord]]) -> tuple[ChildRun, ...]:
+    """The runs inside a run and so on downwards, a few levels and two hundred runs at most."""
+    return _children(children, record, {record.run_id}, 1)
+
+
+def _children(
+    children: Callable[[str], Sequence[RunRecord]], record: RunRecord, seen: set[str], depth: int
+) -> tuple[ChildRun, ...]:
     found = []
-    for child in children_of(connection, record.run_id):
+    for child in children(record.run_id):
         if child.run_id in seen or len(seen) > _MAX_CHILDREN:
             continue
         seen.add(child.run_id)
-        below = _children(connection, child, seen, depth + 1) if depth < _MAX_DEPTH else ()
+        below = _children(children, child, seen, depth + 1) if depth < _MAX_DEPTH else ()
         found.append(ChildRun(child, below))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.service import problems, routes_read, routes_system, routes_traces, routes_write
 from otel_agent_telemetry.service.answers import RunEncoder
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.direct import DirectRoutes, direct_routes
 from otel_agent_telemetry.service.guards import AccessLog, BearerToken, RateLimit
 from otel_agent_telemetry.service.openapi import describe_as_served
 from otel_agent_telemetry.service.prometheus import ServiceFigures
@@ -41,6 +42,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
         docs_url=None,  # those pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # our own work makes no spans
     )
     app.state.backend = backend
     app.state.encoder = RunEncoder(dict(settings.git_hosts))
@@ -57,6 +59,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
 
 def _guard(app: FastAPI, settings: TelemetryConfig) -> None:
     """The last one added stands outermost."""
+    app.add_middleware(DirectRoutes, routes=direct_routes([*routes_write.router.routes, *routes_traces.router.routes]))
     if settings.api_auth_enabled:
         app.add_middleware(BearerToken, token=settings.api_auth_token or "")
     if settings.rate_limit_enabled:

@@ -24,6 +24,7 @@ from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.service.bodies import HeldBytes
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
+from otel_agent_telemetry.service.handover import Handover
 from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 _READERS: Final = 8
 _EMBEDDED_S: Final = 5.0
 _LOOK_S: Final = 0.05
-_CLOSE_S: Final = 60.0
+_CLOSE_S: Final = 5.0
 _PROBE_KEPT_S: Final = 1.0
 
 
@@ -55,6 +56,7 @@ class Backend:
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
         self._open = False
+        self._handover: Handover | None = None
         self._probed: tuple[float, str] = (-_PROBE_KEPT_S, "")
 
     @property
@@ -138,15 +140,18 @@ class Backend:
         return await self._settled(self.writer.change(work))
 
     async def _settled(self, future: Future[T]) -> T:
-        timeout_s = self.settings.api_write_timeout_s
+        timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
+        if self._handover is None or self._handover.loop is not loop:
+            self._handover = Handover(loop)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+            done: T = await self._handover.result(future, timeout_s)
         except (asyncio.TimeoutError, TimeoutError):
             problem = self.writer.figures.last_problem
             why = f" ({problem})" if problem else ""
             raise StoreUnavailableError(
                 f"writing to {self.database}: not committed within {timeout_s:g} s{why}"
             ) from None
+        return done
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What `query` returns of one consistent view. At most eight at a time. Raises StorageError."""

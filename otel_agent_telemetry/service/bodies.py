@@ -7,9 +7,11 @@ one piece; all bodies together at most `MAX_HELD_BYTES`.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +59,16 @@ class _Hold:
         self.size += number
 
 
+if sys.version_info >= (3, 11):
+    _within = asyncio.timeout  # a tenth of the cost of what follows, and paid by every request
+else:
+
+    @asynccontextmanager
+    async def _within(seconds: float) -> AsyncIterator[None]:
+        with anyio.fail_after(seconds):
+            yield
+
+
 async def read_body(request: Request, hold: _Hold, *, max_bytes: int) -> bytes:
     """The whole body, decompressed.
 
@@ -67,10 +79,10 @@ async def read_body(request: Request, hold: _Hold, *, max_bytes: int) -> bytes:
     pieces = _Pieces(hold, max_bytes)
     decoder = _decoder_of(request, pieces)
     try:
-        with anyio.fail_after(_READ_S):
-            async for piece in _stream(request):
+        async with _within(_READ_S):
+            async for piece in request.stream():
                 decoder.take(piece)
-    except TimeoutError:
+    except (TimeoutError, asyncio.TimeoutError):
         raise RequestError(408, f"the body did not arrive within {_READ_S:g} s") from None
     except ClientDisconnect:
         raise RequestError(400, "the body was cut short") from None
@@ -90,12 +102,6 @@ def _too_large(max_bytes: int) -> RequestError:
     )
 
 
-async def _stream(request: Request) -> AsyncIterator[bytes]:
-    async for piece in request.stream():
-        if piece:
-            yield piece
-
-
 class _Pieces:
     """What has arrived, as it will be read."""
 
@@ -109,6 +115,8 @@ class _Pieces:
         return self._max_bytes - self._hold.size
 
     def add(self, piece: bytes) -> None:
+        if not piece:
+            return
         if len(piece) > self.room:
             raise _too_large(self._max_bytes)
         self._hold.grow(len(piece))

@@ -75,6 +75,8 @@ def _link_of(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> Comm
         return None
     values = {name: fields[name] if name in fields else getattr(stored, name) for name in COMMIT_COLUMNS}
     commit, source, author, timestamp = (values[name] for name in COMMIT_COLUMNS)
+    if stored.git_commit_hash and not commit:
+        raise RecordError("git_commit_hash", "a commit can be replaced by another, not taken away")
     if not commit or values == {name: getattr(stored, name) for name in COMMIT_COLUMNS}:
         return None
     return CommitLink(

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from otel_agent_telemetry.service.guards import OPEN_PATHS
 from otel_agent_telemetry.service.schemas import BODIES
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -32,4 +33,6 @@ def _description(app: FastAPI, *, with_auth: bool) -> dict[str, Any]:
     if with_auth:
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"bearer": []}]
+        for path in OPEN_PATHS:
+            described["paths"][path]["get"]["security"] = []
     return described

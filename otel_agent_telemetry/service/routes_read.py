@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.columns import check_time
@@ -193,7 +193,10 @@ async def read_metadata(request: Request) -> Response:
     summary="The values of one field",
     responses=schemas.answers(schemas.FieldValues, 200, 422, 429, 503),
 )
-async def read_values(request: Request, field: Literal[FIELDS]) -> Response:  # type: ignore[valid-type]  # a table
+async def read_values(
+    request: Request,
+    field: Annotated[Literal[FIELDS], Path(description="Which field.")],  # type: ignore[valid-type]  # a table
+) -> Response:
     """The distinct values of a field, at most 1000 of them, in order.
 
     Other fields than agent name, job type and status are looked up in the runs, at most every 30 s.

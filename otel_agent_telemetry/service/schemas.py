@@ -146,8 +146,13 @@ Run: Final = create_model(
 )
 
 
+_COMMIT_EXAMPLE: Final[dict[str, Any]] = {"commit_hash": "a1b2c3d4e5f6", "commit_source": "llm"}
+
+
 class CommitBody(_Shape):
     """A commit that came of a run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_COMMIT_EXAMPLE]})
 
     commit_hash: str = Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{7,40}$"}, examples=["a1b2c3d4e5f6"])
     commit_source: Literal["manual", "llm", "ci"]
@@ -157,6 +162,8 @@ class CommitBody(_Shape):
 
 class CommitOfRun(CommitBody):
     """A commit, and the run by its run_id."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_COMMIT_EXAMPLE, "run_id": _EXAMPLES["run_id"]}]})
 
     run_id: str = Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})
     associated_at: Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})] | None = Field(

@@ -14,6 +14,12 @@ from otel_agent_telemetry.storage.counts_check import check_counts
 from otel_agent_telemetry.storage.database_file import reading_file
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, database_state
 
+_DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
+
+
+class DamagedError(SchemaError):
+    """A database of ours whose pages are not sound."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseContents:
@@ -60,13 +66,10 @@ def read_contents(config: TelemetryConfig, path: Path) -> DatabaseContents:
 
 
 def refuse_damaged(connection: Connection, path: Path) -> None:
-    """Raise SchemaError when a page, an index or a value is not as it should be. Reads all of the file."""
+    """Raise DamagedError when a page, an index or a value is not as it should be. Reads all of the file."""
     (said,) = connection.exec_driver_sql("PRAGMA integrity_check(1)").one()
     if said != "ok":
-        raise SchemaError(f"checking {path}: it is damaged: {str(said).splitlines()[0][:200]}", hint=DAMAGED_HINT)
-
-
-DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
+        raise DamagedError(f"checking {path}: it is damaged: {str(said).splitlines()[0][:200]}", hint=_DAMAGED_HINT)
 
 
 def row_counts(connection: Connection) -> dict[str, int]:

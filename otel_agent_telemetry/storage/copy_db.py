@@ -70,8 +70,8 @@ def copy_database(
     """
     engine, store = make_read_engine(source), Store(target)
     try:
-        _check_source(engine)
         _refuse_the_same(engine, target)
+        _check_source(engine)
         with nullcontext() if store.path is None else only_writer(store.path, doing="copying to"):
             store.open()
             return _Copy(engine, store, on_progress).run()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +43,23 @@ def reading_file(config: TelemetryConfig, path: Path, operation: str) -> Iterato
             yield connection
     finally:
         engine.dispose()
+
+
+def connect_file(config: TelemetryConfig, path: Path, *, mode: str) -> sqlite3.Connection:
+    """SQLite's own connection to a file that is there, `ro` or `rw`, in autocommit. Raises sqlite3.Error."""
+    where = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(where, uri=True, timeout=config.db_busy_timeout_ms / 1000, isolation_level=None)
+
+
+def undo_torn_commit(config: TelemetryConfig, path: Path) -> None:
+    """Undo what a process left that died in the middle of a commit: a reader that may not write cannot.
+
+    Whatever is wrong is left to be said by whoever reads.
+    """
+    if not sidecar(path, "-journal").exists():
+        return
+    with contextlib.suppress(sqlite3.Error), closing(connect_file(config, path, mode="rw")) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -60,7 +60,7 @@ def store_url(config: TelemetryConfig) -> URL:
         return URL.create("sqlite", database=str(config.db_path))
     try:
         return make_url(config.database_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise ConfigurationError("TELEMETRY_DATABASE_URL is not a database URL") from None
 
 
@@ -99,7 +99,7 @@ def reading(engine: Engine, operation: str) -> Iterator[Connection]:
 
 def _server_engine(url: URL) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -112,6 +112,16 @@ def _server_engine(url: URL) -> Engine:
         ) from missing
     except (NoSuchModuleError, ArgumentError):
         raise ConfigurationError(f"TELEMETRY_DATABASE_URL: {url.drivername} is not a known database") from None
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _plan_each_time)
+    return engine
+
+
+def _plan_each_time(connection: Any, _record: Any) -> None:
+    """A plan kept from when a table was small reads all of it for as long as nobody has analysed it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_custom_plan")
+    connection.commit()
 
 
 def _sqlite_engine(url: URL, opener: Callable[[], sqlite3.Connection], *, begin: str) -> Engine:

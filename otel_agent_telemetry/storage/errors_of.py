@@ -44,7 +44,7 @@ _READ_ONLY: Final = "25006"
 _TOO_MANY: Final = "53300"
 _NO_ROOM: Final = "53100"
 _HINTS_BY_STATE: Final = {
-    _NO_RIGHT: "Its user must own the tables, and may need CREATE on the schema: see docs/postgresql.md.",
+    _NO_RIGHT: "Grant its user what docs/postgresql.md says: rights on the tables; to make them, CREATE on the schema.",
     _READ_ONLY: "It is a standby, or was opened for reading; point TELEMETRY_DATABASE_URL to one that is writable.",
     _TOO_MANY: "Run fewer workers, or raise the server's max_connections.",
     _NO_ROOM: "Free some space on the server's disk.",

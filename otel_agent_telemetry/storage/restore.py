@@ -8,7 +8,6 @@ writer out. A process that still has the old file open cannot write to it afterw
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -22,8 +21,15 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.storage.backup import backup_sqlite, verified_copy
 from otel_agent_telemetry.storage.backup_names import free_name, sweep_partials
-from otel_agent_telemetry.storage.contents import DatabaseContents, read_contents, refuse_damaged
-from otel_agent_telemetry.storage.database_file import SIDECARS, only_writer, reading_file, sidecar
+from otel_agent_telemetry.storage.contents import DamagedError, DatabaseContents, read_contents, refuse_damaged
+from otel_agent_telemetry.storage.database_file import (
+    SIDECARS,
+    connect_file,
+    only_writer,
+    reading_file,
+    sidecar,
+    undo_torn_commit,
+)
 from otel_agent_telemetry.storage.engine import make_engine
 from otel_agent_telemetry.storage.errors_of import translated
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
@@ -57,6 +63,7 @@ def restore_backup(
             kept = _keep_present(config, path, fresh, sound=sound, force=force, clock=clock or SystemClock())
             for ending in SIDECARS:  # a journal of the old file would be played into the new one
                 sidecar(path, ending).unlink(missing_ok=True)
+            sync_dir(path.parent)
             fresh.rename(path)
             sync_dir(path.parent)
         return RestoreReport(contents=contents, kept=kept, schema=_brought_up(config, clock))
@@ -79,7 +86,7 @@ def _kept_out(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[b
     if not _is_sound(config, path, force=force):
         yield False
         return
-    with closing(_connect(path, "rw", config)) as connection:
+    with closing(connect_file(config, path, mode="rw")) as connection:
         _leave_wal(connection, path)
         connection.execute("BEGIN IMMEDIATE")
         yield True
@@ -87,13 +94,13 @@ def _kept_out(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[b
 
 def _is_sound(config: TelemetryConfig, path: Path, *, force: bool) -> bool:
     """Whether the present database can be read. Raises SchemaError for one that is not ours to replace."""
-    _undo_torn_commit(config, path)
+    undo_torn_commit(config, path)
     try:
         with reading_file(config, path, "looking into") as connection:
-            refuse_damaged(connection, path)
             database_state(connection)
+            refuse_damaged(connection, path)
     except SchemaError as problem:
-        if "damaged" not in str(problem) and "malformed" not in str(problem):
+        if not _is_damage(problem):
             raise
         if not force:
             raise ConfigurationError(str(problem), hint="`--force` keeps a copy of it as it is.") from problem
@@ -101,12 +108,9 @@ def _is_sound(config: TelemetryConfig, path: Path, *, force: bool) -> bool:
     return True
 
 
-def _undo_torn_commit(config: TelemetryConfig, path: Path) -> None:
-    """What a process left that died in the middle of a commit can be undone by a connection that may write."""
-    if not sidecar(path, "-journal").exists():
-        return
-    with contextlib.suppress(sqlite3.DatabaseError), closing(_connect(path, "rw", config)) as connection:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+def _is_damage(problem: SchemaError) -> bool:
+    """Found by us, or by SQLite on the way; else it is another application's."""
+    return isinstance(problem, DamagedError) or "malformed" in str(problem.__cause__ or "")
 
 
 def _leave_wal(connection: sqlite3.Connection, path: Path) -> None:
@@ -137,7 +141,7 @@ def _keep_present(
 
 def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
     """How many runs of the present database the other does not have, or has in an earlier state."""
-    with closing(_connect(path, "ro", config)) as connection:
+    with closing(connect_file(config, path, mode="ro")) as connection:
         connection.execute("ATTACH ? AS fresh", (f"{fresh.absolute().as_uri()}?mode=ro",))
         present, other = (
             {row[1] for row in connection.execute(f"PRAGMA {of}.table_info(agent_runs)")} for of in ("main", "fresh")
@@ -164,8 +168,3 @@ def _set_aside(path: Path, folder: Path, clock: Clock) -> Path:
             copy.chmod(PRIVATE_FILE)
     sync_dir(folder)
     return target
-
-
-def _connect(path: Path, mode: str, config: TelemetryConfig) -> sqlite3.Connection:
-    where = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(where, uri=True, timeout=config.db_busy_timeout_ms / 1000, isolation_level=None)

@@ -101,13 +101,13 @@ def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Ro
 
 
 def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
-    """The run as it is read: what its own state says counts before what its spans add up to."""
+    """The run as it is read: each figure that its own state says counts before what its spans add up to."""
     if rollup is None:
         return record
     shown, metrics = rollup.shown(), record.metrics_json
     own = _object_of(metrics or "{}")
-    if shown and own is not None and USAGE_KEY not in own:
-        metrics = dumps_text({**own, USAGE_KEY: shown})
+    if shown and own is not None and isinstance(said := own.get(USAGE_KEY, {}), dict):
+        metrics = dumps_text({**own, USAGE_KEY: {**shown, **said}})
     return replace(record, metrics_json=metrics, parent_run_id=record.parent_run_id or rollup.parent_run_id)
 
 

@@ -9,7 +9,8 @@ Texts are compared by code point: SQLite's own way, and the collation "C" on Pos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
@@ -38,6 +39,7 @@ from otel_agent_telemetry.storage.rows import EVENT_ID, Row, posting_of
 
 _NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 _EMPTY: Final[ColumnElement[str]] = literal_column("''")
+_MANY: Final = 10
 _NEVER_POSTED: Final = (0, None, 0)
 
 
@@ -58,7 +60,19 @@ class Statement:
         else:
             parameters = [dict(zip(names, row, strict=True)) for row in rows]
         if parameters:
-            connection.exec_driver_sql(self.sql, parameters)
+            with _planned_once(connection) if len(parameters) >= _MANY else nullcontext():
+                connection.exec_driver_sql(self.sql, parameters)
+
+
+@contextmanager
+def _planned_once(connection: Connection) -> Iterator[None]:
+    """On PostgreSQL: one plan serves every row of a statement, where `engine` asks for a plan each time."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+    yield
+    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 def insert_into(table: Table, dialect: Dialect) -> Any:

@@ -109,7 +109,8 @@ class _Arrival:
     def write(self) -> None:
         """Insert the new spans and their events where they belong, and count them there."""
         places = {key: self._run_of(node) for key, node in self._new.items()}
-        names = _run_ids(self._connection, {place for place in places.values() if place})
+        own = {span_event_id(*key) for key, node in self._new.items() if node.is_run and node.events}
+        names = _run_ids(self._connection, own | {place for place in places.values() if place})
         self._insert(places, names)
         self._count(places, names)
         below = {key: span_event_id(*key) if node.is_run else places[key] for key, node in self._new.items()}

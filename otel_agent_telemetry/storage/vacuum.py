@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.storage.database_file import connect_file
 from otel_agent_telemetry.storage.errors_of import translated
 
 
@@ -19,7 +19,6 @@ def vacuum(config: TelemetryConfig, path: Path) -> tuple[int, int]:
     """
     with translated("vacuuming", str(path)):
         before = path.stat().st_size
-        timeout_s = config.db_busy_timeout_ms / 1000
-        with closing(sqlite3.connect(path, timeout=timeout_s, isolation_level=None)) as connection:
+        with closing(connect_file(config, path, mode="rw")) as connection:
             connection.execute("VACUUM")
         return before, path.stat().st_size

@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient, TelemetryConfig
+from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.buffer.writer import BufferWriter
@@ -40,6 +40,7 @@ from otel_agent_telemetry.recorder import Recorder
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.wire import encode_line
 from tests.bench.pairs import Ratio, each, in_pairs
+from tests.bench.records import config_in, some_records
 
 RUNS_A_BURST = 200
 BACKLOG = int(os.environ.get("BENCH_BACKLOG", "100000"))
@@ -75,10 +76,6 @@ def collector() -> Iterator[str]:
         yield f"http://127.0.0.1:{port.get(timeout=30)}/v1/traces"
     finally:
         process.kill()
-
-
-def config_in(folder: Path) -> TelemetryConfig:
-    return TelemetryConfig(base_dir=folder, discover_service=False)
 
 
 def caller_ratios(folder: Path, endpoint: str) -> Iterator[Ratio]:
@@ -169,25 +166,6 @@ def exit_seconds(folder: Path) -> list[float]:
         done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
         taken.append((time.time_ns() - int(done.stdout)) / 1e9)
     return taken
-
-
-def some_records(count: int) -> list[RunRecord]:
-    now = iso_utc(time.time_ns())
-    return [
-        RunRecord(
-            event_id=new_event_id(),
-            run_id=f"run-{number}-{os.getpid()}-{time.time_ns()}",
-            created_at=now,
-            updated_at=now,
-            start_time=now,
-            end_time=now,
-            agent_name=f"agent-{number % 7}",
-            job_type="bench",
-            status="success",
-            metrics_json='{"tokens":17}',
-        )
-        for number in range(count)
-    ]
 
 
 def storage_ratio(folder: Path) -> Ratio:

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from contextlib import closing
 
-from on_disk import record
+from on_disk import Process, record
 from sqlalchemy import create_engine, text
 
 from otel_agent_telemetry.clock import iso_utc
@@ -89,3 +89,20 @@ def wrong_counts(config):
 def integrity(path):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA integrity_check").fetchone()[0]
+
+
+def tear_a_commit(config):
+    """A writer is killed when half of its changes are in the file: a hot journal is left."""
+    with Process(_TEAR, config.db_path) as writer:
+        assert writer.end()[0] == -9
+
+
+_TEAR = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("PRAGMA cache_spill=1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE agent_runs SET error_details = hex(zeroblob(3000000)), run_id = 'torn'")
+os.kill(os.getpid(), 9)
+"""

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from command import agent_telemetry, start_command
 from on_disk import Process, eventually
-from stored import aged, ago, integrity, run_ids, store
+from stored import aged, ago, integrity, run_ids, store, tear_a_commit
 from test_cli_retention import WITH_TESTS, WRITE
 
 NAME = r"telemetry-\d{8}T\d{6}Z(-\d+)?\.sqlite"
@@ -129,6 +129,14 @@ def test_what_is_no_database_of_ours_is_refused(config):
     said = agent_telemetry(config, "backup")
     assert (said.code, config.db_path.read_bytes(), backups(config)) == (4, before, [])
     assert "another application" in said.err
+
+
+def test_a_torn_commit_is_undone_first(config):
+    """A writer died in the middle of one: the backup holds what was committed."""
+    store(config, aged(1, 1))
+    tear_a_commit(config)
+    told = agent_telemetry(config, "backup", "--json")
+    assert (told.code, told.json["newest_run_id"]) == (0, "run-1"), told.err
 
 
 def test_an_empty_database_has_a_backup(config):

@@ -119,12 +119,22 @@ def test_progress_is_shown_on_a_terminal_alone(config, tmp_path):
     screen, terminal = pty.openpty()
     command = [*COMMAND, "--base-dir", config.base_dir, "copy-db", config.db_path, tmp_path / "copy.sqlite"]
     environment = {**child_environment(), "TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=terminal, check=True
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=terminal
     )
     os.close(terminal)
-    shown = os.read(screen, 1 << 16).decode(errors="replace")
-    os.close(screen)
+    shown = "".join(parts_until_closed(screen))
+    out, _ = process.communicate(timeout=30)
     assert "copying" in shown
     assert "/6000" in shown
-    assert b"agent_runs" in done.stdout
+    assert b"agent_runs" in out
+
+
+def parts_until_closed(screen):
+    """What a terminal is sent, until nobody has it open any more."""
+    with os.fdopen(screen, "rb", buffering=0) as file:
+        while True:
+            try:
+                yield file.read(4096).decode(errors="replace")
+            except OSError:
+                return

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import agent_telemetry, record_runs
 from on_disk import Process
-from stored import aged, integrity, run_ids, store, wrong_counts
+from stored import aged, integrity, run_ids, store, tear_a_commit, wrong_counts
 
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.storage.store import Store
@@ -256,12 +256,25 @@ def test_a_damaged_database_is_kept_as_it_is(config):
     assert len(run_ids(config)) == 199
 
 
+def test_a_database_whose_first_page_is_damaged_is_kept_too(config):
+    """SQLite itself says so before we can ask."""
+    backup = backup_of(config, *(aged(n, 3) for n in range(1, 200)))
+    content = bytearray(config.db_path.read_bytes())
+    content[100:1000] = b"\xff" * 900
+    config.db_path.write_bytes(content)
+    assert agent_telemetry(config, "restore", backup).code == 2
+    said = agent_telemetry(config, "restore", backup, "--force", "--json")
+    assert said.code == 0, said.err
+    assert Path(said.json["kept"]).read_bytes() == content
+    assert len(run_ids(config)) == 199
+
+
 def test_another_applications_database_is_never_replaced(config):
     """Not even when forced."""
     backup = backup_of(config, aged(1, 3))
     config.db_path.unlink()
     with closing(sqlite3.connect(config.db_path)) as connection:
-        connection.execute("CREATE TABLE theirs (a)")
+        connection.execute("CREATE TABLE damaged_and_malformed (a)")
         connection.commit()
     before = config.db_path.read_bytes()
     said = agent_telemetry(config, "restore", backup, "--force")
@@ -283,7 +296,7 @@ def test_a_full_disk_changes_nothing(config, small_disk):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("wanted", range(1, 15))
+@pytest.mark.parametrize("wanted", range(1, 16))
 def test_killed_at_each_file_operation_one_of_the_two_is_there(config, wanted, when):
     """Sound and whole, the old runs or the backup's; the next restore does the rest and leaves nothing else."""
     backup = backup_of(config, *(aged(n, 3) for n in range(1, 4)))
@@ -304,17 +317,7 @@ def test_killed_at_each_file_operation_one_of_the_two_is_there(config, wanted, w
 def test_a_torn_commit_of_the_old_database_is_undone_first(config):
     """A writer that died mid-commit left a hot journal: what is kept is whole, the journal is gone."""
     backup = backup_of(config, aged(1, 3))
-    code = """
-import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA cache_size=1")
-connection.execute("PRAGMA cache_spill=1")
-connection.execute("BEGIN IMMEDIATE")
-connection.execute("UPDATE agent_runs SET error_details = hex(zeroblob(3000000)), run_id = 'torn'")
-os.kill(os.getpid(), 9)
-"""
-    with Process(code, config.db_path) as writer:
-        assert writer.end()[0] == -9
+    tear_a_commit(config)
     assert "telemetry.sqlite-journal" in beside(config)
     said = agent_telemetry(config, "restore", backup, "--json")
     assert said.code == 0, said.err

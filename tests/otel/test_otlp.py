@@ -74,7 +74,7 @@ print("returned", flush=True)
 
 
 def environment(config, **more):
-    return {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_EXIT_TIMEOUT_S": "1", **more}
+    return {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_EXIT_TIMEOUT_S": "20", **more}
 
 
 def attributes(span):
@@ -126,7 +126,8 @@ def test_exit_is_bounded_without_a_collector(receiver, config, how):
         receiver.stop()
     else:
         receiver.hold.clear()
-    with Process(SCRIPT, env=environment(config, OTEL_EXPORTER_OTLP_ENDPOINT=url)) as process:
+    impatient = environment(config, OTEL_EXPORTER_OTLP_ENDPOINT=url, TELEMETRY_EXIT_TIMEOUT_S="2")
+    with Process(SCRIPT, env=impatient) as process:
         assert process.line() == "returned"
         began = time.monotonic()
         status, _, err = process.end(within_s=40)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from running import running
+from running import emptied, running
+from service_cases import T0
 
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.testing import isolated_config
+from otel_agent_telemetry.testing import ManualClock, isolated_config
 
 KINDS = ["sqlite", "postgresql"]
 
@@ -48,13 +49,40 @@ def serving():
         yield lambda settings, **more: stack.enter_context(running(settings, **more))
 
 
-@pytest.fixture
-def service(settings, clock, serving):
-    """A service over an empty database of either kind, whose clock stands still."""
-    return serving(settings, clock=clock)
+@pytest.fixture(scope="session")
+def clock_of_all():
+    return ManualClock()
 
 
 @pytest.fixture
-def sqlite_service(sqlite_settings, serving):
-    """A service for what does not depend on the database."""
-    return serving(sqlite_settings)
+def clock(clock_of_all):
+    """The clock of `service` and `sqlite_service`, set back."""
+    clock_of_all.jump(T0)
+    return clock_of_all
+
+
+@pytest.fixture(scope="session")
+def shared_sqlite_service(tmp_path_factory, clock_of_all):
+    settings = isolated_config(tmp_path_factory.mktemp("shared") / "base", db_synchronous="OFF")
+    with running(settings, clock=clock_of_all) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql_service(tmp_path_factory, postgres_server, service_template, clock_of_all):
+    url = postgres_server.url(postgres_server.make_database(service_template))
+    settings = isolated_config(tmp_path_factory.mktemp("shared") / "base", database_url=url)
+    with running(settings, clock=clock_of_all) as started:
+        yield started
+
+
+@pytest.fixture(params=KINDS)
+def service(request, clock):
+    """A running service of either kind that knows nothing yet, its clock at T0. Shared: tests must not break it."""
+    return emptied(request.getfixturevalue(f"shared_{request.param}_service"))
+
+
+@pytest.fixture
+def sqlite_service(shared_sqlite_service, clock):
+    """The same for what does not depend on the database."""
+    return emptied(shared_sqlite_service)

@@ -16,6 +16,8 @@ from on_disk import PATIENCE_S, ROOT, child_environment, eventually
 
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.server import _options, address_of, bound
+from otel_agent_telemetry.storage.engine import make_engine, writing
+from otel_agent_telemetry.storage.tables import metadata
 
 COMMAND = (sys.executable, "-m", "otel_agent_telemetry.cli")
 TIMEOUT_S = 60.0
@@ -49,7 +51,7 @@ class Service:
 
     def _headers(self):
         token = self.settings.api_auth_token if self.settings is not None else None
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        return {b"Authorization": b"Bearer " + token.encode()} if token else {}
 
 
 @contextmanager
@@ -163,3 +165,14 @@ def _answers(service):
     with suppress(httpx.TransportError):
         return service.client.get("/version").status_code == httpx.codes.OK
     return False
+
+
+def emptied(service):
+    """The service without its runs and without what it remembers of them."""
+    engine = make_engine(service.settings)
+    with writing(engine, "emptying") as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(table.delete())
+    engine.dispose()
+    service.app.state.field_values.clear()
+    return service

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from service_cases import SECOND, at, ended, event_id, kept, problem, shown, state, tell, tell_batch
+from service_cases import at, ended, event_id, problem, shown, state, tell, tell_batch
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.service.run_bodies import PATCHABLE
@@ -140,10 +140,10 @@ def test_a_duration_of_null_is_zero(service):
 
 
 @pytest.mark.parametrize("spelling", [*SPELLINGS, "SUCCESS", "Failure", " ok "])
-def test_every_spelling_of_a_status_is_kept_as_its_word(sqlite_service, spelling):
+def test_every_spelling_of_a_status_is_kept_as_its_word(service, spelling):
     """Contract, decision 2."""
-    tell(sqlite_service, state(status=spelling))
-    assert shown(sqlite_service)["status"] == canonical_status(spelling)
+    tell(service, state(status=spelling))
+    assert shown(service)["status"] == canonical_status(spelling)
 
 
 def test_fields_that_are_no_columns_are_kept_in_context_json(service):
@@ -195,11 +195,11 @@ def test_times_are_kept_in_utc(service):
         ("agent_name", {"first": "x"}),
     ],
 )
-def test_a_value_that_breaks_a_rule_is_422(sqlite_service, field, value):
+def test_a_value_that_breaks_a_rule_is_422(service, field, value):
     """The detail names the field, and nothing is kept."""
-    answer = sqlite_service.client.post("/api/v1/runs", json={**state(), field: value})
+    answer = service.client.post("/api/v1/runs", json={**state(), field: value})
     assert problem(answer, 422).startswith(f"{field}:")
-    assert sqlite_service.client.get("/api/v1/runs").json() == []
+    assert service.client.get("/api/v1/runs").json() == []
 
 
 def test_credentials_in_a_repository_are_dropped(service):
@@ -378,6 +378,15 @@ def test_a_patch_that_breaks_a_rule_is_422(service, field, value):
     assert shown(service) == before
 
 
+def test_a_commit_cannot_be_patched_away(service, clock):
+    """422: an association is kept apart and would show again."""
+    tell(service, state())
+    associate(service)
+    clock.advance(60)
+    assert "git_commit_hash" in problem(patch(service, git_commit_hash=None), 422)
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
 def test_an_ended_run_cannot_be_patched_to_run(service):
     """422: an end is never undone."""
     tell(service, ended())
@@ -517,7 +526,7 @@ def test_an_association_counts_from_when_it_is_told(service, clock):
     clock.advance(60)
     associate(service)
     service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT, "commit_hash": "1234567"}])
-    clock.advance(SECOND / SECOND)
-    kept(service.client.post("/api/v1/runs", json=ended(2)))
+    assert commit_of(service)[0] == "abcdef1234567890"  # told at the same instant, the greater hash shows
+    clock.advance(1)
     associate(service, commit_hash="7654321")
     assert commit_of(service)[0] == "7654321"

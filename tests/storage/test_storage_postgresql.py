@@ -12,10 +12,21 @@ from alembic import command
 from alembic.config import Config
 from postgres import PASSWORD
 from sqlalchemy import text
-from storage_cases import ROOT, Database, expected_rows, observations, quick_config, run, start_python, write_shuffled
+from storage_cases import (
+    ROOT,
+    Database,
+    expected_rows,
+    link,
+    observations,
+    quick_config,
+    run,
+    start_python,
+    write_shuffled,
+)
 
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.storage.counts_check import check_counts
+from otel_agent_telemetry.storage.counts_packing import RUNS_BETWEEN_PACKINGS
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
 from otel_agent_telemetry.storage.queries import count_runs
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
@@ -193,6 +204,22 @@ def test_a_user_who_may_only_read_reads(postgres, postgres_template, tmp_path):
         postgres.server.execute(f"DROP OWNED BY {reader}", database=name)
 
 
+def test_a_user_who_owns_nothing_writes_with_the_documented_grants(postgres, postgres_template, tmp_path):
+    """Packing included; only the sweeping is left to the server."""
+    name = postgres.make_database(postgres_template)
+    with role(postgres.server, "writer") as writer:
+        for rights in ("SELECT, INSERT, UPDATE, DELETE ON ALL TABLES", "USAGE ON ALL SEQUENCES"):
+            postgres.server.execute(f"GRANT {rights} IN SCHEMA public TO {writer}", database=name)
+        store = Store(quick_config(tmp_path, database_url=postgres.server.url(name, user=writer), db_max_retries=0))
+        assert store.open().outcome == "current"
+        store.write([run(number) for number in range(RUNS_BETWEEN_PACKINGS + 1)], [link(1)])
+        with store.reading() as connection:
+            assert check_counts(connection) == []
+            assert connection.execute(text("SELECT count(*) FROM run_counts")).scalar() == 1
+        store.close()
+        postgres.server.execute(f"DROP OWNED BY {writer}", database=name)
+
+
 @pytest.mark.parametrize(
     ("change", "sign", "hint"),
     [
@@ -267,6 +294,42 @@ def test_a_text_too_long_for_an_index_is_refused_for_good(store, postgresql_data
     assert postgresql_database.runs() == {}
 
 
+# --- a dump
+
+
+def test_a_restored_dump_is_the_same_database(store, postgresql_database, postgres, tmp_path):
+    """Counts and triggers included; nothing has to be upgraded or repaired."""
+    write_shuffled(store, 5, 1)
+    dump, server = tmp_path / "telemetry.dump", postgres.server
+    restored = postgres.make_database()
+    server.run("pg_dump", "--format=custom", f"--file={dump}", postgresql_database.engine.url.database)
+    server.run("pg_restore", "--no-owner", f"--dbname={restored}", str(dump))
+    other = Store(quick_config(tmp_path, database_url=server.url(restored)))
+    assert other.open().outcome == "current"
+    again = Database(tmp_path, database_url=server.url(restored))
+    assert again.runs() == postgresql_database.runs()
+    other.write([run(900)])
+    with other.reading() as connection:
+        assert check_counts(connection) == []
+        assert count_runs(connection) == len(again.runs()) > 10
+    again.close()
+    other.close()
+
+
+def test_a_plan_made_while_the_table_was_small_is_not_kept(store):
+    """Reads are planned each time, for the table as it is; of the many rows of a batch only the first is."""
+    for start in range(0, 2000, 100):
+        store.write([run(number) for number in range(start, start + 100)])
+    kept = "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
+    plans = store.transact(lambda connection: connection.execute(text(kept)).all())
+    reads = [plan for plan in plans if plan.statement.startswith("SELECT") and "FROM agent_runs" in plan.statement]
+    (insert,) = [plan for plan in plans if plan.statement.startswith("INSERT INTO agent_runs")]
+    assert reads
+    assert {plan.generic_plans for plan in reads} == {0}
+    assert insert.generic_plans > 1000
+    assert insert.custom_plans == 0
+
+
 # --- many writers
 
 
@@ -294,8 +357,6 @@ def test_writers_in_any_order_end_in_the_rows_of_the_plain_order(postgresql_data
 @pytest.mark.parametrize("first", ["state", "link"])
 def test_a_commit_told_while_a_state_is_being_written_shows(postgresql_database, first):
     """Whichever transaction begins first, the other waits, and the row shows the commit."""
-    from storage_cases import link
-
     acts = {
         "state": lambda connection: upsert_runs(connection, [run(1, status="success", updated=5)]),
         "link": lambda connection: link_commits(connection, [link(1, "1234567")]),

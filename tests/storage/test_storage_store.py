@@ -214,7 +214,7 @@ def test_closing_twice_is_harmless(store):
     assert store.write([run(1)]).outcomes == ("inserted",)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuchdb://host/x"])
+@pytest.mark.parametrize("url", ["nonsense", "nosuchdb://host/x", "postgresql+psycopg://me@host:port/x"])
 def test_a_url_that_cannot_be_used_is_a_configuration_error(tmp_path, url):
     """At once, when the store is made."""
     with pytest.raises(ConfigurationError, match="TELEMETRY_DATABASE_URL"):

@@ -1,0 +1,163 @@
+"""OTLP trace requests for the tests, in both of their encodings, and the rows that come of them."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import zlib
+
+import orjson
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from service_cases import SECOND, T0
+
+from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.storage.engine import make_engine, reading
+from otel_agent_telemetry.storage.tables import metadata
+
+TRACE = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+ENCODINGS = [PROTOBUF, JSON]
+_IDS = ("traceId", "spanId", "parentSpanId")
+_COMPRESS = {None: lambda body: body, "gzip": gzip.compress, "deflate": zlib.compress}
+
+
+def span_id(number):
+    return number.to_bytes(8, "big")
+
+
+def run_of(number, trace=TRACE):
+    """The event id of the run that a span is."""
+    return span_event_id(trace.hex(), span_id(number).hex())
+
+
+def any_value(value):
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, bytes):
+        return AnyValue(bytes_value=value)
+    if isinstance(value, list):
+        return AnyValue(array_value={"values": [any_value(item) for item in value]})
+    if isinstance(value, dict):
+        return AnyValue(kvlist_value={"values": pairs(value)})
+    return AnyValue(string_value=value) if isinstance(value, str) else AnyValue()
+
+
+def pairs(values):
+    return [KeyValue(key=key, value=any_value(value)) for key, value in values.items()]
+
+
+def span(number, parent=None, *, attributes=None, events=(), seconds=1, trace=TRACE, **more):
+    """A span that starts `number` seconds after T0. Events: names and their attributes."""
+    start = T0 + number * SECOND
+    told = [
+        Span.Event(name=name, time_unix_nano=start + at, attributes=pairs(values))
+        for at, (name, values) in enumerate(events)
+    ]
+    values = {
+        "trace_id": trace,
+        "span_id": span_id(number),
+        "parent_span_id": b"" if parent is None else span_id(parent),
+        "name": f"span {number}",
+        "kind": Span.SPAN_KIND_INTERNAL,
+        "start_time_unix_nano": start,
+        "end_time_unix_nano": start + seconds * SECOND,
+        "attributes": pairs(attributes or {}),
+        "events": told,
+        **more,
+    }
+    return Span(**values)
+
+
+def request(*spans, resource=None):
+    attributes = pairs({"service.name": "tests"} if resource is None else resource)
+    group = {"resource": {"attributes": attributes}, "scope_spans": [{"spans": spans}]}
+    return ExportTraceServiceRequest(resource_spans=[group])
+
+
+def otlp_json(message):
+    """A request in OTLP's own JSON: camelCase, ids in hex, enums as numbers (OTLP 1.x, "JSON Protobuf Encoding")."""
+    value = MessageToDict(message, use_integers_for_enums=True)
+    _ids_in_hex(value)
+    return orjson.dumps(value)
+
+
+def _ids_in_hex(node):
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name in _IDS:
+                node[name] = base64.b64decode(value).hex()
+            else:
+                _ids_in_hex(value)
+    elif isinstance(node, list):
+        for value in node:
+            _ids_in_hex(value)
+
+
+def send_body(service, body, kind, *, compression=None, **headers):
+    if compression is not None:
+        headers["Content-Encoding"] = compression
+    headers = {"Content-Type": kind, **headers}
+    return service.client.post("/v1/traces", content=_COMPRESS[compression](body), headers=headers)
+
+
+def send(service, message, kind=PROTOBUF, **more):
+    """Send a request in an encoding; the answer, which must be a good one."""
+    body = message.SerializeToString() if kind == PROTOBUF else otlp_json(message)
+    answer = send_body(service, body, kind, **more)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == kind
+    assert "content-encoding" not in answer.headers
+    return answer
+
+
+def response_of(answer):
+    """The message of an answer in either encoding: `(rejected spans, error message)`."""
+    if answer.headers["content-type"] == PROTOBUF:
+        told = ExportTraceServiceResponse.FromString(answer.content).partial_success
+        return told.rejected_spans, told.error_message
+    told = answer.json().get("partialSuccess", {})
+    return int(told.get("rejectedSpans", 0)), told.get("errorMessage", "")
+
+
+def rows_of(service):
+    """Table → all its rows but for their numbers, in order."""
+    engine = make_engine(service.settings)
+    with reading(engine, "reading") as connection:
+        found = {
+            table.name: sorted(
+                (
+                    tuple(value for name, value in row._mapping.items() if name != "id")
+                    for row in connection.execute(table.select())
+                ),
+                key=repr,
+            )
+            for table in metadata.sorted_tables
+            if table.name not in ("run_counts", "run_hours")
+        }
+    engine.dispose()
+    return found
+
+
+def below(service, number, what, trace=TRACE):
+    """The events or spans of the run that a span is."""
+    answer = service.client.get(f"/api/v1/runs/{run_of(number, trace)}/{what}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def run(service, number=1, trace=TRACE):
+    """The run that a span is, as it is read."""
+    answer = service.client.get(f"/api/v1/runs/{run_of(number, trace)}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()

@@ -1,0 +1,126 @@
+"""`runs`, `show` and `stats` where runs go to a service: they read what the service has."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from running import running
+
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.delivery.http_target import HttpTarget
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered
+from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.testing import isolated_config
+
+sys.path.append(str(Path(__file__).parents[1] / "cli"))
+
+from command import agent_telemetry
+
+
+@pytest.fixture
+def service(tmp_path):
+    settings = isolated_config(
+        tmp_path / "served", db_synchronous="OFF", api_auth_enabled=True, api_auth_token="long-secret"
+    )
+    with running(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def told(service):
+    """The environment of a machine whose runs go to the service."""
+    return {"TELEMETRY_API_URL": service.url, "TELEMETRY_API_AUTH_TOKEN": "long-secret"}
+
+
+@pytest.fixture
+def sender(service, config):
+    return config.with_(api_url=service.url, api_auth_token="long-secret")
+
+
+def record(config, count=3):
+    client = TelemetryClient(config)
+    with client.track_run("outer", "job", run_id="outer-run") as outer:
+        outer.log_event("step", {"n": 1})
+    for number in range(count):
+        with client.track_run("agent", "job", run_id=f"run-{number}", parent_run_id="outer-run"):
+            pass
+    assert client.flush(30.0)
+    client.close()
+
+
+def test_runs_lists_what_the_service_has(sender, told, config):
+    """From another base directory too: the local database is not asked."""
+    record(sender)
+    said = agent_telemetry(config, "runs", "--json", env=told)
+    assert said.code == 0, said.err
+    assert {run["run_id"] for run in said.json} == {"outer-run", "run-0", "run-1", "run-2"}
+    assert [run["run_id"] for run in agent_telemetry(config, "runs", "--parent", "outer-run", "-n", "2", "--json", env=told).json] == [
+        "run-2",
+        "run-1",
+    ]
+    assert "run-1" in agent_telemetry(config, "runs", "--run-id", "run-1", env=told).out
+    assert said.err == ""
+
+
+def test_more_runs_than_a_page_are_read_page_by_page(service, told, config):
+    """The Link header is followed up to the limit asked for."""
+    items = [
+        {
+            "event_id": f"00000000-0000-4000-8000-{number:012x}",
+            "run_id": f"run-{number}",
+            "start_time": "2026-01-31T12:00:00Z",
+            "agent_name": "a b&c",
+            "job_type": "j",
+        }
+        for number in range(2300)
+    ]
+    assert service.client.post("/api/v1/runs/batch", json=items).json()["inserted"] == 2300
+    found = agent_telemetry(config, "runs", "--agent", "a b&c", "-n", "2200", "--json", "--no-sync", env=told).json
+    assert len({run["run_id"] for run in found}) == 2200
+
+
+def test_show_joins_the_service_and_the_local_journal(sender, told, config):
+    """The run and its children from the service, its events from this machine's journal."""
+    record(sender)
+    shown = agent_telemetry(config, "show", "outer-run", "--json", env=told).json
+    assert shown["run"]["run_id"] == "outer-run"
+    assert [event["event_type"] for event in shown["events"]] == ["step"]
+    assert [child["run_id"] for child in shown["children"]] == ["run-0", "run-1", "run-2"]
+    by_event_id = agent_telemetry(config, "show", shown["run"]["event_id"], env=told)
+    assert "outer-run" in by_event_id.out
+    assert agent_telemetry(config, "show", "nobody / ../x", env=told).code == 3
+
+
+def test_stats_are_the_services(sender, told, config):
+    """Totals, agents and statuses."""
+    record(sender)
+    stats = agent_telemetry(config, "stats", "--json", env=told).json
+    assert (stats["total_runs"], stats["agents"]) == (4, {"agent": 3, "outer": 1})
+    assert "success  4" in agent_telemetry(config, "stats", env=told).out
+
+
+def test_a_wrong_token_is_one_clear_line(service, config):
+    """Exit status USAGE, the variable to set, and not the token."""
+    wrong = {"TELEMETRY_API_URL": service.url, "TELEMETRY_API_AUTH_TOKEN": "wrong-secret"}
+    said = agent_telemetry(config, "runs", env=wrong)
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert "TELEMETRY_API_AUTH_TOKEN" in said.err
+    assert "wrong-secret" not in said.err
+
+
+def link(run_id, commit="abcdef1"):
+    return CommitLink(
+        run_id=run_id, commit_hash=commit, commit_source="ci", associated_at="2026-01-31T12:00:00.000000+00:00"
+    )
+
+
+def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender, told, config):
+    """Nothing is set aside for having come too early."""
+    target = HttpTarget(service.url, sender)
+    assert target.deliver(Batch((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
+    target.close()
+    record(sender)
+    commits = {run["run_id"]: run["git_commit_hash"] for run in agent_telemetry(config, "runs", "--json", env=told).json}
+    assert (commits["run-0"], commits["run-1"], commits["run-2"]) == ("abcdef1", "abcdef2", None)

@@ -1,0 +1,228 @@
+"""Who may ask, and how often: the token, the rate limit, the access log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import httpx
+import pytest
+from on_disk import eventually
+from service_cases import event_id, problem, state, tell
+
+TOKEN = "a-token-that-nobody-guesses"
+OPEN = ("/health", "/version")
+GUARDED = [
+    ("GET", "/api/v1/runs"),
+    ("POST", "/api/v1/runs"),
+    ("POST", "/api/v1/runs/batch"),
+    ("GET", f"/api/v1/runs/{event_id(1)}"),
+    ("PATCH", f"/api/v1/runs/{event_id(1)}"),
+    ("POST", f"/api/v1/runs/{event_id(1)}/associate-commit"),
+    ("GET", f"/api/v1/runs/{event_id(1)}/commit-url"),
+    ("GET", f"/api/v1/runs/{event_id(1)}/repo-url"),
+    ("GET", f"/api/v1/runs/{event_id(1)}/events"),
+    ("GET", f"/api/v1/runs/{event_id(1)}/spans"),
+    ("POST", "/api/v1/commits"),
+    ("GET", "/api/v1/metadata"),
+    ("GET", "/api/v1/metadata/status"),
+    ("GET", "/metrics"),
+    ("GET", "/metrics/prometheus"),
+    ("GET", "/openapi.json"),
+    ("POST", "/v1/traces"),
+    ("GET", "/nonsense"),
+]
+
+
+@pytest.fixture
+def guarded(sqlite_settings, serving):
+    """A service that asks for the token."""
+    return serving(sqlite_settings.with_(api_auth_enabled=True, api_auth_token=TOKEN))
+
+
+@pytest.fixture
+def stranger(guarded):
+    """A client without the token."""
+    with guarded.new_client(headers={}) as client:
+        yield client
+
+
+# The token
+
+
+def test_every_call_needs_the_token(guarded, stranger):
+    """Reads, unknown paths and the description included: 401 that says how to ask."""
+    for method, path in GUARDED:
+        answer = stranger.request(method, path)
+        problem(answer, 401)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert guarded.client.request(method, path).status_code != 401
+
+
+def test_the_list_of_guarded_calls_is_complete(guarded):
+    """All that is described, but for the open paths."""
+    described = guarded.client.get("/openapi.json").json()["paths"]
+    told = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    tried = {(method, path.replace(event_id(1), "{event_id}").replace("/status", "/{field}")) for method, path in GUARDED}
+    assert {call for call in told if call[1] not in OPEN} <= tried
+
+
+def test_health_and_version_are_open(stranger):
+    """How balancers and clients find out whether to come at all."""
+    for path in OPEN:
+        assert stranger.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN.upper()}",
+        f"Basic {TOKEN}",
+        TOKEN,
+        f"Bearer{TOKEN}",
+        f"Token {TOKEN}",
+    ],
+)
+def test_anything_but_the_token_is_401(stranger, header):
+    """Another scheme, another token, part of it."""
+    problem(stranger.get("/api/v1/runs", headers={"Authorization": header}), 401)
+
+
+def test_the_scheme_may_be_spelled_in_any_case(stranger):
+    """RFC 9110: schemes are."""
+    assert stranger.get("/api/v1/runs", headers={"Authorization": f"bEARER {TOKEN}"}).status_code == 200
+
+
+def test_two_authorization_headers_are_401(stranger):
+    """Which of them would be meant?"""
+    both = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer other")]
+    problem(stranger.get("/api/v1/runs", headers=both), 401)
+
+
+def test_a_token_that_is_not_ascii_works(sqlite_settings, serving):
+    """Its bytes are UTF-8; others are refused, not an error."""
+    token = "tökén-☂"
+    settings = sqlite_settings.with_(api_auth_enabled=True, api_auth_token=token)
+    with serving(settings).new_client(headers={}) as client:
+        known = {b"Authorization": b"Bearer " + token.encode()}
+        assert client.get("/api/v1/runs", headers=known).status_code == 200
+        problem(client.get("/api/v1/runs", headers={b"Authorization": b"Bearer \xff\xfe"}), 401)
+
+
+def test_the_description_asks_for_the_token_where_it_is_needed(guarded):
+    """All but the open paths."""
+    description = guarded.client.get("/openapi.json").json()
+    assert description["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+    assert description["security"] == [{"bearer": []}]
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            assert ("security" in operation) == (path in OPEN), path
+            if path in OPEN:
+                assert operation["security"] == []
+
+
+# The rate limit
+
+
+@pytest.fixture
+def limited(sqlite_settings, serving):
+    """A service that answers five requests a minute from each address."""
+    return serving(sqlite_settings.with_(rate_limit_enabled=True, rate_limit_rpm=5))
+
+
+def test_what_is_over_the_limit_is_429(limited):
+    """Each answer says what is left; the refusal says when to come again."""
+    answers = [limited.client.get("/api/v1/runs") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert {answer.headers["X-RateLimit-Limit"] for answer in answers} == {"5"}
+    assert [int(answer.headers["X-RateLimit-Remaining"]) for answer in answers] == [4, 3, 2, 1, 0, 0]
+    problem(answers[-1], 429)
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
+
+
+def test_errors_and_unknown_paths_count_too(limited):
+    """Guessing is limited like asking."""
+    for _ in range(5):
+        answer = limited.client.get("/nonsense")
+        problem(answer, 404)
+        assert "X-RateLimit-Remaining" in answer.headers
+    problem(limited.client.get("/nonsense"), 429)
+
+
+def test_health_and_version_are_never_limited(limited):
+    """They do not count either."""
+    for path in OPEN:
+        assert {limited.client.get(path).status_code for _ in range(10)} == {200}
+    assert limited.client.get("/api/v1/runs").headers["X-RateLimit-Remaining"] == "4"
+
+
+def test_each_address_has_its_own_limit(limited):
+    """Loopback has many addresses."""
+    while limited.client.get("/api/v1/runs").status_code == 200:
+        pass
+    with limited.new_client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+        assert other.get("/api/v1/runs").headers["X-RateLimit-Remaining"] == "4"
+
+
+def test_a_forwarded_address_is_not_believed(limited):
+    """Unless a proxy is trusted: else everybody would be anybody."""
+    codes = [
+        limited.client.get("/api/v1/runs", headers={"X-Forwarded-For": f"192.0.2.{n}"}).status_code for n in range(6)
+    ]
+    assert codes == [200] * 5 + [429]
+
+
+def test_a_trusted_proxy_names_the_client(sqlite_settings, serving):
+    """Then each client has its own limit."""
+    settings = sqlite_settings.with_(rate_limit_enabled=True, rate_limit_rpm=1, trusted_proxies="127.0.0.1")
+    service = serving(settings)
+    told = [{"X-Forwarded-For": f"192.0.2.{n}"} for n in (1, 1, 2)]
+    assert [service.client.get("/api/v1/runs", headers=one).status_code for one in told] == [200, 429, 200]
+
+
+def test_the_limit_is_over_after_a_while(limited, monkeypatch):
+    """Two minutes later the address may ask again as often."""
+    while limited.client.get("/api/v1/runs").status_code == 200:
+        pass
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 121)  # the library's clock is the system's
+    assert limited.client.get("/api/v1/runs").headers["X-RateLimit-Remaining"] == "4"
+
+
+def test_guessing_tokens_is_limited(sqlite_settings, serving):
+    """The limit stands before the token."""
+    settings = sqlite_settings.with_(
+        rate_limit_enabled=True, rate_limit_rpm=5, api_auth_enabled=True, api_auth_token=TOKEN
+    )
+    with serving(settings).new_client(headers={}) as client:
+        assert [client.get("/api/v1/runs").status_code for _ in range(6)] == [401] * 5 + [429]
+
+
+# The access log
+
+
+def access_lines(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.endswith(".access")]
+
+
+def test_the_access_log_tells_each_request_but_no_secret(guarded, stranger, caplog):
+    """Who, what, how it ended; neither token nor query nor body, and one line each."""
+    caplog.set_level(logging.INFO, "otel_agent_telemetry.service.access")
+    tell(guarded, state(agent_name="agent-in-the-body"))
+    guarded.client.get("/api/v1/runs", params={"agent_name": "name-in-the-query"})
+    stranger.get("/api/v1/runs", headers={"Authorization": "Bearer a-wrong-token"})
+    guarded.client.get("/forged%0A127.0.0.1%20GET")
+    lines = eventually(lambda: found if len(found := access_lines(caplog)) == 4 else None)  # told after the answer
+    assert [line.split()[1:4] for line in lines[:3]] == [
+        ["POST", "'/api/v1/runs'", "201"],
+        ["GET", "'/api/v1/runs'", "200"],
+        ["GET", "'/api/v1/runs'", "401"],
+    ]
+    text = "\n".join(caplog.messages)
+    assert text.count("\n") == len(caplog.messages) - 1
+    for secret in (TOKEN, "a-wrong-token", "name-in-the-query", "agent-in-the-body"):
+        assert secret not in text

@@ -1,0 +1,201 @@
+"""The service as a process: how it begins, refuses to begin, and ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+from contextlib import closing, contextmanager, suppress
+
+import httpx
+import pytest
+from on_disk import PATIENCE_S, ROOT, child_environment, eventually
+from running import COMMAND, serve_process
+from service_cases import JSON, ended, event_id, shown, state, tell
+
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.testing import isolated_config
+from tests.durability.service_ledger import assert_all_kept
+from tests.durability.service_writers import Crowd
+
+SEED = int(os.environ.get("DURABILITY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+IN_FLIGHT = 8
+
+
+@pytest.fixture
+def config(tmp_path):
+    return isolated_config(tmp_path / "base")
+
+
+def serve(config, *arguments, env=None):
+    """A service that is expected to end by itself: its exit code and what it said."""
+    command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0", *map(str, arguments)]
+    environment = child_environment(env)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=3 * PATIENCE_S
+    )
+    return done.returncode, done.stderr
+
+
+@contextmanager
+def locked_database(config):
+    """Another program is in a transaction of its own."""
+    with closing(sqlite3.connect(config.db_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+class InFlight:
+    """Requests that the service has in hand when this is made, and that wait there."""
+
+    def __init__(self, service, count):
+        self._connections = [http.client.HTTPConnection(httpx.URL(service.url).netloc.decode()) for _ in range(count)]
+        for number, connection in enumerate(self._connections, start=1):
+            connection.request("POST", "/api/v1/runs", json.dumps(state(number)), JSON)
+        with service.new_client() as later:  # what came before it has been read when it is answered
+            assert later.get("/version").status_code == 200
+
+    def answers(self):
+        """`(status, has Retry-After)` of each, once all are here."""
+        found = [connection.getresponse() for connection in self._connections]
+        for connection in self._connections:
+            connection.close()
+        return [(answer.status, "retry-after" in answer.headers) for answer in found]
+
+
+def refuses_connections(service):
+    """Whether nobody listens any more."""
+    try:
+        socket.create_connection((httpx.URL(service.url).host, httpx.URL(service.url).port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_under_load_loses_nothing_and_it_begins_again_at_once(config, number):
+    """Ended by a signal under 16 writers: exit 0, the lock is free, the next one serves, all 2xx are stored."""
+    print(f"\nDURABILITY_SEED={SEED}")
+    crowd = Crowd(16, seed=SEED)
+    with serve_process(config.base_dir) as first:
+        crowd.go_to(first.url)
+        crowd.start()
+        assert crowd.answered.wait(PATIENCE_S)
+        first.popen.send_signal(number)
+        assert first.popen.wait(2 * PATIENCE_S) == 0, first.log
+        assert WriterLock(config.db_path).holder() is None
+        assert "Traceback" not in first.log, first.log
+        with serve_process(config.base_dir, port=httpx.URL(first.url).port) as second:
+            crowd.go_to(second.url)
+            assert crowd.answered.wait(PATIENCE_S)
+            book = crowd.stop()
+            assert second.terminate() == 0, second.log
+    assert assert_all_kept(book, config) >= len(book.kept) > 0
+
+
+def test_requests_in_flight_are_answered_after_a_signal(config):
+    """SIGTERM, and again, while requests wait for a locked database: each is kept and told so, then it ends with 0."""
+    with serve_process(config.base_dir, {"TELEMETRY_API_WRITE_TIMEOUT_S": "60"}) as service:
+        with locked_database(config):
+            waiting = InFlight(service, IN_FLIGHT)
+            service.popen.send_signal(signal.SIGTERM)
+            eventually(lambda: refuses_connections(service))
+            service.popen.send_signal(signal.SIGTERM)
+            assert service.popen.poll() is None
+        assert waiting.answers() == [(201, False)] * IN_FLIGHT
+        assert service.popen.wait(2 * PATIENCE_S) == 0, service.log
+    with serve_process(config.base_dir) as again:
+        assert [shown(again, number)["status"] for number in range(1, IN_FLIGHT + 1)] == ["running"] * IN_FLIGHT
+
+
+def test_signal_while_the_database_stays_locked_ends_it_all_the_same(config):
+    """Nothing can be written: those who wait are told 503, and it ends with 0 without waiting for ever."""
+    with serve_process(config.base_dir, {"TELEMETRY_API_WRITE_TIMEOUT_S": "2"}) as service:
+        tell(service, state(100))
+        with locked_database(config):
+            waiting = InFlight(service, IN_FLIGHT)
+            service.popen.send_signal(signal.SIGTERM)
+            assert waiting.answers() == [(503, True)] * IN_FLIGHT
+            assert service.popen.wait(PATIENCE_S) == 0, service.log
+            assert WriterLock(config.db_path).holder() is None
+    with serve_process(config.base_dir) as again:
+        assert tell(again, state(100), ended(100)) == ["duplicate", "updated"]
+
+
+def test_second_service_on_a_database_says_who_holds_it(config):
+    """Exit code 4 and one line: process, host and address of the first, which goes on."""
+    with serve_process(config.base_dir) as first:
+        code, said = serve(config)
+
+        assert code == 4, said
+        assert len(said.splitlines()) == 1, said
+        for part in (f"process {first.pid} on {socket.gethostname()}", first.url, str(config.db_path)):
+            assert part in said
+        assert tell(first, state(1)) == ["created"]
+
+
+def test_service_that_only_begins_is_named_too(config):
+    """A second one gives a holder without an address a few seconds, then says who it is."""
+    lock = WriterLock(config.db_path)
+    assert lock.try_acquire()
+    try:
+        code, said = serve(config)
+    finally:
+        lock.release()
+
+    assert (code, len(said.splitlines())) == (4, 1), said
+    assert f"process {os.getpid()} on" in said
+
+
+def test_port_in_use_is_one_clear_line(config):
+    """Exit code 2; the database is free again afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = serve(config, "--port", port)
+
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"127.0.0.1:{port}" in said
+    assert WriterLock(config.db_path).holder() is None
+
+
+REFUSALS = {
+    "auth without a token": ({"TELEMETRY_API_AUTH_ENABLED": "true"}, "TELEMETRY_API_AUTH_TOKEN"),
+    "workers on SQLite": ({"TELEMETRY_API_WORKERS": "2"}, "TELEMETRY_API_WORKERS"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_settings_that_would_not_protect_are_refused(config, name):
+    """Exit code 2, one line naming the variable, and nothing was made."""
+    env, variable = REFUSALS[name]
+
+    code, said = serve(config, env=env)
+
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert variable in said
+    assert not config.db_path.exists()
+
+
+def test_stop_by_signal_before_it_serves_leaves_no_lock(config):
+    """Ended while it waits for a locked database at its start: the next one begins as if nothing had been."""
+    with serve_process(config.base_dir) as service:
+        tell(service, state(1))
+        service.terminate()
+    with locked_database(config):
+        command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
+        with subprocess.Popen(command, cwd=ROOT, env=child_environment(), stderr=subprocess.DEVNULL) as beginning:
+            try:
+                eventually(lambda: WriterLock(config.db_path).holder())
+                beginning.terminate()
+                assert beginning.wait(PATIENCE_S) in (0, -signal.SIGTERM)
+            finally:
+                with suppress(ProcessLookupError):
+                    beginning.kill()
+    with serve_process(config.base_dir) as service:
+        assert shown(service)["event_id"] == event_id(1)
