@@ -77,7 +77,7 @@ class Backend:
         """
         if self._open:
             return
-        _check_settings(self.settings)
+        check_settings(self.settings)
         self._become_writer()
         try:
             self._store.open()
@@ -185,7 +185,8 @@ def _probe(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT pg_current_xact_id()")
 
 
-def _check_settings(settings: TelemetryConfig) -> None:
+def check_settings(settings: TelemetryConfig) -> None:
+    """Raise ConfigurationError for settings that would not protect what they promise to."""
     if settings.api_auth_enabled and not settings.api_auth_token:
         raise ConfigurationError(
             "TELEMETRY_API_AUTH_ENABLED is true but TELEMETRY_API_AUTH_TOKEN is not set",

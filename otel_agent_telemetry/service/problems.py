@@ -19,12 +19,15 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from otel_agent_telemetry.errors import AgentTelemetryError, RecordError, StorageError
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 2
 _MAX_VALUE: Final = 80
+_NOT_ALLOWED: Final = 405
+_METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 
 
 class RequestError(AgentTelemetryError):
@@ -94,4 +97,21 @@ async def _request_error(_request: Request, problem: Exception) -> Response:
     return answer_to(problem)
 
 
-_record_error = _storage_error = _validation_error = _http_exception = _bug = _request_error
+_record_error = _storage_error = _validation_error = _bug = _request_error
+
+
+async def _http_exception(request: Request, problem: Exception) -> Response:
+    answer = answer_to(problem)
+    if answer.status_code == _NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_allowed(request))
+    return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path takes (RFC 9110, 10.2.1); the router names those of one route alone."""
+    routes, scope = request.app.routes, request.scope
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]

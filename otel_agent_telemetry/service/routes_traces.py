@@ -33,6 +33,11 @@ JSON: Final = "application/json"
 _LARGE_BODY: Final = 32 << 10
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 _OBJECT: Final = {"schema": {"type": "object"}}
+_OBJECTS: Final = {"type": ["array", "null"], "items": {"type": "object"}}
+_REQUEST: Final = {
+    PROTOBUF: _BYTES,
+    JSON: {"schema": {"type": "object", "properties": {"resourceSpans": _OBJECTS}}},
+}
 
 router = APIRouter(tags=["OTLP"])
 
@@ -44,7 +49,7 @@ router = APIRouter(tags=["OTLP"])
         **schemas.answers(None, 200, 400, 413, 415, 429, 503),
         200: {"content": {PROTOBUF: _BYTES, JSON: _OBJECT}},
     },
-    openapi_extra={"requestBody": {"required": True, "content": {PROTOBUF: _BYTES, JSON: _OBJECT}}},
+    openapi_extra={"requestBody": {"required": True, "content": _REQUEST}},
 )
 async def export_traces(request: Request) -> Response:
     """Root spans become runs, their events the runs' events, the spans below them their steps.

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, TIME_COLUMNS, Fields, check_column, shown
+from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, TIME_COLUMNS, Fields, check_column, check_time, shown
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink, RunRecord
 from otel_agent_telemetry.service.problems import RequestError
@@ -115,12 +115,18 @@ def link_of(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink
         raise RecordError("body", "must be an object with commit_hash and commit_source")
     check_zone("commit_timestamp", body.get("commit_timestamp"))
     check_zone("associated_at", body.get("associated_at"))
-    told = body.get("associated_at") if run_id is None else None
+    told = _known(body, "associated_at") if run_id is None else None
     return CommitLink(
         run_id=body.get("run_id", "") if run_id is None else run_id,
         commit_hash=body.get("commit_hash", ""),
         commit_source=body.get("commit_source", ""),
         commit_author=body.get("commit_author"),
-        commit_timestamp=body.get("commit_timestamp") or None,
-        associated_at=check_column("updated_at", told) if told else now_iso,
+        commit_timestamp=_known(body, "commit_timestamp"),
+        associated_at=now_iso if told is None else check_time("associated_at", told),
     )
+
+
+def _known(body: Mapping[str, Any], name: str) -> Any:
+    """A member; None for the empty text too."""
+    value = body.get(name)
+    return None if value == "" else value

@@ -26,6 +26,8 @@ TIME_PATTERN: Final = (
 _EXAMPLE_ID: Final = "5b8aa5a2-d2c8-8723-ac21-29a9ea6b25ae"
 _EXAMPLE_TIME: Final = "2026-01-31T12:00:00.000000+00:00"
 
+Moment = Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})]
+StatusWord = Annotated[str, Field(json_schema_extra={"enum": [*SPELLINGS]})]
 EventId = Annotated[str, Path(description="The run's idempotency key, a UUID.", examples=[_EXAMPLE_ID])]
 
 _REQUIRED: Final = ("event_id", "run_id", "start_time", "agent_name", "job_type")
@@ -79,10 +81,10 @@ class _Shape(BaseModel):
 
 _KINDS: Final[dict[str, Any]] = {
     **dict.fromkeys((*COUNT_COLUMNS, "schema_version"), Annotated[int, Field(ge=0, le=MAX_COUNT)]),
-    **dict.fromkeys(TIME_COLUMNS, Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})]),
+    **dict.fromkeys(TIME_COLUMNS, Moment),
     **dict.fromkeys(JSON_COLUMNS, dict[str, Any]),
     **dict.fromkeys(("agent_name", "job_type"), Annotated[str, Field(min_length=1)]),
-    "api_posted": bool,
+    "api_posted": bool | Annotated[int, Field(ge=0, le=MAX_COUNT)],
     "status": Literal[SPELLINGS],
     "git_commit_source": Literal[COMMIT_SOURCES],
     "event_id": Annotated[str, Field(json_schema_extra={"pattern": UUID_PATTERN})],
@@ -97,7 +99,7 @@ def _sent(name: str) -> Any:
     kind = _KINDS.get(name, str)
     if name in _REQUIRED:
         return (kind, Field(..., description=about))
-    return (kind | None, Field(None, description=about))
+    return (kind | Literal[""] | None, Field(None, description=about + " Null or empty when it is not known."))
 
 
 def _about(name: str) -> str:
@@ -157,7 +159,7 @@ class CommitBody(_Shape):
     commit_hash: str = Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{7,40}$"}, examples=["a1b2c3d4e5f6"])
     commit_source: Literal["manual", "llm", "ci"]
     commit_author: str | None = None
-    commit_timestamp: Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})] | None = None
+    commit_timestamp: Moment | Literal[""] | None = None
 
 
 class CommitOfRun(CommitBody):
@@ -166,7 +168,7 @@ class CommitOfRun(CommitBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{**_COMMIT_EXAMPLE, "run_id": _EXAMPLES["run_id"]}]})
 
     run_id: str = Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})
-    associated_at: Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})] | None = Field(
+    associated_at: Moment | Literal[""] | None = Field(
         None, description="When it was told: of two commits of a run the later shows. Else now."
     )
 

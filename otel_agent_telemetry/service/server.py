@@ -9,6 +9,7 @@ written, and the process ends with 0.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from types import FrameType
@@ -20,7 +21,8 @@ from fastapi import FastAPI
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
-from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.backend import Backend, check_settings
+from otel_agent_telemetry.storage.store import Store
 
 _log = logging.getLogger(__name__)
 _GRACEFUL_S: Final = 20
@@ -102,12 +104,32 @@ def _already_handled(_number: int, _frame: FrameType | None) -> None:
 
 
 def _serve_with_workers(settings: TelemetryConfig) -> None:
-    """Several processes on one port, each with a writer of its own; settings come from the environment."""
+    """Several processes on one port, each with a writer of its own.
+
+    What would make each of them refuse is found here, where it can be said in one line.
+    Their settings come from the environment, so the base directory is put there.
+    """
+    check_settings(settings)
+    database = _made_ready(settings)
+    with bound(settings) as free:
+        url, port = address_of(settings, free), free.getsockname()[1]
+    os.environ["TELEMETRY_BASE_DIR"] = str(settings.base_dir)
+    _log.warning("serving %s by %d processes at %s", database, settings.api_workers, url)
     uvicorn.run(
         "otel_agent_telemetry.service.app:create_app",
         factory=True,
         host=settings.api_host,
-        port=settings.api_port,
+        port=port,
         workers=settings.api_workers,
         **_options(settings),  # type: ignore[arg-type]  # a table
     )
+
+
+def _made_ready(settings: TelemetryConfig) -> str:
+    """The database's name, once it has the current schema: no worker finds another one at it."""
+    store = Store(settings)
+    try:
+        store.open()
+    finally:
+        store.close()
+    return store.name

@@ -480,6 +480,8 @@ def test_a_commit_for_a_run_that_is_not_here_is_404(service):
         ("commit_author", 7),
         ("commit_timestamp", "2026-01-31T12:00:00"),
         ("commit_timestamp", 7),
+        ("commit_timestamp", {}),
+        ("commit_timestamp", False),
     ],
 )
 def test_a_commit_that_breaks_a_rule_is_422(service, field, value):

@@ -14,12 +14,14 @@ from contextlib import closing, contextmanager, suppress
 
 import httpx
 import pytest
-from on_disk import PATIENCE_S, ROOT, child_environment, eventually
+from on_disk import PATIENCE_S, ROOT, child_environment, eventually, record
 from running import COMMAND, serve_process
 from service_cases import JSON, ended, event_id, shown, state, tell
 
+from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import isolated_config
+from tests.delivery.buffers import Writer
 from tests.durability.service_ledger import assert_all_kept
 from tests.durability.service_writers import Crowd
 
@@ -199,3 +201,38 @@ def test_stop_by_signal_before_it_serves_leaves_no_lock(config):
                     beginning.kill()
     with serve_process(config.base_dir) as service:
         assert shown(service)["event_id"] == event_id(1)
+
+
+WORKERS = {"TELEMETRY_API_WORKERS": "2"}
+
+
+def test_workers_on_postgresql_share_a_port_and_the_base_directory(config, postgres_url):
+    """Two workers keep what is told, drain the folder of `--base-dir`, end with 0 on SIGTERM and begin again."""
+    left = Writer(config.buffer_dir, now_ns=1_760_000_000_000_000_000)
+    left.write(record(7, status="success", updated=3))
+    left.leave()
+    env = {**WORKERS, "TELEMETRY_DATABASE_URL": postgres_url}
+    with serve_process(config.base_dir, env) as service:
+        assert tell(service, state(1), ended(1)) == ["created", "updated"]
+        eventually(lambda: list_writers(config.buffer_dir) == [])
+        assert service.terminate() == 0, service.log
+        assert "Traceback" not in service.log, service.log
+    with serve_process(config.base_dir, env) as again:
+        rows = again.client.get("/api/v1/runs").json()
+        assert {row["run_id"]: row["status"] for row in rows} == {"run-1": "success", "run-7": "success"}
+        assert again.terminate() == 0
+
+
+def test_workers_refuse_in_one_line_what_one_process_refuses(config, postgres_url):
+    """A token that is missing, a port in use, a database that is away: the same codes, no traceback."""
+    env = {**WORKERS, "TELEMETRY_DATABASE_URL": postgres_url}
+    nowhere = postgres_url.replace(postgres_url.rpartition("/")[2], "no_such_database")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = [
+            serve(config, env={**env, "TELEMETRY_API_AUTH_ENABLED": "true"}),
+            serve(config, "--port", taken.getsockname()[1], env=env),
+            serve(config, env={**env, "TELEMETRY_DATABASE_URL": nowhere, "TELEMETRY_DB_MAX_RETRIES": "0"}),
+        ]
+
+    assert [(code, len(said.splitlines())) for code, said in refused] == [(2, 1), (2, 1), (4, 1)], refused
+    assert "not-to-be-shown" not in str(refused)

@@ -136,7 +136,7 @@ def test_a_parent_that_the_run_named_itself_stays(database):
     [
         (None, '{"gen_ai":{"input_tokens":5,"steps":1}}'),
         ('{"score":1}', '{"score":1,"gen_ai":{"input_tokens":5,"steps":1}}'),
-        ('{"gen_ai":{"input_tokens":99}}', '{"gen_ai":{"input_tokens":99}}'),
+        ('{"gen_ai":{"input_tokens":99}}', '{"gen_ai":{"input_tokens":99,"steps":1}}'),
         ("[1]", "[1]"),
         ("not JSON", "not JSON"),
     ],

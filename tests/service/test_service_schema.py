@@ -1,0 +1,85 @@
+"""The service against its own description: generated requests, good ones and bad ones, and what is answered.
+
+`SCHEMA_EXAMPLES=1000` looks longer, `SCHEMA_SEED=7` elsewhere; the seed is printed with a failure.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, seed, settings
+from hypothesis import strategies as some
+from otlp_requests import PROTOBUF, request, span
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+)
+from service_cases import ended, event_id, tell_batch
+
+from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.testing import isolated_config
+
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "30"))
+SEED = int(os.environ.get("SCHEMA_SEED", "20260131"))
+KNOWN = 3
+TOO_LARGE = 413
+
+spans = some.builds(span, some.integers(1, 9), some.none() | some.integers(1, 9))
+requests = some.lists(spans, max_size=3).map(lambda found: request(*found).SerializeToString())
+schemathesis.openapi.media_type(PROTOBUF, requests)
+
+
+@schemathesis.serializer(PROTOBUF)
+def as_it_is(_context, value):
+    """Bytes are sent as bytes; whatever else is made up, as its text."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def described():
+    """The description as it is served, and the few places where a schema cannot say all."""
+    found = schemathesis.openapi.from_dict(create_app(isolated_config("/nowhere")).openapi())
+    found.config.checks.negative_data_rejection.expected_statuses += [str(TOO_LARGE)]
+    return found
+
+
+schema = described()
+
+
+@pytest.fixture
+def known_service(sqlite_service):
+    """A service with a few runs, so that not every id is unknown."""
+    tell_batch(sqlite_service, [ended(n) for n in range(1, KNOWN + 1)])
+    return sqlite_service
+
+
+@seed(SEED)
+@schema.parametrize()
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+def test_the_service_does_what_its_description_says(case, known_service):
+    """No 5xx, and each answer has a status, a type, headers and a shape that are described."""
+    print(f"SCHEMA_SEED={SEED}")
+    case.call_and_validate(base_url=known_service.url, excluded_checks=unanswerable(case))
+
+
+@seed(SEED)
+@schema.include(path_regex="event_id").parametrize()
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+def test_runs_that_are_here_are_answered_as_described(case, known_service):
+    """The same where the id is that of a run."""
+    print(f"SCHEMA_SEED={SEED}")
+    case.path_parameters = {"event_id": event_id(len(str(case.body)) % KNOWN + 1)}
+    case.call_and_validate(base_url=known_service.url, excluded_checks=unanswerable(case))
+
+
+def unanswerable(case):
+    """What a schema cannot say of a request."""
+    excluded = []
+    if case.method == "PATCH" or "cursor" in (case.query or {}):
+        excluded.append(positive_data_acceptance)  # the run, or the page before, decides what is good
+    if case.path.endswith(("/batch", "/commits")):
+        excluded.append(negative_data_rejection)  # a bad item is told in `errors`
+        excluded.append(allow_header_conformance)  # `batch` is an event id to the router as well
+    return excluded
