@@ -93,6 +93,10 @@ def run_columns(view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundin
     for source in (_conventional(attributes), _conventional_of_resource(view.resource), around.columns):
         for column, text in source.items():
             columns.setdefault(column, text)
+    if "@" in columns.get("git_repo", ""):  # a remote is anybody's text, and may hold a password
+        from otel_agent_telemetry.urls import without_credentials
+
+        columns["git_repo"] = without_credentials(columns["git_repo"])
     columns.setdefault("agent_name", agent_name_of(view))
     columns.setdefault("job_type", job_type_of(view))
     _put_json(columns, "metrics_json", told.metrics, around)

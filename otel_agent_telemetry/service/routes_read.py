@@ -46,7 +46,9 @@ class RunFilters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     agent_name: str | None = Field(None, description="Runs of this agent.")
-    status: schemas.StatusWord | None = Field(None, description=f"Runs in this status: {', '.join(STATUSES)}, or a known spelling.")
+    status: schemas.StatusWord | None = Field(
+        None, description=f"Runs in this status: {', '.join(STATUSES)}, or a known spelling."
+    )
     job_type: str | None = Field(None, description="Runs of this job type.")
     run_id: str | None = Field(None, description="Runs with this run id.")
     trace_id: str | None = Field(None, description="Runs of this trace, 32 hex digits.")

@@ -31,9 +31,7 @@ from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.buffer.writer import BufferWriter
-from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.delivery.deliverer import Deliverer
-from otel_agent_telemetry.event_id import new_event_id
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recorder import Recorder

@@ -163,7 +163,9 @@ def filled(folder: Path, rows: int) -> Path:
         connection.execute(
             "INSERT INTO run_counts SELECT agent_name, job_type, status, count(*) FROM agent_runs GROUP BY 1, 2, 3"
         )
-        connection.execute("INSERT INTO run_hours SELECT substr(created_at, 1, 13), count(*) FROM agent_runs GROUP BY 1")
+        connection.execute(
+            "INSERT INTO run_hours SELECT substr(created_at, 1, 13), count(*) FROM agent_runs GROUP BY 1"
+        )
     connection.close()
     return folder
 

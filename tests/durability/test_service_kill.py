@@ -17,7 +17,7 @@ from tests.service.running import ServiceProcess, serve_process
 
 pytestmark = pytest.mark.durability
 
-KILLS = int(os.environ.get("DURABILITY_SERVICE_KILLS", "20"))
+KILLS = int(os.environ.get("DURABILITY_SERVICE_KILLS", "15"))
 SEED = int(os.environ.get("DURABILITY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 WRITERS = 32
 

@@ -569,3 +569,13 @@ def test_empty_names_are_not_known_and_do_not_poison_the_run(captured, tracer):
 
     (run,) = captured.runs
     assert (run.agent_name, run.job_type) == ("unknown_service", "work")
+
+
+@pytest.mark.parametrize("attribute", ["vcs.repository.url.full", "agent.run.git_repo"])
+def test_credentials_in_a_repository_named_on_the_span_are_dropped(captured, tracer, attribute):
+    """A remote may hold a password; the address of a login without one stays."""
+    for given in ("https://user:pa55word@github.com/o/r.git", "git@github.com:o/r.git"):
+        with tracer.start_as_current_span("run", attributes={attribute: given}):
+            pass
+    assert {run.git_repo for run in captured.runs} == {"https://github.com/o/r.git", "git@github.com:o/r.git"}
+    assert "pa55word" not in str(captured.runs)

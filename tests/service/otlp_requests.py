@@ -25,6 +25,10 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 ENCODINGS = [PROTOBUF, JSON]
 _IDS = ("traceId", "spanId", "parentSpanId")
+_KINDS = [
+    *((bool, "bool_value"), (int, "int_value"), (float, "double_value")),
+    *((bytes, "bytes_value"), (str, "string_value")),
+]
 _COMPRESS = {None: lambda body: body, "gzip": gzip.compress, "deflate": zlib.compress}
 
 
@@ -38,19 +42,13 @@ def run_of(number, trace=TRACE):
 
 
 def any_value(value):
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    if isinstance(value, bytes):
-        return AnyValue(bytes_value=value)
+    """The message for a plain value; nothing set for None."""
+    for kind, name in _KINDS:
+        if isinstance(value, kind):
+            return AnyValue(**{name: value})
     if isinstance(value, list):
         return AnyValue(array_value={"values": [any_value(item) for item in value]})
-    if isinstance(value, dict):
-        return AnyValue(kvlist_value={"values": pairs(value)})
-    return AnyValue(string_value=value) if isinstance(value, str) else AnyValue()
+    return AnyValue(kvlist_value={"values": pairs(value)}) if isinstance(value, dict) else AnyValue()
 
 
 def pairs(values):

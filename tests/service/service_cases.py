@@ -80,3 +80,26 @@ def problem(answer, status):
     assert isinstance(body["detail"], str)
     assert body["detail"]
     return body["detail"]
+
+
+COMMIT = {
+    "commit_hash": "abcdef1234567890",
+    "commit_source": "llm",
+    "commit_author": "Somebody",
+    "commit_timestamp": at(2),
+}
+
+
+def associate(service, number=1, **changes):
+    return service.client.post(f"/api/v1/runs/{event_id(number)}/associate-commit", json={**COMMIT, **changes})
+
+
+def commit_of(service, number=1):
+    run = shown(service, number)
+    names = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
+    return tuple(run[name] for name in names)
+
+
+def put(service, body, path="/api/v1/runs", *, method="POST", **headers):
+    """Send a body as it is."""
+    return service.client.request(method, path, content=body, headers={**JSON, **headers})

@@ -56,7 +56,10 @@ def test_runs_lists_what_the_service_has(sender, told, config):
     said = agent_telemetry(config, "runs", "--json", env=told)
     assert said.code == 0, said.err
     assert {run["run_id"] for run in said.json} == {"outer-run", "run-0", "run-1", "run-2"}
-    assert [run["run_id"] for run in agent_telemetry(config, "runs", "--parent", "outer-run", "-n", "2", "--json", env=told).json] == [
+    assert [
+        run["run_id"]
+        for run in agent_telemetry(config, "runs", "--parent", "outer-run", "-n", "2", "--json", env=told).json
+    ] == [
         "run-2",
         "run-1",
     ]
@@ -122,5 +125,7 @@ def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender
     assert target.deliver(Batch((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
     target.close()
     record(sender)
-    commits = {run["run_id"]: run["git_commit_hash"] for run in agent_telemetry(config, "runs", "--json", env=told).json}
+    commits = {
+        run["run_id"]: run["git_commit_hash"] for run in agent_telemetry(config, "runs", "--json", env=told).json
+    }
     assert (commits["run-0"], commits["run-1"], commits["run-2"]) == ("abcdef1", "abcdef2", None)

@@ -63,7 +63,9 @@ def test_the_list_of_guarded_calls_is_complete(guarded):
     """All that is described, but for the open paths."""
     described = guarded.client.get("/openapi.json").json()["paths"]
     told = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    tried = {(method, path.replace(event_id(1), "{event_id}").replace("/status", "/{field}")) for method, path in GUARDED}
+    tried = {
+        (method, path.replace(event_id(1), "{event_id}").replace("/status", "/{field}")) for method, path in GUARDED
+    }
     assert {call for call in told if call[1] not in OPEN} <= tried
 
 
@@ -98,7 +100,7 @@ def test_the_scheme_may_be_spelled_in_any_case(stranger):
 
 
 def test_two_authorization_headers_are_401(stranger):
-    """Which of them would be meant?"""
+    """Nobody knows which of them is meant."""
     both = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer other")]
     problem(stranger.get("/api/v1/runs", headers=both), 401)
 

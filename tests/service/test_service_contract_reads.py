@@ -203,7 +203,7 @@ def test_a_walk_goes_on_behind_a_run_that_has_changed(service):
     assert pages == [["run-6", "run-5"], ["run-4", "run-3"], ["run-2", "run-1"]]
 
 
-# GET /api/v1/runs/{event_id} and below
+# One run, and what is below it
 
 
 @pytest.mark.parametrize("below", ["", "/commit-url", "/repo-url", "/events", "/spans"])

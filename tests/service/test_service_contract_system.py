@@ -228,7 +228,9 @@ def test_an_unknown_method_is_405(sqlite_service, method, path):
 
 def test_a_405_names_every_method_of_the_path(sqlite_service):
     """Not those of one route alone (RFC 9110, 10.2.1)."""
-    allowed = [sqlite_service.client.options(path).headers["Allow"] for path in ("/api/v1/runs", f"/api/v1/runs/{event_id(1)}")]
+    allowed = [
+        sqlite_service.client.options(path).headers["Allow"] for path in ("/api/v1/runs", f"/api/v1/runs/{event_id(1)}")
+    ]
     assert allowed == ["GET, POST", "GET, PATCH"]
 
 

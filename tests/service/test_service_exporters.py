@@ -112,7 +112,7 @@ def assert_the_run_is_there(service, event_id, root, status):
 
 @pytest.mark.parametrize("compression", list(Compression))
 def test_the_official_exporter_is_understood(service, compression):
-    """protobuf with each compression, in batches as they come."""
+    """In protobuf with each compression, in batches as they come."""
     with provider_with(BatchSpanProcessor(exporter_to(service, compression=compression))) as provider:
         event_id, root = one_agent_run(provider)
         assert provider.force_flush()

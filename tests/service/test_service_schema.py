@@ -22,7 +22,7 @@ from service_cases import ended, event_id, tell_batch
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.testing import isolated_config
 
-EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "25"))
 SEED = int(os.environ.get("SCHEMA_SEED", "20260131"))
 KNOWN = 3
 TOO_LARGE = 413

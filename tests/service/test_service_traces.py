@@ -185,7 +185,11 @@ def test_steps_are_read_in_order_with_their_attributes(service):
     """All that a span says, but not what was said to or by a model."""
     attributes = {"a": "text", "b": [1, 2], "c": {"d": True}, "gen_ai.prompt": "secret prompt", "api_key": "k"}
     child = span(
-        2, 1, attributes=attributes, kind=Span.SPAN_KIND_CLIENT, status=Status(code=Status.STATUS_CODE_ERROR, message="m")
+        2,
+        1,
+        attributes=attributes,
+        kind=Span.SPAN_KIND_CLIENT,
+        status=Status(code=Status.STATUS_CODE_ERROR, message="m"),
     )
     send(service, request(span(1), child))
     assert below(service, 1, "spans") == [
@@ -210,7 +214,8 @@ def test_steps_are_read_in_order_with_their_attributes(service):
 def test_events_of_run_and_steps_are_read_in_order_of_time(service):
     """Each with the span that it happened in."""
     send(
-        service, request(span(1, events=[("first", {"n": 1}), ("second", {})]), span(2, 1, events=[("third", {"x": []})]))
+        service,
+        request(span(1, events=[("first", {"n": 1}), ("second", {})]), span(2, 1, events=[("third", {"x": []})])),
     )
     told = below(service, 1, "events")
     assert [(event["event_type"], event["payload"], event["span_id"]) for event in told] == [

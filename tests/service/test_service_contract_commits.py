@@ -1,0 +1,116 @@
+"""The promises about commits of runs, over real HTTP, on both kinds of database."""
+
+from __future__ import annotations
+
+import pytest
+from service_cases import COMMIT, associate, at, commit_of, ended, event_id, problem, shown, state, tell
+
+
+def test_a_commit_is_associated_with_a_run(service):
+    """200 with the ids, and all four fields show."""
+    tell(service, state())
+    answer = associate(service)
+    assert answer.status_code == 200
+    ids = {"event_id": event_id(1), "run_id": "run-1"}
+    assert answer.json() == {"status": "success", **ids, "commit_hash": COMMIT["commit_hash"]}
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_a_late_state_does_not_erase_an_association(service):
+    """Neither one without a commit nor one with another."""
+    tell(service, state())
+    associate(service)
+    tell(service, state(updated=2), ended(updated=3600, git_commit_hash="fedcba9", git_commit_source="ci"))
+    assert shown(service)["status"] == "success"
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_the_later_association_shows(service, clock):
+    """Author and time of the earlier one go with it."""
+    tell(service, state())
+    associate(service)
+    clock.advance(1)
+    answer = associate(service, commit_hash="1234567", commit_source="ci", commit_author=None, commit_timestamp=None)
+    assert answer.status_code == 200
+    assert commit_of(service) == ("1234567", "ci", None, None)
+
+
+def test_the_same_association_again_changes_nothing(service):
+    """It may be repeated after an answer that was lost."""
+    tell(service, state())
+    associate(service)
+    before = shown(service)
+    assert associate(service).status_code == 200
+    assert shown(service) == before
+
+
+def test_a_commit_for_a_run_that_is_not_here_is_404(service):
+    """By event id the run must be known."""
+    problem(associate(service, 9), 404)
+    problem(service.client.post("/api/v1/runs/nonsense/associate-commit", json=COMMIT), 404)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("commit_hash", "abcdef"),
+        ("commit_hash", "g" * 7),
+        ("commit_hash", "a" * 41),
+        ("commit_hash", None),
+        ("commit_source", "robot"),
+        ("commit_source", None),
+        ("commit_author", 7),
+        ("commit_timestamp", "2026-01-31T12:00:00"),
+        ("commit_timestamp", 7),
+        ("commit_timestamp", {}),
+        ("commit_timestamp", False),
+    ],
+)
+def test_a_commit_that_breaks_a_rule_is_422(service, field, value):
+    """The detail names the field, and the run stays as it is."""
+    tell(service, state())
+    assert problem(associate(service, **{field: value}), 422).startswith(f"{field}:")
+    assert commit_of(service) == (None, None, None, None)
+
+
+def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service):
+    """`POST /api/v1/commits` goes by run_id and waits."""
+    answer = service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT}])
+    assert answer.status_code == 200
+    assert answer.json() == {"linked": 0, "pending": 1, "errors": [], "total": 1}
+    tell(service, state(), ended())
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_commits_by_run_id_are_counted_and_bad_ones_told(service):
+    """`linked`, `pending` and `errors` add up to the total."""
+    tell(service, state())
+    told = [{"run_id": name, **COMMIT} for name in ("run-1", "later", "a/b")]
+    answer = service.client.post("/api/v1/commits", json=[*told, {"run_id": "run-1", "commit_hash": "x"}, 7])
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["linked"], body["pending"], body["total"]) == (1, 1, 5)
+    assert [error["index"] for error in body["errors"]] == [2, 3, 4]
+    assert commit_of(service) == tuple(COMMIT.values())
+
+
+def test_of_two_commits_the_one_told_later_shows_whatever_came_first(service):
+    """`associated_at` decides, as of states `updated_at` does."""
+    tell(service, state())
+    later = {"run_id": "run-1", **COMMIT, "associated_at": at(100)}
+    earlier = {"run_id": "run-1", **COMMIT, "commit_hash": "1234567", "associated_at": at(50)}
+    for told in (later, earlier):
+        assert service.client.post("/api/v1/commits", json=[told]).json()["linked"] == 1
+    assert commit_of(service)[0] == COMMIT["commit_hash"]
+
+
+def test_an_association_counts_from_when_it_is_told(service, clock):
+    """Without `associated_at` it is now, so that it wins over what was told before."""
+    tell(service, state())
+    clock.advance(60)
+    associate(service)
+    service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT, "commit_hash": "1234567"}])
+    assert commit_of(service)[0] == "abcdef1234567890"  # told at the same instant, the greater hash shows
+    clock.advance(1)
+    associate(service, commit_hash="7654321")
+    assert commit_of(service)[0] == "7654321"

@@ -1,0 +1,116 @@
+"""The store is away: locked, full, deleted, replaced. 503 in time, nothing half-stored, and it goes on afterwards."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+import pytest
+from service_cases import ended, listed, problem, state, tell
+
+
+def test_a_locked_database_is_503_in_time_and_ok_afterwards(sqlite_settings, serving):
+    """Another program holds it for longer than a write may wait; the answer comes within that time."""
+    service = serving(sqlite_settings.with_(api_write_timeout_s=1.0))
+    with closing(sqlite3.connect(sqlite_settings.db_path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        answer = service.client.post("/api/v1/runs", json=state())
+        took = time.monotonic() - began
+        assert "not committed within 1 s" in problem(answer, 503)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert took < 10
+        other.execute("ROLLBACK")
+    assert tell(service, state())[0] in ("created", "duplicate")  # the first may have been written after all
+    assert listed(service) == ["run-1"]
+
+
+@pytest.fixture
+def disk(small_disk):
+    """A file system of 512 KiB: the tables alone take a third of it."""
+    subprocess.run(["mount", "-o", "remount,size=512k", small_disk], check=True)
+    return small_disk
+
+
+def test_a_disk_that_is_full_is_503_and_ok_after_space_is_made(disk, sqlite_settings, serving):
+    """Whatever was answered 201 is there, whole; nothing else was; no restart is needed."""
+    service = serving(sqlite_settings.with_(base_dir=disk / "base", db_max_retries=0))
+    ballast = disk / "ballast"
+    fill(ballast)
+    kept = [n for n in range(1, 40) if attempt(service, state(n, input_summary="x" * 4000))]
+    assert len(kept) < 39
+    problem(service.client.post("/api/v1/runs", json=state(99, input_summary="x" * 100_000)), 503)
+    assert sorted(listed(service)) == sorted(f"run-{n}" for n in kept)
+    problem(
+        service.client.post("/api/v1/runs/batch", json=[state(n, input_summary="x" * 9000) for n in range(200, 250)]),
+        503,
+    )
+    assert sorted(listed(service)) == sorted(f"run-{n}" for n in kept)
+    ballast.unlink()
+    assert tell(service, ended(1)) == ["updated" if 1 in kept else "created"]
+    with closing(sqlite3.connect(service.settings.db_path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def fill(path):
+    """Take all the room that is left."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 1024)
+        except OSError:
+            pass
+
+
+def attempt(service, body):
+    """Whether a run was kept; refused it is 503 and nothing else."""
+    answer = service.client.post("/api/v1/runs", json=body)
+    if answer.status_code != 201:
+        problem(answer, 503)
+        assert int(answer.headers["Retry-After"]) > 0
+    return answer.status_code == 201
+
+
+def test_a_database_file_that_is_deleted_is_never_written_to_unseen(sqlite_settings, serving):
+    """A write into a file without a name would be lost: 503 until it is back, health included."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    tell(service, state(1))
+    aside = sqlite_settings.db_path.with_name("aside.sqlite")
+    sqlite_settings.db_path.rename(aside)
+    problem(service.client.post("/api/v1/runs", json=state(2)), 503)
+    problem(service.client.get("/health"), 503)
+    assert not sqlite_settings.db_path.exists() or sqlite_settings.db_path.stat().st_size == 0
+    sqlite_settings.db_path.unlink(missing_ok=True)
+    aside.rename(sqlite_settings.db_path)
+    assert tell(service, state(2)) == ["created"]
+    assert sorted(listed(service)) == ["run-1", "run-2"]
+
+
+def test_a_database_file_that_is_replaced_is_never_written_to_unseen(sqlite_settings, serving, tmp_path):
+    """Another file under the same name: 503 or a write that the new file holds, never one that is lost."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    tell(service, state(1))
+    copy = tmp_path / "copy.sqlite"
+    with closing(sqlite3.connect(sqlite_settings.db_path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    copy.replace(sqlite_settings.db_path)
+    answer = service.client.post("/api/v1/runs", json=state(2))
+    with closing(sqlite3.connect(sqlite_settings.db_path)) as connection:
+        stored = {row[0] for row in connection.execute("SELECT run_id FROM agent_runs")}
+    assert answer.status_code in (201, 503)
+    assert ("run-2" in stored) == (answer.status_code == 201)
+
+
+@pytest.mark.parametrize("method_and_path", [("POST", "/api/v1/runs"), ("GET", "/api/v1/runs"), ("GET", "/metrics")])
+def test_a_database_that_was_overwritten_is_503(sqlite_settings, serving, method_and_path):
+    """Rubbish in the file is nobody's 500."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    tell(service, state(1))
+    sqlite_settings.db_path.write_bytes(b"rubbish " * 4096)
+    method, path = method_and_path
+    answer = service.client.request(method, path, json=state(2) if method == "POST" else None)
+    assert answer.status_code != 500
+    if answer.status_code >= 400:
+        problem(answer, 503)
