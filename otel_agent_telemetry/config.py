@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 DEFAULT_API_URL: Final = "http://localhost:8765"
+_BASE_DIR: Final = "TELEMETRY_BASE_DIR"
 WELL_KNOWN_FOLDERS: Final = (
     *(("D:/agent-metrics", "C:/agent-metrics") if sys.platform == "win32" else ()),
     *("/agent-metrics", "/opt/telemetry", "/data/telemetry"),
@@ -105,7 +106,7 @@ def _http_url(value: str) -> str:
 
 
 SETTINGS: Final = (
-    Setting("base_dir", ("TELEMETRY_BASE_DIR", "AGENT_METRICS_DIR"), _path, None, "path",
+    Setting("base_dir", (_BASE_DIR, "AGENT_METRICS_DIR"), _path, None, "path",
             "Where everything is kept; else the first writable of the well-known folders."),
     Setting("db_path", ("TELEMETRY_DB_PATH",), _path, None, "path", "SQLite file; else {base}/db/telemetry.sqlite."),
     Setting("ndjson_dir", ("TELEMETRY_NDJSON_DIR",), _path, None, "path", "Journal folder; else {base}/raw."),
@@ -256,6 +257,10 @@ class TelemetryConfig:
             )
             changes = {**dict.fromkeys(followers), **changes}
         return replace(self, **changes)
+
+    def hand_down(self) -> None:
+        """Give the base directory to processes that this one will start: they read their own environment."""
+        os.environ[_BASE_DIR] = str(self.base_dir)
 
     @property
     def backups_dir(self) -> Path:

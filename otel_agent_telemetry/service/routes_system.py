@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse
 from sqlalchemy import Connection
 
 from otel_agent_telemetry.buffer.acks import read_ack, undelivered
@@ -100,7 +99,7 @@ def _performance(request: Request) -> dict[str, Any]:
 @router.get(
     "/metrics/prometheus",
     summary="The same for Prometheus",
-    response_class=PlainTextResponse,
+    response_class=Response,
     responses={**schemas.answers(None, 200, 429, 503), 200: {"content": _PROMETHEUS}},
 )
 async def prometheus_metrics(request: Request) -> Response:

@@ -9,7 +9,6 @@ written, and the process ends with 0.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 from types import FrameType
@@ -107,13 +106,13 @@ def _serve_with_workers(settings: TelemetryConfig) -> None:
     """Several processes on one port, each with a writer of its own.
 
     What would make each of them refuse is found here, where it can be said in one line.
-    Their settings come from the environment, so the base directory is put there.
+    Their settings come from the environment, so the base directory is handed down.
     """
     check_settings(settings)
     database = _made_ready(settings)
     with bound(settings) as free:
         url, port = address_of(settings, free), free.getsockname()[1]
-    os.environ["TELEMETRY_BASE_DIR"] = str(settings.base_dir)
+    settings.hand_down()
     _log.warning("serving %s by %d processes at %s", database, settings.api_workers, url)
     uvicorn.run(
         "otel_agent_telemetry.service.app:create_app",

@@ -15,7 +15,10 @@ from tests.durability.service_writers import TOKENS, Book
 
 
 def assert_all_kept(book: Book, config: TelemetryConfig) -> int:
-    """kept ≤ stored ≤ told for every run and span; counts and roll-ups are exact. How many runs there are."""
+    """How many runs are stored: each at least as far as it was kept, none further than it was told.
+
+    The same for spans; counts and roll-ups are exact.
+    """
     assert not book.strange, book.strange[:5]
     store = Store(config)
     store.open()
@@ -33,7 +36,7 @@ def assert_all_kept(book: Book, config: TelemetryConfig) -> int:
 def _assert_runs(book: Book, connection: Connection) -> int:
     columns = agent_runs.c
     rows = connection.execute(select(columns.event_id, columns.items_succeeded)).all()
-    stored = {event_id: number for event_id, number in rows}
+    stored = {row.event_id: row.items_succeeded for row in rows}
     assert len(stored) == len(rows), "a run stands in two rows"
     lost = {run: number for run, number in book.kept.items() if stored.get(run, -1) < number}
     assert not lost, f"{len(lost)} runs lost a state that was answered 2xx: {list(lost.items())[:5]}"

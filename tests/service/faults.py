@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self._pass_on()
 
-    do_POST = do_PATCH = do_GET
+    do_POST = do_PATCH = do_GET  # noqa: N815 - the names that the base class calls
 
     def _pass_on(self):
         proxy = self.server.proxy
