@@ -132,6 +132,8 @@ SETTINGS: Final = (
     Setting("api_timeout_s", ("TELEMETRY_API_TIMEOUT_S",), _seconds, 10.0, "s", "Patience with one request."),
     Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
     Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),
+    Setting("otlp_grpc_port", ("TELEMETRY_OTLP_GRPC_PORT",), _whole(1, 65_535), None, "",
+            "Port on which the service receives OTLP over gRPC, by convention 4317; unset, it does not."),
     Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),
     Setting("api_write_timeout_s", ("TELEMETRY_API_WRITE_TIMEOUT_S",), _seconds, 8.0, "s",
             "How long the service lets a write wait for its commit before it answers 503."),
@@ -204,6 +206,7 @@ class TelemetryConfig:
     api_timeout_s: float = 10.0
     api_host: str = "127.0.0.1"
     api_port: int = 8765
+    otlp_grpc_port: int | None = None
     api_workers: int = 1
     api_write_timeout_s: float = 8.0
     api_max_body_bytes: int = 64 << 20

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from fastapi import FastAPI
 
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service import problems, routes_read, routes_system, routes_traces, routes_write
 from otel_agent_telemetry.service.answers import RunEncoder
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.direct import DirectRoutes, direct_routes
-from otel_agent_telemetry.service.guards import AccessLog, BearerToken, RateLimit
+from otel_agent_telemetry.service.guards import AccessLog, BearerToken, RateLimit, RequestRates, TokenCheck
 from otel_agent_telemetry.service.openapi import describe_as_served
 from otel_agent_telemetry.service.prometheus import ServiceFigures
 
@@ -53,25 +55,57 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
         app.include_router(routes.router)
     problems.register(app)
     describe_as_served(app, with_auth=settings.api_auth_enabled)
-    _guard(app, settings)
+    token = TokenCheck(settings.api_auth_token or "") if settings.api_auth_enabled else None
+    rates = RequestRates(settings.rate_limit_rpm) if settings.rate_limit_enabled else None
+    _guard(app, token, rates)
+    app.state.grpc = _grpc_receiver(backend, app.state.figures, token, rates)
     return app
 
 
-def _guard(app: FastAPI, settings: TelemetryConfig) -> None:
+def _guard(app: FastAPI, token: TokenCheck | None, rates: RequestRates | None) -> None:
     """The last one added stands outermost."""
     app.add_middleware(DirectRoutes, routes=direct_routes([*routes_write.router.routes, *routes_traces.router.routes]))
-    if settings.api_auth_enabled:
-        app.add_middleware(BearerToken, token=settings.api_auth_token or "")
-    if settings.rate_limit_enabled:
-        app.add_middleware(RateLimit, per_minute=settings.rate_limit_rpm)
+    if token is not None:
+        app.add_middleware(BearerToken, token=token)
+    if rates is not None:
+        app.add_middleware(RateLimit, rates=rates)
     app.add_middleware(AccessLog, observe=app.state.figures.observe)
+
+
+def _grpc_receiver(
+    backend: Backend, figures: ServiceFigures, token: TokenCheck | None, rates: RequestRates | None
+) -> Any:
+    """The `GrpcReceiver` when one is asked for, else None. Raises ConfigurationError without its library."""
+    if backend.settings.otlp_grpc_port is None:
+        return None
+    try:
+        from otel_agent_telemetry.service.otlp_grpc import GrpcReceiver
+    except ImportError as missing:
+        raise ConfigurationError(
+            f"TELEMETRY_OTLP_GRPC_PORT is set but {missing.name} is not installed",
+            hint="pip install 'otel-agent-telemetry[grpc]'",
+        ) from missing
+    return GrpcReceiver(backend, figures, token=token, rates=rates)
+
+
+def begin(app: FastAPI) -> None:
+    """Open what stands behind the app. Idempotent. Blocks. Raises as `create_app` says of starting."""
+    app.state.backend.open()
+    if app.state.grpc is not None:
+        app.state.grpc.start()
+
+
+def end(app: FastAPI) -> None:
+    """Write what was accepted and close it all. Idempotent. Blocks."""
+    if app.state.grpc is not None:
+        app.state.grpc.stop()
+    app.state.backend.close()
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    backend: Backend = app.state.backend
-    await anyio.to_thread.run_sync(backend.open)
+    await anyio.to_thread.run_sync(begin, app)
     try:
         yield
     finally:
-        await anyio.to_thread.run_sync(backend.close)
+        await anyio.to_thread.run_sync(end, app)

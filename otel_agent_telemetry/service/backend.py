@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -135,6 +136,16 @@ class Backend:
         """
         return await self._settled(self.writer.submit(batch))
 
+    def write_and_wait(self, batch: WriteBatch) -> WriteResult:
+        """`write` for a thread of its own. Blocks. Raises as `write` does."""
+        future = self.writer.submit(batch)
+        try:
+            return future.result(self.settings.api_write_timeout_s)
+        except (FutureTimeoutError, TimeoutError):
+            raise self._too_slow() from None
+        finally:
+            future.cancel()
+
     async def change(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction of the writer, as `GroupWriter.change` says. Raises as `write` does."""
         return await self._settled(self.writer.change(work))
@@ -146,12 +157,14 @@ class Backend:
         try:
             done: T = await self._handover.result(future, timeout_s)
         except (asyncio.TimeoutError, TimeoutError):
-            problem = self.writer.figures.last_problem
-            why = f" ({problem})" if problem else ""
-            raise StoreUnavailableError(
-                f"writing to {self.database}: not committed within {timeout_s:g} s{why}"
-            ) from None
+            raise self._too_slow() from None
         return done
+
+    def _too_slow(self) -> StoreUnavailableError:
+        problem = self.writer.figures.last_problem
+        why = f" ({problem})" if problem else ""
+        patience_s = self.settings.api_write_timeout_s
+        return StoreUnavailableError(f"writing to {self.database}: not committed within {patience_s:g} s{why}")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What `query` returns of one consistent view. At most eight at a time. Raises StorageError."""

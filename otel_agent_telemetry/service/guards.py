@@ -10,8 +10,8 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -54,9 +54,13 @@ class AccessLog:
         finally:
             took = time.perf_counter() - began
             self._observe(scope["method"], route_of(scope), status, took)
-            if _access.isEnabledFor(logging.INFO):
-                path = ascii(scope["path"][:_WIDTH])  # anybody's text, and nobody's way to forge a line
-                _access.info("%s %s %s %d %.1f ms", client_of(scope), scope["method"], path, status, took * 1000)
+            log_access(client_of(scope), scope["method"], scope["path"], status, took)
+
+
+def log_access(client: str, method: str, path: str, status: int | str, took_s: float) -> None:
+    """The line of one request. The path is anybody's text, and nobody's way to forge a line."""
+    if _access.isEnabledFor(logging.INFO):
+        _access.info("%s %s %s %s %.1f ms", client, method, ascii(path[:_WIDTH]), status, took_s * 1000)
 
 
 def route_of(scope: Scope) -> str:
@@ -71,27 +75,46 @@ def client_of(scope: Scope) -> str:
     return str(client[0]) if client else "unknown"
 
 
-class RateLimit:
-    """So many requests a minute from each address; what is over is told when to come again."""
+class RequestRates:
+    """So many requests a minute from each address. One for all the ways in; safe under threads."""
 
-    def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
-        self._app = app
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
         self._limit = RateLimitItemPerMinute(per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def take(self, client: str) -> Taken:
+        """Count one request of a client."""
+        allowed = self._limiter.hit(self._limit, client)
+        window = self._limiter.get_window_stats(self._limit, client)
+        wait_s = 0 if allowed else max(int(window.reset_time - time.time()) + 1, 1)
+        return Taken(max(window.remaining, 0), wait_s)
+
+
+class Taken(NamedTuple):
+    """What a request left of its client's minute; `wait_s` seconds until the next one, 0 when it was allowed."""
+
+    remaining: int
+    wait_s: int
+
+
+class RateLimit:
+    """Before the endpoints: what is over the rate is told when to come again."""
+
+    def __init__(self, app: ASGIApp, *, rates: RequestRates) -> None:
+        self._app = app
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or answer 429."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        client = client_of(scope)
-        taken = self._limiter.hit(self._limit, client)
-        window = self._limiter.get_window_stats(self._limit, client)
-        told = {"X-RateLimit-Limit": str(self._limit.amount), "X-RateLimit-Remaining": str(max(window.remaining, 0))}
-        if not taken:
-            after = max(int(window.reset_time - time.time()) + 1, 1)
-            detail = f"more than {self._limit.amount} requests a minute from this address"
-            await problem_answer(429, detail, {**told, "Retry-After": str(after)})(scope, receive, send)
+        taken, limit = self._rates.take(client_of(scope)), self._rates.per_minute
+        told = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(taken.remaining)}
+        if taken.wait_s:
+            detail = f"more than {limit} requests a minute from this address"
+            await problem_answer(429, detail, {**told, "Retry-After": str(taken.wait_s)})(scope, receive, send)
             return
 
         async def sending(message: Message) -> None:
@@ -105,22 +128,33 @@ class RateLimit:
         await self._app(scope, receive, sending)
 
 
-class BearerToken:
-    """Asks for the token at everything but the open paths, reads included. Compares in constant time."""
+class TokenCheck:
+    """Knows the token by its `Authorization` header. Compares in constant time."""
 
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
-        self._app = app
+    def __init__(self, token: str) -> None:
         self._token = token.encode()
+
+    def knows(self, given: Sequence[bytes]) -> bool:
+        """Whether these values of the header, of which there must be one, hold the token."""
+        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+
+
+class BearerToken:
+    """Before the endpoints: asks for the token at everything but the open paths, reads included."""
+
+    def __init__(self, app: ASGIApp, *, token: TokenCheck) -> None:
+        self._app = app
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or answer 401."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_known(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._token.knows(_authorization(scope)):
             await self._app(scope, receive, send)
             return
         refusal = problem_answer(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         await refusal(scope, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+
+def _authorization(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == b"authorization"]

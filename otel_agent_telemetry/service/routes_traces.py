@@ -7,23 +7,19 @@ OTLP; a passing fault of ours is 503 with Retry-After, because senders give up o
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from fastapi import APIRouter, Request, Response
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from google.protobuf.message import Message
 
-from otel_agent_telemetry.otel.mapping import Surroundings
-from otel_agent_telemetry.otel.received import Received, received_of
+from otel_agent_telemetry.otel.received import Received
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.bodies import media_type_of, read_body
 from otel_agent_telemetry.service.otlp_json import request_of_json
+from otel_agent_telemetry.service.otlp_requests import request_of_protobuf, told, understood
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.service.routes_write import backend_of
 from otel_agent_telemetry.storage.batch import WriteBatch
@@ -60,8 +56,9 @@ async def export_traces(request: Request) -> Response:
     with backend.held.holding() as hold:
         body = await read_body(request, hold, max_bytes=backend.settings.api_max_body_bytes)
         received = await _received(backend, kind, body)
-    answer = await take(backend, received, request.app.state.figures.spans)
-    return encoded(answer, kind)
+    if received.nodes:
+        await backend.write(WriteBatch(received.records, (), received.nodes))
+    return encoded(told(received, request.app.state.figures.spans), kind)
 
 
 def _encoding_of(request: Request) -> str:
@@ -79,37 +76,7 @@ async def _received(backend: Backend, kind: str, body: bytes) -> Received:
 
 def parsed(backend: Backend, kind: str, body: bytes) -> Received:
     """The runs and spans of a body. Raises RequestError 400."""
-    message = request_of_json(body) if kind == JSON else _request_of_protobuf(body)
-    return understood(backend, message)
-
-
-def understood(backend: Backend, message: ExportTraceServiceRequest) -> Received:
-    """The runs and spans of a request, as this service is set to see them."""
-    settings = backend.settings
-    around = Surroundings({}, settings.capture_content, settings.max_event_bytes)
-    return received_of(message, runs=settings.runs, around=around)
-
-
-def _request_of_protobuf(body: bytes) -> ExportTraceServiceRequest:
-    try:
-        request = ExportTraceServiceRequest()
-        request.ParseFromString(body)
-    except DecodeError:
-        raise RequestError(400, "the body is no ExportTraceServiceRequest") from None
-    return request
-
-
-async def take(backend: Backend, received: Received, counter: Any) -> ExportTraceServiceResponse:
-    """Keep what was received; the answer tells what could not be taken. Raises as `Backend.write` does."""
-    if received.nodes:
-        await backend.write(WriteBatch(received.records, (), received.nodes))
-        counter.labels("accepted").inc(len(received.nodes))
-    answer = ExportTraceServiceResponse()
-    if received.refused:
-        counter.labels("refused").inc(received.refused)
-        answer.partial_success.rejected_spans = received.refused
-        answer.partial_success.error_message = "; ".join(received.reasons)
-    return answer
+    return understood(backend.settings, request_of_json(body) if kind == JSON else request_of_protobuf(body))
 
 
 def encoded(message: Message, kind: str, status: int = 200) -> Response:

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
-from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.service.app import begin, create_app, end
 from otel_agent_telemetry.service.backend import Backend, check_settings
 from otel_agent_telemetry.storage.store import Store
 
@@ -41,15 +41,15 @@ def serve(settings: TelemetryConfig) -> None:
         return
     app = create_app(settings)
     backend: Backend = app.state.backend
-    backend.open()
     try:
+        begin(app)
         listener = bound(settings)
         url = address_of(settings, listener)
         backend.announce(url)
         _log.warning("serving %s at %s", backend.database, url)
         _run(app, settings, listener)
     finally:
-        backend.close()
+        end(app)
 
 
 def bound(settings: TelemetryConfig) -> socket.socket:

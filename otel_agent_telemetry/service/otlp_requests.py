@@ -1,0 +1,42 @@
+"""What an OTLP request means and what is told of it, whichever protocol carried it."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from prometheus_client import Counter
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.otel.mapping import Surroundings
+from otel_agent_telemetry.otel.received import Received, received_of
+from otel_agent_telemetry.service.problems import RequestError
+
+
+def request_of_protobuf(body: bytes) -> ExportTraceServiceRequest:
+    """The request in a protobuf body. Raises RequestError 400."""
+    try:
+        request = ExportTraceServiceRequest()
+        request.ParseFromString(body)
+    except DecodeError:
+        raise RequestError(400, "the body is no ExportTraceServiceRequest") from None
+    return request
+
+
+def understood(settings: TelemetryConfig, request: ExportTraceServiceRequest) -> Received:
+    """The runs and spans of a request, as the settings say to see them."""
+    around = Surroundings({}, settings.capture_content, settings.max_event_bytes)
+    return received_of(request, runs=settings.runs, around=around)
+
+
+def told(received: Received, spans: Counter) -> ExportTraceServiceResponse:
+    """The answer to a request whose good spans are kept: how many could not be taken, and why."""
+    spans.labels("accepted").inc(len(received.nodes))
+    spans.labels("refused").inc(received.refused)
+    answer = ExportTraceServiceResponse()
+    if received.refused:
+        answer.partial_success.rejected_spans = received.refused
+        answer.partial_success.error_message = "; ".join(received.reasons)
+    return answer
