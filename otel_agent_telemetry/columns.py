@@ -71,6 +71,8 @@ _OUR_TIME: Final = lazy(
 """Our own form on a day that every month has: known to be right without parsing it."""
 _UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
+FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - _INTEGERS - TIME_COLUMNS - {"event_id", "run_id", "status"}
+"""Columns that hold any text."""
 
 
 def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:

@@ -24,6 +24,7 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.columns import (
     COLUMNS,
     COMMIT_COLUMNS,
+    FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     SCHEMA_VERSION,
@@ -102,8 +103,8 @@ class RunRecord:
         An empty text is "not known", as None is: the order of states must not tell them apart.
         Raises RecordError naming the first column that breaks a rule.
         """
-        given = {
-            name: check_column(name, value)
+        given: Fields = {
+            name: value if type(value) is str and name in FREE_TEXT_COLUMNS else check_column(name, value)
             for name, value in values.items()
             if name in _COLUMN_SET and value is not None and not (type(value) is str and not value)
         }

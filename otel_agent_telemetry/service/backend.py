@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
 
@@ -26,7 +25,7 @@ from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableErro
 from otel_agent_telemetry.service.bodies import HeldBytes
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
 from otel_agent_telemetry.service.handover import Handover
-from otel_agent_telemetry.service.writer import GroupWriter
+from otel_agent_telemetry.service.writer import GroupWriter, Job, change_job, write_job
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.store import Store
@@ -134,7 +133,8 @@ class Backend:
         longer than `TELEMETRY_API_WRITE_TIMEOUT_S`: it may still happen, and telling the same
         again is harmless.
         """
-        return await self._settled(self.writer.submit(batch))
+        result: WriteResult = await self._settled(write_job(batch))
+        return result
 
     def write_and_wait(self, batch: WriteBatch) -> WriteResult:
         """`write` for a thread of its own. Blocks. Raises as `write` does."""
@@ -147,18 +147,18 @@ class Backend:
             future.cancel()
 
     async def change(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a transaction of the writer, as `GroupWriter.change` says. Raises as `write` does."""
-        return await self._settled(self.writer.change(work))
+        """Do `work` in a transaction of the writer, as `change_job` says. Raises as `write` does."""
+        result: T = await self._settled(change_job(work))
+        return result
 
-    async def _settled(self, future: Future[T]) -> T:
+    async def _settled(self, job: Job) -> Any:
         timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
         if self._handover is None or self._handover.loop is not loop:
-            self._handover = Handover(loop)
+            self._handover = Handover(loop, self.writer)
         try:
-            done: T = await self._handover.result(future, timeout_s)
+            return await self._handover.result(job, timeout_s)
         except (asyncio.TimeoutError, TimeoutError):
             raise self._too_slow() from None
-        return done
 
     def _too_slow(self) -> StoreUnavailableError:
         problem = self.writer.figures.last_problem

@@ -33,6 +33,8 @@ _COLUMNS: Final = frozenset(COLUMNS)
 _ANSWER_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
 _DATE: Final = len("2026-01-31")
+_DATE_AND_HOUR: Final = len("2026-01-31T12")
+_UTC: Final = ("+00:00", "Z")
 _MAX_NAME: Final = 255
 _MAX_UNKNOWN: Final = 1000
 
@@ -89,7 +91,9 @@ def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | No
 
 def check_zone(name: str, value: Any) -> None:
     """Refuse a time that does not say in which zone it is: nobody could tell when it was."""
-    if isinstance(value, str) and value and (len(value) <= _DATE or _ZONE.fullmatch(value, _DATE) is None):
+    if not isinstance(value, str) or not value or value.endswith(_UTC, _DATE_AND_HOUR):
+        return
+    if len(value) <= _DATE or _ZONE.fullmatch(value, _DATE) is None:
         raise RecordError(name, f"must have a zone, as in 2026-01-31T12:00:00Z, got {shown(value)}")
 
 

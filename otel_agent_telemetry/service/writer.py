@@ -52,7 +52,7 @@ class WriterFigures:
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     """Something to commit, and whoever waits for it."""
 
     future: Future[Any]
@@ -61,12 +61,22 @@ class _Job:
     change: Callable[[Connection], Any] | None = None
 
 
+def write_job(batch: WriteBatch) -> Job:
+    """A batch to be committed."""
+    return Job(Future(), max(len(batch), 1), batch=batch)
+
+
+def change_job(work: Callable[[Connection], Any]) -> Job:
+    """`work`, to be done inside a transaction; it may run again when that fails, so it has no other effect."""
+    return Job(Future(), 1, change=work)
+
+
 class GroupWriter:
-    """Writes for everybody. Start it once; `submit` and `change` are safe from any thread."""
+    """Writes for everybody. Start it once; `submit` and `accept` are safe from any thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._waiting_items = 0
         self._turn = threading.Condition()
         self._stopping = False
@@ -85,25 +95,29 @@ class GroupWriter:
     def submit(self, batch: WriteBatch) -> Future[WriteResult]:
         """Commit a batch with whatever else waits; the future is done after the commit.
 
-        Raises OverloadedError when too much waits already. A future that is cancelled before
+        OverloadedError in it when too much waits already. A future that is cancelled before
         its turn is never written.
         """
-        return self._add(_Job(Future(), max(len(batch), 1), batch=batch))
-
-    def change(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Do `work` inside a transaction; it may run again when that fails, so it has no other effect."""
-        return self._add(_Job(Future(), 1, change=work))
-
-    def _add(self, job: _Job) -> Future[Any]:
-        with self._turn:
-            if self._stopping:
-                raise OverloadedError("the service is stopping", retry_after_s=5)
-            if self._waiting_items + job.size > MAX_WAITING_ITEMS and self._waiting:
-                raise OverloadedError(f"{self._waiting_items} records wait to be written")
-            self._waiting.append(job)
-            self._waiting_items += job.size
-            self._turn.notify()
+        job = write_job(batch)
+        self.accept((job,))
         return job.future
+
+    def accept(self, jobs: Sequence[Job]) -> None:
+        """Commit these with whatever else waits; each one's future is done after its commit, or says why not."""
+        with self._turn:
+            refused = [(job, problem) for job in jobs if (problem := self._taken_in(job)) is not None]
+            self._turn.notify()
+        for job, problem in refused:
+            job.future.set_exception(problem)
+
+    def _taken_in(self, job: Job) -> OverloadedError | None:
+        if self._stopping:
+            return OverloadedError("the service is stopping", retry_after_s=5)
+        if self._waiting_items + job.size > MAX_WAITING_ITEMS and self._waiting:
+            return OverloadedError(f"{self._waiting_items} records wait to be written")
+        self._waiting.append(job)
+        self._waiting_items += job.size
+        return None
 
     def stop(self, timeout_s: float) -> bool:
         """Write what was accepted and end; False when that took longer. Idempotent. Blocks."""
@@ -121,7 +135,7 @@ class GroupWriter:
                 self._commit_group(group)
                 self.figures.busy_s += time.monotonic() - began
 
-    def _next_group(self) -> list[_Job]:
+    def _next_group(self) -> list[Job]:
         """What waits, in order, without what was given up; empty when it is over."""
         with self._turn:
             while True:
@@ -130,8 +144,8 @@ class GroupWriter:
                 if group or self._stopping:
                     return group
 
-    def _taken(self) -> list[_Job]:
-        group: list[_Job] = []
+    def _taken(self) -> list[Job]:
+        group: list[Job] = []
         items = 0
         while self._waiting and (not group or items + self._waiting[0].size <= MAX_GROUP_ITEMS):
             job = self._waiting.popleft()
@@ -141,7 +155,7 @@ class GroupWriter:
                 items += job.size
         return group
 
-    def _commit_group(self, group: list[_Job]) -> None:
+    def _commit_group(self, group: list[Job]) -> None:
         try:
             self._commit(group)
         except StoreUnavailableError as problem:
@@ -153,7 +167,7 @@ class GroupWriter:
             for job in group:
                 self._commit_group([job])
 
-    def _commit(self, group: list[_Job]) -> None:
+    def _commit(self, group: list[Job]) -> None:
         began = time.monotonic()
         results = self._store.transact(lambda connection: _apply(connection, group))
         self.figures.commits += 1
@@ -165,7 +179,7 @@ class GroupWriter:
         for job, result in zip(group, results, strict=True):
             _settle(job.future, result)
 
-    def _fail(self, group: list[_Job], problem: Exception) -> None:
+    def _fail(self, group: list[Job], problem: Exception) -> None:
         self.figures.failed += len(group)
         if isinstance(problem, StorageError):
             self.figures.last_problem = str(problem)
@@ -180,7 +194,7 @@ def _settle(future: Future[Any], result: Any) -> None:
         future.set_result(result)
 
 
-def _apply(connection: Connection, group: Sequence[_Job]) -> list[Any]:
+def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
     """The result of each job, in order. Neighbouring writes become one; changes keep their place."""
     results: list[Any] = []
     batches: list[WriteBatch] = []

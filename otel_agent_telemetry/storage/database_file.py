@@ -14,19 +14,19 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
-from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.storage.writer_lock import WriterLock, real_path
 
 SIDECARS: Final = ("-journal", "-wal", "-shm")
 """What SQLite keeps beside a database file, by the end of its name."""
 
 
 def database_file(config: TelemetryConfig, *, doing: str, hint: str) -> Path:
-    """The SQLite file that is configured; raises ConfigurationError with the hint for a server."""
+    """The SQLite file that is configured, behind symbolic links; ConfigurationError with the hint for a server."""
     engine = make_read_engine(config)
     path = sqlite_path(engine)
     if path is None:
         raise ConfigurationError(f"{doing} {database_name(engine)}: it is no SQLite file", hint=hint)
-    return path
+    return real_path(path)
 
 
 def sidecar(path: Path, ending: str) -> Path:

@@ -32,7 +32,6 @@ VERSION_TABLE: Final = "alembic_version"
 DatabaseState = Literal["empty", "version_7", "older", "current"]
 
 _VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
-_SQLITE_START: Final = b"SQLite format 3\x00"
 _PAUSE_S: Final = 0.02
 _UPGRADE_LOCK: Final = 0x6F61745F736368
 
@@ -63,17 +62,18 @@ def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | Non
 
 
 def _refuse_other_files(path: Path) -> None:
-    """SQLite takes a file of a few bytes for an empty database and would write over it."""
+    """SQLite takes a file of one byte for an empty database and would write over it; all others it refuses itself.
+
+    The file is not opened for that: closing it would drop every lock that SQLite holds on it
+    for this process (POSIX locks are the process's, not the descriptor's).
+    """
     with translated("opening", str(path)):
-        if not path.is_file() or path.with_name(f"{path.name}-journal").exists():
+        if not path.is_file() or path.stat().st_size != 1:
             return
-        with path.open("rb") as file:
-            start = file.read(len(_SQLITE_START))
-    if start not in (b"", _SQLITE_START):
-        raise SchemaError(
-            f"opening {path}: file is not a database",
-            hint="Move the file away, or point TELEMETRY_DB_PATH elsewhere. Nothing was changed.",
-        )
+    raise SchemaError(
+        f"opening {path}: file is not a database",
+        hint="Move the file away, or point TELEMETRY_DB_PATH elsewhere. Nothing was changed.",
+    )
 
 
 def _state_now(engine: Engine) -> DatabaseState:

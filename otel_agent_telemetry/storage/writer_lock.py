@@ -36,10 +36,11 @@ class Holder:
 
 
 class WriterLock:
-    """The writer's lock of one database. Not shared between threads."""
+    """The writer's lock of one database, by whichever name it is called. Not shared between threads."""
 
     def __init__(self, db_path: Path, *, clock: Clock | None = None) -> None:
-        self.path = db_path.with_name(f"{db_path.name}.writer.lock")
+        file = real_path(db_path)
+        self.path = file.with_name(f"{file.name}.writer.lock")
         self._lock = FileLock(self.path)
         self._clock = clock or SystemClock()
 
@@ -98,6 +99,17 @@ class WriterLock:
     def release(self) -> None:
         """Stop being the writer. Harmless when not."""
         self._lock.release()
+
+
+def real_path(path: Path) -> Path:
+    """Where the file is that a path names: behind symbolic links, where SQLite keeps its journals too.
+
+    The path itself when that cannot be found out.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return path
 
 
 def _holder_of(line: bytes) -> Holder | None:
