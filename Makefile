@@ -45,6 +45,7 @@ format: $(VENV)/.made
 # The ratios of the budgets, each measured in alternating pairs within this one run.
 bench: $(VENV)/.made
 	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/service.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,8 +18,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NS = 1_000_000_000
 _EARLIEST = "0001-01-01T00:00:00.000000+00:00"
 _LATEST = "9999-12-31T23:59:59.999999+00:00"
-_FRACTION = lazy(r"(?<=:\d\d)[.,](\d+)")
-_COMPACT_OFFSET = lazy(r"(?<=:\d\d)((?:\.\d+)?[+-]\d\d)(\d\d)$")
+_MOMENT = lazy(
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](?P<time>(?:[01]\d|2[0-3])(?::[0-5]\d(?::[0-5]\d)?)?)(?:(?<=:\d\d:\d\d)[.,](?P<fraction>\d+))?"
+    r"(?:[Zz]|(?P<hours>[+-](?:[01]\d|2[0-3])):?(?P<minutes>[0-5]\d)(?P<seconds>:[0-5]\d)?)?|[Zz])?",
+    re.ASCII,
+)
+"""What every Python is given to read; what one of them takes beyond this is refused by all."""
 
 
 class Clock(Protocol):
@@ -63,22 +68,24 @@ def iso_utc(ns: int) -> str:
 def parse_iso(text: str) -> int:
     """Nanoseconds of an ISO 8601 text; without a zone it is taken as UTC, without a time as midnight.
 
-    Fractions of any length are read and cut to the microsecond, on every Python alike.
+    `YYYY-MM-DD`, then `T` or a space and `hh`, `hh:mm` or `hh:mm:ss`, then `Z`, `±hh:mm` or `±hhmm`.
+    Fractions of a second have any length and are cut to the microsecond. Dates by week or
+    without hyphens and times without colons are refused, on every Python alike.
     Raises ValueError when the text is not a date and time.
     """
-    normal = text.strip()
-    if normal[-1:] in ("Z", "z"):
-        normal = normal[:-1] + "+00:00"
-    normal = _FRACTION.sub(_six_digits, normal, count=1)
-    moment = datetime.fromisoformat(_COMPACT_OFFSET.sub(r"\1:\2", normal))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    delta = moment - _EPOCH
+    found = _MOMENT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError("not an ISO 8601 date and time")
+    delta = datetime.fromisoformat(_plain(found)) - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * _NS + delta.microseconds * 1000
 
 
-def _six_digits(fraction: re.Match[str]) -> str:
-    return f".{fraction[1][:6]:<06}"
+def _plain(found: re.Match[str]) -> str:
+    """The same moment as Python 3.10 reads it: six digits of fraction or none, an offset with a colon."""
+    time_of_day = found["time"] or "00:00"
+    fraction = f".{found['fraction'][:6]:<06}" if found["fraction"] else ""
+    offset = f"{found['hours']}:{found['minutes']}{found['seconds'] or ''}" if found["hours"] else "+00:00"
+    return f"{found['day']}T{time_of_day}{fraction}{offset}"
 
 
 def normal_iso(text: str) -> str:

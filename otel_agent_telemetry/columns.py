@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
@@ -71,8 +71,8 @@ _OUR_TIME: Final = lazy(
 """Our own form on a day that every month has: known to be right without parsing it."""
 _UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
-FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - _INTEGERS - TIME_COLUMNS - {"event_id", "run_id", "status"}
-"""Columns that hold any text."""
+HEX_DIGITS: Final = {"trace_id": 32, "span_id": 16}
+"""Columns that hold an id of OpenTelemetry, and how many hex digits it has."""
 
 
 def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
@@ -105,28 +105,56 @@ def check_column(name: str, value: Any) -> Any:
         raise RecordError(name, f"must be text, got {type(value).__name__}")
     if not value and name in REQUIRED_COLUMNS:
         raise RecordError(name, "must not be empty")
-    if name == "status":
-        word = st.canonical_status(value)
-        if word is None:
-            raise RecordError("status", f"must be one of {', '.join(st.STATUSES)}, got {shown(value)}")
-        return word
-    if name == "run_id" and (reason := check_custom_run_id(value)) is not None:
-        raise RecordError("run_id", f"is not usable: {reason}")
-    if name == "event_id":
-        if _UUID.fullmatch(value) is None:
-            raise RecordError("event_id", f"must be a UUID, got {shown(value)}")
-        return value.lower()
-    return value
+    check = _TEXT_CHECKS.get(name)
+    return value if check is None else check(name, value)
 
 
 def _checked_count(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) and name != "api_posted":
-        value = None
-    if not hasattr(type(value), "__index__") or not 0 <= (count := operator.index(value)) <= MAX_COUNT:
-        raise RecordError(name, f"must be an integer from 0 to 2^63-1, got {shown(value)}")
+    is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or name == "api_posted")
+    bits = 63 if name in COUNT_COLUMNS else 31
+    if not is_number or not 0 <= (count := operator.index(value)) < 1 << bits:
+        raise RecordError(name, f"must be an integer from 0 to 2^{bits}-1, got {shown(value)}")
     return count
+
+
+def _checked_status(name: str, value: str) -> str:
+    word = st.canonical_status(value)
+    if word is None:
+        raise RecordError(name, f"must be one of {', '.join(st.STATUSES)}, got {shown(value)}")
+    return word
+
+
+def _checked_run_id(name: str, value: str) -> str:
+    if (reason := check_custom_run_id(value)) is not None:
+        raise RecordError(name, f"is not usable: {reason}")
+    return value
+
+
+def _checked_uuid(name: str, value: str) -> str:
+    if _UUID.fullmatch(value) is None:
+        raise RecordError(name, f"must be a UUID, got {shown(value)}")
+    return value.lower()
+
+
+def _checked_hex(name: str, value: str) -> str:
+    digits = HEX_DIGITS[name]
+    if len(value) != digits or not is_hex(value):
+        raise RecordError(name, f"must be {digits} hex digits, got {shown(value)}")
+    return value.lower()
+
+
+_TEXT_CHECKS: Final[Mapping[str, Callable[[str, str], str]]] = {
+    "status": _checked_status,
+    "event_id": _checked_uuid,
+    "run_id": _checked_run_id,
+    "parent_run_id": _checked_run_id,
+    "trace_id": _checked_hex,
+    "span_id": _checked_hex,
+}
+FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - _INTEGERS - TIME_COLUMNS - _TEXT_CHECKS.keys()
+"""Columns that hold any text."""
 
 
 def check_time(name: str, value: Any) -> str:

@@ -44,6 +44,8 @@ class Setting(NamedTuple):
 
 
 def _text(value: str) -> str:
+    if any(sign < " " or "\x7f" <= sign <= "\x9f" or "\ud800" <= sign <= "\udfff" for sign in value):
+        raise ValueError("has a control character, or bytes that are not UTF-8")
     return value
 
 
@@ -102,7 +104,7 @@ def _http_url(value: str) -> str:
         usable = False
     if not usable:
         raise ValueError("is not an http:// or https:// URL with a host")
-    return value.rstrip("/")
+    return _text(value).rstrip("/")
 
 
 SETTINGS: Final = (

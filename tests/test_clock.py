@@ -77,6 +77,12 @@ def test_every_zone_reads_as_the_same_instant(moment: datetime, minutes: int) ->
         ("2025-12-10T12:05:30.1234Z", "2025-12-10T12:05:30.123400+00:00"),
         ("2025-12-10T12:05:30.123456789Z", "2025-12-10T12:05:30.123456+00:00"),
         ("2025-12-10T12:05:30,25+0130", "2025-12-10T10:35:30.250000+00:00"),
+        ("2025-12-10t12:05:30-00:30", "2025-12-10T12:35:30.000000+00:00"),
+        ("2025-12-10T12:05:30+01:30:15", "2025-12-10T10:35:15.000000+00:00"),
+        ("2025-12-10T12:05+0130", "2025-12-10T10:35:00.000000+00:00"),
+        ("2025-12-10T12", "2025-12-10T12:00:00.000000+00:00"),
+        ("2025-12-10T12Z", "2025-12-10T12:00:00.000000+00:00"),
+        ("2025-12-10Z", "2025-12-10T00:00:00.000000+00:00"),
     ],
 )
 def test_texts_of_other_makers_read_alike_on_every_python(text: str, normal: str) -> None:
@@ -89,6 +95,38 @@ def test_texts_of_other_makers_read_alike_on_every_python(text: str, normal: str
 )
 def test_what_is_no_time_is_a_value_error(text: str) -> None:
     """Anything else raises ValueError and nothing else."""
+    with pytest.raises(ValueError):
+        parse_iso(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20260131T120000Z",
+        "20260131",
+        "2026-01-31T120000",
+        "2026-W05-6T12:00:00Z",
+        "2026W056",
+        "2026-031",
+        "2026-01-31 12:00:00+00",
+        "2026-01-31T12:00:00+01:75",
+        "2026-01-31T12:00:00+24:00",
+        "2026-01-31T12:00:00+01:00:00.5",
+        "2026-01-31T24:00:00Z",
+        "2026-01-31T12:00.5",
+        "2026-01-31T12:00:00.",
+        "2026-01-31T12:00:00 Z",
+        "2026-01-31_12:00:00",
+        "2026-01-31+12:00",
+        "2026-01-31T12:00:00ZZ",
+        "2026-01-31T12:00:00Z\x00",
+        "\u0662026-01-31T12:00:00Z",
+        "2026-02-30T12:00:00Z",
+        "0000-01-31T12:00:00Z",
+    ],
+)
+def test_what_only_some_pythons_read_is_refused_by_all(text: str) -> None:
+    """Forms that `datetime` takes in one version and not in another, and their likes, are no time."""
     with pytest.raises(ValueError):
         parse_iso(text)
 

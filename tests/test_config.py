@@ -158,6 +158,35 @@ def test_a_blank_variable_is_not_given(blank: str) -> None:
     assert TelemetryConfig.from_env(older).base_dir == Path("/srv/older")
 
 
+@pytest.mark.parametrize("sign", ["\n", "\r\nX-Other: 1", "\t", "\x00", "\x1b", "\x7f", "\x85", "\udcff"])
+@pytest.mark.parametrize(("setting", "variable"), [row for row in VARIABLES if row[0].secret], ids=_name)
+def test_a_secret_that_no_header_can_carry_is_a_warning_without_it(setting: Setting, variable: str, sign: str) -> None:
+    """A line break, a byte that is not UTF-8: the default is used, and no part of the value is told."""
+    config = TelemetryConfig.from_env({variable: f"hunter2{sign}hunter3"})
+    assert ascii(getattr(config, setting.field)) == "None"
+    (warning,) = config.warnings
+    assert warning.startswith(f"{variable}: its value cannot be used (has a control character")
+    assert "hunter" not in f"{warning} {config!r} {config.validate()}"
+
+
+@pytest.mark.parametrize("sign", ["\n", "\x00", "\x7f", "\udcff"])
+@pytest.mark.parametrize("variable", ["AGENT_OWNER", "TELEMETRY_API_HOST", "TELEMETRY_API_URL", "METRICS_API_URL"])
+def test_a_text_or_url_with_a_control_character_is_not_used(variable: str, sign: str) -> None:
+    """The default, and a warning that can be printed on one line of any terminal."""
+    setting = next(setting for setting, name in VARIABLES if name == variable)
+    config = TelemetryConfig.from_env({variable: f"http://host{sign}x/"})
+    assert ascii(getattr(config, setting.field)) == ascii(setting.default)
+    (warning,) = config.warnings
+    assert warning.startswith(f"{variable}: ")
+    assert sign not in warning
+
+
+def test_a_token_in_any_script_is_used_as_it_is() -> None:
+    """Letters beyond ASCII are no control characters; blanks around the token are not part of it."""
+    config = TelemetryConfig.from_env({"TELEMETRY_API_AUTH_TOKEN": " pässwörd ключ 鍵\n"})
+    assert (config.api_auth_token, config.warnings) == ("pässwörd ключ 鍵", ())
+
+
 def test_a_newer_name_comes_before_an_older_one() -> None:
     """With both names given the newer one stands."""
     environ = {"AGENT_METRICS_DIR": "/srv/older", "TELEMETRY_BASE_DIR": "/srv/newer"}

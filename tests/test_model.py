@@ -15,6 +15,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import (
     COLUMNS,
     COUNT_COLUMNS,
+    HEX_DIGITS,
     JSON_COLUMNS,
     MAX_COUNT,
     POSTING_COLUMNS,
@@ -46,17 +47,23 @@ few_times = st.sampled_from([iso_utc(n * 10**9) for n in (1, 2, 3)])
 few_words = st.sampled_from(["a", "b", "é"])
 
 
+fixed: dict[str, st.SearchStrategy[object]] = {
+    "event_id": st.just(EVENT_ID),
+    "status": st.sampled_from(STATUSES),
+    "api_posted": st.integers(0, 1),
+}
+
+
 def _values_of(name: str, instants: st.SearchStrategy[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
-    if name == "event_id":
-        return st.just(EVENT_ID)
-    if name == "run_id":
+    if name in fixed:
+        return fixed[name]
+    if name in ("run_id", "parent_run_id"):
         return texts.map(lambda text: f"run {text}")
-    if name == "status":
-        return st.sampled_from(STATUSES)
-    if name == "api_posted":
-        return st.integers(0, 1)
+    if name in HEX_DIGITS:
+        return st.integers(0, 2).map(lambda number: f"{number:0{HEX_DIGITS[name]}x}")
     if name in COUNT_COLUMNS or name == "schema_version":
-        return st.integers(0, MAX_COUNT) if texts is words else st.integers(0, 2)
+        most = MAX_COUNT if name in COUNT_COLUMNS else 2**31 - 1
+        return st.integers(0, most) if texts is words else st.integers(0, 2)
     return instants if name in TIME_COLUMNS else texts
 
 

@@ -6,7 +6,8 @@ set aside then.
 
 A batch counts as delivered only when the answer says so in full: 200, with numbers that add
 up to what was sent. Everything else is either later (network, 5xx, 429, 401, 403, an answer
-that is not ours) or the batch's own fault (other 4xx), which halves find.
+that is not ours) or the batch's own fault (other 4xx, in the service's words), which halves
+find. A proxy may refuse a batch for its size: halves are tried then too, but no record is given up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import orjson
 
 from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.http_calls import FAILURES, service_client, told
 from otel_agent_telemetry.delivery.outcome import (
     Batch,
     Delivered,
@@ -37,6 +39,7 @@ from otel_agent_telemetry.urls import without_credentials
 
 _REFUSALS: Final = frozenset({400, 413, 415, 422})
 _NO_SUCH_CALL: Final = frozenset({404, 405})
+_TOO_LARGE: Final = frozenset({413})
 _MAX_ANSWER: Final = 16 << 20
 _OK: Final = 200
 
@@ -46,10 +49,7 @@ class HttpTarget:
 
     def __init__(self, url: str, config: TelemetryConfig) -> None:
         self.name = without_credentials(url)
-        headers = {"Content-Type": "application/json", "User-Agent": "otel-agent-telemetry"}
-        if config.api_auth_token:
-            headers["Authorization"] = f"Bearer {config.api_auth_token}"
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=config.api_timeout_s, follow_redirects=False)
+        self._client = service_client(url, config, {b"Content-Type": b"application/json"})
 
     def deliver(self, batch: Batch) -> Outcome:
         """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
@@ -69,7 +69,8 @@ class HttpTarget:
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
         body = orjson.dumps([_body(record) for record in batch.records])
-        answer = self._request("POST", "/api/v1/runs/batch", content=body)
+        divisible = _TOO_LARGE if len(batch.records) > 1 else frozenset()
+        answer = self._request("POST", "/api/v1/runs/batch", content=body, settles=divisible)
         if isinstance(answer, RetryLater):
             return answer
         if answer.status_code in _REFUSALS:
@@ -137,10 +138,12 @@ class HttpTarget:
         """The answer, when it is one that settles something (200, a refusal, `settles`); else when to try again."""
         try:
             answer = self._client.request(method, path, **sent)
-        except httpx.HTTPError as problem:
-            return RetryLater(f"{self.name} cannot be reached: {type(problem).__name__}: {problem}")
-        if answer.status_code == _OK or answer.status_code in _REFUSALS | settles:
+        except FAILURES as problem:
+            return RetryLater(f"{self.name} cannot be reached: {told(problem)}")
+        if answer.status_code == _OK or answer.status_code in settles or _is_refusal(answer):
             return answer
+        if answer.status_code in _REFUSALS:
+            return RetryLater(f"{self.name} answered {answer.status_code}, but not in the words of this service")
         return RetryLater(
             f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.headers.get("Retry-After"))
         )
@@ -166,7 +169,7 @@ def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
     try:
         answer = httpx.get(f"{url}/version", timeout=timeout_s, follow_redirects=False)
         value = orjson.loads(answer.content)
-    except (httpx.HTTPError, ValueError):
+    except (*FAILURES, ValueError):
         return False
     return answer.status_code == _OK and isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
 
@@ -250,10 +253,27 @@ def _list_or_none(answer: httpx.Response) -> list[dict[str, Any]] | None:
     return value if isinstance(value, list) and all(isinstance(item, dict) for item in value) else None
 
 
+def _is_refusal(answer: httpx.Response) -> bool:
+    """Whether the service will never take what was sent. Anything else may answer these statuses too."""
+    return answer.status_code in _REFUSALS and _explains(_detail(answer))
+
+
+def _explains(detail: Any) -> bool:
+    """Text, or the list of findings in which an older service leaves a body that it cannot read."""
+    if isinstance(detail, list):
+        return bool(detail) and all(isinstance(item, dict) and isinstance(item.get("msg"), str) for item in detail)
+    return isinstance(detail, str)
+
+
+def _detail(answer: httpx.Response) -> Any:
+    """What an error says (contract, "HTTP service"); None when it is not one of ours."""
+    try:
+        value = _json(answer)
+    except DeliveryError:
+        return None
+    return value.get("detail") if isinstance(value, dict) else None
+
+
 def _told(answer: httpx.Response) -> str:
     """Status and what the service said, short enough for a log line."""
-    try:
-        said = orjson.loads(answer.content).get("detail", "")
-    except (ValueError, AttributeError):
-        said = ""
-    return f"{answer.status_code} {str(said)[:300]}".strip()
+    return f"{answer.status_code} {str(_detail(answer) or '')[:300]}".strip()

@@ -23,6 +23,7 @@ from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.columns import JSON_COLUMNS, POSTING_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
+from otel_agent_telemetry.delivery.http_calls import FAILURES, bearer, told
 from otel_agent_telemetry.delivery.http_target import retry_after_s
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.quiet import quietly
@@ -101,13 +102,11 @@ class Webhook:
         return replace(record, api_retry_count=max(retries, 1))
 
     def _attempt(self, client: httpx.Client, record: RunRecord) -> RetryLater | _GivenUp | None:
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = {b"Content-Type": b"application/json", **bearer(self._token)}
         try:
             answer = client.post(self._url, content=orjson.dumps(summary_of(record)), headers=headers)
-        except httpx.HTTPError as problem:
-            return RetryLater(f"{type(problem).__name__}: {problem}")
+        except FAILURES as problem:
+            return RetryLater(told(problem))
         status = answer.status_code
         if status < 400:  # noqa: PLR2004 - a script host answers 302 when it has taken the row
             return None

@@ -24,7 +24,6 @@ from otel_agent_telemetry.storage.audit import (
     table_rows,
     top_agents,
 )
-from otel_agent_telemetry.storage.one_view import hold_one_view
 
 DAYS_SHOWN: Final = 30
 
@@ -62,7 +61,6 @@ def figures_of_runs(config: TelemetryConfig, *, since: str | None, top: int, day
     with reading_database(config) as connection:
         if connection is None:
             return None
-        hold_one_view(connection)
         oldest, newest = first_and_last(connection)
         return RunFigures(
             agents=top_agents(connection, since=since, limit=top),

@@ -23,7 +23,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.inspection.database import reading_database
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.storage.one_view import hold_one_view, holds_writers_up, private_copy
+from otel_agent_telemetry.storage.private_copy import holds_writers_up, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
 
 _PAGE: Final = 500
@@ -75,7 +75,6 @@ def _written(config: TelemetryConfig, pages: _Pages, sink: RunSink, on_progress:
         connection = view.enter_context(reading_database(config))
         if connection is None:
             return None
-        hold_one_view(connection)
         to_be_copied = holds_writers_up(connection)
         while runs := pages.next_page(connection):
             with _told():

@@ -64,10 +64,16 @@ def is_content(key: str) -> bool:
 def is_agent_invocation(attributes: Mapping[str, Any]) -> bool:
     """Whether a span is an agent's or workflow's invocation by any of the conventions."""
     return (
-        attributes.get(GEN_AI_OPERATION) in AGENT_OPERATIONS
+        word_of(attributes, GEN_AI_OPERATION) in AGENT_OPERATIONS
         or attributes.get(OPENINFERENCE_KIND) == "AGENT"
-        or attributes.get(TRACELOOP_KIND) in TRACELOOP_AGENT_KINDS
+        or word_of(attributes, TRACELOOP_KIND) in TRACELOOP_AGENT_KINDS
     )
+
+
+def word_of(attributes: Mapping[str, Any], key: str) -> str | None:
+    """A text attribute; None for what is no text: attributes come from anywhere."""
+    value = attributes.get(key)
+    return value if isinstance(value, str) else None
 
 
 def is_marked(attributes: Mapping[str, Any]) -> bool:

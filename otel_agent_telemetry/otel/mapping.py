@@ -131,7 +131,13 @@ _of_resource: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
 
 
 def _conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
-    """The same for a resource, remembered: a process has one or two, and asks at each start and end."""
+    """The same for a resource; this process's one or two are remembered, because each start and end asks.
+
+    Those that views of live spans share are proxies (`spans.view_of`). A plain dict was
+    received: it is another one each time, of any size, and not kept.
+    """
+    if type(resource) is not MappingProxyType:
+        return _conventional(resource)
     known = _of_resource.get(id(resource))
     if known is None or known[0] is not resource:
         if len(_of_resource) >= _MAX_RESOURCES:

@@ -7,6 +7,7 @@ neighbours. Attributes are untrusted: values are bounded and masked as everywher
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +30,8 @@ from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id
 from otel_agent_telemetry.storage.traces import SpanNode
 
+_log = logging.getLogger(__name__)
+
 _KINDS: Final = ("internal", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")
 _TRACE_ID: Final = 16
@@ -37,12 +40,19 @@ _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _MAX_REASONS: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedSpan:
+    """A span as it is stored, and the run that it is, if it is one."""
+
+    node: SpanNode
+    record: RunRecord | None = None
+
+
 @dataclass(slots=True)
 class Received:
     """What a request holds. `refused` spans are counted, with the first few reasons."""
 
-    records: list[RunRecord] = field(default_factory=list)
-    nodes: list[SpanNode] = field(default_factory=list)
+    spans: list[ReceivedSpan] = field(default_factory=list)
     refused: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -61,6 +71,9 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Surrou
             _take(received, view, span, runs, around)
         except RecordError as problem:
             received.refuse(f"span {view.span_id}: {problem}")
+        except Exception as problem:  # a bug of ours costs this span, not its neighbours
+            _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
+            received.refuse(f"span {view.span_id}: cannot be understood")
     return received
 
 
@@ -106,11 +119,10 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
 
 def _take(received: Received, view: SpanView, span: Span, runs: str, around: Surroundings) -> None:
     run = is_run(view, runs)
-    if run:
-        received.records.append(_record_of(view, span, around))
     usage = own_usage(view) if run else step_usage(view)
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
-    received.nodes.append(SpanNode(step, run, usage, _events_of(view, span, around)))
+    node = SpanNode(step, run, usage, _events_of(view, span, around))
+    received.spans.append(ReceivedSpan(node, _record_of(view, span, around) if run else None))
 
 
 def _record_of(view: SpanView, span: Span, around: Surroundings) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
@@ -72,7 +73,7 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(inner) if isinstance(inner, dict) else dict(span.attributes or {})
 
 
-_resources: dict[int, tuple[Resource, dict[str, Any]]] = {}
+_resources: dict[int, tuple[Resource, Mapping[str, Any]]] = {}
 """id → the resource itself (which keeps the id its own) and its attributes; a process has one or two."""
 
 
@@ -81,5 +82,5 @@ def _resource_of(resource: Resource) -> Mapping[str, Any]:
     if known is None:
         if len(_resources) >= _MAX_RESOURCES:
             _resources.clear()
-        known = _resources[id(resource)] = (resource, dict(resource.attributes))
+        known = _resources[id(resource)] = (resource, MappingProxyType(dict(resource.attributes)))
     return known[1]

@@ -68,10 +68,10 @@ def own_usage(view: SpanView) -> dict[str, Any]:
 
 def is_model_call(attributes: Mapping[str, Any]) -> bool:
     """Whether a span is one request to a model, by any of the conventions."""
-    operation = attributes.get(names.GEN_AI_OPERATION)
+    operation = names.word_of(attributes, names.GEN_AI_OPERATION)
     if operation is not None:
         return operation in _MODEL_OPERATIONS
-    kind = attributes.get(names.OPENINFERENCE_KIND)
+    kind = names.word_of(attributes, names.OPENINFERENCE_KIND)
     if kind is not None:
         return kind in _MODEL_KINDS
     return _LLM_REQUEST in attributes

@@ -8,7 +8,7 @@ put into the answer as they are, once they have been seen to be JSON.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
@@ -17,7 +17,6 @@ import orjson
 from fastapi import Response
 
 from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
-from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.queries import StoredRun
 from otel_agent_telemetry.urls import commit_url, repo_url
 
@@ -82,13 +81,3 @@ def embedded(text: str) -> Any:
         orjson.loads(text)
         return orjson.Fragment(text)
     return text
-
-
-def events_answer(events: Iterable[RunEvent]) -> Response:
-    """`GET …/events`: an array, oldest first."""
-    return json_answer(list(events))
-
-
-def spans_answer(spans: Iterable[RunSpan]) -> Response:
-    """`GET …/spans`: an array, in order of their start."""
-    return json_answer(list(spans))

@@ -17,7 +17,15 @@ from otel_agent_telemetry.service import problems, routes_read, routes_system, r
 from otel_agent_telemetry.service.answers import RunEncoder
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.direct import DirectRoutes, direct_routes
-from otel_agent_telemetry.service.guards import AccessLog, BearerToken, RateLimit, RequestRates, TokenCheck
+from otel_agent_telemetry.service.guards import (
+    AccessLog,
+    BearerToken,
+    LocalNames,
+    RateLimit,
+    RequestRates,
+    TokenCheck,
+    is_local_name,
+)
 from otel_agent_telemetry.service.openapi import describe_as_served
 from otel_agent_telemetry.service.prometheus import ServiceFigures
 
@@ -57,14 +65,16 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     describe_as_served(app, with_auth=settings.api_auth_enabled)
     token = TokenCheck(settings.api_auth_token or "") if settings.api_auth_enabled else None
     rates = RequestRates(settings.rate_limit_rpm) if settings.rate_limit_enabled else None
-    _guard(app, token, rates)
+    _guard(app, settings, token, rates)
     app.state.grpc = _grpc_receiver(backend, app.state.figures, token, rates)
     return app
 
 
-def _guard(app: FastAPI, token: TokenCheck | None, rates: RequestRates | None) -> None:
+def _guard(app: FastAPI, settings: TelemetryConfig, token: TokenCheck | None, rates: RequestRates | None) -> None:
     """The last one added stands outermost."""
     app.add_middleware(DirectRoutes, routes=direct_routes([*routes_write.router.routes, *routes_traces.router.routes]))
+    if token is None and settings.trusted_proxies is None and is_local_name(settings.api_host):
+        app.add_middleware(LocalNames)
     if token is not None:
         app.add_middleware(BearerToken, token=token)
     if rates is not None:
@@ -88,24 +98,15 @@ def _grpc_receiver(
     return GrpcReceiver(backend, figures, token=token, rates=rates)
 
 
-def begin(app: FastAPI) -> None:
-    """Open what stands behind the app. Idempotent. Blocks. Raises as `create_app` says of starting."""
-    app.state.backend.open()
-    if app.state.grpc is not None:
-        app.state.grpc.start()
-
-
-def end(app: FastAPI) -> None:
-    """Write what was accepted and close it all. Idempotent. Blocks."""
-    if app.state.grpc is not None:
-        app.state.grpc.stop()
-    app.state.backend.close()
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await anyio.to_thread.run_sync(begin, app)
+    backend: Backend = app.state.backend
+    await anyio.to_thread.run_sync(backend.open)
     try:
+        if app.state.grpc is not None:
+            await app.state.grpc.start()
         yield
     finally:
-        await anyio.to_thread.run_sync(end, app)
+        if app.state.grpc is not None:
+            await app.state.grpc.stop()
+        await anyio.to_thread.run_sync(backend.close)

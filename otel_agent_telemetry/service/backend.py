@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -57,12 +56,8 @@ class Backend:
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
         self._open = False
         self._handover: Handover | None = None
+        self._probing = anyio.Lock()
         self._probed: tuple[float, str] = (-_PROBE_KEPT_S, "")
-
-    @property
-    def is_open(self) -> bool:
-        """Whether requests can be answered."""
-        return self._open
 
     @property
     def database(self) -> str:
@@ -136,16 +131,6 @@ class Backend:
         result: WriteResult = await self._settled(write_job(batch))
         return result
 
-    def write_and_wait(self, batch: WriteBatch) -> WriteResult:
-        """`write` for a thread of its own. Blocks. Raises as `write` does."""
-        future = self.writer.submit(batch)
-        try:
-            return future.result(self.settings.api_write_timeout_s)
-        except (FutureTimeoutError, TimeoutError):
-            raise self._too_slow() from None
-        finally:
-            future.cancel()
-
     async def change(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction of the writer, as `change_job` says. Raises as `write` does."""
         result: T = await self._settled(change_job(work))
@@ -177,16 +162,17 @@ class Backend:
 
     async def write_problem(self) -> str:
         """Why nothing can be written now, "" when it can: found by writing, at most once a second."""
-        at, problem = self._probed
-        if time.monotonic() - at < _PROBE_KEPT_S:
+        async with self._probing:
+            at, problem = self._probed
+            if time.monotonic() - at < _PROBE_KEPT_S:
+                return problem
+            try:
+                await self._settled(change_job(_probe, writes=False))
+                problem = ""
+            except Exception as failure:  # whatever it is, that is the answer
+                problem = str(failure) or type(failure).__name__
+            self._probed = (time.monotonic(), problem)
             return problem
-        try:
-            await self.change(_probe)
-            problem = ""
-        except Exception as failure:  # whatever it is, that is the answer
-            problem = str(failure) or type(failure).__name__
-        self._probed = (time.monotonic(), problem)
-        return problem
 
 
 def _probe(connection: Connection) -> None:

@@ -2,7 +2,8 @@
 
 A body is untrusted: it may be endless, slow, compressed a thousand times over, or not what
 its Content-Type says. What it costs at most is `max_bytes` of memory, plus what arrives in
-one piece; all bodies together at most `MAX_HELD_BYTES`.
+one piece; all bodies together at most `MAX_HELD_BYTES`, until their
+requests are answered.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MAX_HELD_BYTES: Final = 512 << 20
 _READ_S: Final = 30.0
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE: Final = 1 << 20
+_MAX_MEMBERS: Final = 1000
 _JSON: Final = "application/json"
 _DECODERS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 
@@ -77,7 +79,7 @@ async def read_body(request: Request, hold: _Hold, *, max_bytes: int) -> bytes:
     """
     _refuse_too_large(request, max_bytes)
     pieces = _Pieces(hold, max_bytes)
-    decoder = _decoder_of(request, pieces)
+    decoder = _decoder_of(request, pieces, max_bytes)
     try:
         async with _within(_READ_S):
             async for piece in request.stream():
@@ -139,16 +141,22 @@ class _Plain:
 class _Compressed:
     """A body that is decompressed as it arrives, never further than there is room."""
 
-    def __init__(self, pieces: _Pieces, window: int) -> None:
+    def __init__(self, pieces: _Pieces, window: int, max_bytes: int) -> None:
         self._pieces = pieces
         self._window = window
+        self._max_bytes = max_bytes
+        self._taken = 0
+        self._members = 1
         self._inflater = zlib.decompressobj(window)
 
     def take(self, piece: bytes) -> None:
+        self._taken += len(piece)
+        if self._taken > self._max_bytes:
+            raise _too_large(self._max_bytes)
         waiting = piece
         while waiting:
-            if self._inflater.eof:  # gzip may hold several members
-                self._inflater = zlib.decompressobj(self._window)
+            if self._inflater.eof:
+                self._begin_member()
             try:
                 found = self._inflater.decompress(waiting, min(_PIECE, self._pieces.room + 1))
             except zlib.error:
@@ -157,12 +165,19 @@ class _Compressed:
                 self._pieces.add(found)
             waiting = self._inflater.unconsumed_tail or self._inflater.unused_data
 
+    def _begin_member(self) -> None:
+        """Gzip may hold several; each costs time, however little is in it."""
+        self._members += 1
+        if self._members > _MAX_MEMBERS:
+            raise RequestError(400, f"the compressed body has more than {_MAX_MEMBERS} members")
+        self._inflater = zlib.decompressobj(self._window)
+
     def end(self) -> None:
         if not self._inflater.eof:
             raise RequestError(400, "the compressed body is cut short")
 
 
-def _decoder_of(request: Request, pieces: _Pieces) -> _Plain | _Compressed:
+def _decoder_of(request: Request, pieces: _Pieces, max_bytes: int) -> _Plain | _Compressed:
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return _Plain(pieces)
@@ -170,7 +185,7 @@ def _decoder_of(request: Request, pieces: _Pieces) -> _Plain | _Compressed:
         raise RequestError(
             415, "Content-Encoding must be gzip, deflate or identity", headers={"Accept-Encoding": "gzip, deflate"}
         )
-    return _Compressed(pieces, _DECODERS[encoding])
+    return _Compressed(pieces, _DECODERS[encoding], max_bytes)
 
 
 def media_type_of(request: Request) -> str:
@@ -179,9 +194,12 @@ def media_type_of(request: Request) -> str:
 
 
 def json_of(request: Request, body: bytes) -> Any:
-    """The value of a JSON body. Raises RequestError: 415 for another Content-Type, 400 for what is not JSON."""
+    """The value of a JSON body. Raises RequestError: 415 for another Content-Type, 400 for what is not JSON.
+
+    Without a Content-Type it is refused too: a browser sends such a request from any page.
+    """
     kind = media_type_of(request)
-    if kind and kind != _JSON and not kind.endswith("+json"):
+    if kind != _JSON and not kind.endswith("+json"):
         raise RequestError(415, "Content-Type must be application/json")
     try:
         return orjson.loads(body)

@@ -18,6 +18,7 @@ from otel_agent_telemetry.columns import COMMIT_COLUMNS, STATE_STEP_NS
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.batch import WriteBatch, write_batch
+from otel_agent_telemetry.storage.lookup import last_association
 from otel_agent_telemetry.storage.queries import own_state
 
 _DEFAULT_SOURCE = "manual"
@@ -43,16 +44,16 @@ def patch_run(
     if "status" in fields and fields["status"] is None:
         return RecordError("status", f"must be one of {', '.join(st.STATUSES)}")
     try:
-        link = _link_of(stored, fields, iso_utc(now_ns))
+        link = _link_of(stored, fields, _later_than_told(connection, stored.run_id, now_ns))
     except RecordError as problem:
         return problem
     state = replace(stored, **_settable(stored, fields, with_commit=link is None))
     if state == stored and link is None:
         return Changed(stored, different=False)
     if state != stored:
-        state = replace(state, updated_at=_after(stored, now_ns))
-    write_batch(connection, WriteBatch((state,), (link,) if link is not None else ()))
-    return Changed(state, different=True)
+        state = replace(state, updated_at=_after(stored.updated_at, now_ns))
+    result = write_batch(connection, WriteBatch((state,), (link,) if link is not None else ()))
+    return Changed(state, different=link is not None or result.outcomes == ("updated",))
 
 
 def _settable(stored: RunRecord, fields: Mapping[str, Any], *, with_commit: bool) -> dict[str, Any]:
@@ -64,9 +65,15 @@ def _settable(stored: RunRecord, fields: Mapping[str, Any], *, with_commit: bool
     }
 
 
-def _after(stored: RunRecord, now_ns: int) -> str:
-    """Now, and later than the stored state whatever the clocks say: what was set last stands."""
-    return iso_utc(max(now_ns, parse_iso(stored.updated_at) + STATE_STEP_NS))
+def _later_than_told(connection: Connection, run_id: str, now_ns: int) -> str:
+    """Now, and later than every association of the run: what is associated last shows."""
+    told = last_association(connection, run_id)
+    return iso_utc(now_ns) if told is None else _after(told, now_ns)
+
+
+def _after(stored: str, now_ns: int) -> str:
+    """Now, and later than a stored time whatever the clocks say: what was set last stands."""
+    return iso_utc(max(now_ns, parse_iso(stored) + STATE_STEP_NS))
 
 
 def _link_of(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> CommitLink | None:
@@ -89,10 +96,11 @@ def _link_of(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> Comm
     )
 
 
-def associate(connection: Connection, event_id: str, told: CommitLink) -> RunRecord | None:
+def associate(connection: Connection, event_id: str, told: CommitLink, *, now_ns: int) -> RunRecord | None:
     """Associate a commit with the run of this event id, whatever run id `told` has; None when there is none."""
     stored = own_state(connection, event_id)
     if stored is None:
         return None
-    write_batch(connection, WriteBatch((), (replace(told, run_id=stored.run_id),)))
+    at = _later_than_told(connection, stored.run_id, now_ns)
+    write_batch(connection, WriteBatch((), (replace(told, run_id=stored.run_id, associated_at=at),)))
     return stored

@@ -41,7 +41,7 @@ class DirectRoutes:
         try:
             answer = await route.endpoint(request)
         except Exception as problem:  # every error has its answer
-            answer = answer_to(problem)
+            answer = answer_to(scope, problem)
         await answer(scope, receive, send)
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otel_agent_telemetry.service.problems import problem_answer
@@ -24,6 +29,7 @@ _access = logging.getLogger("otel_agent_telemetry.service.access")
 
 OPEN_PATHS: Final = frozenset({"/health", "/version"})
 _WIDTH: Final = 200
+_ADDRESS: Final = re.compile(r"[0-9a-zA-Z.:%_-]{1,64}", re.ASCII)
 
 Observer = Callable[[str, str, int, float], None]
 """Called with method, route, status and seconds of each request."""
@@ -58,9 +64,10 @@ class AccessLog:
 
 
 def log_access(client: str, method: str, path: str, status: int | str, took_s: float) -> None:
-    """The line of one request. The path is anybody's text, and nobody's way to forge a line."""
+    """The line of one request. Client and path are anybody's text, and nobody's way to forge a line."""
     if _access.isEnabledFor(logging.INFO):
-        _access.info("%s %s %s %s %.1f ms", client, method, ascii(path[:_WIDTH]), status, took_s * 1000)
+        known = client if _ADDRESS.fullmatch(client) else ascii(client[:_WIDTH])
+        _access.info("%s %s %s %s %.1f ms", known, method, ascii(path[:_WIDTH]), status, took_s * 1000)
 
 
 def route_of(scope: Scope) -> str:
@@ -73,6 +80,37 @@ def client_of(scope: Scope) -> str:
     """The client's address."""
     client = scope.get("client")
     return str(client[0]) if client else "unknown"
+
+
+class LocalNames:
+    """For a service on loopback that asks for no token: only who names a local host means it.
+
+    A page from anywhere can point a name of its own at loopback and then read what answers
+    there (DNS rebinding); its requests carry that name in `Host`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or answer 421."""
+        if scope["type"] != "http" or is_local_name(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+            return
+        detail = "this service is for this machine; TELEMETRY_API_AUTH_ENABLED or TELEMETRY_TRUSTED_PROXIES opens it"
+        await problem_answer(scope, 421, detail)(scope, receive, send)
+
+
+@lru_cache(maxsize=64)
+def is_local_name(host: str) -> bool:
+    """Whether a `Host` header names this machine; without one nobody was named."""
+    name = (urlsplit(f"//{host}").hostname or "") if "@" not in host else host
+    if name in ("", "localhost") or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class RequestRates:
@@ -114,7 +152,7 @@ class RateLimit:
         told = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(taken.remaining)}
         if taken.wait_s:
             detail = f"more than {limit} requests a minute from this address"
-            await problem_answer(429, detail, {**told, "Retry-After": str(taken.wait_s)})(scope, receive, send)
+            await problem_answer(scope, 429, detail, {**told, "Retry-After": str(taken.wait_s)})(scope, receive, send)
             return
 
         async def sending(message: Message) -> None:
@@ -152,7 +190,7 @@ class BearerToken:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._token.knows(_authorization(scope)):
             await self._app(scope, receive, send)
             return
-        refusal = problem_answer(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        refusal = problem_answer(scope, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         await refusal(scope, receive, send)
 
 

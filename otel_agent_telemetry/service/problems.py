@@ -1,12 +1,15 @@
 """What is answered when something cannot be done: one shape, one table.
 
 Every error is `{"detail": text}` (contract, "HTTP service"). The text says what was tried and
-which rule broke; a statement, a password or a stack never is in it.
+which rule broke; a statement, a password or a stack never is in it. At the OTLP endpoint it
+is what that specification wants, a google.rpc.Status in the request's encoding.
 
-    RequestError        its own status        the request breaks a rule of HTTP or of ours
-    RecordError         422                   a field of the body breaks a rule of the model
-    StorageError        503, Retry-After      the database cannot keep it now
-    anything else       500                   a bug; logged, never described
+    RequestError            its own status      the request breaks a rule of HTTP or of ours
+    RecordError             422                 a field of the body breaks a rule of the model
+    StoreUnavailableError   503, Retry-After    the database cannot keep it now
+    SchemaError             503, Retry-After    nor can it until somebody has looked after it
+    other StorageError      422                 the database refuses a value, and will again
+    anything else           500                 a bug; logged, never described
 """
 
 from __future__ import annotations
@@ -18,16 +21,40 @@ from typing import Final
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
-from otel_agent_telemetry.errors import AgentTelemetryError, RecordError, StorageError
+from otel_agent_telemetry.errors import (
+    AgentTelemetryError,
+    RecordError,
+    SchemaError,
+    StorageError,
+    StoreUnavailableError,
+)
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 2
 _MAX_VALUE: Final = 80
 _NOT_ALLOWED: Final = 405
-_METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
+_METHODS: Final = ("GET", "PATCH", "POST")
+OTLP_PATH: Final = "/v1/traces"
+PROTOBUF: Final = "application/x-protobuf"
+_CODES: Final = {
+    400: code_pb2.INVALID_ARGUMENT,
+    401: code_pb2.UNAUTHENTICATED,
+    405: code_pb2.UNIMPLEMENTED,
+    408: code_pb2.DEADLINE_EXCEEDED,
+    413: code_pb2.RESOURCE_EXHAUSTED,
+    415: code_pb2.INVALID_ARGUMENT,
+    422: code_pb2.INVALID_ARGUMENT,
+    429: code_pb2.RESOURCE_EXHAUSTED,
+    500: code_pb2.INTERNAL,
+    503: code_pb2.UNAVAILABLE,
+}
 
 
 class RequestError(AgentTelemetryError):
@@ -46,10 +73,17 @@ class OverloadedError(RequestError):
         super().__init__(503, message, headers={"Retry-After": str(retry_after_s)})
 
 
-def problem_answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """`{"detail": …}` with a status."""
-    body = orjson.dumps({"detail": detail.encode("utf-8", "replace").decode()})
-    return Response(body, status, media_type="application/json", headers=dict(headers or {}))
+def problem_answer(scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to the request of this scope that something cannot be done."""
+    text = detail.encode("utf-8", "replace").decode()
+    body, kind = orjson.dumps({"detail": text}), "application/json"
+    if scope["path"] == OTLP_PATH:
+        problem = Status(code=_CODES.get(status, code_pb2.UNKNOWN), message=text)
+        if Headers(scope=scope).get("content-type", "").startswith(PROTOBUF):
+            body, kind = problem.SerializeToString(), PROTOBUF
+        else:
+            body = orjson.dumps({"code": problem.code, "message": text, "detail": text})
+    return Response(body, status, media_type=kind, headers=dict(headers or {}))
 
 
 def register(app: FastAPI) -> None:
@@ -62,26 +96,27 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-def answer_to(problem: Exception) -> Response:
+def answer_to(scope: Scope, problem: Exception) -> Response:
     """The answer that an exception means."""
+    return problem_answer(scope, *_meaning(problem))
+
+
+def _meaning(problem: Exception) -> tuple[int, str, Mapping[str, str] | None]:
+    """Status, detail and headers."""
     if isinstance(problem, RequestError):
-        return problem_answer(problem.status, str(problem), problem.headers)
-    if isinstance(problem, RecordError):
-        return problem_answer(422, str(problem))
-    if isinstance(problem, StorageError):
-        return _store_is_away(problem)
+        return problem.status, str(problem), problem.headers
+    if isinstance(problem, (StoreUnavailableError, SchemaError)):
+        _log.warning("a request is answered 503: %s", problem)
+        detail = f"the runs cannot be kept or read now: {problem}"
+        return 503, detail, {"Retry-After": str(_RETRY_AFTER_S)}
+    if isinstance(problem, (RecordError, StorageError)):
+        return 422, str(problem), None
     if isinstance(problem, RequestValidationError):
-        return problem_answer(422, "; ".join(map(_sentence, problem.errors())))
+        return 422, "; ".join(map(_sentence, problem.errors())), None
     if isinstance(problem, HTTPException):
-        return problem_answer(problem.status_code, str(problem.detail), problem.headers)
+        return problem.status_code, str(problem.detail), problem.headers
     _log.error("the service failed at a request: %s", type(problem).__name__, exc_info=problem)
-    return problem_answer(500, "the service failed at this; its log says why")
-
-
-def _store_is_away(problem: StorageError) -> Response:
-    _log.warning("a request is answered 503: %s", problem)
-    detail = f"the runs cannot be kept or read now: {problem}"
-    return problem_answer(503, detail, {"Retry-After": str(_RETRY_AFTER_S)})
+    return 500, "the service failed at this; its log says why", None
 
 
 def _sentence(error: Mapping[str, object]) -> str:
@@ -93,15 +128,15 @@ def _sentence(error: Mapping[str, object]) -> str:
     return f"{where}: {error.get('msg', 'is not valid')}{shown}"
 
 
-async def _request_error(_request: Request, problem: Exception) -> Response:
-    return answer_to(problem)
+async def _request_error(request: Request, problem: Exception) -> Response:
+    return answer_to(request.scope, problem)
 
 
 _record_error = _storage_error = _validation_error = _bug = _request_error
 
 
 async def _http_exception(request: Request, problem: Exception) -> Response:
-    answer = answer_to(problem)
+    answer = answer_to(request.scope, problem)
     if answer.status_code == _NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer

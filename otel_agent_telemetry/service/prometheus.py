@@ -8,6 +8,7 @@ runs are told together as "(others)".
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ from otel_agent_telemetry.service.writer import GroupWriter
 _COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ITEM_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
 _MAX_AGENTS: Final = 100
+_MAX_LABEL: Final = 200
 _OTHERS: Final = "(others)"
 
 
@@ -97,15 +99,15 @@ class StoredFigures(Collector):
 
 
 def bounded(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """The counts with the agents that have few runs put together."""
-    totals: dict[str, int] = {}
+    """The counts with the agents that have few runs put together, and names of a bounded length."""
+    totals: Counts[str] = Counts()
     for (agent, _), number in runs.items():
-        totals[agent] = totals.get(agent, 0) + number
+        totals[agent[:_MAX_LABEL]] += number
     named = set(sorted(totals, key=lambda agent: (-totals[agent], agent))[:_MAX_AGENTS])
-    told: dict[tuple[str, str], int] = {}
+    told: Counts[tuple[str, str]] = Counts()
     for (agent, status), number in runs.items():
-        key = (agent if agent in named else _OTHERS, status)
-        told[key] = told.get(key, 0) + number
+        label = agent[:_MAX_LABEL]
+        told[label if label in named else _OTHERS, status] += number
     return told
 
 

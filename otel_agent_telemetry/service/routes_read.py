@@ -12,16 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.columns import check_time
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.answers import events_answer, json_answer, raw_answer, spans_answer
+from otel_agent_telemetry.service.answers import json_answer, raw_answer
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.service.routes_write import backend_of, known_event_id, no_such_run
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.lookup import values_of
-from otel_agent_telemetry.storage.queries import Position, RunQuery, StoredRun, find_run, page_of_runs
+from otel_agent_telemetry.storage.position import Position
+from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, find_run, page_of_runs
 from otel_agent_telemetry.storage.rows import clean_text
-from otel_agent_telemetry.storage.steps import events_of, spans_of
+from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
 _TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")
 _TEXTS: Final = ("agent_name", "job_type", "run_id", "trace_id", "parent_run_id")
@@ -60,6 +61,20 @@ class RunFilters(BaseModel):
     limit: int = Field(100, ge=1, le=1000, description="At most so many runs.")
     offset: int = Field(0, ge=0, le=_MAX_OFFSET, description="Skip so many; `cursor` is cheaper.")
     cursor: str | None = Field(None, description="Where the page before ended: from its `Link` header.")
+
+
+class PageOf(BaseModel):
+    """The query of what happened in a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(1000, ge=1, le=10_000, description="At most so many.")
+    cursor: str | None = Field(None, description="Where the page before ended: from its `Link` header.")
+
+    @property
+    def page(self) -> Page:
+        """Raises RecordError for a cursor that none of ours is."""
+        return Page(self.limit, None if self.cursor is None else Position.from_text(self.cursor))
 
 
 def query_of(filters: RunFilters) -> RunQuery:
@@ -104,12 +119,15 @@ async def list_runs(request: Request, filters: Annotated[RunFilters, Query()]) -
         return body, found[shown - 1] if shown < len(found) else None
 
     body, last = await backend.read(page)
-    return raw_answer(body, headers={} if last is None else {"Link": _next_link(filters, last)})
+    return raw_answer(body, headers=_link("/api/v1/runs", filters, None if last is None else last.position))
 
 
-def _next_link(filters: RunFilters, last: StoredRun) -> str:
+def _link(path: str, filters: BaseModel, last: Position | None) -> dict[str, str]:
+    """The header that leads behind a page's last row; none when nothing is there."""
+    if last is None:
+        return {}
     given = filters.model_dump(exclude_none=True, exclude={"cursor", "offset"}, exclude_defaults=True)
-    return f'</api/v1/runs?{urlencode({**given, "cursor": last.position.to_text()})}>; rel="next"'
+    return {"Link": f'<{path}?{urlencode({**given, "cursor": last.to_text()})}>; rel="next"'}
 
 
 @router.get(
@@ -155,23 +173,31 @@ async def read_repo_url(request: Request, event_id: schemas.EventId) -> Response
 @router.get(
     "/api/v1/runs/{event_id}/events",
     summary="What happened in a run",
-    responses=schemas.answers(list[schemas.Event], 200, 404, 422, 429, 503),
+    responses=schemas.answers(list[schemas.Event], 200, 404, 422, 429, 503, headers=schemas.LINK_HEADER),
 )
-async def read_events(request: Request, event_id: schemas.EventId) -> Response:
-    """The run's events that came over OTLP, oldest first, those of its steps included."""
-    known = (await _found(request, event_id)).record.event_id
-    return events_answer(await backend_of(request).read(lambda connection: events_of(connection, known)))
+async def read_events(request: Request, event_id: schemas.EventId, filters: Annotated[PageOf, Query()]) -> Response:
+    """The run's events that came over OTLP, oldest first, those of its steps included.
+
+    The `Link` header leads to the next page while there is more.
+    """
+    known, page = (await _found(request, event_id)).record.event_id, filters.page
+    found = await backend_of(request).read(lambda connection: events_of(connection, known, page))
+    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/events", filters, found.last))
 
 
 @router.get(
     "/api/v1/runs/{event_id}/spans",
     summary="The steps of a run",
-    responses=schemas.answers(list[schemas.Step], 200, 404, 422, 429, 503),
+    responses=schemas.answers(list[schemas.Step], 200, 404, 422, 429, 503, headers=schemas.LINK_HEADER),
 )
-async def read_spans(request: Request, event_id: schemas.EventId) -> Response:
-    """The run's child spans that came over OTLP, in order of their start."""
-    known = (await _found(request, event_id)).record.event_id
-    return spans_answer(await backend_of(request).read(lambda connection: spans_of(connection, known)))
+async def read_spans(request: Request, event_id: schemas.EventId, filters: Annotated[PageOf, Query()]) -> Response:
+    """The run's child spans that came over OTLP, in order of their start.
+
+    The `Link` header leads to the next page while there is more.
+    """
+    known, page = (await _found(request, event_id)).record.event_id, filters.page
+    found = await backend_of(request).read(lambda connection: spans_of(connection, known, page))
+    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/spans", filters, found.last))
 
 
 @router.get(

@@ -36,7 +36,7 @@ async def health(request: Request) -> Response:
     backend = backend_of(request)
     problem = await backend.write_problem()
     if problem:
-        return problem_answer(503, f"the store cannot be written: {problem}", {"Retry-After": "5"})
+        return problem_answer(request.scope, 503, f"the store cannot be written: {problem}", {"Retry-After": "5"})
     return json_answer({"status": "ok", "version": API_VERSION, **_modes(backend)})
 
 
@@ -74,7 +74,7 @@ def package_version() -> str:
 async def metrics(request: Request) -> Response:
     """As JSON, or in Prometheus' text format when `Accept` asks for that. Costs the same at any number of runs."""
     accept = request.headers.get("accept", "")
-    if any(kind in accept for kind in _TEXT_FORMATS):
+    if "application/json" not in accept and any(kind in accept for kind in _TEXT_FORMATS):
         return await prometheus_metrics(request)
     backend = backend_of(request)
     now_ns = backend.clock.now_ns()

@@ -19,12 +19,10 @@ from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.bodies import media_type_of, read_body
 from otel_agent_telemetry.service.otlp_json import request_of_json
-from otel_agent_telemetry.service.otlp_requests import request_of_protobuf, told, understood
-from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.service.otlp_requests import kept, request_of_protobuf, understood
+from otel_agent_telemetry.service.problems import OTLP_PATH, PROTOBUF, RequestError
 from otel_agent_telemetry.service.routes_write import backend_of
-from otel_agent_telemetry.storage.batch import WriteBatch
 
-PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 _LARGE_BODY: Final = 32 << 10
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -39,7 +37,7 @@ router = APIRouter(tags=["OTLP"])
 
 
 @router.post(
-    "/v1/traces",
+    OTLP_PATH,
     summary="OTLP/HTTP traces",
     responses={
         **schemas.answers(None, 200, 400, 413, 415, 429, 503),
@@ -56,9 +54,8 @@ async def export_traces(request: Request) -> Response:
     with backend.held.holding() as hold:
         body = await read_body(request, hold, max_bytes=backend.settings.api_max_body_bytes)
         received = await _received(backend, kind, body)
-    if received.nodes:
-        await backend.write(WriteBatch(received.records, (), received.nodes))
-    return encoded(told(received, request.app.state.figures.spans), kind)
+        answer = await kept(received, backend.write, request.app.state.figures.spans)
+    return _encoded(answer, kind)
 
 
 def _encoding_of(request: Request) -> str:
@@ -79,7 +76,7 @@ def parsed(backend: Backend, kind: str, body: bytes) -> Received:
     return understood(backend.settings, request_of_json(body) if kind == JSON else request_of_protobuf(body))
 
 
-def encoded(message: Message, kind: str, status: int = 200) -> Response:
+def _encoded(message: Message, kind: str) -> Response:
     """A message in the encoding of the request."""
     content = MessageToJson(message, indent=None).encode() if kind == JSON else message.SerializeToString()
-    return Response(content, status, media_type=kind)
+    return Response(content, media_type=kind)

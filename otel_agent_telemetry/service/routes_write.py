@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 from fastapi import APIRouter, Request, Response
@@ -17,6 +20,7 @@ from otel_agent_telemetry.service.answers import json_answer
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.bodies import json_of, read_body
 from otel_agent_telemetry.service.changes import associate, patch_run
+from otel_agent_telemetry.service.keeping import keep
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.service.run_bodies import link_of, patch_of, record_of
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
@@ -27,6 +31,7 @@ MAX_BATCH: Final = 10_000
 _LARGE_BODY: Final = 128 << 10
 _STATUS_OF: Final = {"inserted": "created", "updated": "updated", "duplicate": "duplicate"}
 _ANY_RUN: Final = "run"
+_SHOWN_ID: Final = 80
 
 router = APIRouter(tags=["runs"])
 
@@ -37,14 +42,19 @@ def backend_of(request: Request) -> Backend:
     return backend
 
 
-async def parsed_body(request: Request, parse: Callable[[Any], T]) -> T:
-    """What `parse` makes of the JSON body; large ones in another thread, so that others are served meanwhile."""
+@asynccontextmanager
+async def parsed_body(request: Request, parse: Callable[[Any], T]) -> AsyncIterator[T]:
+    """What `parse` makes of the JSON body, which counts as held until the block ends.
+
+    Large ones are parsed in another thread, so that others are served meanwhile.
+    """
     backend = backend_of(request)
     with backend.held.holding() as hold:
         body = await read_body(request, hold, max_bytes=backend.settings.api_max_body_bytes)
         if len(body) < _LARGE_BODY:
-            return parse(json_of(request, body))
-        return await anyio.to_thread.run_sync(lambda: parse(json_of(request, body)))
+            yield parse(json_of(request, body))
+        else:
+            yield await anyio.to_thread.run_sync(lambda: parse(json_of(request, body)))
 
 
 def known_event_id(text: str) -> str:
@@ -73,8 +83,8 @@ async def create_run(request: Request) -> Response:
     Of two states of one `event_id` the later stands, and an end is never undone. Fields that
     are no columns of a run are kept in its `context_json`.
     """
-    record = await parsed_body(request, record_of)
-    result = await backend_of(request).write(WriteBatch((record,)))
+    async with parsed_body(request, record_of) as record:
+        result = await backend_of(request).write(WriteBatch((record,)))
     status = _STATUS_OF[result.outcomes[0]]
     if status == "duplicate":
         said = "this state, or a later one, is stored already"
@@ -90,38 +100,59 @@ async def create_run(request: Request) -> Response:
 )
 async def create_runs(request: Request) -> Response:
     """Every good item is kept, in one transaction; a bad one is told in `errors` and fails nobody else."""
-    items, records, errors = await parsed_body(request, partial(_sorted_items, parse=record_of))
-    result = await backend_of(request).write(WriteBatch(records)) if records else WriteResult()
+    async with parsed_body(request, partial(_items_of, parse=record_of)) as items:
+        result = await items.keep(backend_of(request), WriteBatch)
     return json_answer(
         {
             "inserted": result.count("inserted"),
             "updated": result.count("updated"),
             "duplicates": result.count("duplicate"),
-            "errors": errors,
-            "total": items,
+            "errors": items.errors,
+            "total": items.total,
         }
     )
 
 
-def _sorted_items(body: Any, *, parse: Callable[[Any], T]) -> tuple[int, list[T], list[dict[str, Any]]]:
-    """How many items there are, what the good ones are, and what is wrong with the others."""
+@dataclass(slots=True)
+class _Items(Generic[T]):
+    """An array's good items with their index, and what is wrong with the others."""
+
+    body: Sequence[Any]
+    good: list[tuple[int, T]]
+    errors: list[dict[str, Any]]
+
+    @property
+    def total(self) -> int:
+        return len(self.body)
+
+    async def keep(self, backend: Backend, batch_of: Callable[[list[T]], WriteBatch]) -> WriteResult:
+        """The result for the good items; those that the database refuses join the errors. Raises as `write` does."""
+        result, refused = await keep(backend.write, self.good, lambda pairs: batch_of([item for _, item in pairs]))
+        for (index, _), reason in refused:
+            self.refuse(index, reason)
+        self.errors.sort(key=itemgetter("index"))
+        return result
+
+    def refuse(self, index: int, reason: str) -> None:
+        item = self.body[index]
+        told = item.get("event_id") if isinstance(item, dict) else None
+        event_id = told[:_SHOWN_ID] if isinstance(told, str) else None
+        self.errors.append({"index": index, "event_id": event_id, "reason": _plain(reason)})
+
+
+def _items_of(body: Any, *, parse: Callable[[Any], T]) -> _Items[T]:
+    """The items of a batch. Raises RecordError, RequestError 413."""
     if not isinstance(body, list):
         raise RecordError("body", "must be an array")
     if len(body) > MAX_BATCH:
         raise RequestError(413, f"a batch may have {MAX_BATCH} items, this one has {len(body)}; send less at once")
-    good: list[T] = []
-    errors: list[dict[str, Any]] = []
+    items: _Items[T] = _Items(body, [], [])
     for index, item in enumerate(body):
         try:
-            good.append(parse(item))
+            items.good.append((index, parse(item)))
         except RecordError as problem:
-            errors.append({"index": index, "event_id": _told_event_id(item), "reason": _plain(str(problem))})
-    return len(body), good, errors
-
-
-def _told_event_id(item: Any) -> str | None:
-    told = item.get("event_id") if isinstance(item, dict) else None
-    return told[:80] if isinstance(told, str) else None
+            items.refuse(index, str(problem))
+    return items
 
 
 def _plain(text: str) -> str:
@@ -136,10 +167,10 @@ def _plain(text: str) -> str:
 )
 async def update_run(request: Request, event_id: schemas.EventId) -> Response:
     """For corrections, such as closing a run that will never end by itself. Sets `updated_at`."""
-    fields = await parsed_body(request, patch_of)
-    backend, known = backend_of(request), known_event_id(event_id)
-    now_ns = backend.clock.now_ns()
-    changed = await backend.change(lambda connection: patch_run(connection, known, fields, now_ns=now_ns))
+    async with parsed_body(request, patch_of) as fields:
+        backend, known = backend_of(request), known_event_id(event_id)
+        now_ns = backend.clock.now_ns()
+        changed = await backend.change(lambda connection: patch_run(connection, known, fields, now_ns=now_ns))
     if changed is None:
         raise no_such_run(event_id)
     if isinstance(changed, RecordError):
@@ -156,9 +187,9 @@ async def update_run(request: Request, event_id: schemas.EventId) -> Response:
 async def associate_commit(request: Request, event_id: schemas.EventId) -> Response:
     """The commit shows in the run from now on; a late state of the run does not erase it."""
     backend, known = backend_of(request), known_event_id(event_id)
-    now_iso = iso_utc(backend.clock.now_ns())
-    told = await parsed_body(request, partial(link_of, run_id=_ANY_RUN, now_iso=now_iso))
-    record = await backend.change(lambda connection: associate(connection, known, told))
+    now_ns = backend.clock.now_ns()
+    async with parsed_body(request, partial(link_of, run_id=_ANY_RUN, now_iso=iso_utc(now_ns))) as told:
+        record = await backend.change(lambda connection: associate(connection, known, told, now_ns=now_ns))
     if record is None:
         raise no_such_run(event_id)
     return json_answer(
@@ -179,6 +210,9 @@ async def associate_commits(request: Request) -> Response:
     """
     backend = backend_of(request)
     parse = partial(link_of, now_iso=iso_utc(backend.clock.now_ns()))
-    items, links, errors = await parsed_body(request, partial(_sorted_items, parse=parse))
-    linked: Sequence[bool] = (await backend.write(WriteBatch((), links))).linked if links else ()
-    return json_answer({"linked": sum(linked), "pending": len(linked) - sum(linked), "errors": errors, "total": items})
+    async with parsed_body(request, partial(_items_of, parse=parse)) as items:
+        result = await items.keep(backend, lambda links: WriteBatch((), links))
+    linked = sum(result.linked)
+    return json_answer(
+        {"linked": linked, "pending": len(result.linked) - linked, "errors": items.errors, "total": items.total}
+    )

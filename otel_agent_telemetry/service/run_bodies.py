@@ -19,8 +19,8 @@ from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, TIME_COLUMNS, Fi
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink, RunRecord
 from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
-from otel_agent_telemetry.wire import dumps_text
 
 PATCHABLE: Final = frozenset(
     {"status", "end_time", "duration_ms", "error_summary", "error_details", "input_summary", "output_summary"}
@@ -57,7 +57,7 @@ def _checked(item: Mapping[str, Any]) -> Fields:
     fields = dict(item)
     for name in JSON_COLUMNS & fields.keys():
         value = _object_or_none(fields, name)
-        fields[name] = None if value is None else dumps_text(value)
+        fields[name] = None if value is None else _json_text(name, value)
     for name in TIME_COLUMNS & fields.keys():
         check_zone(name, fields[name])
     if fields.get("git_commit_source") not in (None, "", *COMMIT_SOURCES):
@@ -65,6 +65,14 @@ def _checked(item: Mapping[str, Any]) -> Fields:
     if isinstance(repo := fields.get("git_repo"), str) and "@" in repo:
         fields["git_repo"] = without_credentials(repo)
     return fields
+
+
+def _json_text(name: str, value: dict[str, Any]) -> str:
+    """All of it or nothing: what would be stored in part is refused. Raises RecordError."""
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, RecursionError):
+        raise RecordError(name, "is nested too deeply, 250 levels may be kept") from None
 
 
 def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -108,13 +116,16 @@ def patch_of(body: Any) -> Fields:
     if body.get("duration_ms", 0) is None:
         body = {**body, "duration_ms": 0}
     return {
-        name: None if value is None or value == "" else check_column(name, value)
+        name: None if value is None or value == "" else clean_text(check_column(name, value))
         for name, value in _checked(body).items()
     }
 
 
 def link_of(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:
-    """The association that a body tells, of `run_id` or of the run that it names. Raises RecordError."""
+    """The association that a body tells, of `run_id` or of the run that it names. Raises RecordError.
+
+    A time after now means now: it would outlast every later association.
+    """
     if not isinstance(body, dict):
         raise RecordError("body", "must be an object with commit_hash and commit_source")
     check_zone("commit_timestamp", body.get("commit_timestamp"))
@@ -126,7 +137,7 @@ def link_of(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink
         commit_source=body.get("commit_source", ""),
         commit_author=body.get("commit_author"),
         commit_timestamp=_known(body, "commit_timestamp"),
-        associated_at=now_iso if told is None else check_time("associated_at", told),
+        associated_at=now_iso if told is None else min(check_time("associated_at", told), now_iso),
     )
 
 

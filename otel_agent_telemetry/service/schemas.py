@@ -79,16 +79,23 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+_SMALL: Final = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _KINDS: Final[dict[str, Any]] = {
-    **dict.fromkeys((*COUNT_COLUMNS, "schema_version"), Annotated[int, Field(ge=0, le=MAX_COUNT)]),
+    **dict.fromkeys(COUNT_COLUMNS, Annotated[int, Field(ge=0, le=MAX_COUNT)]),
+    "schema_version": _SMALL,
     **dict.fromkeys(TIME_COLUMNS, Moment),
     **dict.fromkeys(JSON_COLUMNS, dict[str, Any]),
     **dict.fromkeys(("agent_name", "job_type"), Annotated[str, Field(min_length=1)]),
-    "api_posted": bool | Annotated[int, Field(ge=0, le=MAX_COUNT)],
+    "api_posted": bool | _SMALL,
     "status": Literal[SPELLINGS],
     "git_commit_source": Literal[COMMIT_SOURCES],
     "event_id": Annotated[str, Field(json_schema_extra={"pattern": UUID_PATTERN})],
-    "run_id": Annotated[str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})],
+    **dict.fromkeys(
+        ("run_id", "parent_run_id"),
+        Annotated[str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})],
+    ),
+    "trace_id": Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{32}$"})],
+    "span_id": Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{16}$"})],
 }
 """Column → the type of its values in a body; text where it is not named."""
 

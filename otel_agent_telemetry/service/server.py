@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -19,7 +18,7 @@ from fastapi import FastAPI
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
-from otel_agent_telemetry.service.app import begin, create_app, end
+from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.backend import Backend, check_settings
 from otel_agent_telemetry.storage.store import Store
 
@@ -28,6 +27,7 @@ _GRACEFUL_S: Final = 20
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 _MAX_CONNECTIONS: Final = 4096
+_GRPC_PORT: Final = "TELEMETRY_OTLP_GRPC_PORT"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, not a binding
 
 
@@ -41,27 +41,27 @@ def serve(settings: TelemetryConfig) -> None:
         return
     app = create_app(settings)
     backend: Backend = app.state.backend
+    backend.open()
     try:
-        begin(app)
-        listener = bound(settings)
+        if settings.otlp_grpc_port is not None:
+            bound(settings.api_host, settings.otlp_grpc_port, setting=_GRPC_PORT).close()
+        listener = bound(settings.api_host, settings.api_port)
         url = address_of(settings, listener)
         backend.announce(url)
-        _log.warning("serving %s at %s", backend.database, url)
-        _run(app, settings, listener)
+        _run(app, settings, listener, saying=f"serving {backend.database} at {url}")
     finally:
-        end(app)
+        backend.close()
 
 
-def bound(settings: TelemetryConfig) -> socket.socket:
-    """A listening socket of the configured address. Raises ConfigurationError."""
-    host, port = settings.api_host, settings.api_port
+def bound(host: str, port: int, *, setting: str = "--host or --port") -> socket.socket:
+    """A listening socket. Raises ConfigurationError that names the setting."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as problem:
+    except (OSError, UnicodeError) as problem:  # a name that no host can have
         raise ConfigurationError(
-            f"listening on {host}:{port}: {problem.strerror or problem}",
-            hint="Give another --host or --port, or end what listens there.",
+            f"listening on {host}:{port}: {getattr(problem, 'strerror', None) or problem}",
+            hint=f"Give another {setting}, or end what listens there.",
         ) from None
 
 
@@ -87,19 +87,18 @@ def _options(settings: TelemetryConfig) -> dict[str, object]:
     }
 
 
-def _run(app: FastAPI, settings: TelemetryConfig, listener: socket.socket) -> None:
+def _run(app: FastAPI, settings: TelemetryConfig, listener: socket.socket, *, saying: str) -> None:
     server = uvicorn.Server(uvicorn.Config(app, **_options(settings)))  # type: ignore[arg-type]  # a table
-    before = {number: signal.signal(number, _already_handled) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        _log.warning("%s", saying)
         server.run(sockets=[listener])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         listener.close()
-
-
-def _already_handled(_number: int, _frame: FrameType | None) -> None:
-    """After a signal uvicorn ends gracefully and then raises it again; that second time means nothing."""
+    if not server.started and not server.should_exit:
+        raise ConfigurationError("the service did not start; the lines above say why")
 
 
 def _serve_with_workers(settings: TelemetryConfig) -> None:
@@ -110,7 +109,7 @@ def _serve_with_workers(settings: TelemetryConfig) -> None:
     """
     check_settings(settings)
     database = _made_ready(settings)
-    with bound(settings) as free:
+    with bound(settings.api_host, settings.api_port) as free:
         url, port = address_of(settings, free), free.getsockname()[1]
     settings.hand_down()
     _log.warning("serving %s by %d processes at %s", database, settings.api_workers, url)

@@ -28,6 +28,7 @@ from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.problems import OverloadedError
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, merged_batch, write_batch
+from otel_agent_telemetry.storage.runs import lock_links
 from otel_agent_telemetry.storage.store import Store
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Job:
     size: int
     batch: WriteBatch | None = None
     change: Callable[[Connection], Any] | None = None
+    writes: bool = True
 
 
 def write_job(batch: WriteBatch) -> Job:
@@ -66,9 +68,12 @@ def write_job(batch: WriteBatch) -> Job:
     return Job(Future(), max(len(batch), 1), batch=batch)
 
 
-def change_job(work: Callable[[Connection], Any]) -> Job:
-    """`work`, to be done inside a transaction; it may run again when that fails, so it has no other effect."""
-    return Job(Future(), 1, change=work)
+def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job:
+    """`work`, to be done inside a transaction; it may run again when that fails, so it has no other effect.
+
+    `writes`: whether it may write runs.
+    """
+    return Job(Future(), 1, change=work, writes=writes)
 
 
 class GroupWriter:
@@ -195,7 +200,13 @@ def _settle(future: Future[Any], result: Any) -> None:
 
 
 def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
-    """The result of each job, in order. Neighbouring writes become one; changes keep their place."""
+    """The result of each job, in order. Neighbouring writes become one; changes keep their place.
+
+    A change reads what it writes. It takes the lock of associations unshared before anything
+    else of the group shares it: two transactions that share it can never both unshare it.
+    """
+    if any(job.change is not None and job.writes for job in group):
+        lock_links(connection, shared=False)
     results: list[Any] = []
     batches: list[WriteBatch] = []
 

@@ -19,6 +19,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.errors import SchemaError
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.storage.backup_names import free_name, partial_name, sweep_partials
+from otel_agent_telemetry.storage.database_file import SIDECARS, sidecar
 from otel_agent_telemetry.storage.errors_of import translated
 
 
@@ -63,8 +64,9 @@ def _partial(target: Path) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        for ending in ("", *SIDECARS):  # SQLite leaves a journal where the disk is full
+            with contextlib.suppress(OSError):
+                sidecar(partial, ending).unlink(missing_ok=True)
         lock.release()
 
 

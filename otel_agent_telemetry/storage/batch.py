@@ -60,6 +60,7 @@ def write_batch(connection: Connection, batch: WriteBatch) -> WriteResult:
     traces = {record.trace_id for record in batch.records if record.trace_id}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
     outcomes = upsert_runs(connection, batch.records)
-    arrived = [run for run, outcome in zip(batch.records, outcomes, strict=True) if outcome == "inserted"]
-    write_traces(connection, batch.nodes, arrived)
+    # updated ones too: the first state of a run need not have named its trace
+    told = [run for run, outcome in zip(batch.records, outcomes, strict=True) if outcome != "duplicate"]
+    write_traces(connection, batch.nodes, told)
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))

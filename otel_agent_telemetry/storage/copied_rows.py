@@ -15,13 +15,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Select, Table, func, select, tuple_
 
 from otel_agent_telemetry.storage.engine import reading
+from otel_agent_telemetry.storage.key_lookup import key_lookup, look_up
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 
 _MAX_ROWS: Final = 1000
 _MAX_TEXT: Final = 8 << 20
 _ROWS_AT_A_TIME: Final = 50
-_MAX_WANTED: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +105,16 @@ def _rows_after(copied: CopiedTable, last: Any) -> Select[Any]:
 
 
 def found_in(
-    connection: Connection, copied: CopiedTable, rows: Sequence[Row], *names: str
+    connection: Connection, copied: CopiedTable, rows: Sequence[Row], *names: str, lock: bool = False
 ) -> dict[Row, tuple[Any, ...]]:
-    """Identity → the values of some columns, for those of the rows that a database has."""
+    """Identity → the values of some columns, for those of the rows that a database has.
+
+    With `lock` they stay as they are until the transaction ends.
+    """
     columns = copied.table.c
     identity = [columns[name] for name in copied.identity]
-    chosen: Select[Any] = select(*identity, *(columns[name] for name in names))
-    found = {}
-    for start in range(0, len(rows), _MAX_WANTED):
-        wanted = [copied.identity_of(row) for row in rows[start : start + _MAX_WANTED]]
-        is_wanted = tuple_(*identity).in_(wanted) if len(identity) > 1 else identity[0].in_([one for (one,) in wanted])
-        for row in connection.execute(chosen.where(is_wanted)):
-            found[tuple(row[: len(identity)])] = tuple(row[len(identity) :])
-    return found
+    chosen = select(*identity, *(columns[name] for name in names))
+    chosen = chosen.with_for_update() if lock else chosen
+    lookup = key_lookup(connection.dialect, chosen, identity)
+    found = look_up(connection, lookup, map(copied.identity_of, rows))
+    return {tuple(row[: len(identity)]): tuple(row[len(identity) :]) for row in found}

@@ -1,8 +1,9 @@
 """How `copy_db` writes a batch of rows, and how it sees that a database has them. Repeating either is harmless.
 
-Runs and commits go the way of every run and commit, so a later state in the target stands.
-Spans and events that are there stay, but for one that had not found its run and has found it
-in the source. Of two roll-ups the one that counts more stands: counts only ever grow.
+Runs and commits go the way of every run and commit, so a later state in the target stands,
+and steps that waited there for a run find it. Spans and events that are there stay, but for
+one that had not found its run and has found it in the source. Of two roll-ups the one that
+counts more stands, because counts only ever grow, with the parent that either names.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from sqlalchemy import Connection, Dialect, bindparam, func, literal_column, upd
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.storage.batch import WriteBatch, write_batch
 from otel_agent_telemetry.storage.copied_rows import COMMITS, EVENTS, ROLLUPS, RUNS, SPANS, CopiedTable, found_in
 from otel_agent_telemetry.storage.rollups import loaded_usage
 from otel_agent_telemetry.storage.rows import RUN_ID, Row, merged, record_of, row_of, with_commit
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
-from otel_agent_telemetry.storage.runs import latest_commits, link_commits, upsert_runs
+from otel_agent_telemetry.storage.runs import latest_commits, link_commits
 from otel_agent_telemetry.storage.steps import NOBODY
 
 _COMPARED: Final = {
     "commits": ("associated_at", "commit_source", "commit_author", "commit_timestamp"),
     "run_spans": ("event_id",),
     "run_events": ("event_id",),
-    "run_rollups": ("usage_json",),
+    "run_rollups": ("usage_json", "parent_run_id"),
 }
 """Of a row that a database has, what is compared with the source's; of runs it is their whole state."""
 
@@ -34,14 +36,15 @@ _COMPARED: Final = {
 def write_copied(connection: Connection, copied: CopiedTable, rows: Sequence[Row]) -> int:
     """Write a batch within the connection's transaction; how many of its rows changed anything."""
     if copied is RUNS:
-        outcomes = upsert_runs(connection, [record_of(row[: len(COLUMNS)]) for row in rows])
-        return len(outcomes) - outcomes.count("duplicate")
+        written = write_batch(connection, WriteBatch([record_of(row[: len(COLUMNS)]) for row in rows]))
+        return len(rows) - written.count("duplicate")
     lacking = lacking_rows(connection, copied, rows)
     if copied is COMMITS:
         link_commits(connection, [CommitLink(**copied.values_of(row)) for row in lacking])
     else:
         names = tuple(name for name in copied.columns if name != "id")
         plain = [row[: len(names)] for row in lacking]
+        plain = _grown_rollups(connection, plain) if copied is ROLLUPS else plain
         _insert(copied, connection.dialect).execute(connection, names, plain)
         if copied in (SPANS, EVENTS):
             _place(connection, copied, lacking)
@@ -64,7 +67,10 @@ def _is_lacking(copied: CopiedTable, values: dict[str, Any], there: tuple[Any, .
         told = [values[name] or "" for name in _COMPARED[copied.table.name]]
         return told > [value or "" for value in there]
     if copied is ROLLUPS:
-        return _weight(values["usage_json"]) > _weight(there[0])
+        usage_json, parent_run_id = there
+        return _weight(values["usage_json"]) > _weight(usage_json) or bool(
+            values["parent_run_id"] and not parent_run_id
+        )
     return bool(there[0] == NOBODY and values["event_id"] != NOBODY)
 
 
@@ -85,6 +91,15 @@ def _weight(usage_json: str) -> int:
     """All counts of a roll-up, added up."""
     usages = loaded_usage(usage_json).values()
     return sum(count for usage in usages for count in usage.values() if isinstance(count, int))
+
+
+def _grown_rollups(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """The roll-ups as they are to stand: those that are there keep their usage where that counts as much."""
+    there = found_in(connection, ROLLUPS, rows, "usage_json", lock=True)
+    return [
+        (event_id, parent_run_id, max([*there.get((event_id,), ()), usage_json], key=_weight))
+        for event_id, parent_run_id, usage_json in rows
+    ]
 
 
 def _place(connection: Connection, copied: CopiedTable, rows: Sequence[Row]) -> None:

@@ -2,7 +2,8 @@
 
 Rows go in the order of their keys, a batch a transaction, through writes that are harmless to
 repeat: a copy that was killed is begun again, and passes over what is there without writing.
-So no note is kept of how far it came. The source is opened for reading alone.
+So no note is kept of how far it came. The source is opened for reading alone, after what a
+writer of it left that died in the middle of a commit has been undone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from otel_agent_telemetry.errors import ConfigurationError, SchemaError, Storage
 from otel_agent_telemetry.storage.copied_rows import COPIED, CopiedTable, batches, count_rows
 from otel_agent_telemetry.storage.copied_writes import lacking_rows, write_copied
 from otel_agent_telemetry.storage.counts_check import check_counts
-from otel_agent_telemetry.storage.database_file import only_writer
+from otel_agent_telemetry.storage.database_file import only_writer, undo_torn_commit
 from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.schema import database_state
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.writer_lock import real_path
 
 _MAX_REASONS: Final = 10
 
@@ -71,6 +73,8 @@ def copy_database(
     engine, store = make_read_engine(source), Store(target)
     try:
         _refuse_the_same(engine, target)
+        if (path := sqlite_path(engine)) is not None:
+            undo_torn_commit(source, real_path(path))
         _check_source(engine)
         with nullcontext() if store.path is None else only_writer(store.path, doing="copying to"):
             store.open()

@@ -18,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
 
 _MAX_CAUSE: Final = 200
+_Meaning = tuple[type[StorageError], str]
+"""What is raised, and its hint."""
 
 _AWAY: Final = {
     "authentication failed": "Check the user and the password in TELEMETRY_DATABASE_URL.",
@@ -48,8 +50,11 @@ _HINTS_BY_STATE: Final = {
     _READ_ONLY: "It is a standby, or was opened for reading; point TELEMETRY_DATABASE_URL to one that is writable.",
     _TOO_MANY: "Run fewer workers, or raise the server's max_connections.",
     _NO_ROOM: "Free some space on the server's disk.",
+    **dict.fromkeys(("40P01", "40001", "55P03"), "Another transaction was in the way; the same again will do."),
 }
-"""PostgreSQL's error codes that somebody can mend."""
+"""PostgreSQL's error codes that somebody can mend, or that pass."""
+_NOT_OURS: Final = frozenset({"42P01", "42703", "3F000"})
+"""PostgreSQL's codes for a table, a column or a schema that is not there; its texts are in the server's language."""
 _TOO_LARGE: Final = "54"
 """PostgreSQL's class of errors for values that are beyond its limits, such as a text too long for an index."""
 
@@ -72,21 +77,31 @@ def storage_error(problem: Exception, operation: str, where: str) -> StorageErro
     cause = problem.orig if isinstance(problem, StatementError) and problem.orig is not None else problem
     text = _first_line(cause)
     message = f"{operation} {where}: {text}"
-    state = str(getattr(cause, "sqlstate", None) or "")
+    kind, hint = _by_state(str(getattr(cause, "sqlstate", None) or "")) or _by_words(text.lower()) or _by_type(problem)
+    return kind(message, hint=hint)
+
+
+def _by_state(state: str) -> _Meaning | None:
+    """What PostgreSQL's code says, in whichever language its text is."""
     if state in _HINTS_BY_STATE:
-        return StoreUnavailableError(message, hint=_HINTS_BY_STATE[state])
-    if state.startswith(_TOO_LARGE):
-        return StorageError(message)
-    words = text.lower()
-    for sign, hint in _AWAY.items():
-        if sign in words:
-            return StoreUnavailableError(message, hint=hint)
-    for sign, hint in _FOREIGN.items():
-        if sign in words:
-            return SchemaError(message, hint=hint)
+        return StoreUnavailableError, _HINTS_BY_STATE[state]
+    if state in _NOT_OURS:
+        return SchemaError, _FOREIGN["does not exist"]
+    return (StorageError, "") if state.startswith(_TOO_LARGE) else None
+
+
+def _by_words(text: str) -> _Meaning | None:
+    for kind, hints in ((StoreUnavailableError, _AWAY), (SchemaError, _FOREIGN)):
+        for sign, hint in hints.items():
+            if sign in text:
+                return kind, hint
+    return None
+
+
+def _by_type(problem: Exception) -> _Meaning:
     if _may_pass(problem):
-        return StoreUnavailableError(message, hint="Check that the database is there and reachable.")
-    return StorageError(message)
+        return StoreUnavailableError, "Check that the database is there and reachable."
+    return StorageError, ""
 
 
 def _may_pass(problem: Exception) -> bool:

@@ -1,16 +1,16 @@
-"""Finding runs by what a person typed of an id. Reads only; connections as in `queries`."""
+"""Small questions about what is stored: runs by what a person typed of an id, values, associations. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.rows import clean_text, record_of
 from otel_agent_telemetry.storage.run_statements import by_code_point
-from otel_agent_telemetry.storage.tables import agent_runs
+from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 _LAST: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
@@ -48,3 +48,9 @@ def values_of(connection: Connection, column: str, *, limit: int) -> list[str]:
     """The distinct values of a column of a run, in order, at most `limit`. Reads every run."""
     chosen = select(_runs[column]).where(_runs[column].is_not(None)).distinct().order_by(_runs[column]).limit(limit)
     return [str(value) for value in connection.execute(chosen).scalars()]
+
+
+def last_association(connection: Connection, run_id: str) -> str | None:
+    """When the latest commit association of a run was told, None when it has none."""
+    latest = select(func.max(commits.c.associated_at)).where(commits.c.run_id == clean_text(run_id))
+    return connection.execute(latest).scalar()

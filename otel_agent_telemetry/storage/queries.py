@@ -10,21 +10,20 @@ back must be the run's own state.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, literal_column, or_, select, union_all
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import COLUMNS, MAX_COUNT
-from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_by, count_since
+from otel_agent_telemetry.storage.position import Position
 from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
-from otel_agent_telemetry.storage.rows import clean_text, record_of
+from otel_agent_telemetry.storage.rows import record_of
 from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
@@ -32,32 +31,6 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
 _EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id")
-
-
-class Position(NamedTuple):
-    """A place in a listing: what comes after it is older."""
-
-    created_at: str
-    id: int
-
-    def to_text(self) -> str:
-        """The position as an opaque word for a URL."""
-        return base64.urlsafe_b64encode(f"{self.id}:{self.created_at}".encode()).decode().rstrip("=")
-
-    @classmethod
-    def from_text(cls, word: str) -> Position:
-        """The position of a word made by `to_text`. Raises RecordError for any other."""
-        try:
-            number, _, created_at = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
-            return cls(clean_text(created_at), _checked_id(int(number)))
-        except ValueError:
-            raise RecordError("cursor", "is not one that a listing returned") from None
-
-
-def _checked_id(number: int) -> int:
-    if not 0 <= number <= MAX_COUNT:
-        raise ValueError
-    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +91,6 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     return _with_rollups(connection, _stored(connection, _newest_first(chosen).limit(query.limit).offset(query.offset)))
 
 
-def count_runs(connection: Connection, query: RunQuery | None = None) -> int:
-    """How many runs there are, or how many a query's filters leave; reads all of those."""
-    conditions = _conditions(query) if query is not None else []
-    return int(connection.execute(select(func.count()).select_from(agent_runs).where(*conditions)).scalar_one())
-
-
 def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
     """`{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001)."""
     agents = count_by(connection, "agent_name")
@@ -151,8 +118,11 @@ def get_run(connection: Connection, *, run_id: str | None = None, event_id: str 
 
 
 def own_state(connection: Connection, event_id: str) -> RunRecord | None:
-    """The run's own state, without its roll-up: what may be changed and written back."""
-    found = _stored(connection, select(*_columns).where(_runs.event_id == event_id))
+    """The run's own state, without its roll-up: what may be changed and written back.
+
+    Within the transaction that writes it: on PostgreSQL the row is locked from here on.
+    """
+    found = _stored(connection, select(*_columns).where(_runs.event_id == event_id).with_for_update())
     return found[0].record if found else None
 
 
@@ -216,8 +186,13 @@ def _is_running() -> ColumnElement[bool]:
 
 def _is_inside(run_id: str) -> ColumnElement[bool]:
     """Said by the run itself, or found from its spans."""
-    found = select(run_rollups.c.event_id).where(run_rollups.c.parent_run_id == run_id)
-    return or_(_runs.parent_run_id == run_id, and_(_runs.parent_run_id.is_(None), _runs.event_id.in_(found)))
+    said = select(_runs.id).where(_runs.parent_run_id == run_id)
+    found = (
+        select(_runs.id)
+        .join(run_rollups, run_rollups.c.event_id == _runs.event_id)
+        .where(run_rollups.c.parent_run_id == run_id, _runs.parent_run_id.is_(None))
+    )
+    return _runs.id.in_(union_all(said, found))  # not OR: PostgreSQL would read every run
 
 
 def _newest_first(chosen: Select[Any]) -> Select[Any]:
@@ -226,15 +201,15 @@ def _newest_first(chosen: Select[Any]) -> Select[Any]:
 
 def _behind(position: Position) -> ColumnElement[bool]:
     return and_(
-        _runs.created_at <= position.created_at,
-        or_(_runs.created_at < position.created_at, _runs.id < position.id),
+        _runs.created_at <= position.at,
+        or_(_runs.created_at < position.at, _runs.id < position.id),
     )
 
 
 def _after(position: Position) -> ColumnElement[bool]:
     return and_(
-        _runs.created_at >= position.created_at,
-        or_(_runs.created_at > position.created_at, _runs.id > position.id),
+        _runs.created_at >= position.at,
+        or_(_runs.created_at > position.at, _runs.id > position.id),
     )
 
 

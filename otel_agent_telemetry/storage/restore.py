@@ -53,6 +53,7 @@ def restore_backup(
     application in that place; StoreUnavailableError while another process writes;
     ConfigurationError when `force` is needed, because runs would be lost or the present
     database cannot be read. Unless the upgrade is what failed, nothing has changed then.
+    Commits, steps and events of runs that the backup has need no `force`; they are in `kept`.
     """
     if path.exists() and backup.samefile(path):
         raise ConfigurationError(f"restoring {path} from itself changes nothing", hint="Name a backup.")
@@ -140,7 +141,10 @@ def _keep_present(
 
 
 def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
-    """How many runs of the present database the other does not have, or has in an earlier state."""
+    """How many runs of the present database the other does not have, or has in an earlier state.
+
+    Runs alone: commits, steps and events told of since then do not count, see `kept`.
+    """
     with closing(connect_file(config, path, mode="ro")) as connection:
         connection.execute("ATTACH ? AS fresh", (f"{fresh.absolute().as_uri()}?mode=ro",))
         present, other = (

@@ -6,23 +6,26 @@ events, steps and roll-up, and the commits of its `run_id` unless another run ha
 
 Each batch is a transaction of its own, so a retention that is killed leaves whole runs
 behind, and the next one goes on. Between two batches other writers get their turn. The
-counts follow by the database's own triggers (`counts`).
+counts follow by the database's own triggers (`counts`). A step that comes when its run is
+gone waits for it as one that came too early does, and is deleted when it is old itself.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.storage.queries import Position
+from otel_agent_telemetry.storage.counts_packing import pack_counts, pack_now_and_then
+from otel_agent_telemetry.storage.position import Position
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
+from otel_agent_telemetry.storage.traces import lock_traces
 
 BATCH_RUNS: Final = 200
 _BATCH_ROWS: Final = 1000
@@ -50,18 +53,28 @@ class OldRows:
 
 
 def count_old(connection: Connection, cutoff: str) -> OldRows:
-    """What a retention with this cutoff (our text of an instant) would delete now. Reads only."""
+    """What a retention with this cutoff (our text of an instant) would delete now.
+
+    Reads only, but all that is old in one view: on SQLite (but in WAL mode) a commit waits
+    until it is done, seconds for a million runs.
+    """
     old = select(_runs.event_id).where(_is_old(cutoff))
     events, spans = (
         _count(connection, table, or_(table.c.event_id.in_(old), _is_orphan(table, when, cutoff)))
         for table, when in _ORPHAN_TIMES
     )
-    return OldRows(
-        runs=_count(connection, agent_runs, _is_old(cutoff)),
+    return replace(
+        _count_old_runs(connection, cutoff),
         events=events,
         spans=spans,
         rollups=_count(connection, run_rollups, run_rollups.c.event_id.in_(old)),
         commits=_count(connection, commits, _loses_its_run(cutoff)),
+    )
+
+
+def _count_old_runs(connection: Connection, cutoff: str) -> OldRows:
+    return OldRows(
+        runs=_count(connection, agent_runs, _is_old(cutoff)),
         still_running=_count(connection, agent_runs, and_(_runs.created_at < cutoff, _is_running())),
     )
 
@@ -69,8 +82,10 @@ def count_old(connection: Connection, cutoff: str) -> OldRows:
 def delete_old(store: Store, cutoff: str, *, on_progress: Progress | None = None) -> OldRows:
     """Delete what is old and say how much that was; `store` is one that somebody has seen to be current.
 
-    Blocks for as long as it takes, each transaction for tens of milliseconds. Raises
-    StorageError; what was deleted before that is deleted.
+    Blocks for as long as it takes. Its transactions take tens of milliseconds each; only the
+    count of old runs, at the beginning, keeps a commit on SQLite (but in WAL mode) waiting
+    for longer, tenths of a second for a million runs. Raises StorageError; what was deleted
+    before that is deleted.
     """
     return _Retention(store, cutoff, on_progress).run()
 
@@ -86,7 +101,7 @@ class _Retention:
 
     def run(self) -> OldRows:
         with self._store.reading() as connection:
-            found = count_old(connection, self._cutoff)
+            found = _count_old_runs(connection, self._cutoff)
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:
             self._delete_orphans(table, when)
@@ -101,13 +116,15 @@ class _Retention:
             self._in_turn(partial(delete_runs, ids=[row.id for row in page], cutoff=self._cutoff))
             if self._on_progress is not None:
                 self._on_progress(min(self._deleted.get("agent_runs", 0), total), total)
+        if self._deleted.get("agent_runs"):
+            self._store.transact(pack_counts)
 
     def _page_of_old(self, last: Position | None) -> Sequence[Any]:
         """The next old runs, oldest first: read before the lock is taken, looked at again under it."""
         chosen = select(_runs.id, _runs.created_at).where(_is_old(self._cutoff))
         if last is not None:
-            behind = or_(_runs.created_at > last.created_at, _runs.id > last.id)
-            chosen = chosen.where(_runs.created_at >= last.created_at, behind)
+            behind = or_(_runs.created_at > last.at, _runs.id > last.id)
+            chosen = chosen.where(_runs.created_at >= last.at, behind)
         with self._store.reading() as connection:
             return connection.execute(chosen.order_by(_runs.created_at, _runs.id).limit(BATCH_RUNS)).all()
 
@@ -141,7 +158,12 @@ class _Retention:
 
 
 def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> dict[str, int]:
-    """Table → rows deleted with those of the runs that are old still. Runs that another writer holds are left."""
+    """Table → rows deleted with those of the runs that are old still. Runs that another writer holds are left.
+
+    Waits for steps of their traces that are being written; those that come after see no run.
+    """
+    traces = select(_runs.trace_id).where(_runs.id.in_(ids), _runs.trace_id.is_not(None))
+    lock_traces(connection, connection.execute(traces).scalars().all(), shared=False)
     chosen = select(_runs.id, _runs.event_id, _runs.run_id).where(_runs.id.in_(ids), _is_old(cutoff))
     rows = connection.execute(chosen.with_for_update(skip_locked=True)).all()
     if not rows:
@@ -151,6 +173,7 @@ def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> d
     gone["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
     alone = and_(commits.c.run_id.in_(run_ids), ~_has_run(commits.c.run_id))
     gone["commits"] = _delete(connection, commits, alone)
+    pack_now_and_then(connection, len(rows))
     return gone
 
 

@@ -21,6 +21,7 @@ import orjson
 from sqlalchemy import Connection, Dialect, func, select
 
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.storage.parts import in_parts
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import run_rollups
 from otel_agent_telemetry.wire import dumps_text
@@ -32,7 +33,6 @@ USAGE_KEY: Final = "gen_ai"
 """Where a run's `metrics_json` shows it."""
 _TOKENS: Final = "_tokens"
 _MAX_WORDS: Final = 100
-_MAX_PARAMETERS: Final = 400
 _COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
 
@@ -90,10 +90,9 @@ def add_to_rollups(
 
 def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:
     """`event_id` → roll-up, for the runs that have one."""
-    wanted = list(event_ids)
     found = {}
-    for start in range(0, len(wanted), _MAX_PARAMETERS):
-        chosen = select(run_rollups).where(run_rollups.c.event_id.in_(wanted[start : start + _MAX_PARAMETERS]))
+    for part in in_parts(event_ids):
+        chosen = select(run_rollups).where(run_rollups.c.event_id.in_(part))
         for event_id, parent_run_id, usage_json in connection.execute(chosen):
             usage = loaded_usage(usage_json)
             found[event_id] = Rollup(parent_run_id, usage.get("own", {}), usage.get("steps", {}))

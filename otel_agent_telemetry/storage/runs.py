@@ -9,7 +9,7 @@ every row of that run, whatever its states say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -17,6 +17,7 @@ from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.commit_statements import COMMIT_KEYS, link_statement, show_statement
 from otel_agent_telemetry.storage.counts import add_to_counts
+from otel_agent_telemetry.storage.parts import in_parts
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
     RUN_ID,
@@ -32,9 +33,6 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 WriteOutcome = Literal["inserted", "updated", "duplicate"]
 
-T = TypeVar("T")
-
-_MAX_PARAMETERS: Final = 500
 _LINK_LOCK: Final = 0x6F61745F6C696E6B
 
 _stored_rows: Final = select(*(agent_runs.c[name] for name in COLUMNS)).where(
@@ -117,13 +115,8 @@ def _read_stored(connection: Connection, event_ids: Iterable[str]) -> dict[str, 
 
 
 def _rows_of(connection: Connection, query: Any, wanted: Iterable[str]) -> Iterator[Any]:
-    for part in _parts(list(wanted)):
+    for part in in_parts(wanted):
         yield from connection.execute(query, {"wanted": part})
-
-
-def _parts(values: list[T]) -> Iterator[list[T]]:
-    for start in range(0, len(values), _MAX_PARAMETERS):
-        yield values[start : start + _MAX_PARAMETERS]
 
 
 def lock_links(connection: Connection, *, shared: bool) -> None:

@@ -1,23 +1,26 @@
 """Events and child spans of runs that reached a service over OTLP: kept once, read in order.
 
-The same span or event again is a no-op. They may come
-before their run, or without one; where they belong is found by `traces`.
+The same span or event again is a no-op. They may come before their run, or without one;
+where they belong is found by `traces`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Dialect, select
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, select, tuple_
 
 from otel_agent_telemetry.model import RunEvent, RunSpan
+from otel_agent_telemetry.storage.position import Position
 from otel_agent_telemetry.storage.rows import Row, clean_text
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import run_events, run_spans
 from otel_agent_telemetry.wire import dumps_text
+
+T = TypeVar("T")
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
 _SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
@@ -42,6 +45,21 @@ class PlacedSpan(NamedTuple):
     usage: Mapping[str, Any] = {}
 
 
+class Page(NamedTuple):
+    """At most so many, behind a position."""
+
+    limit: int
+    after: Position | None = None
+
+
+class Found(list[T]):
+    """What a page holds; `last` is where it ended, None when nothing is behind it."""
+
+    def __init__(self, items: Iterable[T], last: Position | None = None) -> None:
+        super().__init__(items)
+        self.last = last
+
+
 def add_events(connection: Connection, events: Sequence[PlacedEvent]) -> None:
     """Keep events; one of the same span and place that is there already stays."""
     rows = [_event_row(seq, event) for seq, event in events]
@@ -53,11 +71,10 @@ def add_spans(connection: Connection, spans: Sequence[PlacedSpan]) -> None:
     _span_statement(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(*span) for span in spans])
 
 
-def events_of(connection: Connection, event_id: str) -> list[RunEvent]:
-    """A run's events, oldest first."""
-    table = run_events.c
-    chosen = select(run_events).where(table.event_id == event_id).order_by(table.timestamp, table.seq, table.id)
-    return [
+def events_of(connection: Connection, event_id: str, page: Page | None = None) -> Found[RunEvent]:
+    """A run's events, oldest first; without a page all of them."""
+    rows, last = _page_of(connection, run_events, run_events.c.timestamp, event_id, page)
+    events = [
         RunEvent(
             event_id=row.event_id,
             run_id=row.run_id,
@@ -67,18 +84,38 @@ def events_of(connection: Connection, event_id: str) -> list[RunEvent]:
             trace_id=row.trace_id,
             span_id=row.span_id or None,
         )
-        for row in connection.execute(chosen)
+        for row in rows
     ]
+    return Found(events, last)
 
 
-def spans_of(connection: Connection, event_id: str) -> list[RunSpan]:
-    """A run's steps, in order of their start."""
-    table = run_spans.c
-    chosen = select(run_spans).where(table.event_id == event_id).order_by(table.start_time, table.id)
-    return [
-        RunSpan(**{name: row[name] for name in _SPAN_FIELDS}, attributes=_loaded(row["attributes_json"]) or {})
-        for row in connection.execute(chosen).mappings()
+def spans_of(connection: Connection, event_id: str, page: Page | None = None) -> Found[RunSpan]:
+    """A run's steps, in order of their start; without a page all of them."""
+    rows, last = _page_of(connection, run_spans, run_spans.c.start_time, event_id, page)
+    spans = [
+        RunSpan(
+            **{name: row._mapping[name] for name in _SPAN_FIELDS},  # noqa: SLF001 - SQLAlchemy's own name for it
+            attributes=_loaded(row.attributes_json) or {},
+        )
+        for row in rows
     ]
+    return Found(spans, last)
+
+
+def _page_of(
+    connection: Connection, table: Table, at: ColumnElement[str], event_id: str, page: Page | None
+) -> tuple[Sequence[Any], Position | None]:
+    """The rows of a page, in order of `at`, and where it ended while there is more."""
+    chosen = select(table).where(table.c.event_id == event_id).order_by(at, table.c.id)
+    if page is None:
+        return connection.execute(chosen).all(), None
+    if page.after is not None:
+        chosen = chosen.where(tuple_(at, table.c.id) > page.after)
+    rows = connection.execute(chosen.limit(page.limit + 1)).all()
+    if len(rows) <= page.limit:
+        return rows, None
+    last = rows[page.limit - 1]
+    return rows[: page.limit], Position(last._mapping[at], last.id)  # noqa: SLF001 - as above
 
 
 def _loaded(text: str | None) -> Any:

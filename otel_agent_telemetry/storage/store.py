@@ -98,12 +98,6 @@ class Store:
         with reading(self._engine, "reading") as connection:
             yield connection
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction for a caller inside this package that writes more than runs. No retry."""
-        with writing(self._engine, "writing to") as connection:
-            yield connection
-
     def close(self) -> None:
         """Close every connection. Idempotent; `open` and `write` would open new ones."""
         self._engine.dispose()

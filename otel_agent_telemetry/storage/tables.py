@@ -106,14 +106,7 @@ run_spans: Final = Table(
     Column("usage_json", Text),
 )
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, unique=True)
-Index("ix_run_spans_event_id", run_spans.c.event_id)
-_IS_ORPHAN: Final = text("event_id = ''")
-Index(
-    "ix_run_spans_orphans",
-    run_spans.c.trace_id,
-    sqlite_where=_IS_ORPHAN,
-    postgresql_where=_IS_ORPHAN,
-)
+Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
 run_rollups: Final = Table(
     "run_rollups",

@@ -4,10 +4,13 @@ A span that is no run is a *step* of the nearest run above it in its trace. Coll
 batch exporters send children before their parents, in other requests, and some of them
 twice; so a span whose way up to a run is not known yet is kept as an *orphan* (`event_id`
 is empty) and finds its run when the missing link arrives, be that a span or a run's state
-that came by another way. A run is found by its derived `event_id` (`event_id.span_event_id`).
+that came by another way. A run is found by its derived `event_id` (`event_id.span_event_id`):
+one that has another `event_id` has no steps, whatever trace and span it names.
 
 What steps add to a run (`rollups`) is counted when a step and its run meet, once. So the
-rows end the same whatever the order, the partition into requests and the repetition.
+rows end the same whatever the order, the partition into requests and the repetition. The
+one exception: where a run's state names a span that had come as a step, the spans below it
+that had found another run by then stay there.
 """
 
 from __future__ import annotations
@@ -15,18 +18,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, text, tuple_, update
+from sqlalchemy import Connection, Dialect, Select, bindparam, select, text, update
 from sqlalchemy.sql.expression import literal_column
 
 from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.storage.key_lookup import key_lookup, look_up
+from otel_agent_telemetry.storage.parts import in_parts
 from otel_agent_telemetry.storage.rollups import Usage, add_to_rollups, loaded_usage
 from otel_agent_telemetry.storage.steps import NOBODY, PlacedEvent, PlacedSpan, add_events, add_spans
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
 
-_MAX_PARAMETERS: Final = 400
 _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64
 
@@ -73,9 +78,8 @@ def write_traces(connection: Connection, nodes: Sequence[SpanNode], records: Seq
     """
     if nodes:
         _Arrival(connection, nodes).write()
-    roots = {(run.trace_id, run.span_id): run.event_id for run in records if run.trace_id and run.span_id}
-    if roots:
-        _adopt(connection, roots)
+    told = [((run.trace_id, run.span_id), run.event_id) for run in records if run.trace_id and run.span_id]
+    _adopt(connection, {key: event_id for key, event_id in told if event_id == span_event_id(*key)})
 
 
 def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: bool) -> None:
@@ -93,6 +97,15 @@ def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: boo
         connection.execute(query, {"space": _LOCK_SPACE, "buckets": buckets})
 
 
+class _Met(NamedTuple):
+    """A span that meets the run it is a step of, or a run inside of."""
+
+    key: Key
+    event_id: str
+    is_run: bool
+    usage: Usage
+
+
 class _Arrival:
     """Spans of one transaction finding their runs."""
 
@@ -102,8 +115,7 @@ class _Arrival:
         parents = {node.parent for node in given.values() if node.parent is not None}
         self._stored = _stored_spans(connection, given.keys() | parents)
         self._new = {key: node for key, node in given.items() if key not in self._stored}
-        outside = parents - self._new.keys() - self._stored.keys()
-        self._runs = _known_runs(connection, outside)
+        self._runs = _known_runs(connection, parents)
         self._below: dict[Key, str] = {}
 
     def write(self) -> None:
@@ -131,7 +143,7 @@ class _Arrival:
         add_events(self._connection, events)
 
     def _count(self, places: Mapping[Key, str], names: Mapping[str, str]) -> None:
-        met = [(key, places[key], node.is_run, node.usage) for key, node in self._new.items() if places[key]]
+        met = [_Met(key, places[key], node.is_run, node.usage) for key, node in self._new.items() if places[key]]
         own = {span_event_id(*key): node.usage for key, node in self._new.items() if node.is_run}
         _count_met(self._connection, met, names, own)
 
@@ -145,55 +157,53 @@ class _Arrival:
                 break
             way.append(at)
             parent = self._new.get(at)
-            if parent is None or parent.is_run:
-                found = self._outside(at) if parent is None else span_event_id(*at)
+            if parent is None or parent.is_run or at in self._runs:
+                found = self._end_of_way(at)
                 break
             self._below[at] = ""  # ends a circle; overwritten below
             at = parent.parent
         self._below.update(dict.fromkeys(way, found))
         return found
 
-    def _outside(self, key: Key) -> str:
-        """The run that children of a span not among the new ones belong to."""
+    def _end_of_way(self, key: Key) -> str:
+        """The run that children of a span belong to that is a run, or is not among the new ones."""
         known = self._stored.get(key)
-        if known is not None and not known.is_run:
-            return known.event_id
-        derived = span_event_id(*key)
-        return derived if known is not None or derived in self._runs else ""
+        if key in self._runs or known is None or known.is_run:
+            return self._runs.get(key, NOBODY)
+        return known.event_id
 
 
 def _adopt(connection: Connection, below: Mapping[Key, str]) -> None:
-    """Give orphans under these spans to the run named for each, and so on downwards."""
-    orphans = _orphans_of(connection, {trace_id for trace_id, _ in below})
-    if not orphans:
-        return
-    met: list[tuple[Key, str, bool, Usage]] = []
-    waiting = list(below.items())
-    while waiting:
-        key, event_id = waiting.pop()
-        for child, is_run, usage in orphans.pop(key, ()):
-            met.append((child, event_id, is_run, usage))
-            waiting.append((child, span_event_id(*child) if is_run else event_id))
+    """Give orphans under these spans to the run named for each, and so on downwards, a level at a time.
+
+    Reads those alone: what waits for other spans, of the same trace too, costs nothing.
+    """
+    found: dict[Key, _Met] = {}
+    while below:
+        level = {child.key: child for child in _orphans_of(connection, below) if child.key not in found}
+        found.update(level)
+        below = {key: span_event_id(*key) if child.is_run else child.event_id for key, child in level.items()}
+    names = _run_ids(connection, {child.event_id for child in found.values()})
+    met = [child for child in found.values() if child.event_id in names]
     if met:
-        names = _run_ids(connection, {event_id for _, event_id, _, _ in met})
         _place(connection, met, names)
         _count_met(connection, met, names, {})
 
 
 def _count_met(
     connection: Connection,
-    met: Sequence[tuple[Key, str, bool, Usage]],
+    met: Sequence[_Met],
     names: Mapping[str, str],
     own: Mapping[str, Usage],
 ) -> None:
-    """Add what met its run to the roll-ups: steps to their run's, and to an inner run its parent."""
+    """Add what met its run to the roll-ups: steps to their run's, and to an inner run its parent, never itself."""
     steps: defaultdict[str, list[Usage]] = defaultdict(list)
     parents: dict[str, str] = {}
     for key, event_id, is_run, usage in met:
-        if is_run:
-            parents[span_event_id(*key)] = names.get(event_id, "")
-        else:
+        if not is_run:
             steps[event_id].append(usage)
+        elif (inner := span_event_id(*key)) != event_id:
+            parents[inner] = names.get(event_id, "")
     add_to_rollups(connection, steps=steps, own=own, parents=parents)
 
 
@@ -213,54 +223,50 @@ _place_events: Final = (
 )
 
 
-def _place(connection: Connection, met: Sequence[tuple[Key, str, bool, Usage]], names: Mapping[str, str]) -> None:
-    rows = [{"t": key[0], "s": key[1], "e": place, "r": names.get(place, "")} for key, place, _, _ in met]
+def _place(connection: Connection, met: Sequence[_Met], names: Mapping[str, str]) -> None:
+    rows = [{"t": one.key[0], "s": one.key[1], "e": one.event_id, "r": names[one.event_id]} for one in met]
     connection.execute(_place_span, rows)
     connection.execute(_place_events, rows)
 
 
 def _stored_spans(connection: Connection, keys: Iterable[Key]) -> dict[Key, _Stored]:
+    found = look_up(connection, _find_spans(connection.dialect), keys)
+    return {(row.trace_id, row.span_id): _Stored(row.event_id, bool(row.is_run)) for row in found}
+
+
+@lru_cache(maxsize=8)
+def _find_spans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
-    found = {}
-    for part in _parts(keys):
-        chosen = select(columns.trace_id, columns.span_id, columns.event_id, columns.is_run).where(
-            tuple_(columns.trace_id, columns.span_id).in_(part)
-        )
-        for trace_id, span_id, event_id, is_run in connection.execute(chosen):
-            found[trace_id, span_id] = _Stored(event_id, bool(is_run))
-    return found
+    chosen = select(columns.trace_id, columns.span_id, columns.event_id, columns.is_run)
+    return key_lookup(dialect, chosen, (columns.trace_id, columns.span_id))
 
 
-def _known_runs(connection: Connection, keys: Iterable[Key]) -> set[str]:
-    """The derived ids of those spans that are runs here."""
-    return set(_run_ids(connection, {span_event_id(*key) for key in keys}))
+def _known_runs(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
+    """The `event_id` of those spans that are runs here."""
+    derived = {span_event_id(*key): key for key in keys}
+    return {derived[event_id]: event_id for event_id in _run_ids(connection, derived)}
 
 
 def _run_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]:
     """`event_id` → `run_id` of the runs that are here."""
     columns = agent_runs.c
     found: dict[str, str] = {}
-    for part in _parts(event_ids):
+    for part in in_parts(event_ids):
         chosen = select(columns.event_id, columns.run_id).where(columns.event_id.in_(part))
         found.update((row[0], row[1]) for row in connection.execute(chosen))
     return found
 
 
-def _orphans_of(connection: Connection, trace_ids: Iterable[str]) -> dict[Key, list[tuple[Key, bool, Usage]]]:
-    """Parent → its children that have no run yet."""
+def _orphans_of(connection: Connection, below: Mapping[Key, str]) -> Iterator[_Met]:
+    """The children of these spans that have no run yet, each with the run that its parent's children belong to."""
+    for row in look_up(connection, _find_orphans(connection.dialect), below):
+        event_id = below[row.trace_id, row.parent_span_id]
+        yield _Met((row.trace_id, row.span_id), event_id, bool(row.is_run), loaded_usage(row.usage_json))
+
+
+@lru_cache(maxsize=8)
+def _find_orphans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
-    found: dict[Key, list[tuple[Key, bool, Usage]]] = {}
-    for part in _parts(trace_ids):
-        chosen = select(
-            columns.trace_id, columns.span_id, columns.parent_span_id, columns.is_run, columns.usage_json
-        ).where(columns.trace_id.in_(part), columns.event_id == literal_column("''"))
-        for trace_id, span_id, parent, is_run, usage in connection.execute(chosen):
-            child = ((trace_id, span_id), bool(is_run), loaded_usage(usage))
-            found.setdefault((trace_id, parent), []).append(child)
-    return found
-
-
-def _parts(values: Iterable[Any]) -> Iterator[list[Any]]:
-    whole = list(values)
-    for start in range(0, len(whole), _MAX_PARAMETERS):
-        yield whole[start : start + _MAX_PARAMETERS]
+    chosen = select(columns.trace_id, columns.span_id, columns.parent_span_id, columns.is_run, columns.usage_json)
+    is_orphan = columns.event_id == literal_column("''")
+    return key_lookup(dialect, chosen, (columns.trace_id, columns.parent_span_id), is_orphan)

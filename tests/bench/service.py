@@ -126,7 +126,7 @@ async def posting(url: str) -> int:
 
 def _request(body: dict[str, object]) -> bytes:
     content = orjson.dumps(body)
-    head = f"POST /api/v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    head = f"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     return head.encode() + b"\r\n\r\n" + content
 
 

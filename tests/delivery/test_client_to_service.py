@@ -65,6 +65,18 @@ def test_events_stay_in_the_journal(client, service, config):
     assert len(journal_lines(config, "event")) == 2
 
 
+def test_runs_wait_while_another_server_answers(client, service, config):
+    """A web server on the service's port refuses everything with a page of its own: nothing is set aside."""
+    service.script(*[Fault(400, b"<html>The plain HTTP request was sent to HTTPS port</html>")] * 3)
+    record_runs(client, 5)
+
+    assert client.flush(20)
+
+    assert count_rejected(config.buffer_dir) == 0
+    assert len(service.batches()) > 3
+    expect(service, 5)
+
+
 def test_runs_wait_for_a_service_that_is_down(client, service, config):
     """Down: calls succeed, a flush says False in time; when it is up everything arrives."""
     service.kill()
@@ -154,7 +166,7 @@ def test_poison_does_not_block_the_others(client, service, config):
 
     assert sorted(service.runs) == ["run-0", "run-1", "run-2", "run-4", "run-5"]
     assert count_rejected(config.buffer_dir) >= 1
-    assert read_health(config.buffer_dir).rejected >= 1
+    assert eventually(lambda: read_health(config.buffer_dir).rejected) >= 1  # written when the pass ends
 
 
 def test_caller_never_waits_for_a_hanging_service(client, service):

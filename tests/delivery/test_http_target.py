@@ -10,10 +10,26 @@ from service import Fault
 
 from otel_agent_telemetry.delivery.http_target import HttpTarget, is_our_service, retry_after_s
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Rejected, RetryLater
+from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.testing import isolated_config
 
 TOKEN = "s3cr3t-service-token"
+STRANGERS_WORDS = [
+    b"",
+    b"Invalid HTTP request received.",
+    b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"error": "bad"}',
+    b'{"detail": null}',
+    b'{"detail": {}}',
+    b'{"detail": []}',
+    b'{"detail": ["x"]}',
+    b'["detail"]',
+]
+"""What a proxy, another server or a web server on another port may answer a refusal with."""
 
 
 @pytest.fixture
@@ -77,6 +93,52 @@ def test_refused_request_is_halved_until_the_cause_is_found(service, target, sta
     outcome = target.deliver(three())
 
     assert outcome == Delivered((Rejected(0, f"{status} too large"),))
+    assert sorted(service.runs) == ["run-2", "run-3"]
+
+
+@pytest.mark.parametrize("body", STRANGERS_WORDS)
+@pytest.mark.parametrize("status", [400, 415, 422])
+def test_refusal_in_a_strangers_words_means_later(service, target, status, body):
+    """What is not `{"detail": text}` is not the service's: no record is set aside for it."""
+    service.script(Fault(status, body))
+
+    outcome = target.deliver(three())
+
+    assert isinstance(outcome, RetryLater)
+    assert f"answered {status}, but not in the words of this service" in outcome.reason
+    assert len(service.batches()) == 1
+    assert target.deliver(three()) == Delivered()
+
+
+@pytest.mark.parametrize("body", STRANGERS_WORDS)
+def test_batch_too_large_for_a_proxy_goes_through_in_halves(service, target, body):
+    """A proxy's 413 concerns the size of the request: smaller ones are tried at once."""
+    service.script(Fault(413, body))
+
+    assert target.deliver(three()) == Delivered()
+    assert [len(batch) for batch in service.batches()] == [3, 1, 2]
+    assert len(service.rows) == 3
+
+
+@pytest.mark.parametrize("body", STRANGERS_WORDS)
+def test_record_too_large_for_a_proxy_waits(service, target, body):
+    """A proxy's limit can be raised: its 413 gives no record up, however small the batch."""
+    service.script(*[Fault(413, body)] * 2)
+
+    assert isinstance(target.deliver(three()), RetryLater)
+    assert [len(batch) for batch in service.batches()] == [3, 1]
+    assert target.deliver(three()) == Delivered()
+
+
+def test_refusal_as_an_older_service_words_it_is_one(service, target):
+    """Its framework tells a body that it cannot read as a list of findings."""
+    words = b'{"detail": [{"loc": ["body", 0, "job_type"], "msg": "field required", "type": "missing"}]}'
+    service.script(*[Fault(422, words)] * 2)
+
+    (refused,) = target.deliver(three()).rejected
+
+    assert refused.position == 0
+    assert "field required" in refused.reason
     assert sorted(service.runs) == ["run-2", "run-3"]
 
 
@@ -204,6 +266,51 @@ def test_without_a_token_no_header_is_sent(service, tmp_path):
     assert "Authorization" not in service.requests[0].headers
 
 
+@pytest.mark.parametrize("token", ["pässwörd", "ключ", "鍵 two"])
+def test_token_in_any_script_is_sent_as_utf8(service, tmp_path, token):
+    """The bytes are those that the service compares with."""
+    target = HttpTarget(service.url, isolated_config(tmp_path, api_auth_token=token))
+    assert target.deliver(three()) == Delivered()
+    target.close()
+
+    assert service.requests[0].headers["Authorization"].encode("latin-1") == f"Bearer {token}".encode()
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\nX-Other: 1", "\x00", "\x01", "\x7f", "\ud800"])
+def test_token_that_no_header_can_carry_is_told_without_it(service, tmp_path, sign):
+    """Nothing is raised, nothing is lost, and no message quotes the header."""
+    service.token = TOKEN
+    target = HttpTarget(service.url, isolated_config(tmp_path, api_auth_token=f"hunter2{sign}hunter3"))
+    outcome = target.deliver(three())
+    assert target.stats() is None
+    target.close()
+
+    assert isinstance(outcome, RetryLater)
+    assert "hunter" not in outcome.reason
+    assert outcome.reason.endswith("LocalProtocolError") or "401" in outcome.reason
+    assert "X-Other" not in {name for request in service.requests for name in request.headers}
+
+
+@pytest.mark.parametrize("host", ["1.2.3.400", "a\u200bb", "a\nb"])
+def test_url_that_cannot_be_asked_is_a_configuration_error(tmp_path, host):
+    """Told with the variable to look at, and without the URL's credentials."""
+    with pytest.raises(ConfigurationError, match="cannot be asked") as raised:
+        HttpTarget(f"http://user:pass@{host}:1", isolated_config(tmp_path))
+
+    assert "TELEMETRY_API_URL" in raised.value.hint
+    assert "pass" not in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_host_that_no_resolver_takes_means_later(tmp_path, host):
+    """A name with an empty or too long label is told, not raised."""
+    target = HttpTarget(f"http://{host}:1", isolated_config(tmp_path))
+    outcome = target.deliver(three())
+    target.close()
+
+    assert outcome == RetryLater(f"http://{host}:1 cannot be reached: UnicodeError")
+
+
 def test_url_credentials_are_not_shown():
     """The name, which is logged and stored, has none."""
     target = HttpTarget("http://user:pass@127.0.0.1:1/base", isolated_config("/nowhere", api_auth_token=TOKEN))
@@ -252,6 +359,30 @@ def test_association_waits_for_a_service_that_is_away(service, target, fault):
     assert len(service.commits) == 1
 
 
+@pytest.mark.parametrize("body", STRANGERS_WORDS)
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["batch", "lookup", "association"])
+def test_association_refused_in_a_strangers_words_waits(service, target, before, body):
+    """At each of the calls that associate a commit."""
+    target.deliver(three())
+    service.script(*[None] * before, Fault(400, body))
+
+    assert isinstance(target.deliver(Batch((), (link(),))), RetryLater)
+    assert target.deliver(Batch((), (link(),))) == Delivered()
+    assert len(service.commits) == 1
+
+
+@pytest.mark.parametrize("event_id", ["a\\u0000b", "\\n", "x" * 70_000])
+def test_event_id_that_no_url_can_hold_means_later(service, target, event_id):
+    """A service that tells rubbish ids is not believed; nothing is raised."""
+    service.script(None, None, Fault(200, f'[{{"event_id": "{event_id}"}}]'.encode()))
+
+    outcome = target.deliver(Batch(three().records, (link(),)))
+
+    assert isinstance(outcome, RetryLater)
+    assert "InvalidURL" in outcome.reason
+    assert target.deliver(Batch(three().records, (link(),))) == Delivered()
+
+
 def test_run_ids_are_quoted_in_queries(service, target):
     """An id with every kind of sign is looked up as it is."""
     strange = "a&limit=1000 #?ü%2F+=;"
@@ -280,6 +411,12 @@ def test_our_service_says_who_it_is(service, other_service):
     assert not is_our_service(other_service.url + "/metrics?")
     other_service.kill()
     assert not is_our_service(other_service.url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9\x00", "http://a..b:1", "http://1.2.3.400", "http://a\u200bb"])
+def test_no_service_of_ours_is_at_an_impossible_url(url):
+    """Asking raises nothing."""
+    assert not is_our_service(url)
 
 
 def test_large_batches_are_sent_as_they_are(service, target):

@@ -72,6 +72,34 @@ def test_without_a_token_no_header_is_sent(service, clock, tmp_path):
     assert "Authorization" not in service.requests[0].headers
 
 
+def test_token_in_any_script_is_sent_as_utf8(service, clock, tmp_path):
+    """A token is bytes to the webhook, whatever its letters."""
+    service.script(OK)
+
+    (state,) = Posting(service, clock, tmp_path, sheets_token="pässwörd")(ended())
+
+    assert state.api_posted == 1
+    assert service.requests[0].headers["Authorization"].encode("latin-1") == "Bearer pässwörd".encode()
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\nX-Other: 1", "\x00"])
+def test_token_that_no_header_can_carry_is_told_without_it(service, clock, tmp_path, caplog, sign):
+    """The run is not posted, and the warning quotes no header."""
+    (state,) = Posting(service, clock, tmp_path, sheets_token=f"hunter2{sign}hunter3")(ended())
+
+    assert (state.api_posted, service.requests) == (0, [])
+    assert "run run-1 was not posted: LocalProtocolError" in caplog.text
+    assert "hunter" not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["1.2.3.400", "a\u200bb", "a..b"])
+def test_url_that_cannot_be_asked_is_a_run_not_posted(service, clock, tmp_path, host):
+    """Told as such, not as a fault of ours, and the thread goes on with the next run."""
+    states = Posting(service, clock, tmp_path, sheets_url=f"http://{host}:1")(ended(1), ended(2))
+
+    assert [(state.run_id, state.api_posted) for state in states] == [("run-1", 0), ("run-2", 0)]
+
+
 @pytest.mark.parametrize(
     "fault", [Fault(500), Fault(503), Fault(429), Fault(reset=True)], ids=["500", "503", "429", "reset"]
 )

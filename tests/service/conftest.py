@@ -83,6 +83,12 @@ def service(request, clock):
 
 
 @pytest.fixture
+def postgresql_service(shared_postgresql_service, clock):
+    """The same for what only PostgreSQL does."""
+    return emptied(shared_postgresql_service)
+
+
+@pytest.fixture
 def sqlite_service(shared_sqlite_service, clock):
     """The same for what does not depend on the database."""
     return emptied(shared_sqlite_service)

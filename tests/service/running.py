@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from on_disk import PATIENCE_S, ROOT, child_environment, eventually
 
-from otel_agent_telemetry.service.app import begin, create_app, end
+from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.server import _options, address_of, bound
 from otel_agent_telemetry.storage.engine import make_engine, writing
 from otel_agent_telemetry.storage.tables import metadata
@@ -60,19 +60,19 @@ def running(settings, *, clock=None):
 
     Opens and closes the backend as `server.serve` does, so a refusal to start is raised here.
     """
-    settings = settings.with_(api_host="127.0.0.1", api_port=0)
+    settings = settings.with_(api_host="127.0.0.1")
     app = create_app(settings, clock=clock)
     backend = app.state.backend
+    backend.open()
     try:
-        begin(app)
-        listener = bound(settings)
+        listener = bound("127.0.0.1", 0)
         url = address_of(settings, listener)
         backend.announce(url)
         service = Service(settings, url, app)
         with service.client, _serving(app, settings, listener):
             yield service
     finally:
-        end(app)
+        backend.close()
 
 
 @contextmanager

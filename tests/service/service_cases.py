@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 
+from google.rpc.status_pb2 import Status
+
 from otel_agent_telemetry.clock import iso_utc
 
 SECOND = 1_000_000_000
 T0 = 1_760_000_000 * SECOND
 JSON = {"Content-Type": "application/json"}
+OTLP_CODES = {400: 3, 401: 16, 405: 12, 408: 4, 413: 8, 415: 3, 422: 3, 429: 8, 500: 13, 503: 14}
 
 
 def at(seconds):
@@ -72,14 +75,31 @@ def listed(service, **query):
 
 
 def problem(answer, status):
-    """The `detail` of an error, after a look at its shape."""
+    """The `detail` of an error, after a look at its shape; at the OTLP endpoint that of its specification."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
+    if answer.request.url.path == "/v1/traces":
+        return _otlp_problem(answer)
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
     assert list(body) == ["detail"], body
     assert isinstance(body["detail"], str)
     assert body["detail"]
     return body["detail"]
+
+
+def _otlp_problem(answer):
+    """A google.rpc.Status in the encoding of the request; `detail` beside it where that is JSON."""
+    if answer.request.headers.get("content-type", "").startswith("application/x-protobuf"):
+        assert answer.headers["content-type"] == "application/x-protobuf"
+        told = Status.FromString(answer.content)
+        code, message = told.code, told.message
+    else:
+        body = answer.json()
+        code, message = body["code"], body["message"]
+        assert body == {"code": code, "message": message, "detail": message}
+    assert code == OTLP_CODES[answer.status_code]
+    assert message
+    return message
 
 
 COMMIT = {

@@ -16,7 +16,7 @@ from otel_agent_telemetry.testing import isolated_config
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
-from command import agent_telemetry
+from command import agent_telemetry, agent_telemetry_process
 
 
 @pytest.fixture
@@ -111,6 +111,37 @@ def test_a_wrong_token_is_one_clear_line(service, config):
     assert (said.code, len(said.err.splitlines())) == (2, 1)
     assert "TELEMETRY_API_AUTH_TOKEN" in said.err
     assert "wrong-secret" not in said.err
+
+
+@pytest.mark.parametrize("token", ["pässwörd", "ключ"])
+def test_a_token_in_any_script_is_the_same_at_both_sides(token, tmp_path, config):
+    """Client, command and service take it from the same variable: runs arrive and are read."""
+    settings = isolated_config(tmp_path / "guarded", db_synchronous="OFF", api_auth_enabled=True, api_auth_token=token)
+    with running(settings) as guarded:
+        record(config.with_(api_url=guarded.url, api_auth_token=token))
+        told = {"TELEMETRY_API_URL": guarded.url, "TELEMETRY_API_AUTH_TOKEN": token}
+        said = agent_telemetry(config, "runs", "--json", env=told)
+        refused = agent_telemetry(config, "runs", env={**told, "TELEMETRY_API_AUTH_TOKEN": token[1:]})
+    assert (said.code, len(said.json)) == (0, 4)
+    assert refused.code == 2
+
+
+def test_a_token_that_no_header_can_carry_is_not_used_and_not_told(service, told, config):
+    """A warning names the variable; then it is as if there were no token."""
+    said = agent_telemetry_process(config, "runs", env={**told, "TELEMETRY_API_AUTH_TOKEN": "long-secret\x01x"})
+    assert said.code == 2
+    assert "TELEMETRY_API_AUTH_TOKEN: its value cannot be used" in said.err
+    assert "long-secret" not in said.err + said.out
+
+
+def test_a_service_with_a_token_of_stray_bytes_refuses_to_start_in_one_line(config):
+    """Bytes that are not UTF-8 are a setting that cannot be used, not a fault of ours."""
+    env = {"TELEMETRY_API_AUTH_ENABLED": "true", "TELEMETRY_API_AUTH_TOKEN": "long-secret\udcff"}
+    said = agent_telemetry_process(config, "serve", "--port", "0", env=env)
+    assert said.code == 2
+    assert "TELEMETRY_API_AUTH_TOKEN" in said.err
+    assert "an error of its own" not in said.err
+    assert "long-secret" not in said.err
 
 
 def link(run_id, commit="abcdef1"):

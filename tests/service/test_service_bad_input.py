@@ -159,7 +159,7 @@ def raw_request(service, head, pieces=(), *, timeout=20):
     return int(answer.split()[1]) if answer else None, sent
 
 
-HEAD = b"POST /api/v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def test_a_gigabyte_that_is_announced_is_refused_before_it_is_read(small_service):
@@ -247,3 +247,15 @@ def test_a_gzip_bomb_costs_bounded_memory(process):
     print(f"three bombs at once: {grown / MIB:.0f} MiB more at the peak")
     assert grown < 3 * 64 * MIB * 1.5
     assert process.client.get("/health").status_code == 200
+
+
+def test_many_empty_gzip_members_are_refused(sqlite_service):
+    """Each costs time, though nothing is in it: 400 after a thousand, wherever the limit of bytes is."""
+    body = gzip.compress(b"") * 5_000 + gzip.compress(b"{}")
+    assert "members" in problem(put(sqlite_service, body, **{"Content-Encoding": "gzip"}), 400)
+
+
+def test_compressed_bytes_count_as_well(small_service):
+    """What is larger on the wire than a body may be is refused, though less is in it."""
+    body = gzip.compress(b"") * (small_service.settings.api_max_body_bytes // 20 + 2)
+    problem(put(small_service, body, **{"Content-Encoding": "gzip"}), 413)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import orjson
 import pytest
-from service_cases import at, listed, problem, put, shown, state, tell, tell_batch
+from otlp_requests import PROTOBUF, request, response_of, send_body, span
+from service_cases import COMMIT, at, event_id, listed, problem, put, shown, state, tell, tell_batch
 
 from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, TIME_COLUMNS
+from otel_agent_telemetry.storage.engine import make_engine, writing
 
 # Ids
 
@@ -52,7 +56,7 @@ def escaped(text):
 
 
 TEXTS = [name for name in COLUMNS if name not in {"event_id", "run_id", "status", "schema_version", "api_posted"}
-         | {"git_commit_hash", "git_commit_source", "git_repo", "trace_id", "span_id"}
+         | {"git_commit_hash", "git_commit_source", "git_repo", "trace_id", "span_id", "parent_run_id"}
          | TIME_COLUMNS | COUNT_COLUMNS | JSON_COLUMNS]  # fmt: skip
 HOSTILE = [
     "'; DROP TABLE agent_runs; --",
@@ -208,3 +212,74 @@ def test_the_last_moment_of_times_is_readable(service):
     link = first.headers["Link"].split(">")[0][1:]
     assert [run["run_id"] for run in service.client.get(link).json()] == ["run-2"]
     assert listed(service, created_before=at(0)) == ["run-2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trace_id", "zzz"),
+        ("trace_id", "x" * 10_000),
+        ("trace_id", "a" * 31),
+        ("span_id", "g" * 16),
+        ("parent_run_id", "a/b"),
+        ("parent_run_id", "x" * 256),
+        ("schema_version", 1 << 40),
+        ("api_posted", 1 << 31),
+    ],
+)
+def test_ids_and_numbers_that_no_database_must_see_are_422(service, name, value):
+    """Alone; in a batch its neighbours are kept."""
+    problem(service.client.post("/api/v1/runs", json=state(1, **{name: value})), 422)
+    told = tell_batch(service, [state(1), state(2, **{name: value}), state(3)])
+    assert (told["inserted"], [error["index"] for error in told["errors"]]) == (2, [1])
+
+
+def test_a_trace_is_found_by_its_id_in_any_case(service):
+    """Stored in lower case, asked for in either."""
+    tell(service, state(trace_id="AB" * 16, span_id="CD" * 8))
+    assert shown(service)["trace_id"] == "ab" * 16
+    assert listed(service, trace_id="aB" * 16) == ["run-1"]
+
+
+def test_json_that_would_be_kept_in_part_is_refused(sqlite_service):
+    """Levels beyond what can be written are 422; a large object comes back whole."""
+    deep = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    assert "nested" in problem(sqlite_service.client.post("/api/v1/runs", json=state(context_json=deep)), 422)
+    large = {"items": list(range(200_000))}
+    tell(sqlite_service, state(metrics_json=large))
+    assert shown(sqlite_service)["metrics_json"] == large
+
+
+def test_what_only_the_database_refuses_spares_its_neighbours(postgresql_service):
+    """A name too long for an index of PostgreSQL: 422 alone, one of `errors` in a batch, partial success over OTLP."""
+    client = postgresql_service.client
+    commits = [{**COMMIT, "run_id": f"run-{n}"} for n in (1, 2, 3)]
+    with too_long_for_an_index(postgresql_service, "agent_name"):
+        refused = state(2, agent_name=INCOMPRESSIBLE)
+        problem(client.post("/api/v1/runs", json=refused), 422)
+        told = tell_batch(postgresql_service, [state(1), refused, state(3)])
+        assert (told["inserted"], [error["index"] for error in told["errors"]]) == (2, [1])
+        assert told["errors"][0]["event_id"] == event_id(2)
+        sent = request(span(1), span(2, attributes={"agent.run.agent_name": INCOMPRESSIBLE}), span(3))
+        assert response_of(send_body(postgresql_service, sent.SerializeToString(), PROTOBUF))[0] == 1
+        assert len(listed(postgresql_service)) == 4
+    assert client.post("/api/v1/commits", json=commits).json()["linked"] == 2
+
+
+INCOMPRESSIBLE = random.Random(7).randbytes(10_000).hex()
+
+
+@contextmanager
+def too_long_for_an_index(service, column):
+    """A column with an index for a while, as an administrator may add one."""
+    engine = make_engine(service.settings)
+    try:
+        with writing(engine, "adding an index") as connection:
+            connection.exec_driver_sql(f"CREATE INDEX for_a_while ON agent_runs ({column})")
+        yield
+        with writing(engine, "dropping an index") as connection:
+            connection.exec_driver_sql("DROP INDEX for_a_while")
+    finally:
+        engine.dispose()

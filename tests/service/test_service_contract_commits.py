@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from service_cases import COMMIT, associate, at, commit_of, ended, event_id, problem, shown, state, tell
+from service_cases import COMMIT, SECOND, associate, at, commit_of, ended, event_id, problem, shown, state, tell
 
 
 def test_a_commit_is_associated_with_a_run(service):
@@ -114,3 +114,27 @@ def test_an_association_counts_from_when_it_is_told(service, clock):
     clock.advance(1)
     associate(service, commit_hash="7654321")
     assert commit_of(service)[0] == "7654321"
+
+
+@pytest.mark.parametrize("step_s", [0, -1, -3600])
+def test_the_last_association_shows_whatever_the_clock_does(service, clock, step_s):
+    """The clock stands still or is set back between two calls; what was told last shows."""
+    tell(service, state())
+    associate(service, commit_hash="fffffff")
+    clock.jump(clock.now_ns() + step_s * SECOND)
+    associate(service, commit_hash="aaaaaaa")
+    assert commit_of(service)[0] == "aaaaaaa"
+    clock.jump(clock.now_ns() + step_s * SECOND)
+    answer = service.client.patch(f"/api/v1/runs/{event_id(1)}", json={"git_commit_hash": "0000000"})
+    assert answer.json()["updated"] is True
+    assert commit_of(service)[0] == "0000000"
+
+
+def test_an_association_from_the_future_counts_as_one_of_now(service, clock):
+    """It does not outlast every later one."""
+    tell(service, state())
+    told = {**COMMIT, "run_id": "run-1", "associated_at": "2099-01-01T00:00:00Z"}
+    assert service.client.post("/api/v1/commits", json=[told]).json()["linked"] == 1
+    clock.advance(1)
+    associate(service, commit_hash="1234567")
+    assert commit_of(service)[0] == "1234567"

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 from on_disk import eventually
-from service_cases import event_id, problem, state, tell
+from service_cases import event_id, listed, problem, state, tell
 
 TOKEN = "a-token-that-nobody-guesses"
 OPEN = ("/health", "/version")
@@ -228,3 +228,47 @@ def test_the_access_log_tells_each_request_but_no_secret(guarded, stranger, capl
     assert text.count("\n") == len(caplog.messages) - 1
     for secret in (TOKEN, "a-wrong-token", "name-in-the-query", "agent-in-the-body"):
         assert secret not in text
+
+
+# A service on loopback
+
+
+@pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.example:80", "a@127.0.0.1", "[::2]", "10.0.0.1:8765"])
+def test_a_foreign_name_for_loopback_is_refused(sqlite_service, host):
+    """A page that rebinds its name to this address reads and writes nothing."""
+    for method, path in (("GET", "/api/v1/runs"), ("POST", "/api/v1/runs"), ("POST", "/v1/traces"), ("GET", "/health")):
+        answer = sqlite_service.client.request(method, path, headers={"Host": host})
+        assert answer.status_code == 421, answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "agents.localhost:80", "127.0.0.1", "127.9.9.9:5", "[::1]:80"]
+)
+def test_a_local_name_is_served(sqlite_service, host):
+    """With any port."""
+    assert sqlite_service.client.get("/api/v1/runs", headers={"Host": host}).status_code == 200
+
+
+def test_any_name_is_served_with_the_token_or_behind_a_proxy(sqlite_settings, serving, guarded):
+    """The token, which no page has, or the proxy decides then."""
+    named = {"Host": "telemetry.example"}
+    assert guarded.client.get("/api/v1/runs", headers=named).status_code == 200
+    proxied = serving(sqlite_settings.with_(base_dir=sqlite_settings.base_dir / "2", trusted_proxies="127.0.0.1"))
+    assert proxied.client.get("/api/v1/runs", headers=named).status_code == 200
+
+
+def test_a_write_without_a_content_type_is_refused(sqlite_service):
+    """A browser sends such a request from any page without asking."""
+    for path in ("/api/v1/runs", "/api/v1/runs/batch", "/api/v1/commits", "/v1/traces"):
+        problem(sqlite_service.client.post(path, content=b"{}"), 415)
+    assert listed(sqlite_service) == []
+
+
+def test_a_made_up_client_address_forges_no_line(sqlite_settings, serving, caplog):
+    """What a trusted proxy passes on may still be anybody's text."""
+    service = serving(sqlite_settings.with_(trusted_proxies="*"))
+    forged = "1.2.3.4 GET '/api/v1/runs' 200 0.1 ms\x85next"
+    with caplog.at_level(logging.INFO, "otel_agent_telemetry.service.access"):
+        service.client.get("/version", headers={"X-Forwarded-For": forged.encode("latin-1")})
+    (line,) = [line.getMessage() for line in caplog.records if "/version" in line.getMessage()]
+    assert line.startswith("\"1.2.3.4 GET '/api/v1/runs' 200 0.1 ms\\x85next\" GET '/version' 200 ")

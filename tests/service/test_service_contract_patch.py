@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from service_cases import COMMIT, associate, at, commit_of, ended, event_id, problem, shown, state, tell
 
@@ -154,3 +156,33 @@ def test_a_commit_that_was_patched_survives_a_late_state(service, clock):
     assert tell(service, ended(updated=3600, git_commit_hash=None)) == ["updated"]
     run = shown(service)
     assert (run["status"], run["git_commit_hash"], run["git_commit_author"]) == ("success", "abcdef1", "somebody")
+
+
+def test_patches_through_two_services_at_once_are_all_kept(postgresql_settings, serving):
+    """Each sets a field of its own in the same run: both fields are there, whoever was first."""
+    one, other = serving(postgresql_settings), serving(postgresql_settings)
+    tell(one, state())
+    clients = {"items_failed": one.new_client(), "items_skipped": other.new_client()}
+    with ThreadPoolExecutor(2) as pool, clients["items_failed"], clients["items_skipped"]:
+        for number in range(1, 31):
+            sent = [
+                pool.submit(client.patch, f"/api/v1/runs/{event_id(1)}", json={field: number})
+                for field, client in clients.items()
+            ]
+            assert [answer.result().json()["updated"] for answer in sent] == [True, True]
+            assert (shown(one)["items_failed"], shown(one)["items_skipped"]) == (number, number)
+
+
+def test_patch_that_cannot_outlast_what_is_stored_does_not_say_it_did(service):
+    """A state from the end of time stands; the answer says that nothing was updated."""
+    tell(service, state(updated_at="9999-12-31T23:59:59.999999Z", items_failed=7))
+    assert patch(service, items_failed=3).json()["updated"] is False
+    assert shown(service)["items_failed"] == 7
+
+
+def test_nul_in_a_patched_text_is_replaced_once(service):
+    """The same again changes nothing."""
+    tell(service, state())
+    assert patch(service, error_summary="a\0b").json()["updated"] is True
+    assert patch(service, error_summary="a\0b").json()["updated"] is False
+    assert shown(service)["error_summary"] == "a\ufffdb"

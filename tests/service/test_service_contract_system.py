@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
@@ -168,6 +170,31 @@ def test_figures_come_in_openmetrics_when_asked(sqlite_service):
     answer = sqlite_service.client.get("/metrics", headers={"Accept": accept})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("accept", ["application/json, text/plain, */*", "application/json", "*/*", ""])
+def test_who_takes_json_gets_json(sqlite_service, accept):
+    """Prometheus' format is for who asks for nothing else that we have."""
+    answer = sqlite_service.client.get("/metrics", headers={"Accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_many_health_checks_at_once_write_once(sqlite_settings, serving):
+    """The store is asked at most once a second, whoever asks: it needs no token."""
+    service = serving(sqlite_settings)
+    time.sleep(1.1)  # past what is remembered of an earlier probe
+    before = service.app.state.backend.writer.figures.commits
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: service.client.get("/health").status_code, range(20)))
+    assert answers == [200] * 20
+    assert service.app.state.backend.writer.figures.commits - before <= 2
+
+
+def test_names_of_agents_in_labels_are_bounded(sqlite_service):
+    """Long ones are cut, and told together where they begin alike."""
+    tell(sqlite_service, state(1, agent_name="x" * 5000), state(2, agent_name="x" * 6000))
+    text = sqlite_service.client.get("/metrics/prometheus").text
+    assert f'agent_telemetry_runs{{agent_name="{"x" * 200}",status="running"}} 2.0' in text
 
 
 def test_requests_are_counted_by_route_not_by_path(sqlite_settings, serving):

@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 from contextlib import closing, contextmanager, suppress
 
 import httpx
@@ -164,6 +165,37 @@ def test_port_in_use_is_one_clear_line(config):
     assert (code, len(said.splitlines())) == (2, 1), said
     assert f"127.0.0.1:{port}" in said
     assert WriterLock(config.db_path).holder() is None
+
+
+def test_grpc_port_in_use_is_one_clear_line(config):
+    """The setting is named."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = serve(config, env={"TELEMETRY_OTLP_GRPC_PORT": str(port)})
+
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"127.0.0.1:{port}" in said
+    assert "TELEMETRY_OTLP_GRPC_PORT" in said
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "exa..mple", "256.1.1.1"])
+def test_host_that_cannot_be_is_one_clear_line(config, host):
+    """Exit code 2."""
+    code, said = serve(config, "--host", host)
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert host in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_at_any_moment_after_its_address_is_told_ends_it(config, number):
+    """From the line that names its address on no signal is lost: exit 0."""
+    for delay_s in (0, 0.002, 0.005, 0.01, 0.02):
+        command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
+        with subprocess.Popen(command, cwd=ROOT, env=child_environment(), stderr=subprocess.PIPE, text=True) as begun:
+            assert "serving" in begun.stderr.readline()
+            time.sleep(delay_s)  # the moment at which it is hit, not a synchronisation
+            begun.send_signal(number)
+            assert begun.wait(PATIENCE_S) == 0
 
 
 REFUSALS = {

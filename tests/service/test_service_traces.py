@@ -30,6 +30,8 @@ from otlp_requests import (
 from running import emptied
 from service_cases import at, listed, problem, state, tell
 
+from otel_agent_telemetry.otel import mapping
+
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1"}
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
@@ -433,3 +435,21 @@ def test_a_store_that_is_away_is_503_and_the_same_request_succeeds_later(sqlite_
         other.execute("ROLLBACK")
     send(service, request(span(1)))
     assert run(service)["status"] == "success"
+
+
+@pytest.mark.parametrize("name", ["gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind"])
+@pytest.mark.parametrize("value", [["chat"], {"a": 1}, b"chat", 7, None])
+def test_odd_values_of_known_attributes_spare_their_neighbours(sqlite_service, name, value):
+    """Attributes come from anywhere: the span is taken as it can be, and so are the others."""
+    odd = span(2, 1, attributes={name: value})
+    send(sqlite_service, request(span(1), odd, span(3)))
+    assert len(listed(sqlite_service)) == 2
+    assert len(below(sqlite_service, 1, "spans")) == 1
+
+
+def test_a_resource_that_was_received_is_not_kept_in_memory(sqlite_service):
+    """However many of them come, and whatever their size."""
+    before = len(mapping._of_resource)
+    for number in range(1, 6):
+        send(sqlite_service, request(span(number), resource={"service.name": f"s-{number}", "big": "x" * 100_000}))
+    assert len(mapping._of_resource) == before

@@ -6,12 +6,13 @@ import random
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
+from sqlalchemy import event as happening
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS
@@ -100,8 +101,34 @@ class Database:
             for name in tables:
                 connection.execute(text(f"DELETE FROM {name}"))
 
+    def plans(self, asked):
+        """Lines of the plans of what was executed (see `statements`), of each that has a plan."""
+        explain = "EXPLAIN" if self.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        with self.reading() as connection:
+            return [
+                row[-1]
+                for statement, parameters in asked
+                if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH"))
+                for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            ]
+
     def close(self):
         self.engine.dispose()
+
+
+@contextmanager
+def statements():
+    """A list that takes the statements executed inside on any database, each with its (first) parameters."""
+    asked = []
+
+    def listen(_connection, _cursor, statement, parameters, _context, is_many):
+        asked.append((statement, parameters[0] if is_many else parameters))
+
+    happening.listen(Engine, "before_cursor_execute", listen)
+    try:
+        yield asked
+    finally:
+        happening.remove(Engine, "before_cursor_execute", listen)
 
 
 def rows_of(path, sql, *parameters):

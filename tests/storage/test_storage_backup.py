@@ -22,6 +22,19 @@ lock = WriterLock(pathlib.Path(sys.argv[1]))
 print(lock.try_acquire("http://127.0.0.1:8765"), flush=True)
 sys.stdin.readline()
 """
+BACKUP_WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from otel_agent_telemetry.clock import SystemClock
+from otel_agent_telemetry.errors import StorageError
+from otel_agent_telemetry.storage.backup import backup_sqlite
+resource.setrlimit(resource.RLIMIT_FSIZE, (800 << 10, 800 << 10))
+try:
+    backup_sqlite(Path(sys.argv[1]), Path(sys.argv[2]), SystemClock())
+except StorageError as problem:
+    print(type(problem).__name__)
+"""
+"""No file can grow past 800 KiB, as on a disk that is full then."""
 
 
 class StoppedClock:
@@ -67,6 +80,16 @@ def test_a_backup_of_a_wal_database_holds_what_is_in_the_wal(tmp_path):
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
     assert rows_of(copy, "SELECT run_id FROM agent_runs") == [("run-1",)]
     database.close()
+
+
+def test_a_backup_on_a_full_disk_leaves_nothing(database):
+    """Nor what SQLite had beside the half copy."""
+    with database.writing() as connection:
+        upsert_runs(connection, [run(number, input_summary="x" * 2000) for number in range(1000)])
+    backing = start_python(BACKUP_WITHOUT_ROOM, database.config.db_path, database.config.backups_dir)
+    out, err = backing.communicate(timeout=60)
+    assert out == "StoreUnavailableError\n", err
+    assert list(database.config.backups_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("problem", ["missing", "damaged", "folder"])

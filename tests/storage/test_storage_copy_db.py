@@ -6,9 +6,11 @@ import random
 
 import pytest
 from storage_cases import Database, at, event_id, link, run, start_python
+from trace_cases import deliver, names_of, run_of, step, usage_of
 
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunSpan
+from otel_agent_telemetry.storage.batch import WriteBatch
 from otel_agent_telemetry.storage.copied_rows import COPIED, RUNS, batches
 from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts_check import check_counts
@@ -33,6 +35,16 @@ copy_database(place(source), place(target), on_progress=said)
 COPY_AND_MEASURE = "import resource\n" + COPY.replace(
     "print(done, flush=True)", "print(done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 )
+
+DIE_IN_A_COMMIT = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=5")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE agent_runs SET input_summary = hex(randomblob(2000))")
+os._exit(9)
+"""
+"""So many pages that some are in the file already, and the journal with those of before beside it."""
 
 
 @pytest.fixture
@@ -81,7 +93,8 @@ def fill(database, runs=40):
         link_commits(connection, [link(2, "1234567"), link(2, "abcdef1", told=5), link(999, "fffffff")])
         add_spans(connection, [*(PlacedSpan(span, usage={"steps": 1}) for span in spans), PlacedSpan(orphan)])
         add_events(connection, [PlacedEvent(seq, event) for seq, event in enumerate(events)])
-        add_to_rollups(connection, steps={event_id(1): [{"steps": 20}]}, own={}, parents={event_id(1): "run-outside"})
+        parents = {event_id(number): "run-outside" for number in (1, 2)}
+        add_to_rollups(connection, steps={event_id(1): [{"steps": 20}]}, own={}, parents=parents)
 
 
 def contents(database):
@@ -109,7 +122,7 @@ def test_everything_is_copied_and_verified(ends):
         "agent_runs": (40, 40, 0),
         "run_spans": (21, 21, 0),
         "run_events": (20, 20, 0),
-        "run_rollups": (1, 1, 0),
+        "run_rollups": (2, 2, 0),
     }
     assert contents(target) == before == contents(source)
     with target.reading() as connection:
@@ -155,7 +168,7 @@ def test_later_states_in_the_target_stand(ends):
     assert runs[event_id(2)]["git_commit_hash"] == "9999999"
     lost = "SELECT event_id FROM run_spans WHERE name = 'lost'"
     assert target.rows(lost) == [(event_id(1),)]
-    assert "21" in target.rows("SELECT usage_json FROM run_rollups")[0][0]
+    assert "21" in target.rows("SELECT usage_json FROM run_rollups ORDER BY event_id")[0][0]
     assert source.runs()[event_id(40)]["status"] == "running"
 
 
@@ -168,6 +181,58 @@ def test_a_step_that_found_its_run_in_the_source_finds_it_in_the_target(ends):
     assert tables["run_spans"] == (21, 1, 0)
     assert report.verified
     assert contents(target) == contents(source)
+
+
+def test_a_parent_that_was_found_later_is_copied(ends):
+    """The roll-up counts as much as before, and is another one all the same."""
+    source, target = ends
+    source.execute("UPDATE run_rollups SET parent_run_id = NULL")
+    copied(source, target)
+    source.execute("UPDATE run_rollups SET parent_run_id = 'run-outside'")
+    report, tables = copied(source, target)
+    assert tables["run_rollups"] == (2, 2, 0)
+    assert report.verified
+    assert contents(target) == contents(source)
+
+
+def test_a_roll_up_that_counts_more_in_the_target_learns_its_parent(ends):
+    """And goes on counting more."""
+    source, target = ends
+    with target.writing() as connection:
+        add_to_rollups(connection, steps={event_id(1): [{"steps": 21}]}, own={}, parents={})
+    report, tables = copied(source, target)
+    assert report.verified
+    assert tables["run_rollups"] == (2, 2, 0)
+    rows = target.rows("SELECT parent_run_id, usage_json FROM run_rollups ORDER BY event_id")
+    assert [parent for parent, _ in rows] == ["run-outside", "run-outside"]
+    assert '"steps":21' in rows[0][1]
+
+
+def test_steps_that_wait_in_the_target_find_a_run_that_is_copied(ends):
+    """They came there before it, as they may anywhere."""
+    source, target = ends
+    deliver(source, WriteBatch((run_of(1),)))
+    deliver(target, step(2, 1, tokens=7))
+    report, _ = copied(source, target)
+    assert report.verified
+    assert names_of(target, 1) == ["span 2"]
+    assert usage_of(target, 1) == {"input_tokens": 7, "steps": 1}
+
+
+def test_what_a_killed_writer_left_of_a_commit_is_undone_first(open_database):
+    """A reader that may not write cannot undo it, and would say that the file is read-only."""
+    source, target = open_database("sqlite", "from"), open_database("sqlite", "to")
+    fill(source, runs=300)
+    before = contents(source)
+    source.close()
+    killed = start_python(DIE_IN_A_COMMIT, source.config.db_path)
+    killed.communicate(timeout=30)
+    assert killed.returncode == 9
+    assert source.config.db_path.with_name("telemetry.sqlite-journal").stat().st_size > 0
+    report, tables = copied(source, target)
+    assert report.verified
+    assert tables["agent_runs"] == (300, 300, 0)
+    assert contents(target) == before
 
 
 def test_a_row_that_the_target_refuses_does_not_stop_its_neighbours(open_database):
@@ -198,7 +263,7 @@ def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
         "agent_runs": 40,
         "run_spans": 21,
         "run_events": 20,
-        "run_rollups": 1,
+        "run_rollups": 2,
     }
 
 

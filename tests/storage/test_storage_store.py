@@ -273,3 +273,23 @@ def test_making_an_engine_touches_nothing(tmp_path):
     """Neither file nor folder, until the first connection."""
     make_engine(quick_config(tmp_path)).dispose()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("42P01", SchemaError),
+        ("42703", SchemaError),
+        ("40P01", StoreUnavailableError),
+        ("40001", StoreUnavailableError),
+        ("53100", StoreUnavailableError),
+        ("54000", StorageError),
+    ],
+)
+def test_errors_of_a_server_are_told_by_their_code_in_any_language(state: str, kind: type[StorageError]) -> None:
+    """The text is the server's own, in whatever language it was set up."""
+
+    class Gemeldet(Exception):
+        sqlstate = state
+
+    assert type(storage_error(Gemeldet("Relation »agent_runs« existiert nicht"), "writing", "somewhere")) is kind

@@ -4,73 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from storage_cases import at
+from storage_cases import at, event_id
+from trace_cases import TRACE, deliver, ident, names_of, run, run_of, step, usage_of
 
-from otel_agent_telemetry.event_id import span_event_id
-from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-from otel_agent_telemetry.storage.batch import WriteBatch, merged_batch, write_batch
+from otel_agent_telemetry.storage.batch import WriteBatch, merged_batch
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
 from otel_agent_telemetry.storage.rollups import Rollup, added, rollups_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_rollups, run_spans
-from otel_agent_telemetry.storage.traces import SpanNode
-
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-
-
-def span(number, parent, *, trace=TRACE, **more):
-    parent_id = None if parent is None else f"{parent:016x}"
-    ids = {"event_id": "", "run_id": "", "trace_id": trace, "span_id": f"{number:016x}", "parent_span_id": parent_id}
-    return RunSpan(**ids, name=f"span {number}", start_time=at(number), end_time=at(number + 1), status="ok", **more)
-
-
-def events(number, count, *, trace=TRACE):
-    ids = {"event_id": "", "run_id": "", "trace_id": trace, "span_id": f"{number:016x}"}
-    return tuple(RunEvent(**ids, event_type=f"e{n}", timestamp=at(number)) for n in range(count))
-
-
-def step(number, parent, *, tokens=0, count=0, trace=TRACE):
-    usage = {"steps": 1, "input_tokens": tokens} if tokens else {"steps": 1}
-    node = SpanNode(span(number, parent, trace=trace), usage=usage, events=events(number, count, trace=trace))
-    return WriteBatch(nodes=(node,))
-
-
-def run_of(number, *, trace=TRACE, **more):
-    span_id = f"{number:016x}"
-    times = {"created_at": at(number), "updated_at": at(number + 1), "start_time": at(number)}
-    names = {"run_id": f"run-{number}", "agent_name": "agent", "job_type": "job", "status": "success"}
-    ids = {"event_id": span_event_id(trace, span_id), "trace_id": trace, "span_id": span_id}
-    return RunRecord(**{**ids, **times, **names, **more})
-
-
-def run(number, parent=None, *, own=0, trace=TRACE, **more):
-    """A run's span and its state, as one request brings them."""
-    node = SpanNode(span(number, parent, trace=trace), is_run=True, usage={"input_tokens": own} if own else {})
-    return WriteBatch((run_of(number, trace=trace, **more),), nodes=(node,))
-
-
-def ident(number, trace=TRACE):
-    return span_event_id(trace, f"{number:016x}")
-
-
-def deliver(database, *batches):
-    for batch in batches:
-        with database.writing() as connection:
-            write_batch(connection, batch)
-
-
-def names_of(database, number):
-    with database.reading() as connection:
-        return [found.name for found in spans_of(connection, ident(number))]
-
-
-def usage_of(database, number):
-    with database.reading() as connection:
-        return rollups_of(connection, [ident(number)]).get(ident(number), Rollup()).shown()
 
 
 def test_a_step_after_its_run_belongs_to_it(database):
@@ -180,6 +127,44 @@ def test_the_same_span_id_in_another_trace_is_another_span(database):
         assert rollups_of(connection, [ident(1, other)])[ident(1, other)].steps == {"input_tokens": 2, "steps": 1}
 
 
+def test_a_run_that_names_itself_as_its_parent_has_none(database):
+    """Alone, or through a step of its own."""
+    deliver(database, run(1, 1), run(2, 3), step(3, 2))
+    with database.reading() as connection:
+        assert [get_run(connection, event_id=ident(number)).parent_run_id for number in (1, 2)] == [None, None]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_run_with_an_id_of_its_own_has_no_steps(database, order):
+    """Whichever comes first: the run that its span is may come still, and has them then."""
+    own = WriteBatch((run_of(1, event_id=event_id(1), run_id="own"),))
+    told = [own, step(2, 1, tokens=5)]
+    deliver(database, *(told[place] for place in order))
+    assert database.rows("SELECT event_id FROM run_spans") == [("",)]
+    deliver(database, merged_batch([WriteBatch((run_of(1),)), own]))
+    assert usage_of(database, 1) == {"input_tokens": 5, "steps": 1}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_step_that_is_told_to_be_a_run_has_the_spans_that_come_after(database, order):
+    """So it has them in every order but where they had found another run before."""
+    told = [run(1), step(2, 1), WriteBatch((run_of(2),)), step(3, 2, tokens=5)]
+    deliver(database, *(told[place] for place in order))
+    had_another = max(order.index(place) for place in (0, 1, 3)) < order.index(2)
+    assert names_of(database, 2) == ([] if had_another else ["span 3"])
+    assert names_of(database, 1) == (["span 2", "span 3"] if had_another else ["span 2"])
+
+
+def test_a_later_state_that_names_the_span_finds_the_steps(database):
+    """The first one did not know its trace."""
+    first = replace(run_of(1), trace_id=None, span_id=None, status="running", updated_at=at(0))
+    deliver(database, step(2, 1, tokens=5), WriteBatch((first,)))
+    assert names_of(database, 1) == []
+    deliver(database, WriteBatch((run_of(1),)))
+    assert names_of(database, 1) == ["span 2"]
+    assert usage_of(database, 1) == {"input_tokens": 5, "steps": 1}
+
+
 @some.composite
 def forests(draw):
     """Spans with parents, some of them runs, in two traces; and the order, partition and repetition of their arrival."""
@@ -207,10 +192,10 @@ def expected_of(spans):
         if at_key not in known or at_key in seen:
             continue
         steps[at_key].add(number)
-        if is_run:
-            around[trace, number] = at_key
-        else:
+        if not is_run:
             tokens[at_key] += number
+        elif at_key != (trace, number):
+            around[trace, number] = at_key
     return steps, tokens, around
 
 

@@ -12,7 +12,6 @@ branch_labels = None
 depends_on = None
 
 _HAS_TRACE = sa.text("trace_id IS NOT NULL")
-_IS_ORPHAN = sa.text("event_id = ''")
 _HAS_PARENT = sa.text("parent_run_id IS NOT NULL")
 
 
@@ -23,9 +22,8 @@ def upgrade() -> None:
     )
     op.add_column("run_spans", sa.Column("is_run", sa.Integer(), nullable=False, server_default=sa.text("0")))
     op.add_column("run_spans", sa.Column("usage_json", sa.Text()))
-    op.create_index(
-        "ix_run_spans_orphans", "run_spans", ["trace_id"], sqlite_where=_IS_ORPHAN, postgresql_where=_IS_ORPHAN
-    )
+    op.drop_index("ix_run_spans_event_id", "run_spans")
+    op.create_index("ix_run_spans_event_id", "run_spans", ["event_id", "trace_id", "parent_span_id"])
     op.drop_index("ux_run_events_place", "run_events")
     op.create_index("ux_run_events_place", "run_events", ["trace_id", "span_id", "seq"], unique=True)
     op.create_index("ix_run_events_event_id", "run_events", ["event_id"])

@@ -1,4 +1,4 @@
-"""Several statements that see the database as it was at one instant."""
+"""A private copy of a SQLite database, for whoever reads so long that writers would wait for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from sqlalchemy import Connection, StaticPool, create_engine
 
 from otel_agent_telemetry.storage.engine import database_name
 from otel_agent_telemetry.storage.errors_of import translated
-
-
-def hold_one_view(connection: Connection) -> None:
-    """What the connection reads from here on is of one instant, until it is closed.
-
-    SQLite's transactions are so anyway; PostgreSQL's must be asked. Whatever the connection
-    was in the middle of is rolled back.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.rollback()
-        connection.execution_options(isolation_level="REPEATABLE READ")
 
 
 def holds_writers_up(connection: Connection) -> bool:
