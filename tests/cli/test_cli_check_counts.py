@@ -7,6 +7,7 @@ from command import agent_telemetry
 from on_disk import record
 from sqlalchemy import text
 
+from otel_agent_telemetry.storage.engine import make_engine, writing
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -26,10 +27,10 @@ def counted(request, config):
 
 
 def tamper(config, statement="UPDATE run_counts SET runs = runs + 7 WHERE status = 'success'"):
-    store = Store(config)
-    with store.writing() as connection:
+    engine = make_engine(config)
+    with writing(engine, "tampering with") as connection:
         connection.execute(text(statement))
-    store.close()
+    engine.dispose()
 
 
 def test_counts_that_agree_are_no_problem(counted):

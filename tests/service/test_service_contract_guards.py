@@ -270,5 +270,6 @@ def test_a_made_up_client_address_forges_no_line(sqlite_settings, serving, caplo
     forged = "1.2.3.4 GET '/api/v1/runs' 200 0.1 ms\x85next"
     with caplog.at_level(logging.INFO, "otel_agent_telemetry.service.access"):
         service.client.get("/version", headers={"X-Forwarded-For": forged.encode("latin-1")})
-    (line,) = [line.getMessage() for line in caplog.records if "/version" in line.getMessage()]
+        lines = eventually(lambda: [line.getMessage() for line in caplog.records if "/version" in line.getMessage()])
+    (line,) = lines
     assert line.startswith("\"1.2.3.4 GET '/api/v1/runs' 200 0.1 ms\\x85next\" GET '/version' 200 ")

@@ -169,14 +169,18 @@ def test_a_locked_database_is_unavailable_and_later_kept(sqlite_grpc_settings, s
     assert len(listed(service)) == 1
 
 
+def grpc_lines(caplog):
+    return [line.getMessage() for line in caplog.records if " GRPC " in line.getMessage()]
+
+
 def test_each_call_has_a_line_in_the_access_log(sqlite_grpc_settings, serving, caplog):
     """Who, what, how it ended; without the token."""
     service = serving(sqlite_grpc_settings.with_(api_auth_enabled=True, api_auth_token="known"))
     with caplog.at_level(logging.INFO, "otel_agent_telemetry.service.access"):
         called(service, one_span(), metadata=(("authorization", "Bearer known"),))
         refusal(service, one_span())
-        service.client.get("/version")
-    lines = [line.getMessage() for line in caplog.records if " GRPC " in line.getMessage()]
+        eventually(lambda: len(grpc_lines(caplog)) == 2)
+    lines = grpc_lines(caplog)
     assert [line.split()[:4] for line in lines] == [
         ["127.0.0.1", "GRPC", f"'{EXPORT}'", "OK"],
         ["127.0.0.1", "GRPC", f"'{EXPORT}'", "UNAUTHENTICATED"],
