@@ -8,7 +8,7 @@
         run.set_metrics(items_discovered=10, items_succeeded=10)
 
 or, for an application that traces with OpenTelemetry already,
-`provider.add_span_processor(AgentRunSpanProcessor())`.
+`instrument()`, or `provider.add_span_processor(AgentRunSpanProcessor())`.
 
 Names are loaded when they are first used; importing the package touches no disk, starts no
 thread and loads no database or HTTP library.
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.client import TelemetryClient
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+    from otel_agent_telemetry.otel.autoload import instrument
     from otel_agent_telemetry.otel.exporter import AgentRunSpanExporter
     from otel_agent_telemetry.otel.log_events import AgentRunLogProcessor
     from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+    from otel_agent_telemetry.otel.propagation import run_environment
     from otel_agent_telemetry.run_context import RunContext
     from otel_agent_telemetry.run_id import RunIDMetrics
 
@@ -41,6 +43,8 @@ _HOMES = {
     "RunSpan": "otel_agent_telemetry.model",
     "TelemetryClient": "otel_agent_telemetry.client",
     "TelemetryConfig": "otel_agent_telemetry.config",
+    "instrument": "otel_agent_telemetry.otel.autoload",
+    "run_environment": "otel_agent_telemetry.otel.propagation",
 }
 
 __all__ = [
@@ -54,6 +58,8 @@ __all__ = [
     "RunSpan",
     "TelemetryClient",
     "TelemetryConfig",
+    "instrument",
+    "run_environment",
 ]
 
 

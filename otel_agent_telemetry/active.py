@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel.attributes import STATUS
+from otel_agent_telemetry.otel.tally import RunTally
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
@@ -28,9 +30,9 @@ class ActiveRun:
     """
 
     __slots__ = (
-        *("agent_name", "attributes", "child_errors", "columns", "ended", "event_id", "exception", "extra", "fields"),
-        *("generation", "handled_at_start", "monotonic", "run_id", "settings", "span", "span_id", "start_ns", "status"),
-        *("trace_id", "updated_ns"),
+        *("agent_name", "attributes", "child_agent", "columns", "ended", "event_id", "exception", "extra", "fields"),
+        *("generation", "handled_at_start", "is_agent", "monotonic", "run_id", "settings", "span", "span_id"),
+        *("start_ns", "status", "takes_child_name", "tally", "trace_id", "updated_ns"),
     )  # fmt: skip
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:
@@ -52,7 +54,12 @@ class ActiveRun:
         self.settings: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         self.exception: dict[str, Any] | None = None
-        self.child_errors = 0
+        self.tally = RunTally()
+        self.child_agent: str | None = None
+        """The name of the first agent below, for a run that has none of its own."""
+        self.is_agent = False
+        """Whether the run's own span says that it is an agent's doing."""
+        self.takes_child_name = False
         self.handled_at_start: BaseException | None = None
         self.span: Any = None
         self.ended = False
@@ -77,6 +84,19 @@ class ActiveRun:
         return self.updated_ns
 
 
+_everywhere: weakref.WeakSet[ActiveRuns] = weakref.WeakSet()
+
+
+def open_run(span_id: int) -> ActiveRun | None:
+    """The open run of this process that a span is, or is a step of, whichever recorder it belongs to."""
+    for runs in list(_everywhere):
+        opened = runs.open_spans.get(span_id)
+        if opened is not None:
+            run: ActiveRun = opened.run
+            return run
+    return None
+
+
 class ActiveRuns:
     """Run id → open run, with the id rules and their counters (seed 001)."""
 
@@ -87,6 +107,7 @@ class ActiveRuns:
         self._seen: dict[str, None] = {}
         self.open_spans: dict[int, Any] = {}
         """Span id → what the processors of this recorder know of that open span; shared between them."""
+        _everywhere.add(self)
 
     def begin_generation(self) -> None:
         """In a forked child: the runs so far are the parent's to end; counters begin anew."""

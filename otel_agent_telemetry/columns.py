@@ -69,6 +69,7 @@ _OUR_TIME: Final = lazy(
     re.ASCII,
 )
 """Our own form on a day that every month has: known to be right without parsing it."""
+_HEX: Final = lazy(r"[0-9a-fA-F]+")
 _UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 HEX_DIGITS: Final = {"trace_id": 32, "span_id": 16}
@@ -171,7 +172,7 @@ def check_time(name: str, value: Any) -> str:
 
 def is_hex(value: str) -> bool:
     """Whether a text is hex digits only."""
-    return all(c in "0123456789abcdefABCDEF" for c in value)
+    return _HEX.fullmatch(value) is not None
 
 
 def shown(value: Any) -> str:

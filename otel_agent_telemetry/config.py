@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
+
+from otel_agent_telemetry.run_id import check_custom_run_id
 
 DEFAULT_API_URL: Final = "http://localhost:8765"
+_RUN_IN_BAGGAGE: Final = "agent.run.id"
 _BASE_DIR: Final = "TELEMETRY_BASE_DIR"
 WELL_KNOWN_FOLDERS: Final = (
     *(("D:/agent-metrics", "C:/agent-metrics") if sys.platform == "win32" else ()),
@@ -107,6 +110,13 @@ def _http_url(value: str) -> str:
     return _text(value).rstrip("/")
 
 
+def _run_in_baggage(value: str) -> str | None:
+    """`agent.run.id` of a W3C baggage header; None when it names none that can be one."""
+    members = (member.partition(";")[0].partition("=") for member in value.split(","))
+    told = [unquote_plus(text.strip()) for key, _, text in members if key.strip() == _RUN_IN_BAGGAGE]
+    return told[0] if told and check_custom_run_id(told[0]) is None else None
+
+
 SETTINGS: Final = (
     Setting("base_dir", (_BASE_DIR, "AGENT_METRICS_DIR"), _path, None, "path",
             "Where everything is kept; else the first writable of the well-known folders."),
@@ -125,6 +135,10 @@ SETTINGS: Final = (
             "A buffer segment past this size is closed and a new one begun."),
     Setting("max_event_bytes", ("TELEMETRY_MAX_EVENT_BYTES",), _whole(256, 1 << 26), 1 << 20, "bytes",
             "Text kept of one event's payload, or of one run's attributes."),
+    Setting("propagate_runs", ("TELEMETRY_PROPAGATE_RUNS",), _flag, True, "",
+            "Send the current run's id along as baggage, wherever the application sends baggage."),
+    Setting("parent_run_id", ("BAGGAGE",), _run_in_baggage, None, "",
+            "The run that this process belongs to: `agent.run.id` in the baggage it was started with."),
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",
@@ -203,6 +217,8 @@ class TelemetryConfig:
     exit_timeout_s: float = 2.0
     segment_bytes: int = 8 << 20
     max_event_bytes: int = 1 << 20
+    propagate_runs: bool = True
+    parent_run_id: str | None = None
     capture_content: bool = False
     api_url: str | None = None
     api_timeout_s: float = 10.0

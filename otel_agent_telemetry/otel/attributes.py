@@ -15,6 +15,8 @@ STATUS: Final = "agent.run.status"
 AGENT_NAME: Final = "agent.run.agent_name"
 JOB_TYPE: Final = "agent.run.job_type"
 METRICS: Final = "agent.run.metrics"
+PART_OF: Final = "agent.run.part_of"
+"""Set by us on an agent's span that only repeats the run around it: the id of that run, whose step it is."""
 
 GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
@@ -61,6 +63,11 @@ def is_content(key: str) -> bool:
     return key in _CONTENT or key.startswith(_CONTENT_PREFIXES)
 
 
+def is_agent_work(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span is an agent's doing at all: an invocation, or a chain that runs one."""
+    return attributes.get(OPENINFERENCE_KIND) == "CHAIN" or is_agent_invocation(attributes)
+
+
 def is_agent_invocation(attributes: Mapping[str, Any]) -> bool:
     """Whether a span is an agent's or workflow's invocation by any of the conventions."""
     return (
@@ -78,4 +85,4 @@ def word_of(attributes: Mapping[str, Any], key: str) -> str | None:
 
 def is_marked(attributes: Mapping[str, Any]) -> bool:
     """Whether a span asks to be a run by an `agent.run.*` attribute."""
-    return any(key.startswith(PREFIX) for key in attributes)
+    return PART_OF not in attributes and any(key.startswith(PREFIX) for key in attributes)

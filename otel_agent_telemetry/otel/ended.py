@@ -7,6 +7,7 @@ span gives the same row, because its ids and times are the span's own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from otel_agent_telemetry.clock import iso_utc
@@ -15,12 +16,14 @@ from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.mapping import (
     Surroundings,
+    Told,
     ending_as_said,
     ending_fields,
     ending_of,
     run_columns,
 )
 from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.usage import Usage
 
 EXCEPTION = "exception"
 """The name of the event that describes an exception (OpenTelemetry)."""
@@ -28,6 +31,8 @@ EXCEPTION = "exception"
 
 def is_run(view: SpanView, which: str) -> bool:
     """Whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""
+    if names.PART_OF in view.attributes:
+        return False
     if view.parent_span_id is None and which == "root":
         return True
     return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
@@ -40,8 +45,13 @@ def ended_run(
     exceptions: Sequence[Mapping[str, Any] | None],
     around: Surroundings,
     problems: list[str],
+    used: Usage = MappingProxyType({}),
 ) -> Fields:
-    """The columns of the run that an ended span is. `exceptions`: attributes of its exception events, in order."""
+    """The columns of the run that an ended span is.
+
+    `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
+    used, where that is known here.
+    """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (said := view.attributes.get(names.STATUS)) is not None:
         ending = ending_as_said(said, ending)
@@ -55,5 +65,5 @@ def ended_run(
         "trace_id": view.trace_id,
         "span_id": view.span_id,
         **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
-        **run_columns(view, around=around, problems=problems),
+        **run_columns(view, told=Told(usage=used), around=around, problems=problems),
     }

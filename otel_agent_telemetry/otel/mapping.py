@@ -20,12 +20,16 @@ from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, mask_text
+from otel_agent_telemetry.usage import USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text
 
 _MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
 _MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
+_OPENINFERENCE_VERBS: Final = frozenset({"run", "kickoff", "invoke", "_execute_core"})
+_OPENINFERENCE_AGENTS: Final = frozenset({"AGENT", "CHAIN"})
+_LC_AGENT: Final = "lc_agent_name"
 _TIMEOUT_ENDINGS: Final = (
     "TimeoutError",
     "Timeout",
@@ -46,11 +50,12 @@ class Surroundings:
 
 
 class Told(NamedTuple):
-    """What is known besides the span: columns by name, names that are no columns, further metrics."""
+    """What is known besides the span: columns by name, names that are no columns, what was used, an agent below."""
 
     settings: Mapping[str, Any] = MappingProxyType({})
     extra: Mapping[str, Any] = MappingProxyType({})
-    metrics: Mapping[str, Any] = MappingProxyType({})
+    usage: Usage = MappingProxyType({})
+    child_agent: str | None = None
 
 
 NOTHING_TOLD: Final = Told()
@@ -67,17 +72,42 @@ class Ending(NamedTuple):
 _SUCCEEDED: Final = Ending(st.SUCCESS)
 
 
-def agent_name_of(view: SpanView) -> str:
-    """The agent's name as far as the span tells, else the service's."""
-    get = view.attributes.get
+def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
+    """The agent's name as far as the span and those below it tell, else the service's."""
+    told = _told_agent_name(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
+    return told or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
+
+
+def own_agent_name(view: SpanView) -> str | None:
+    """The agent's name that the span itself tells; None when it tells none."""
+    return _told_agent_name(view.attributes) or _agent_name_in(view)
+
+
+def _told_agent_name(attributes: Mapping[str, Any]) -> str | None:
     for key in (names.AGENT_NAME, names.GEN_AI_AGENT_NAME, names.OPENINFERENCE_AGENT):
-        if (value := get(key)) and isinstance(value, str):
+        if (value := attributes.get(key)) and isinstance(value, str):
             return value
+    return None
+
+
+def _agent_name_in(view: SpanView) -> str | None:
+    """`invoke_agent NAME` of the conventions; `NAME.run` and `NAME.kickoff` of OpenInference's agents."""
     verb, _, rest = view.name.partition(" ")
     if rest and verb in names.AGENT_OPERATIONS:
         return rest
-    service = view.resource.get(names.SERVICE_NAME)
-    return str(service) if service else names.DEFAULT_SERVICE
+    name, _, verb = view.name.rpartition(".")
+    is_openinference = names.OPENINFERENCE_KIND in view.attributes
+    return name if name and is_openinference and verb in _OPENINFERENCE_VERBS else None
+
+
+def _framework_name(view: SpanView) -> str | None:
+    """What a chain or graph of a framework is called: LangGraph's agent, else OpenInference's span."""
+    if names.word_of(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
+        return None
+    metadata = names.word_of(view.attributes, "metadata") or ""
+    if _LC_AGENT in metadata and isinstance(said := json_object(metadata).get(_LC_AGENT), str) and said:
+        return said
+    return view.name
 
 
 def job_type_of(view: SpanView) -> str:
@@ -97,9 +127,9 @@ def run_columns(view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundin
         from otel_agent_telemetry.urls import without_credentials
 
         columns["git_repo"] = without_credentials(columns["git_repo"])
-    columns.setdefault("agent_name", agent_name_of(view))
+    columns.setdefault("agent_name", agent_name_of(view, told.child_agent))
     columns.setdefault("job_type", job_type_of(view))
-    _put_json(columns, "metrics_json", told.metrics, around)
+    _put_json(columns, "metrics_json", {USAGE_KEY: told.usage} if told.usage else {}, around)
     _put_json(columns, "context_json", {**_left_over(attributes, around), **told.extra}, around)
     return columns
 
@@ -113,7 +143,7 @@ def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[
                 found[column] = value
             elif key == names.METRICS:
                 found.setdefault("metrics_json", value)
-            elif key not in (names.RUN_ID, names.STATUS):
+            elif key not in (names.RUN_ID, names.STATUS, names.PART_OF):
                 problems.append(f"{key} is no column of a run")
     return found
 
@@ -160,11 +190,19 @@ def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Sur
     """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged."""
     given = columns.pop(column, None)
     try:
-        value = {**json_object(given), **more} if given is not None else dict(more)
+        value = _merged(json_object(given), more) if given is not None else dict(more)
     except Exception as failure:  # an object of the caller's
         value = {"unreadable": f"{type(given).__name__} raises {type(failure).__name__}", **more}
     if value:
         columns[column] = dumps_text(_readable(value, around.max_bytes))
+
+
+def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; of what was used each figure that was given counts before the one that was counted."""
+    used, said = more.get(USAGE_KEY), given.get(USAGE_KEY)
+    if isinstance(used, Mapping) and isinstance(said, Mapping):
+        return {**given, **more, USAGE_KEY: {**used, **said}}
+    return {**more, **given} if said is not None else {**given, **more}
 
 
 def _readable(value: dict[str, Any], max_bytes: int) -> Any:

@@ -26,6 +26,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.quiet import is_quiet
 from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel.late_costs import LateCosts
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Surroundings,
@@ -34,10 +35,16 @@ from otel_agent_telemetry.otel.mapping import (
     ending_as_said,
     ending_fields,
     ending_of,
+    own_agent_name,
     run_columns,
 )
+from otel_agent_telemetry.otel.nesting import repeats
+from otel_agent_telemetry.otel.pricing import PRICES
+from otel_agent_telemetry.otel.propagation import parent_run_of
+from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.steps import step_members
+from otel_agent_telemetry.otel.usage import is_model_call
 from otel_agent_telemetry.recorder import Recorder, weakly
 from otel_agent_telemetry.redaction import clean
 
@@ -102,6 +109,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.config = self.recorder.config
         self.active = self.recorder.active
         self._open: dict[int, _Open] = self.active.open_spans
+        self._metrics = RunMetrics(self.recorder)
+        self._costs = LateCosts(self.recorder)
         self.recorder.before_exit.append(weakly(self.close_open_runs))
 
     # --- the SDK's hooks
@@ -111,7 +120,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         try:
             order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
             if isinstance(order, StartOrder) or not is_quiet(parent_context):
-                self._begin(span, order)
+                self._begin(span, parent_context, order)
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
 
@@ -147,23 +156,29 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     # --- beginning
 
-    def _begin(self, span: Span, order: object) -> None:
-        context, parent = span.get_span_context(), span.parent
-        if context.span_id in self._open:
+    def _begin(self, span: Span, context: otel_context.Context | None, order: object) -> None:
+        span_id, parent = span.get_span_context().span_id, span.parent
+        if span_id in self._open:
             return  # another processor of the same recorder, on the same provider, was faster
         above = self._open.get(parent.span_id) if parent is not None else None
         if isinstance(order, StartOrder):
-            order.run = self._begin_run(span, view_of(span), above, order)
+            order.run = self._begin_run(span, view_of(span), context, above, order)
         elif self._is_run(span, is_root=parent is None):
-            self._begin_run(span, view_of(span), above, None)
+            view = view_of(span)
+            if above is not None and repeats(view, above.run):
+                span.set_attribute(names.PART_OF, above.run.run_id)
+                self._begin_step(span, view, above.run)
+            else:
+                self._begin_run(span, view, context, above, None)
         elif above is not None:
-            self._begin_step(span, above.run)
+            self._begin_step(span, view_of(span), above.run)
 
-    def _begin_step(self, span: Span, run: ActiveRun) -> None:
+    def _begin_step(self, span: Span, view: SpanView, run: ActiveRun) -> None:
         if len(self._open) >= _MAX_OPEN_STEPS:
             self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", len(self._open))
             return
-        view = view_of(span)
+        if is_model_call(view.attributes):
+            self._costs.prepare()
         self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=False)
         self._tap_events(opened)
         self._record_step(view, run)
@@ -174,7 +189,14 @@ class AgentRunSpanProcessor(SpanProcessor):
         attributes = attributes_of(span)
         return names.is_marked(attributes) or (self.config.runs != "marked" and names.is_agent_invocation(attributes))
 
-    def _begin_run(self, span: Span, view: SpanView, above: _Open | None, order: StartOrder | None) -> ActiveRun:
+    def _begin_run(
+        self,
+        span: Span,
+        view: SpanView,
+        context: otel_context.Context | None,
+        above: _Open | None,
+        order: StartOrder | None,
+    ) -> ActiveRun:
         event_id = span_event_id(view.trace_id, view.span_id)
         run = ActiveRun(
             run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns
@@ -186,14 +208,21 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.active.claim(run, wanted=wanted, agent_name=name, token=event_id[:8])
         self.active.saw_live(event_id)
         run.span, run.handled_at_start = span, sys.exc_info()[1]
+        named = own_agent_name(view) is not None
+        run.is_agent = named or names.is_agent_work(view.attributes)
+        run.takes_child_name = run.is_agent and not named
         self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=True)
         self._tap_events(opened)
-        self._write_start(run, view, above)
+        self._write_start(run, view, above.run.run_id if above is not None else self._parent_elsewhere(view, context))
         span.set_attribute(names.RUN_ID, run.run_id)
         view.attributes[names.RUN_ID] = run.run_id
         return run
 
-    def _write_start(self, run: ActiveRun, view: SpanView, above: _Open | None) -> None:
+    def _parent_elsewhere(self, view: SpanView, context: otel_context.Context | None) -> str | None:
+        """The run of another process that this one belongs to: by baggage, else by this process's environment."""
+        return parent_run_of(context) or (self.config.parent_run_id if view.parent_span_id is None else None)
+
+    def _write_start(self, run: ActiveRun, view: SpanView, parent_run_id: str | None) -> None:
         now_ns = run.next_update_ns(self.recorder.clock.now_ns())
         run.fields = {
             "event_id": run.event_id,
@@ -207,8 +236,8 @@ class AgentRunSpanProcessor(SpanProcessor):
             "span_id": run.span_id,
             **self._columns(run, view),
         }
-        if above is not None:
-            run.fields.setdefault("parent_run_id", above.run.run_id)
+        if parent_run_id is not None and parent_run_id != run.run_id:
+            run.fields.setdefault("parent_run_id", parent_run_id)
         self.recorder.record_run(run.fields)
 
     def _columns(self, run: ActiveRun, view: SpanView) -> dict[str, Any]:
@@ -217,10 +246,11 @@ class AgentRunSpanProcessor(SpanProcessor):
         An attribute that was there at the start stays known when later ones push it out of the span.
         """
         known = run.columns
-        if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.child_errors:
+        if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.tally:
             return known[2]
         problems: list[str] = []
-        told = Told(run.settings, run.extra, _observed(run))
+        used = run.tally.shown(view if view.end_ns is not None else None)
+        told = Told(run.settings, run.extra, used, run.child_agent)
         pushed_out = run.attributes.keys() - view.attributes.keys()
         whole = view._replace(attributes={**run.attributes, **view.attributes}) if pushed_out else view
         columns = run_columns(whole, told=told, around=self._around(), problems=problems)
@@ -288,8 +318,9 @@ class AgentRunSpanProcessor(SpanProcessor):
     # --- ending
 
     def _end_step(self, opened: _Open, view: SpanView) -> None:
-        if view.status == "error":
-            opened.run.child_errors += 1
+        opened.run.tally.add(view, PRICES)
+        if opened.run.takes_child_name and opened.run.child_agent is None and names.PART_OF in view.attributes:
+            opened.run.child_agent = own_agent_name(view)
         self._record_step(view, opened.run)
 
     def _end_run(self, run: ActiveRun, view: SpanView) -> None:
@@ -318,14 +349,12 @@ class AgentRunSpanProcessor(SpanProcessor):
         run.fields = {**kept, **columns, **final, **told}
         self.active.release(run)
         self.recorder.record_run(run.fields)
+        self._metrics.ended(run.fields)
+        if run.tally.unpriced:
+            self._costs.owe(run)
 
     def close_open_runs(self) -> None:
         """End every run that this process began and left open: what the interpreter's exit does."""
         for run in self.active.mine():
             ending = Ending(st.FAILED, "the process exited while the run was still open")
             self._write_end(run, run.fields, ending, None)
-
-
-def _observed(run: ActiveRun) -> dict[str, Any]:
-    """What the spans below a run add to its metrics."""
-    return {"gen_ai": {"child_errors": run.child_errors}} if run.child_errors else {}

@@ -6,6 +6,7 @@ configuration, however often it is asked for.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -22,7 +23,8 @@ from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recorder import Recorder
 
 _guard = threading.Lock()
-_attached: weakref.WeakKeyDictionary[Any, AgentRunSpanProcessor] = weakref.WeakKeyDictionary()
+_attached: dict[int, tuple[Callable[[], Any], AgentRunSpanProcessor]] = {}
+"""id of a provider → how to reach it, and our processor on it. By identity: some have no hash (Logfire's)."""
 _private: dict[TelemetryConfig, tuple[TracerProvider, AgentRunSpanProcessor]] = {}
 
 
@@ -45,15 +47,43 @@ def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | No
     if not hasattr(provider, "add_span_processor"):
         return None
     with _guard:
-        try:
-            processor = _attached.get(provider)
-        except TypeError:  # no hash or no weak reference: it cannot be remembered, and must not be added to twice
-            return None
+        processor = _processor_of(provider)
         if processor is None:
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)
-            _attached[provider] = processor
+            _remember(provider, processor)
         return processor if processor.config == config else None
+
+
+def _processor_of(provider: Any) -> AgentRunSpanProcessor | None:
+    reach, processor = _attached.get(id(provider), (None, None))
+    return processor if reach is not None and reach() is provider else None
+
+
+def _remember(provider: Any, processor: AgentRunSpanProcessor) -> None:
+    """Until the provider is gone; one that takes no weak reference stays for as long as the process."""
+    place = id(provider)
+    try:
+        reach: Callable[[], Any] = weakref.ref(provider, lambda _: _attached.pop(place, None))
+    except TypeError:
+        reach = functools.partial(_itself, provider)
+    _attached[place] = (reach, processor)
+
+
+def _itself(provider: Any) -> Any:
+    return provider
+
+
+def attach_to_logs(provider: Any, processor: AgentRunSpanProcessor) -> None:
+    """Let events that come as log records be events of the runs. Where a provider takes no processors, nothing."""
+    if not hasattr(provider, "add_log_record_processor"):
+        return
+    from otel_agent_telemetry.otel.log_events import AgentRunLogProcessor
+
+    with _guard:
+        if _processor_of(provider) is None:
+            provider.add_log_record_processor(AgentRunLogProcessor(processor))
+            _remember(provider, processor)
 
 
 def adopt(provider: Any, processor: AgentRunSpanProcessor) -> None:
@@ -62,10 +92,10 @@ def adopt(provider: Any, processor: AgentRunSpanProcessor) -> None:
     Raises ValueError when the provider carries one of ours already.
     """
     with _guard:
-        if provider in _attached:
+        if _processor_of(provider) is not None:
             raise ValueError("this provider records runs already")
         provider.add_span_processor(processor)
-        _attached[provider] = processor
+        _remember(provider, processor)
 
 
 def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProcessor]:

@@ -9,10 +9,11 @@ repeat the sum of what is below them; what a run's own span says of the whole is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.usage import Usage
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
@@ -42,20 +43,44 @@ _MODEL_KINDS: Final = frozenset({"LLM", "EMBEDDING"})
 _LLM_REQUEST: Final = "llm.request.type"
 _MOST: Final = 1 << 50
 _MAX_MODEL: Final = 200
+_PROVIDERS: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+_PLAIN_STEP: Final[Usage] = {"steps": 1}
 
 
-def step_usage(view: SpanView) -> dict[str, Any]:
+class ModelCall(NamedTuple):
+    """What a call cost depends on."""
+
+    usage: Usage
+    model: str
+    provider: str | None
+    at_ns: int
+
+
+def step_usage(view: SpanView) -> Usage:
     """What one step adds to its run: counts, and the models it called."""
+    attributes = view.attributes
+    is_tool = is_tool_call(attributes)
+    is_model = not is_tool and is_model_call(attributes)
+    if not (is_tool or is_model or view.status == "error"):
+        return _PLAIN_STEP
     usage: dict[str, Any] = {"steps": 1}
     if view.status == "error":
         usage["child_errors"] = 1
-    if is_tool_call(view.attributes):
+    if is_tool:
         usage["tool_calls"] = 1
-    elif is_model_call(view.attributes):
-        usage |= {"model_calls": 1, **tokens_of(view.attributes)}
-        if models := _models_of(view.attributes):
+    if is_model:
+        usage |= {"model_calls": 1, **tokens_of(attributes)}
+        if models := _models_of(attributes):
             usage["models"] = models
     return usage
+
+
+def model_call_of(view: SpanView, usage: Usage) -> ModelCall | None:
+    """The call that a step is, given its usage; None when it is none, or does not say of which model."""
+    if not usage.get("model_calls") or not usage.get("models"):
+        return None
+    told = (names.word_of(view.attributes, key) for key in _PROVIDERS)
+    return ModelCall(usage, usage["models"][0], next(filter(None, told), None), view.start_ns)
 
 
 def own_usage(view: SpanView) -> dict[str, Any]:

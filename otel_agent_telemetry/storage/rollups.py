@@ -1,10 +1,7 @@
 """What a run's steps add up to: kept beside the run's own state, joined to it when it is read.
 
-A *usage* is an object of counts (integers ≥ 0) and of word lists: `model_calls`,
-`tool_calls`, `input_tokens`, `models` … (made by `otel.usage`). Usages add up: counts by
-sum, lists by union. `run_rollups` holds two for each run, as JSON: `own`, what the run's own
-span says of the whole, and `steps`, the sum over its steps. The steps' count; the run's own
-tokens stand in where no step told any, because frameworks repeat the total on the root.
+`run_rollups` holds two usages (`usage`) for each run, as JSON: `own`, what the run's own span
+says of the whole, and `steps`, the sum over its steps.
 
 Roll-ups stand outside the order of states (`model.order_key`): a state never carries them,
 so no state can win or lose by what happened to have arrived before it.
@@ -24,15 +21,9 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.parts import in_parts
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import run_rollups
+from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage
 from otel_agent_telemetry.wire import dumps_text
 
-Usage = Mapping[str, Any]
-"""Name → count or list of words."""
-
-USAGE_KEY: Final = "gen_ai"
-"""Where a run's `metrics_json` shows it."""
-_TOKENS: Final = "_tokens"
-_MAX_WORDS: Final = 100
 _COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
 
@@ -46,21 +37,7 @@ class Rollup:
 
     def shown(self) -> dict[str, Any]:
         """The usage as a reader sees it."""
-        told_by_steps = any(name.endswith(_TOKENS) and count for name, count in self.steps.items())
-        usage = added([self.steps] if told_by_steps else [self.own, self.steps])
-        return {**usage, "had_errors": True} if usage.get("child_errors") else usage
-
-
-def added(usages: Iterable[Usage]) -> dict[str, Any]:
-    """The sum of usages, names in order."""
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for name, value in usage.items():
-            if isinstance(value, int):
-                total[name] = total.get(name, 0) + value
-            else:
-                total[name] = sorted({*total.get(name, ()), *value})[:_MAX_WORDS]
-    return dict(sorted(total.items()))
+        return shown_usage(own=self.own, steps=self.steps)
 
 
 def add_to_rollups(

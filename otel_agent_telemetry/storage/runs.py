@@ -8,10 +8,11 @@ every row of that run, whatever its states say.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Column, Connection, Select, select, text
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink, RunRecord
@@ -34,10 +35,9 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits
 WriteOutcome = Literal["inserted", "updated", "duplicate"]
 
 _LINK_LOCK: Final = 0x6F61745F6C696E6B
+_JSON_KEYS: Final = text("SELECT value FROM json_each(:keys)")
 
-_stored_rows: Final = select(*(agent_runs.c[name] for name in COLUMNS)).where(
-    agent_runs.c.event_id.in_(bindparam("wanted", expanding=True))
-)
+_stored_rows: Final = select(*(agent_runs.c[name] for name in COLUMNS))
 _links: Final = select(
     commits.c.run_id,
     commits.c.associated_at,
@@ -45,10 +45,8 @@ _links: Final = select(
     commits.c.commit_source,
     commits.c.commit_author,
     commits.c.commit_timestamp,
-).where(commits.c.run_id.in_(bindparam("wanted", expanding=True)))
-_present: Final = (
-    select(agent_runs.c.run_id).where(agent_runs.c.run_id.in_(bindparam("wanted", expanding=True))).distinct()
 )
+_present: Final = select(agent_runs.c.run_id).distinct()
 
 
 def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[WriteOutcome]:
@@ -89,7 +87,7 @@ def link_commits(connection: Connection, links: Sequence[CommitLink]) -> list[bo
     show_statement(connection.dialect).execute(
         connection, _SHOW_NAMES, [(*values, run_id) for run_id, values in shown.items()]
     )
-    present = {run_id for (run_id,) in _rows_of(connection, _present, shown)}
+    present = {run_id for (run_id,) in _rows_of(connection, _present, agent_runs.c.run_id, shown)}
     return [clean_text(link.run_id) in present for link in links]
 
 
@@ -99,7 +97,7 @@ _SHOW_NAMES: Final = ("new_hash", "new_source", "new_author", "new_timestamp", "
 def latest_commits(connection: Connection, run_ids: Iterable[str]) -> dict[str, CommitValues]:
     """`run_id` → the commit columns of its latest association, for those that have one."""
     latest: dict[str, Row] = {}
-    for run_id, *link in _rows_of(connection, _links, run_ids):
+    for run_id, *link in _rows_of(connection, _links, commits.c.run_id, run_ids):
         row = tuple(link)
         if run_id not in latest or row[:2] > latest[run_id][:2]:
             latest[run_id] = row
@@ -111,12 +109,17 @@ def _link_row(link: CommitLink) -> Row:
 
 
 def _read_stored(connection: Connection, event_ids: Iterable[str]) -> dict[str, Row]:
-    return {row[EVENT_ID]: tuple(row) for row in _rows_of(connection, _stored_rows, event_ids)}
+    return {row[EVENT_ID]: tuple(row) for row in _rows_of(connection, _stored_rows, agent_runs.c.event_id, event_ids)}
 
 
-def _rows_of(connection: Connection, query: Any, wanted: Iterable[str]) -> Iterator[Any]:
+def _rows_of(connection: Connection, chosen: Select[Any], key: Column[str], wanted: Iterable[str]) -> Iterator[Any]:
+    """The chosen rows whose key is one of those wanted."""
+    if connection.dialect.name == "sqlite":  # one parameter: a list of them costs more to bind than to look up
+        keys = json.dumps([clean_text(value) for value in wanted])
+        yield from connection.execute(chosen.where(key.in_(_JSON_KEYS)), {"keys": keys})
+        return
     for part in in_parts(wanted):
-        yield from connection.execute(query, {"wanted": part})
+        yield from connection.execute(chosen.where(key.in_(part)))
 
 
 def lock_links(connection: Connection, *, shared: bool) -> None:

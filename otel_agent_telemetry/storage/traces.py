@@ -28,9 +28,10 @@ from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.key_lookup import key_lookup, look_up
 from otel_agent_telemetry.storage.parts import in_parts
-from otel_agent_telemetry.storage.rollups import Usage, add_to_rollups, loaded_usage
+from otel_agent_telemetry.storage.rollups import add_to_rollups, loaded_usage
 from otel_agent_telemetry.storage.steps import NOBODY, PlacedEvent, PlacedSpan, add_events, add_spans
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
+from otel_agent_telemetry.usage import Usage
 
 _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64

@@ -40,9 +40,7 @@ class Doors:
         return [
             {
                 state.event_id: {
-                    name: value
-                    for name, value in state.to_fields().items()
-                    if name not in ("created_at", "updated_at", "metrics_json")
+                    name: value for name, value in state.to_fields().items() if name not in ("created_at", "updated_at")
                 }
                 for state in recorder.states
             }

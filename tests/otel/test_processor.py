@@ -75,7 +75,7 @@ def test_children_are_steps_of_the_run(captured, tracer):
     assert (bad.status, bad.status_message) == ("error", "ValueError: x")
     assert all(step.end_time >= step.start_time for step in captured.spans)
     assert run.status == "success"
-    assert json.loads(run.metrics_json) == {"gen_ai": {"child_errors": 1}}
+    assert json.loads(run.metrics_json) == {"gen_ai": {"child_errors": 1, "had_errors": True, "steps": 3}}
 
 
 def test_step_is_written_when_it_starts(captured, tracer):

@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import TOKEN_SPELLINGS, own_usage, step_usage, tokens_of
-
-
-def view(attributes, *, status="ok"):
-    ids = {"trace_id": "0" * 31 + "1", "span_id": "0" * 15 + "1", "parent_span_id": None, "parent_is_remote": False}
-    times = {"start_ns": 1, "end_ns": 2}
-    return SpanView(
-        name="x",
-        kind="internal",
-        status=status,
-        status_message=None,
-        attributes=attributes,
-        resource={},
-        **ids,
-        **times,
-    )
+from tests.otel.span_views import view
 
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in TOKEN_SPELLINGS.items() for key in keys])

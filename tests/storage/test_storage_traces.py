@@ -15,9 +15,10 @@ from trace_cases import TRACE, deliver, ident, names_of, run, run_of, step, usag
 
 from otel_agent_telemetry.storage.batch import WriteBatch, merged_batch
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
-from otel_agent_telemetry.storage.rollups import Rollup, added, rollups_of
+from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_rollups, run_spans
+from otel_agent_telemetry.usage import added
 
 
 def test_a_step_after_its_run_belongs_to_it(database):
