@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,11 +37,11 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-def run_example(name: str, base: Path, *args: str) -> dict[str, tuple[str, ...]]:
+def run_example(name: str, base: Path, *before: str, **env: str) -> dict[str, tuple[str, ...]]:
     """Run an example as a user would, and read its runs back from SQLite."""
-    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(base), "TELEMETRY_EXIT_TIMEOUT_S": "20"}
+    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(base), "TELEMETRY_EXIT_TIMEOUT_S": "20", **env}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *args],
+        [*before, sys.executable, str(ROOT / "examples" / name)],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -68,6 +70,46 @@ def test_plain_opentelemetry_needs_one_line(tmp_path):
     """A root span with a run id of its own becomes a run."""
     runs = run_example("plain_opentelemetry.py", tmp_path)
     assert runs == {"invoices-2026-11": ("invoice-reader", "read invoices", "success", None, 3, 0)}
+
+
+QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+AUTO = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+
+
+@pytest.mark.parametrize(
+    ("before", "env"),
+    [
+        ((), {"OTEL_PYTHON_TRACER_PROVIDER": "agent_runs"}),
+        ((AUTO,), {"OTEL_TRACES_EXPORTER": "none", **QUIET}),
+        ((AUTO,), {"OTEL_TRACES_EXPORTER": "agent_runs", **QUIET}),
+    ],
+)
+def test_no_code_is_recorded_by_how_it_is_started(tmp_path, before, env):
+    """The three ways that its first lines name."""
+    (row,) = run_example("no_code.py", tmp_path, *before, **env).values()
+    assert row[1:3] == ("sort letters", "success")
+
+
+def test_one_line_records_agents_inside_agents(tmp_path):
+    """Two runs, the second inside the first."""
+    rows = run_example("one_line.py", tmp_path)
+    ids = {row[0]: run_id for run_id, row in rows.items()}
+    assert {row[0]: row[3] for row in rows.values()} == {"buyer": None, "taster": ids["buyer"]}
+    with closing(sqlite3.connect(tmp_path / "db" / "telemetry.sqlite")) as connection:
+        told = dict(connection.execute("select agent_name, metrics_json from agent_runs").fetchall())
+    assert [json.loads(told[name])["gen_ai"]["input_tokens"] for name in ("buyer", "taster")] == [1200, 300]
+
+
+def test_subprocess_runs_belong_to_the_run_that_started_them(tmp_path):
+    """Across processes, by the environment."""
+    rows = run_example("subprocess_runs.py", tmp_path)
+    assert {row[0]: row[3] for row in rows.values()} == {"foreman": None, "packer": "packing-day"}
+
+
+def test_pydantic_ai_agent_is_recorded(tmp_path):
+    """A real framework, offline."""
+    (row,) = run_example("pydantic_ai_agent.py", tmp_path).values()
+    assert row[:3] == ("librarian", "invoke_agent librarian", "success")
 
 
 def test_indexing_agent_indexes_real_files_with_child_runs_and_errors(tmp_path):

@@ -69,7 +69,8 @@ def _imported() -> ModuleType | None:
     except ImportError:
         return None  # the extra is not installed
     except Exception as problem:  # foreign code
-        _log.warning("model calls have no cost, the price list cannot be loaded: %s", type(problem).__name__)
+        if threading.main_thread().is_alive():  # else the interpreter is ending, and refuses what modules ask of it
+            _log.warning("model calls have no cost, the price list cannot be loaded: %s", type(problem).__name__)
         return None
 
 

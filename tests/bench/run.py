@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
+from otel_agent_telemetry import TelemetryClient, instrument
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.buffer.writer import BufferWriter
@@ -41,6 +41,7 @@ from tests.bench.pairs import Ratio, each, in_pairs
 from tests.bench.records import config_in, some_records
 
 RUNS_A_BURST = 200
+CHILD_SPANS = 50
 BACKLOG = int(os.environ.get("BENCH_BACKLOG", "100000"))
 
 
@@ -76,18 +77,27 @@ def collector() -> Iterator[str]:
         process.kill()
 
 
+def one_run(tracer: Any) -> None:
+    with tracer.start_as_current_span("invoke_agent a", attributes={"gen_ai.agent.name": "a"}) as span:
+        for step in range(3):
+            span.add_event("step", {"step": step})
+
+
+def one_deep_run(tracer: Any) -> None:
+    with tracer.start_as_current_span("invoke_agent a", attributes={"gen_ai.agent.name": "a"}):
+        for step in range(CHILD_SPANS):
+            kind = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look", "step": step}
+            with tracer.start_as_current_span("execute_tool look", attributes=kind):
+                pass
+
+
 def caller_ratios(folder: Path, endpoint: str) -> Iterator[Ratio]:
     """What a run and an event cost the application's thread."""
     config = config_in(folder)
     theirs, ours = TracerProvider(shutdown_on_exit=False), TracerProvider(shutdown_on_exit=False)
     theirs.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint), max_queue_size=100_000))
-    ours.add_span_processor(AgentRunSpanProcessor(config))
+    assert instrument(config, tracer_provider=ours)  # what every entry point does
     client = TelemetryClient(config, tracer_provider=ours)
-
-    def one_run(tracer: Any) -> None:
-        with tracer.start_as_current_span("invoke_agent a", attributes={"gen_ai.agent.name": "a"}) as span:
-            for step in range(3):
-                span.add_event("step", {"step": step})
 
     def one_client_run() -> None:
         with client.track_run("a", "job") as run:
@@ -119,6 +129,12 @@ def caller_ratios(folder: Path, endpoint: str) -> Iterator[Ratio]:
             ours=lambda p=pause_s, n=times: burst(ours, one_client_run, p, n),
             theirs=lambda p=pause_s, n=times: burst(theirs, lambda: one_run(their_tracer), p, n),
         )
+    yield in_pairs(
+        f"a run with {CHILD_SPANS} child spans, through an entry point / BatchSpanProcessor + OTLP",
+        goal=2.0,
+        ours=lambda: burst(ours, lambda: one_deep_run(our_tracer), 0.0, 40),
+        theirs=lambda: burst(theirs, lambda: one_deep_run(their_tracer), 0.0, 40),
+    )
     bare, run_id = (
         TracerProvider(shutdown_on_exit=False).get_tracer("bench").start_span("bare"),
         client.start_run("a", "j"),

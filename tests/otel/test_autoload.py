@@ -80,6 +80,25 @@ def test_a_plain_program_is_recorded_through_every_door(config, door):
         assert '"name": "tidy up"' in done.stdout
 
 
+DECLARED = """
+file_format: "1.0"
+resource:
+  attributes:
+    - {name: service.name, value: plain}
+tracer_provider:
+  processors:
+    - simple: {exporter: {console: {}}}
+"""
+
+
+def test_a_plain_program_is_recorded_under_declarative_configuration(config, tmp_path):
+    """The file knows nothing of us: the instrumentor adds us to the provider that it made."""
+    (tmp_path / "otel.yaml").write_text(DECLARED)
+    done = ran(config, PLAIN, env={"OTEL_CONFIG_FILE": str(tmp_path / "otel.yaml")}, auto=True)
+    assert_recorded(config)
+    assert '"name": "tidy up"' in done.stdout
+
+
 def test_a_plain_program_without_a_door_leaves_nothing(config):
     """Being installed is no reason to write."""
     ran(config, PLAIN)

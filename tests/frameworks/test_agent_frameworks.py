@@ -1,0 +1,251 @@
+"""Real agent frameworks with fake models: their runs as a person would tell them, written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TypedDict
+
+import pytest
+from agents import Agent as OpenAIAgent
+from agents import Runner
+from langgraph.graph import END, START, StateGraph
+from openinference.instrumentation.langchain import LangChainInstrumentor
+from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
+from pydantic_ai import Agent as PydanticAgent
+from pydantic_ai.capabilities import Instrumentation
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.instrumented import InstrumentationSettings
+from pydantic_ai.models.test import TestModel
+
+from otel_agent_telemetry.otel.pricing import PRICES
+from otel_agent_telemetry.testing import capture_runs
+from tests.frameworks.fake_models import OpenAIModel, hand_over_to, langchain_model, said
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # theirs
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+KEY = "sk-never-used-0000000000000000"
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    """No key, no tracing to anybody's service."""
+    PRICES.load()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "0")
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+
+
+@pytest.fixture
+def captured():
+    with capture_runs() as opened:
+        yield opened
+
+
+def told(captured):
+    """Every run as one would tell it: who, what, how it ended, inside of whom, what it used."""
+    names = {run.run_id: run.agent_name for run in captured.runs}
+    return [
+        {
+            "agent": run.agent_name,
+            "job": run.job_type,
+            "status": run.status,
+            "inside": names.get(run.parent_run_id),
+            "why": run.error_summary,
+            **json.loads(run.metrics_json or "{}").get("gen_ai", {}),
+        }
+        for run in captured.runs
+    ]
+
+
+# pydantic-ai
+
+
+def pydantic_agent(captured, model, **more):
+    settings = InstrumentationSettings(tracer_provider=captured.provider)
+    return PydanticAgent(model, name="librarian", capabilities=[Instrumentation(settings=settings)], **more)
+
+
+LIBRARIAN = {"agent": "librarian", "job": "invoke_agent librarian", "inside": None}
+
+
+def test_pydantic_ai_with_a_tool(captured):
+    """Two calls of the model around one of the tool; tokens counted once, though the root repeats them."""
+    agent = pydantic_agent(captured, TestModel())
+
+    @agent.tool_plain
+    def find(title: str) -> str:
+        return f"{title}: shelf 3"
+
+    asyncio.run(agent.run("Where is it?"))
+    (run,) = told(captured)
+    tokens = {name: run.pop(name) for name in ("input_tokens", "output_tokens")}
+    assert run == {
+        **LIBRARIAN,
+        "status": "success",
+        "why": None,
+        "model_calls": 2,
+        "models": ["test"],
+        "steps": 3,
+        "tool_calls": 1,
+    }
+    own = json.loads(captured.runs[0].context_json)
+    assert tokens == {
+        "input_tokens": own["gen_ai.aggregated_usage.input_tokens"],
+        "output_tokens": own["gen_ai.aggregated_usage.output_tokens"],
+    }
+
+
+def test_pydantic_ai_whose_model_fails(captured):
+    """The run failed, and says why."""
+
+    def down(_messages, _info):
+        raise RuntimeError("the model is down")
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(pydantic_agent(captured, FunctionModel(down)).run("Where is it?"))
+    (run,) = told(captured)
+    assert (run["status"], run["why"]) == ("failed", "RuntimeError: the model is down")
+    assert (run["child_errors"], run["had_errors"]) == (1, True)
+
+
+def test_pydantic_ai_streaming(captured):
+    """The run lasts until the stream is used up."""
+
+    async def read():
+        async with pydantic_agent(captured, TestModel()).run_stream("Hello") as answer:
+            assert captured.runs[0].status == "running"
+            return [piece async for piece in answer.stream_text()]
+
+    assert asyncio.run(read())
+    (run,) = told(captured)
+    assert (run["status"], run["model_calls"]) == ("success", 1)
+
+
+def test_pydantic_ai_agent_that_asks_another(captured):
+    """A run inside a run, each with its own tokens."""
+    helper = pydantic_agent(captured, TestModel())
+    helper.name = "archivist"
+    agent = pydantic_agent(captured, TestModel())
+
+    @agent.tool_plain
+    async def ask(question: str) -> str:
+        return str((await helper.run(question)).output)
+
+    asyncio.run(agent.run("Where is it?"))
+    outer, inner = told(captured)
+    assert (outer["agent"], inner["agent"], inner["inside"]) == ("librarian", "archivist", "librarian")
+    assert (outer["model_calls"], inner["model_calls"]) == (2, 1)
+
+
+# LangGraph, through OpenInference
+
+
+class State(TypedDict):
+    """What the graphs pass on."""
+
+    text: str
+
+
+@pytest.fixture
+def langchain(captured):
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=captured.provider)
+    yield captured
+    instrumentor.uninstrument()
+
+
+def graph(name, **nodes):
+    """A graph of nodes one after the other."""
+    built, before = StateGraph(State), START
+    for node, work in nodes.items():
+        built.add_node(node, work)
+        built.add_edge(before, node)
+        before = node
+    built.add_edge(before, END)
+    return built.compile(name=name)
+
+
+def test_langgraph_with_a_graph_inside(langchain):
+    """One run, called as the outer graph is; the inner one and its nodes are steps."""
+
+    def write(state):
+        return {"text": langchain_model("hello").invoke(state["text"]).content}
+
+    writer = graph("writer", write=write)
+    editor = graph("editor", writer=writer, check=lambda state: {"text": state["text"] + "!"})
+    assert editor.invoke({"text": "q"}) == {"text": "hello!"}
+    (run,) = told(langchain)
+    assert run == {
+        "agent": "editor",
+        "job": "editor",
+        "status": "success",
+        "inside": None,
+        "why": None,
+        "input_tokens": 12,
+        "model_calls": 1,
+        "output_tokens": 3,
+        "steps": 5,
+    }
+    assert [step.name for step in langchain.spans][-1] == "check"
+
+
+def test_langgraph_whose_node_raises(langchain):
+    """The run failed with the node's exception."""
+    with pytest.raises(ZeroDivisionError):
+        graph("divider", divide=lambda _state: {"text": str(1 / 0)}).invoke({"text": "q"})
+    (run,) = told(langchain)
+    assert (run["agent"], run["status"], run["why"]) == (
+        "divider",
+        "failed",
+        "ZeroDivisionError: division by zero",
+    )
+
+
+def test_langgraph_runs_at_once(langchain):
+    """Twenty in one event loop: each is a run of its own, with its own steps."""
+    one = graph("parrot", repeat=lambda state: state)
+
+    async def all_of_them():
+        await asyncio.gather(*(one.ainvoke({"text": str(number)}) for number in range(20)))
+
+    asyncio.run(all_of_them())
+    assert [(run["agent"], run["steps"]) for run in told(langchain)] == [("parrot", 1)] * 20
+
+
+# openai-agents, through OpenInference
+
+
+@pytest.fixture
+def openai_agents(captured):
+    instrumentor = OpenAIAgentsInstrumentor()
+    instrumentor.instrument(tracer_provider=captured.provider)
+    yield captured
+    instrumentor.uninstrument()
+
+
+def test_openai_agents(openai_agents):
+    """The workflow's root names nobody: the run is called as its agent is."""
+    agent = OpenAIAgent(name="Assistant", model=OpenAIModel(said("hi")))
+    assert asyncio.run(Runner.run(agent, "hello")).final_output == "hi"
+    (run,) = told(openai_agents)
+    assert (run["agent"], run["job"], run["status"]) == ("Assistant", "Agent workflow", "success")
+
+
+def test_openai_agents_that_hand_over(openai_agents):
+    """The second agent is a run inside the first."""
+    closer = OpenAIAgent(name="Closer", model=OpenAIModel(said("bye")))
+    opener = OpenAIAgent(name="Opener", model=OpenAIModel(hand_over_to("closer")), handoffs=[closer])
+    assert asyncio.run(Runner.run(opener, "hello")).final_output == "bye"
+    assert [(run["agent"], run["inside"]) for run in told(openai_agents)] == [("Opener", None), ("Closer", "Opener")]
+
+
+def test_openai_agents_whose_model_fails(openai_agents):
+    """The framework ends its root as a success: that the agent's span failed is told beside it."""
+    agent = OpenAIAgent(name="Assistant", model=OpenAIModel(RuntimeError("down")))
+    with pytest.raises(RuntimeError):
+        asyncio.run(Runner.run(agent, "hello"))
+    (run,) = told(openai_agents)
+    assert (run["agent"], run["status"], run["had_errors"]) == ("Assistant", "success", True)
