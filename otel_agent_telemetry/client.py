@@ -23,7 +23,7 @@ from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
-from otel_agent_telemetry.otel.processor import EventPayload, StartOrder
+from otel_agent_telemetry.otel.orders import EventPayload, StartOrder
 from otel_agent_telemetry.otel.provider import choose, private
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_context import RunContext, TrackedRun

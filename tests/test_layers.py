@@ -49,6 +49,7 @@ LAYERS = {
     "otel.pricing": 3,
     "otel.tally": 3,
     "otel.nesting": 3,
+    "otel.orders": 3,
     "otel.propagation": 4,
     "otel.late_costs": 6,
     "otel.run_metrics": 6,

@@ -39,6 +39,7 @@ from otel_agent_telemetry.otel.mapping import (
     run_columns,
 )
 from otel_agent_telemetry.otel.nesting import repeats
+from otel_agent_telemetry.otel.orders import EventPayload, StartOrder
 from otel_agent_telemetry.otel.pricing import PRICES
 from otel_agent_telemetry.otel.propagation import parent_run_of
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
@@ -48,40 +49,7 @@ from otel_agent_telemetry.otel.usage import is_model_call
 from otel_agent_telemetry.recorder import Recorder, weakly
 from otel_agent_telemetry.redaction import clean
 
-_TOLD_KEY: Final = otel_context.create_key("otel-agent-telemetry-told")
 _MAX_OPEN_STEPS: Final = 100_000
-
-
-class StartOrder:
-    """What the client orders for the run that it is about to start, beside the span's attributes.
-
-    It travels in the context given to `start_span` and so reaches `on_start` with the
-    values as the caller gave them, whatever types and however many they are.
-    """
-
-    __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
-
-    def __init__(self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
-        self.run_id = run_id
-        self.agent_name = agent_name
-        self.settings = settings
-        self.extra = extra
-        self.run: ActiveRun | None = None
-        """The run that came of it."""
-
-    def in_context(self, context: otel_context.Context | None = None) -> otel_context.Context:
-        """The context to start the span in."""
-        return otel_context.set_value(_TOLD_KEY, self, context)
-
-
-class EventPayload(dict[str, Any]):
-    """Event attributes that carry, beside what OpenTelemetry takes, the cleaned payload itself."""
-
-    __slots__ = ("payload",)
-
-    def __init__(self, attributes: Mapping[str, Any], payload: Any) -> None:
-        super().__init__(attributes)
-        self.payload = payload
 
 
 class _Open:
@@ -118,8 +86,8 @@ class AgentRunSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """A span starts: begin a run or a step, or leave it alone."""
         try:
-            order = otel_context.get_value(_TOLD_KEY, parent_context) if parent_context is not None else None
-            if isinstance(order, StartOrder) or not is_quiet(parent_context):
+            order = StartOrder.of(parent_context)
+            if order is not None or not is_quiet(parent_context):
                 self._begin(span, parent_context, order)
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
@@ -156,12 +124,12 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     # --- beginning
 
-    def _begin(self, span: Span, context: otel_context.Context | None, order: object) -> None:
+    def _begin(self, span: Span, context: otel_context.Context | None, order: StartOrder | None) -> None:
         span_id, parent = span.get_span_context().span_id, span.parent
         if span_id in self._open:
             return  # another processor of the same recorder, on the same provider, was faster
         above = self._open.get(parent.span_id) if parent is not None else None
-        if isinstance(order, StartOrder):
+        if order is not None:
             order.run = self._begin_run(span, view_of(span), context, above, order)
         elif self._is_run(span, is_root=parent is None):
             view = view_of(span)
