@@ -19,6 +19,7 @@ from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, dupli
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN = 10_000
+_MAX_LEFT = 1_000
 
 
 class ActiveRun:
@@ -31,8 +32,8 @@ class ActiveRun:
 
     __slots__ = (
         *("agent_name", "attributes", "child_agent", "columns", "ended", "event_id", "exception", "extra", "fields"),
-        *("generation", "handled_at_start", "is_agent", "monotonic", "run_id", "settings", "span", "span_id"),
-        *("start_ns", "status", "takes_child_name", "tally", "trace_id", "updated_ns"),
+        *("generation", "given_usage", "handled_at_start", "is_agent", "monotonic", "run_id", "settings", "span"),
+        *("span_id", "start_ns", "status", "takes_child_name", "tally", "trace_id", "updated_ns"),
     )  # fmt: skip
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int) -> None:
@@ -57,6 +58,8 @@ class ActiveRun:
         self.tally = RunTally()
         self.child_agent: str | None = None
         """The name of the first agent below, for a run that has none of its own."""
+        self.given_usage: dict[str, Any] = {}
+        """What the run itself says it used: figure by figure it counts before what was counted."""
         self.is_agent = False
         """Whether the run's own span says that it is an agent's doing."""
         self.takes_child_name = False
@@ -84,13 +87,15 @@ class ActiveRun:
         return self.updated_ns
 
 
-_everywhere: weakref.WeakSet[ActiveRuns] = weakref.WeakSet()
+_everywhere: list[weakref.ref[ActiveRuns]] = []
+"""A list, because it is read while other threads add to it."""
 
 
 def open_run(span_id: int) -> ActiveRun | None:
     """The open run of this process that a span is, or is a step of, whichever recorder it belongs to."""
-    for runs in list(_everywhere):
-        opened = runs.open_spans.get(span_id)
+    for reference in _everywhere:
+        runs = reference()
+        opened = runs.open_spans.get(span_id) if runs is not None else None
         if opened is not None:
             run: ActiveRun = opened.run
             return run
@@ -107,7 +112,9 @@ class ActiveRuns:
         self._seen: dict[str, None] = {}
         self.open_spans: dict[int, Any] = {}
         """Span id → what the processors of this recorder know of that open span; shared between them."""
-        _everywhere.add(self)
+        self.left_spans: dict[int, ActiveRun] = {}
+        """Span id → run, of the last spans that ended: what begins below them belongs there still."""
+        _everywhere.append(weakref.ref(self, _everywhere.remove))
 
     def begin_generation(self) -> None:
         """In a forked child: the runs so far are the parent's to end; counters begin anew."""
@@ -142,6 +149,12 @@ class ActiveRuns:
             else:
                 _log.info("Regenerating run_id to avoid duplicate")
                 run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
+
+    def leave(self, span_id: int, run: ActiveRun) -> None:
+        """A run's span, or a step's, has ended; remembered for the last thousand."""
+        self.left_spans[span_id] = run
+        if len(self.left_spans) > _MAX_LEFT:
+            self.left_spans.pop(next(iter(self.left_spans), 0), None)
 
     def saw_live(self, event_id: str) -> None:
         """A processor records this run as it happens; remembered for the last 10,000 runs."""

@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus, urlsplit
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 DEFAULT_API_URL: Final = "http://localhost:8765"
-_RUN_IN_BAGGAGE: Final = "agent.run.id"
+_RUN_IN_BAGGAGE: Final = "agent_run.id"
 _BASE_DIR: Final = "TELEMETRY_BASE_DIR"
 WELL_KNOWN_FOLDERS: Final = (
     *(("D:/agent-metrics", "C:/agent-metrics") if sys.platform == "win32" else ()),
@@ -138,7 +138,7 @@ SETTINGS: Final = (
     Setting("propagate_runs", ("TELEMETRY_PROPAGATE_RUNS",), _flag, True, "",
             "Send the current run's id along as baggage, wherever the application sends baggage."),
     Setting("parent_run_id", ("BAGGAGE",), _run_in_baggage, None, "",
-            "The run that this process belongs to: `agent.run.id` in the baggage it was started with."),
+            "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_agent_telemetry.active import ActiveRuns
 from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.model import CommitLink
 
 _OPEN_AGAIN_S = 1.0
+
+T = TypeVar("T")
 
 
 def weakly(method: Callable[[], None]) -> Callable[[], None]:
@@ -83,11 +85,19 @@ class Recorder:
         self.surroundings = self._look_around_later()
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
+        self._companions: dict[Any, Any] = {}
         self._sync_always = config.fsync == "always"
         self._watches_exit = False
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=weakly(self._before_fork), after_in_child=weakly(self._after_fork_in_child))
+
+    def companion(self, kind: Callable[[Recorder], T]) -> T:
+        """The one object of a kind that goes with this recorder, made at the first call."""
+        known: T | None = self._companions.get(kind)
+        if known is None:
+            known = self._companions.setdefault(kind, kind(self))
+        return known
 
     @classmethod
     def shared(cls, config: TelemetryConfig) -> Recorder:
@@ -325,7 +335,10 @@ class Recorder:
         """The interpreter is ending: end what is open, deliver what can be delivered. Never raises."""
         try:
             for hook in self.before_exit:
-                hook()
+                try:
+                    hook()
+                except Exception as problem:  # one hook's failure spares the others
+                    self.counters.internal("exit", problem)
             self.close()
         except Exception as problem:  # the outer edge of interpreter exit
             self.counters.internal("exit", problem)

@@ -33,7 +33,7 @@ GOOD = {
     "api_port": ("9000", 9000),
     "otlp_grpc_port": ("4317", 4317),
     "propagate_runs": ("off", False),
-    "parent_run_id": ("a=1,agent.run.id=the%20run;p=q, b=2", "the run"),
+    "parent_run_id": ("a=1,agent_run.id=the%20run;p=q, b=2", "the run"),
     "api_workers": ("2", 2),
     "api_write_timeout_s": ("3.5", 3.5),
     "api_max_body_bytes": ("4096", 4096),

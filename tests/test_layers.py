@@ -51,7 +51,7 @@ LAYERS = {
     "otel.nesting": 3,
     "otel.orders": 3,
     "otel.propagation": 4,
-    "otel.late_costs": 6,
+    "otel.late_usage": 6,
     "otel.run_metrics": 6,
     "otel.global_provider": 6,
     "otel.received": 6,

@@ -44,8 +44,8 @@ def instrument(config: TelemetryConfig | None = None, *, tracer_provider: Any = 
 
 def _instrument(config: TelemetryConfig, given: Any) -> bool:
     if given is None and is_unset():
-        provider, _ = providers.private(config)
-        stand_in(provider, functools.partial(_add_to, config=config))
+        provider, processor = providers.private(config)
+        providers.remember(stand_in(provider, functools.partial(_add_to, config=config)), processor)
         _propagate(config)
         return True
     return _add_to(given if given is not None else trace.get_tracer_provider(), config)

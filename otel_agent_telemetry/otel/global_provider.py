@@ -11,10 +11,11 @@ is set in the ordinary way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from opentelemetry import trace
+from opentelemetry.util._decorator import _agnosticcontextmanager  # also decorates coroutines
 
 _log = logging.getLogger(__name__)
 _CURRENT: Final = "_TRACER_PROVIDER"
@@ -26,17 +27,65 @@ def is_unset() -> bool:
     return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def stand_in(provider: Any, on_replaced: Callable[[Any], object]) -> None:
-    """Make `provider` the global one. `on_replaced` gets the provider that the application sets later.
+def stand_in(provider: Any, on_replaced: Callable[[Any], object]) -> Any:
+    """Make `provider` the global one; what stands there for it.
 
-    For a process that has none, see `is_unset`.
+    When the application sets its own, tracers that were got before go over to it too, and
+    `on_replaced` is told of it. For a process that has none, see `is_unset`.
     """
     once = getattr(trace, _ONCE, None)
     if not hasattr(trace, _CURRENT) or not hasattr(once, "do_once"):
         trace.set_tracer_provider(provider)
-        return
-    setattr(trace, _ONCE, _Watched(once, on_replaced))
-    setattr(trace, _CURRENT, provider)
+        return provider
+    front = _Front(provider)
+
+    def heard(theirs: Any) -> None:
+        on_replaced(theirs)
+        front.real = theirs
+
+    setattr(trace, _ONCE, _Watched(once, heard))
+    setattr(trace, _CURRENT, front)
+    return front
+
+
+class _Front(trace.TracerProvider):
+    """A provider in front of another, which may change."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        """A tracer that is always one of the provider behind."""
+        return _Tracer(self, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+class _Tracer(trace.Tracer):
+    """A tracer of whichever provider is behind the front now."""
+
+    def __init__(self, front: _Front, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._front = front
+        self._told = (args, kwargs)
+        self._of: Any = None
+        self._tracer: Any = None
+
+    def _now(self) -> Any:
+        real = self._front.real
+        if self._of is not real:
+            self._tracer, self._of = real.get_tracer(*self._told[0], **self._told[1]), real
+        return self._tracer
+
+    def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
+        """As the tracer behind does."""
+        return self._now().start_span(*args, **kwargs)  # type: ignore[no-any-return]
+
+    @_agnosticcontextmanager
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Iterator[trace.Span]:
+        """As the tracer behind does."""
+        with self._now().start_as_current_span(*args, **kwargs) as span:
+            yield span
 
 
 class _Watched:

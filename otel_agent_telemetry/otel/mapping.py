@@ -205,6 +205,12 @@ def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {**more, **given} if said is not None else {**given, **more}
 
 
+def differing(columns: Fields, used: Usage) -> dict[str, Any]:
+    """The figures of a run's usage that it gave itself, other than counted."""
+    said = json_object(columns.get("metrics_json") or "{}").get(USAGE_KEY)
+    return {name: value for name, value in said.items() if used.get(name) != value} if isinstance(said, dict) else {}
+
+
 def _readable(value: dict[str, Any], max_bytes: int) -> Any:
     """The members as they may be stored; one that cannot be read (it changes, its methods raise) spares the others."""
     try:

@@ -14,13 +14,13 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     Frameworks wrap an agent in spans of the same agent, or of none that they name; the first
     agent below such a one gives it its name. Whoever marks a span as a run means it.
     """
-    if names.is_marked(view.attributes):
+    if names.is_marked(view.attributes) or not run.is_agent:
         return False
     name = own_agent_name(view)
     if name is None and view.attributes.get(names.OPENINFERENCE_KIND) == "AGENT":
         name = view.name  # openai-agents: the agent's own attributes come later
     if name is None:
-        return run.is_agent
+        return True
     if run.takes_child_name and run.child_agent is None:
         run.child_agent = name
     return name == (run.child_agent if run.takes_child_name else run.agent_name)

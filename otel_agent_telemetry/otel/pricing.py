@@ -9,8 +9,10 @@ not zero.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
+import os
 import threading
 from datetime import datetime, timezone
 from types import ModuleType
@@ -27,6 +29,8 @@ _KINDS: Final = {
 }
 """Our name of a kind of tokens → the price list's. Reasoning tokens are output tokens to it, as they are to us."""
 _NANO: Final = 1_000_000_000
+_FORK_S: Final = 2.0
+_ANY_CALL: Final = ModelCall({"input_tokens": 1}, "gpt-4o-mini", "openai", 0)
 
 
 class PriceList:
@@ -36,6 +40,7 @@ class PriceList:
         self._module: ModuleType | None = None
         self._loaded = False
         self._guard = threading.Lock()
+        self._held = False
 
     @property
     def is_loaded(self) -> bool:
@@ -47,7 +52,19 @@ class PriceList:
         with self._guard:
             if not self._loaded:
                 self._module = _imported()
+                self.cost_of(_ANY_CALL)  # the list itself is read at the first question
                 self._loaded = True
+
+    def before_fork(self) -> None:
+        """Let a load that has begun end: the child would get the module half-done, and the lock for ever held."""
+        self._held = self._guard.acquire(timeout=_FORK_S)
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on as before."""
+        if in_child:
+            self._guard = threading.Lock()
+        elif self._held:
+            self._guard.release()
 
     def cost_of(self, call: ModelCall) -> int | None:
         """10^-9 US dollars of one model call; None when that is not known, or not yet loaded."""
@@ -76,3 +93,10 @@ def _imported() -> ModuleType | None:
 
 PRICES: Final = PriceList()
 """This process's."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=PRICES.before_fork,
+        after_in_parent=functools.partial(PRICES.after_fork, in_child=False),
+        after_in_child=functools.partial(PRICES.after_fork, in_child=True),
+    )

@@ -26,12 +26,13 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.quiet import is_quiet
 from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.otel.late_costs import LateCosts
+from otel_agent_telemetry.otel.late_usage import LateUsage
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Surroundings,
     Told,
     agent_name_of,
+    differing,
     ending_as_said,
     ending_fields,
     ending_of,
@@ -77,8 +78,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.config = self.recorder.config
         self.active = self.recorder.active
         self._open: dict[int, _Open] = self.active.open_spans
-        self._metrics = RunMetrics(self.recorder)
-        self._costs = LateCosts(self.recorder)
+        self._metrics = self.recorder.companion(RunMetrics)
+        self._late = self.recorder.companion(LateUsage)
         self.recorder.before_exit.append(weakly(self.close_open_runs))
 
     # --- the SDK's hooks
@@ -99,6 +100,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             opened = self._open.pop(context.span_id, None) if context is not None else None
             if opened is None:
                 return
+            self.active.leave(context.span_id, opened.run)
             opened.live.__dict__.pop("add_event", None)
             if opened.is_run:
                 self._end_run(opened.run, view_of(span))
@@ -128,28 +130,54 @@ class AgentRunSpanProcessor(SpanProcessor):
         span_id, parent = span.get_span_context().span_id, span.parent
         if span_id in self._open:
             return  # another processor of the same recorder, on the same provider, was faster
-        above = self._open.get(parent.span_id) if parent is not None else None
+        above = self._run_at(parent.span_id) if parent is not None else None
         if order is not None:
             order.run = self._begin_run(span, view_of(span), context, above, order)
         elif self._is_run(span, is_root=parent is None):
             view = view_of(span)
-            if above is not None and repeats(view, above.run):
-                span.set_attribute(names.PART_OF, above.run.run_id)
-                self._begin_step(span, view, above.run)
+            if above is not None and self._repeats(view, above):
+                span.set_attribute(names.PART_OF, above.run_id)
+                self._begin_step(span, view, above)
             else:
                 self._begin_run(span, view, context, above, None)
         elif above is not None:
-            self._begin_step(span, view_of(span), above.run)
+            self._begin_step(span, view_of(span), above)
+
+    def _run_at(self, span_id: int) -> ActiveRun | None:
+        """The run that a span is or belongs to, also when it ended a moment ago."""
+        opened = self._open.get(span_id)
+        return opened.run if opened is not None else self.active.left_spans.get(span_id)
+
+    def _repeats(self, view: SpanView, run: ActiveRun) -> bool:
+        name = run.child_agent
+        if not repeats(view, run):
+            return False
+        self.active.saw_live(span_event_id(view.trace_id, view.span_id))  # an exporter beside us must not take it up
+        self._tell_name(run, name)
+        return True
+
+    def _tell_name(self, run: ActiveRun, before: str | None) -> None:
+        """Set a name that was adopted on the run's own span, so that it has it wherever the span goes."""
+        if run.child_agent is not None and before is None and run.span is not None:
+            run.span.set_attribute(names.AGENT_NAME, run.child_agent)
 
     def _begin_step(self, span: Span, view: SpanView, run: ActiveRun) -> None:
         if len(self._open) >= _MAX_OPEN_STEPS:
+            self._forget_left_open()
+        if len(self._open) >= _MAX_OPEN_STEPS:
             self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", len(self._open))
             return
-        if is_model_call(view.attributes):
-            self._costs.prepare()
         self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=False)
         self._tap_events(opened)
         self._record_step(view, run)
+        if is_model_call(view.attributes):
+            self._late.prepare()
+
+    def _forget_left_open(self) -> None:
+        """Steps that were never ended, of runs that have."""
+        for span_id, opened in list(self._open.items()):
+            if not opened.is_run and opened.run.ended:
+                self._open.pop(span_id, None)
 
     def _is_run(self, span: Span, *, is_root: bool) -> bool:
         if is_root and self.config.runs == "root":
@@ -162,7 +190,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         span: Span,
         view: SpanView,
         context: otel_context.Context | None,
-        above: _Open | None,
+        above: ActiveRun | None,
         order: StartOrder | None,
     ) -> ActiveRun:
         event_id = span_event_id(view.trace_id, view.span_id)
@@ -181,7 +209,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         run.takes_child_name = run.is_agent and not named
         self._open[span.get_span_context().span_id] = opened = _Open(run, span, view.span_id, is_run=True)
         self._tap_events(opened)
-        self._write_start(run, view, above.run.run_id if above is not None else self._parent_elsewhere(view, context))
+        self._write_start(run, view, above.run_id if above is not None else self._parent_elsewhere(view, context))
         span.set_attribute(names.RUN_ID, run.run_id)
         view.attributes[names.RUN_ID] = run.run_id
         return run
@@ -217,7 +245,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.tally:
             return known[2]
         problems: list[str] = []
-        used = run.tally.shown(view if view.end_ns is not None else None)
+        if view.end_ns is not None:
+            run.tally.tell(view)
+        used = run.tally.shown()
         told = Told(run.settings, run.extra, used, run.child_agent)
         pushed_out = run.attributes.keys() - view.attributes.keys()
         whole = view._replace(attributes={**run.attributes, **view.attributes}) if pushed_out else view
@@ -225,6 +255,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         if problems:
             self.recorder.counters.clamped += len(problems)
             self.recorder.counters.warn("clamped", "run %s: %s", run.run_id, "; ".join(problems))
+        if used and view.end_ns is not None:
+            run.given_usage = differing(columns, used)
         run.columns = (view.attributes, self._around(), columns)
         run.attributes = whole.attributes
         return columns
@@ -286,10 +318,16 @@ class AgentRunSpanProcessor(SpanProcessor):
     # --- ending
 
     def _end_step(self, opened: _Open, view: SpanView) -> None:
-        opened.run.tally.add(view, PRICES)
-        if opened.run.takes_child_name and opened.run.child_agent is None and names.PART_OF in view.attributes:
-            opened.run.child_agent = own_agent_name(view)
-        self._record_step(view, opened.run)
+        run = opened.run
+        run.tally.add(view, PRICES)
+        if names.PART_OF in view.attributes:
+            run.tally.tell(view)
+            if run.takes_child_name and run.child_agent is None:
+                run.child_agent = own_agent_name(view)
+                self._tell_name(run, None)
+        self._record_step(view, run)
+        if run.ended:
+            self._late.write(run)
 
     def _end_run(self, run: ActiveRun, view: SpanView) -> None:
         interrupted = sys.exc_info()[1]
@@ -319,10 +357,15 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.recorder.record_run(run.fields)
         self._metrics.ended(run.fields)
         if run.tally.unpriced:
-            self._costs.owe(run)
+            self._late.owe(run)
 
     def close_open_runs(self) -> None:
         """End every run that this process began and left open: what the interpreter's exit does."""
         for run in self.active.mine():
-            ending = Ending(st.FAILED, "the process exited while the run was still open")
-            self._write_end(run, run.fields, ending, None)
+            try:
+                ending = Ending(st.FAILED, "the process exited while the run was still open")
+                view = view_of(run.span)
+                run.tally.tell(view)
+                self._write_end(run, self._columns(run, view), ending, None)
+            except Exception as problem:  # one run's trouble spares the others
+                self.recorder.counters.internal("closing a run", problem)

@@ -1,6 +1,6 @@
 """Runs across processes: a run's id travels as W3C baggage, in headers and in the environment.
 
-    request headers   a propagator beside the application's own adds `agent.run.id` to `baggage`
+    request headers   a propagator around the application's own adds `agent_run.id` to `baggage`
     a subprocess      `env={**os.environ, **run_environment()}`: TRACEPARENT and BAGGAGE
 
 Whoever reads either gives its runs that `parent_run_id`. The id is told to everyone whom the
@@ -14,7 +14,6 @@ from typing import Final
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -28,50 +27,47 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_agent_telemetry.active import open_run
 from otel_agent_telemetry.run_id import check_custom_run_id
 
-RUN_ID_KEY: Final = "agent.run.id"
+RUN_ID_KEY: Final = "agent_run.id"
 _HEADER: Final = "baggage"
 
 
 class RunPropagator(TextMapPropagator):
-    """Writes the baggage of the context with the current run in it, over what a baggage propagator wrote before.
+    """The application's propagator, which gets the current run with the baggage that it injects."""
 
-    Reading it back is the ordinary baggage propagator's work.
-    """
+    def __init__(self, whole: TextMapPropagator) -> None:
+        self._whole = whole
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
-        """Add the header when there is a run around."""
-        run_id = current_run_id(context)
-        if run_id is not None:
-            whole = baggage.set_baggage(RUN_ID_KEY, run_id, context)
-            W3CBaggagePropagator().inject(carrier, whole, setter)
+        """Inject as the application does, from a context whose baggage names the run."""
+        self._whole.inject(carrier, _with_run(context), setter)
 
     def extract(
-        self,
-        carrier: CarrierT,  # noqa: ARG002 - the base class's signature
-        context: Context | None = None,
-        getter: Getter[CarrierT] = default_getter,  # noqa: ARG002 - as above
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """The context as it is."""
-        return Context() if context is None else context
+        """As the application does."""
+        return self._whole.extract(carrier, context, getter)
 
     @property
     def fields(self) -> set[str]:
-        """The headers that may be written."""
-        return {_HEADER}
+        """Those of the application."""
+        return self._whole.fields
 
 
 def propagate_runs() -> None:
-    """Send the current run along wherever the application sends baggage. Idempotent."""
+    """Send the current run along wherever the application sends baggage. Idempotent.
+
+    A propagator that the application sets later sends none.
+    """
     whole = propagate.get_global_textmap()
-    if _HEADER not in whole.fields or isinstance(whole, _WithRuns):
-        return
-    propagate.set_global_textmap(_WithRuns([whole, RunPropagator()]))
+    if _HEADER in whole.fields and not isinstance(whole, RunPropagator):
+        propagate.set_global_textmap(RunPropagator(whole))
 
 
-class _WithRuns(CompositePropagator):
-    """The application's propagator, and ours."""
+def _with_run(context: Context | None) -> Context | None:
+    run_id = current_run_id(context)
+    return context if run_id is None else baggage.set_baggage(RUN_ID_KEY, run_id, context)
 
 
 def current_run_id(context: Context | None = None) -> str | None:
@@ -91,5 +87,5 @@ def run_environment() -> dict[str, str]:
     headers: dict[str, str] = {}
     if current_run_id() is not None:
         TraceContextTextMapPropagator().inject(headers)
-        RunPropagator().inject(headers)
+        W3CBaggagePropagator().inject(headers, _with_run(None))
     return {name.upper(): value for name, value in headers.items()}

@@ -70,6 +70,12 @@ def _remember(provider: Any, processor: AgentRunSpanProcessor) -> None:
     _attached[place] = (reach, processor)
 
 
+def remember(provider: Any, processor: AgentRunSpanProcessor) -> None:
+    """Take a provider for one that carries this processor: a front of one that does."""
+    with _guard:
+        _remember(provider, processor)
+
+
 def _itself(provider: Any) -> Any:
     return provider
 
@@ -108,6 +114,7 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
             provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(), shutdown_on_exit=False)
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)
+            _remember(provider, processor)
             if config.otlp_enabled or config.otlp_endpoint:
                 _export_over_otlp(provider, config)
             _private[config] = (provider, processor)

@@ -84,7 +84,8 @@ class _Batch:
         if tally.unpriced:
             PRICES.load()
             tally.price(PRICES)
-        return tally.shown(view)
+        tally.tell(view)
+        return tally.shown()
 
 
 def _record_run(

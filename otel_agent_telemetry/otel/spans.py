@@ -48,7 +48,7 @@ def view_of(span: ReadableSpan) -> SpanView:
     assert context is not None, "the SDK gives every recorded span a context"
     parent = span.parent
     return SpanView(
-        name=span.name,
+        name=span.name if type(span.name) is str else str(span.name),
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
         parent_span_id=None if parent is None else f"{parent.span_id:016x}",

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import Any
 
 from otel_agent_telemetry.otel.pricing import PriceList
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.otel.usage import ModelCall, model_call_of, own_usage, step_usage
+from otel_agent_telemetry.otel.usage import PLAIN_STEP, ModelCall, model_call_of, own_usage, step_usage
 from otel_agent_telemetry.usage import COST, Usage, added, shown_usage
-
-_FOLD_PAST = 512
 
 
 class RunTally:
-    """For the threads in which a run's steps end. No lock: an operation on a deque is one step of the interpreter.
+    """For the threads in which a run's steps end. No lock: what they do here is each one step of the interpreter."""
 
-    A sum is made by taking items out and putting their sum back, so that whoever else adds,
-    or sums, at the same time loses nothing.
-    """
-
-    __slots__ = ("_usages", "unpriced")
+    __slots__ = ("_own", "_plain", "_usages", "unpriced")
 
     def __init__(self) -> None:
+        self._plain = itertools.count()
         self._usages: deque[Usage] = deque()
+        self._own: Usage = {}
         self.unpriced: deque[ModelCall] = deque()
         """Model calls whose cost is not counted yet, because the price list was not there."""
 
     def __bool__(self) -> bool:
-        return bool(self._usages)
+        return bool(self._usages or self._plain_steps())
+
+    def _plain_steps(self) -> int:
+        """How often the counter was asked: its state, read without asking it."""
+        return int(self._plain.__reduce__()[1][0])
 
     def add(self, view: SpanView, prices: PriceList) -> None:
         """A step has ended."""
         usage = step_usage(view)
+        if usage is PLAIN_STEP:
+            next(self._plain)
+            return
         self._usages.append(usage)
         call = model_call_of(view, usage)
         if call is not None:
             self.unpriced.append(call)
             if prices.is_loaded:
                 self.price(prices)
-        if len(self._usages) > _FOLD_PAST:
-            self._sum()
 
     def price(self, prices: PriceList) -> None:
         """Count the cost of the calls that have none yet. What no price is known for is left out for good."""
@@ -53,18 +55,12 @@ class RunTally:
             if cost is not None:
                 self._usages.append({COST: cost})
 
-    def _sum(self) -> Usage:
-        taken = []
-        try:
-            while True:
-                taken.append(self._usages.popleft())
-        except IndexError:
-            total = added(taken)
-        self._usages.append(total)
-        return total
+    def tell(self, view: SpanView) -> None:
+        """What the run's own span says of the whole, or an agent's span that only repeats it."""
+        self._own = own_usage(view) or self._own
 
-    def shown(self, view: SpanView | None) -> dict[str, Any]:
-        """The run's usage as a reader sees it; `view` is its own span, which may tell totals. Empty for none."""
-        if not self._usages and view is None:
-            return {}
-        return shown_usage(own={} if view is None else own_usage(view), steps=self._sum() if self._usages else {})
+    def shown(self) -> dict[str, Any]:
+        """The run's usage as a reader sees it. Empty for none."""
+        plain = self._plain_steps()
+        steps = added([*list(self._usages), {"steps": plain}] if plain else list(self._usages))
+        return shown_usage(own=self._own, steps=steps)

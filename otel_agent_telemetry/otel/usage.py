@@ -44,7 +44,7 @@ _LLM_REQUEST: Final = "llm.request.type"
 _MOST: Final = 1 << 50
 _MAX_MODEL: Final = 200
 _PROVIDERS: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
-_PLAIN_STEP: Final[Usage] = {"steps": 1}
+PLAIN_STEP: Final[Usage] = {"steps": 1}
 
 
 class ModelCall(NamedTuple):
@@ -62,7 +62,7 @@ def step_usage(view: SpanView) -> Usage:
     is_tool = is_tool_call(attributes)
     is_model = not is_tool and is_model_call(attributes)
     if not (is_tool or is_model or view.status == "error"):
-        return _PLAIN_STEP
+        return PLAIN_STEP
     usage: dict[str, Any] = {"steps": 1}
     if view.status == "error":
         usage["child_errors"] = 1

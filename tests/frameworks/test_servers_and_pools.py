@@ -43,6 +43,7 @@ def folder(tmp_path, config):
 
 def environment(config, **more):
     told = {"TELEMETRY_BASE_DIR": str(config.base_dir), "OTEL_SERVICE_NAME": "app", "PYTHONPATH": f"{ROOT}"}
+    told["TELEMETRY_EXIT_TIMEOUT_S"] = "20"  # so that rows are there, on a busy machine too
     return {**child_environment(), **QUIET, **told, **more}
 
 

@@ -34,7 +34,8 @@ def ran(config, program, *, env=None, auto=False, code=0):
     """What a program printed, run from a file with or without the auto-instrumentation command."""
     path = config.base_dir.with_name("app.py")
     path.write_text(textwrap.dedent(program))
-    environment = {**child_environment(), "TELEMETRY_BASE_DIR": str(config.base_dir), "OTEL_SERVICE_NAME": "plain"}
+    told = {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_EXIT_TIMEOUT_S": "20"}  # rows, on a busy machine too
+    environment = {**child_environment(), **told, "OTEL_SERVICE_NAME": "plain"}
     command = [INSTRUMENT, sys.executable, str(path)] if auto else [sys.executable, str(path)]
     done = subprocess.run(
         command, cwd=ROOT, env={**environment, **(env or {})}, capture_output=True, text=True, check=False, timeout=120
@@ -146,6 +147,48 @@ def test_one_line_goes_with_an_application_s_own_provider_in_either_order(config
     """The application's own telemetry goes on; ours is added to it, and its provider is never refused."""
     done = ran(config, "".join(parts) + textwrap.dedent(PLAIN) + SEEN)
     assert done.stderr == ""
+    assert_recorded(config)
+
+
+def test_tracers_that_were_got_before_go_over_to_the_application_s_provider(config):
+    """Modules get theirs when they are imported; one was even used: their spans reach the application's exporter."""
+    early = """
+from opentelemetry import trace
+before = trace.get_tracer("before")
+"""
+    between = """
+between = trace.get_tracer("between")
+with between.start_as_current_span("early"):
+    pass
+with before.start_as_current_span("early too"):
+    pass
+"""
+    late = """
+for tracer in (before, between):
+    with tracer.start_as_current_span("later"):
+        pass
+
+@between.start_as_current_span("decorated")
+def work():
+    return 1
+
+assert work() == 1
+assert [span.name for span in seen.get_finished_spans()] == ["later", "later", "decorated"]
+"""
+    ran(config, early + ONE_LINE + between + SDK + late)
+    jobs = sorted(row["job_type"] for row in rows_of(config).values())
+    assert jobs == ["decorated", "early", "early too", "later", "later"]
+
+
+def test_a_second_configuration_on_one_provider_is_refused(config):
+    """A run must not be recorded twice."""
+    program = """
+        import otel_agent_telemetry
+        assert otel_agent_telemetry.instrument()
+        assert not otel_agent_telemetry.instrument(runs="agents")
+    """
+    done = ran(config, textwrap.dedent(program) + textwrap.dedent(PLAIN))
+    assert "takes no span processors" in done.stderr
     assert_recorded(config)
 
 

@@ -119,7 +119,7 @@ def test_who_marks_a_span_means_it(captured, start):
 def test_a_run_that_baggage_names_is_the_parent(captured, start):
     """As it comes with a request from another process; an id that cannot be one is nobody's."""
     for told, expected in (("run of another process", "run of another process"), ("a/b", None), ("", None)):
-        token = context.attach(baggage.set_baggage("agent.run.id", told))
+        token = context.attach(baggage.set_baggage("agent_run.id", told))
         try:
             with start("work"):
                 pass
@@ -131,10 +131,39 @@ def test_a_run_that_baggage_names_is_the_parent(captured, start):
 def test_the_run_above_counts_before_baggage(captured, start):
     """What is nearer is the parent."""
     with start("invoke_agent lead", "lead"):
-        token = context.attach(baggage.set_baggage("agent.run.id", "elsewhere"))
+        token = context.attach(baggage.set_baggage("agent_run.id", "elsewhere"))
         try:
             with start("invoke_agent helper", "helper"):
                 pass
         finally:
             context.detach(token)
     assert captured.runs[1].parent_run_id == captured.runs[0].run_id
+
+
+def test_a_service_that_is_called_as_its_agent_has_both_runs(captured, start):
+    """A request is no agent, whatever the service's name is."""
+    with start("POST /ask", attributes={"agent.run.job_type": "ask"}), start("invoke_agent x", "unknown_service"):
+        pass
+    assert len(captured.runs) == 2
+
+
+def test_an_adopted_name_is_on_the_span_itself(captured, start):
+    """So that an exporter, a collector and a service call the run the same."""
+    with start("workflow", attributes=WORKFLOW) as root, start("invoke_agent first", "first"):
+        pass
+    assert root.attributes["agent.run.agent_name"] == "first"
+
+
+@pytest.mark.parametrize("name", [123, None, b"bytes"])
+def test_a_name_that_is_no_text_is_taken_as_text(captured, name):
+    """Applications give what they have."""
+    captured.provider.get_tracer("app").start_span(name).end()
+    assert captured.runs[0].job_type == (str(name) or "unknown")
+
+
+def test_baggage_that_is_copied_onto_spans_makes_no_runs_of_them(captured, start):
+    """As Logfire does, and processors that copy baggage into attributes."""
+    with start("POST /ask"), start("db query", attributes={"agent_run.id": "the caller's"}):
+        pass
+    assert len(captured.runs) == 1
+    assert captured.runs[0].run_id != "the caller's"

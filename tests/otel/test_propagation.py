@@ -48,7 +48,7 @@ def test_the_environment_of_a_subprocess_names_the_run_and_the_span(captured):
     with captured.provider.get_tracer("app").start_as_current_span("work", attributes={"agent.run.id": "é 1"}) as span:
         told = run_environment()
         assert current_run_id() == "é 1"
-    assert told["BAGGAGE"] == "agent.run.id=%C3%A9+1"
+    assert told["BAGGAGE"] == "agent_run.id=%C3%A9+1"
     assert told["TRACEPARENT"].split("-")[1:3] == [
         f"{span.get_span_context().trace_id:032x}",
         f"{span.get_span_context().span_id:016x}",
@@ -90,7 +90,7 @@ def test_headers_carry_the_run_beside_the_baggage_that_is_there(captured, own_pr
         outside = sent()
     finally:
         context.detach(token)
-    assert sorted(headers["baggage"].split(",")) == ["agent.run.id=r-1", "tenant=blue"]
+    assert sorted(headers["baggage"].split(",")) == ["agent_run.id=r-1", "tenant=blue"]
     assert outside["baggage"] == "tenant=blue"
 
 
@@ -138,7 +138,7 @@ def serving(tracer):
 
 
 @pytest.mark.parametrize(
-    "header", ["", "a=1", "agent.run.id", "agent.run.id=", "agent.run.id=a%2Fb", "=;,;=", "x" * 9000]
+    "header", ["", "a=1", "agent.run.id", "agent_run.id=", "agent_run.id=a%2Fb", "=;,;=", "x" * 9000]
 )
 def test_baggage_that_names_no_run_is_nothing(header):
     """It comes from the environment: anybody's text."""
@@ -151,3 +151,22 @@ def test_environment_is_not_touched(captured):
     with captured.provider.get_tracer("app").start_as_current_span("work"):
         run_environment()
     assert dict(os.environ) == before
+
+
+def test_a_carrier_that_appends_gets_one_header(captured, own_propagator):
+    """Message queues keep headers as a list."""
+    propagate_runs()
+    carrier: list[tuple[str, str]] = []
+
+    class Appending:
+        def set(self, headers, key, value):
+            headers.append((key, value))
+
+    token = context.attach(baggage.set_baggage("tenant", "blue"))
+    try:
+        with captured.provider.get_tracer("app").start_as_current_span("work", attributes={"agent.run.id": "r-1"}):
+            propagate.inject(carrier, setter=Appending())
+    finally:
+        context.detach(token)
+    (header,) = [value for key, value in carrier if key == "baggage"]
+    assert sorted(header.split(",")) == ["agent_run.id=r-1", "tenant=blue"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
+from on_disk import ROOT
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_agent_telemetry import AgentRunSpanProcessor
@@ -94,7 +98,7 @@ def test_a_tally_under_threads_loses_nothing(prices):
         thread.start()
     for thread in threads:
         thread.join()
-    assert tally.shown(None) == {"steps": 16_000, "tool_calls": 16_000}
+    assert tally.shown() == {"steps": 16_000, "tool_calls": 16_000}
 
 
 def test_cost_that_comes_late_comes_in_a_later_state(tmp_path, monkeypatch):
@@ -102,7 +106,7 @@ def test_cost_that_comes_late_comes_in_a_later_state(tmp_path, monkeypatch):
     slow, arrived = PriceList(), threading.Event()
     real_load = slow.load
     monkeypatch.setattr(slow, "load", lambda: (arrived.wait(20), real_load()))
-    for module in ("processor", "late_costs"):
+    for module in ("processor", "late_usage"):
         monkeypatch.setattr(f"otel_agent_telemetry.otel.{module}.PRICES", slow)
     recorder = MemoryRecorder(isolated_config(tmp_path))
     tracer = tracer_of(recorder)
@@ -155,6 +159,103 @@ def test_what_a_run_says_it_used_counts_before_what_was_counted(tmp_path):
         metrics = json.loads(captured.runs[0].metrics_json)
     assert metrics["pages"] == 3
     assert (metrics["gen_ai"]["input_tokens"], metrics["gen_ai"]["output_tokens"]) == (7, 100)
+
+
+CHAT_USED = {"input_tokens": 1000, "model_calls": 1, "models": ["gpt-4o-mini"], "output_tokens": 100}
+
+
+def used_by(run):
+    used = json.loads(run.metrics_json or "{}").get("gen_ai", {})
+    return {name: value for name, value in used.items() if name != "cost_usd"}
+
+
+def test_a_step_that_ends_after_its_run_is_counted_by_a_later_state(tmp_path):
+    """Streams and background tasks outlive the span around them."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    with tracer.start_as_current_span("root"):
+        late = tracer.start_span("chat", attributes=CHAT)
+    ended = recorder.states[-1]
+    late.end()
+    assert (ended.status, used_by(ended)) == ("success", {})
+    assert used_by(recorder.states[-1]) == {**CHAT_USED, "steps": 1}
+    assert recorder.states[-1].updated_at > ended.updated_at
+
+
+def test_a_step_below_one_that_has_ended_belongs_to_the_run(tmp_path):
+    """And an agent that begins there has its parent, also when the run itself has ended."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    with tracer.start_as_current_span("root"):
+        with tracer.start_as_current_span("prepare") as step:
+            pass
+        with trace.use_span(step), tracer.start_as_current_span("chat", attributes=CHAT):
+            pass
+    root = recorder.states[-1]
+    with trace.use_span(step):
+        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "afterwards"}
+        tracer.start_span("invoke_agent afterwards", attributes=agent).end()
+    assert used_by(root) == {**CHAT_USED, "steps": 2}
+    assert recorder.states[-1].parent_run_id == root.run_id
+
+
+def test_a_run_that_is_closed_at_exit_has_what_it_used(tmp_path):
+    """A framework that leaks its root does not lose the rest."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = AgentRunSpanProcessor(recorder=recorder)
+    provider.add_span_processor(processor)
+    tracer = provider.get_tracer("app")
+    leaked = tracer.start_span("leaked")
+    with trace.use_span(leaked), tracer.start_as_current_span("chat", attributes=CHAT):
+        leaked.set_attribute("agent.run.items_succeeded", 7)
+    processor.close_open_runs()
+    closed = recorder.states[-1]
+    assert (closed.status, closed.items_succeeded, used_by(closed)) == ("failed", 7, {**CHAT_USED, "steps": 1})
+
+
+def test_one_run_that_cannot_be_closed_spares_the_others(tmp_path, monkeypatch):
+    """Without threads to be had, as at the end of an interpreter."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = AgentRunSpanProcessor(recorder=recorder)
+    provider.add_span_processor(processor)
+    slow = PriceList()
+    for module in ("processor", "late_usage"):
+        monkeypatch.setattr(f"otel_agent_telemetry.otel.{module}.PRICES", slow)
+
+    def refused(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    tracer = provider.get_tracer("app")
+    for number in range(3):
+        with trace.use_span(tracer.start_span(f"leaked {number}")):
+            tracer.start_span("chat", attributes=CHAT).end()
+    processor.close_open_runs()
+    assert [state.status for state in recorder.states[-3:]] == ["failed"] * 3
+
+
+FORKING = """
+import os, sys, threading, time
+from otel_agent_telemetry.otel.pricing import PRICES
+from otel_agent_telemetry.otel.usage import ModelCall
+threading.Thread(target=PRICES.load, daemon=True).start()
+time.sleep(float(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    PRICES.load()
+    os._exit(0 if PRICES.cost_of(ModelCall({"input_tokens": 1000}, "gpt-4o-mini", "openai", 0)) == 150_000 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("delay_s", ["0", "0.1", "0.2"])
+def test_a_fork_while_the_list_is_loaded_leaves_the_child_a_whole_one(delay_s):
+    """Neither half a module nor a lock that is held for ever."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, delay_s]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "0", done.stderr
 
 
 def tracer_of(recorder):
