@@ -7,6 +7,8 @@ lock on PostgreSQL), after a backup, in one transaction: it ends new or as it wa
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,6 +36,8 @@ DatabaseState = Literal["empty", "version_7", "older", "current"]
 _VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
 _PAUSE_S: Final = 0.02
 _UPGRADE_LOCK: Final = 0x6F61745F736368
+_migrating = threading.Lock()
+"""Alembic keeps the migration that it runs in global variables: one at a time in a process, whatever the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,16 @@ def _some(tables: set[str]) -> str:
     return ", ".join(shown) + (", …" if len(tables) > len(shown) else "")
 
 
+def _renew_lock() -> None:
+    """In a forked child: a background thread of the parent may have held it."""
+    global _migrating  # noqa: PLW0603 - the one lock of this module
+    _migrating = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _migrate(connection: Connection) -> None:
     """Run the migrations inside the connection's transaction."""
     from alembic import command
@@ -149,7 +163,8 @@ def _migrate(connection: Connection) -> None:
     settings.set_main_option("script_location", folder.replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
-    command.upgrade(settings, "head")
+    with _migrating:
+        command.upgrade(settings, "head")
 
 
 @contextmanager

@@ -176,7 +176,8 @@ def tried(port, path):
     return ""
 
 
-def test_a_pool_of_celery_s_kind_with_recycled_workers(folder, config):
+@pytest.mark.parametrize("auto", [True, False], ids=["instrumented", "provider"])
+def test_a_pool_of_celery_s_kind_with_recycled_workers(folder, config, auto):
     """Billiard's prefork pool, one task a child: every task is a run, none has another's parent."""
     program = """
         import sys
@@ -190,7 +191,9 @@ def test_a_pool_of_celery_s_kind_with_recycled_workers(folder, config):
             pool.close()
             pool.join()
     """
-    ran(folder, config, program, OTEL_PYTHON_TRACER_PROVIDER="agent_runs", PYTHONWARNINGS="ignore")
+    command = [str(BIN / "opentelemetry-instrument")] if auto else []
+    door = {} if auto else {"OTEL_PYTHON_TRACER_PROVIDER": "agent_runs"}
+    ran(folder, config, program, *command, PYTHONWARNINGS="ignore", **door)
     later = "from otel_agent_telemetry import TelemetryClient\nclient = TelemetryClient()\nassert client.flush(20)"
     ran(folder, config, later)
     eventually(lambda: len(agents_in(config)) == 12)

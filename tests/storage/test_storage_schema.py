@@ -9,6 +9,7 @@ import random
 import re
 import sqlite3
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from otel_agent_telemetry.storage.queries import RunQuery, get_run, list_runs
 from otel_agent_telemetry.storage.rows import record_of
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, KNOWN_REVISIONS, ensure_schema
+from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import metadata
 from otel_agent_telemetry.storage.version_7 import row_of_version_7
 
@@ -458,3 +460,17 @@ def test_writing_through_a_read_engine_is_unavailable(database):
 def test_the_lock_key_of_postgresql_fits_64_bits():
     """An advisory lock takes a signed 64-bit number."""
     assert 0 < schema._UPGRADE_LOCK < 2**63
+
+
+def test_databases_are_made_at_once_by_threads_of_one_process(tmp_path: Path) -> None:
+    """Each configuration has a background of its own; the migration tool has one context for all."""
+
+    def made(number: int) -> str:
+        store = Store(quick_config(tmp_path / str(number)))
+        try:
+            return store.open().outcome
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(made, range(24))) == ["created"] * 24
