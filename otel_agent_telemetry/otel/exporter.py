@@ -3,7 +3,8 @@
 `AgentRunSpanExporter()` needs no arguments, as an entry point requires. What a processor
 of ours has recorded live in this process is left alone; everything else is recorded from
 the ended span: less than live recording (128 events at most, nothing of a killed process),
-but the same row, because ids come from the span.
+but the same row, because ids come from the span. Where no processor saw them begin, an agent's
+span that only repeats the run around it is a run of its own.
 """
 
 from __future__ import annotations
