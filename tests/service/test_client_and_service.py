@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from agents import expected, quiet_port, record_runs, record_spans, served
 from faults import Fault, Proxy, slow
 from on_disk import buffer_lines, eventually
 from running import running, serve_process
+from writing_agents import expected, quiet_port, record_runs, record_spans, served
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health

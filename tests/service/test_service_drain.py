@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from agents import expected, served
 from on_disk import Process, eventually, journal_lines, nobody_delivers, rows_of
 from running import serve_process
+from writing_agents import expected, served
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
