@@ -51,6 +51,7 @@ LAYERS = {
     "otel.nesting": 3,
     "otel.orders": 3,
     "otel.propagation": 4,
+    "otel.run_baggage": 3,
     "otel.late_usage": 6,
     "otel.run_metrics": 6,
     "otel.global_provider": 6,

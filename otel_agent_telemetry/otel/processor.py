@@ -42,7 +42,7 @@ from otel_agent_telemetry.otel.mapping import (
 from otel_agent_telemetry.otel.nesting import repeats
 from otel_agent_telemetry.otel.orders import EventPayload, StartOrder
 from otel_agent_telemetry.otel.pricing import PRICES
-from otel_agent_telemetry.otel.propagation import parent_run_of
+from otel_agent_telemetry.otel.run_baggage import parent_run_of
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.steps import step_members

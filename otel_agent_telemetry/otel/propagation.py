@@ -25,9 +25,8 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_agent_telemetry.active import open_run
-from otel_agent_telemetry.run_id import check_custom_run_id
+from otel_agent_telemetry.otel.run_baggage import RUN_ID_KEY
 
-RUN_ID_KEY: Final = "agent_run.id"
 _HEADER: Final = "baggage"
 
 
@@ -74,12 +73,6 @@ def current_run_id(context: Context | None = None) -> str | None:
     """The run id of the open run that the context's current span is, or is a step of; None outside."""
     run = open_run(trace.get_current_span(context).get_span_context().span_id)
     return None if run is None else run.run_id
-
-
-def parent_run_of(context: Context | None) -> str | None:
-    """The run that a context came from, as its baggage says; None when it says none that can be one."""
-    told = baggage.get_baggage(RUN_ID_KEY, context)
-    return str(told) if told is not None and check_custom_run_id(told) is None else None
 
 
 def run_environment() -> dict[str, str]:
