@@ -41,6 +41,8 @@ from otel_agent_telemetry.recorder import Recorder
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line, decode_line, encode_line
 
 _NS: Final = 1_000_000_000
+_PATIENCE_S: Final = "20"
+"""A test waits for its background for as long as a busy machine may take; two seconds are for programs."""
 _NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
 
 T = TypeVar("T", RunRecord, RunEvent, RunSpan)
@@ -267,6 +269,7 @@ def _fixtures() -> object:
                 monkeypatch.delenv(variable, raising=False)
             monkeypatch.setenv("TELEMETRY_BASE_DIR", str(base))
             monkeypatch.setenv("TELEMETRY_DISCOVER_SERVICE", "false")
+            monkeypatch.setenv("TELEMETRY_EXIT_TIMEOUT_S", _PATIENCE_S)
             yield base
             close_providers(lambda used: used.base_dir == base)
 

@@ -163,7 +163,7 @@ def test_plugin_fixture_isolates_and_closes(pytester, monkeypatch):
     pytester.makeconftest('pytest_plugins = ["otel_agent_telemetry.testing"]')
     pytester.makepyfile(
         """
-        import os, threading
+        import os, sqlite3, threading
         from otel_agent_telemetry import TelemetryClient
         seen = []
 
@@ -176,6 +176,11 @@ def test_plugin_fixture_isolates_and_closes(pytester, monkeypatch):
         def test_one(agent_telemetry_base, tmp_path):
             assert "OTEL_SDK_DISABLED" not in os.environ
             assert agent_telemetry_base.parent == tmp_path
+            database = agent_telemetry_base / "db" / "telemetry.sqlite"
+            database.parent.mkdir(parents=True)
+            other = sqlite3.connect(database, check_same_thread=False)
+            other.execute("begin exclusive")  # the background waits for longer than a program's exit would
+            threading.Timer(3, other.close).start()
             assert use().config.base_dir == agent_telemetry_base
             assert any(t.name.startswith("agent-telemetry") for t in threading.enumerate())
 
