@@ -19,6 +19,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otel_agent_telemetry.capture.context import TelemetryContext
+    from otel_agent_telemetry.capture.decorator import capture_telemetry
+    from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
     from otel_agent_telemetry.client import TelemetryClient
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
@@ -41,8 +44,11 @@ _HOMES = {
     "RunIDMetrics": "otel_agent_telemetry.run_id",
     "RunRecord": "otel_agent_telemetry.model",
     "RunSpan": "otel_agent_telemetry.model",
+    "TelemetryCapture": "otel_agent_telemetry.capture.telemetry_capture",
     "TelemetryClient": "otel_agent_telemetry.client",
     "TelemetryConfig": "otel_agent_telemetry.config",
+    "TelemetryContext": "otel_agent_telemetry.capture.context",
+    "capture_telemetry": "otel_agent_telemetry.capture.decorator",
     "instrument": "otel_agent_telemetry.otel.autoload",
     "run_environment": "otel_agent_telemetry.otel.propagation",
 }
@@ -56,8 +62,11 @@ __all__ = [
     "RunIDMetrics",
     "RunRecord",
     "RunSpan",
+    "TelemetryCapture",
     "TelemetryClient",
     "TelemetryConfig",
+    "TelemetryContext",
+    "capture_telemetry",
     "instrument",
     "run_environment",
 ]

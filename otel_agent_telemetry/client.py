@@ -32,6 +32,7 @@ from otel_agent_telemetry.wire import bounded_repr, dumps_text
 
 _log = logging.getLogger(__name__)
 _SCALARS = frozenset({str, int, float, bool})
+_NO_RUN: str | None = None
 _TRACER = "otel_agent_telemetry"
 
 P = ParamSpec("P")
@@ -225,7 +226,9 @@ class TelemetryClient:
             return "error-" + generate_run_id(name), None
         return run.run_id, run
 
-    def _start(self, agent: str, job: str, trigger: str, kwargs: dict[str, Any]) -> ActiveRun:
+    def _start(
+        self, agent: str, job: str, trigger: str, kwargs: dict[str, Any], *, start_ns: int | None = None
+    ) -> ActiveRun:
         run_id = kwargs.pop("run_id", None)
         settings, extra = _split(kwargs)
         settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
@@ -236,15 +239,26 @@ class TelemetryClient:
             **{names.PREFIX + name: value for name, value in settings.items() if type(value) in _SCALARS},
         }
         title = f"invoke_agent {agent}"
-        self._tracer.start_span(title, context=order.in_context(), attributes=attributes)
+        self._tracer.start_span(title, context=order.in_context(), attributes=attributes, start_time=start_ns)
         if order.run is None:
             tracer = private(self.config)[0].get_tracer(_TRACER)
-            tracer.start_span(title, context=order.in_context(), attributes=attributes)
+            tracer.start_span(title, context=order.in_context(), attributes=attributes, start_time=start_ns)
         if order.run is None:
             raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
         return order.run
 
-    def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any]) -> None:
+    @_never_raises("ERROR", _NO_RUN)
+    def _record_ended(
+        self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, told: dict[str, Any]
+    ) -> str | None:
+        """Record a run that is over already, and return its id; None when recording is off or failed."""
+        if self.config.sdk_disabled:
+            return None
+        run = self._start(agent, job, trigger, told, start_ns=start_ns)
+        self._end(run, status, {}, end_ns=end_ns)
+        return run.run_id
+
+    def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any], *, end_ns: int | None = None) -> None:
         settings, extra = _split(kwargs)
         run.tell(settings, extra)
         run.end_as("" if status is None else status)
@@ -255,7 +269,7 @@ class TelemetryClient:
         if st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
             summary = settings.get("error_summary")
             span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
-        span.end()
+        span.end(end_ns)
 
     def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
         """End a tracked run as its block ended. Never raises."""

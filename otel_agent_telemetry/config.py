@@ -123,6 +123,10 @@ SETTINGS: Final = (
     Setting("db_path", ("TELEMETRY_DB_PATH",), _path, None, "path", "SQLite file; else {base}/db/telemetry.sqlite."),
     Setting("ndjson_dir", ("TELEMETRY_NDJSON_DIR",), _path, None, "path", "Journal folder; else {base}/raw."),
     Setting("buffer_dir", ("TELEMETRY_BUFFER_DIR",), _path, None, "path", "Buffer folder; else {base}/buffer."),
+    Setting("capture_file", ("BETTY_TELEMETRY_FILE",), _path, None, "path",
+            "JSON file of captured entries; else {base}/registry/telemetry.json."),
+    Setting("capture_max_bytes", ("TELEMETRY_CAPTURE_MAX_BYTES",), _whole(4096, 1 << 30), 64 << 20, "bytes",
+            "Past this size that file gets a dated name, and a new one begins."),
     Setting("skip_validation", ("TELEMETRY_SKIP_VALIDATION",), _flag, False, "", "Do not check folders at start."),
     Setting("agent_owner", ("AGENT_OWNER",), _text, None, "", "`agent_owner` of runs that do not name one."),
     Setting("runs", ("TELEMETRY_RUNS",), _one_of("root", "agents", "marked"), "root", "",
@@ -210,6 +214,8 @@ class TelemetryConfig:
     db_path: Path = None  # type: ignore[assignment]  # filled from base_dir
     ndjson_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
     buffer_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
+    capture_file: Path = None  # type: ignore[assignment]  # filled from base_dir
+    capture_max_bytes: int = 64 << 20
     skip_validation: bool = False
     agent_owner: str | None = None
     runs: str = "root"
@@ -334,6 +340,7 @@ _UNDER_BASE: Final = {
     "db_path": ("db", "telemetry.sqlite"),
     "ndjson_dir": ("raw",),
     "buffer_dir": ("buffer",),
+    "capture_file": ("registry", "telemetry.json"),
 }
 
 

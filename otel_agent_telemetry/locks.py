@@ -90,6 +90,10 @@ class FileLock:
             finally:
                 os.close(fd)
 
+    def fileno(self) -> int:
+        """The descriptor of the locked file, open to read and write; -1 when not held."""
+        return self._fd
+
     def close_after_fork(self) -> None:
         """In a forked child: drop the inherited copy, so that the lock dies with the parent."""
         self.release()

@@ -85,6 +85,8 @@ class Recorder:
         self.surroundings = self._look_around_later()
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
+        self.chores: list[Callable[[], None]] = []
+        """Called once a second in the background while something is recorded, and before exit."""
         self._companions: dict[Any, Any] = {}
         self._sync_always = config.fsync == "always"
         self._watches_exit = False
@@ -273,6 +275,7 @@ class Recorder:
         """Once a second in the background: sync, a sign of life, counters, files taken away from us."""
         if self.config.fsync == "interval":
             self.sync()
+        self.do_chores()
         buffer = self._buffer
         if buffer is None:
             return
@@ -284,6 +287,14 @@ class Recorder:
         if buffer.lost():
             self._buffer, self._identity = None, None
             self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
+
+    def do_chores(self) -> None:
+        """Whatever else writes files for these runs: let it finish what it put off. Never raises."""
+        for chore in self.chores:
+            try:
+                chore()
+            except Exception as problem:  # one chore's failure spares the others
+                self.counters.internal("chore", problem)
 
     def monotonic(self) -> float:
         """Seconds that no clock change moves."""
@@ -339,6 +350,7 @@ class Recorder:
                     hook()
                 except Exception as problem:  # one hook's failure spares the others
                     self.counters.internal("exit", problem)
+            self.do_chores()
             self.close()
         except Exception as problem:  # the outer edge of interpreter exit
             self.counters.internal("exit", problem)

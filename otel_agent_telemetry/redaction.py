@@ -64,6 +64,19 @@ _SECRET_ARGUMENT: Final = lazy(
     r"(?:password|passwd|passphrase|secret|token|api_?key)=(?:'[^']+'|\"[^\"]+\")", re.IGNORECASE
 )
 """A field in the `repr` of an object: `password='…'`."""
+_SECRET_HEADER: Final = lazy(
+    r"(?<![A-Za-z0-9_-])((?:(?:proxy-)?authorization|(?:set-)?cookie|api-key|x-[a-z0-9-]{0,40}(?:key|token|secret))"
+    r"\s{0,4}:\s{0,4})(?!\*\*\*|\s)[^\r\n'\"]{1,4096}",
+    re.IGNORECASE,
+)
+"""A line of HTTP headers, to its end or to the quote that closes it; group 1 stays."""
+_SECRET_MEMBER: Final = lazy(
+    r"([\"'][\w.-]{0,40}(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|authorization|cookie|credential)s?[\"']"
+    r"\s{0,4}:\s{0,4}([\"']))(?!\*\*\*)(?:(?!\2)[^\\]|\\.){1,4096}",
+    re.IGNORECASE,
+)
+"""A member of a JSON object, or of a dict's `repr`, within a text; group 1 stays."""
+_SECRET_WORD: Final = lazy(r"passw|passphrase|secret|token|key|authori|cookie|credential", re.IGNORECASE)
 _SECRET_HINT: Final = lazy(r"Bearer|Basic|@|sk-|gh|gl|xox|AKIA|eyJ|=", re.IGNORECASE)
 
 
@@ -96,11 +109,22 @@ def mask_text(text: str, *, scanned: int = _SCANNED) -> str:
 
 
 def _mask(text: str) -> str:
-    if _SECRET_HINT.search(text) is None:
-        return text
-    if "='" in text or '="' in text:
-        text = _SECRET_ARGUMENT.sub(REDACTED, text)
-    return _SECRET_TEXT.sub(REDACTED, text)
+    if _SECRET_HINT.search(text) is not None:
+        if "='" in text or '="' in text:
+            text = _SECRET_ARGUMENT.sub(REDACTED, text)
+        text = _SECRET_TEXT.sub(REDACTED, text)
+    if ":" in text and _SECRET_WORD.search(text) is not None:
+        text = _SECRET_MEMBER.sub(_KEEP_NAME, text)
+        text = _SECRET_HEADER.sub(_KEEP_NAME, text)
+    return text
+
+
+_KEEP_NAME: Final = rf"\g<1>{REDACTED}"
+
+
+def _hides_nothing(text: str) -> bool:
+    """Whether a text has none of the signs that a secret in it would have."""
+    return _SECRET_HINT.search(text) is None and (":" not in text or _SECRET_WORD.search(text) is None)
 
 
 def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
@@ -117,6 +141,30 @@ def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterab
     return _Walk(max_bytes, frozenset(key.lower() for key in secret_keys)).clean(value, 0)
 
 
+def clean_members(
+    value: Mapping[str, Any], *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()
+) -> Any:
+    """`clean` of a mapping, member by member: each has a fair share of the bytes, and its own trouble.
+
+    A member that is large, or that cannot be read (it changes meanwhile, its methods raise),
+    spares the others. What a small one leaves of its share is the later ones'.
+    """
+    if len(value) > _SHORT or (not secret_keys and _is_small_and_plain(value)):
+        return clean(value, max_bytes=max_bytes, secret_keys=secret_keys)
+    named = frozenset(key.lower() for key in secret_keys)
+    kept: dict[str, Any] = {}
+    left, members = max_bytes, len(value)
+    for name, item in value.items():
+        walk = _Walk(share := left // members, named)
+        try:
+            kept.update(walk.clean({name: item}, 0))
+        except Exception as failure:
+            kept[name] = f"<{type(item).__name__} whose items raise {type(failure).__name__}>"
+        left -= share - max(walk.left, 0)
+        members -= 1
+    return kept
+
+
 def _is_small_and_plain(value: Any) -> bool:
     """The common case in one cheap pass: a flat dict of numbers and short harmless texts."""
     if type(value) is not dict or len(value) > _SHORT:
@@ -126,7 +174,7 @@ def _is_small_and_plain(value: Any) -> bool:
             return False
         kind = type(item)
         if kind is str:
-            if len(item) > _SHORT or _SECRET_HINT.search(item) is not None:
+            if len(item) > _SHORT or not _hides_nothing(item):
                 return False
         elif not (kind is int or kind is float or kind is bool or item is None):
             return False
@@ -192,10 +240,29 @@ class _Walk:
     def _items(self, value: Any, depth: int) -> Any:
         kept: list[Any] = []
         same = type(value) in (list, tuple)
+        of_pairs = type(value) in (list, tuple) and _is_pair(value[0] if value else None)
+        if type(value) is tuple and self._names_secret(value):
+            return [self.clean(value[0], depth + 1), REDACTED]
         for item in value:
             if self.left <= 0:
                 kept.append(f"… {len(value) - len(kept)} more items")
                 return kept
-            kept.append(self.clean(item, depth + 1))
+            if of_pairs and self._names_secret(item):
+                kept.append(item if item[1] == REDACTED else [self.clean(item[0], depth + 2), REDACTED])
+            else:
+                kept.append(self.clean(item, depth + 1))
             same = same and kept[-1] is item
         return value if same else kept
+
+    def _names_secret(self, item: Any) -> bool:
+        """Whether an item is a pair of the name of a secret and the secret, as in a list of HTTP headers."""
+        if not _is_pair(item):
+            return False
+        name = item[0] if isinstance(item[0], str) else item[0][:_MAX_KEY].decode("latin-1")
+        return self._is_secret(name)
+
+
+def _is_pair(item: Any) -> bool:
+    """Whether an item may be a header: a name and a value."""
+    pair = type(item) in (list, tuple) and len(item) == 2  # noqa: PLR2004 - a pair
+    return pair and isinstance(item[0], (str, bytes)) and isinstance(item[1], (str, bytes))

@@ -79,11 +79,15 @@ class TrackedRun:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self.step_out()
+        if self._run is not None:
+            self._client._finish(self._run, exc)  # noqa: SLF001 - see __enter__
+
+    def step_out(self) -> None:
+        """Make current again what was so before; the run stays open. Idempotent."""
         attached, self._attached = self._attached, None
         if attached is not None:
             _detach(*attached)
-        if self._run is not None:
-            self._client._finish(self._run, exc)  # noqa: SLF001 - see __enter__
 
     async def __aenter__(self) -> RunContext:
         return self.__enter__()

@@ -29,6 +29,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
@@ -270,7 +271,9 @@ def _fixtures() -> object:
             monkeypatch.setenv("TELEMETRY_BASE_DIR", str(base))
             monkeypatch.setenv("TELEMETRY_DISCOVER_SERVICE", "false")
             monkeypatch.setenv("TELEMETRY_EXIT_TIMEOUT_S", _PATIENCE_S)
+            TelemetryCapture.forget_shared()
             yield base
+            TelemetryCapture.forget_shared()
             close_providers(lambda used: used.base_dir == base)
 
     return Fixtures()

@@ -61,6 +61,9 @@ def small_disk(tmp_path):
 @pytest.fixture(autouse=True)
 def _nothing_stays_open(tmp_path):
     """Whatever a test opened under its folder is closed after it; no test logs into another."""
+    logger = logging.getLogger("otel_agent_telemetry")
+    handlers = list(logger.handlers)
     yield
     close_providers(lambda used: used.base_dir.is_relative_to(tmp_path))
-    logging.getLogger("otel_agent_telemetry").setLevel(logging.NOTSET)
+    logger.setLevel(logging.NOTSET)
+    logger.handlers[:] = handlers  # the command's

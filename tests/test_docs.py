@@ -112,6 +112,22 @@ def test_pydantic_ai_agent_is_recorded(tmp_path):
     assert row[:3] == ("librarian", "invoke_agent librarian", "success")
 
 
+def test_captured_skills_are_runs_inside_runs(tmp_path):
+    """Three ways to capture; the inner skill's parent is the block around it, and the file has the same ids."""
+    rows = run_example("capture_skills.py", tmp_path)
+    entries = json.loads((tmp_path / "registry" / "telemetry.json").read_text("utf-8"))
+    assert {entry["run_id"] for entry in entries} == rows.keys()
+    assert [(entry["skill"], entry["status"]) for entry in entries] == [
+        ("plugin.check", "success"),
+        ("plugin.build", "success"),
+        ("plugin.check", "failure"),
+        ("plugin.build", "failure"),
+        ("audit.log", "success"),
+    ]
+    assert rows[entries[0]["run_id"]][3] == entries[1]["run_id"]
+    assert entries[0]["inputs"] == {"plugin_path": "./plugin.yaml", "api_key": "***REDACTED***"}
+
+
 def test_indexing_agent_indexes_real_files_with_child_runs_and_errors(tmp_path):
     """Files are counted and parsed; a broken one is an error, and its run and the whole end `partial`."""
     sources = tmp_path / "sources"

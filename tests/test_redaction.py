@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_agent_telemetry.redaction import REDACTED, clean, is_secret_key, mask_text
+from otel_agent_telemetry.redaction import REDACTED, clean, clean_members, is_secret_key, mask_text
 from otel_agent_telemetry.wire import encode_line
 
 SECRET_KEYS = [
@@ -84,6 +84,13 @@ SECRET_TEXTS = [
     ("https://h/x?a=1&token=hunter2&b=2", "hunter2"),
     ("Settings(user='me', password='hunter2')", "hunter2"),
     ('Client(api_key="hunter2")', "hunter2"),
+    ("GET / HTTP/1.1\r\nX-Api-Key: hunter2\r\nAccept: */*", "hunter2"),
+    ("X-Amz-Security-Token:hunter2", "hunter2"),
+    ("curl -H 'Authorization: token hunter2' https://h", "hunter2"),
+    ("Set-Cookie: session=hunter2; Path=/", "hunter2"),
+    ('sent {"user": "me", "client_secret": "hunter2"}', "hunter2"),
+    ("sent {'X-Api-Key': 'hunter2'}", "hunter2"),
+    ('{"db_password":"hunt\\"er2"}', "er2"),
 ]
 
 
@@ -108,6 +115,9 @@ def test_a_secret_in_a_text_is_masked_by_its_form(text: str, secret: str) -> Non
         "x = y; a == b; token count = 5",
         "tokens='many'",
         "12:30:45 ratio 1:2",
+        "the key: a secret is a token of trust",
+        '{"token_count": "5", "monkey": "x", "author": "me", "tokens": 7}',
+        "primary-key: id",
         "",
     ],
 )
@@ -184,6 +194,30 @@ def test_keys_named_by_the_caller_are_masked_besides() -> None:
         "SSN": REDACTED,
         "deep": [{"ssn": REDACTED, "password": REDACTED, "other": 5}],
     }
+
+
+def test_headers_as_pairs_are_masked_by_their_names() -> None:
+    """Lists of pairs, of bytes as servers have them, and a pair alone; what only looks like one passes."""
+    assert clean([("Authorization", "x"), ("Accept", "y")]) == [["Authorization", REDACTED], ("Accept", "y")]
+    assert clean({"h": [[b"cookie", b"x"]]}) == {"h": [["cookie", REDACTED]]}
+    assert clean(("X-Api-Key", "x")) == ["X-Api-Key", REDACTED]
+    assert clean(["password", "user"]) == ["password", "user"]
+    assert clean([["password", 7], ["user", 8]]) == [["password", 7], ["user", 8]]
+
+
+def test_a_large_member_spares_the_others() -> None:
+    """Each member has a share of the bytes, what the small ones leave is the later ones', and trouble stays alone."""
+
+    class Changing(dict):
+        def items(self):
+            raise RuntimeError("changed size during iteration")
+
+    given = {"large": "x" * 10_000, "broken": Changing(a=1), "last": "y" * 600, "token": "t"}
+    kept = clean_members(given, max_bytes=2000, secret_keys=["LAST2"])
+    assert len(kept["large"]) < 600
+    assert kept["broken"] == "<Changing whose items raise RuntimeError>"
+    assert kept["last"] == "y" * 600
+    assert kept["token"] == REDACTED
 
 
 @dataclass
@@ -275,7 +309,22 @@ def test_what_is_too_large_is_closed_in_bounded_time(payload: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["eyJ-", "://a:b", "Bearer ", "Basic ", "sk-a ", "password='", "x@", "?token=", "AKIA"]
+    "unit",
+    [
+        "eyJ-",
+        "://a:b",
+        "Bearer ",
+        "Basic ",
+        "sk-a ",
+        "password='",
+        "x@",
+        "?token=",
+        "AKIA",
+        "x-",
+        "cookie:",
+        "'token': '",
+        "x-key: ",
+    ],
 )
 def test_no_text_makes_the_patterns_crawl(unit: str) -> None:
     """Text made to match almost, over and over, is scanned in linear time."""

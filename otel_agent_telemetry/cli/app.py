@@ -14,6 +14,8 @@ import typer
 from otel_agent_telemetry.cli.associate_commit import associate_commit
 from otel_agent_telemetry.cli.audit import audit
 from otel_agent_telemetry.cli.backup import backup
+from otel_agent_telemetry.cli.capture import capture
+from otel_agent_telemetry.cli.capture_query import capture_query
 from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
 from otel_agent_telemetry.cli.copy_db import copy_db
@@ -54,6 +56,8 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "replay": replay,
     "close-stale": close_stale,
     "associate-commit": associate_commit,
+    "capture": capture,
+    "capture-query": capture_query,
     "check-counts": check_counts,
     "copy-db": copy_db,
     "audit": audit,

@@ -19,7 +19,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, mask_text
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, clean_members, mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text
 
@@ -194,7 +194,7 @@ def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Sur
     except Exception as failure:  # an object of the caller's
         value = {"unreadable": f"{type(given).__name__} raises {type(failure).__name__}", **more}
     if value:
-        columns[column] = dumps_text(_readable(value, around.max_bytes))
+        columns[column] = dumps_text(clean_members(value, max_bytes=around.max_bytes))
 
 
 def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,20 +209,6 @@ def differing(columns: Fields, used: Usage) -> dict[str, Any]:
     """The figures of a run's usage that it gave itself, other than counted."""
     said = json_object(columns.get("metrics_json") or "{}").get(USAGE_KEY)
     return {name: value for name, value in said.items() if used.get(name) != value} if isinstance(said, dict) else {}
-
-
-def _readable(value: dict[str, Any], max_bytes: int) -> Any:
-    """The members as they may be stored; one that cannot be read (it changes, its methods raise) spares the others."""
-    try:
-        return clean(value, max_bytes=max_bytes)
-    except Exception:
-        kept: dict[str, Any] = {}
-        for name, item in value.items():
-            try:
-                kept.update(clean({name: item}, max_bytes=max_bytes))
-            except Exception as failure:
-                kept[name] = f"<{type(item).__name__} whose items raise {type(failure).__name__}>"
-        return kept
 
 
 def json_object(given: Any) -> dict[str, Any]:

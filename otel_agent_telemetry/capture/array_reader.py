@@ -1,0 +1,118 @@
+"""Reading an array file from its newest entry back, as far as one has to.
+
+Lines as `array_file` writes them are parsed one by one, from the end. Where another
+program's form begins, the rest is parsed as a whole. The file may grow meanwhile: what is
+read is the array as it was at the beginning. The head of an entry that is just being
+written, or that a crash left, is no entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from otel_agent_telemetry.capture.array_tail import read_at
+
+Entry = dict[str, Any]
+
+_BLOCK: Final = 1 << 18
+_PUNCTUATION: Final = b" \t\r\n\0,]"
+_MOMENT: Final = r"\.\d{8}T\d{6}\.\d{6}Z"
+
+
+def newest_first(path: Path) -> Iterator[Entry]:
+    """The entries of the file, and of those that it was rotated to, newest first. Raises OSError.
+
+    No file is no entry. What is no JSON object is left out.
+    """
+    seen: set[tuple[int, int]] = set()
+    for part in [path, *rotated(path)]:
+        with contextlib.suppress(FileNotFoundError), _opened(part) as fd:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) not in seen:  # rotated while we read
+                seen.add((status.st_dev, status.st_ino))
+                yield from _backwards(fd, status.st_size)
+
+
+def rotated(path: Path) -> list[Path]:
+    """The dated files that the array at `path` was rotated to, newest first. Raises OSError."""
+    name = re.compile(re.escape(path.stem) + _MOMENT + re.escape(path.suffix))
+    try:
+        found = [item for item in os.listdir(path.parent) if name.fullmatch(item)]
+    except FileNotFoundError:
+        return []
+    return [path.with_name(item) for item in sorted(found, reverse=True)]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _backwards(fd: int, size: int) -> Iterator[Entry]:
+    """Entries of lines from behind, then those of a foreign beginning."""
+    is_last = True
+    for line, start in _lines_backwards(fd, size):
+        text = line.strip(_PUNCTUATION)
+        if not text or (text == b"[" and start == 0):
+            continue
+        entry = _parsed(text)
+        if _is_entry(entry):
+            yield entry
+        elif not is_last:
+            yield from _foreign(read_at(fd, 0, start + len(line)))
+            return
+        elif (whole := _parsed_array(read_at(fd, 0, size))) is not None:
+            yield from filter(_is_entry, reversed(whole))
+            return
+        is_last = False
+
+
+def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
+    """Each line without its line feed, and the offset where it begins; the last line first."""
+    held, at = b"", size
+    while at > 0:
+        count = min(at, max(_BLOCK, len(held)))
+        at -= count
+        held = read_at(fd, at, count) + held
+        first = held.find(b"\n")
+        if first < 0:
+            continue
+        end = len(held)
+        while (feed := held.rfind(b"\n", first, end)) >= 0:
+            yield held[feed + 1 : end], at + feed + 1
+            end = feed
+        held = held[:end]
+    yield held, 0
+
+
+def _foreign(head: bytes) -> Iterator[Entry]:
+    """The entries of another program's beginning: an array in any form that our comma, or nothing, ends."""
+    array = _parsed_array(head.rstrip(_PUNCTUATION) + b"]")
+    yield from filter(_is_entry, reversed(array or ()))
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _parsed_array(text: bytes) -> list[Any] | None:
+    found = _parsed(text.strip(b" \t\r\n\0"))
+    return found if isinstance(found, list) else None
+
+
+def _is_entry(value: Any) -> TypeGuard[Entry]:
+    return isinstance(value, dict)

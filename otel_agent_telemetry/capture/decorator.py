@@ -1,0 +1,265 @@
+"""`capture_telemetry`: calls of a function as entries and runs (seed 004).
+
+The function's result and its exceptions are its caller's, whatever becomes of the entry.
+Each kind of function stays what it was: `inspect` and `await` see the kind that was written.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from typing import Any, Protocol, TypeVar, overload
+
+from otel_agent_telemetry.capture.call import CapturedCall, Inside
+from otel_agent_telemetry.capture.entry import SUCCESS, name_of, verdict_of
+from otel_agent_telemetry.capture.inputs import ArgumentNames
+from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
+from otel_agent_telemetry.wire import bounded_repr
+
+_log = logging.getLogger(__name__)
+_CLOSED_EARLY = {"closed_early": True}
+
+F = TypeVar("F")
+
+
+class Decorator(Protocol):
+    """Gives a function back with the type that it has."""
+
+    def __call__(self, function: F, /) -> F:
+        """The function, captured."""
+
+
+@overload
+def capture_telemetry(skill_name: F, /) -> F: ...
+
+
+@overload
+def capture_telemetry(
+    skill_name: str | None = None,
+    caller: str = "runtime",
+    capture_inputs: bool = False,  # noqa: FBT002 - the seed's signature
+    sanitize_keys: Iterable[str] | None = None,
+    *,
+    capture: TelemetryCapture | None = None,
+) -> Decorator: ...
+
+
+def capture_telemetry(
+    skill_name: Any = None,
+    caller: str = "runtime",
+    capture_inputs: bool = False,  # noqa: FBT002 - the seed's signature
+    sanitize_keys: Iterable[str] | None = None,
+    *,
+    capture: TelemetryCapture | None = None,
+) -> Any:
+    """Capture each call of a function: a run while it lasts, an entry when it is over.
+
+    For functions, methods, class and static methods, coroutines, generators and async
+    generators (from their first step to their last). `skill_name`: default the function's
+    name. `capture_inputs`: keep the arguments, with what looks like a secret masked, and
+    what `sanitize_keys` name, at any depth, in any case. A returned dict whose `status` is
+    success, failure, timeout, error or pending sets the entry's; what is raised is `error`,
+    or `timeout`. `capture`: where to, default `TelemetryCapture.shared()`. A call costs some
+    hundred microseconds and never waits.
+    """
+    if callable(skill_name):
+        return capture_telemetry()(skill_name)
+    keys = (sanitize_keys,) if isinstance(sanitize_keys, str) else tuple(sanitize_keys or ())
+
+    def decorate(function: Any) -> Any:
+        if inspect.isclass(function):
+            _log.warning("%s is a class: decorate its methods; its calls are not captured", function.__qualname__)
+            return function
+        if isinstance(function, (staticmethod, classmethod)):
+            inner = function.__func__
+            plan = _Plan(inner, skill_name, caller, capture, has_receiver=isinstance(function, classmethod))
+            return type(function)(_captured(inner, plan.with_inputs(keys) if capture_inputs else plan))
+        plan = _Plan(function, skill_name, caller, capture)
+        return _captured(function, plan.with_inputs(keys) if capture_inputs else plan)
+
+    return decorate
+
+
+class _Plan:
+    """How the calls of one function are captured."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        skill_name: object,
+        caller: object,
+        capture: TelemetryCapture | None,
+        *,
+        has_receiver: bool = False,
+    ) -> None:
+        self._function = function
+        self._skill = name_of(skill_name, getattr(function, "__name__", None) or type(function).__name__)
+        self._caller = name_of(caller, "runtime")
+        self._capture = capture
+        self._has_receiver = has_receiver
+        self._arguments: ArgumentNames | None = None
+
+    def with_inputs(self, secret_keys: Iterable[str]) -> _Plan:
+        """The plan, with arguments kept."""
+        self._arguments = ArgumentNames(self._function, secret_keys=secret_keys, has_receiver=self._has_receiver)
+        return self
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        """A call begins. Never raises."""
+        try:
+            inputs = self._arguments.inputs(args, kwargs) if self._arguments is not None else {}
+            return _Call(CapturedCall(self._capture or TelemetryCapture.shared(), self._skill, self._caller, inputs))
+        except Exception as problem:  # the outer edge
+            _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
+            return _Call(None)
+
+
+class _Call:
+    """One call, captured as far as possible: the outer edge. No method raises."""
+
+    __slots__ = ("_captured",)
+
+    def __init__(self, captured: CapturedCall | None) -> None:
+        self._captured = captured
+
+    def returned(self, result: object) -> None:
+        """The function returned."""
+        self._guarded(lambda captured: captured.end(*verdict_of(result)))
+
+    def raised(self, problem: BaseException) -> None:
+        """The function raised."""
+        self._guarded(lambda captured: captured.fail(problem))
+
+    def closed(self) -> None:
+        """The generator's consumer wants no more of it."""
+        self._guarded(lambda captured: captured.end(SUCCESS, metadata=_CLOSED_EARLY))
+
+    def step_out(self) -> Inside:
+        """Make current again what was so before the call."""
+        return Inside() if self._captured is None else self._captured.step_out()
+
+    def _guarded(self, finish: Callable[[CapturedCall], Any]) -> None:
+        if self._captured is None:
+            return
+        try:
+            finish(self._captured)
+        except Exception as problem:  # the outer edge
+            _log.warning("a captured call could not be ended: %s", bounded_repr(problem))
+
+
+def _captured(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    """The function in its own kind, captured."""
+    if inspect.isasyncgenfunction(function):
+        return _async_generator(function, plan)
+    if inspect.isgeneratorfunction(function):
+        return _generator(function, plan)
+    if inspect.iscoroutinefunction(function):
+        return _coroutine(function, plan)
+    return _function(function, plan)
+
+
+def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def captured(*args: Any, **kwargs: Any) -> Any:
+        call = plan.begin(args, kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as problem:
+            call.raised(problem)
+            raise
+        call.returned(result)
+        return result
+
+    return captured
+
+
+def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def captured(*args: Any, **kwargs: Any) -> Any:
+        call = plan.begin(args, kwargs)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as problem:
+            call.raised(problem)
+            raise
+        call.returned(result)
+        return result
+
+    return captured
+
+
+def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def captured(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        call = plan.begin(args, kwargs)
+        inside = call.step_out()
+        try:
+            result = yield from _steps(function(*args, **kwargs), inside)
+        except GeneratorExit:
+            call.closed()
+            raise
+        except BaseException as problem:
+            call.raised(problem)
+            raise
+        call.returned(result)
+        return result
+
+    return captured
+
+
+def _steps(body: Generator[Any, Any, Any], inside: Inside) -> Generator[Any, Any, Any]:
+    """`yield from body`, with `inside` current only while the body runs (PEP 380)."""
+    step = functools.partial(next, body)
+    while True:
+        try:
+            with inside:
+                item = step()
+        except StopIteration as stop:
+            return stop.value
+        try:
+            sent = yield item
+        except GeneratorExit:
+            with inside:
+                body.close()
+            raise
+        except BaseException as thrown:
+            step = functools.partial(body.throw, thrown)
+        else:
+            step = functools.partial(body.send, sent)
+
+
+def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def captured(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        call = plan.begin(args, kwargs)
+        inside = call.step_out()
+        try:
+            body = function(*args, **kwargs)
+            step = body.__anext__
+            while True:
+                try:
+                    with inside:
+                        item = await step()
+                except StopAsyncIteration:
+                    break
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with inside:
+                        await body.aclose()
+                    raise
+                except BaseException as thrown:
+                    step = functools.partial(body.athrow, thrown)
+                else:
+                    step = functools.partial(body.asend, sent)
+        except GeneratorExit:
+            call.closed()
+            raise
+        except BaseException as problem:
+            call.raised(problem)
+            raise
+        call.returned(None)
+
+    return captured

@@ -1,0 +1,549 @@
+"""`capture_telemetry`: every kind of function stays what it was, and each call is an entry and a run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+import json
+import os
+import threading
+from typing import get_type_hints
+
+import pytest
+from on_disk import rows_of
+from opentelemetry import trace
+
+from otel_agent_telemetry import TelemetryCapture, capture_telemetry
+
+
+@pytest.fixture
+def telemetry(config):
+    return TelemetryCapture(config=config)
+
+
+@pytest.fixture
+def captured(telemetry):
+    """The decorator, into this test's file."""
+    return functools.partial(capture_telemetry, capture=telemetry)
+
+
+@pytest.fixture
+def entries(config):
+    """What the file holds."""
+
+    def read():
+        return json.loads(config.capture_file.read_text("utf-8")) if config.capture_file.exists() else []
+
+    return read
+
+
+def rows(telemetry, config):
+    assert telemetry.client.flush()
+    return rows_of(config)
+
+
+def run_in_progress():
+    """The id that the current span has as a run."""
+    return trace.get_current_span().attributes.get("agent.run.id")
+
+
+# --- kinds of functions
+
+
+def test_a_function_keeps_its_signature_name_and_hints(captured):
+    """Introspection sees the function that was written."""
+
+    @captured(skill_name="named otherwise")
+    def work(a: int, *rest: str, b: float = 2.0, **more: bytes) -> list[int]:
+        """Does work."""
+        return [a]
+
+    assert work.__name__ == "work"
+    assert work.__doc__ == "Does work."
+    assert work.__qualname__.endswith("work")
+    assert str(inspect.signature(work)) == "(a: 'int', *rest: 'str', b: 'float' = 2.0, **more: 'bytes') -> 'list[int]'"
+    assert get_type_hints(work)["return"] == list[int]
+
+
+def test_without_parentheses_the_skill_is_the_functions_name(telemetry, entries, monkeypatch):
+    """`@capture_telemetry` alone uses what the environment names."""
+    monkeypatch.setattr(TelemetryCapture, "shared", classmethod(lambda _: telemetry))
+
+    @capture_telemetry
+    def work():
+        return 5
+
+    assert work() == 5
+    assert entries()[0]["skill"] == "work"
+    assert entries()[0]["caller"] == "runtime"
+    assert entries()[0]["inputs"] == {}
+
+
+class Worker:
+    """Methods of every kind."""
+
+    def __init__(self, telemetry):
+        self.secret = telemetry
+
+    def method(self, a):
+        return (self, a)
+
+    def on_class(cls, a):  # noqa: N805 - a descriptor is put around it
+        return (cls, a)
+
+    def on_nothing(a, b=2):  # noqa: N805 - likewise
+        return (a, b)
+
+
+@pytest.mark.parametrize("outside", [True, False], ids=["above the descriptor", "below it"])
+def test_methods_of_every_kind(telemetry, captured, entries, outside):
+    """`self` and `cls` are no inputs; the order of decorators does not matter."""
+    decorate = captured(capture_inputs=True)
+
+    def with_descriptor(kind, function):
+        return decorate(kind(function)) if outside else kind(decorate(function))
+
+    made = type(
+        "Made",
+        (Worker,),
+        {
+            "method": decorate(Worker.method),
+            "on_class": with_descriptor(classmethod, Worker.__dict__["on_class"]),
+            "on_nothing": with_descriptor(staticmethod, Worker.__dict__["on_nothing"]),
+        },
+    )
+    worker = made(telemetry)
+    assert worker.method(1) == (worker, 1)
+    assert made.on_class(2) == (made, 2)
+    assert worker.on_nothing(3) == (3, 2)
+    assert [entry["skill"] for entry in entries()] == ["method", "on_class", "on_nothing"]
+    assert [entry["inputs"] for entry in entries()] == [{"a": 1}, {"a": 2}, {"a": 3, "b": 2}]
+
+
+def test_a_coroutine_function_stays_one(captured, entries):
+    """It is awaited, its time is its own, and what is cancelled says so."""
+
+    @captured()
+    async def work(pause):
+        assert run_in_progress() is not None
+        await asyncio.sleep(pause)
+        return {"status": "failure", "error": "no luck"}
+
+    assert inspect.iscoroutinefunction(work)
+    assert asyncio.run(work(0.05)) == {"status": "failure", "error": "no luck"}
+    assert entries()[0]["status"] == "failure"
+    assert entries()[0]["error_message"] == "no luck"
+    assert entries()[0]["duration_ms"] >= 50
+
+
+def test_a_thousand_coroutines_at_once_are_a_thousand_entries(captured, entries, telemetry, config):
+    """Each has a run of its own, and none is another's parent."""
+
+    @captured(capture_inputs=True)
+    async def work(number):
+        await asyncio.sleep(0.001 * (number % 7))
+        return number
+
+    async def all_of_them():
+        return await asyncio.gather(*(work(number) for number in range(1000)))
+
+    assert asyncio.run(all_of_them()) == list(range(1000))
+    assert sorted(entry["inputs"]["number"] for entry in entries()) == list(range(1000))
+    assert {row["parent_run_id"] for row in rows(telemetry, config).values()} == {None}
+
+
+def test_a_generator_is_captured_from_its_first_step_to_its_last(captured, entries):
+    """Sending, throwing and returning go through; nothing is captured before it begins."""
+
+    @captured()
+    def work():
+        told = yield 1
+        try:
+            yield told
+        except KeyError as problem:
+            yield f"caught {problem}"
+        return {"status": "timeout"}
+
+    assert inspect.isgeneratorfunction(work)
+    steps = work()
+    assert entries() == []
+    assert next(steps) == 1
+    assert steps.send("two") == "two"
+    assert steps.throw(KeyError("k")) == "caught 'k'"
+    with pytest.raises(StopIteration) as stopped:
+        next(steps)
+    assert stopped.value.value == {"status": "timeout"}
+    assert [entry["status"] for entry in entries()] == ["timeout"]
+
+
+def test_a_generators_run_is_current_in_its_body_only(captured, telemetry):
+    """The consumer sees its own span between the steps, the body its run's, or one that it began itself."""
+    tracer = telemetry.client._tracer
+    seen = []
+
+    @captured()
+    def work():
+        seen.append(run_in_progress())
+        with tracer.start_as_current_span("inner") as inner:
+            yield
+            seen.append(trace.get_current_span() is inner)
+        seen.append(run_in_progress())
+        yield
+
+    with tracer.start_as_current_span("outside") as outside:
+        for _ in work():
+            assert trace.get_current_span() is outside
+    assert seen[0] == seen[2] != outside.attributes["agent.run.id"]
+    assert seen[1] is True
+
+
+def test_a_generator_that_is_left_is_a_success_that_was_closed_early(captured, entries):
+    """`break`, `close` and being forgotten; cleaning up in the body still happens."""
+    cleaned = []
+
+    @captured()
+    def work():
+        try:
+            yield 1
+            yield 2
+        finally:
+            cleaned.append(run_in_progress())
+
+    for _ in work():
+        break
+    gc.collect()
+    steps = work()
+    next(steps)
+    steps.close()
+    assert len(cleaned) == 2
+    assert None not in cleaned
+    assert [(entry["status"], entry["metadata"]) for entry in entries()] == [("success", {"closed_early": True})] * 2
+
+
+def test_an_async_generator_is_captured_alike(captured, entries):
+    """Sending, throwing, closing and ending; the run is current in the body only."""
+
+    @captured()
+    async def work():
+        assert run_in_progress() is not None
+        told = yield 1
+        await asyncio.sleep(0)
+        try:
+            yield told
+        except KeyError:
+            yield "caught"
+
+    async def use():
+        steps = work()
+        assert await steps.__anext__() == 1
+        assert not trace.get_current_span().is_recording()
+        assert await steps.asend("two") == "two"
+        assert await steps.athrow(KeyError()) == "caught"
+        with pytest.raises(StopAsyncIteration):
+            await steps.__anext__()
+        left = work()
+        await left.__anext__()
+        await left.aclose()
+        return [item async for item in work()]
+
+    assert inspect.isasyncgenfunction(work)
+    assert asyncio.run(use()) == [1, None]
+    assert [entry["metadata"] for entry in entries()] == [{}, {"closed_early": True}, {}]
+    assert {entry["status"] for entry in entries()} == {"success"}
+
+
+def test_callables_of_other_kinds(captured, entries):
+    """A partial of a coroutine, a builtin without a signature, an object that can be called."""
+
+    async def add(a, b):
+        return a + b
+
+    class Callable:
+        def __call__(self, x):
+            return x
+
+    added = captured(skill_name="add", capture_inputs=True)(functools.partial(add, 1))
+    assert asyncio.run(added(b=2)) == 3
+    assert captured(capture_inputs=True)(max)(1, 2) == 2
+    assert captured(capture_inputs=True)(Callable())(7) == 7
+    assert [entry["skill"] for entry in entries()] == ["add", "max", "Callable"]
+    assert [entry["inputs"] for entry in entries()] == [{"b": 2}, {"args": [1, 2]}, {"x": 7}]
+
+
+def test_a_class_stays_a_class(captured, caplog):
+    """What is no function is left alone, and said."""
+
+    @captured()
+    class Thing:
+        pass
+
+    assert isinstance(Thing(), Thing)
+    assert "is a class" in caplog.text
+
+
+# --- inputs
+
+
+def test_inputs_have_the_signatures_names_and_defaults(captured, entries):
+    """Positional, keyword-only, defaults, `*args` and `**kwargs`, each as the signature says."""
+
+    @captured(capture_inputs=True)
+    def work(a, b=2, /, *files, mode="fast", **options):
+        return a
+
+    work(1)
+    work(1, 3, "x", "y", mode="slow", depth=5)
+    assert [entry["inputs"] for entry in entries()] == [
+        {"a": 1, "b": 2, "files": [], "mode": "fast", "options": {}},
+        {"a": 1, "b": 3, "files": ["x", "y"], "mode": "slow", "options": {"depth": 5}},
+    ]
+
+
+def test_inputs_are_those_at_the_call(captured, entries):
+    """What the function changes afterwards does not change what it was given."""
+
+    @captured(capture_inputs=True)
+    def work(items, options):
+        items.clear()
+        options["password"] = "hunter2"
+
+    work([1, 2], {"a": 1})
+    assert entries()[0]["inputs"] == {"items": [1, 2], "options": {"a": 1}}
+
+
+def test_a_killed_call_has_its_inputs(captured, telemetry, config):
+    """The run knows them from its beginning on."""
+
+    @captured(capture_inputs=True)
+    def work(a):
+        telemetry.client.flush()
+        return rows_of(config)
+
+    (row,) = work("given").values()
+    assert row["status"] == "running"
+    assert json.loads(row["context_json"])["inputs"] == {"a": "given"}
+
+
+class Unspeakable:
+    """Every way of asking it raises."""
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    def __iter__(self):
+        raise RuntimeError("no items")
+
+    def __eq__(self, other):
+        raise RuntimeError("no equality")
+
+    __hash__ = None
+
+
+class Changing(dict):
+    """Another mapping at each look."""
+
+    def items(self):
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+def cyclic():
+    mine = {"name": "a"}
+    mine["self"] = [mine, mine]
+    return mine
+
+
+HARD = {
+    "an object that answers nothing": lambda: Unspeakable(),
+    "a mapping that changes": lambda: Changing(a=1),
+    "a cycle": lambda: cyclic(),
+    "a hundred megabytes": lambda: "x" * 100_000_000,
+    "ten million items": lambda: [0] * 10_000_000,
+    "deep": lambda: functools.reduce(lambda inner, _: [inner], range(5000), 0),
+    "bytes": lambda: b"\xff\x00" * 10,
+    "surrogates": lambda: "\ud800",
+    "numbers that JSON has not": lambda: [float("nan"), float("inf"), 10**400, 1 + 2j],
+    "a lock": lambda: threading.Lock(),
+    "keys of all kinds": lambda: {1: 1, None: 2, (1, 2): 3, b"k": 4},
+    "a generator": lambda: (number for number in range(3)),
+}
+
+
+@pytest.mark.parametrize("make", HARD.values(), ids=HARD)
+def test_hard_inputs_leave_the_call_alone(captured, entries, make):
+    """The result is untouched, the entry is there, bounded, and names what could not be kept."""
+    value = make()
+
+    @captured(capture_inputs=True)
+    def work(value, other="kept"):
+        return value
+
+    assert work(value) is value
+    (entry,) = entries()
+    assert entry["status"] == "success"
+    assert entry["inputs"]["other"] == "kept" or "unreadable" in str(entry["inputs"]) or len(str(entry)) > 60_000
+    assert len(json.dumps(entry)) < 400_000
+
+
+def test_an_iterator_is_not_used_up(captured):
+    """Looking at the inputs takes nothing from them."""
+
+    @captured(capture_inputs=True)
+    def work(items):
+        return list(items)
+
+    assert work(number for number in range(3)) == [0, 1, 2]
+
+
+SECRETS = [
+    {"api_key": "hunter2"},
+    {"outer": [{"deep": {"X-Auth-Token": "hunter2"}}]},
+    {"url": "https://user:hunter2@example.org/x"},
+    {"url": "https://example.org/?token=hunter2&x=1"},
+    {"headers": {"Authorization": "hunter2"}},
+    {"headers": [("Authorization", "hunter2"), ("Accept", "text/html")]},
+    {"headers": [["x-api-key", "hunter2"]]},
+    {"headers": [(b"cookie", b"hunter2")]},
+    {"raw": "GET / HTTP/1.1\r\nX-Api-Key: hunter2\r\nAccept: text/html"},
+    {"command": "curl -H 'Authorization: token hunter2' https://example.org"},
+    {"body": '{"password": "hunter2", "user": "x"}'},
+    {"nested": {"MyField": "hunter2"}},
+    {"nested": [{"myfield": {"even": "hunter2"}}]},
+]
+
+
+@pytest.mark.parametrize("given", SECRETS, ids=str)
+def test_secrets_do_not_reach_the_file_nor_the_run(captured, telemetry, config, given):
+    """At any depth, in URLs, headers and texts, and under the keys that were named."""
+
+    @captured(capture_inputs=True, sanitize_keys=["MyField"])
+    def work(given):
+        return given
+
+    assert work(given) is given
+    telemetry.client.flush()
+    everything = config.capture_file.read_text("utf-8") + str(rows_of(config))
+    everything += "".join(path.read_text("utf-8") for path in config.ndjson_dir.iterdir())
+    assert "hunter2" not in everything
+    assert "***REDACTED***" in everything
+
+
+# --- results and exceptions
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        ({"status": "success"}, "success"),
+        ({"status": "failure"}, "failure"),
+        ({"status": "Timeout"}, "timeout"),
+        ({"status": "error"}, "error"),
+        ({"status": "pending"}, "pending"),
+        ({"status": "failed"}, "failure"),
+        ({"status": "splendid"}, "success"),
+        ({"status": 404}, "success"),
+        ({"status": ["error"]}, "success"),
+        ({"status": Unspeakable()}, "success"),
+        ({}, "success"),
+        ("error", "success"),
+        (None, "success"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, dict) else str(given),
+)
+def test_a_returned_status_sets_the_entrys(captured, entries, result, status):
+    """A valid one; anything else is a success, and the result is the caller's."""
+    assert captured()(lambda: result)() is result
+    assert entries()[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "run_status"),
+    [
+        (ValueError("bad"), "error", "failed"),
+        (TimeoutError("late"), "timeout", "timeout"),
+        (KeyboardInterrupt(), "error", "cancelled"),
+        (asyncio.CancelledError(), "error", "cancelled"),
+        (SystemExit(3), "error", "failed"),
+        (SystemExit(0), "success", "success"),
+    ],
+    ids=repr,
+)
+def test_what_is_raised_is_raised_and_kept(captured, entries, telemetry, config, problem, status, run_status):
+    """The same object goes on, with its context; the entry and the run say what it was."""
+
+    @captured()
+    def work():
+        raise problem
+
+    with pytest.raises(type(problem)) as raised:
+        work()
+    assert raised.value is problem
+    assert problem.__context__ is None
+    (entry,) = entries()
+    assert entry["status"] == status
+    assert (entry["error_message"] or "").startswith(type(problem).__name__ if status != "success" else "")
+    (row,) = rows(telemetry, config).values()
+    assert (row["run_id"], row["status"]) == (entry["run_id"], run_status)
+
+
+def test_calls_within_calls_are_runs_within_runs(captured, telemetry, config, entries):
+    """The inner run names the outer one as its parent; entries are in the order in which they ended."""
+
+    @captured()
+    def inner():
+        return 1
+
+    @captured()
+    def outer():
+        return inner() + 1
+
+    assert outer() == 2
+    inner_entry, outer_entry = entries()
+    assert (inner_entry["skill"], outer_entry["skill"]) == ("inner", "outer")
+    stored = rows(telemetry, config)
+    assert stored[inner_entry["run_id"]]["parent_run_id"] == outer_entry["run_id"]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "no permission to make it", "no regular file"])
+def test_a_file_that_cannot_be_written_leaves_the_call_alone(config, kind, caplog, tmp_path):
+    """The result is the caller's, the run is kept, and what failed is logged."""
+    place = tmp_path / "place"
+    if kind == "a folder":
+        place.mkdir()
+    elif kind == "no regular file":
+        os.mkfifo(place)
+    else:
+        place.write_text("a file where a folder should be")
+        place = place / "telemetry.json"
+    telemetry = TelemetryCapture(place, config=config)
+
+    assert capture_telemetry(capture=telemetry)(lambda: 5)() == 5
+
+    assert f"writing {place} failed" in caplog.text
+    assert len(rows(telemetry, config)) == 1
+
+
+def test_recording_that_is_off_writes_nothing(config, tmp_path):
+    """`OTEL_SDK_DISABLED=true`: neither an entry nor a run."""
+    telemetry = TelemetryCapture(config=config.with_(sdk_disabled=True))
+    assert capture_telemetry(capture=telemetry)(lambda: 5)() == 5
+    telemetry.capture("a", "success", 1, "CLI")
+    assert not config.base_dir.exists()
+
+
+def test_a_capture_that_cannot_begin_leaves_the_call_alone(monkeypatch, caplog):
+    """Whatever is wrong with our own side."""
+
+    def broken(_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(TelemetryCapture, "shared", classmethod(broken))
+
+    @capture_telemetry(capture_inputs=True)
+    def work(x):
+        yield x
+
+    assert list(work(1)) == [1]
+    assert capture_telemetry()(lambda: 5)() == 5
+    assert "failed" in caplog.text

@@ -1,0 +1,125 @@
+"""`agent-telemetry capture` and `capture-query`; the seed's own examples are in `tests/capture`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli.command import agent_telemetry, agent_telemetry_process
+
+from otel_agent_telemetry.cli.exit_codes import ExitCode
+
+
+def capture(config, *arguments):
+    said = agent_telemetry(config, "capture", *arguments)
+    assert said.code == 0, said.err
+    return said
+
+
+def test_the_entry_alone_can_be_piped(config):
+    """`--json` prints what a program can read."""
+    said = capture(config, "skill", "success", "1.5", "CLI", "--json")
+    assert said.json["duration_ms"] == 1.5
+
+
+def test_it_is_a_run_at_once(config):
+    """`runs` shows it."""
+    entry = capture(config, "skill", "failure", "5", "CLI", "{}", "why", "--json").json
+    (run,) = agent_telemetry(config, "runs", "--json").json
+    assert (run["run_id"], run["agent_name"], run["status"]) == (entry["run_id"], "skill", "failed")
+    assert (run["trigger_type"], run["error_summary"]) == ("CLI", "why")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["s", "splendid", "1", "CLI"], "Error: Invalid status: splendid. Must be one of: success, failure"),
+        (["s", "success", "1", "CLI", "[1]"], "Error: Invalid JSON for inputs: an object is expected"),
+        (["s", "success", "1", "CLI", "{"], "Error: Invalid JSON for inputs: Expecting property name"),
+        (["s", "success", "1", "CLI", "[" * 100_000], "Error: Invalid JSON for inputs"),
+        (["s", "success", "soon", "CLI"], "duration_ms"),
+        (["s", "success", "--", "-1", "CLI"], "greater than or equal to 0"),
+        (["s", "success"], "Missing argument"),
+    ],
+)
+def test_wrong_arguments_are_a_usage_error(config, arguments, message):
+    """One line that says which rule broke, and nothing is captured."""
+    said = agent_telemetry(config, "capture", *arguments)
+    assert said.code == ExitCode.USAGE
+    assert message in said.err
+    assert not config.capture_file.exists()
+
+
+def test_a_wrong_input_is_not_quoted(config):
+    """It may hold a secret."""
+    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", '{"password": "hunter2"')
+    assert "hunter2" not in said.err + said.out
+
+
+def test_a_file_that_cannot_be_written_is_an_error(config, tmp_path):
+    """The entry is printed, the run is kept, the exit status says so."""
+    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", "--file", tmp_path)
+    assert said.code == ExitCode.STORE_UNAVAILABLE
+    assert f"Error: not written to {tmp_path}" in said.err
+    assert len(agent_telemetry(config, "runs", "--json").json) == 1
+
+
+def test_recording_that_is_off_is_an_error(config):
+    """Nothing was captured, and that is said."""
+    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", env={"OTEL_SDK_DISABLED": "true"})
+    assert said.code == ExitCode.PROBLEM
+    assert "OTEL_SDK_DISABLED" in said.err
+
+
+def test_query_by_all_that_can_be_asked(config):
+    """Skill, status, caller and limit, newest first."""
+    for number in range(4):
+        capture(config, "even" if number % 2 == 0 else "odd", "success", str(number), "CLI")
+    capture(config, "odd", "failure", "9", "API", "{}", "why not")
+
+    def durations(*arguments):
+        return [entry["duration_ms"] for entry in agent_telemetry(config, "capture-query", *arguments, "--json").json]
+
+    assert durations() == [9, 3, 2, 1, 0]
+    assert durations("--skill", "odd") == [9, 3, 1]
+    assert durations("--status", "failure") == [9]
+    assert durations("--caller", "CLI", "-n", "2") == [3, 2]
+    assert durations("--skill", "odd", "--caller", "API", "--status", "success") == []
+
+
+def test_query_as_a_table(config):
+    """Headings, one line an entry, and nothing that could steer a terminal."""
+    capture(config, "skill\x1b[31m", "failure", "9", "API", "{}", "line\nbreak " + "x" * 100)
+    said = agent_telemetry(config, "capture-query")
+    heading, line = said.out.splitlines()
+    assert heading.split()[:4] == ["TIMESTAMP", "STATUS", "DURATION", "SKILL"]
+    assert "\x1b" not in line
+    assert "line\\nbreak" in line
+    assert "9.0 ms" in line
+
+
+def test_query_of_a_file_that_anyone_wrote(config, tmp_path):
+    """Members of any type, and none at all."""
+    file = tmp_path / "any.json"
+    file.write_text(json.dumps([{}, {"skill": 5, "duration_ms": "long", "timestamp": None, "status": ["x"]}]))
+    said = agent_telemetry(config, "capture-query", "--file", file)
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 3
+
+
+def test_query_without_a_file_and_without_a_match(config):
+    """Each is said; neither is an error."""
+    said = agent_telemetry(config, "capture-query")
+    assert (said.code, said.out) == (0, "")
+    assert "No entries yet" in said.err
+    capture(config, "skill", "success", "1", "CLI")
+    assert agent_telemetry(config, "capture-query", "--skill", "other").out == "No entries match.\n"
+    assert agent_telemetry(config, "capture-query", "--status", "splendid").code == ExitCode.USAGE
+
+
+def test_as_a_process_of_its_own(config):
+    """As a shell script runs it; where text cannot be shown, it is escaped, not refused."""
+    said = agent_telemetry_process(config, "capture", "s", "success", "1", "CLI", env={"PYTHONIOENCODING": "ascii"})
+    assert said.code == 0
+    assert "Telemetry captured to" in said.out
+    assert len(json.loads(config.capture_file.read_text("utf-8"))) == 1
