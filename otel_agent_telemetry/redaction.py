@@ -8,7 +8,6 @@ closed, so the cost on the caller's thread does not grow with the payload, nor w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, time
@@ -18,12 +17,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from otel_agent_telemetry.patterns import lazy
+from otel_agent_telemetry.secret_forms import REDACTED, hides_nothing, mask_text
 from otel_agent_telemetry.wire import bounded_repr
 
-REDACTED: Final = "***REDACTED***"
 DEFAULT_MAX_BYTES: Final = 1_048_576
 _MAX_DEPTH: Final = 64
-_SCANNED: Final = 16_384
 _SHORT: Final = 64
 _MAX_KEY: Final = 256
 
@@ -48,36 +46,6 @@ _COUNTING_WORDS: Final = frozenset(
 )
 _MODEL_TOKENS: Final = frozenset({"first", "last", "per", "stop", "bos", "eos", "pad"})
 """Before `token`: a model's token, as in `time_to_first_token` and `cost_per_token`."""
-_SECRET_TEXT: Final = lazy(
-    r"\bBearer\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|\bBasic\s+(?-i:(?=[A-Za-z/]*(?:[0-9=+]|[a-z][A-Z])))[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
-    r"|\bsk-[A-Za-z0-9_-]{16,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
-    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
-    r"|\bAKIA[0-9A-Z]{16}\b"
-    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"
-    r"|(?<=[?&])(?:token|key|api_key|apikey|access_token|password|sig|signature)=[^&\s#]+",
-    re.IGNORECASE,
-)
-_SECRET_ARGUMENT: Final = lazy(
-    r"(?:password|passwd|passphrase|secret|token|api_?key)=(?:'[^']+'|\"[^\"]+\")", re.IGNORECASE
-)
-"""A field in the `repr` of an object: `password='…'`."""
-_SECRET_HEADER: Final = lazy(
-    r"(?<![A-Za-z0-9_-])((?:(?:proxy-)?authorization|(?:set-)?cookie|api-key|x-[a-z0-9-]{0,40}(?:key|token|secret))"
-    r"\s{0,4}:\s{0,4})(?!\*\*\*|\s)[^\r\n'\"]{1,4096}",
-    re.IGNORECASE,
-)
-"""A line of HTTP headers, to its end or to the quote that closes it; group 1 stays."""
-_SECRET_MEMBER: Final = lazy(
-    r"([\"'][\w.-]{0,40}(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|authorization|cookie|credential)s?[\"']"
-    r"\s{0,4}:\s{0,4}([\"']))(?!\*\*\*)(?:(?!\2)[^\\]|\\.){1,4096}",
-    re.IGNORECASE,
-)
-"""A member of a JSON object, or of a dict's `repr`, within a text; group 1 stays."""
-_SECRET_WORD: Final = lazy(r"passw|passphrase|secret|token|key|authori|cookie|credential", re.IGNORECASE)
-_SECRET_HINT: Final = lazy(r"Bearer|Basic|@|sk-|gh|gl|xox|AKIA|eyJ|=", re.IGNORECASE)
 
 
 def is_secret_key(key: str) -> bool:
@@ -99,32 +67,6 @@ def _names_secret(key: str) -> bool:
         if word in _SECRET_WORDS and following not in _COUNTING_WORDS:
             return True
     return False
-
-
-def mask_text(text: str, *, scanned: int = _SCANNED) -> str:
-    """The text with what is known for a secret by its form masked, in its first `scanned` (16 KiB); others pass."""
-    if len(text) > scanned:
-        return _mask(text[:scanned]) + text[scanned:]
-    return _mask(text)
-
-
-def _mask(text: str) -> str:
-    if _SECRET_HINT.search(text) is not None:
-        if "='" in text or '="' in text:
-            text = _SECRET_ARGUMENT.sub(REDACTED, text)
-        text = _SECRET_TEXT.sub(REDACTED, text)
-    if ":" in text and _SECRET_WORD.search(text) is not None:
-        text = _SECRET_MEMBER.sub(_KEEP_NAME, text)
-        text = _SECRET_HEADER.sub(_KEEP_NAME, text)
-    return text
-
-
-_KEEP_NAME: Final = rf"\g<1>{REDACTED}"
-
-
-def _hides_nothing(text: str) -> bool:
-    """Whether a text has none of the signs that a secret in it would have."""
-    return _SECRET_HINT.search(text) is None and (":" not in text or _SECRET_WORD.search(text) is None)
 
 
 def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
@@ -174,7 +116,7 @@ def _is_small_and_plain(value: Any) -> bool:
             return False
         kind = type(item)
         if kind is str:
-            if len(item) > _SHORT or not _hides_nothing(item):
+            if len(item) > _SHORT or not hides_nothing(item):
                 return False
         elif not (kind is int or kind is float or kind is bool or item is None):
             return False
@@ -215,6 +157,8 @@ class _Walk:
     def _text(self, text: str) -> str:
         room = max(self.left, 0)
         self.left -= len(text) or 1
+        if len(text) <= _SHORT and len(text) <= room and hides_nothing(text):
+            return text
         if len(text) > room:
             return mask_text(text[:room]) + f"… [{len(text) - room} more characters]"
         return mask_text(text)

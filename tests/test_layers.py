@@ -28,6 +28,7 @@ LAYERS = {
     "git": 2,
     "urls": 2,
     "redaction": 2,
+    "secret_forms": 1,
     "otel.attributes": 3,
     "otel.spans": 3,
     "otel.mapping": 3,

@@ -25,7 +25,8 @@ from typing import Any, Final
 import orjson
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.redaction import clean_members, mask_text
+from otel_agent_telemetry.redaction import clean_members
+from otel_agent_telemetry.secret_forms import mask_text
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
 
 SUCCESS: Final = "success"

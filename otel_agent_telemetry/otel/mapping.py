@@ -19,7 +19,8 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import attributes as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, clean_members, mask_text
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, clean_members
+from otel_agent_telemetry.secret_forms import mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text
 
