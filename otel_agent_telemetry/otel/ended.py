@@ -56,6 +56,8 @@ def ended_run(
     if (said := view.attributes.get(names.STATUS)) is not None:
         ending = ending_as_said(said, ending)
     end_ns = view.end_ns or view.start_ns
+    columns = run_columns(view, told=Told(usage=used), around=around, problems=problems)
+    columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
         "event_id": span_event_id(view.trace_id, view.span_id),
         "run_id": run_id,
@@ -65,5 +67,5 @@ def ended_run(
         "trace_id": view.trace_id,
         "span_id": view.span_id,
         **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
-        **run_columns(view, told=Told(usage=used), around=around, problems=problems),
+        **columns,
     }

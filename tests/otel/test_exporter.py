@@ -59,6 +59,7 @@ RUNS = 11
 def work(tracer):
     """Every kind of run in one go."""
     with tracer.start_as_current_span("fine", attributes={"agent.run.items_succeeded": 3, "x": 1}) as span:
+        span.set_attribute("agent.run.duration_ms", 86_400_000)
         span.add_event("checkpoint", {"n": 1, "password": "p"})
         with tracer.start_as_current_span("step", attributes={"y": 2}):
             pass
