@@ -96,7 +96,7 @@ def test_follow_prints_lines_as_they_come_and_ends_well_with_ctrl_c(config, foll
     append(path, whole[20:])
     assert '{"n": 3}' in next_line(process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 
