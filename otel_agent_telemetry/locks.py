@@ -39,6 +39,9 @@ else:
         return True
 
 
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
 class FileLock:
     """An exclusive lock on `path`, held from `try_acquire` until `release` or the process ends.
 
@@ -69,7 +72,7 @@ class FileLock:
         if self._fd >= 0:
             return True
         with _no_fork:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            fd = os.open(self.path, _FLAGS, 0o600)
             try:
                 if _try_lock(fd) and _still_named(fd, self.path):
                     self._fd, fd = fd, -1

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.model import CommitLink
 
 _OPEN_AGAIN_S = 1.0
+_CHORES_S = 1.0
 
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ class Recorder:
         self.surroundings = self._look_around_later()
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
-        self.chores: list[Callable[[], None]] = []
-        """Called once a second in the background while something is recorded, and before exit."""
+        self.chores: list[Callable[[float], None]] = []
+        """Called once a second in the background while something is recorded, and before exit; with seconds to take."""
         self._companions: dict[Any, Any] = {}
         self._sync_always = config.fsync == "always"
         self._watches_exit = False
@@ -126,7 +127,7 @@ class Recorder:
         self._pen: tuple[str, Iterator[int]] = ("", itertools.count(1))
         """Writer id and its next numbers: one object, so that no line gets one of each of two writers."""
         self._buffer: BufferWriter | None = None
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()  # a signal handler that records may come at any moment
         self._open_again_at = 0.0
         self._identity: WriterIdentity | None = None
         self.worker = Worker(self)
@@ -225,7 +226,9 @@ class Recorder:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
         with self._opening:
             if self._identity is None:
-                self._become(WriterIdentity.of_this_process(now_ns))
+                identity = WriterIdentity.of_this_process(now_ns)
+                if self._identity is None:
+                    self._become(identity)
             if not self._watches_exit:
                 self._watches_exit = True
                 atexit.register(weakly(self.at_exit))
@@ -275,7 +278,7 @@ class Recorder:
         """Once a second in the background: sync, a sign of life, counters, files taken away from us."""
         if self.config.fsync == "interval":
             self.sync()
-        self.do_chores()
+        self.do_chores(_CHORES_S)
         buffer = self._buffer
         if buffer is None:
             return
@@ -288,11 +291,11 @@ class Recorder:
             self._buffer, self._identity = None, None
             self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
 
-    def do_chores(self) -> None:
+    def do_chores(self, timeout_s: float) -> None:
         """Whatever else writes files for these runs: let it finish what it put off. Never raises."""
         for chore in self.chores:
             try:
-                chore()
+                chore(timeout_s)
             except Exception as problem:  # one chore's failure spares the others
                 self.counters.internal("chore", problem)
 
@@ -350,7 +353,7 @@ class Recorder:
                     hook()
                 except Exception as problem:  # one hook's failure spares the others
                     self.counters.internal("exit", problem)
-            self.do_chores()
+            self.do_chores(self.config.exit_timeout_s / 4)
             self.close()
         except Exception as problem:  # the outer edge of interpreter exit
             self.counters.internal("exit", problem)

@@ -8,11 +8,14 @@ closed, so the cost on the caller's thread does not grow with the payload, nor w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections import UserList, deque
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from dataclasses import fields, is_dataclass
 from datetime import date, time
 from enum import Enum
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,18 +26,25 @@ from otel_agent_telemetry.wire import bounded_repr
 DEFAULT_MAX_BYTES: Final = 1_048_576
 _MAX_DEPTH: Final = 64
 _SHORT: Final = 64
+_SCALARS: Final = (date, time, UUID, Enum)
+_SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range, KeysView, ValuesView, ItemsView)
+"""What is looked at item by item, so that its size does not matter."""
 _MAX_KEY: Final = 256
 
 _WORDS: Final = lazy(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS: Final = frozenset(
     {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "authorization"}
     | {"credential", "credentials", "cookie", "bearer", "jwt", "accesskey", "privatekey", "authtoken"}
-    | {"passwords", "cookies", "apikeys", "authtokens"}
+    | {"passwords", "cookies", "apikeys", "authtokens", "accesstoken", "refreshtoken", "clientsecret", "secretkey"}
+    | {"userpassword", "pgpassword"}
 )
 _SECRET_PAIRS: Final = frozenset(
     (kind, noun)
     for nouns, kinds in (
-        (("key", "keys"), ("api", "access", "private", "secret", "auth", "session")),
+        (
+            ("key", "keys"),
+            ("api", "access", "private", "secret", "auth", "session", "signing", "encryption", "ssh", "subscription"),
+        ),
         (("tokens",), ("access", "api", "auth", "bearer", "refresh", "session")),
     )
     for noun in nouns
@@ -64,7 +74,8 @@ def _names_secret(key: str) -> bool:
             return True
         if word == "token" and before in _MODEL_TOKENS:
             continue
-        if word in _SECRET_WORDS and following not in _COUNTING_WORDS:
+        is_secret = word in _SECRET_WORDS or word.endswith("password")
+        if is_secret and following not in _COUNTING_WORDS:
             return True
     return False
 
@@ -140,18 +151,28 @@ class _Walk:
             return value
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._text(bytes(value[: max(self.left, 0)]).decode("utf-8", "backslashreplace"))
+        if isinstance(value, _SCALARS):
+            return value
+        return self._container(value, depth) if depth < _MAX_DEPTH else "<too deep>"
+
+    def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
-            return self._mapping(value, depth) if depth < _MAX_DEPTH else "<too deep>"
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return self._items(value, depth) if depth < _MAX_DEPTH else "<too deep>"
+            return self._mapping(value, depth)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+            return self._mapping(dict(zip(value._fields, value, strict=False)), depth)
+        if isinstance(value, _SEQUENCES):
+            return self._items(value, depth)
         return self._foreign(value, depth)
 
     def _foreign(self, value: Any, depth: int) -> Any:
         """An object that is no text, number or container."""
-        if isinstance(value, (date, time, UUID, Enum)):
-            return value
         if is_dataclass(value) and not isinstance(value, type):
-            return self.clean({item.name: getattr(value, item.name, None) for item in fields(value)}, depth)
+            shown = {item.name: getattr(value, item.name, None) if item.repr else REDACTED for item in fields(value)}
+            return self.clean(shown, depth)
+        if isinstance(value, SimpleNamespace):
+            return self.clean(vars(value), depth)
+        if isinstance(value, BaseException):
+            return self.clean({type(value).__name__: value.args}, depth)
         return self._text(bounded_repr(value))
 
     def _text(self, text: str) -> str:
@@ -170,43 +191,40 @@ class _Walk:
             if self.left <= 0:
                 kept["…"] = f"{len(value) - len(kept)} more members"
                 return kept
-            if isinstance(key, str) and self._is_secret(key):
+            if self._is_secret(key):
                 kept[key] = REDACTED
             else:
                 kept[key] = self.clean(item, depth + 1)
             same = same and kept[key] is item
         return value if same else kept
 
-    def _is_secret(self, key: str) -> bool:
-        self.left -= len(key)
-        return is_secret_key(key) or (bool(self.named) and key.lower() in self.named)
+    def _is_secret(self, key: Any) -> bool:
+        """Whether a name, as text, as bytes or as an Enum's, is one of a secret, or one of those to mask."""
+        name = key.name if isinstance(key, Enum) else key
+        if isinstance(name, bytes):
+            name = name[:_MAX_KEY].decode("latin-1")
+        if not isinstance(name, str):
+            return False
+        self.left -= len(name)
+        return is_secret_key(name) or (bool(self.named) and name.lower() in self.named)
 
     def _items(self, value: Any, depth: int) -> Any:
         kept: list[Any] = []
         same = type(value) in (list, tuple)
-        of_pairs = type(value) in (list, tuple) and _is_pair(value[0] if value else None)
-        if type(value) is tuple and self._names_secret(value):
+        if type(value) is tuple and self._is_secret_pair(value):
             return [self.clean(value[0], depth + 1), REDACTED]
         for item in value:
             if self.left <= 0:
                 kept.append(f"… {len(value) - len(kept)} more items")
                 return kept
-            if of_pairs and self._names_secret(item):
-                kept.append(item if item[1] == REDACTED else [self.clean(item[0], depth + 2), REDACTED])
+            if self._is_secret_pair(item):
+                kept.append(item if item[1] is REDACTED else [self.clean(item[0], depth + 2), REDACTED])
             else:
                 kept.append(self.clean(item, depth + 1))
             same = same and kept[-1] is item
         return value if same else kept
 
-    def _names_secret(self, item: Any) -> bool:
-        """Whether an item is a pair of the name of a secret and the secret, as in a list of HTTP headers."""
-        if not _is_pair(item):
-            return False
-        name = item[0] if isinstance(item[0], str) else item[0][:_MAX_KEY].decode("latin-1")
-        return self._is_secret(name)
-
-
-def _is_pair(item: Any) -> bool:
-    """Whether an item may be a header: a name and a value."""
-    pair = type(item) in (list, tuple) and len(item) == 2  # noqa: PLR2004 - a pair
-    return pair and isinstance(item[0], (str, bytes)) and isinstance(item[1], (str, bytes))
+    def _is_secret_pair(self, item: Any) -> bool:
+        """Whether an item is the name of a secret and the secret, as in a list of HTTP headers."""
+        pair = type(item) in (list, tuple) and len(item) == 2  # noqa: PLR2004 - a pair
+        return pair and isinstance(item[0], (str, bytes)) and self._is_secret(item[0])

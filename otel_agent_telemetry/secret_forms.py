@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from otel_agent_telemetry.patterns import lazy
 
 REDACTED: Final = "***REDACTED***"
-_SCANNED: Final = 16_384
+_SCANNED: Final = 65_536
 
 _IGNORE_CASE: Final = re.IGNORECASE
 _FORMS: Final = (
@@ -21,7 +21,7 @@ _FORMS: Final = (
         ("basic",),
         lazy(r"\bBasic\s+(?-i:(?=[A-Za-z/]*(?:[0-9=+]|[a-z][A-Z])))[A-Za-z0-9+/=]{8,}", _IGNORE_CASE),
     ),
-    (("://", "@"), lazy(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")),
+    (("://", "@"), lazy(r"(?<=://)(?:[^/\s:@]*:[^/\s@]+|[A-Za-z0-9_.~-]{20,})(?=@)")),
     (("sk-",), lazy(r"\bsk-[A-Za-z0-9_-]{16,}", _IGNORE_CASE)),
     (("gh", "_"), lazy(r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}", _IGNORE_CASE)),
     (("glpat-",), lazy(r"\bglpat-[A-Za-z0-9_-]{16,}", _IGNORE_CASE)),
@@ -34,7 +34,19 @@ _FORMS: Final = (
 )
 """Secrets that are known by their form: signs that a text in lower case must all have, and the form itself."""
 _FORM_SIGN: Final = lazy(r"bearer|basic|@|sk-|gh|glpat|xox|akia|eyj", _IGNORE_CASE)
-_NAMES: Final = ("passw", "passphrase", "secret", "token", "key", "sig", "authori", "cookie", "credential")
+_NAMES: Final = (
+    "passw",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "jwt",
+    "key",
+    "sig",
+    "authori",
+    "cookie",
+    "credential",
+)
 """One of these is in every name that the patterns below know."""
 _NAME: Final = lazy("|".join(_NAMES), _IGNORE_CASE)
 
@@ -54,27 +66,42 @@ def _known(source: str) -> _Known:
     return _Known(lazy(source), lazy(source, _IGNORE_CASE))
 
 
+_KEY: Final = r"(?:api|access|private|secret|auth|session|signing|encryption|subscription)[_-]?keys?"
+_WORD: Final = rf"(?:passw(?:or)?d|passphrase|pwd|secret|token|jwt|credential|authorization|cookie|{_KEY})s?"
 _IN_QUERY: Final = _known(
-    r"(?<=[?&])(?:token|key|api_key|apikey|access_token|password|sig|signature)=[^&\s#]+",
+    r"(?<=[?&#;])(?:[a-z0-9]{1,20}[_-]){0,4}"
+    rf"(?:token|key|apikey|password|passwd|pwd|secret|sig|signature|credential|{_KEY})=[^&\s#\"']+"
 )
-_IN_ARGUMENT: Final = _known(r"(?:password|passwd|passphrase|secret|token|api_?key)=(?:'[^']+'|\"[^\"]+\")")
+_IN_ARGUMENT: Final = _known(
+    rf"(?<![a-z])(?:[a-z0-9]{{1,20}}_){{0,4}}(?:passw(?:or)?d|passphrase|pwd|secret|token|jwt|{_KEY})=b?"
+    r"(?:'[^']+'|\"[^\"]+\")"
+)
 """A field in the `repr` of an object: `password='…'`."""
+_IN_SETTING: Final = _known(
+    rf"((?<![a-z])(?:[a-z0-9]{{1,20}}[_-]){{0,4}}(?:passw(?:or)?d|passphrase|pwd|secret|{_KEY}|auth[_-]token|access[_-]token)=)"
+    r"(?!\*\*\*)[^\s&;,'\"]{4,}"
+)
+"""A setting, a flag or a part of a connection string; group 1 stays."""
 _IN_MEMBER: Final = _known(
-    r"((?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|authorization|cookie|credential)s?[\"']"
-    r"\s{0,4}:\s{0,4}([\"']))(?!\*\*\*)(?:(?!\2)[^\\]|\\.){1,4096}",
+    rf"({_WORD}\\{{0,3}}[\"']\s{{0,4}}:\s{{0,4}}\\{{0,3}}([\"']))(?!\*\*\*)(?:(?!\\{{0,3}}\2)[^\\]|\\.){{1,4096}}"
 )
-"""A member of a JSON object, or of a dict's `repr`, within a text; group 1 stays."""
-_HEADER_SIGNS: Final = ("authorization", "cookie", "api-key", "x-")
+"""A member of a JSON object, or of a dict's `repr`, within a text, quoted once more or not; group 1 stays."""
+_HEADER_SIGNS: Final = ("authorization", "cookie", "apikey", "-key", "-token", "-secret")
+_HEADER: Final = (
+    r"(?:(?:proxy-)?authorization|(?:set-)?cookie|apikey|x-[a-z0-9-]{0,40}(?:key|token|secret)"
+    r"|(?:[a-z]{1,20}-){0,3}(?:api|auth|access|private|session|security|subscription)-(?:key|token))\s{0,4}:\s{0,4}"
+)
 _IN_HEADER: Final = _known(
-    r"(?<![A-Za-z0-9_-])((?:(?:proxy-)?authorization|(?:set-)?cookie|api-key|x-[a-z0-9-]{0,40}(?:key|token|secret))"
-    r"\s{0,4}:\s{0,4})(?!\*\*\*|\s)[^\r\n'\"]{1,4096}",
+    rf"((?<=')(?!''){_HEADER})(?!\*\*\*|\s)[^\r\n']{{1,4096}}|((?<=\"){_HEADER})(?!\*\*\*|\s)[^\r\n\"]{{1,4096}}"
+    rf"|((?:(?<![a-z0-9_'\"-])|(?<=\\[nr])){_HEADER})(?!\*\*\*|\s)[^\r\n]{{1,4096}}"
 )
-"""A line of HTTP headers, to its end or to the quote that closes it; group 1 stays."""
+"""A line of HTTP headers, to its end or to the quote that it stands in; its name stays."""
+_KEEP_HEADER: Final = rf"\g<1>\g<2>\g<3>{REDACTED}"
 _KEEP_NAME: Final = rf"\g<1>{REDACTED}"
 
 
 def mask_text(text: str, *, scanned: int = _SCANNED) -> str:
-    """The text with what is known for a secret by its form masked, in its first `scanned` (16 KiB); others pass."""
+    """The text with what is known for a secret by its form masked, in its first `scanned` (64 KiB); others pass."""
     if len(text) > scanned:
         return _mask(text[:scanned]) + text[scanned:]
     return _mask(text)
@@ -96,10 +123,11 @@ def _mask_named(text: str, low: str) -> str:
     if "=" in low:
         text = _IN_QUERY.masked(text, low, REDACTED)
         text = _IN_ARGUMENT.masked(text, low, REDACTED)
+        text = _IN_SETTING.masked(text, low, _KEEP_NAME)
     if ":" in low:
         text = _IN_MEMBER.masked(text, low, _KEEP_NAME)
         if any(sign in low for sign in _HEADER_SIGNS):
-            text = _IN_HEADER.masked(text, low, _KEEP_NAME)
+            text = _IN_HEADER.masked(text, low, _KEEP_HEADER)
     return text
 
 

@@ -25,10 +25,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from otel_agent_telemetry.capture.files import CaptureFiles
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
@@ -132,6 +134,31 @@ def isolated_config(base_dir: Path | str, **settings: Any) -> TelemetryConfig:
     return TelemetryConfig(**{"base_dir": Path(base_dir), "discover_service": False, **settings})
 
 
+class _MemoryCaptures:
+    """Captured entries in a list, whatever their file would be."""
+
+    set_aside: Path | None = None
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+
+    def at(self, path: Path) -> _MemoryCaptures:  # noqa: ARG002 - the files' signature
+        """Itself, for any path."""
+        return self
+
+    def append(self, entry: bytes) -> bool:
+        """Keep an entry as a reader of the file would find it."""
+        self.kept.append(orjson.loads(entry))
+        return True
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Newest first."""
+        return iter(self.kept[::-1])
+
+    def sync(self) -> None:
+        """Memory needs no sync."""
+
+
 class MemoryRecorder(Recorder):
     """A recorder that keeps its records in lists: no file, no thread, no delivery.
 
@@ -144,6 +171,8 @@ class MemoryRecorder(Recorder):
         self.events: list[RunEvent] = []
         self.spans: list[RunSpan] = []
         self.commits: list[CommitLink] = []
+        self.captures = _MemoryCaptures()
+        self._companions[CaptureFiles] = self.captures
 
     def record_run(self, fields: Fields) -> None:
         """Keep one state of a run. Raises RecordError when it breaks the model."""
@@ -227,6 +256,11 @@ class CapturedRuns:
         """Every commit association."""
         return list(self.recorder.commits)
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Every captured entry (`capture_telemetry`, `TelemetryContext`, `TelemetryCapture`), oldest first."""
+        return list(self.recorder.captures.kept)
+
     def run(self, run_id: str) -> RunRecord:
         """The run of that id. Raises LookupError when there is none, naming those there are."""
         for record in self.runs:
@@ -240,15 +274,19 @@ def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[Cap
     """Capture runs in memory, apart from the global provider, the environment and the disk.
 
     `settings` are fields of `TelemetryConfig` (`runs="agents"`, `capture_content=True` …).
-    Runs still open when the block ends stay `running`, so that a test can see them.
+    Runs still open when the block ends stay `running`, so that a test can see them. What
+    decorators and contexts of `capture` write within the block is captured here, too.
     """
     config = isolated_config(_NOWHERE, **{"skip_validation": True, **settings})
     recorder = MemoryRecorder(config, clock=clock)
     provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.get_empty(), shutdown_on_exit=False)
     adopt(provider, AgentRunSpanProcessor(recorder=recorder))
+    client = TelemetryClient(config, tracer_provider=provider)
+    before = TelemetryCapture.replace_shared(TelemetryCapture(client=client))
     try:
-        yield CapturedRuns(recorder, TelemetryClient(config, tracer_provider=provider), provider)
+        yield CapturedRuns(recorder, client, provider)
     finally:
+        TelemetryCapture.replace_shared(before)
         provider.shutdown()
 
 
@@ -271,9 +309,9 @@ def _fixtures() -> object:
             monkeypatch.setenv("TELEMETRY_BASE_DIR", str(base))
             monkeypatch.setenv("TELEMETRY_DISCOVER_SERVICE", "false")
             monkeypatch.setenv("TELEMETRY_EXIT_TIMEOUT_S", _PATIENCE_S)
-            TelemetryCapture.forget_shared()
+            TelemetryCapture.replace_shared(None)
             yield base
-            TelemetryCapture.forget_shared()
+            TelemetryCapture.replace_shared(None)
             close_providers(lambda used: used.base_dir == base)
 
     return Fixtures()

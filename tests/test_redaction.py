@@ -1,10 +1,14 @@
 """Secrets masked at any depth, sizes bounded, everything else left alone."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from array import array
+from collections import UserList, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
+from types import SimpleNamespace
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -37,6 +41,7 @@ SECRET_KEYS = [
     ),
     *("api_key", "apiKey", "api-key", "APIKey", "OPENAI_API_KEY", "apikey", "x-api-key", "api_keys"),
     *("secret", "client_secret", "secrets", "authorization", "Authorization", "Proxy-Authorization"),
+    *("accesstoken", "clientsecret", "PGPASSWORD", "signing_key", "encryptionKey", "ssh-key"),
     *("private_key", "cookie", "Set-Cookie", "cookies", "credentials", "jwt", "passwords"),
 ]
 HARMLESS_KEYS = [
@@ -87,11 +92,29 @@ SECRET_TEXTS = [
     ('Client(api_key="hunter2")', "hunter2"),
     ("GET / HTTP/1.1\r\nX-Api-Key: hunter2\r\nAccept: */*", "hunter2"),
     ("X-Amz-Security-Token:hunter2", "hunter2"),
+    ("Private-Token: hunter2", "hunter2"),
+    ("Ocp-Apim-Subscription-Key: hunter2", "hunter2"),
     ("curl -H 'Authorization: token hunter2' https://h", "hunter2"),
     ("Set-Cookie: session=hunter2; Path=/", "hunter2"),
     ('sent {"user": "me", "client_secret": "hunter2"}', "hunter2"),
     ("sent {'X-Api-Key': 'hunter2'}", "hunter2"),
     ('{"db_password":"hunt\\"er2"}', "er2"),
+    ('"{\\"password\\": \\"hunter2\\"}"', "hunter2"),
+    ('{"accessKey": "hunter2"}', "hunter2"),
+    ('{"private_key": "hunter2", "jwt": 1}', "hunter2"),
+    ('Authorization: Digest username="u", response="hunter2"', "hunter2"),
+    ('{"raw": "GET /\\r\\nX-Api-Key: hunter2"}', "hunter2"),
+    ("https://h/?client_secret=hunter2&x=1", "hunter2"),
+    ("https://h/?X-Amz-Signature=hunter2", "hunter2"),
+    ("https://h/#access_token=hunter2", "hunter2"),
+    ("https://abcdefghij0123456789@h/x", "abcdefghij0123456789"),
+    ("host=h user=u password=hunter2", "hunter2"),
+    ("Server=h;Password=hunter2;", "hunter2"),
+    ("run --password=hunter2 --verbose", "hunter2"),
+    ("DB_PASSWORD=hunter2", "hunter2"),
+    ("O(private_key='hunter2')", "hunter2"),
+    ("O(password=b'hunter2')", "hunter2"),
+    ("a " * 9000 + "https://bob:hunter2@h/", "hunter2"),
 ]
 
 
@@ -119,6 +142,8 @@ def test_a_secret_in_a_text_is_masked_by_its_form(text: str, secret: str) -> Non
         "the key: a secret is a token of trust",
         '{"token_count": "5", "monkey": "x", "author": "me", "tokens": 7}',
         "primary-key: id",
+        "monkey=hunter primary_key=12345 token=5 max_tokens=4096",
+        "https://user@example.com/x?page=2&sort=key",
         "",
     ],
 )
@@ -201,9 +226,70 @@ def test_headers_as_pairs_are_masked_by_their_names() -> None:
     """Lists of pairs, of bytes as servers have them, and a pair alone; what only looks like one passes."""
     assert clean([("Authorization", "x"), ("Accept", "y")]) == [["Authorization", REDACTED], ("Accept", "y")]
     assert clean({"h": [[b"cookie", b"x"]]}) == {"h": [["cookie", REDACTED]]}
+    assert clean([["retries", 3], ["x-api-key", ["x"]]]) == [["retries", 3], ["x-api-key", REDACTED]]
     assert clean(("X-Api-Key", "x")) == ["X-Api-Key", REDACTED]
+    assert clean({"password": "x"}.items()) == [["password", REDACTED]]
     assert clean(["password", "user"]) == ["password", "user"]
-    assert clean([["password", 7], ["user", 8]]) == [["password", 7], ["user", 8]]
+
+
+class _Place(NamedTuple):
+    name: str
+    token: str
+
+
+class _Name(Enum):
+    PASSWORD = "p"
+
+
+@dataclass
+class _Card:
+    owner: str
+    pin: str = field(repr=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (_Place("a", "x"), {"name": "a", "token": REDACTED}),
+        ({b"x-api-key": b"x"}, {b"x-api-key": REDACTED}),
+        ({_Name.PASSWORD: "x"}, {_Name.PASSWORD: REDACTED}),
+        (_Card("me", "x"), {"owner": "me", "pin": REDACTED}),
+        (deque([{"secret": "x"}]), [{"secret": REDACTED}]),
+        (UserList([{"secret": "x"}]), [{"secret": REDACTED}]),
+        (SimpleNamespace(secret="x", a=1), {"secret": REDACTED, "a": 1}),
+        (ValueError("bad", {"secret": "x"}), {"ValueError": ["bad", {"secret": REDACTED}]}),
+        ({"a": {"secret": "x"}}.values(), [{"secret": REDACTED}]),
+    ],
+)
+def test_containers_of_every_kind_are_looked_into(given: object, kept: object) -> None:
+    """Named tuples, raw headers, names that are Enums, hidden fields, queues, views, namespaces, exceptions."""
+    assert clean(given) == kept
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: deque([0] * 4_000_000),
+        lambda: array("q", [0]) * 4_000_000,
+        lambda: dict.fromkeys(range(4_000_000)).keys(),
+        lambda: UserList([0] * 4_000_000),
+        lambda: SimpleNamespace(items=[0] * 4_000_000),
+        lambda: ValueError([0] * 4_000_000),
+    ],
+)
+def test_the_cost_does_not_grow_with_the_container(make: Callable[[], object]) -> None:
+    """Four million items are looked at as far as they are kept: no `repr` of them all is made."""
+    value = make()
+    began = time.monotonic()
+    clean({"value": value}, max_bytes=4096)
+    assert time.monotonic() - began < 0.1 * _time_of_a_repr()
+
+
+def _time_of_a_repr() -> float:
+    """What a `repr` of a list as long takes here and now."""
+    began = time.monotonic()
+    repr([0] * 4_000_000)
+    return time.monotonic() - began
 
 
 def test_a_large_member_spares_the_others() -> None:

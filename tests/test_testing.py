@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from on_disk import ROOT, record, run_python
 
-from otel_agent_telemetry import TelemetryClient, testing
+from otel_agent_telemetry import TelemetryCapture, TelemetryClient, TelemetryContext, capture_telemetry, testing
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
 from otel_agent_telemetry.recorder import Recorder
 from otel_agent_telemetry.testing import InMemoryTarget, ManualClock, capture_runs, isolated_config
@@ -194,6 +194,28 @@ def test_plugin_fixture_isolates_and_closes(pytester, monkeypatch):
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
 
     result.assert_outcomes(passed=2)
+
+
+def test_captured_entries_stay_in_memory():
+    """A decorated function, a block and `capture` write nothing to disk within the block, and are found."""
+
+    @capture_telemetry(capture_inputs=True)
+    def work(number):
+        return number
+
+    with capture_runs() as captured:
+        work(5)
+        with TelemetryContext("block", "test"):
+            pass
+        TelemetryCapture(client=captured.client).capture("skill", "failure", 1, "test", error_message="why")
+    assert [(entry["skill"], entry["status"]) for entry in captured.entries] == [
+        ("work", "success"),
+        ("block", "success"),
+        ("skill", "failure"),
+    ]
+    assert [run.agent_name for run in captured.runs] == ["work", "block", "skill"]
+    assert TelemetryCapture(client=captured.client).query(skill="work")[0]["inputs"] == {"number": 5}
+    assert not captured.recorder.config.capture_file.parent.exists()
 
 
 def test_closing_forgets_only_the_chosen_recorders(tmp_path):

@@ -14,28 +14,31 @@ file may come from another program: an array in any form is added to behind its 
 element, and what is no array is set aside under another name, whole.
 
 The file itself is locked (`flock`, exclusive) while it is written, as other programs that
-write it do. Nobody waits for that lock: an entry that finds the file locked goes to
-`waiting` beside it, and whoever holds the lock next adds it. Past `max_bytes` the file gets
-a dated name, an array still, and a new one begins.
+write it do. Nobody waits for that lock: an entry that finds the file locked is put beside
+it (`waiting`), and the background adds it. Past `max_bytes` the file gets a dated name, an
+array still, and a new one begins.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.append import make_private_dir, sync_dir
-from otel_agent_telemetry.capture.array_tail import find_end
+from otel_agent_telemetry.capture.array_reader import Entry, newest_first
+from otel_agent_telemetry.capture.array_tail import ArrayEnd, find_end
 from otel_agent_telemetry.capture.waiting import WaitingEntries
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.locks import FileLock
 
 _CLOSING: Final = b"\n]\n"
-_MAX_TAKEN: Final = 64
-"""Waiting entries that one `append` takes along; the background takes what is more."""
+_AT_ONCE: Final = 64
+"""Waiting entries that one write adds."""
 _SET_ASIDE: Final = "set-aside"
 
 
@@ -60,43 +63,47 @@ class ArrayFile:
         True when it is in the array, False when it waits beside it because the file was
         locked. Never waits. Raises OSError when it could not be kept.
         """
-        lock = FileLock(self.path)
-        try:
-            if not self._acquire(lock):
-                self._waiting.put(entry, self._clock.now_ns())
-                return False
-            self._add(lock, [entry], most=_MAX_TAKEN)
-        finally:
-            lock.release()
-        return True
+        with self._locked() as (lock, end):
+            if end is not None:
+                _add(lock.fileno(), end, [entry])
+                self._unsynced.add(self.path)
+                return True
+        self._unsynced.add(self._waiting.put(entry, self._clock.now_ns()))
+        return False
 
-    def settle(self) -> bool:
-        """Add what waits, if nobody holds the lock. Blocks on the disk. Raises OSError.
+    def settle(self, *, timeout_s: float = 60.0) -> bool:
+        """Add what waits, if nobody holds the lock, for about so long. Blocks on the disk. Raises OSError.
 
         False when something still waits.
         """
         if not self._waiting.any():
             return True
-        while self._waiting.names():
-            lock = FileLock(self.path)
-            try:
-                if not self._acquire(lock):
+        deadline = time.monotonic() + timeout_s
+        names = self._waiting.names()
+        while names and time.monotonic() < deadline:
+            with self._locked() as (lock, end):
+                if end is None:
                     return False
-                self._add(lock, [], most=_MAX_TAKEN)
-            finally:
-                lock.release()
+                self._add_waiting(lock, end, names[:_AT_ONCE])
+            del names[:_AT_ONCE]
         self._waiting.tidy()
-        return True
+        return not names
 
-    def waiting(self) -> list[bytes]:
-        """The entries that wait, oldest first. Raises OSError."""
-        return self._waiting.entries()
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, newest first, of rotated files too; those that still wait come first. Blocks. Raises OSError."""
+        try:
+            waiting = [] if self.settle() else self._waiting.entries()
+        except OSError:  # a disk that is full or read-only can be read all the same
+            waiting = self._waiting.entries()
+        seen = {run_id for entry in waiting if (run_id := entry.get("run_id"))}
+        yield from reversed(waiting)
+        yield from (entry for entry in newest_first(self.path) if not seen or entry.get("run_id") not in seen)
 
     def sync(self) -> None:
         """Force what was written to the disk. Blocks. Raises OSError."""
         for path in list(self._unsynced):
             self._unsynced.discard(path)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # removed, or added to the array meanwhile
                 fd = os.open(path, os.O_RDWR)
                 try:
                     os.fsync(fd)
@@ -104,59 +111,51 @@ class ArrayFile:
                     os.close(fd)
                 sync_dir(path.parent)
 
-    # --- with the lock held
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[tuple[FileLock, ArrayEnd | None]]:
+        """The lock on the file at the path, and where to write there; None when somebody else has the lock."""
+        lock = FileLock(self.path)
+        try:
+            yield lock, self._with_room(lock) if self._acquire(lock) else None
+        finally:
+            lock.release()
 
     def _acquire(self, lock: FileLock) -> bool:
         try:
-            return lock.try_acquire()
+            held = lock.try_acquire()
         except FileNotFoundError:
             make_private_dir(self.path.parent)
-            return lock.try_acquire()
+            held = lock.try_acquire()
+        if held and not stat.S_ISREG(os.fstat(lock.fileno()).st_mode):
+            raise OSError(22, "not a regular file", str(self.path))
+        return held
 
-    def _add(self, lock: FileLock, entries: list[bytes], *, most: int) -> None:
-        """Add what waits, `most` of it, and then some entries, in one write."""
-        if not self._waiting.any():
-            self._write(lock, entries)
-            return
-        size = os.fstat(lock.fileno()).st_size
-        with self._waiting.taken(most, self.path, size) as taken:
-            self._write(lock, [*taken, *entries])
+    # --- with the lock held
 
-    def _write(self, lock: FileLock, entries: Sequence[bytes]) -> None:
-        if not entries:
-            return
+    def _with_room(self, lock: FileLock) -> ArrayEnd | None:
+        """Where to write, in a new file if this one is full or no array; None when somebody else locked that first."""
         fd = lock.fileno()
         size = os.fstat(fd).st_size
         end = find_end(fd, size)
         if end is None:
-            self.set_aside = self._begin_anew(entries, self._free_name(_SET_ASIDE))
-        elif size > self._max_bytes and not end.empty:
-            _replace_end(fd, end.offset, _CLOSING, size)  # what is rotated is whole
-            self._begin_anew(entries, self._free_name(""))
+            self.set_aside = self._rename(lock, _SET_ASIDE)
+        elif size <= self._max_bytes or end.empty:
+            return end
         else:
-            first = (b"[\n" if end.offset == 0 else b"\n") if end.empty else b",\n"
-            _replace_end(fd, end.offset, first + b",\n".join(entries) + _CLOSING, size, empty=end.empty)
-        self._unsynced.add(self.path)
+            _write_end(fd, end.offset, _CLOSING)  # what is rotated is whole
+            try:
+                self._rename(lock, "")
+            except OSError:  # the folder cannot be written: a file that is too large keeps more than none
+                return end
+        if not self._acquire(lock):
+            return None
+        return find_end(lock.fileno(), os.fstat(lock.fileno()).st_size)
 
-    def _begin_anew(self, entries: Sequence[bytes], old: Path) -> Path:
-        """Give the file another name and put a new one in its place; at no moment is there none."""
-        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        try:
-            _replace_end(fd, 0, b"[\n" + b",\n".join(entries) + _CLOSING, 0, empty=True)
-        except OSError:
-            new.unlink()
-            raise
-        finally:
-            os.close(fd)
-        try:
-            os.link(self.path, old)
-            new.replace(self.path)
-        except OSError:  # a file system without hard links: for a moment there is no file, and anybody may make it
-            self.path.rename(old)
-            new.unlink()
-            for entry in entries:
-                self._waiting.put(entry, self._clock.now_ns())
+    def _rename(self, lock: FileLock, mark: str) -> Path:
+        """Give the file another name and the lock up; for a moment there is no file, and anybody may make it."""
+        old = self._free_name(mark)
+        self.path.rename(old)
+        lock.release()
         self._unsynced.add(old)
         return old
 
@@ -171,29 +170,31 @@ class ArrayFile:
                 return name
             now_ns += 1000
 
+    def _add_waiting(self, lock: FileLock, end: ArrayEnd, names: Sequence[str]) -> None:
+        self._waiting.finish(self.path)
+        with self._waiting.taken(names, self.path, end.offset) as entries:
+            if entries:
+                _add(lock.fileno(), end, entries)
+                self._unsynced.add(self.path)
 
-def _replace_end(fd: int, offset: int, content: bytes, size: int, *, empty: bool = False) -> None:
-    """Write from `offset` to a file's end, or leave the file closed as it was. Raises OSError."""
+
+def _add(fd: int, end: ArrayEnd, entries: Sequence[bytes]) -> None:
+    """Write entries behind the last one, or leave the file closed as it was. Raises OSError."""
+    opening = (b"[\n" if end.offset == 0 else b"\n") if end.empty else b",\n"
     try:
-        _write_whole(fd, offset, content)
+        _write_end(fd, end.offset, opening + b",\n".join(entries) + _CLOSING)
     except OSError:
-        with contextlib.suppress(OSError):
-            _undo(fd, offset, empty=empty)
+        closing = b"[" + _CLOSING if end.offset == 0 else _CLOSING
+        with contextlib.suppress(OSError):  # these bytes had their room already
+            _write_end(fd, end.offset, closing)
         raise
-    if offset + len(content) < size:
-        os.ftruncate(fd, offset + len(content))
 
 
-def _write_whole(fd: int, offset: int, content: bytes) -> None:
+def _write_end(fd: int, offset: int, content: bytes) -> None:
+    """Make some bytes the file's end. Raises OSError."""
     os.lseek(fd, offset, os.SEEK_SET)
     written = os.write(fd, content)
     if written != len(content):
         raise OSError(28, f"only {written} of {len(content)} bytes could be written")
-
-
-def _undo(fd: int, offset: int, *, empty: bool) -> None:
-    """Close the array again where it ended before: these bytes had their room already."""
-    closing = (b"[" if offset == 0 else b"") + _CLOSING if empty else _CLOSING
-    os.lseek(fd, offset, os.SEEK_SET)
-    os.write(fd, closing)
-    os.ftruncate(fd, offset + len(closing))
+    if os.fstat(fd).st_size > offset + len(content):
+        os.ftruncate(fd, offset + len(content))

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-import orjson
-
-from otel_agent_telemetry.capture.array_tail import read_at
+from otel_agent_telemetry.capture.array_tail import loads, read_at
 
 Entry = dict[str, Any]
 
 _BLOCK: Final = 1 << 18
+_SPACE: Final = b" \t\r\n\0"
 _PUNCTUATION: Final = b" \t\r\n\0,]"
 _MOMENT: Final = r"\.\d{8}T\d{6}\.\d{6}Z"
 
@@ -31,13 +30,19 @@ def newest_first(path: Path) -> Iterator[Entry]:
 
     No file is no entry. What is no JSON object is left out.
     """
-    seen: set[tuple[int, int]] = set()
-    for part in [path, *rotated(path)]:
-        with contextlib.suppress(FileNotFoundError), _opened(part) as fd:
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) not in seen:  # rotated while we read
-                seen.add((status.st_dev, status.st_ino))
-                yield from _backwards(fd, status.st_size)
+    seen: set[int] = set()
+    yield from _unseen(path, seen)
+    for part in rotated(path):  # listed after the file was opened: what is rotated meanwhile is met twice, not missed
+        yield from _unseen(part, seen)
+
+
+def _unseen(path: Path, seen: set[int]) -> Iterator[Entry]:
+    """The entries of one file, newest first, unless its inode is among those seen."""
+    with contextlib.suppress(FileNotFoundError), _opened(path) as fd:
+        status = os.fstat(fd)
+        if status.st_ino not in seen:
+            seen.add(status.st_ino)
+            yield from _backwards(fd, status.st_size)
 
 
 def rotated(path: Path) -> list[Path]:
@@ -52,7 +57,7 @@ def rotated(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         yield fd
     finally:
@@ -60,22 +65,20 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _backwards(fd: int, size: int) -> Iterator[Entry]:
-    """Entries of lines from behind, then those of a foreign beginning."""
-    is_last = True
+    """Entries of lines from behind, then those of a foreign beginning; a line that is damaged or torn is left out."""
+    looked = False
     for line, start in _lines_backwards(fd, size):
         text = line.strip(_PUNCTUATION)
         if not text or (text == b"[" and start == 0):
             continue
-        entry = _parsed(text)
+        entry = loads(text)
         if _is_entry(entry):
             yield entry
-        elif not is_last:
-            yield from _foreign(read_at(fd, 0, start + len(line)))
-            return
-        elif (whole := _parsed_array(read_at(fd, 0, size))) is not None:
-            yield from filter(_is_entry, reversed(whole))
-            return
-        is_last = False
+        elif not looked and not line.startswith(b'{"'):  # not one of our lines, torn: another program's form
+            looked = True
+            if (elements := _foreign(read_at(fd, 0, start + len(line)))) is not None:
+                yield from filter(_is_entry, reversed(elements))
+                return
 
 
 def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
@@ -96,22 +99,12 @@ def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
     yield held, 0
 
 
-def _foreign(head: bytes) -> Iterator[Entry]:
-    """The entries of another program's beginning: an array in any form that our comma, or nothing, ends."""
-    array = _parsed_array(head.rstrip(_PUNCTUATION) + b"]")
-    yield from filter(_is_entry, reversed(array or ()))
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return None
-
-
-def _parsed_array(text: bytes) -> list[Any] | None:
-    found = _parsed(text.strip(b" \t\r\n\0"))
-    return found if isinstance(found, list) else None
+def _foreign(head: bytes) -> list[Any] | None:
+    """The elements of another program's array, in any form, that our comma, its bracket or nothing ends."""
+    for text in (head.strip(_SPACE), head.rstrip(_PUNCTUATION) + b"]"):
+        if isinstance(elements := loads(text), list):
+            return elements
+    return None
 
 
 def _is_entry(value: Any) -> TypeGuard[Entry]:

@@ -4,14 +4,17 @@ The file is read from behind, a block at a time, so that what an entry costs doe
 on how many there are. What a write that was cut short leaves behind is recognised and left
 out; a file that no element can be added to has no end here.
 
-A closing bracket at the beginning of the last line closes the array: an entry is one line,
-so no torn entry ends like that. Any other bracket may be a torn entry's own.
+A closing bracket alone on the last line, behind a line that is an entry, closes the array:
+an entry is one line, so no torn one ends like that. Any other bracket may be anything's, and
+the whole is looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -20,6 +23,8 @@ _HEAD: Final = 64
 """An array's opening bracket is one of the first bytes."""
 _MAX_LINE: Final = 16 << 20
 """Past this length a last line is not looked into."""
+_MAX_WHOLE: Final = 64 << 20
+"""Past this size an array in another program's form is not looked into."""
 _SPACE: Final = b" \t\r\n\0"
 """JSON's white space, and the zeros that a power cut leaves where bytes were to be."""
 _CLOSED: Final = b"}\n]\n"
@@ -37,7 +42,8 @@ def find_end(fd: int, size: int) -> ArrayEnd | None:
     """The end of the elements in a file of `size` bytes; None when it holds no array to add to.
 
     An empty file is an array without elements. Reads a few kilobytes, more only where the
-    last line is longer; the whole, up to 16 MiB, where another program chose the form.
+    last line is longer; the whole, where another program chose the form: once, because our
+    next entry ends the file. Such a file past 64 MiB is taken for none.
     Raises OSError.
     """
     head = read_at(fd, 0, _HEAD).strip(_SPACE)
@@ -55,7 +61,7 @@ def _end_by_lines(tail: _Tail, line: bytes) -> ArrayEnd | None:
     if line == b"]":
         tail.end -= len(line)
         before = tail.last_line()
-        return tail.opening(before) or ArrayEnd(tail.end - (before or b"").endswith(b","), empty=False)
+        return tail.opening(before) or (_end_in_line(tail, before) if before is not None else None)
     return tail.opening(line) or _end_in_line(tail, line) or _end_before_torn(tail, line)
 
 
@@ -77,7 +83,7 @@ def _end_before_torn(tail: _Tail, line: bytes) -> ArrayEnd | None:
 
 def _end_of_whole(fd: int, size: int) -> ArrayEnd | None:
     """The end in an array that another program wrote in its own form, closed or followed by our comma."""
-    if size > _MAX_LINE:
+    if size > _MAX_WHOLE:
         return None
     text = read_at(fd, 0, size).rstrip(_SPACE)
     if (elements := _elements(text)) is not None:
@@ -87,19 +93,23 @@ def _end_of_whole(fd: int, size: int) -> ArrayEnd | None:
 
 
 def _elements(text: bytes) -> list[object] | None:
-    try:
-        found = orjson.loads(text)
-    except ValueError:
-        return None
+    found = loads(text)
     return found if isinstance(found, list) else None
 
 
 def _is_entry(line: bytes) -> bool:
     """Whether a line is one whole entry as we write them."""
+    return line.lstrip(_SPACE)[:1] == b"{" and isinstance(loads(line), dict)
+
+
+def loads(text: bytes) -> Any:
+    """What JSON text says, NaN and lone surrogates as Python's own module writes them included; None for no JSON."""
+    with contextlib.suppress(ValueError):
+        return orjson.loads(text)
     try:
-        return line.lstrip(_SPACE)[:1] == b"{" and isinstance(orjson.loads(line), dict)
-    except ValueError:
-        return False
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Tail:

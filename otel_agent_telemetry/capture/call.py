@@ -49,15 +49,16 @@ class CapturedCall:
         self, status: str, error_message: str | None = None, *, metadata: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """The work is over, as `status` says; returns the entry."""
+        self._tracked.step_out()
         entry = self._entry(status, error_message, metadata)
         told = told_of({**entry, "inputs": None})
         self._capture.client.end_run(self.run_id, run_status(status), **told)
-        self._tracked.__exit__(None, None, None)
         self._capture.keep(entry, self.run_id)
         return entry
 
     def fail(self, problem: BaseException, error_message: str | None = None) -> dict[str, Any]:
         """The work raised; returns the entry. Leaving with exit code 0 is a success."""
+        self._tracked.step_out()
         ending = ending_of_exception(problem)
         status = SUCCESS if ending.summary is None else TIMEOUT if ending.status == RUN_TIMEOUT else ERROR
         entry = self._entry(status, error_message or ending.summary, None)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from otel_agent_telemetry.capture.call import CapturedCall
-from otel_agent_telemetry.capture.entry import ERROR, SUCCESS, Entry, known_status, name_of, plain_inputs
+from otel_agent_telemetry.capture.entry import ERROR, SUCCESS, Entry, known_status, message_of, name_of, plain_inputs
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.wire import bounded_repr
 
@@ -63,9 +63,10 @@ class TelemetryContext:
 
     def set_error(self, error_message: str) -> None:
         """Why the work did not succeed; its status is `error` unless another one is set."""
-        self._error = error_message if isinstance(error_message, str) else bounded_repr(error_message)
+        self._error = message_of(error_message)
 
     def __enter__(self) -> Self:
+        self._status, self._error = None, None
         try:
             capture = self._capture or TelemetryCapture.shared()
             self._call = CapturedCall(capture, self._skill, self._caller, self._inputs)

@@ -6,9 +6,11 @@ Each kind of function stays what it was: `inspect` and `await` see the kind that
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
+import types
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import Any, Protocol, TypeVar, overload
 
@@ -64,20 +66,19 @@ def capture_telemetry(
     or `timeout`. `capture`: where to, default `TelemetryCapture.shared()`. A call costs some
     hundred microseconds and never waits.
     """
-    if callable(skill_name):
+    if skill_name is not None and not isinstance(skill_name, str):  # without parentheses: the function itself
         return capture_telemetry()(skill_name)
     keys = (sanitize_keys,) if isinstance(sanitize_keys, str) else tuple(sanitize_keys or ())
 
     def decorate(function: Any) -> Any:
-        if inspect.isclass(function):
-            _log.warning("%s is a class: decorate its methods; its calls are not captured", function.__qualname__)
+        around = type(function) if isinstance(function, (staticmethod, classmethod)) else None
+        inner = function.__func__ if around is not None else function
+        if inspect.isclass(inner) or not callable(inner):
+            _log.warning("%r is a class or no function: decorate functions; its use is not captured", function)
             return function
-        if isinstance(function, (staticmethod, classmethod)):
-            inner = function.__func__
-            plan = _Plan(inner, skill_name, caller, capture, has_receiver=isinstance(function, classmethod))
-            return type(function)(_captured(inner, plan.with_inputs(keys) if capture_inputs else plan))
-        plan = _Plan(function, skill_name, caller, capture)
-        return _captured(function, plan.with_inputs(keys) if capture_inputs else plan)
+        plan = _Plan(inner, skill_name, caller, capture, has_receiver=around is classmethod)
+        captured = _captured(inner, plan.with_inputs(keys) if capture_inputs else plan)
+        return captured if around is None else around(captured)
 
     return decorate
 
@@ -112,7 +113,7 @@ class _Plan:
             inputs = self._arguments.inputs(args, kwargs) if self._arguments is not None else {}
             return _Call(CapturedCall(self._capture or TelemetryCapture.shared(), self._skill, self._caller, inputs))
         except Exception as problem:  # the outer edge
-            _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
+            _tell(f"the capture of {self._skill}", problem)
             return _Call(None)
 
 
@@ -146,7 +147,12 @@ class _Call:
         try:
             finish(self._captured)
         except Exception as problem:  # the outer edge
-            _log.warning("a captured call could not be ended: %s", bounded_repr(problem))
+            _tell("ending a captured call", problem)
+
+
+def _tell(what: str, problem: Exception) -> None:
+    with contextlib.suppress(Exception):  # a handler of the application's, or no stack left
+        _log.warning("%s failed: %s", what, bounded_repr(problem))
 
 
 def _captured(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
@@ -154,7 +160,8 @@ def _captured(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(function):
         return _async_generator(function, plan)
     if inspect.isgeneratorfunction(function):
-        return _generator(function, plan)
+        generator = _generator(function, plan)
+        return types.coroutine(generator) if function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE else generator
     if inspect.iscoroutinefunction(function):
         return _coroutine(function, plan)
     return _function(function, plan)
@@ -215,11 +222,11 @@ def _steps(body: Generator[Any, Any, Any], inside: Inside) -> Generator[Any, Any
     while True:
         try:
             with inside:
-                item = step()
+                items = [step()]
         except StopIteration as stop:
             return stop.value
         try:
-            sent = yield item
+            sent = yield items.pop()  # nothing here keeps it alive meanwhile
         except GeneratorExit:
             with inside:
                 body.close()
@@ -241,11 +248,11 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
             while True:
                 try:
                     with inside:
-                        item = await step()
+                        items = [await step()]
                 except StopAsyncIteration:
                     break
                 try:
-                    sent = yield item
+                    sent = yield items.pop()
                 except GeneratorExit:
                     with inside:
                         await body.aclose()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -67,9 +67,9 @@ def checked_status(status: object) -> str:
 
 def known_status(word: object) -> str | None:
     """The status that a word means, in any case, or one of a run's words for it; None for anything else."""
-    if not isinstance(word, str):
+    if not issubclass(type(word), str):  # isinstance would ask the object itself
         return None
-    plain = word.strip().lower()
+    plain = cast("str", word).strip().lower()
     return plain if plain in STATUSES else _OTHER_WORDS.get(plain)
 
 
@@ -90,19 +90,20 @@ def told_of(entry: Entry) -> dict[str, Any]:
 
 def verdict_of(result: object) -> tuple[str, str | None]:
     """What a returned dict says of the work: a status and, unless it is a success, why."""
-    if not isinstance(result, dict):
+    if not issubclass(type(result), dict):  # isinstance would ask the object itself
         return SUCCESS, None
-    status = known_status(result.get("status")) or SUCCESS
-    said = (result.get(key) for key in _MESSAGE_KEYS) if status != SUCCESS else ()
-    return status, next((text for text in said if isinstance(text, str) and text), None)
+    told = cast("dict[Any, Any]", result)
+    status = known_status(dict.get(told, "status")) or SUCCESS
+    said = (dict.get(told, key) for key in _MESSAGE_KEYS) if status != SUCCESS else ()
+    return status, next((text for text in said if type(text) is str and text), None)
 
 
 def plain_inputs(given: object, *, secret_keys: Iterable[str] = ()) -> dict[str, Any]:
     """A mapping as an entry may hold it: a copy in plain JSON types, secrets masked, bounded. Never raises."""
-    if not given:
+    if given is None:
         return {}
-    named = given if isinstance(given, Mapping) else {"value": given}
     try:
+        named = given if isinstance(given, Mapping) else {"value": given}
         kept = clean_members(named, max_bytes=MAX_INPUT_BYTES, secret_keys=secret_keys)
         copied: dict[str, Any] = _loads(dumps_text(kept))
     except Exception as failure:  # the mapping's own methods
@@ -122,20 +123,20 @@ def milliseconds(duration: object) -> float:
     """A duration as a number that JSON has; what is none, or negative, is 0."""
     try:
         number = float(duration)  # type: ignore[arg-type]  # whatever it is
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # its own method may raise anything
         return 0.0
     return number if math.isfinite(number) and number >= 0 else 0.0
 
 
 def name_of(value: object, default: str) -> str:
     """A skill's or a caller's name, whatever was given."""
-    if value is None or value == "":
-        return default
-    return str(value)[:_MAX_NAME] if isinstance(value, str) else bounded_repr(value)
+    if issubclass(type(value), str):  # isinstance would ask the object itself
+        return str.__str__(cast("str", value))[:_MAX_NAME] or default
+    return default if value is None else bounded_repr(value)
 
 
 def message_of(value: object) -> str | None:
     """An error message with secrets masked, bounded."""
     if value is None:
         return None
-    return mask_text((value if isinstance(value, str) else bounded_repr(value))[:_MAX_MESSAGE])
+    return mask_text((cast("str", value) if issubclass(type(value), str) else bounded_repr(value))[:_MAX_MESSAGE])

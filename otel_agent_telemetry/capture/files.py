@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from otel_agent_telemetry.capture.array_file import ArrayFile
+from otel_agent_telemetry.capture.array_reader import Entry
 from otel_agent_telemetry.recorder import Recorder
+
+
+class Entries(Protocol):
+    """Where captured entries are kept: an `ArrayFile`, or what stands for one in a test."""
+
+    set_aside: Path | None
+
+    def append(self, entry: bytes) -> bool:
+        """Keep one entry; see `ArrayFile.append`."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, newest first."""
+
+    def sync(self) -> None:
+        """Force what was kept to the disk."""
 
 
 class CaptureFiles:
@@ -16,7 +35,7 @@ class CaptureFiles:
         self._files: dict[Path, ArrayFile] = {}
         recorder.chores.append(self.look_after)
 
-    def at(self, path: Path) -> ArrayFile:
+    def at(self, path: Path) -> Entries:
         """The file at an absolute path; opens nothing."""
         known = self._files.get(path)
         if known is None:
@@ -24,12 +43,18 @@ class CaptureFiles:
             known = self._files.setdefault(path, made)
         return known
 
-    def look_after(self) -> None:
-        """Add what waits, and force to the disk what was written. Blocks. Never raises OSError."""
+    def look_after(self, timeout_s: float) -> None:
+        """Add what waits, for about so long, and force to the disk what was written. Blocks. Never raises OSError."""
         for path, file in list(self._files.items()):
-            try:
-                file.settle()
-                if self._recorder.config.fsync != "off":
+            with self._telling(path):
+                file.settle(timeout_s=timeout_s)
+            if self._recorder.config.fsync != "off":
+                with self._telling(path):
                     file.sync()
-            except OSError as problem:
-                self._recorder.counters.failed(f"writing {path}", problem)
+
+    @contextlib.contextmanager
+    def _telling(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            self._recorder.counters.failed(f"writing {path}", problem)

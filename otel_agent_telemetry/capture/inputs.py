@@ -10,6 +10,7 @@ from typing import Any, Final
 from otel_agent_telemetry.capture.entry import plain_inputs
 
 _RECEIVERS: Final = ("self", "cls")
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class ArgumentNames:
@@ -30,22 +31,35 @@ class ArgumentNames:
     def inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments with defaults, in plain JSON types, secrets masked, bounded; without `self` and `cls`.
 
-        `*args` is a list and `**kwargs` an object, each under its own name. A call that does
-        not fit the signature has its arguments as `args` and `kwargs`.
+        `*args` is a list and `**kwargs` an object, each under its own name. What does not fit
+        the signature, or has none, is under `args` and `kwargs`.
         """
         return plain_inputs(self._named(args, kwargs), secret_keys=self._secret_keys)
 
     def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         signature = self._signature
-        try:
-            bound = signature.bind(*args, **kwargs) if signature is not None else None
-        except TypeError:  # the function will say so itself
-            bound = None
-        if bound is None:
+        if signature is None:
             return {name: value for name, value in (("args", args), ("kwargs", kwargs)) if value}
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:  # the function will say so itself
+            return self._as_far_as_it_fits(signature, args, kwargs)
         bound.apply_defaults()
-        named = dict(bound.arguments)
-        first = next(iter(named), "")
-        if self._has_receiver or first in _RECEIVERS:
-            named.pop(first, None)
+        return self._without_receiver(signature, dict(bound.arguments))
+
+    def _as_far_as_it_fits(
+        self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL]
+        named = {**dict(zip(names, args, strict=False)), **kwargs}
+        rest = args[len(names) :]
+        return self._without_receiver(signature, {**named, "args": rest} if rest else named)
+
+    def _without_receiver(self, signature: inspect.Signature, named: dict[str, Any]) -> dict[str, Any]:
+        first = next(iter(signature.parameters.values()), None)
+        if first is None or not (self._has_receiver or first.name in _RECEIVERS):
+            return named
+        if first.kind is inspect.Parameter.VAR_POSITIONAL:
+            return {**named, first.name: named[first.name][1:]} if self._has_receiver else named
+        named.pop(first.name, None)
         return named

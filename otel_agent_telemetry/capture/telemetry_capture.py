@@ -5,13 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
-from otel_agent_telemetry.capture.array_reader import newest_first
 from otel_agent_telemetry.capture.entry import (
     JOB_TYPE,
     Entry,
@@ -65,9 +61,11 @@ class TelemetryCapture:
         return _shared[0]
 
     @staticmethod
-    def forget_shared() -> None:
-        """Let the next `shared` read the environment again. For tests."""
-        _shared.clear()
+    def replace_shared(capture: TelemetryCapture | None) -> TelemetryCapture | None:
+        """Let decorators and contexts use another, or for None read the environment again. Returns the one before."""
+        before = _shared[0] if _shared else None
+        _shared[:] = [] if capture is None else [capture]
+        return before
 
     def capture(  # noqa: PLR0917 - the seed's signature
         self,
@@ -166,15 +164,5 @@ class TelemetryCapture:
         """
         wanted = {"skill": skill, "status": status, "caller": caller}
         asked = {name: value for name, value in wanted.items() if value is not None}
-        matching = (entry for entry in self._entries() if all(entry.get(name) == asked[name] for name in asked))
+        matching = (entry for entry in self._file.entries() if all(entry.get(name) == asked[name] for name in asked))
         return list(matching if limit is None else itertools.islice(matching, max(limit, 0)))
-
-    def _entries(self) -> Iterator[Entry]:
-        """What still waits, when somebody holds the file, and then what is in it."""
-        try:
-            waiting = [] if self._file.settle() else self._file.waiting()
-        except OSError:  # a disk that is full or read-only can be read all the same
-            waiting = self._file.waiting()
-        for line in reversed(waiting):
-            yield orjson.loads(line)
-        yield from newest_first(self._file.path)

@@ -91,7 +91,7 @@ class Worker:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal handler that records may come at any moment
         self._shift: _Shift | None = None
 
     def wake(self, *, delivery: bool) -> None:
@@ -108,6 +108,8 @@ class Worker:
             for name, task in (("house", self._keep_house), ("delivery", self._deliver)):
                 thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
                 shift.threads.append(thread)
+            if self._shift is not None:  # a signal handler was faster
+                return self._shift  # type: ignore[unreachable]  # another frame of this thread has set it
             self._shift = shift
             try:
                 for thread in shift.threads:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import resource
 import stat
+import tempfile
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -112,6 +114,9 @@ NO_ARRAY = {
     "binary": bytes(range(256)),
     "a byte order mark": "\ufeff[]",
     "an array that ends twice": '[{"n": 1}]]',
+    "torn behind an inner bracket": '[\n{\n"n": 1,\n"inputs": {\n"a": [\n1\n]',
+    "a longer array's end behind a shorter one": '[{"n": 1}]\n"n": 2\n}\n]',
+    "a table of another language": '[tool]\nfiles = [\n"a"\n]',
 }
 
 
@@ -168,13 +173,13 @@ def test_a_locked_file_is_not_waited_for(array, path):
         assert other.line() == "held"
         assert array.append(entry(2)) is False
         assert numbers(path) == [1]
-        assert array.waiting() == [entry(2)]
+        assert [item["n"] for item in array.entries()] == [2, 1]
         assert array.settle() is False
         other.tell()
         other.end()
     array.append(entry(3))
-    assert numbers(path) == [1, 2, 3]
     assert array.settle()
+    assert numbers(path) == [1, 3, 2]
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
@@ -197,26 +202,24 @@ def test_many_waiting_entries_are_all_added_in_order(array, path):
     for number in range(200):
         assert array.append(entry(number)) is False
     lock.release()
-    array.append(entry(200))
-    assert len(numbers(path)) == 65
+    assert array.settle(timeout_s=0) is False
     assert array.settle()
-    assert sorted(numbers(path)) == list(range(201))
-    waited = [number for number in numbers(path) if number < 200]
-    assert waited == sorted(waited)
+    assert numbers(path) == list(range(200))
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 def test_what_a_power_cut_left_of_a_waiting_entry_is_put_beside(array, path):
     """An empty file and a torn one are no entries; the array stays one, and nothing is deleted."""
     array.append(entry(1))
-    folder = path.with_name(f"{path.name}.waiting")
+    folder = array._waiting.folder
     folder.mkdir()
+    (folder / "00000000000000000000-d.json").mkdir()
     (folder / "00000000000000000001-a.json").write_bytes(b"")
     (folder / "00000000000000000002-b.json").write_bytes(entry(2)[:9])
     (folder / "00000000000000000003-c.json").write_bytes(entry(3))
     assert array.settle()
     assert numbers(path) == [1, 3]
     assert len(list(path.parent.glob("*.damaged"))) == 2
-    assert not folder.exists()
 
 
 def test_a_folder_that_comes_and_goes_keeps_every_entry(array, path):
@@ -227,7 +230,7 @@ def test_a_folder_that_comes_and_goes_keeps_every_entry(array, path):
     done = threading.Event()
 
     def tidy():
-        while not done.is_set():
+        while not done.wait(0.0005):
             array._waiting.tidy()
             for name in array._waiting.names():
                 (array._waiting.folder / name).rename(path.parent / name)
@@ -239,33 +242,138 @@ def test_a_folder_that_comes_and_goes_keeps_every_entry(array, path):
     done.set()
     other.join()
     lock.release()
-    assert len([*path.parent.glob("*.json"), *array.waiting()]) == 501
+    assert len([*path.parent.glob("*.json"), *array._waiting.entries()]) == 501
 
 
-@pytest.mark.parametrize("rotates", [False, True])
-def test_a_holder_that_died_after_its_write_adds_nothing_twice(path, monkeypatch, rotates):
-    """What it took is in the array already, a rotated one too: the next holder removes it and adds it no more."""
-    array = ArrayFile(path, max_bytes=1 if rotates else MAX_BYTES)
-    array.append(entry(1))
-    lock = FileLock(path)
+def waits(array, *entries):
+    """Entries that find the file locked."""
+    lock = FileLock(array.path)
     assert lock.try_acquire()
-    array.append(entry(2))
-    array.append(entry(3))
+    for number in entries:
+        assert array.append(entry(number)) is False
     lock.release()
+
+
+@pytest.mark.parametrize("afterwards", ["nothing", "an entry", "a rotation"])
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_holder_that_died_after_its_write_adds_nothing_twice(path, monkeypatch, torn, afterwards):
+    """What it took is in the array already, whatever happened to that since: it is removed and added no more."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES)
+    array.append(entry(1))
+    waits(array, 2, 3)
+    if torn:
+        path.write_bytes(path.read_bytes().removesuffix(b"\n]\n") + b",\n" + entry(99, text="x" * 500)[:-1])
     with monkeypatch.context() as dies:  # between the write and what follows it
         dies.setattr("otel_agent_telemetry.capture.waiting.WaitingEntries._remove", _die)
         with pytest.raises(KeyboardInterrupt):
-            array.append(entry(4))
+            array.settle()
+    expected = [3, 2, 1]
+    if afterwards != "nothing":
+        ArrayFile(path, max_bytes=1 if afterwards == "a rotation" else MAX_BYTES).append(entry(4))
+        expected = [4, 3, 2, 1]
 
     again = ArrayFile(path, max_bytes=MAX_BYTES)
-    again.append(entry(5))
+    assert again.settle()
 
-    assert [item["n"] for item in newest_first(path)] == [5, 4, 3, 2, 1]
-    assert again.waiting() == []
+    assert [item["n"] for item in again.entries()] == expected
+    assert not again._waiting.folder.exists()
 
 
 def _die(*_):
     raise KeyboardInterrupt
+
+
+def test_a_write_that_fails_leaves_what_waits_waiting(small_disk):
+    """A disk that fills while waiting entries are added: none is lost, none doubled."""
+    array = ArrayFile(small_disk / "telemetry.json", max_bytes=MAX_BYTES)
+    array.append(entry(1))
+    lock = FileLock(array.path)
+    assert lock.try_acquire()
+    for number in range(2, 8):
+        array.append(entry(number, filler="x" * 1500))
+    lock.release()
+    filler = small_disk / "filler"
+    with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
+        for _ in range(100):
+            file.write(b"x" * 4096)
+    with pytest.raises(OSError):
+        array.settle()
+    assert numbers(array.path) == [1]
+    filler.unlink()
+    assert array.settle()
+    assert numbers(array.path) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_reader_misses_nothing_while_others_rotate(path, tmp_path):
+    """What was acknowledged before a reader begins is among what it finds, once."""
+    writer = """
+import sys, pathlib
+from otel_agent_telemetry.capture.array_file import ArrayFile
+array = ArrayFile(pathlib.Path(sys.argv[1]), max_bytes=4096)
+for n in range(1500):
+    array.append(b'{"n":%d,"pad":"%s"}' % (n, b"x" * 400))
+    print(n, flush=True)
+"""
+    path.parent.mkdir()
+    acknowledged = tmp_path / "acknowledged"
+    with Process(f"import sys\nsys.stdout = open({str(acknowledged)!r}, 'w')\n{writer}", path) as process:
+        while process.popen.poll() is None:
+            known = [int(line) for line in acknowledged.read_text().split("\n")[:-1]] if acknowledged.exists() else []
+            found = [item["n"] for item in newest_first(path)]
+            assert set(known) <= set(found)
+            assert len(found) == len(set(found))
+        assert process.end()[0] == 0
+    assert len(list(newest_first(path))) == 1500
+
+
+def test_a_folder_that_cannot_be_written_lets_the_file_grow():
+    """Past its size the file cannot be renamed: it keeps more than none. As an ordinary user."""
+    code = """
+import os, sys, pathlib
+from otel_agent_telemetry.capture.array_file import ArrayFile
+folder = pathlib.Path(sys.argv[1])
+array = ArrayFile(folder / "telemetry.json", max_bytes=100)
+array.append(b'{"n":0,"filler":"%s"}' % (b"x" * 200))
+os.chmod(folder, 0o555)
+if os.getuid() == 0:
+    os.chown(folder / "telemetry.json", 65534, 65534)
+    os.setuid(65534)
+for n in range(1, 4):
+    print(array.append(b'{"n":%d}' % n))
+"""
+    with tempfile.TemporaryDirectory() as folder:  # one that an ordinary user can reach
+        Path(folder).chmod(0o755)
+        with Process(code, folder) as process:
+            code, out, err = process.end()
+        assert (code, out.split()) == (0, ["True"] * 3), err
+        assert numbers(Path(folder) / "telemetry.json") == [0, 1, 2, 3]
+
+
+DAMAGED = {
+    "a NaN among indented elements": json.dumps([*({"n": n} for n in range(9)), {"n": float("nan")}], indent=2),
+    "a lone surrogate on one line": json.dumps([*({"n": n} for n in range(9)), {"n": "\udcff"}]),
+    "an integer beyond 64 bits": json.dumps([*({"n": n} for n in range(9)), {"n": 1 << 70}], indent=2),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_values_that_other_programs_write_hide_nothing(array, path, text):
+    """Python's own module writes and reads them; so do we."""
+    given_file(path, text)
+    array.append(entry(10))
+    array.append(entry(11))
+    assert array.set_aside is None
+    assert len(list(newest_first(path))) == 12
+
+
+def test_a_damaged_line_hides_only_itself(array, path):
+    """As a failing disk leaves one in the middle."""
+    for number in range(9):
+        array.append(entry(number))
+    lines = path.read_bytes().split(b"\n")
+    lines[5] = lines[5][:10] + b"\0" * 20
+    path.write_bytes(b"\n".join(lines))
+    assert [item["n"] for item in newest_first(path)] == [8, 7, 6, 5, 3, 2, 1, 0]
 
 
 def test_a_full_disk_leaves_the_array_as_it_was(small_disk):

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import threading
+import types
 from typing import get_type_hints
 
 import pytest
@@ -283,6 +284,53 @@ def test_a_class_stays_a_class(captured, caplog):
     assert "is a class" in caplog.text
 
 
+def test_bare_above_the_descriptors_of_classes(telemetry, monkeypatch, entries):
+    """Without parentheses too; what is no function (a property) is left alone."""
+    monkeypatch.setattr(TelemetryCapture, "shared", classmethod(lambda _: telemetry))
+
+    class Made:
+        @capture_telemetry
+        @classmethod
+        def on_class(cls, x):
+            return cls, x
+
+        @capture_telemetry
+        @staticmethod
+        def on_nothing(x):
+            return x
+
+        @capture_telemetry
+        @property
+        def prop(self):
+            return 7
+
+        @capture_telemetry()
+        @functools.cached_property
+        def cached(self):
+            return 8
+
+    assert Made.on_class(2) == (Made, 2)
+    assert Made.on_nothing(3) == 3
+    assert (Made().prop, Made().cached) == (7, 8)
+    assert [entry["skill"] for entry in entries()] == ["on_class", "on_nothing"]
+
+
+def test_a_coroutine_in_the_form_of_a_generator_can_be_awaited(captured, entries):
+    """`types.coroutine`."""
+
+    @captured()
+    @types.coroutine
+    def old_style():
+        yield from asyncio.sleep(0).__await__()
+        return 5
+
+    async def use():
+        return await old_style()
+
+    assert asyncio.run(use()) == 5
+    assert entries()[0]["status"] == "success"
+
+
 # --- inputs
 
 
@@ -299,6 +347,35 @@ def test_inputs_have_the_signatures_names_and_defaults(captured, entries):
         {"a": 1, "b": 2, "files": [], "mode": "fast", "options": {}},
         {"a": 1, "b": 3, "files": ["x", "y"], "mode": "slow", "options": {"depth": 5}},
     ]
+
+
+def test_a_call_that_does_not_fit_is_named_as_far_as_it_does(captured, entries):
+    """The function's own TypeError, and no argument without the name that masks it."""
+
+    @captured(capture_inputs=True, sanitize_keys=["ssn"])
+    def login(user, password, ssn=None):
+        return user
+
+    for args, kwargs in ((("bob", "hunter2", "123-45", "one too many"), {}), (("bob",), {"secret": "hunter2"})):
+        with pytest.raises(TypeError):
+            login(*args, **kwargs)
+    masked = "***REDACTED***"
+    assert entries()[0]["inputs"] == {"user": "bob", "password": masked, "ssn": masked, "args": ["one too many"]}
+    assert entries()[1]["inputs"] == {"user": "bob", "secret": masked}
+
+
+def test_receivers_that_come_with_all_arguments(captured, entries):
+    """`*args` of a class method begin behind the class."""
+    decorate = captured(capture_inputs=True)
+
+    class Made:
+        @decorate
+        @classmethod
+        def m(*args):
+            return args[1:]
+
+    assert Made.m(1, 2) == (1, 2)
+    assert entries()[0]["inputs"] == {"args": [1, 2]}
 
 
 def test_inputs_are_those_at_the_call(captured, entries):
@@ -427,6 +504,44 @@ def test_secrets_do_not_reach_the_file_nor_the_run(captured, telemetry, config, 
     everything += "".join(path.read_text("utf-8") for path in config.ndjson_dir.iterdir())
     assert "hunter2" not in everything
     assert "***REDACTED***" in everything
+
+
+class Frame:
+    """As numpy's arrays and pandas' frames behave."""
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+    def __eq__(self, other):
+        return self
+
+    __hash__ = None
+
+
+class Proxy:
+    """As werkzeug's proxies behave outside of a request."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of request context")
+
+
+class Strict(dict):
+    """A dict with a `get` of its own."""
+
+    def get(self, *_):
+        raise KeyError("strict")
+
+
+def test_values_that_answer_nothing_break_nothing(captured, telemetry, entries):
+    """As inputs, names, durations and results: the call, the context around it and the run are untouched."""
+    before = trace.get_current_span()
+    for result in (Proxy(), Strict(status="failure"), Frame()):
+        assert captured(capture_inputs=True)(lambda given: given)(result) is result
+    assert trace.get_current_span() is before
+    telemetry.capture(Frame(), "success", Frame(), Frame(), Frame(), Frame(), Frame())
+    assert [entry["status"] for entry in entries()] == ["success", "failure", "success", "success"]
+    assert list(telemetry._recorder.active.mine()) == []
 
 
 # --- results and exceptions
