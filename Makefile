@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := $(CURDIR)/.demo
 TESTS  ?= tests
 
-.PHONY: demo test durability check format bench clean
+.PHONY: demo test durability collector check format bench clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x ...")'
@@ -32,6 +32,11 @@ test: $(VENV)/.made
 durability: $(VENV)/.made
 	DURABILITY_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/durability -m durability -s
 
+# The OpenTelemetry Collector of collector-config/builder.yaml, for trying its pipelines and for their tests. Needs Go;
+# some 6 minutes of two cores the first time, nothing when it is there. AGENT_TELEMETRY_CACHE moves it out of .cache.
+collector:
+	collector-config/build.sh
+
 # What a person cannot see in review: form, lint, types.
 check: $(VENV)/.made
 	$(BIN)/ruff format --check .
@@ -46,6 +51,7 @@ format: $(VENV)/.made
 bench: $(VENV)/.made
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/service.py
+	$(BIN)/python tests/bench/capture.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

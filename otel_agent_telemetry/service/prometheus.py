@@ -80,22 +80,58 @@ class _WriterCollector(Collector):
 
 @dataclass(frozen=True, slots=True)
 class StoredFigures(Collector):
-    """What is told of the database and of the buffer, read when it is asked for."""
+    """What is told of the database, read when it is asked for.
+
+    `oldest_open_s`: when the oldest open run was created, as Unix time; None when none is open.
+    """
 
     runs: Mapping[tuple[str, str], int]
     recent_24h: int
-    buffered_bytes: int
-    rejected: int
+    oldest_open_s: float | None
 
     def collect(self) -> Iterator[Metric]:
         """The figures as gauges."""
+        yield _database_up(1)
         runs = GaugeMetricFamily("agent_telemetry_runs", "Stored runs.", labels=("agent_name", "status"))
         for (agent, status), number in bounded(self.runs).items():
             runs.add_metric((agent, status), number)
         yield runs
         yield GaugeMetricFamily("agent_telemetry_runs_last_24h", "Runs created in a day.", self.recent_24h)
-        yield GaugeMetricFamily("agent_telemetry_buffer_bytes", "Waiting in the local buffer.", self.buffered_bytes)
+        if self.oldest_open_s is not None:
+            yield GaugeMetricFamily(
+                "agent_telemetry_oldest_open_run_timestamp_seconds",
+                "When the oldest run that is still running was created.",
+                self.oldest_open_s,
+            )
+
+
+class NoStoredFigures(Collector):
+    """What is told in their place while the database cannot be read."""
+
+    def collect(self) -> Iterator[Metric]:
+        """That it cannot."""
+        yield _database_up(0)
+
+
+def _database_up(value: int) -> Metric:
+    return GaugeMetricFamily("agent_telemetry_database_up", "Whether the database could be read just now.", value)
+
+
+@dataclass(frozen=True, slots=True)
+class BufferFigures(Collector):
+    """What is told of the local buffer."""
+
+    waiting_bytes: int
+    rejected: int
+    closed_runs: int
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they are on disk."""
+        yield GaugeMetricFamily("agent_telemetry_buffer_bytes", "Waiting in the local buffer.", self.waiting_bytes)
         yield GaugeMetricFamily("agent_telemetry_buffer_rejected", "Set aside as refused.", self.rejected)
+        yield CounterMetricFamily(
+            "agent_telemetry_closed_runs", "Runs of killed processes on this host, closed as failed.", self.closed_runs
+        )
 
 
 def bounded(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:

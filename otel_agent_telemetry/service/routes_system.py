@@ -13,15 +13,17 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.buffer.acks import read_ack, undelivered
 from otel_agent_telemetry.buffer.health import read_health
+from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION
+from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.answers import json_answer
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.problems import problem_answer
-from otel_agent_telemetry.service.prometheus import StoredFigures, exposition
+from otel_agent_telemetry.service.prometheus import BufferFigures, NoStoredFigures, StoredFigures, exposition
 from otel_agent_telemetry.service.routes_write import backend_of
 from otel_agent_telemetry.storage.counts import count_kinds
-from otel_agent_telemetry.storage.queries import run_stats
+from otel_agent_telemetry.storage.queries import oldest_open, run_stats
 
 API_VERSION = "3.0.0"
 _TEXT_FORMATS = ("text/plain", "application/openmetrics-text")
@@ -103,24 +105,43 @@ def _performance(request: Request) -> dict[str, Any]:
     responses={**schemas.answers(None, 200, 429, 503), 200: {"content": _PROMETHEUS}},
 )
 async def prometheus_metrics(request: Request) -> Response:
-    """Prometheus' text format, or OpenMetrics when `Accept` prefers it."""
+    """Prometheus' text format, or OpenMetrics when `Accept` prefers it.
+
+    While the database cannot be read the figures of this process are told all the same: that is when they are needed.
+    """
     backend = backend_of(request)
-    now_ns = backend.clock.now_ns()
-    kinds, stats = await backend.read(lambda connection: (_by_agent(connection), run_stats(connection, now_ns)))
-    buffered, rejected = await anyio.to_thread.run_sync(_buffer_figures, backend)
-    stored = StoredFigures(kinds, stats["recent_24h"], buffered, rejected)
-    body, content_type = exposition(request.headers.get("accept", ""), request.app.state.figures.registry, stored)
+    stored, buffered = await _stored_figures(backend), await anyio.to_thread.run_sync(_buffer_figures, backend)
+    parts = (request.app.state.figures.registry, stored, buffered)
+    body, content_type = exposition(request.headers.get("accept", ""), *parts)
     return Response(body, media_type=None, headers={"Content-Type": content_type})
 
 
-def _by_agent(connection: Connection) -> dict[tuple[str, str], int]:
+async def _stored_figures(backend: Backend) -> StoredFigures | NoStoredFigures:
+    now_ns = backend.clock.now_ns()
+    try:
+        return await backend.read(lambda connection: _read_figures(connection, now_ns))
+    except StorageError:
+        return NoStoredFigures()
+
+
+def _read_figures(connection: Connection, now_ns: int) -> StoredFigures:
     counted: Counter[tuple[str, str]] = Counter()
     for (agent, _, status), number in count_kinds(connection).items():
         counted[agent, status] += number
-    return dict(counted)
+    return StoredFigures(counted, run_stats(connection, now_ns)["recent_24h"], _unix_time(oldest_open(connection)))
 
 
-def _buffer_figures(backend: Backend) -> tuple[int, int]:
+def _unix_time(moment: str | None) -> float | None:
+    """In seconds; None for none, and for what an older version let in that is no time."""
+    try:
+        return None if moment is None else parse_iso(moment) / 1e9
+    except ValueError:
+        return None
+
+
+def _buffer_figures(backend: Backend) -> BufferFigures:
     folder = backend.settings.buffer_dir
     waiting = undelivered(folder) if folder.is_dir() else {}
-    return sum(max(size - read_ack(path), 0) for path, size in waiting.items()), read_health(folder).rejected
+    health = read_health(folder)
+    waiting_bytes = sum(max(size - read_ack(path), 0) for path, size in waiting.items())
+    return BufferFigures(waiting_bytes, health.rejected, health.closed_runs)

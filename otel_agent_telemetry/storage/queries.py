@@ -102,6 +102,14 @@ def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
     }
 
 
+def oldest_open(connection: Connection) -> str | None:
+    """When the oldest run that has not ended was created; costs the same at any number of runs."""
+    oldest: str | None = connection.execute(
+        select(_runs.created_at).where(_is_running()).order_by(_runs.created_at).limit(1)
+    ).scalar()
+    return oldest
+
+
 def find_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> StoredRun | None:
     """The run with all the ids given; of several the one with the latest `created_at`."""
     wanted = [column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value]

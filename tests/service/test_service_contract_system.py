@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from service_cases import at, ended, event_id, problem, state, tell, tell_batch
 
+from otel_agent_telemetry.buffer.health import Health
 from otel_agent_telemetry.clock import parse_iso
 
 DAY = 86_400
@@ -162,6 +163,44 @@ def test_figures_in_prometheus_text_are_exact(service, path):
     assert figures["agent_telemetry_runs_last_24h"] == {(): 6}
     assert figures["agent_telemetry_buffer_bytes"] == figures["agent_telemetry_buffer_rejected"] == {(): 0}
     assert figures["agent_telemetry_commit_duration_seconds_count"][()] >= 2
+
+
+def test_the_oldest_open_run_is_told_as_a_time(service):
+    """For alerts on runs that never end; nothing is told when none is open."""
+    tell_batch(service, [state(n, created_at=at(-60 * n)) for n in range(1, 4)])
+    tell(service, ended(3, created_at=at(-180)))
+    assert _oldest_open(service) == {(): pytest.approx(parse_iso(at(-120)) / 1e9)}
+    tell(service, ended(1, created_at=at(-60)), ended(2, created_at=at(-120)))
+    assert _oldest_open(service) is None
+
+
+def _oldest_open(service):
+    figures = figures_of(service.client.get("/metrics/prometheus").text)
+    return figures.get("agent_telemetry_oldest_open_run_timestamp_seconds")
+
+
+def test_figures_of_the_process_are_told_while_the_database_cannot_be_read(sqlite_settings, serving):
+    """An outage is when they are needed; that it is one is a figure too."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    tell(service, state(1))
+    assert figures_of(service.client.get("/metrics/prometheus").text)["agent_telemetry_database_up"] == {(): 1}
+    sqlite_settings.db_path.write_bytes(b"rubbish " * 4096)
+    problem(service.client.post("/api/v1/runs", json=state(2)), 503)
+    answer = service.client.get("/metrics/prometheus")
+    assert answer.status_code == 200
+    figures = figures_of(answer.text)
+    assert figures["agent_telemetry_database_up"] == {(): 0}
+    assert figures["agent_telemetry_failed_writes_total"][()] >= 1
+    assert "agent_telemetry_runs" not in figures
+
+
+def test_runs_of_killed_processes_that_were_closed_are_counted(sqlite_settings, serving):
+    """From the buffer's own count, which outlives the service."""
+    service = serving(sqlite_settings)
+    sqlite_settings.buffer_dir.mkdir(parents=True, exist_ok=True)
+    Health(closed_runs=3).write(sqlite_settings.buffer_dir)
+    figures = figures_of(service.client.get("/metrics/prometheus").text)
+    assert figures["agent_telemetry_closed_runs_total"] == {(): 3}
 
 
 def test_figures_come_in_openmetrics_when_asked(sqlite_service):
