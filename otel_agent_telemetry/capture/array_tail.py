@@ -23,8 +23,8 @@ _HEAD: Final = 64
 """An array's opening bracket is one of the first bytes."""
 _MAX_LINE: Final = 16 << 20
 """Past this length a last line is not looked into."""
-_MAX_WHOLE: Final = 64 << 20
-"""Past this size an array in another program's form is not looked into."""
+_MAX_WHOLE: Final = 4 << 20
+"""Past this size an array in another program's form is not parsed: the application's thread waits for it."""
 _SPACE: Final = b" \t\r\n\0"
 """JSON's white space, and the zeros that a power cut leaves where bytes were to be."""
 _CLOSED: Final = b"}\n]\n"
@@ -42,9 +42,8 @@ def find_end(fd: int, size: int) -> ArrayEnd | None:
     """The end of the elements in a file of `size` bytes; None when it holds no array to add to.
 
     An empty file is an array without elements. Reads a few kilobytes, more only where the
-    last line is longer; the whole, where another program chose the form: once, because our
-    next entry ends the file. Such a file past 64 MiB is taken for none.
-    Raises OSError.
+    last line is longer; where another program chose the form the whole, up to 4 MiB: once,
+    because our next entry ends the file. Of a larger one the end is believed. Raises OSError.
     """
     head = read_at(fd, 0, _HEAD).strip(_SPACE)
     if not head.startswith(b"["):
@@ -84,12 +83,23 @@ def _end_before_torn(tail: _Tail, line: bytes) -> ArrayEnd | None:
 def _end_of_whole(fd: int, size: int) -> ArrayEnd | None:
     """The end in an array that another program wrote in its own form, closed or followed by our comma."""
     if size > _MAX_WHOLE:
-        return None
+        return _end_believed(fd, size)
     text = read_at(fd, 0, size).rstrip(_SPACE)
     if (elements := _elements(text)) is not None:
         return ArrayEnd(len(text[:-1].rstrip(_SPACE)), empty=not elements)
     text = text.removesuffix(b"]").rstrip(_SPACE).removesuffix(b",")
     return ArrayEnd(len(text), empty=False) if _elements(text + b"]") else None
+
+
+def _end_believed(fd: int, size: int) -> ArrayEnd | None:
+    """The end of a large array that ends as one does: an object and the bracket on one line, or an indented object."""
+    text = read_at(fd, size - _BLOCK, _BLOCK).rstrip(_SPACE)
+    inside = text.removesuffix(b"]")
+    last = inside.rstrip(_SPACE)
+    if inside == text or not last.endswith(b"}"):
+        return None
+    is_indented = last[last.rfind(b"\n") + 1 :][:1] in (b" ", b"\t")
+    return ArrayEnd(size - _BLOCK + len(last), empty=False) if is_indented or b"\n" not in inside[len(last) :] else None
 
 
 def _elements(text: bytes) -> list[object] | None:

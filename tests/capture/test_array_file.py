@@ -366,6 +366,30 @@ def test_values_that_other_programs_write_hide_nothing(array, path, text):
     assert len(list(newest_first(path))) == 12
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_large_array_of_another_program_is_added_to(array, path, indent):
+    """Past the size that is parsed on the application's thread."""
+    elements = [{"n": n, "filler": "x" * 1000} for n in range(5000)]
+    given_file(path, json.dumps(elements, indent=indent))
+    large = ArrayFile(path, max_bytes=1 << 30)
+    large.append(entry(5000))
+    large.append(entry(5001))
+    assert large.set_aside is None
+    assert numbers(path) == list(range(5002))
+    assert next(newest_first(path))["n"] == 5001
+    assert len(list(newest_first(path))) == 5002
+
+
+def test_a_large_file_that_does_not_end_as_an_array_is_set_aside(array, path):
+    """Torn by the program that wrote it, behind a bracket of its own."""
+    elements = [{"n": n, "filler": "x" * 1000, "tags": [[1]]} for n in range(5000)]
+    text = json.dumps(elements, indent=0)
+    given_file(path, text[: text.rindex("]", 0, len(text) - 10) + 1])
+    array.append(entry(1))
+    assert array.set_aside is not None
+    assert numbers(path) == [1]
+
+
 def test_a_damaged_line_hides_only_itself(array, path):
     """As a failing disk leaves one in the middle."""
     for number in range(9):
