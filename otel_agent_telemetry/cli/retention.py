@@ -14,7 +14,7 @@ from otel_agent_telemetry.cli.session import database_missing, now_ns, say_where
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
-    from otel_agent_telemetry.inspection.retention import OldJournal
+    from otel_agent_telemetry.inspection.retention import OldFiles
     from otel_agent_telemetry.storage.retention import OldRows
 
 
@@ -23,6 +23,9 @@ def retention(
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Keep so many days; else the setting.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is old, and change nothing.")] = False,
     journal: Annotated[bool, typer.Option("--journal", help="Delete old day files of the journal as well.")] = False,
+    captures: Annotated[
+        bool, typer.Option("--captures", help="Delete old rotated files of captured entries too.")
+    ] = False,
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Shrink the SQLite file; no service may run.")] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
@@ -41,17 +44,20 @@ def retention(
         rows = retaining.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
         sizes = retaining.shrink(config, file) if file is not None else None
     old_files = retaining.old_journal(config, cutoff, now_ns=now) if journal else None
-    if old_files is not None and not dry_run:
-        retaining.delete_journal(old_files)
+    old_captures = retaining.old_captures(config, cutoff) if captures else None
+    for old in (old_files, old_captures):
+        if old is not None and not dry_run:
+            retaining.delete_files(old)
     if rows is None:
         database_missing(session)
     if as_json:
         told = {"days": kept_days, "cutoff": cutoff, "dry_run": dry_run}
         shrunk = None if sizes is None else {"bytes_before": sizes[0], "bytes_after": sizes[1]}
-        print_json({**told, "database": _rows_object(rows), "journal": _journal_object(old_files), "vacuum": shrunk})
+        files = {"journal": _files_object(old_files), "captures": _files_object(old_captures)}
+        print_json({**told, "database": _rows_object(rows), **files, "vacuum": shrunk})
     else:
         say(f"older than {kept_days} days: before {clock_text(cutoff)} UTC")
-        _print(rows, old_files, sizes, dry_run=dry_run)
+        _print(rows, old_files, old_captures, sizes, dry_run=dry_run)
         _remark_what_stays(config, rows, dry_run=dry_run, shrunk=vacuum)
     return ExitCode.OK
 
@@ -69,17 +75,26 @@ def _rows_object(rows: "OldRows | None") -> dict[str, int] | None:
     return None if rows is None else asdict(rows)
 
 
-def _journal_object(old: "OldJournal | None") -> dict[str, int] | None:
+def _files_object(old: "OldFiles | None") -> dict[str, int] | None:
     return None if old is None else {"files": len(old.files), "bytes": old.bytes, "held_back": old.held_back}
 
 
-def _print(rows: "OldRows | None", old: "OldJournal | None", sizes: tuple[int, int] | None, *, dry_run: bool) -> None:
+def _print(
+    rows: "OldRows | None",
+    old: "OldFiles | None",
+    captures: "OldFiles | None",
+    sizes: tuple[int, int] | None,
+    *,
+    dry_run: bool,
+) -> None:
     done = "would be deleted" if dry_run else "deleted"
     if rows is not None:
         belongings = f"{rows.events} events, {rows.spans} steps, {rows.commits} commits"
         say(f"database  {rows.runs} runs {done}, with {belongings}")
     if old is not None:
         say(f"journal   {len(old.files)} day files {done}, {size_text(old.bytes)}")
+    if captures is not None:
+        say(f"captures  {len(captures.files)} rotated files {done}, {size_text(captures.bytes)}")
     if sizes is not None:
         say(f"file      {size_text(sizes[0])} before, {size_text(sizes[1])} now")
 

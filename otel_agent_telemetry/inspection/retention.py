@@ -1,4 +1,4 @@
-"""What `retention` keeps and deletes, of the database and of the journal."""
+"""What `retention` keeps and deletes: of the database, the journal and the captured entries."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.buffer.acks import read_ack, undelivered
 from otel_agent_telemetry.buffer.segment import read_segment
+from otel_agent_telemetry.capture.array_reader import rotated
 from otel_agent_telemetry.clock import day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.inspection.database import reading_database
@@ -25,8 +26,8 @@ _NEVER: Final = "99999999"
 
 
 @dataclass(frozen=True, slots=True)
-class OldJournal:
-    """Day files that are old. `held_back` of the old ones stay, because their records may wait in the buffer."""
+class OldFiles:
+    """Files that are old. `held_back` of the old ones stay, because their records may wait in the buffer."""
 
     files: tuple[Path, ...]
     bytes: int
@@ -75,7 +76,7 @@ def shrink(config: TelemetryConfig, path: Path) -> tuple[int, int]:
     return vacuum(config, path) if path.exists() else (0, 0)
 
 
-def old_journal(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldJournal:
+def old_journal(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
     """The day files that ended before the cutoff: never today's, yesterday's, or one that the buffer may need.
 
     Raises OSError.
@@ -84,10 +85,19 @@ def old_journal(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldJour
     old = [path for path in journal_files(config.ndjson_dir) if _day(path) < ends_before]
     needed = _first_day_in_buffer(config.buffer_dir)
     doomed = tuple(path for path in old if _day(path) < needed)
-    return OldJournal(doomed, sum(path.stat().st_size for path in doomed), len(old) - len(doomed))
+    return OldFiles(doomed, sum(path.stat().st_size for path in doomed), len(old) - len(doomed))
 
 
-def delete_journal(old: OldJournal) -> None:
+def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
+    """The rotated files of captured entries whose last entry is older than the cutoff. Raises OSError."""
+    moment = cutoff.replace("-", "").replace(":", "")
+    old = tuple(
+        path for path in rotated(config.capture_file) if path.name[len(config.capture_file.stem) + 1 :] < moment
+    )
+    return OldFiles(old, sum(path.stat().st_size for path in old), 0)
+
+
+def delete_files(old: OldFiles) -> None:
     """Remove those files. Raises OSError."""
     for path in old.files:
         path.unlink(missing_ok=True)

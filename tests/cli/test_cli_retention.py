@@ -356,3 +356,25 @@ def test_a_database_that_cannot_be_written_can_still_be_looked_at(config, small_
 
 def remount(place, options):
     subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
+
+
+# --- captured entries
+
+
+def test_old_rotated_captures_are_deleted_when_asked(config):
+    """Files whose last entry is older than the cutoff; never the file in use, nor what was set aside."""
+    folder = config.capture_file.parent
+    folder.mkdir(parents=True)
+    stamp = ago(40).replace("-", "").replace(":", "")[:22] + "Z"
+    recent = ago(5).replace("-", "").replace(":", "")[:22] + "Z"
+    names = [
+        *("telemetry.json", f"telemetry.{stamp}.json", f"telemetry.{recent}.json"),
+        *(f"telemetry.{stamp}.json.set-aside", "telemetry.old.json"),
+    ]
+    for name in names:
+        (folder / name).write_text("[]")
+    foretold = agent_telemetry(config, "retention", "--captures", "--dry-run", "--json").json["captures"]
+    assert foretold == {"files": 1, "bytes": 2, "held_back": 0}
+    assert len(list(folder.iterdir())) == 5
+    assert "captures  1 rotated files deleted" in agent_telemetry(config, "retention", "--captures").out
+    assert sorted(path.name for path in folder.iterdir()) == sorted(set(names) - {f"telemetry.{stamp}.json"})
