@@ -26,7 +26,7 @@ from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Case:

@@ -222,8 +222,11 @@ if child == 0:
     raise SystemExit(0)
 assert os.waitpid(child, 0)[1] == 0
 client.flush(10)
-import sqlite3
-rows = dict(sqlite3.connect(client.config.db_path).execute("select run_id, status from agent_runs"))
+import sqlite3, time
+rows, until = {}, time.monotonic() + 30  # what the child left is delivered by whoever looks next
+while rows.get("child-open", "running") == "running" and time.monotonic() < until:
+    rows = dict(sqlite3.connect(client.config.db_path).execute("select run_id, status from agent_runs"))
+    time.sleep(0.02)
 print(rows["parent"], rows["child-open"])
 client.end_run("parent")
 """
