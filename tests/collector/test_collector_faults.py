@@ -14,8 +14,9 @@ import httpx
 import pytest
 from on_disk import eventually
 from stored_runs import stored_runs, stored_steps
-from streaming import Stream
+from streaming import Stream, client_of, new_ids, one_run, send, text
 
+from otel_agent_telemetry.event_id import span_event_id
 from tests.service.running import serve_process
 
 OUTAGE_S = float(os.environ.get("COLLECTOR_OUTAGE_S", "2"))
@@ -127,7 +128,9 @@ def test_full_queue_makes_senders_wait(collect, tmp_path):
     base = tmp_path / "service"
     with serve_process(base) as first:
         port = httpx.URL(first.url).port
-    collector = collect("local.yaml", TELEMETRY_API_URL=first.url, COLLECTOR_QUEUE_BYTES="3000")
+    collector = collect(
+        "local.yaml", TELEMETRY_API_URL=first.url, COLLECTOR_QUEUE_BYTES="3000", COLLECTOR_BATCH_BYTES="1000"
+    )
     with streaming(collector) as stream:
         eventually(lambda: stands_still(stream))
         assert stream.kept
@@ -135,6 +138,42 @@ def test_full_queue_makes_senders_wait(collect, tmp_path):
             stream.more()
             stream.stop()
             assert_all_arrive(stream, base)
+
+
+def test_large_spans_that_waited_are_not_refused_for_their_sum(collect, tmp_path):
+    """1,000 runs with prompts of 25 kB while the gateway is away: no request is larger than the next one takes."""
+    base = tmp_path / "service"
+    with serve_process(base, {"TELEMETRY_DB_SYNCHRONOUS": "OFF"}) as service:
+        gateway = collect("gateway.yaml", TELEMETRY_API_URL=service.url)
+        agent = collect("agent.yaml", COLLECTOR_GATEWAY_URL=gateway.url)
+        gateway.kill()
+        prompt = [text("gen_ai.input.messages", "x" * 25_000)]
+        with client_of(agent) as client:
+            kept = {sent(client, attributes=prompt) for _ in range(1000)}
+        gateway.start()
+        eventually(lambda: kept <= stored_runs(base).keys(), within_s=120)
+        assert "Dropping data" not in agent.log + gateway.log
+
+
+def sent(client, **more):
+    """The event id of a run that was answered."""
+    trace_id, span_id = new_ids()
+    assert send(client, one_run(trace_id, span_id, **more))
+    return span_event_id(trace_id.hex(), span_id.hex())
+
+
+def test_backend_that_is_away_does_not_hold_up_the_service(collect, tmp_path):
+    """Its queue is full: it loses spans, which is counted; the service has every run."""
+    base = tmp_path / "service"
+    where = {"COLLECTOR_BACKEND": "otlp_http/backend", "COLLECTOR_BACKEND_URL": "http://127.0.0.1:9"}
+    small = {"COLLECTOR_QUEUE_BYTES": "20000", "COLLECTOR_BATCH_BYTES": "1000"}
+    with serve_process(base, {"TELEMETRY_DB_SYNCHRONOUS": "OFF"}) as service:
+        gateway = collect("gateway.yaml", TELEMETRY_API_URL=service.url, **where, **small)
+        with client_of(gateway) as client:
+            kept = {sent(client) for _ in range(150)}
+        eventually(lambda: kept <= stored_runs(base).keys())
+        lost = "otelcol_exporter_enqueue_failed_spans_total"
+        eventually(lambda: any(name.startswith(lost) for name in gateway.series(gateway.own_metrics_url)))
 
 
 def stands_still(stream):

@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from collectors import collecting
 from on_disk import Process, eventually
-from prometheus_server import CONFIG, running_prometheus
+from prometheus_server import CONFIG, promtool, running_prometheus
 
 from tests.service.running import serve_process
 from tests.service.writing_agents import quiet_port
@@ -19,7 +20,12 @@ from tests.service.writing_agents import quiet_port
 FILES = sorted((CONFIG / "dashboards").glob("*.json"))
 AGENT = Path(__file__).with_name("monitored_agent.py").read_text()
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-WINDOWS = {"$__rate_interval": "10s", "$__range": "30s"}  # they fit a scrape every second
+WINDOWS = {
+    "$__rate_interval_ms": "10000",
+    "$__rate_interval": "10s",
+    "$__range": "30s",
+}  # they fit a scrape every second
+HOUR_BY_MINUTES = {"$__rate_interval_ms": "60000", "$__rate_interval": "1m", "$__range": "1h"}
 CHOICES = {"$agent": "indexer", "$service": ".*"}
 WITHIN_S = 60.0
 WIDTH = 24
@@ -94,11 +100,120 @@ def overlap(one, other):
 def test_queries_use_only_variables_that_there_are(dashboard):
     """Those of the dashboard and those of Grafana."""
     used = {name for query in queries(dashboard) for name in re.findall(r"\$(\w+)", query)}
-    assert used - {"__rate_interval", "__range"} <= set(variables(dashboard))
+    assert used - {"__rate_interval", "__rate_interval_ms", "__range"} <= set(variables(dashboard))
 
 
 def queries(board):
     return [target["expr"] for panel in panels(board) for target in panel["targets"]]
+
+
+def query_of(name, title):
+    """The one query of a panel."""
+    (found,) = (panel for panel in panels(dashboards()[name]) if panel["title"] == title)
+    (target,) = found["targets"]
+    return target["expr"]
+
+
+# What they reckon, by promtool: a sample a minute, a window of an hour in steps of a minute. Asked half a minute after
+# one, because versions of Prometheus differ in whether a step at the window's very beginning counts.
+
+
+def runs(agent, status, values, instance="a"):
+    """A series of stored runs in promtool's notation."""
+    series = f'agent_telemetry_runs{{agent_name="{agent}",status="{status}",instance="{instance}"}}'
+    return {"series": series, "values": values}
+
+
+def asked(name, title, expected, *, agent=".*", at="90m30s"):
+    """What a panel is expected to show, labels → value, with an agent chosen."""
+    samples = [{"labels": labels, "value": value} for labels, value in expected.items()]
+    query = chosen(query_of(name, title), HOUR_BY_MINUTES | {"$agent": agent})
+    return {"expr": query, "eval_time": at, "exp_samples": samples}
+
+
+def reckoned(folder, series, *questions):
+    """What promtool finds wrong with the answers; nothing if they are as expected."""
+    served = {"series": 'agent_telemetry_runs_last_24h{instance="a"}', "values": "100x120"}
+    case = {"interval": "1m", "input_series": [served, *series], "promql_expr_test": list(questions)}
+    file = folder / "panels_test.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [case]}))
+    said, content = promtool("test", "rules", file, cwd=folder)
+    return "" if content else said
+
+
+def test_panels_count_what_came_although_retention_deletes(tmp_path):
+    """20 runs a minute end, one of them failed; half of the successes are deleted in minute 61, which counts for nothing."""
+    series = (
+        runs("indexer", "success", "100000+19x60 50000+19x60"),
+        runs("indexer", "failed", "10+1x120"),
+        runs("indexer", "running", "3x120"),
+    )
+    ended = 59 * 20
+    assert not reckoned(
+        tmp_path,
+        series,
+        asked("runs", "Failed", {"{}": 60 / ended}),
+        asked("agent", "Failed", {"{}": 60 / ended}, agent="indexer"),
+        asked("runs", "Top agents", {'{agent_name="indexer"}': ended}),
+        asked("runs", "Most failures", {'{agent_name="indexer"}': 60}),
+        asked("runs", "Runs ended", {'{status="success"}': 19 / 60, '{status="failed"}': 1 / 60}),
+        asked("runs", "Runs ended", {'{status="success"}': 0, '{status="failed"}': 1 / 60}, at="61m30s"),
+        asked("agent", "Runs ended", {'{status="success"}': 19 / 60, '{status="failed"}': 1 / 60}, agent="indexer"),
+        asked("runs", "Failure share by agent", {'{agent_name="indexer"}': 1 / 20}),
+        asked("runs", "Failure share by agent", {}, at="61m30s"),
+        asked("agent", "Failure share", {"{}": 1 / 20}, agent="indexer"),
+        asked("agent", "Failure share", {}, agent="indexer", at="61m30s"),
+    )
+
+
+def test_panels_count_the_first_runs_of_an_agent(tmp_path):
+    """A series that was not there began at zero: a new agent's 40 failures, and the first two of a known one."""
+    series = (
+        runs("new", "failed", "_x40 40x80"),
+        runs("known", "success", "100x49 106x70"),
+        runs("known", "failed", "_x50 2x70"),
+    )
+    assert not reckoned(
+        tmp_path,
+        series,
+        asked("runs", "Failed", {"{}": 42 / 48}),
+        asked("agent", "Failed", {"{}": 2 / 8}, agent="known"),
+        asked("agent", "Failed", {"{}": 1}, agent="new"),
+        asked("runs", "Most failures", {'{agent_name="new"}': 40, '{agent_name="known"}': 2}),
+        asked("agent", "Failure share", {"{}": 2 / 8}, agent="known", at="50m30s"),
+    )
+
+
+def test_an_agent_that_moves_to_the_others_and_back_is_no_thousand_runs(tmp_path):
+    """Beyond a hundred agents the one with the fewest is told with the others; another takes its place."""
+    series = (
+        runs("goes", "success", "500x49 stale"),
+        runs("comes", "success", "_x50 503x70"),
+        runs("(others)", "success", "9000x49 8999x70"),
+    )
+    assert not reckoned(
+        tmp_path,
+        series,
+        asked("runs", "Runs ended", {'{status="success"}': 2 / 60}, at="50m30s"),
+        asked("runs", "Top agents", {'{agent_name="goes"}': 0, '{agent_name="comes"}': 0}),
+    )
+
+
+def test_replicas_count_once(tmp_path):
+    """Two services on one database, of which one is gone for a while and one was told late."""
+    series = (
+        runs("indexer", "success", "100+2x120"),
+        runs("indexer", "success", "100+2x40 stale _x9 202+2x69", instance="b"),
+        runs("indexer", "failed", "100+2x120"),
+        runs("indexer", "failed", "98+2x120", instance="b"),
+    )
+    assert not reckoned(
+        tmp_path,
+        series,
+        asked("runs", "Failed", {"{}": 1 / 2}),
+        asked("runs", "Top agents", {'{agent_name="indexer"}': 60 * 4}),
+        asked("runs", "Runs ended", {'{status="success"}': 2 / 60, '{status="failed"}': 2 / 60}),
+    )
 
 
 # What they show
@@ -163,9 +278,9 @@ def test_every_query_of_every_panel_gives_data(monitored):
     _alerts_can_be_asked(monitored)
 
 
-def chosen(query):
-    """A query as Grafana sends it, with one agent chosen and all services."""
-    for name, value in {**WINDOWS, **CHOICES}.items():
+def chosen(query, choices=WINDOWS | CHOICES):
+    """A query as Grafana sends it, with one agent chosen and all services, or with other choices."""
+    for name, value in choices.items():
         query = query.replace(name, value)
     return query
 
@@ -190,8 +305,7 @@ def _figures_are_those_of_the_agents(monitored):
         'traces_span_metrics_duration_milliseconds_bucket{service_name="indexing",status_code="STATUS_CODE_ERROR"}'
     )
     assert monitored.has_data(durations)
-    failed = chosen(next(query for query in queries(dashboards()["agent"]) if "delta" in query))
-    ((_, share),) = monitored.query(failed)
+    ((_, share),) = monitored.query(chosen(query_of("agent", "Failed")))
     assert 0.1 < share < 0.6  # every third run fails
     ((_, open_runs),) = monitored.query('sum(agent_telemetry_runs{status="running",agent_name="indexer"})')
     assert open_runs >= 1

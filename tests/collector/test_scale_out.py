@@ -13,9 +13,12 @@ import httpx
 import pytest
 from collectors import FILES, Collector, collecting, validated
 from on_disk import eventually
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from stored_runs import stored_runs, stored_steps
 
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.testing import isolated_config
 from tests.service.running import serve_process
 
 TRACES = 24
@@ -106,6 +109,48 @@ def test_what_a_dead_gateway_should_have_got_waits_for_it(lanes, balancer):
     eventually(lambda: sum(len(lane.runs()) for lane in lanes) == TRACES)
     assert {row["trace_id"] for lane in lanes for row in lane.runs().values()} == sent
     assert lanes[1].runs()
+
+
+def test_a_large_request_goes_through(lanes, balancer):
+    """Five megabytes of one trace: more than gRPC takes unless it is told."""
+    trace_id = os.urandom(16)
+    send(balancer.url, trace_id, [*(f"step {number} {'x' * 2500}" for number in range(2000)), "run"])
+    eventually(lambda: any(steps == 2000 for lane in lanes for steps, _ in stored_steps(lane.base).values()))
+
+
+def test_journals_and_metrics_go_through_as_well(lanes, collector_binary, balancer, tmp_path):
+    """What an agent reads offline is not lost at the balancer, and what programs measure reaches Prometheus."""
+    config = isolated_config(tmp_path / "base", db_synchronous="OFF")
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("walker", "walk"))
+    client.close()
+    given = {"TELEMETRY_BASE_DIR": str(config.base_dir), "COLLECTOR_GATEWAY_URL": balancer.url}
+    with collecting(collector_binary, tmp_path / "agent", "agent.yaml", env=given) as agent:
+        send_metric(agent.url)
+        taken = "otelcol_receiver_accepted_log_records_total"
+        eventually(lambda: sum(of(lane.gateway, taken) for lane in lanes) == 2)
+        eventually(lambda: _has(lanes, "walks_total"))
+        assert "Dropping data" not in agent.log
+
+
+def of(collector, name):
+    """The sum of a collector's own series of a name."""
+    series = collector.series(collector.own_metrics_url)
+    return sum(value for key, value in series.items() if key.startswith(name))
+
+
+def _has(lanes, name):
+    return any(key.startswith(name) for lane in lanes for key in lane.gateway.series())
+
+
+def send_metric(url):
+    """One sum of a program's own."""
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="walks")
+    metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2  # cumulative
+    metric.sum.data_points.add(as_int=3, time_unix_nano=time.time_ns(), start_time_unix_nano=time.time_ns() - 1)
+    headers = {"Content-Type": "application/x-protobuf"}
+    httpx.post(f"{url}/v1/metrics", content=request.SerializeToString(), headers=headers, timeout=60).raise_for_status()
 
 
 def test_every_collector_fragment_of_the_page_is_taken_by_the_collector(collector_binary, tmp_path):
