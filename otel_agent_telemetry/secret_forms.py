@@ -83,7 +83,7 @@ _IN_SETTING: Final = _known(
 )
 """A setting, a flag or a part of a connection string; group 1 stays."""
 _IN_MEMBER: Final = _known(
-    rf"({_WORD}\\{{0,3}}[\"']\s{{0,4}}:\s{{0,4}}\\{{0,3}}([\"']))(?!\*\*\*)(?:(?!\\{{0,3}}\2)[^\\]|\\.){{1,4096}}"
+    rf"({_WORD}\\{{0,3}}[\"']\s{{0,4}}:\s{{0,4}}(\\{{0,3}})([\"']))(?!\*\*\*)(?:(?!\2\3)(?:[^\\]|\\.)){{1,4096}}"
 )
 """A member of a JSON object, or of a dict's `repr`, within a text, quoted once more or not; group 1 stays."""
 _HEADER_SIGNS: Final = ("authorization", "cookie", "apikey", "-key", "-token", "-secret")

@@ -222,6 +222,13 @@ def test_keys_named_by_the_caller_are_masked_besides() -> None:
     }
 
 
+def test_what_stands_behind_a_secret_stays() -> None:
+    """The next member of a JSON text, escaped once more or not, and the next header."""
+    assert mask_text('{"api_key": "s", "n": 1}') == f'{{"api_key": "{REDACTED}", "n": 1}}'
+    assert mask_text('"{\\"api_key\\": \\"s3\\", \\"n\\": 1}"') == f'"{{\\"api_key\\": \\"{REDACTED}\\", \\"n\\": 1}}"'
+    assert mask_text("X-Api-Key: s\r\nAccept: y") == f"X-Api-Key: {REDACTED}\r\nAccept: y"
+
+
 def test_headers_as_pairs_are_masked_by_their_names() -> None:
     """Lists of pairs, of bytes as servers have them, and a pair alone; what only looks like one passes."""
     assert clean([("Authorization", "x"), ("Accept", "y")]) == [["Authorization", REDACTED], ("Accept", "y")]
