@@ -103,13 +103,13 @@ class ArrayFile:
         """Force what was written to the disk. Blocks. Raises OSError."""
         for path in list(self._unsynced):
             self._unsynced.discard(path)
-            with contextlib.suppress(FileNotFoundError):  # removed, or added to the array meanwhile
-                fd = os.open(path, os.O_RDWR)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                sync_dir(path.parent)
+            try:
+                _force(path)
+            except FileNotFoundError:  # removed, or added to the array meanwhile
+                continue
+            except OSError:
+                self._unsynced.add(path)
+                raise
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[tuple[FileLock, ArrayEnd | None]]:
@@ -176,6 +176,15 @@ class ArrayFile:
             if entries:
                 _add(lock.fileno(), end, entries)
                 self._unsynced.add(self.path)
+
+
+def _force(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_dir(path.parent)
 
 
 def _add(fd: int, end: ArrayEnd, entries: Sequence[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""An entry: the seven members of seed 004, and the id of the run that it is as well.
+"""An entry: the eight members of seed 004, and the id of the run that it is as well.
 
     timestamp      when it was captured, ISO 8601 with a zone, UTC, microseconds
     skill          what was done

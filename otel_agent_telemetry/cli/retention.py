@@ -23,9 +23,7 @@ def retention(
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Keep so many days; else the setting.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is old, and change nothing.")] = False,
     journal: Annotated[bool, typer.Option("--journal", help="Delete old day files of the journal as well.")] = False,
-    captures: Annotated[
-        bool, typer.Option("--captures", help="Delete old rotated files of captured entries too.")
-    ] = False,
+    captures: Annotated[bool, typer.Option("--captures", help="Delete old rotated files of entries too.")] = False,
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Shrink the SQLite file; no service may run.")] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
@@ -45,9 +43,8 @@ def retention(
         sizes = retaining.shrink(config, file) if file is not None else None
     old_files = retaining.old_journal(config, cutoff, now_ns=now) if journal else None
     old_captures = retaining.old_captures(config, cutoff) if captures else None
-    for old in (old_files, old_captures):
-        if old is not None and not dry_run:
-            retaining.delete_files(old)
+    if not dry_run:
+        retaining.delete_files(old_files, old_captures)
     if rows is None:
         database_missing(session)
     if as_json:

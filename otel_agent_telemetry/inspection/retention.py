@@ -97,11 +97,12 @@ def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
     return OldFiles(old, sum(path.stat().st_size for path in old), 0)
 
 
-def delete_files(old: OldFiles) -> None:
+def delete_files(*found: OldFiles | None) -> None:
     """Remove those files. Raises OSError."""
-    for path in old.files:
+    files = [path for old in found if old is not None for path in old.files]
+    for path in files:
         path.unlink(missing_ok=True)
-    for folder in {path.parent for path in old.files}:
+    for folder in {path.parent for path in files}:
         sync_dir(folder)
 
 

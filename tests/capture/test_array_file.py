@@ -478,6 +478,23 @@ def test_sync_reaches_every_file_that_was_written(path):
     assert [item["n"] for item in newest_first(path)] == [2, 1]
 
 
+def test_a_sync_that_fails_is_tried_again(array, path, monkeypatch):
+    """A disk that answers with an error for once: the next sync does not forget the file."""
+    array.append(entry(1))
+    synced = []
+
+    def once(fd):
+        synced.append(fd)
+        if len(synced) == 1:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", once)
+    with pytest.raises(OSError, match="Input/output"):
+        array.sync()
+    array.sync()
+    assert len(synced) > 1
+
+
 def test_a_reader_while_an_entry_is_written_sees_those_before(array, path):
     """The head of an entry at the end is no entry."""
     array.append(entry(1))
