@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.client import TelemetryClient
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-    from otel_agent_telemetry.otel.autoload import instrument
     from otel_agent_telemetry.otel.exporter import AgentRunSpanExporter
+    from otel_agent_telemetry.otel.instrument import instrument
     from otel_agent_telemetry.otel.log_events import AgentRunLogProcessor
     from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
     from otel_agent_telemetry.otel.propagation import run_environment
@@ -49,7 +49,7 @@ _HOMES = {
     "TelemetryConfig": "otel_agent_telemetry.config",
     "TelemetryContext": "otel_agent_telemetry.capture.context",
     "capture_telemetry": "otel_agent_telemetry.capture.decorator",
-    "instrument": "otel_agent_telemetry.otel.autoload",
+    "instrument": "otel_agent_telemetry.otel.instrument",
     "run_environment": "otel_agent_telemetry.otel.propagation",
 }
 

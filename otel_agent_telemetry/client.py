@@ -16,15 +16,15 @@ from typing import Any, ParamSpec, TypeVar
 from opentelemetry.trace import Status, StatusCode
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
-from otel_agent_telemetry.otel.orders import EventPayload, StartOrder
 from otel_agent_telemetry.otel.provider import choose, private
+from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
+from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
@@ -185,7 +185,7 @@ class TelemetryClient:
         """
         from otel_agent_telemetry.delivery.stats import read_stats
 
-        with quietly():
+        with suppress_instrumentation():
             stats = read_stats(self.config)
         return {**(stats or {"error": "Statistics unavailable"}), **self.get_run_id_metrics()}
 
@@ -232,7 +232,7 @@ class TelemetryClient:
         run_id = kwargs.pop("run_id", None)
         settings, extra = _split(kwargs)
         settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
-        order = StartOrder(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
+        order = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
         attributes = {
             names.GEN_AI_OPERATION: "invoke_agent",
             names.GEN_AI_AGENT_NAME: agent,
@@ -260,8 +260,8 @@ class TelemetryClient:
 
     def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any], *, end_ns: int | None = None) -> None:
         settings, extra = _split(kwargs)
-        run.tell(settings, extra)
-        run.end_as("" if status is None else status)
+        run.update_settings(settings, extra)
+        run.set_final_status("" if status is None else status, attribute=names.STATUS)
         span = run.span
         for name, value in {**settings, "status": status}.items():
             if type(value) in _SCALARS:
@@ -294,7 +294,7 @@ class TelemetryClient:
             return
         settings, extra = _split(metrics)
         run.status = extra.pop("status", run.status)
-        run.tell(settings, extra)
+        run.update_settings(settings, extra)
         self._processor.write_update(run)
 
 

@@ -35,6 +35,7 @@ from otel_agent_telemetry.columns import (
     shown,
 )
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 
@@ -243,3 +244,17 @@ def _put_required(given: Fields) -> None:
             if fallback is None:
                 raise RecordError(name, "is required")
             given[name] = given[fallback]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDefaults:
+    """What a recording process knows besides its spans.
+
+    `columns`: column → value, used where nothing else gives the column (host, owner, git).
+    `capture_content`: whether prompts and completions are kept. `max_bytes`: the size of one
+    payload, above which it is cut.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    capture_content: bool = False
+    max_bytes: int = DEFAULT_MAX_BYTES

@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from otel_agent_telemetry.patterns import lazy
-from otel_agent_telemetry.secret_forms import REDACTED, hides_nothing, mask_text
+from otel_agent_telemetry.secret_patterns import REDACTED, hides_nothing, mask_text
 from otel_agent_telemetry.wire import bounded_repr
 
 DEFAULT_MAX_BYTES: Final = 1_048_576

@@ -10,8 +10,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.active import ActiveRun
     from otel_agent_telemetry.client import TelemetryClient
+    from otel_agent_telemetry.recording.active_runs import ActiveRun
 
 
 _entered: ContextVar[None] = ContextVar("agent-telemetry-block")

@@ -3,6 +3,8 @@
 Rules of seed 001 ("Custom Run ID Validation Rules", "Duplicate Run ID Detection") and the
 contract's section on run ids. An id is untrusted text: it ends up in file listings, URLs
 and tables, which is why separators and NUL are refused.
+
+The id of a run: the same wherever its span is read.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from typing import Any, Final, Literal
 
 from otel_agent_telemetry.clock import iso_utc
@@ -143,3 +146,23 @@ class RunIDMetrics:
     def log_metrics(self) -> None:
         """Log the snapshot at INFO."""
         _log.info("Run ID Metrics:\n%s", self.to_json())
+
+
+try:
+    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib loads OpenSSL first: 2 ms of everybody's start
+except ImportError:
+    from hashlib import sha1
+
+
+def span_event_id(trace_id: str, span_id: str) -> str:
+    """The UUID (version 8) of the run that a span is, the same wherever the span is read.
+
+    Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
+    """
+    digest = sha1(f"{trace_id}:{span_id}".encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
+
+
+def new_event_id() -> str:
+    """A fresh UUID for a run that no span stands for."""
+    return str(uuid.uuid4())

@@ -30,7 +30,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from otel_agent_telemetry.capture.files import CaptureFiles
+from otel_agent_telemetry.capture.array_file import CaptureFiles
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
@@ -40,7 +40,7 @@ from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rej
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan, later_state
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.provider import adopt, close_providers
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line, decode_line, encode_line
 
 _NS: Final = 1_000_000_000
@@ -172,7 +172,7 @@ class MemoryRecorder(Recorder):
         self.spans: list[RunSpan] = []
         self.commits: list[CommitLink] = []
         self.captures = _MemoryCaptures()
-        self._companions[CaptureFiles] = self.captures
+        self._components[CaptureFiles] = self.captures
 
     def record_run(self, fields: Fields) -> None:
         """Keep one state of a run. Raises RecordError when it breaks the model."""

@@ -19,11 +19,11 @@ from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.columns import COLUMNS
-from otel_agent_telemetry.journal_reader import journal_files, read_journal
+from otel_agent_telemetry.journal import journal_files, read_journal
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60.0

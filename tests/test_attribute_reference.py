@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.model import COMMIT_EVENT
-from otel_agent_telemetry.otel import attributes, run_metrics, usage
-from otel_agent_telemetry.otel.run_baggage import RUN_ID_KEY
+from otel_agent_telemetry.otel import conventions as attributes
+from otel_agent_telemetry.otel import run_metrics, usage
+from otel_agent_telemetry.otel.propagation import RUN_ID_KEY
 
 PAGE = (ROOT / "docs/reference/attributes.md").read_text()
 WORDS = frozenset(re.findall(r"`([^`\n]+)`", PAGE))

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 
 from otel_agent_telemetry import TelemetryClient, TelemetryConfig
-from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.status import STATUSES
 from otel_agent_telemetry.testing import ManualClock, capture_runs, isolated_config
 
@@ -782,7 +782,7 @@ def test_clients_of_one_configuration_share_everything(tmp_path):
 
 def test_explicit_runs_are_recorded_in_a_suppressed_context(client, captured):
     """Suppressed instrumentation silences spans of libraries, not what an application asks for by name."""
-    with quietly():
+    with suppress_instrumentation():
         run_id = client.start_run("agent", "job")
         client.end_run(run_id)
 

@@ -25,8 +25,8 @@ from otel_agent_telemetry.columns import (
     clamp,
 )
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.event_id import new_event_id, span_event_id
 from otel_agent_telemetry.model import CommitLink, RunRecord, later_state, order_key
+from otel_agent_telemetry.run_id import new_event_id, span_event_id
 from otel_agent_telemetry.status import STATUSES
 
 EVENT_ID = "0a0a0a0a-1b1b-4c4c-8d8d-2e2e2e2e2e2e"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry.redaction import clean, clean_members, is_secret_key
-from otel_agent_telemetry.secret_forms import REDACTED, mask_text
+from otel_agent_telemetry.secret_patterns import REDACTED, mask_text
 from otel_agent_telemetry.wire import encode_line
 
 SECRET_KEYS = [

@@ -5,7 +5,7 @@ from on_disk import ROOT, record, run_python
 
 from otel_agent_telemetry import TelemetryCapture, TelemetryClient, TelemetryContext, capture_telemetry, testing
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.testing import InMemoryTarget, ManualClock, capture_runs, isolated_config
 
 pytest_plugins = ["pytester"]

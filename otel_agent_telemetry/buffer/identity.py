@@ -41,7 +41,7 @@ class WriterIdentity:
             started=started,
         )
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """What is known of how this writer's process ended, as a phrase, given that it is gone."""
         if self.host != host_name():
             return f"process {self.pid} on {self.host} is gone"

@@ -77,7 +77,7 @@ class BufferWriter:
         current = self._segment
         return self._lock.taken_away() or (current is not None and current.replaced())
 
-    def beat(self) -> None:
+    def touch(self) -> None:
         """Leave a sign of life that a deliverer can read after our death. Raises OSError."""
         self._lock.touch()
 

@@ -17,6 +17,8 @@ The file itself is locked (`flock`, exclusive) while it is written, as other pro
 write it do. Nobody waits for that lock: an entry that finds the file locked is put beside
 it (`waiting`), and the background adds it. Past `max_bytes` the file gets a dated name, an
 array still, and a new one begins.
+
+The array files of a process: one object a path, which the recorder's background looks after.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from otel_agent_telemetry.append import make_private_dir, sync_dir
 from otel_agent_telemetry.capture.array_reader import Entry, newest_first
@@ -35,6 +37,7 @@ from otel_agent_telemetry.capture.array_tail import ArrayEnd, find_end
 from otel_agent_telemetry.capture.waiting import WaitingEntries
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.recording.recorder import Recorder
 
 _CLOSING: Final = b"\n]\n"
 _AT_ONCE: Final = 64
@@ -207,3 +210,51 @@ def _write_end(fd: int, offset: int, content: bytes) -> None:
         raise OSError(28, f"only {written} of {len(content)} bytes could be written")
     if os.fstat(fd).st_size > offset + len(content):
         os.ftruncate(fd, offset + len(content))
+
+
+class Entries(Protocol):
+    """Where captured entries are kept: an `ArrayFile`, or what stands for one in a test."""
+
+    set_aside: Path | None
+
+    def append(self, entry: bytes) -> bool:
+        """Keep one entry; see `ArrayFile.append`."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, newest first."""
+
+    def sync(self) -> None:
+        """Force what was kept to the disk."""
+
+
+class CaptureFiles:
+    """The array files that entries of one recorder go to. A component of the recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._files: dict[Path, ArrayFile] = {}
+        recorder.periodic_tasks.append(self.look_after)
+
+    def at(self, path: Path) -> Entries:
+        """The file at an absolute path; opens nothing."""
+        known = self._files.get(path)
+        if known is None:
+            made = ArrayFile(path, max_bytes=self._recorder.config.capture_max_bytes, clock=self._recorder.clock)
+            known = self._files.setdefault(path, made)
+        return known
+
+    def look_after(self, timeout_s: float) -> None:
+        """Add what waits, for about so long, and force to the disk what was written. Blocks. Never raises OSError."""
+        for path, file in list(self._files.items()):
+            with self._telling(path):
+                file.settle(timeout_s=timeout_s)
+            if self._recorder.config.fsync != "off":
+                with self._telling(path):
+                    file.sync()
+
+    @contextlib.contextmanager
+    def _telling(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            self._recorder.counters.failed(f"writing {path}", problem)

@@ -26,7 +26,7 @@ import orjson
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.redaction import clean_members
-from otel_agent_telemetry.secret_forms import mask_text
+from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
 
 SUCCESS: Final = "success"

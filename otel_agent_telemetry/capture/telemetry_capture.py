@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from otel_agent_telemetry.capture.array_file import CaptureFiles
 from otel_agent_telemetry.capture.entry import (
     JOB_TYPE,
     Entry,
@@ -19,7 +20,6 @@ from otel_agent_telemetry.capture.entry import (
     run_status,
     told_of,
 )
-from otel_agent_telemetry.capture.files import CaptureFiles
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
@@ -51,7 +51,7 @@ class TelemetryCapture:
         self.telemetry_file = Path(os.path.abspath(os.path.expanduser(given)))  # noqa: PTH100, PTH111 - never raise
         """The JSON array file."""
         self._recorder = self.client._recorder  # noqa: SLF001 - captures write through the client's recorder
-        self._file = self._recorder.companion(CaptureFiles).at(self.telemetry_file)
+        self._file = self._recorder.component(CaptureFiles).at(self.telemetry_file)
 
     @classmethod
     def shared(cls) -> TelemetryCapture:

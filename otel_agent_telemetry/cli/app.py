@@ -20,7 +20,7 @@ from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
 from otel_agent_telemetry.cli.copy_db import copy_db
 from otel_agent_telemetry.cli.doctor import doctor
-from otel_agent_telemetry.cli.edge import guarded, log_to_stderr
+from otel_agent_telemetry.cli.error_handling import guarded, log_to_stderr
 from otel_agent_telemetry.cli.exit_codes import ExitCode
 from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.init_db import init_db

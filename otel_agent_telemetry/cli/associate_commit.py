@@ -54,7 +54,7 @@ def associate_commit(
 
 
 def _say_where_it_went(config: "TelemetryConfig", run_id: str, sha: str, began: str) -> ExitCode:
-    from otel_agent_telemetry.inspection.rejected import last_rejected
+    from otel_agent_telemetry.delivery.rejected import last_rejected
 
     for record in last_rejected(config.buffer_dir, limit=100):
         told = str(record.get("associated_at") or "")
@@ -74,7 +74,7 @@ def _say_where_it_went(config: "TelemetryConfig", run_id: str, sha: str, began: 
 def _is_known(config: "TelemetryConfig", run_id: str) -> bool:
     """Whether the local database has the run; taken for granted when a service has the runs."""
     from otel_agent_telemetry.buffer.health import read_health
-    from otel_agent_telemetry.inspection.database import reading_database
+    from otel_agent_telemetry.operations.database import reading_database
     from otel_agent_telemetry.storage.queries import get_run
 
     if config.api_url or read_health(config.buffer_dir).target.startswith("http"):

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_text, size_text
 from otel_agent_telemetry.cli.output import print_json, print_table, say
 from otel_agent_telemetry.cli.runs import AsJson, NoSync
 from otel_agent_telemetry.cli.session import database_missing, freshen, now_ns, say_where_runs_go, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import clock_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_agent_telemetry.inspection.audit import FileFigures, RunFigures
-    from otel_agent_telemetry.storage.audit import AgentFigures
+    from otel_agent_telemetry.operations.audit_report import FileFigures, RunFigures
+    from otel_agent_telemetry.storage.audit_queries import AgentFigures
 
 _AGENT_HEADINGS = ("AGENT", "RUNS", "SUCCESS", "FAILED", "MEDIAN", "P95")
 _OPEN_HEADINGS = ("OPEN SINCE (UTC)", "FOR", "AGENT", "JOB", "RUN ID")
@@ -29,8 +29,8 @@ def audit(
     no_sync: NoSync = False,
 ) -> ExitCode:
     """Say who ran how often and how well, what is still open, and how much room it all takes."""
-    from otel_agent_telemetry.inspection.audit import figures_of_files, figures_of_runs
-    from otel_agent_telemetry.inspection.retention import cutoff_of
+    from otel_agent_telemetry.operations.audit_report import figures_of_files, figures_of_runs
+    from otel_agent_telemetry.operations.retention_job import cutoff_of
 
     session, now = session_of(context), now_ns()
     say_where_runs_go(session)

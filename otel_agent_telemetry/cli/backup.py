@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, size_text
 from otel_agent_telemetry.cli.output import print_json, remark, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import clock_text, size_text
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.storage.contents import DatabaseContents
+    from otel_agent_telemetry.storage.file_summary import DatabaseContents
 
 
 def backup(
@@ -23,7 +23,7 @@ def backup(
     as_json: AsJson = False,
 ) -> ExitCode:
     """Copy the SQLite database while it is in use, and verify the copy."""
-    from otel_agent_telemetry.inspection.backup import take_backup
+    from otel_agent_telemetry.operations.backup_job import take_backup
 
     config = session_of(context).config
     taken = take_backup(config, to=None if to is None else to.expanduser().absolute(), keep=keep)

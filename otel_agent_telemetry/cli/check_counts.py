@@ -12,7 +12,7 @@ from otel_agent_telemetry.cli.session import database_missing, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.storage.counts_check import CountDifference
+    from otel_agent_telemetry.storage.counts import CountDifference
 
 
 def check_counts(
@@ -24,8 +24,8 @@ def check_counts(
 
     Reads every run; others may write meanwhile.
     """
-    from otel_agent_telemetry.inspection.database import reading_database
-    from otel_agent_telemetry.storage import counts_check
+    from otel_agent_telemetry.operations.database import reading_database
+    from otel_agent_telemetry.storage import counts as counts_check
 
     session = session_of(context)
     with reading_database(session.config) as connection:
@@ -33,7 +33,7 @@ def check_counts(
     if found is None:
         database_missing(session)
     elif found and repair:
-        from otel_agent_telemetry.inspection.repair_counts import repair_counts
+        from otel_agent_telemetry.operations.repair_counts import repair_counts
 
         found = repair_counts(session.config)
     if as_json:

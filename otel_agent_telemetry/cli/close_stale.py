@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_ns
 from otel_agent_telemetry.cli.output import print_json, remark, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import freshen, say_where_runs_go, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import clock_text, duration_ns
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
@@ -27,7 +27,7 @@ def close_stale(
     Those still `running` in the database, open in no process here, without a sign of life
     for so long, become `failed`.
     """
-    from otel_agent_telemetry.inspection.open_runs import close_runs, stale_closings
+    from otel_agent_telemetry.operations.open_runs import close_runs, stale_closings
 
     session, age_ns = session_of(context), duration_ns(older_than)
     say_where_runs_go(session)

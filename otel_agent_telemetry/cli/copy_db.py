@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, print_table, remark, say
-from otel_agent_telemetry.cli.rows_progress import rows_progress
+from otel_agent_telemetry.cli.output import print_json, print_table, remark, rows_progress, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable

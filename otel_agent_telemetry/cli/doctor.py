@@ -22,7 +22,7 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from otel_agent_telemetry.inspection.doctor import examine
+    from otel_agent_telemetry.operations.doctor import examine
 
     config = session_of(context).config
     known = config.describe()

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import remark
-from otel_agent_telemetry.cli.rows_progress import rows_progress
+from otel_agent_telemetry.cli.output import remark, rows_progress
 from otel_agent_telemetry.cli.run_filters import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
 from otel_agent_telemetry.cli.runs import NoSync
 from otel_agent_telemetry.cli.session import Session, database_missing, freshen, say_where_runs_go, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.inspection.export import RunSink
+    from otel_agent_telemetry.operations.export import RunSink
     from otel_agent_telemetry.storage.queries import RunQuery
 
 
@@ -58,7 +57,7 @@ def export(
     if output is None:
         _to_stdout(session, query, form, raw=raw, limit=limit)
         return ExitCode.OK
-    from otel_agent_telemetry.inspection.export import new_file
+    from otel_agent_telemetry.operations.export import new_file
 
     with new_file(output.expanduser().absolute(), overwrite=overwrite) as file:
         number = _written(session, query, _sink(session, form, file, raw=raw), limit)
@@ -68,7 +67,7 @@ def export(
 
 def _to_stdout(session: Session, query: "RunQuery", form: Format, *, raw: bool, limit: int | None) -> None:
     """Only a whole export is printed, and no reader holds the database up."""
-    from otel_agent_telemetry.inspection.export import spool
+    from otel_agent_telemetry.operations.export import spool
 
     with spool() as file:
         _written(session, query, _sink(session, form, file, raw=raw), limit)
@@ -83,10 +82,10 @@ def _to_stdout(session: Session, query: "RunQuery", form: Format, *, raw: bool, 
 
 def _sink(session: Session, form: Format, file: BinaryIO, *, raw: bool) -> "RunSink":
     if form is Format.PARQUET:
-        from otel_agent_telemetry.inspection.export_parquet import ParquetSink
+        from otel_agent_telemetry.operations.export import ParquetSink
 
         return ParquetSink(file)
-    from otel_agent_telemetry.inspection.export_text import CsvSink, JsonLinesSink
+    from otel_agent_telemetry.operations.export import CsvSink, JsonLinesSink
 
     if form is Format.CSV:
         return CsvSink(file, raw=raw)
@@ -94,7 +93,7 @@ def _sink(session: Session, form: Format, file: BinaryIO, *, raw: bool) -> "RunS
 
 
 def _written(session: Session, query: "RunQuery", sink: "RunSink", limit: int | None) -> int:
-    from otel_agent_telemetry.inspection.export import export_runs
+    from otel_agent_telemetry.operations.export import export_runs
 
     with rows_progress("exporting") as on_progress:
         number = export_runs(session.config, query, sink, limit=limit, on_progress=lambda done: on_progress(done, None))

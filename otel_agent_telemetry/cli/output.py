@@ -1,4 +1,7 @@
-"""Printing: tables, JSON and remarks. Colour and frames on a terminal, plain columns elsewhere."""
+"""Printing: tables, JSON and remarks. Colour and frames on a terminal, plain columns elsewhere.
+
+A progress bar over rows.
+"""
 
 import json
 import sys
@@ -12,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 
 _STYLES = {
     "success": "green",
@@ -90,6 +99,23 @@ def progress(title: str) -> "Iterator[Callable[[int, int], None]]":
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def rows_progress(title: str) -> "Iterator[Callable[[int, int | None], None]]":
+    """A bar on stderr while the block runs, when stderr is a terminal.
+
+    It is called with the rows done and with all rows, None when that is not known.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import day, size_text
 from otel_agent_telemetry.cli.output import print_json, progress, remark, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import day, size_text
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.inspection.replay import ReplayReport
+    from otel_agent_telemetry.operations.replay import ReplayReport
 
 
 def replay(
@@ -27,7 +27,7 @@ def replay(
 
     Into the one in use it mends what is missing or behind; repeating it changes nothing.
     """
-    from otel_agent_telemetry.inspection import replay as replaying
+    from otel_agent_telemetry.operations import replay as replaying
 
     config = session_of(context).config
     if into is not None:

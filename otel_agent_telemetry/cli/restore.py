@@ -24,9 +24,9 @@ def restore(
     as_json: AsJson = False,
 ) -> ExitCode:
     """Put a backup in the place of the database; what was there becomes a backup itself."""
-    from otel_agent_telemetry.inspection.backup import PG_DUMP_HINT
-    from otel_agent_telemetry.storage.contents import read_contents
+    from otel_agent_telemetry.operations.backup_job import PG_DUMP_HINT
     from otel_agent_telemetry.storage.database_file import database_file
+    from otel_agent_telemetry.storage.file_summary import read_contents
 
     config = session_of(context).config
     found = _found(config, backup.expanduser())

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, size_text
-from otel_agent_telemetry.cli.output import print_json, remark, say
-from otel_agent_telemetry.cli.rows_progress import rows_progress
+from otel_agent_telemetry.cli.output import print_json, remark, rows_progress, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import database_missing, now_ns, say_where_runs_go, session_of
+from otel_agent_telemetry.cli.time_options import clock_text, size_text
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
-    from otel_agent_telemetry.inspection.retention import OldFiles
-    from otel_agent_telemetry.storage.retention import OldRows
+    from otel_agent_telemetry.operations.retention_job import OldFiles
+    from otel_agent_telemetry.storage.row_retention import OldRows
 
 
 def retention(
@@ -31,7 +30,7 @@ def retention(
 
     A run that is still running stays, however old; `close-stale` ends it.
     """
-    from otel_agent_telemetry.inspection import retention as retaining
+    from otel_agent_telemetry.operations import retention_job as retaining
 
     session, now = session_of(context), now_ns()
     config, kept_days = session.config, days or session.config.retention_days
@@ -60,7 +59,7 @@ def retention(
 
 
 def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
-    from otel_agent_telemetry.inspection.retention import delete_old_rows
+    from otel_agent_telemetry.operations.retention_job import delete_old_rows
 
     with rows_progress("deleting") as on_progress:
         return delete_old_rows(config, cutoff, on_progress=on_progress)

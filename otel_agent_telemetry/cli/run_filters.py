@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.moments import moment
 from otel_agent_telemetry.cli.session import now_ns
+from otel_agent_telemetry.cli.time_options import moment
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.storage.queries import RunQuery

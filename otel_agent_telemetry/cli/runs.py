@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_text
 from otel_agent_telemetry.cli.output import print_json, print_table, say
 from otel_agent_telemetry.cli.run_filters import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
 from otel_agent_telemetry.cli.session import database_missing, freshen, session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import clock_text, duration_text
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
@@ -47,7 +47,7 @@ def runs(
     if found is None:
         database_missing(session)
     if as_json:
-        from otel_agent_telemetry.inspection.run_object import run_object
+        from otel_agent_telemetry.operations.lookup import run_object
 
         hosts = dict(session.config.git_hosts)
         print_json([run_object(record, git_hosts=hosts) for record in found or ()])

@@ -11,7 +11,7 @@ from otel_agent_telemetry.cli.output import remark
 from otel_agent_telemetry.config import TelemetryConfig
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.inspection.sources import RunSource
+    from otel_agent_telemetry.operations.run_reader import RunSource
 
 _log = logging.getLogger(__name__)
 _SYNC_S = 2.0
@@ -27,7 +27,7 @@ class Session:
     @property
     def source(self) -> "RunSource":
         """Where runs are read: the service that they go to, else the local database."""
-        from otel_agent_telemetry.inspection.sources import source_of
+        from otel_agent_telemetry.operations.run_reader import source_of
 
         return source_of(self.config)
 
@@ -44,7 +44,7 @@ def freshen(session: Session) -> None:
 
     So a run whose process was killed a moment ago shows as failed.
     """
-    from otel_agent_telemetry.inspection.drain_now import drain_now, impatient
+    from otel_agent_telemetry.operations.deliver_now import drain_now, impatient
 
     try:
         report = drain_now(impatient(session.config, patience_s=_PATIENCE_S), timeout_s=_SYNC_S, wait_for_others=False)

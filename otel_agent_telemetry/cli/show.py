@@ -5,18 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_text
 from otel_agent_telemetry.cli.output import print_json, remark, say, style_of
 from otel_agent_telemetry.cli.runs import AsJson, NoSync
 from otel_agent_telemetry.cli.session import freshen, session_of
 from otel_agent_telemetry.cli.terminal_text import printable, printable_lines, shortened
+from otel_agent_telemetry.cli.time_options import clock_text, duration_text
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
-    from otel_agent_telemetry.inspection.lookup import Found
-    from otel_agent_telemetry.inspection.outline import Item
-    from otel_agent_telemetry.inspection.run_tree import ChildRun, RunTree
     from otel_agent_telemetry.model import RunRecord
+    from otel_agent_telemetry.operations.lookup import Found
+    from otel_agent_telemetry.operations.run_tree import ChildRun, Item, RunTree
 
 _WIDTH = 200
 _INDENT = 22
@@ -64,7 +63,7 @@ def _say_not_one(wanted: str, found: "Found") -> ExitCode:
 
 
 def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
-    from otel_agent_telemetry.inspection.run_object import run_object
+    from otel_agent_telemetry.operations.lookup import run_object
 
     values = run_object(run, git_hosts=dict(config.git_hosts))
     for name, value in values.items():
@@ -90,7 +89,7 @@ def _json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def _print_tree(tree: "RunTree") -> None:
-    from otel_agent_telemetry.inspection.outline import outline
+    from otel_agent_telemetry.operations.run_tree import outline
 
     say()
     for row in outline(tree):
@@ -121,7 +120,7 @@ def _described(item: "Item") -> tuple[str, str]:
 def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from otel_agent_telemetry.inspection.run_object import run_object
+    from otel_agent_telemetry.operations.lookup import run_object
 
     hosts = dict(config.git_hosts)
 

@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import size_text
 from otel_agent_telemetry.cli.output import print_json, progress, remark, say
 from otel_agent_telemetry.cli.runs import AsJson
 from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.time_options import size_text
 
 
 def sync(
@@ -23,7 +23,7 @@ def sync(
     """
     from dataclasses import asdict
 
-    from otel_agent_telemetry.inspection.drain_now import drain_now, impatient
+    from otel_agent_telemetry.operations.deliver_now import drain_now, impatient
 
     config = session_of(context).config
     with progress("delivering") as on_progress:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.moments import clock_text, duration_text
 from otel_agent_telemetry.cli.output import remark, say, style_of
 from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable, shortened
+from otel_agent_telemetry.cli.time_options import clock_text, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_agent_telemetry.inspection.follow import JournalFollower
+    from otel_agent_telemetry.operations.follow import JournalFollower
 
 _LOOK_EVERY_S = 0.2
 _MAX_PAYLOAD = 300
@@ -32,7 +32,7 @@ def tail(
 
     One line a record: run states, events and steps, of every process, as they are written.
     """
-    from otel_agent_telemetry.inspection.follow import JournalFollower, RunFilter
+    from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter
 
     folder = session_of(context).config.ndjson_dir
     follower = JournalFollower(folder, RunFilter(run))

@@ -11,7 +11,7 @@ from otel_agent_telemetry.cli.session import session_of
 from otel_agent_telemetry.cli.terminal_text import printable
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.inspection.verify import VerifyReport
+    from otel_agent_telemetry.operations.verify import VerifyReport
 
 _SAID = {
     "missing": "runs are in the journal, not in the database, not in the buffer (replay brings them back)",
@@ -31,7 +31,7 @@ def verify(
 
     Compares what was issued, journalled and stored; exit status 1 when something is missing.
     """
-    from otel_agent_telemetry.inspection import verify as verification
+    from otel_agent_telemetry.operations import verify as verification
 
     config = session_of(context).config
     with progress("reading the journal") as on_progress:
@@ -46,7 +46,7 @@ def verify(
 
 
 def _print(report: "VerifyReport") -> None:
-    from otel_agent_telemetry.inspection.verify import NOTES
+    from otel_agent_telemetry.operations.verify import NOTES
 
     say(f"lines in the journal  {report.lines}, of {report.writers} writers")
     say(f"runs in the journal   {report.journalled}")

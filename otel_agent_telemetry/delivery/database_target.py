@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_by_halves
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.errors import (
     AgentTelemetryError,
     ConfigurationError,
@@ -43,7 +43,7 @@ class DatabaseTarget:
             self.close()
             return RetryLater(_sentence(problem))
         except StorageError as problem:
-            return deliver_by_halves(self, batch, _sentence(problem))
+            return deliver_bisected(self, batch, _sentence(problem))
         finally:
             if self._writer_lock is not None:
                 self._writer_lock.release()

@@ -11,11 +11,11 @@ from typing import Final
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
+from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.outcome import RetryLater, Target
 from otel_agent_telemetry.delivery.resolve import resolve_target
 from otel_agent_telemetry.delivery.retry import until_delivered
 from otel_agent_telemetry.delivery.webhook import Webhook
-from otel_agent_telemetry.delivery.worker import House
 from otel_agent_telemetry.model import RunRecord
 
 _RESOLVE_PASSES: Final = 240
@@ -30,39 +30,39 @@ class Deliverer:
 
     def __init__(
         self,
-        house: House,
+        host: DeliveryHost,
         *,
         stop: threading.Event,
-        hurry: threading.Event,
+        flush_requested: threading.Event,
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
     ) -> None:
-        self._house = house
+        self._host = host
         self._resolve = resolve
         self._stop = stop
-        self._hurry = hurry
+        self._flush_requested = flush_requested
         self._target: Target | None = None
         self._passes = 0
         self._webhook = self._make_webhook()
         self.drain = Drain(
-            house.config.buffer_dir,
-            journal_dir=house.config.ndjson_dir,
-            clock=house.clock,
-            counters=house.counters,
+            host.config.buffer_dir,
+            journal_dir=host.config.ndjson_dir,
+            clock=host.clock,
+            counters=host.counters,
             on_delivered=self._delivered,
-            on_closed=lambda state: house.journal_run(state.to_fields()),
+            on_closed=lambda state: host.journal_run(state.to_fields()),
         )
 
     def _make_webhook(self) -> Webhook | None:
-        config = self._house.config
+        config = self._host.config
         if not config.sheets_enabled or not config.sheets_url:
             return None
         if config.sheets_auth_required and not config.sheets_token:
             return None
         return Webhook(
             config,
-            clock=self._house.clock,
-            counters=self._house.counters,
-            on_posted=lambda state: self._house.record_run(state.to_fields()),
+            clock=self._host.clock,
+            counters=self._host.counters,
+            on_posted=lambda state: self._host.record_run(state.to_fields()),
         )
 
     def _delivered(self, records: Sequence[RunRecord]) -> None:
@@ -72,7 +72,7 @@ class Deliverer:
     def run(self, next_work: Callable[[], None], late: Callable[[], bool]) -> None:
         """Deliver until told to stop, then once more; `late` ends that last pass early."""
         try:
-            retrying = until_delivered(self._stop, self._nap)
+            retrying = until_delivered(self._stop, self._sleep)
             while not self._stop.is_set():
                 retrying(self.deliver_once, late)
                 next_work()
@@ -84,8 +84,8 @@ class Deliverer:
         """The last passes: what is waiting, what posting made of it, and then our own closed segments."""
         self.deliver_once(late)
         if self._webhook is not None:
-            self._webhook.close(self._house.config.exit_timeout_s / 2)
-        self._house.leave()
+            self._webhook.close(self._host.config.exit_timeout_s / 2)
+        self._host.leave()
         self.deliver_once(late)
 
     def deliver_once(self, late: Callable[[], bool] = lambda: False) -> int | RetryLater:
@@ -102,7 +102,7 @@ class Deliverer:
         if self._passes % _RESOLVE_PASSES == 0:
             self._forget_target()
         if self._target is None:
-            self._target = self._resolve(self._house.config)
+            self._target = self._resolve(self._host.config)
         return self._target
 
     def _forget_target(self) -> None:
@@ -110,10 +110,10 @@ class Deliverer:
         if target is not None:
             target.close()
 
-    def _nap(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """Wait before a retry, less when somebody flushes or stops."""
-        self._hurry.wait(seconds)
-        self._hurry.clear()
+        self._flush_requested.wait(seconds)
+        self._flush_requested.clear()
 
     def close(self) -> None:
         """Give up the target and the locks of gone writers."""

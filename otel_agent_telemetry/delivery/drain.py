@@ -22,19 +22,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.buffer.acks import read_ack, write_ack
+from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, write_acknowledged
 from otel_agent_telemetry.buffer.health import read_health, read_writer_note
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, list_writers
 from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, SegmentLine, read_segment
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.closing import closing_state
+from otel_agent_telemetry.delivery.abandoned_runs import closing_state
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater, Target
 from otel_agent_telemetry.delivery.pending import MAX_BATCH_RECORDS, Pending, SegmentProgress
-from otel_agent_telemetry.delivery.rejects import keep_rejected
+from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.journal_reader import last_signs_of_life
+from otel_agent_telemetry.journal import last_activity_times
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.wire import RUN, Line
@@ -96,10 +96,10 @@ class Drain:
         as the target does. Raises OSError when the folder cannot be read.
         """
         self.health.target = target.name
-        self._look_around()
+        self._discover_writers()
         outcome = self._deliver_all(target, stop)
         if not isinstance(outcome, RetryLater):
-            outcome = self._tidy(target, outcome, stop)
+            outcome = self._clean_up(target, outcome, stop)
         if isinstance(outcome, RetryLater):
             self._note_problem(outcome.reason)
         self._write_health()
@@ -111,7 +111,7 @@ class Drain:
             writer.lock.release()
         self._writers.clear()
 
-    def _look_around(self) -> None:
+    def _discover_writers(self) -> None:
         """Learn which writers there are, which are gone, and then, for good, which segments they left."""
         self._forget_removed(list_writers(self.folder))
         gone = sum(writer.gone for writer in self._writers.values())
@@ -147,14 +147,14 @@ class Drain:
         for line, segment, size in self._unread():
             pending.add(line, segment, size)
             if pending.full:
-                outcome = self._hand_over(target, pending)
+                outcome = self._deliver_batch(target, pending)
                 if isinstance(outcome, RetryLater):
                     return outcome
                 delivered += outcome
                 pending = Pending()
                 if stop():
                     return delivered
-        outcome = self._hand_over(target, pending)
+        outcome = self._deliver_batch(target, pending)
         return outcome if isinstance(outcome, RetryLater) else delivered + outcome
 
     def _unread(self) -> Iterator[tuple[SegmentLine, SegmentProgress, int]]:
@@ -164,14 +164,14 @@ class Drain:
                 start = segment.read
                 for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
                     for record in line.records:
-                        _take_note(writer, segment, record, start)
+                        _track_record(writer, segment, record, start)
                     size, start = line.ends_at - start, line.ends_at
                     segment.read = line.ends_at
                     if line.ends_at > segment.acked:
                         yield line, segment, size
-                        self._let_others_run()
+                        self._yield_interpreter()
 
-    def _let_others_run(self) -> None:
+    def _yield_interpreter(self) -> None:
         """Give the interpreter away now and then.
 
         A thread of the application that comes back from a write would else wait a whole
@@ -182,11 +182,11 @@ class Drain:
             self._since_rest = 0
             time.sleep(_REST_S)
 
-    def _hand_over(self, target: Target, pending: Pending) -> int | RetryLater:
+    def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
         batch = pending.batch()
         outcome = target.deliver(batch) if len(batch) else Delivered()
         if isinstance(outcome, Delivered):
-            outcome = self._set_aside(target, pending.refused(batch, outcome)) or outcome
+            outcome = self._store_rejected(target, pending.refused(batch, outcome)) or outcome
         if isinstance(outcome, RetryLater):
             for writer in self._writers.values():
                 for segment in writer.segments.values():
@@ -197,10 +197,10 @@ class Drain:
         self._count(batch, outcome)
         return len(batch)
 
-    def _set_aside(self, target: Target, refused: list[tuple[Line, str]]) -> RetryLater | None:
+    def _store_rejected(self, target: Target, refused: list[tuple[Line, str]]) -> RetryLater | None:
         try:
             for record, reason in refused:
-                keep_rejected(self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns())
+                store_rejected(self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns())
                 self._counters.warn("rejected", "a record was refused and set aside: %s", reason)
                 self.health.rejected += 1
         except OSError as problem:
@@ -211,7 +211,7 @@ class Drain:
         for segment, ends_at in pending.reach.values():
             segment.acked = ends_at
             try:
-                write_ack(segment.path, ends_at)
+                write_acknowledged(segment.path, ends_at)
             except OSError as problem:
                 self._counters.failed("noting a delivery", problem)
 
@@ -224,7 +224,7 @@ class Drain:
         if taken:
             self._on_delivered(taken)
 
-    def _tidy(self, target: Target, delivered: int, stop: Callable[[], bool]) -> int | RetryLater:
+    def _clean_up(self, target: Target, delivered: int, stop: Callable[[], bool]) -> int | RetryLater:
         """Close the runs of gone writers and remove what is confirmed."""
         for name, writer in list(self._writers.items()):
             if not writer.gone:
@@ -258,17 +258,17 @@ class Drain:
     def _closing_states(self, writer: _Writer) -> Iterator[RunRecord]:
         if not writer.open_runs:
             return
-        identity, beat = _identity(writer.header), iso_utc(writer.files.lock.stat().st_mtime_ns)
+        identity, touch = _identity(writer.header), iso_utc(writer.files.lock.stat().st_mtime_ns)
         since = identity.started[:10].replace("-", "")
-        signs = last_signs_of_life(self._journal_dir, writer=identity.writer, first_day=since)
+        signs = last_activity_times(self._journal_dir, writer=identity.writer, first_day=since)
         for event_id, (number, offset) in writer.open_runs.items():
             if number not in writer.segments:  # somebody removed it by hand
                 continue
             line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
             for record in line.records if line is not None else ():
                 if record.get("event_id") == event_id and (last := _record_or_none(record)):
-                    sign = max(signs.get(event_id, ""), last.updated_at, beat)
-                    yield closing_state(last, reason=identity.fate(), last_sign=sign)
+                    sign = max(signs.get(event_id, ""), last.updated_at, touch)
+                    yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
 
     def _note_problem(self, reason: str) -> None:
         self.health.last_problem = reason
@@ -292,10 +292,10 @@ def _list_segments(writer: _Writer) -> None:
         del writer.segments[number]
     for number, path in listed.items():
         if number not in writer.segments:
-            writer.segments[number] = SegmentProgress(number, path, acked=read_ack(path))
+            writer.segments[number] = SegmentProgress(number, path, acked=read_acknowledged(path))
 
 
-def _take_note(writer: _Writer, segment: SegmentProgress, record: Line, offset: int) -> None:
+def _track_record(writer: _Writer, segment: SegmentProgress, record: Line, offset: int) -> None:
     kind = record["record_type"]
     if kind == SEGMENT:
         writer.header = record

@@ -31,7 +31,7 @@ from otel_agent_telemetry.delivery.outcome import (
     Outcome,
     Rejected,
     RetryLater,
-    deliver_by_halves,
+    deliver_bisected,
 )
 from otel_agent_telemetry.errors import DeliveryError
 from otel_agent_telemetry.model import CommitLink, RunRecord
@@ -74,7 +74,7 @@ class HttpTarget:
         if isinstance(answer, RetryLater):
             return answer
         if answer.status_code in _REFUSALS:
-            return deliver_by_halves(self, Batch(batch.records), _told(answer))
+            return deliver_bisected(self, Batch(batch.records), _told(answer))
         try:
             return _confirmed(_json(answer), len(batch.records))
         except DeliveryError as problem:

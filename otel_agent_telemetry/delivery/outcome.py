@@ -66,7 +66,7 @@ def reject_each(batch: Batch, reason: str) -> Delivered:
     return Delivered(tuple(Rejected(position, reason) for position in range(len(batch))))
 
 
-def deliver_by_halves(target: Target, batch: Batch, reason: str) -> Outcome:
+def deliver_bisected(target: Target, batch: Batch, reason: str) -> Outcome:
     """Find the items of a refused batch that cause the refusal, by delivering its halves.
 
     A batch of one is the cause itself. Neighbours of a poisonous item go through

@@ -30,7 +30,7 @@ T = TypeVar("T")
 MAX_RETRY_AFTER_S = 300.0
 
 
-class WaitAsTold(wait_base):
+class WaitAsRequested(wait_base):
     """What the target asked for, up to five minutes, and never less than the usual wait."""
 
     def __init__(self, otherwise: wait_base) -> None:
@@ -53,7 +53,7 @@ def until_delivered(stop: threading.Event, sleep: Callable[[float], None]) -> Re
     """Retry for ever while the result is RetryLater; ends with that result when `stop` is set."""
     return Retrying(
         retry=retry_if_result(must_wait),
-        wait=WaitAsTold(wait_random_exponential(multiplier=0.5, max=60)),
+        wait=WaitAsRequested(wait_random_exponential(multiplier=0.5, max=60)),
         stop=stop_when_event_set(stop),
         sleep=sleep,
         retry_error_callback=_last_result,
@@ -64,7 +64,7 @@ def posting(stop: threading.Event, sleep: Callable[[float], None] | None = None)
     """Four attempts, 1, 2 and 4 s apart, while the result is RetryLater; `sleep` waits (default: on `stop`)."""
     return Retrying(
         retry=retry_if_result(must_wait),
-        wait=WaitAsTold(wait_chain(wait_fixed(1), wait_fixed(2), wait_fixed(4))),
+        wait=WaitAsRequested(wait_chain(wait_fixed(1), wait_fixed(2), wait_fixed(4))),
         stop=stop_after_attempt(4) | stop_when_event_set(stop),
         sleep=sleep or sleep_on(stop),
         retry_error_callback=_last_result,

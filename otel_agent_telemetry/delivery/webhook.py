@@ -26,8 +26,8 @@ from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.http_calls import FAILURES, bearer, told
 from otel_agent_telemetry.delivery.http_target import retry_after_s
 from otel_agent_telemetry.delivery.outcome import RetryLater
-from otel_agent_telemetry.delivery.quiet import quietly
 from otel_agent_telemetry.delivery.retry import posting
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.model import RunRecord
 
 _QUEUE: Final = 10_000
@@ -85,7 +85,7 @@ class Webhook:
         self._thread = None
 
     def _work(self) -> None:
-        with quietly(), httpx.Client(timeout=10.0, follow_redirects=False) as client:
+        with suppress_instrumentation(), httpx.Client(timeout=10.0, follow_redirects=False) as client:
             while (record := self._waiting.get()) is not None and not self._stop.is_set():
                 try:
                     self._on_posted(self._post_one(client, record))

@@ -3,12 +3,13 @@
 A column comes from the first that has it: what the client set by name, `agent.run.<column>`
 on the span, the matching semantic convention, the surroundings. Everything that is left
 over goes to `context_json`, bounded and with secrets masked.
+
+Agents inside runs: which of their spans are runs of their own (design, "What is a run").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -17,10 +18,12 @@ import orjson
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
-from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.model import ResourceDefaults
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, clean, clean_members
-from otel_agent_telemetry.secret_forms import mask_text
+from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.redaction import clean, clean_members
+from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text
 
@@ -41,16 +44,7 @@ _TIMEOUT_ENDINGS: Final = (
 _CANCEL_ENDINGS: Final = ("CancelledError", "KeyboardInterrupt", "GeneratorExit", "Cancelled")
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is known besides the span: column → value, used where nothing else gives the column."""
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    capture_content: bool = False
-    max_bytes: int = DEFAULT_MAX_BYTES
-
-
-class Told(NamedTuple):
+class Overrides(NamedTuple):
     """What is known besides the span: columns by name, names that are no columns, what was used, an agent below."""
 
     settings: Mapping[str, Any] = MappingProxyType({})
@@ -59,7 +53,7 @@ class Told(NamedTuple):
     child_agent: str | None = None
 
 
-NOTHING_TOLD: Final = Told()
+NO_OVERRIDES: Final = Overrides()
 
 
 class Ending(NamedTuple):
@@ -75,16 +69,16 @@ _SUCCEEDED: Final = Ending(st.SUCCESS)
 
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
     """The agent's name as far as the span and those below it tell, else the service's."""
-    told = _told_agent_name(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
+    told = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
     return told or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
 
 
 def own_agent_name(view: SpanView) -> str | None:
     """The agent's name that the span itself tells; None when it tells none."""
-    return _told_agent_name(view.attributes) or _agent_name_in(view)
+    return _agent_name_attribute(view.attributes) or _agent_name_in(view)
 
 
-def _told_agent_name(attributes: Mapping[str, Any]) -> str | None:
+def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
     for key in (names.AGENT_NAME, names.GEN_AI_AGENT_NAME, names.OPENINFERENCE_AGENT):
         if (value := attributes.get(key)) and isinstance(value, str):
             return value
@@ -103,9 +97,9 @@ def _agent_name_in(view: SpanView) -> str | None:
 
 def _framework_name(view: SpanView) -> str | None:
     """What a chain or graph of a framework is called: LangGraph's agent, else OpenInference's span."""
-    if names.word_of(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
+    if names.text_attribute(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
         return None
-    metadata = names.word_of(view.attributes, "metadata") or ""
+    metadata = names.text_attribute(view.attributes, "metadata") or ""
     if _LC_AGENT in metadata and isinstance(said := json_object(metadata).get(_LC_AGENT), str) and said:
         return said
     return view.name
@@ -117,7 +111,9 @@ def job_type_of(view: SpanView) -> str:
     return str(get(names.JOB_TYPE) or get(names.GEN_AI_WORKFLOW) or view.name or "unknown")
 
 
-def run_columns(view: SpanView, *, told: Told = NOTHING_TOLD, around: Surroundings, problems: list[str]) -> Fields:
+def run_columns(
+    view: SpanView, *, told: Overrides = NO_OVERRIDES, around: ResourceDefaults, problems: list[str]
+) -> Fields:
     """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
     attributes = view.attributes
     columns = clamp({**_marked_columns(attributes, problems), **told.settings}, problems)
@@ -177,7 +173,7 @@ def _conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
     return known[1]
 
 
-def _left_over(attributes: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
+def _left_over(attributes: Mapping[str, Any], around: ResourceDefaults) -> dict[str, Any]:
     return {
         key: value
         for key, value in attributes.items()
@@ -187,7 +183,7 @@ def _left_over(attributes: Mapping[str, Any], around: Surroundings) -> dict[str,
     }
 
 
-def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Surroundings) -> None:
+def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: ResourceDefaults) -> None:
     """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged."""
     given = columns.pop(column, None)
     try:
@@ -238,7 +234,7 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
     return _SUCCEEDED
 
 
-def ending_as_said(said: object, ending: Ending) -> Ending:
+def ending_with_status(said: object, ending: Ending) -> Ending:
     """The ending with the status that somebody named for it; what is no final status is `failed`."""
     word = st.canonical_status(said)
     if word == st.SUCCESS:
@@ -295,3 +291,21 @@ def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int
     if ending.details:
         fields["error_details"] = mask_text(ending.details, scanned=_MAX_DETAILS)
     return fields
+
+
+def repeats(view: SpanView, run: ActiveRun) -> bool:
+    """Whether an agent's span below a run merely says again what that run is; it is a step of it then.
+
+    Frameworks wrap an agent in spans of the same agent, or of none that they name; the first
+    agent below such a one gives it its name. Whoever marks a span as a run means it.
+    """
+    if names.is_marked(view.attributes) or not run.is_agent:
+        return False
+    name = own_agent_name(view)
+    if name is None and view.attributes.get(names.OPENINFERENCE_KIND) == "AGENT":
+        name = view.name  # openai-agents: the agent's own attributes come later
+    if name is None:
+        return True
+    if run.takes_child_name and run.child_agent is None:
+        run.child_agent = name
+    return name == (run.child_agent if run.takes_child_name else run.agent_name)

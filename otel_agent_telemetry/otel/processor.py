@@ -19,36 +19,37 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.active import ActiveRun
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.quiet import is_quiet
-from otel_agent_telemetry.event_id import span_event_id
-from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.otel.late_usage import LateUsage
+from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed
+from otel_agent_telemetry.model import ResourceDefaults
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.mapping import (
     Ending,
-    Surroundings,
-    Told,
+    Overrides,
     agent_name_of,
     differing,
-    ending_as_said,
     ending_fields,
     ending_of,
+    ending_with_status,
     own_agent_name,
+    repeats,
     run_columns,
 )
-from otel_agent_telemetry.otel.nesting import repeats
-from otel_agent_telemetry.otel.orders import EventPayload, StartOrder
+from otel_agent_telemetry.otel.pending_costs import PendingCosts
 from otel_agent_telemetry.otel.pricing import PRICES
-from otel_agent_telemetry.otel.run_baggage import parent_run_of
+from otel_agent_telemetry.otel.propagation import parent_run_of
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
-from otel_agent_telemetry.otel.steps import step_members
+from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
 from otel_agent_telemetry.otel.usage import is_model_call
-from otel_agent_telemetry.recorder import Recorder, weakly
+from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
+from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.run_id import span_event_id
 
 _MAX_OPEN_STEPS: Final = 100_000
 
@@ -78,17 +79,17 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.config = self.recorder.config
         self.active = self.recorder.active
         self._open: dict[int, _Open] = self.active.open_spans
-        self._metrics = self.recorder.companion(RunMetrics)
-        self._late = self.recorder.companion(LateUsage)
-        self.recorder.before_exit.append(weakly(self.close_open_runs))
+        self._metrics = self.recorder.component(RunMetrics)
+        self._late = self.recorder.component(PendingCosts)
+        self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
     # --- the SDK's hooks
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """A span starts: begin a run or a step, or leave it alone."""
         try:
-            order = StartOrder.of(parent_context)
-            if order is not None or not is_quiet(parent_context):
+            order = StartParameters.of(parent_context)
+            if order is not None or not instrumentation_suppressed(parent_context):
                 self._begin(span, parent_context, order)
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
@@ -126,7 +127,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     # --- beginning
 
-    def _begin(self, span: Span, context: otel_context.Context | None, order: StartOrder | None) -> None:
+    def _begin(self, span: Span, context: otel_context.Context | None, order: StartParameters | None) -> None:
         span_id, parent = span.get_span_context().span_id, span.parent
         if span_id in self._open:
             return  # another processor of the same recorder, on the same provider, was faster
@@ -152,7 +153,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         name = run.child_agent
         if not repeats(view, run):
             return False
-        self.active.saw_live(span_event_id(view.trace_id, view.span_id))  # an exporter beside us must not take it up
+        self.active.mark_recorded_live(
+            span_event_id(view.trace_id, view.span_id)
+        )  # an exporter beside us must not take it up
         self._tell_name(run, name)
         return True
 
@@ -191,18 +194,23 @@ class AgentRunSpanProcessor(SpanProcessor):
         view: SpanView,
         context: otel_context.Context | None,
         above: ActiveRun | None,
-        order: StartOrder | None,
+        order: StartParameters | None,
     ) -> ActiveRun:
         event_id = span_event_id(view.trace_id, view.span_id)
         run = ActiveRun(
-            run_id="", event_id=event_id, trace_id=view.trace_id, span_id=view.span_id, start_ns=view.start_ns
+            run_id="",
+            event_id=event_id,
+            trace_id=view.trace_id,
+            span_id=view.span_id,
+            start_ns=view.start_ns,
+            usage=UsageAccumulator(),
         )
         wanted = view.attributes.get(names.RUN_ID)
         if order is not None:
             wanted, run.settings, run.extra = order.run_id, order.settings, order.extra
         name = order.agent_name if order is not None else agent_name_of(view)
         self.active.claim(run, wanted=wanted, agent_name=name, token=event_id[:8])
-        self.active.saw_live(event_id)
+        self.active.mark_recorded_live(event_id)
         run.span, run.handled_at_start = span, sys.exc_info()[1]
         named = own_agent_name(view) is not None
         run.is_agent = named or names.is_agent_work(view.attributes)
@@ -242,13 +250,13 @@ class AgentRunSpanProcessor(SpanProcessor):
         An attribute that was there at the start stays known when later ones push it out of the span.
         """
         known = run.columns
-        if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.tally:
+        if known is not None and known[0] == view.attributes and known[1] is self._around() and not run.usage:
             return known[2]
         problems: list[str] = []
         if view.end_ns is not None:
-            run.tally.tell(view)
-        used = run.tally.shown()
-        told = Told(run.settings, run.extra, used, run.child_agent)
+            run.usage.set_run_total(view)
+        used = run.usage.shown()
+        told = Overrides(run.settings, run.extra, used, run.child_agent)
         pushed_out = run.attributes.keys() - view.attributes.keys()
         whole = view._replace(attributes={**run.attributes, **view.attributes}) if pushed_out else view
         columns = run_columns(whole, told=told, around=self._around(), problems=problems)
@@ -256,13 +264,13 @@ class AgentRunSpanProcessor(SpanProcessor):
             self.recorder.counters.clamped += len(problems)
             self.recorder.counters.warn("clamped", "run %s: %s", run.run_id, "; ".join(problems))
         if used and view.end_ns is not None:
-            run.given_usage = differing(columns, used)
+            run.reported_usage = differing(columns, used)
         run.columns = (view.attributes, self._around(), columns)
         run.attributes = whole.attributes
         return columns
 
-    def _around(self) -> Surroundings:
-        return self.recorder.surroundings
+    def _around(self) -> ResourceDefaults:
+        return self.recorder.resource_defaults
 
     def _record_step(self, view: SpanView, run: ActiveRun) -> None:
         self.recorder.record_span(step_members(view, self._around(), event_id=run.event_id, run_id=run.run_id))
@@ -319,9 +327,9 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _end_step(self, opened: _Open, view: SpanView) -> None:
         run = opened.run
-        run.tally.add(view, PRICES)
+        run.usage.add(view, PRICES)
         if names.PART_OF in view.attributes:
-            run.tally.tell(view)
+            run.usage.set_run_total(view)
             if run.takes_child_name and run.child_agent is None:
                 run.child_agent = own_agent_name(view)
                 self._tell_name(run, None)
@@ -341,7 +349,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             return ending_of(view, run.exception, interrupted)
         if st.canonical_status(said) in (None, st.RUNNING):
             self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
-        return ending_as_said(said, ending_of(view, run.exception, None))
+        return ending_with_status(said, ending_of(view, run.exception, None))
 
     def _write_end(self, run: ActiveRun, columns: Mapping[str, Any], ending: Ending, end_ns: int | None) -> None:
         """Write the terminal state. A wall clock that went backwards is replaced by the elapsed time."""
@@ -356,7 +364,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.active.release(run)
         self.recorder.record_run(run.fields)
         self._metrics.ended(run.fields)
-        if run.tally.unpriced:
+        if run.usage.unpriced:
             self._late.owe(run)
 
     def close_open_runs(self) -> None:
@@ -365,7 +373,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             try:
                 ending = Ending(st.FAILED, "the process exited while the run was still open")
                 view = view_of(run.span)
-                run.tally.tell(view)
+                run.usage.set_run_total(view)
                 self._write_end(run, self._columns(run, view), ending, None)
             except Exception as problem:  # one run's trouble spares the others
                 self.recorder.counters.internal("closing a run", problem)

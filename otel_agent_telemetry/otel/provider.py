@@ -2,11 +2,14 @@
 
 A provider that is set is never replaced, and each carries one processor for each
 configuration, however often it is asked for.
+
+The OTLP path of our own tracer provider: OpenTelemetry's exporter, with a bounded end.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import weakref
@@ -15,12 +18,61 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedBatchSpanProcessor(BatchSpanProcessor):
+    """A batch processor that spends at most `exit_timeout_s` on its shutdown.
+
+    The SDK's waits 30 s for an unreachable collector. Its inner processor takes a timeout
+    (checked on 1.39 to 1.45); where it does not, the SDK's own shutdown is all there is.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, exit_timeout_s: float) -> None:
+        super().__init__(exporter)
+        self._exit_timeout_ms = int(exit_timeout_s * 1000)
+
+    def shutdown(self) -> None:
+        """Export what is queued for at most the exit timeout, then drop it."""
+        inner: Any = getattr(self, "_batch_processor", None)
+        if inner is None:
+            super().shutdown()  # type: ignore[no-untyped-call]  # the SDK's is untyped
+        else:
+            inner.shutdown(timeout_millis=self._exit_timeout_ms)
+
+
+def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
+    """A batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe.
+
+    Starts the SDK's export thread. None, with one warning, without the extra `otlp`.
+    """
+    try:
+        exporter = _grpc_exporter() if config.otlp_protocol == "grpc" else _http_exporter()
+    except ImportError:
+        _log.warning("OTLP export is asked for, but its exporter is missing: pip install otel-agent-telemetry[otlp]")
+        return None
+    return BoundedBatchSpanProcessor(exporter, exit_timeout_s=config.exit_timeout_s)
+
+
+def _http_exporter() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def _grpc_exporter() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
 
 _guard = threading.Lock()
 _attached: dict[int, tuple[Callable[[], Any], AgentRunSpanProcessor]] = {}
@@ -134,7 +186,6 @@ def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:
 
 
 def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None:
-    from otel_agent_telemetry.otel.otlp import otlp_processor
 
     processor = otlp_processor(config)
     if processor is not None:

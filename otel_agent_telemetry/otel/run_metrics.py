@@ -20,8 +20,8 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_agent_telemetry.columns import Fields
-from otel_agent_telemetry.otel import attributes as names
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.recording.recorder import Recorder
 
 _OUTCOMES: Final = ("discovered", "succeeded", "failed", "skipped")
 
@@ -73,11 +73,11 @@ class RunMetrics:
         ]
 
     def _waiting(self) -> Iterable[Observation]:
-        from otel_agent_telemetry.buffer.acks import read_ack, undelivered
+        from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
 
         folder = self._recorder.config.buffer_dir
         waiting = undelivered(folder) if folder.is_dir() else {}
-        return [Observation(sum(max(size - read_ack(path), 0) for path, size in waiting.items()))]
+        return [Observation(sum(max(size - read_acknowledged(path), 0) for path, size in waiting.items()))]
 
 
 def _careful(read: Callable[[], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.usage import Usage
 
@@ -79,7 +79,7 @@ def model_call_of(view: SpanView, usage: Usage) -> ModelCall | None:
     """The call that a step is, given its usage; None when it is none, or does not say of which model."""
     if not usage.get("model_calls") or not usage.get("models"):
         return None
-    told = (names.word_of(view.attributes, key) for key in _PROVIDERS)
+    told = (names.text_attribute(view.attributes, key) for key in _PROVIDERS)
     return ModelCall(usage, usage["models"][0], next(filter(None, told), None), view.start_ns)
 
 
@@ -93,10 +93,10 @@ def own_usage(view: SpanView) -> dict[str, Any]:
 
 def is_model_call(attributes: Mapping[str, Any]) -> bool:
     """Whether a span is one request to a model, by any of the conventions."""
-    operation = names.word_of(attributes, names.GEN_AI_OPERATION)
+    operation = names.text_attribute(attributes, names.GEN_AI_OPERATION)
     if operation is not None:
         return operation in _MODEL_OPERATIONS
-    kind = names.word_of(attributes, names.OPENINFERENCE_KIND)
+    kind = names.text_attribute(attributes, names.OPENINFERENCE_KIND)
     if kind is not None:
         return kind in _MODEL_KINDS
     return _LLM_REQUEST in attributes

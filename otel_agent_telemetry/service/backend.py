@@ -19,12 +19,11 @@ from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
-from otel_agent_telemetry.service.bodies import HeldBytes
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
-from otel_agent_telemetry.service.handover import Handover
-from otel_agent_telemetry.service.writer import GroupWriter, Job, change_job, write_job
+from otel_agent_telemetry.service.request_body import HeldBytes
+from otel_agent_telemetry.service.writer import GroupWriter, Handover, Job, change_job, write_job
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.store import Store
@@ -157,7 +156,7 @@ class Backend:
 
     def _read(self, query: Callable[[Connection], Any]) -> Any:
         assert self._read_engine is not None, "opened before the first request"
-        with quietly(), reading(self._read_engine, "reading") as connection:
+        with suppress_instrumentation(), reading(self._read_engine, "reading") as connection:
             return query(connection)
 
     async def write_problem(self) -> str:

@@ -20,8 +20,8 @@ from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.deliverer import Deliverer
-from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_by_halves
-from otel_agent_telemetry.delivery.quiet import quietly
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.locks import FileLock
@@ -53,7 +53,7 @@ class WriterTarget:
         except (FutureTimeoutError, TimeoutError):
             return RetryLater(f"{self.name} did not commit within {_COMMIT_S:g} s")
         except StorageError as problem:
-            return deliver_by_halves(self, batch, str(problem))
+            return deliver_bisected(self, batch, str(problem))
         return Delivered()
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class WriterTarget:
 
 
 class BufferDrain:
-    """A thread that delivers the buffer whenever nobody else does. What it needs of a `House`, it is."""
+    """A thread that delivers the buffer whenever nobody else does. It is its own `DeliveryHost`."""
 
     def __init__(self, config: TelemetryConfig, writer: GroupWriter, *, clock: Clock) -> None:
         self.config = config
@@ -71,7 +71,7 @@ class BufferDrain:
         self._journal = Journal(config.ndjson_dir)
         self._identity: WriterIdentity | None = None
         self._numbers = itertools.count(1)
-        self._stop, self._hurry = threading.Event(), threading.Event()
+        self._stop, self._flush_requested = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
 
     def start(self) -> None:
@@ -81,13 +81,13 @@ class BufferDrain:
     def stop(self) -> None:
         """Finish the batch in hand and let others deliver. Idempotent. Blocks a few seconds at most."""
         self._stop.set()
-        self._hurry.set()
+        self._flush_requested.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         lock = FileLock(drain_lock_path(self.config.buffer_dir))
-        with quietly():
+        with suppress_instrumentation():
             while not self._stop.is_set():
                 try:
                     self._deliver_if_free(lock)
@@ -98,7 +98,9 @@ class BufferDrain:
     def _deliver_if_free(self, lock: FileLock) -> None:
         try:
             if self.config.buffer_dir.is_dir() and lock.try_acquire():
-                deliverer = Deliverer(self, stop=self._stop, hurry=self._hurry, resolve=self._target)
+                deliverer = Deliverer(
+                    self, stop=self._stop, flush_requested=self._flush_requested, resolve=self._target
+                )
                 deliverer.run(self._next_work, self._stop.is_set)
         finally:
             lock.release()
@@ -108,12 +110,6 @@ class BufferDrain:
 
     def _next_work(self) -> None:
         self._stop.wait(_LOOK_S)
-
-    def look_around(self) -> None:
-        """A service is not in a repository."""
-
-    def keep_house(self) -> None:
-        """Nothing of its own is buffered."""
 
     def leave(self) -> None:
         """Nothing of its own is buffered."""

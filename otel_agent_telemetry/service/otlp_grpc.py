@@ -18,10 +18,10 @@ import grpc
 import grpc.aio
 
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.otel.received import Received
+from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import RequestRates, TokenCheck, log_access
-from otel_agent_telemetry.service.otlp_requests import kept, request_of_protobuf, understood
+from otel_agent_telemetry.service.otlp_parsing import kept, request_of_protobuf, understood
 from otel_agent_telemetry.service.problems import OverloadedError, RequestError
 from otel_agent_telemetry.service.prometheus import ServiceFigures
 

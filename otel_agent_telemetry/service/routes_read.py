@@ -12,16 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.columns import check_time
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.answers import json_answer, raw_answer
 from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.service.responses import json_answer, raw_answer
 from otel_agent_telemetry.service.routes_write import backend_of, known_event_id, no_such_run
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
-from otel_agent_telemetry.storage.lookup import values_of
-from otel_agent_telemetry.storage.position import Position
-from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, find_run, page_of_runs
-from otel_agent_telemetry.storage.rows import clean_text
+from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, find_run, page_of_runs, values_of
+from otel_agent_telemetry.storage.rows import Position, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
 _TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")

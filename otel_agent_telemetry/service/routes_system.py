@@ -11,16 +11,16 @@ import anyio
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Connection
 
-from otel_agent_telemetry.buffer.acks import read_ack, undelivered
+from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.answers import json_answer
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.problems import problem_answer
 from otel_agent_telemetry.service.prometheus import BufferFigures, NoStoredFigures, StoredFigures, exposition
+from otel_agent_telemetry.service.responses import json_answer
 from otel_agent_telemetry.service.routes_write import backend_of
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.queries import oldest_open, run_stats
@@ -143,5 +143,5 @@ def _buffer_figures(backend: Backend) -> BufferFigures:
     folder = backend.settings.buffer_dir
     waiting = undelivered(folder) if folder.is_dir() else {}
     health = read_health(folder)
-    waiting_bytes = sum(max(size - read_ack(path), 0) for path, size in waiting.items())
+    waiting_bytes = sum(max(size - read_acknowledged(path), 0) for path, size in waiting.items())
     return BufferFigures(waiting_bytes, health.rejected, health.closed_runs)

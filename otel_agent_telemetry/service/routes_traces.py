@@ -14,13 +14,12 @@ from fastapi import APIRouter, Request, Response
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
-from otel_agent_telemetry.otel.received import Received
+from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.bodies import media_type_of, read_body
-from otel_agent_telemetry.service.otlp_json import request_of_json
-from otel_agent_telemetry.service.otlp_requests import kept, request_of_protobuf, understood
+from otel_agent_telemetry.service.otlp_parsing import kept, request_of_json, request_of_protobuf, understood
 from otel_agent_telemetry.service.problems import OTLP_PATH, PROTOBUF, RequestError
+from otel_agent_telemetry.service.request_body import media_type_of, read_body
 from otel_agent_telemetry.service.routes_write import backend_of
 
 JSON: Final = "application/json"

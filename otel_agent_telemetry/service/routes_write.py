@@ -16,13 +16,13 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import check_column
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.answers import json_answer
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.bodies import json_of, read_body
-from otel_agent_telemetry.service.changes import associate, patch_run
-from otel_agent_telemetry.service.keeping import keep
+from otel_agent_telemetry.service.bisect import keep
 from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.service.request_body import json_of, read_body
+from otel_agent_telemetry.service.responses import json_answer
 from otel_agent_telemetry.service.run_bodies import link_of, patch_of, record_of
+from otel_agent_telemetry.service.run_changes import associate, patch_run
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 
 T = TypeVar("T")

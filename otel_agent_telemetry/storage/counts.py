@@ -10,23 +10,108 @@ rows that every writer touches would make writers wait for each other, so trigge
 of +1 and -1 for what really became of each row, and a kind's number is the sum of its lines.
 `counts_packing` keeps those few. `counts_check` compares both
 with the runs.
+
+Keeping the lines few that PostgreSQL's triggers add to the counts: packing and sweeping.
+
+A connection that has written some thousands of runs replaces the lines that it sees by their
+sums, in its own transaction, so that no way of writing leaves them to pile up. Deleted lines
+stay in the table's pages, and readers step over them, until a VACUUM has swept it; the
+server's own comes by once a minute, which is long for who writes thousands of runs a second.
+Nothing here does anything on SQLite.
+
+Whether the counts that are kept are those of the runs, and putting them right.
+
+Triggers and writers keep them exact; what they cannot see is `TRUNCATE`, a table restored by
+itself, or a trigger switched off.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Engine,
+    Select,
+    Table,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    union_all,
+)
 
 from otel_agent_telemetry.columns import COLUMNS
-from otel_agent_telemetry.storage.counts_packing import pack_now_and_then
+from otel_agent_telemetry.errors import StorageError
+from otel_agent_telemetry.storage.engine import database_name
+from otel_agent_telemetry.storage.error_translation import translated
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_hours
+
+RUNS_BETWEEN_PACKINGS: Final = 2000
+_PACK_LOCK: Final = 0x6F61745F7061636B
+_UNPACKED: Final = "agent_telemetry_runs_since_packing"
+_UNSWEPT: Final = "agent_telemetry_packed"
+
+
+def pack_counts(connection: Connection) -> None:
+    """Replace the lines by their sums, within the connection's transaction.
+
+    Readers see the lines or their sums, never both. Of several that would pack at once one
+    does, the others go on at once. A line that is added meanwhile stays a line.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _PACK_LOCK}).scalar_one():
+        return
+    for table in (run_counts, run_hours):
+        keys = ", ".join(column.name for column in table.c if column.name != "runs")
+        connection.exec_driver_sql(
+            f"WITH line AS (DELETE FROM {table.name} RETURNING {keys}, runs)"  # noqa: S608 - names of our tables
+            f" INSERT INTO {table.name} ({keys}, runs)"
+            f" SELECT {keys}, sum(runs) FROM line GROUP BY {keys} HAVING sum(runs) > 0"
+        )
+    connection.info[_UNSWEPT] = True
+
+
+def pack_now_and_then(connection: Connection, written: int) -> None:
+    """Pack when this connection has written enough runs since it last did; `written` are the latest."""
+    unpacked = int(connection.info.get(_UNPACKED, 0)) + written
+    if unpacked >= RUNS_BETWEEN_PACKINGS:
+        pack_counts(connection)
+        unpacked = 0
+    connection.info[_UNPACKED] = unpacked
+
+
+def wants_sweeping(connection: Connection) -> bool:
+    """Whether this connection has packed since it was last asked."""
+    return bool(connection.info.pop(_UNSWEPT, False))
+
+
+def sweep_counts(engine: Engine) -> None:
+    """Make room of what packing deleted, in a transaction of its own, after that of the packing.
+
+    Never raises and waits for nobody's lock: what is left, the server's own VACUUM takes.
+    """
+    quick = "VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP off)"
+    with (
+        contextlib.suppress(StorageError),
+        translated("sweeping", database_name(engine)),
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+    ):
+        connection.exec_driver_sql(f"{quick} {run_counts.name}, {run_hours.name}")
+
 
 _HOUR: Final = len("2026-01-31T23")
 _END_OF_HOUR: Final = ":59:59.999999+00:00"
@@ -99,3 +184,61 @@ def count_kinds(connection: Connection) -> dict[tuple[str, str, str], int]:
     keys = [run_counts.c[name] for name in _KIND]
     rows = connection.execute(select(*keys, func.sum(run_counts.c.runs)).group_by(*keys))
     return {(row[0], row[1], row[2]): int(row[3]) for row in rows if row[3] > 0}
+
+
+_KEPT: Final = (run_counts, run_hours)
+
+
+@dataclass(frozen=True, slots=True)
+class CountDifference:
+    """A number that is not that of the runs. `key` is a kind (agent_name, job_type, status) or an hour."""
+
+    table: str
+    key: tuple[str, ...]
+    kept: int
+    actual: int
+
+
+def check_counts(connection: Connection) -> list[CountDifference]:
+    """Every difference, in order of key. Reads all runs; exact while others write."""
+    return [difference for table in _KEPT for difference in _differences(connection, table)]
+
+
+def repair_counts(connection: Connection) -> list[CountDifference]:
+    """Put the counts right within the connection's transaction, and say what was wrong.
+
+    Needs a writing transaction. On PostgreSQL writers wait until it ends; readers do not.
+    """
+    if connection.dialect.name == "postgresql":
+        # Runs first, in the order in which a writer takes them; the counts too, or a packing would slip in.
+        connection.execute(text("LOCK TABLE agent_runs, run_counts, run_hours IN SHARE ROW EXCLUSIVE MODE"))
+    found = check_counts(connection)
+    for table in {difference.table for difference in found}:
+        _count_anew(connection, run_counts.metadata.tables[table])
+    return found
+
+
+def _differences(connection: Connection, table: Table) -> list[CountDifference]:
+    """In one statement, so that both sides are of one instant."""
+    keys = _keys(table)
+    zero: ColumnElement[int] = literal_column("0")
+    kept = select(*keys, table.c.runs.label("kept"), zero.label("actual"))
+    actual = agent_runs_by(table).subquery()
+    counted = select(*(actual.c[key.name] for key in keys), zero, actual.c.runs)
+    both = union_all(kept, counted).subquery()
+    key = [both.c[column.name] for column in keys]
+    sums = (func.sum(both.c.kept), func.sum(both.c.actual))
+    chosen: Select[Any] = select(*key, *sums).group_by(*key).having(sums[0] != sums[1]).order_by(*key)
+    return [
+        CountDifference(table.name, tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in connection.execute(chosen)
+    ]
+
+
+def _count_anew(connection: Connection, table: Table) -> None:
+    connection.execute(delete(table))
+    names = [column.name for column in table.c]
+    connection.execute(insert(table).from_select(names, agent_runs_by(table)))
+
+
+def _keys(table: Table) -> list[Any]:
+    return [column for column in table.c if column.name != "runs"]

@@ -1,4 +1,7 @@
-"""The configured database where it must be a file of ours: which one, and who else writes it."""
+"""The configured database where it must be a file of ours: which one, and who else writes it.
+
+Giving the room of deleted rows back to the disk, which SQLite does not do by itself.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
+from otel_agent_telemetry.storage.error_translation import translated
 from otel_agent_telemetry.storage.writer_lock import WriterLock, real_path
 
 SIDECARS: Final = ("-journal", "-wal", "-shm")
@@ -80,3 +84,17 @@ def _holder(lock: WriterLock) -> str:
         return "another process"
     where = f" (process {holder.pid} on {holder.host}, since {holder.started})"
     return (f"the service at {holder.url}" if holder.url else "another process") + where
+
+
+def vacuum(config: TelemetryConfig, path: Path) -> tuple[int, int]:
+    """Rewrite the file without its free pages: bytes before and after.
+
+    Needs about as much room again while it runs, and every writer waits for it: the caller
+    holds `database_file.only_writer`. Killed at any point it leaves the file as it was.
+    Raises StoreUnavailableError.
+    """
+    with translated("vacuuming", str(path)):
+        before = path.stat().st_size
+        with closing(connect_file(config, path, mode="rw")) as connection:
+            connection.execute("VACUUM")
+        return before, path.stat().st_size

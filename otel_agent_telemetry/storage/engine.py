@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
-from otel_agent_telemetry.storage.errors_of import translated
+from otel_agent_telemetry.storage.error_translation import translated
 
 _BEGIN: Final = "sqlite_begin"
 _CACHED_STATEMENTS: Final = 256

@@ -7,13 +7,15 @@ however many they are, and the same statement for any number of them.
 The join goes from the keys to the rows, and is written so that it can go no other way:
 where a table was small, or had none of such rows, when it was last analysed, both databases
 would rather read all of it.
+
+Many values for `IN (…)`, in parts of as many as one statement should take.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -66,3 +68,15 @@ def _keys(dialect: Dialect, columns: Sequence[Column[Any]]) -> Subquery:
 
 def _named(columns: Sequence[Column[Any]], parts: Sequence[ColumnElement[Any]]) -> Subquery:
     return select(*(part.label(column.name) for part, column in zip(parts, columns, strict=True))).subquery("wanted")
+
+
+T = TypeVar("T")
+
+_MAX_PARAMETERS: Final = 500
+
+
+def in_parts(values: Iterable[T]) -> Iterator[list[T]]:
+    """The values in lists of at most 500; none for none."""
+    whole = list(values)
+    for start in range(0, len(whole), _MAX_PARAMETERS):
+        yield whole[start : start + _MAX_PARAMETERS]

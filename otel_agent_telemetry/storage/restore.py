@@ -19,9 +19,7 @@ from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir, sync_dir
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.backup import backup_sqlite, verified_copy
-from otel_agent_telemetry.storage.backup_names import free_name, sweep_partials
-from otel_agent_telemetry.storage.contents import DamagedError, DatabaseContents, read_contents, refuse_damaged
+from otel_agent_telemetry.storage.database_backup import backup_sqlite, free_name, sweep_partials, verified_copy
 from otel_agent_telemetry.storage.database_file import (
     SIDECARS,
     connect_file,
@@ -31,7 +29,8 @@ from otel_agent_telemetry.storage.database_file import (
     undo_torn_commit,
 )
 from otel_agent_telemetry.storage.engine import make_engine
-from otel_agent_telemetry.storage.errors_of import translated
+from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.file_summary import DamagedError, DatabaseContents, read_contents, refuse_damaged
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 
 
@@ -130,7 +129,7 @@ def _keep_present(
     if not path.exists():
         return None
     if not sound:
-        return _set_aside(path, config.backups_dir, clock)
+        return _store_rejected(path, config.backups_dir, clock)
     lost = _runs_lost(config, path, fresh)
     if lost and not force:
         raise ConfigurationError(
@@ -161,7 +160,7 @@ def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
         return int(connection.execute(query).fetchone()[0])
 
 
-def _set_aside(path: Path, folder: Path, clock: Clock) -> Path:
+def _store_rejected(path: Path, folder: Path, clock: Clock) -> Path:
     """A copy of a damaged file and what lies beside it, byte by byte, under a name that no backup has."""
     make_private_dir(folder)
     target = free_name(folder, f"{path.stem}-damaged", clock.now_ns())

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, Dialect, func, select
 
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.storage.parts import in_parts
+from otel_agent_telemetry.storage.key_lookup import in_parts
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import run_rollups
 from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage

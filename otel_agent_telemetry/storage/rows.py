@@ -3,14 +3,18 @@
 The order of rows is `model.order_key`, computed on tuples because a batch compares many.
 A row is what every database can hold: NUL and lone surrogates are U+FFFD, and an empty text
 in a column that may be empty is NULL, because the order does not tell the two apart.
+
+Places in listings that are ordered by a time and then by a row's number: keyset pagination.
 """
 
 from __future__ import annotations
 
+import base64
 from operator import attrgetter, itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, MAX_COUNT, POSTING_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import ORDER_COLUMNS, RunRecord
 from otel_agent_telemetry.status import RUNNING
 
@@ -107,3 +111,29 @@ def _with(row: Row, places: tuple[int, ...], values: Row) -> Row:
     for at, value in zip(places, values, strict=True):
         changed[at] = value
     return tuple(changed)
+
+
+class Position(NamedTuple):
+    """The place of one row; a page goes on behind it."""
+
+    at: str
+    id: int
+
+    def to_text(self) -> str:
+        """The position as an opaque word for a URL."""
+        return base64.urlsafe_b64encode(f"{self.id}:{self.at}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, word: str) -> Position:
+        """The position of a word made by `to_text`. Raises RecordError for any other."""
+        try:
+            number, _, at = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
+            return cls(clean_text(at), _checked_id(int(number)))
+        except ValueError:
+            raise RecordError("cursor", "is not one that a listing returned") from None
+
+
+def _checked_id(number: int) -> int:
+    if not 0 <= number <= MAX_COUNT:
+        raise ValueError
+    return number

@@ -5,6 +5,11 @@
 the same row. `posting` raises the posting columns of a run, whichever state stands.
 
 Texts are compared by code point: SQLite's own way, and the collation "C" on PostgreSQL.
+
+The SQL by which commit associations are kept and shown, compiled once for each dialect.
+
+Of the same commit told twice of one run the later `associated_at` stands, then the greater
+text of the rest, so that any order of telling ends in the same row.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from sqlalchemy.sql.expression import Executable
 from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, POSTING_COLUMNS
 from otel_agent_telemetry.model import ORDER_COLUMNS
 from otel_agent_telemetry.storage.rows import EVENT_ID, Row, posting_of
+from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 _NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 _EMPTY: Final[ColumnElement[str]] = literal_column("''")
@@ -154,3 +160,46 @@ def _is_greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
 
 def _greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
     return case((_is_greater(name, new, old, dialect), new), else_=old)
+
+
+COMMIT_KEYS: Final = tuple(column.name for column in commits.c)
+_ORDER: Final = ("associated_at", "commit_source", "commit_author", "commit_timestamp")
+_SHOWN: Final = {
+    "git_commit_hash": "new_hash",
+    "git_commit_source": "new_source",
+    "git_commit_author": "new_author",
+    "git_commit_timestamp": "new_timestamp",
+}
+
+
+@lru_cache(maxsize=8)
+def link_statement(dialect: Dialect) -> Statement:
+    """Keeps one association; parameters are the columns of `commits`."""
+    statement = insert_into(commits, dialect)
+    new = statement.excluded
+
+    def order(side: Any) -> Any:
+        return tuple_(*(by_code_point(side[name], dialect) for name in _ORDER))
+
+    return compiled(
+        statement.on_conflict_do_update(
+            index_elements=["commit_hash", "run_id"],
+            set_={name: new[name] for name in _ORDER},
+            where=order(new) > order(commits.c),
+        ),
+        dialect,
+        COMMIT_KEYS,
+    )
+
+
+@lru_cache(maxsize=8)
+def show_statement(dialect: Dialect) -> Statement:
+    """Shows a commit in every row of a run that does not show it yet."""
+    differs = [agent_runs.c[column].is_distinct_from(bindparam(name)) for column, name in _SHOWN.items()]
+    return compiled(
+        update(agent_runs)
+        .where(agent_runs.c.run_id == bindparam("of_run_id"), or_(*differs))
+        .values({column: bindparam(name) for column, name in _SHOWN.items()}),
+        dialect,
+        (),
+    )

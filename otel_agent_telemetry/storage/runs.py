@@ -16,9 +16,8 @@ from sqlalchemy import Column, Connection, Select, select, text
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink, RunRecord
-from otel_agent_telemetry.storage.commit_statements import COMMIT_KEYS, link_statement, show_statement
 from otel_agent_telemetry.storage.counts import add_to_counts
-from otel_agent_telemetry.storage.parts import in_parts
+from otel_agent_telemetry.storage.key_lookup import in_parts
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
     RUN_ID,
@@ -29,7 +28,7 @@ from otel_agent_telemetry.storage.rows import (
     row_of,
     with_commit,
 )
-from otel_agent_telemetry.storage.run_statements import write_rows
+from otel_agent_telemetry.storage.run_statements import COMMIT_KEYS, link_statement, show_statement, write_rows
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 WriteOutcome = Literal["inserted", "updated", "duplicate"]

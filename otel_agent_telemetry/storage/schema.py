@@ -22,9 +22,9 @@ from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.storage.backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_sqlite
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
-from otel_agent_telemetry.storage.errors_of import translated
+from otel_agent_telemetry.storage.error_translation import translated
 
 KNOWN_REVISIONS: Final = ("0008", "0009")
 """Every revision of `migrations/versions`, oldest first; a test holds the two together."""

@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, select, tuple_
 
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.position import Position
-from otel_agent_telemetry.storage.rows import Row, clean_text
+from otel_agent_telemetry.storage.rows import Position, Row, clean_text
 from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
 from otel_agent_telemetry.storage.tables import run_events, run_spans
 from otel_agent_telemetry.wire import dumps_text

@@ -24,7 +24,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, write_batch
-from otel_agent_telemetry.storage.counts_packing import pack_counts, sweep_counts, wants_sweeping
+from otel_agent_telemetry.storage.counts import pack_counts, sweep_counts, wants_sweeping
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
 from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
 

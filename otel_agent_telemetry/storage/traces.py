@@ -24,10 +24,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Dialect, Select, bindparam, select, text, update
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-from otel_agent_telemetry.storage.key_lookup import key_lookup, look_up
-from otel_agent_telemetry.storage.parts import in_parts
+from otel_agent_telemetry.run_id import span_event_id
+from otel_agent_telemetry.storage.key_lookup import in_parts, key_lookup, look_up
 from otel_agent_telemetry.storage.rollups import add_to_rollups, loaded_usage
 from otel_agent_telemetry.storage.steps import NOBODY, PlacedEvent, PlacedSpan, add_events, add_spans
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans

@@ -16,8 +16,7 @@ from sqlalchemy import Connection, Table, inspect, text
 
 from otel_agent_telemetry.clock import iso_utc, normal_iso
 from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, MAX_COUNT, TIME_COLUMNS
-from otel_agent_telemetry.event_id import new_event_id
-from otel_agent_telemetry.run_id import generate_run_id
+from otel_agent_telemetry.run_id import generate_run_id, new_event_id
 from otel_agent_telemetry.status import FAILED, canonical_status
 from otel_agent_telemetry.storage.rows import Row, storable
 from otel_agent_telemetry.storage.run_statements import write_rows

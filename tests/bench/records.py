@@ -8,8 +8,8 @@ from pathlib import Path
 
 from otel_agent_telemetry import TelemetryConfig
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.event_id import new_event_id
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.run_id import new_event_id
 
 
 def config_in(folder: Path) -> TelemetryConfig:

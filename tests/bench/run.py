@@ -34,7 +34,7 @@ from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.delivery.deliverer import Deliverer
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.wire import encode_line
 from tests.bench.pairs import Ratio, each, in_pairs
@@ -227,7 +227,7 @@ def drain_backlog(folder: Path) -> str:
     writer.close()
     recorder, lock = Recorder(config), FileLock(drain_lock_path(config.buffer_dir))
     assert lock.try_acquire()
-    deliverer = Deliverer(recorder, stop=threading.Event(), hurry=threading.Event())
+    deliverer = Deliverer(recorder, stop=threading.Event(), flush_requested=threading.Event())
     began = time.monotonic()
     deliverer.drain.run_pass(deliverer._resolved(), stop=lambda: True)
     first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

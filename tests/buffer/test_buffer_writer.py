@@ -83,14 +83,14 @@ def test_rotation_under_threads_loses_nothing(writer, tmp_path):
             writer.sync()
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    house = threading.Thread(target=sync)
-    house.start()
+    host = threading.Thread(target=sync)
+    host.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     stop.set()
-    house.join()
+    host.join()
     writer.close()
 
     folder = tmp_path / "buffer"
@@ -141,7 +141,7 @@ def test_sign_of_life_moves_the_time_of_the_lock_file(writer, tmp_path, identity
     lock = lock_path(tmp_path / "buffer", identity.writer)
     os.utime(lock, ns=(1, 1))
 
-    writer.beat()
+    writer.touch()
 
     assert lock.stat().st_mtime_ns > 1
 
@@ -189,7 +189,7 @@ def test_fate_names_what_is_known(identity):
     """Process, host; a restart is told where the boot id changed."""
     from dataclasses import replace
 
-    assert identity.fate() == f"process {os.getpid()} on {identity.host} is gone"
+    assert identity.describe_end() == f"process {os.getpid()} on {identity.host} is gone"
     rebooted = replace(identity, boot_id="00000000-before")
-    assert rebooted.fate() == f"host {identity.host} was restarted while process {os.getpid()} ran"
-    assert replace(identity, host="elsewhere").fate() == f"process {os.getpid()} on elsewhere is gone"
+    assert rebooted.describe_end() == f"host {identity.host} was restarted while process {os.getpid()} ran"
+    assert replace(identity, host="elsewhere").describe_end() == f"process {os.getpid()} on elsewhere is gone"

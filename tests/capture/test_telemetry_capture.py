@@ -328,7 +328,7 @@ def test_two_captures_of_one_file_share_it(config):
     """However often the object is made, the background looks after one file."""
     made = [TelemetryCapture(config=config) for _ in range(50)]
     assert len({id(one._file) for one in made}) == 1
-    assert len(made[0].client._recorder.chores) == 1
+    assert len(made[0].client._recorder.periodic_tasks) == 1
 
 
 def test_every_line_reaches_the_disk_when_asked(config, monkeypatch):

@@ -10,7 +10,7 @@ from on_disk import Process, record
 from sqlalchemy import create_engine, text
 
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.storage.counts_check import check_counts
+from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading
 from otel_agent_telemetry.storage.store import Store
 

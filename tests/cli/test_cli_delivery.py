@@ -10,8 +10,8 @@ from command import OPEN_A_RUN, agent_telemetry, agent_telemetry_process, record
 from on_disk import Process, nobody_delivers, rows_of
 
 from otel_agent_telemetry import TelemetryClient
-from otel_agent_telemetry.buffer.acks import undelivered
-from otel_agent_telemetry.delivery.rejects import keep_rejected
+from otel_agent_telemetry.buffer.acknowledgements import undelivered
+from otel_agent_telemetry.delivery.rejected import store_rejected
 
 RECORD_AND_DIE = """
 import os, sys
@@ -59,14 +59,14 @@ def test_sync_waits_for_the_process_that_delivers(config):
 import sys
 from pathlib import Path
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.buffer.acks import undelivered, write_ack
+from otel_agent_telemetry.buffer.acknowledgements import undelivered, write_acknowledged
 buffer = Path(sys.argv[1])
 lock = FileLock(buffer / "drain.lock")
 assert lock.try_acquire()
 print("holds", flush=True)
 sys.stdin.readline()
 for segment, size in undelivered(buffer).items():
-    write_ack(segment, size)
+    write_acknowledged(segment, size)
 print("confirmed", flush=True)
 sys.stdin.readline()
 """
@@ -201,5 +201,5 @@ def test_an_association_refused_before_does_not_count_as_this_one(config):
     """Only what was refused since this command began is reported."""
     record_runs(config, 1)
     old = {"record_type": "event", "run_id": "run-0", "commit_hash": "abcdef1", "associated_at": "2020-01-01"}
-    keep_rejected(config.buffer_dir, old, target="t", reason="r", now_ns=0)
+    store_rejected(config.buffer_dir, old, target="t", reason="r", now_ns=0)
     assert agent_telemetry(config, "associate-commit", "run-0", "abcdef1", "--source", "ci").code == 0

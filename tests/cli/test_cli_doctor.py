@@ -8,7 +8,7 @@ from on_disk import Process, nobody_delivers
 
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import lock_path
-from otel_agent_telemetry.delivery.rejects import keep_rejected
+from otel_agent_telemetry.delivery.rejected import store_rejected
 
 
 def findings(config, *, level=None, about=None, env=None):
@@ -95,7 +95,7 @@ def test_doctor_shows_why_records_were_refused(config):
     """The number and the last reasons."""
     record_runs(config, 1)
     for number in range(5):
-        keep_rejected(config.buffer_dir, {"record_type": "run"}, target="t", reason=f"reason {number}", now_ns=0)
+        store_rejected(config.buffer_dir, {"record_type": "run"}, target="t", reason=f"reason {number}", now_ns=0)
     _, (found,) = findings(config, about="rejected")
     assert found["text"].startswith("5 records")
     assert "reason 4" in found["text"]

@@ -12,8 +12,7 @@ from on_disk import Process, eventually, nobody_delivers, record, rows_of
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import live_counters
-from otel_agent_telemetry.journal import journal_path
-from otel_agent_telemetry.journal_reader import journal_files
+from otel_agent_telemetry.journal import journal_files, journal_path
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.wire import encode_line
@@ -181,9 +180,9 @@ def test_verify_names_refused_runs_as_such(config):
     with journal_of(config).open("ab") as file:
         file.write(encode_line("run", bad))
     assert agent_telemetry(config, "verify", "--json").json["missing"]["count"] == 1
-    from otel_agent_telemetry.delivery.rejects import keep_rejected
+    from otel_agent_telemetry.delivery.rejected import store_rejected
 
-    keep_rejected(config.buffer_dir, {"record_type": "run", **bad}, target="t", reason="r", now_ns=0)
+    store_rejected(config.buffer_dir, {"record_type": "run", **bad}, target="t", reason="r", now_ns=0)
     report = agent_telemetry(config, "verify", "--json")
     assert report.code == 1
     assert (report.json["missing"]["count"], report.json["refused"]["count"]) == (0, 1)

@@ -16,8 +16,7 @@ from stored import aged, ago, belong, integrity, query, rows_by_table, run_ids, 
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.clock import day_of
-from otel_agent_telemetry.journal import journal_path
-from otel_agent_telemetry.journal_reader import journal_files
+from otel_agent_telemetry.journal import journal_files, journal_path
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 

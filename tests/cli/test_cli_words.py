@@ -7,8 +7,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_agent_telemetry.cli.moments import day, duration_ns, duration_text, moment, size_text
 from otel_agent_telemetry.cli.terminal_text import printable, printable_lines, shortened
+from otel_agent_telemetry.cli.time_options import day, duration_ns, duration_text, moment, size_text
 
 SECOND = 10**9
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 
 _PAUSE_S = 0.02
 

@@ -16,7 +16,7 @@ from on_disk import eventually
 from stored_runs import stored_runs, stored_steps
 from streaming import Stream, client_of, new_ids, one_run, send, text
 
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 from tests.service.running import serve_process
 
 OUTAGE_S = float(os.environ.get("COLLECTOR_OUTAGE_S", "2"))

@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from stored_runs import stored_runs
 from streaming import client_of, new_ids, one_run, send, text
 
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 
 BACKEND = "otlp_http/backend"
 ERROR = Status(code=Status.STATUS_CODE_ERROR, message="it failed")

@@ -14,7 +14,7 @@ from collectors import CACHE
 from on_disk import PATIENCE_S, child_environment, eventually
 from stored_runs import stored_runs, stored_steps
 
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 
 PROGRAM = Path(__file__).parent / "javascript"
 PACKAGES = ("package.json", "package-lock.json")

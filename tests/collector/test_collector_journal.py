@@ -15,7 +15,7 @@ from otlp_backend import attributes_of, plain
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.journal_reader import journal_files
+from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.testing import isolated_config
 
 WRITER, SEQ = "agent.telemetry.writer", "agent.telemetry.seq"

@@ -17,10 +17,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otlp_backend import attributes_of, plain
 from streaming import client_of, new_ids, one_run, send, text
 
-from otel_agent_telemetry.otel import attributes as names
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.usage import TOKEN_SPELLINGS
 from otel_agent_telemetry.redaction import REDACTED, is_secret_key
-from otel_agent_telemetry.secret_forms import mask_text
+from otel_agent_telemetry.secret_patterns import mask_text
 
 SECRET_KEYS = [
     *("password", "db.password", "dbPassword", "passphrase", "client_secret", "secrets", "api_key", "x-api-key"),

@@ -10,7 +10,7 @@ from stored_runs import stored_runs
 from streaming import client_of, new_ids, one_run, send, text
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 
 
 def sent(client, **more):

@@ -12,7 +12,7 @@ from service import Fault
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
-from otel_agent_telemetry.delivery.rejects import count_rejected
+from otel_agent_telemetry.delivery.rejected import count_rejected
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import isolated_config
 

@@ -16,8 +16,8 @@ import pytest
 from otel_agent_telemetry import TelemetryConfig
 from otel_agent_telemetry.delivery.database_target import DatabaseTarget
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
-from otel_agent_telemetry.event_id import new_event_id
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.run_id import new_event_id
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 NOW = "2026-01-01T00:00:00.000000+00:00"

@@ -18,15 +18,15 @@ from otel_agent_telemetry.delivery.outcome import (
     Delivered,
     Rejected,
     RetryLater,
-    deliver_by_halves,
+    deliver_bisected,
     reject_each,
 )
 from otel_agent_telemetry.delivery.pending import Pending, SegmentProgress
-from otel_agent_telemetry.delivery.quiet import is_quiet, quietly
-from otel_agent_telemetry.delivery.rejects import count_rejected, keep_rejected
+from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejected
 from otel_agent_telemetry.delivery.resolve import local_service_url, resolve_target
 from otel_agent_telemetry.delivery.retry import posting, until_delivered
 from otel_agent_telemetry.delivery.stats import read_stats
+from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed, suppress_instrumentation
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
@@ -46,7 +46,7 @@ class Picky(InMemoryTarget):
     def deliver(self, batch):
         names = [item.run_id for item in (*batch.records, *batch.links)]
         if any(name in self.poison for name in names):
-            return deliver_by_halves(self, batch, f"poison in {len(batch)}")
+            return deliver_bisected(self, batch, f"poison in {len(batch)}")
         return super().deliver(batch)
 
 
@@ -78,7 +78,7 @@ def test_a_half_that_must_wait_makes_the_whole_wait():
     target = InMemoryTarget()
     target.be_away(1)
 
-    assert deliver_by_halves(target, Batch((record(1), record(2))), "x") == RetryLater("away")
+    assert deliver_bisected(target, Batch((record(1), record(2))), "x") == RetryLater("away")
     assert reject_each(Batch((record(1),), (link(),)), "no") == Delivered((Rejected(0, "no"), Rejected(1, "no")))
 
 
@@ -261,7 +261,7 @@ def test_rejected_records_are_kept_with_the_reason(tmp_path):
     """Counted by line, over days; none when there is no folder."""
     assert count_rejected(tmp_path) == 0
     for now_ns in (0, 0, 86_400 * 10**9):
-        keep_rejected(tmp_path, {"record_type": "run", "run_id": "r"}, target="t", reason="why", now_ns=now_ns)
+        store_rejected(tmp_path, {"record_type": "run", "run_id": "r"}, target="t", reason="why", now_ns=now_ns)
 
     assert count_rejected(tmp_path) == 3
     first = (tmp_path / "rejected/19700101.jsonl").read_text().splitlines()[0]
@@ -270,9 +270,9 @@ def test_rejected_records_are_kept_with_the_reason(tmp_path):
 
 def test_quiet_holds_inside_and_ends_outside():
     """Also when the block raises; a context is quiet only if it says so."""
-    assert not is_quiet(None)
-    with pytest.raises(KeyError), quietly():
-        assert is_quiet(None)
-        assert not is_quiet(otel_context.Context())
+    assert not instrumentation_suppressed(None)
+    with pytest.raises(KeyError), suppress_instrumentation():
+        assert instrumentation_suppressed(None)
+        assert not instrumentation_suppressed(otel_context.Context())
         raise KeyError
-    assert not is_quiet(None)
+    assert not instrumentation_suppressed(None)

@@ -6,7 +6,7 @@ import pytest
 from buffers import Drained, Writer
 from on_disk import record
 
-from otel_agent_telemetry.buffer.acks import write_ack
+from otel_agent_telemetry.buffer.acknowledgements import write_acknowledged
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import ack_path, lock_path
 from otel_agent_telemetry.clock import iso_utc
@@ -357,7 +357,7 @@ def test_corrupted_or_lost_ack_loses_nothing(writer, drained, target, folder, cl
 def test_ack_in_the_middle_of_a_line_delivers_that_line_again(writer, drained, target):
     """An ack that is no line's end never cuts a record."""
     writer.write(record(1), record(2))
-    write_ack(writer.segment(), writer.segment().stat().st_size - 5)
+    write_acknowledged(writer.segment(), writer.segment().stat().st_size - 5)
 
     assert drained(target) == 1
     assert statuses(target) == {"run-2": "running"}

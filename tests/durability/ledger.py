@@ -13,9 +13,9 @@ from otel_agent_telemetry import TelemetryConfig
 from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers
 from otel_agent_telemetry.delivery.deliverer import Deliverer
 from otel_agent_telemetry.delivery.outcome import RetryLater
-from otel_agent_telemetry.journal_reader import journal_files, read_journal
+from otel_agent_telemetry.journal import journal_files, read_journal
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.recorder import Recorder
+from otel_agent_telemetry.recording.recorder import Recorder
 
 
 class Ledger:
@@ -48,7 +48,7 @@ def settle(config: TelemetryConfig) -> None:
     lock = FileLock(drain_lock_path(config.buffer_dir))
     assert lock.try_acquire(), "a deliverer is still alive"
     recorder = Recorder(config, clock=LaterClock())
-    deliverer = Deliverer(recorder, stop=threading.Event(), hurry=threading.Event())
+    deliverer = Deliverer(recorder, stop=threading.Event(), flush_requested=threading.Event())
     try:
         outcome: int | RetryLater = 1
         while outcome:

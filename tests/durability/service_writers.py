@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
-from otel_agent_telemetry.delivery.quiet import quietly
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 
 
@@ -431,9 +431,9 @@ def test_our_own_failures_never_reach_the_application(tmp_path, caplog):
 
 def test_suppressed_instrumentation_is_honoured(captured, tracer):
     """Spans of a suppressed context are no runs and no steps."""
-    with quietly():
+    with suppress_instrumentation():
         tracer.start_span("hidden").end()
-    with tracer.start_as_current_span("root"), quietly(), tracer.start_as_current_span("hidden"):
+    with tracer.start_as_current_span("root"), suppress_instrumentation(), tracer.start_as_current_span("hidden"):
         pass
 
     assert [run.job_type for run in captured.runs] == ["root"]

@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from service_cases import SECOND, T0
 
-from otel_agent_telemetry.event_id import span_event_id
+from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.storage.engine import make_engine, reading
 from otel_agent_telemetry.storage.tables import metadata
 

@@ -14,8 +14,8 @@ from writing_agents import expected, quiet_port, record_runs, record_spans, serv
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
-from otel_agent_telemetry.delivery.rejects import count_rejected
-from otel_agent_telemetry.inspection.verify import verify
+from otel_agent_telemetry.delivery.rejected import count_rejected
+from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.testing import isolated_config
 
 PATIENCE_S = 30

@@ -14,7 +14,7 @@ from otlp_requests import JSON, PROTOBUF, request, send_body, span
 from running import serve_process
 from service_cases import event_id, listed, problem, put, state, tell
 
-from otel_agent_telemetry.service import bodies
+from otel_agent_telemetry.service import request_body as bodies
 
 MIB = 1 << 20
 

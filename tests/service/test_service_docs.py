@@ -42,7 +42,7 @@ def test_every_metric_stands_in_the_table(tmp_path):
 def test_the_routes_that_go_the_short_way_are_routes(tmp_path):
     """Each of them is an endpoint that takes the request and nothing else."""
     from otel_agent_telemetry.service import routes_traces, routes_write
-    from otel_agent_telemetry.service.direct import DIRECT, direct_routes
+    from otel_agent_telemetry.service.app import DIRECT, direct_routes
 
     found = direct_routes([*routes_write.router.routes, *routes_traces.router.routes])
     assert found.keys() == DIRECT

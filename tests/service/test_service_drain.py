@@ -10,8 +10,8 @@ from writing_agents import expected, served
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import list_writers
-from otel_agent_telemetry.inspection.replay import replay
-from otel_agent_telemetry.inspection.verify import verify
+from otel_agent_telemetry.operations.replay import replay
+from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.testing import isolated_config
 from otel_agent_telemetry.wire import encode_line
 from tests.delivery.buffers import Writer

@@ -11,7 +11,7 @@ from storage_cases import ROOT, T0, Database, rows_of, run, start_python
 from version_7_database import dump
 
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.storage.backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_sqlite
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -27,7 +27,7 @@ import resource, sys
 from pathlib import Path
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.errors import StorageError
-from otel_agent_telemetry.storage.backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_sqlite
 resource.setrlimit(resource.RLIMIT_FSIZE, (800 << 10, 800 << 10))
 try:
     backup_sqlite(Path(sys.argv[1]), Path(sys.argv[2]), SystemClock())

@@ -11,9 +11,8 @@ from trace_cases import deliver, names_of, run_of, step, usage_of
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.batch import WriteBatch
-from otel_agent_telemetry.storage.copied_rows import COPIED, RUNS, batches
-from otel_agent_telemetry.storage.copy_db import copy_database
-from otel_agent_telemetry.storage.counts_check import check_counts
+from otel_agent_telemetry.storage.copy_db import COPIED, RUNS, batches, copy_database
+from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.rollups import add_to_rollups
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
 from otel_agent_telemetry.storage.steps import PlacedEvent, PlacedSpan, add_events, add_spans

@@ -10,9 +10,16 @@ import pytest
 from sqlalchemy import event, text
 from storage_cases import SECOND, T0, at, event_id, run, start_python
 
-from otel_agent_telemetry.storage.counts import count_by, count_kinds, count_since
-from otel_agent_telemetry.storage.counts_check import CountDifference, check_counts, repair_counts
-from otel_agent_telemetry.storage.counts_packing import RUNS_BETWEEN_PACKINGS, pack_counts
+from otel_agent_telemetry.storage.counts import (
+    RUNS_BETWEEN_PACKINGS,
+    CountDifference,
+    check_counts,
+    count_by,
+    count_kinds,
+    count_since,
+    pack_counts,
+    repair_counts,
+)
 from otel_agent_telemetry.storage.queries import run_stats
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.store import Store

@@ -7,7 +7,7 @@ from storage_cases import Database, event_id, run, statements
 from trace_cases import TRACE, deliver, run_of, step
 
 from otel_agent_telemetry.storage.batch import WriteBatch, merged_batch
-from otel_agent_telemetry.storage.copied_rows import COPIED, batches, found_in
+from otel_agent_telemetry.storage.copy_db import COPIED, batches, found_in
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, page_of_runs
 from otel_agent_telemetry.storage.runs import upsert_runs
 

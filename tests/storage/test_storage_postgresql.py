@@ -25,8 +25,7 @@ from storage_cases import (
 )
 
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.storage.counts_check import check_counts
-from otel_agent_telemetry.storage.counts_packing import RUNS_BETWEEN_PACKINGS
+from otel_agent_telemetry.storage.counts import RUNS_BETWEEN_PACKINGS, check_counts
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, ensure_schema

@@ -13,7 +13,6 @@ from storage_cases import SECOND, T0, at, event_id, run
 
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.position import Position
 from otel_agent_telemetry.storage.queries import (
     RunQuery,
     children_of,
@@ -25,6 +24,7 @@ from otel_agent_telemetry.storage.queries import (
     page_of_runs,
     run_stats,
 )
+from otel_agent_telemetry.storage.rows import Position
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.steps import PlacedEvent, PlacedSpan, add_events, add_spans, events_of, spans_of
 

@@ -10,9 +10,8 @@ from trace_cases import deliver, names_of, step
 from trace_cases import run as traced_run
 
 from otel_agent_telemetry.storage.batch import write_batch
-from otel_agent_telemetry.storage.counts_check import check_counts
-from otel_agent_telemetry.storage.counts_packing import RUNS_BETWEEN_PACKINGS
-from otel_agent_telemetry.storage.retention import BATCH_RUNS, OldRows, count_old, delete_old
+from otel_agent_telemetry.storage.counts import RUNS_BETWEEN_PACKINGS, check_counts
+from otel_agent_telemetry.storage.row_retention import BATCH_RUNS, OldRows, count_old, delete_old
 from otel_agent_telemetry.storage.store import Store
 
 TABLES = ("agent_runs", "run_spans", "run_events", "run_rollups", "commits")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from storage_cases import at
 
-from otel_agent_telemetry.event_id import span_event_id
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.storage.batch import WriteBatch, write_batch
 from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
 from otel_agent_telemetry.storage.steps import spans_of

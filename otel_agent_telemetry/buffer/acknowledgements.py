@@ -1,0 +1,53 @@
+"""How much of a segment the target has confirmed.
+
+The file holds the number of bytes as 20 decimal digits and LF, rewritten in place. It is
+not forced to disk: an ack that is lost or too small only means that records are delivered
+again, which changes nothing (invariant 2). Anything unreadable counts as 0, and so does an
+ack beyond the segment's end: after a power cut a file may be shorter than it once was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from otel_agent_telemetry.append import PRIVATE_FILE
+from otel_agent_telemetry.buffer.layout import ack_path, list_writers
+
+_WIDTH = 20
+
+
+def read_acknowledged(segment: Path) -> int:
+    """Confirmed bytes of a segment, 0 when none are known."""
+    try:
+        confirmed = int(ack_path(segment).read_bytes()[:_WIDTH])
+        return confirmed if 0 <= confirmed <= segment.stat().st_size else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def write_acknowledged(segment: Path, size: int) -> None:
+    """Note that the target has confirmed the first `size` bytes. Raises OSError."""
+    fd = os.open(ack_path(segment), os.O_WRONLY | os.O_CREAT, PRIVATE_FILE)
+    try:
+        os.write(fd, b"%0*d\n" % (_WIDTH, size))
+    finally:
+        os.close(fd)
+
+
+def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
+    """Segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
+
+    Raises OSError when the folder cannot be read.
+    """
+    waiting: dict[Path, int] = {}
+    for files in list_writers(folder):
+        if writer and files.writer != writer:
+            continue
+        for _, segment in files.segments:
+            with contextlib.suppress(FileNotFoundError):
+                size = segment.stat().st_size
+                if read_acknowledged(segment) < size:
+                    waiting[segment] = size
+    return waiting

@@ -1,0 +1,64 @@
+"""Taking a backup where the operator wants it, and removing older ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otel_agent_telemetry.append import make_private_dir
+from otel_agent_telemetry.clock import Clock, SystemClock
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
+from otel_agent_telemetry.storage.database_backup import backup_sqlite, backup_to, prune_backups
+from otel_agent_telemetry.storage.database_file import database_file, reading_file, undo_torn_commit
+from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.file_summary import DatabaseContents, read_contents
+from otel_agent_telemetry.storage.schema import database_state
+
+PG_DUMP_HINT: Final = "Use pg_dump and pg_restore for PostgreSQL."
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBackup:
+    """A verified backup, and the older ones that were removed for it."""
+
+    contents: DatabaseContents
+    pruned: list[Path]
+
+
+def take_backup(
+    config: TelemetryConfig, *, to: Path | None = None, keep: int | None = None, clock: Clock | None = None
+) -> TakenBackup:
+    """Copy the configured database to a folder (a name is made) or to a file that does not exist yet.
+
+    `to` is a folder when one is there, or when it has no suffix. Writers go on; a commit
+    waits for the copy. `keep` removes older backups of this database from the folder, only
+    after the new one was verified. Raises ConfigurationError, StorageError and its kinds.
+    """
+    source = database_file(config, doing="backing up", hint=PG_DUMP_HINT)
+    folder = config.backups_dir if to is None else to
+    is_file = to is not None and not to.is_dir() and bool(to.suffix)
+    if is_file and (keep is not None or folder.exists()):
+        rule = "it is a file" if folder.exists() else "--keep needs a folder"
+        raise ConfigurationError(f"backing up to {folder}: {rule}", hint="Name a folder, or a file that is not there.")
+    _refuse_what_is_not_ours(config, source)
+    made = _backup_to_file(source, folder) if is_file else backup_sqlite(source, folder, clock or SystemClock())
+    contents = read_contents(config, made)
+    with translated("pruning", str(made.parent)):
+        return TakenBackup(contents, prune_backups(made, source.stem, keep=keep) if keep is not None else [])
+
+
+def _backup_to_file(source: Path, target: Path) -> Path:
+    with translated("backing up to", str(target)):
+        make_private_dir(target.parent)
+    return backup_to(source, target)
+
+
+def _refuse_what_is_not_ours(config: TelemetryConfig, source: Path) -> None:
+    if not source.exists():
+        raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run makes it.")
+    undo_torn_commit(config, source)
+    with reading_file(config, source, "backing up") as connection:
+        if database_state(connection) == "empty":
+            raise SchemaError(f"backing up {source}: it holds no tables yet", hint="The first run makes them.")

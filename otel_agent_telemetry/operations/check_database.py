@@ -1,0 +1,131 @@
+"""Doctor's look at the database and at where runs go. Never makes or upgrades a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
+from otel_agent_telemetry.delivery.resolve import local_service_url
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
+from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
+from otel_agent_telemetry.storage.queries import run_stats
+from otel_agent_telemetry.storage.schema import HEAD_REVISION, database_state
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.urls import without_credentials
+
+_PATIENCE_MS: Final = 1_000
+
+
+def check_service(config: TelemetryConfig) -> Iterator[Finding]:
+    """Which target runs go to now, and whether it answers. Blocks for a second or two at most."""
+    with suppress_instrumentation():
+        if config.api_url is not None:
+            yield _configured_service(config.api_url)
+            return
+        url = local_service_url(config)
+    if url is None:
+        yield ok("service", "none is configured or found here; runs go to the database")
+    elif url == DEFAULT_API_URL and not _writes_our_database(config, url):
+        yield warn(
+            "service",
+            f"runs go to the service found at {url}, which may keep another database than {config.db_path}",
+            "Set TELEMETRY_API_URL if that is meant; else start it with this base directory.",
+        )
+    else:
+        yield ok("service", f"runs go to {without_credentials(url)}")
+
+
+def _configured_service(url: str) -> Finding:
+    from otel_agent_telemetry.delivery.http_target import is_our_service
+
+    shown = without_credentials(url)
+    if is_our_service(url):
+        return ok("service", f"runs go to {shown}, which answers")
+    return error(
+        "service",
+        f"TELEMETRY_API_URL is {shown}, but no service of ours answers there; runs wait in the buffer",
+        "Start the service, or correct the variable.",
+    )
+
+
+def _writes_our_database(config: TelemetryConfig, url: str) -> bool:
+    if config.database_url is not None:
+        return True
+    holder = WriterLock(config.db_path).holder()
+    return holder is not None and holder.url == url
+
+
+def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
+    """Whether it is ours, sound, of this schema, and can be written now. Reads all of its pages."""
+    quick = config.with_(db_busy_timeout_ms=min(config.db_busy_timeout_ms, _PATIENCE_MS))
+    try:
+        engine = make_engine(quick, set_journal_mode=False)
+    except ConfigurationError as problem:
+        yield error("database", str(problem), problem.hint or "Correct TELEMETRY_DATABASE_URL.")
+        return
+    path = sqlite_path(engine)
+    if path is not None and not path.exists():
+        yield ok("database", f"{path} does not exist yet; the first run makes it")
+        return
+    try:
+        yield from _look(engine, quick, now_ns)
+    except SchemaError as problem:
+        yield error("database", str(problem), problem.hint)
+    except StoreUnavailableError as problem:
+        yield error("database", str(problem), problem.hint)
+    except StorageError as problem:
+        yield error("database", str(problem), "Restore a backup, or rebuild it with `agent-telemetry replay`.")
+    finally:
+        engine.dispose()
+
+
+def _look(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
+    with reading(engine, "looking into") as connection:
+        findings = list(_readable(connection, config, now_ns))
+    yield from findings
+    with writing(engine, "locking"):
+        pass
+    yield ok("database", "can be written now")
+
+
+def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
+    name, state = database_name(connection.engine), database_state(connection)
+    if state == "empty":
+        yield ok("database", f"{name} is empty; the first run makes its tables")
+    elif state != "current":
+        yield warn(
+            "database",
+            f"{name} has an older schema ({state})",
+            "`agent-telemetry init-db` upgrades it, after a backup; so does the first delivery.",
+        )
+    else:
+        runs = run_stats(connection, now_ns)["total_runs"]
+        yield ok("database", f"{name}: schema revision {HEAD_REVISION}, {runs} runs")
+    if connection.dialect.name == "sqlite":
+        yield from _sqlite_findings(connection, config)
+
+
+def _sqlite_findings(connection: Connection, config: TelemetryConfig) -> Iterator[Finding]:
+    mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar()).upper()
+    if (mode == "WAL") != (config.db_journal_mode == "WAL"):
+        yield warn(
+            "database",
+            f"its journal mode is {mode}, configured is {config.db_journal_mode}",
+            "The next process that writes it sets the configured mode.",
+        )
+    else:
+        yield ok("database", f"journal mode {mode}")
+    said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+    if said == ["ok"]:
+        yield ok("database", "its pages are sound (quick_check)")
+    else:
+        yield error(
+            "database",
+            f"it is damaged: {'; '.join(said)[:300]}",
+            "Move it away, and rebuild it with `agent-telemetry replay`, or restore a backup.",
+        )

@@ -1,0 +1,146 @@
+"""Runs that nobody will end any more, and ending them.
+
+A run that a process of this host records is closed by the drain when that process dies
+(invariant 6). What the drain cannot see, because the buffer is gone, the run came from
+elsewhere, or a journal was replayed, stays `running` in the database for ever; here a
+person decides after how long without a sign of life that is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.buffer.layout import WriterFiles, list_writers
+from otel_agent_telemetry.buffer.segment import read_segment
+from otel_agent_telemetry.clock import SystemClock, day_of, iso_utc, parse_iso
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.abandoned_runs import closing_state
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
+from otel_agent_telemetry.delivery.resolve import resolve_target
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
+from otel_agent_telemetry.journal import journal_files, read_journal, time_of
+from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.storage.queries import get_run, iter_open_runs
+from otel_agent_telemetry.wire import RUN
+
+_AT_ONCE: Final = 5_000
+_BATCH: Final = 500
+_DAY_NS: Final = 86_400 * 1_000_000_000
+_LAST_WORDS_S: Final = 1.0
+
+
+def is_alive(files: WriterFiles) -> bool:
+    """Whether a writer's process lives: it holds its lock. Raises OSError."""
+    if not files.lock.exists():
+        return False
+    probe = FileLock(files.lock)
+    try:
+        return not probe.try_acquire()
+    finally:
+        probe.release()
+
+
+def runs_open_here(config: TelemetryConfig) -> set[str]:
+    """`event_id` of every run that a live process of this host has open. Raises OSError."""
+    open_runs: set[str] = set()
+    for files in list_writers(config.buffer_dir):
+        if not is_alive(files):
+            continue
+        for _, segment in files.segments:
+            for line in read_segment(segment):
+                for record in line.records:
+                    if record["record_type"] != RUN or not record.get("event_id"):
+                        continue
+                    running = record.get("status", st.RUNNING) == st.RUNNING
+                    (open_runs.add if running else open_runs.discard)(record["event_id"])
+    return open_runs
+
+
+def stale_closings(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[RunRecord]:
+    """The state that would close each stale run.
+
+    Stale is a run that is `running` in the database, open in no live process here, and
+    without a sign of life (state, event or step in the journal) for `older_than_ns`. Keeps
+    the ids of all candidates and reads a few thousand runs at a time; between two of them no
+    read lock is held, so the caller may write. Raises StorageError, OSError.
+    """
+    cutoff = iso_utc(SystemClock.now_ns() - older_than_ns)
+    candidates = iter(_candidates(config, cutoff))
+    while part := list(islice(candidates, _AT_ONCE)):
+        runs = _still_open(config, part)
+        signs = _last_signs(config, runs)
+        for run in runs:
+            sign = max(signs[run.event_id], run.updated_at)
+            if sign < cutoff:
+                yield closing_state(run, reason="no process here has it open", last_sign=sign)
+
+
+def _candidates(config: TelemetryConfig, cutoff: str) -> list[str]:
+    ours = runs_open_here(config)
+    with reading_database(config) as connection:
+        if connection is None:
+            return []
+        found = (run.event_id for run in iter_open_runs(connection, older_than=cutoff))
+        return [event_id for event_id in found if event_id not in ours]
+
+
+def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord]:
+    with reading_database(config) as connection:
+        if connection is None:
+            return []
+        runs = (get_run(connection, event_id=event_id) for event_id in event_ids)
+        return [run for run in runs if run is not None and not run.ended]
+
+
+def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str]:
+    """`event_id` → the latest time in any of its journal lines, "" when there is none."""
+    signs = dict.fromkeys((run.event_id for run in runs), "")
+    if not runs:
+        return signs
+    first_day = day_of(min(parse_iso(run.created_at) for run in runs) - _DAY_NS)
+    for path in journal_files(config.ndjson_dir, first_day=first_day):
+        for line in read_journal(path):
+            for record in line.records:
+                run = record.get("event_id")
+                if run in signs:
+                    signs[run] = max(signs[run], time_of(record))
+    return signs
+
+
+def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
+    """Write closing states into the database, through the service if one holds it, and the journal.
+
+    Returns how many were taken. Raises StoreUnavailableError when the database cannot be
+    written, StorageError when it refuses one; what was written before that stays.
+    """
+    target = resolve_target(config.with_(api_url=None, discover_service=False))
+    recorder = Recorder(config)
+    waiting, closed = iter(states), 0
+    try:
+        with suppress_instrumentation():
+            while batch := Batch(tuple(islice(waiting, _BATCH))):
+                outcome = target.deliver(batch)
+                if isinstance(outcome, RetryLater):
+                    raise StoreUnavailableError(outcome.reason)
+                refused = _refused(outcome)
+                for position, state in enumerate(batch.records):
+                    if position not in refused:
+                        recorder.journal_run(state.to_fields())
+                        closed += 1
+                if refused:
+                    raise StorageError("; ".join(refused.values()))
+    finally:
+        target.close()
+        recorder.close(timeout_s=_LAST_WORDS_S)
+    return closed
+
+
+def _refused(outcome: Delivered) -> dict[int, str]:
+    return {item.position: item.reason for item in outcome.rejected}

@@ -1,0 +1,172 @@
+"""A database made, or mended, from the journal: run states and commit associations, streamed.
+
+The journal holds every state that was ever buffered, and the order of states is in the
+states (invariant 2): so reading all of it, once or ten times, into an empty database or
+into the one in use, ends in the same rows. What a service's PATCH changed stands only in
+its database, and so do events and steps that reached it over OTLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, deliver_bisected
+from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.errors import RecordError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.journal import journal_files, read_journal
+from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunRecord, later_state
+from otel_agent_telemetry.storage.schema import SchemaReport
+from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.wire import EVENT, RUN, Line
+
+_MAX_BATCH_RECORDS: Final = 1000
+_MAX_BATCH_BYTES: Final = 8 << 20
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the journal read so far, and all of them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay read and what became of it.
+
+    `states` are run lines; `inserted`, `updated` and `unchanged` count runs as batches were
+    written (a run whose states lie in several batches counts in each). `reasons` are those
+    of the first few refused records.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    states: int = 0
+    commits: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    unlinked: int = 0
+    """Commit associations whose run is not there (yet)."""
+    refused: int = 0
+    torn: int = 0
+    reasons: list[str] = field(default_factory=list)
+    schema: SchemaReport | None = None
+
+    def refuse(self, reason: str) -> None:
+        """Count a record that cannot be kept."""
+        self.refused += 1
+        if len(self.reasons) < 10:  # noqa: PLR2004 - the first few
+            self.reasons.append(reason)
+
+
+def replay(
+    config: TelemetryConfig,
+    *,
+    first_day: str = "",
+    last_day: str = "99999999",
+    on_progress: Progress | None = None,
+) -> ReplayReport:
+    """Read the journal between two UTC days (`YYYYMMDD`, inclusive) into the configured database.
+
+    The database is made or upgraded first. Raises StoreUnavailableError when it cannot be
+    written, or is another process's to write, SchemaError when it is not ours, OSError when
+    the journal cannot be read. What was written before that stays.
+    """
+    lock = WriterLock(config.db_path) if config.database_url is None else None
+    if lock is not None and not lock.try_acquire():
+        raise StoreUnavailableError(
+            f"writing {config.db_path}: {_holder(lock)} writes it",
+            hint="Stop the service first, or replay into another file with --into.",
+        )
+    try:
+        with suppress_instrumentation():
+            return _Replay(config, on_progress).run(first_day, last_day)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _holder(lock: WriterLock) -> str:
+    holder = lock.holder()
+    if holder is None:
+        return "another process"
+    return f"the service at {holder.url} (process {holder.pid})" if holder.url else f"process {holder.pid}"
+
+
+class _Replay:
+    """One call of `replay`. `deliver` makes it a `delivery.outcome.Target`, for batches by halves."""
+
+    def __init__(self, config: TelemetryConfig, on_progress: Progress | None) -> None:
+        self._folder = config.ndjson_dir
+        self._store = Store(config)
+        self._on_progress = on_progress
+        self._report = ReplayReport()
+        self._bytes = 0
+        self._runs: dict[str, RunRecord] = {}
+        self._links: list[CommitLink] = []
+        self.name = self._store.name
+
+    def run(self, first_day: str, last_day: str) -> ReplayReport:
+        files = journal_files(self._folder, first_day=first_day, last_day=last_day)
+        total = sum(path.stat().st_size for path in files)
+        try:
+            self._report.schema = self._store.open()
+            for path in files:
+                self._read(path, total)
+            self._write()
+        finally:
+            self._store.close()
+        return self._report
+
+    def _read(self, path: Path, total: int) -> None:
+        self._report.files += 1
+        for line in read_journal(path):
+            for record in line.records:
+                self._take(record)
+            self._report.torn += line.torn
+            self._report.bytes += line.size
+            self._bytes += line.size
+            if len(self._runs) + len(self._links) >= _MAX_BATCH_RECORDS or self._bytes >= _MAX_BATCH_BYTES:
+                self._write()
+            if self._on_progress is not None:
+                self._on_progress(self._report.bytes, max(total, self._report.bytes))
+
+    def _take(self, record: Line) -> None:
+        try:
+            if record["record_type"] == RUN:
+                self._report.states += 1
+                state = RunRecord.from_fields(record)
+                known = self._runs.get(state.event_id)
+                self._runs[state.event_id] = state if known is None else later_state(known, state)
+            elif record["record_type"] == EVENT and record.get("event_type") == COMMIT_EVENT:
+                self._report.commits += 1
+                self._links.append(CommitLink.from_event(record))
+        except RecordError as problem:
+            self._report.refuse(str(problem))
+
+    def _write(self) -> None:
+        batch = Batch(tuple(self._runs.values()), tuple(self._links))
+        self._runs, self._links, self._bytes = {}, [], 0
+        outcome = self.deliver(batch) if len(batch) else Delivered()
+        for item in outcome.rejected if isinstance(outcome, Delivered) else ():
+            self._report.refuse(item.reason)
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Commit a batch and count what became of it. Raises StoreUnavailableError and SchemaError."""
+        try:
+            result = self._store.write(batch.records, batch.links)
+        except (StoreUnavailableError, SchemaError):
+            raise
+        except StorageError as problem:
+            return deliver_bisected(self, batch, str(problem))
+        self._report.inserted += result.count("inserted")
+        self._report.updated += result.count("updated")
+        self._report.unchanged += result.count("duplicate")
+        self._report.unlinked += result.linked.count(False)
+        return Delivered()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()

@@ -1,0 +1,127 @@
+"""What `retention` keeps and deletes: of the database, the journal and the captured entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otel_agent_telemetry.append import sync_dir
+from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+from otel_agent_telemetry.buffer.segment import read_segment
+from otel_agent_telemetry.capture.array_reader import rotated
+from otel_agent_telemetry.clock import day_of, iso_utc
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.journal import journal_files, time_of
+from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.storage.database_file import database_file, only_writer, vacuum
+from otel_agent_telemetry.storage.row_retention import OldRows, Progress, count_old, delete_old
+from otel_agent_telemetry.storage.store import Store
+
+_DAY_NS: Final = 86_400 * 1_000_000_000
+_NEVER: Final = "99999999"
+
+
+@dataclass(frozen=True, slots=True)
+class OldFiles:
+    """Files that are old. `held_back` of the old ones stay, because their records may wait in the buffer."""
+
+    files: tuple[Path, ...]
+    bytes: int
+    held_back: int
+
+
+def cutoff_of(days: int, now_ns: int) -> str:
+    """The instant before which things are old, as our text."""
+    return iso_utc(now_ns - days * _DAY_NS)
+
+
+def count_old_rows(config: TelemetryConfig, cutoff: str) -> OldRows | None:
+    """What would be deleted now; None when there is no database yet. Raises as `reading_database` does."""
+    with reading_database(config) as connection:
+        return None if connection is None else count_old(connection, cutoff)
+
+
+def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progress | None = None) -> OldRows | None:
+    """Delete it, beside whoever else writes: each transaction is short. None when there is no database yet.
+
+    Never makes or upgrades a database. Raises StorageError; what was deleted before stays deleted.
+    """
+    with reading_database(config) as connection:
+        if connection is None:
+            return None
+    store = Store(config)
+    try:
+        return delete_old(store, cutoff, on_progress=on_progress)
+    finally:
+        store.close()
+
+
+@contextmanager
+def ready_to_vacuum(config: TelemetryConfig) -> Iterator[Path]:
+    """The SQLite file, with every other writer of ours kept out of it.
+
+    Raises ConfigurationError for a server, StoreUnavailableError while a service writes.
+    """
+    path = database_file(config, doing="vacuuming", hint="PostgreSQL does this by itself (autovacuum).")
+    with only_writer(path, doing="vacuuming"):
+        yield path
+
+
+def shrink(config: TelemetryConfig, path: Path) -> tuple[int, int]:
+    """Bytes of the file before and after; (0, 0) when there is none."""
+    return vacuum(config, path) if path.exists() else (0, 0)
+
+
+def old_journal(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
+    """The day files that ended before the cutoff: never today's, yesterday's, or one that the buffer may need.
+
+    Raises OSError.
+    """
+    ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
+    old = [path for path in journal_files(config.ndjson_dir) if _day(path) < ends_before]
+    needed = _first_day_in_buffer(config.buffer_dir)
+    doomed = tuple(path for path in old if _day(path) < needed)
+    return OldFiles(doomed, sum(path.stat().st_size for path in doomed), len(old) - len(doomed))
+
+
+def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
+    """The rotated files of captured entries whose last entry is older than the cutoff. Raises OSError."""
+    moment = cutoff.replace("-", "").replace(":", "")
+    old = tuple(
+        path for path in rotated(config.capture_file) if path.name[len(config.capture_file.stem) + 1 :] < moment
+    )
+    return OldFiles(old, sum(path.stat().st_size for path in old), 0)
+
+
+def delete_files(*found: OldFiles | None) -> None:
+    """Remove those files. Raises OSError."""
+    files = [path for old in found if old is not None for path in old.files]
+    for path in files:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in files}:
+        sync_dir(folder)
+
+
+def _day(path: Path) -> str:
+    return path.stem.rpartition("_")[2]
+
+
+def _first_day_in_buffer(folder: Path) -> str:
+    """The earliest UTC day on which something that is not delivered yet was journalled."""
+    return min(map(_first_day_of, undelivered(folder)), default=_NEVER)
+
+
+def _first_day_of(segment: Path) -> str:
+    """The same of one segment.
+
+    A line is journalled no earlier than what it tells of, and the lines of a segment stand
+    in the order in which they were written; a torn one may be as old as its writer.
+    """
+    for line in read_segment(segment, offset=read_acknowledged(segment), to_the_end=True):
+        told = [time[:10].replace("-", "") for time in map(time_of, line.records) if time]
+        if told or line.torn:
+            return min([*told, *([segment.name[:8]] if line.torn else [])])
+    return _NEVER

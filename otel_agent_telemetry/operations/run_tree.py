@@ -1,0 +1,271 @@
+"""One run with all that is known of it: its events and steps as they nest, and the runs inside it.
+
+Events and steps come from the journal, and from the database where they reached a service
+over OTLP; the same one found in both counts once. Lists are bounded; what is left out is counted.
+
+How a run's events, steps and child runs nest, as rows with a depth. Pure.
+
+Under each step its events and the steps within it, in order of time; under the run what
+names no step of it, then its child runs. Whatever the ids say, every item has exactly one
+place: a step whose parents lead back to itself stands under the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from otel_agent_telemetry.clock import day_of, parse_iso
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.journal import journal_files, read_journal
+from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.operations.follow import needle_of
+from otel_agent_telemetry.storage.queries import children_of
+from otel_agent_telemetry.storage.steps import events_of, spans_of
+from otel_agent_telemetry.wire import EVENT, SPAN, Line
+
+_DAY_NS: Final = 86_400 * 1_000_000_000
+_MAX_DEPTH: Final = 5
+_MAX_CHILDREN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A run whose parent is the run above it."""
+
+    record: RunRecord
+    children: tuple[ChildRun, ...] = ()
+
+
+@dataclass(slots=True)
+class RunTree:
+    """A run, its events and steps oldest first, and its child runs.
+
+    `left_out`: events and steps beyond the limit. How they nest, `outline` tells.
+    """
+
+    record: RunRecord
+    events: list[RunEvent] = field(default_factory=list)
+    steps: list[RunSpan] = field(default_factory=list)
+    children: tuple[ChildRun, ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a database or a service knows of a run."""
+
+    children: tuple[ChildRun, ...] = ()
+    steps: Sequence[RunSpan] = ()
+    events: Sequence[RunEvent] = ()
+
+
+def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunTree:
+    """All that is known of a run, at most `limit` events and `limit` steps.
+
+    Reads the journal from the run's day on. Raises StorageError, OSError.
+    """
+    with reading_database(config) as connection:
+        told = Overrides()
+        if connection is not None:
+            children = children_below(record, partial(children_of, connection))
+            told = Overrides(children, spans_of(connection, record.event_id), events_of(connection, record.event_id))
+    return tree_of(config, record, told, limit=limit)
+
+
+def tree_of(config: TelemetryConfig, record: RunRecord, told: Overrides, *, limit: int) -> RunTree:
+    """The tree of what a database or a service told, with what the journal adds. Raises OSError."""
+    kept = _Kept(RunTree(record, children=told.children), limit)
+    for step in told.steps:
+        kept.add_step(step)
+    for event in told.events:
+        kept.add_event(event)
+    for line in _lines(config, record):
+        kept.add_line(line)
+    return kept.finished()
+
+
+def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
+    """The run's journal lines, and the events that know its run id alone; each of them holds that id."""
+    for path in journal_files(config.ndjson_dir, first_day=_first_day(record)):
+        for line in read_journal(path, containing=needle_of(record.run_id)):
+            for found in line.records:
+                event_id = found.get("event_id")
+                if event_id == record.event_id or (not event_id and found.get("run_id") == record.run_id):
+                    yield found
+
+
+def _first_day(record: RunRecord) -> str:
+    """A day before the first line can have been written, to be safe from a clock that was set."""
+    try:
+        return day_of(min(parse_iso(record.created_at), parse_iso(record.start_time)) - _DAY_NS)
+    except (ValueError, OverflowError):
+        return ""
+
+
+def children_below(record: RunRecord, children: Callable[[str], Sequence[RunRecord]]) -> tuple[ChildRun, ...]:
+    """The runs inside a run and so on downwards, a few levels and two hundred runs at most."""
+    return _children(children, record, {record.run_id}, 1)
+
+
+def _children(
+    children: Callable[[str], Sequence[RunRecord]], record: RunRecord, seen: set[str], depth: int
+) -> tuple[ChildRun, ...]:
+    found = []
+    for child in children(record.run_id):
+        if child.run_id in seen or len(seen) > _MAX_CHILDREN:
+            continue
+        seen.add(child.run_id)
+        below = _children(children, child, seen, depth + 1) if depth < _MAX_DEPTH else ()
+        found.append(ChildRun(child, below))
+    return tuple(found)
+
+
+class _Kept:
+    """Events and steps being gathered: each once, a step's end in place of its start."""
+
+    def __init__(self, tree: RunTree, limit: int) -> None:
+        self.tree = tree
+        self._limit = limit
+        self._steps: dict[str, RunSpan] = {}
+        self._seen: set[tuple[str, str, str | None]] = set()
+
+    def add_line(self, line: Line) -> None:
+        if line["record_type"] == SPAN:
+            self.add_step(_step_of(line, self.tree.record))
+        elif line["record_type"] == EVENT:
+            event = _event_of(line, self.tree.record)
+            if _key(event) not in self._seen:
+                self.add_event(event, remember=False)
+
+    def add_step(self, step: RunSpan) -> None:
+        known = self._steps.get(step.span_id)
+        if known is None and len(self._steps) >= self._limit:
+            self.tree.left_out += step.end_time is None
+        elif known is None or known.end_time is None:
+            self._steps[step.span_id] = step
+
+    def add_event(self, event: RunEvent, *, remember: bool = True) -> None:
+        """`remember` those of the database, so that the journal's same one is not added again."""
+        if len(self.tree.events) >= self._limit:
+            self.tree.left_out += 1
+            return
+        self.tree.events.append(event)
+        if remember:
+            self._seen.add(_key(event))
+
+    def finished(self) -> RunTree:
+        self.tree.steps = sorted(self._steps.values(), key=lambda step: (step.start_time, step.span_id))
+        self.tree.events.sort(key=lambda event: event.timestamp)
+        return self.tree
+
+
+def _key(event: RunEvent) -> tuple[str, str, str | None]:
+    return event.timestamp, event.event_type, event.span_id
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _event_of(line: Line, run: RunRecord) -> RunEvent:
+    return RunEvent(
+        event_id=run.event_id,
+        run_id=run.run_id,
+        event_type=str(line.get("event_type") or "event"),
+        timestamp=str(line.get("timestamp") or ""),
+        payload=line.get("payload"),
+        trace_id=_text(line.get("trace_id")),
+        span_id=_text(line.get("span_id")),
+    )
+
+
+def _step_of(line: Line, run: RunRecord) -> RunSpan:
+    attributes, duration = line.get("attributes"), line.get("duration_ms")
+    return RunSpan(
+        event_id=run.event_id,
+        run_id=run.run_id,
+        trace_id=str(line.get("trace_id") or ""),
+        span_id=str(line.get("span_id") or ""),
+        parent_span_id=_text(line.get("parent_span_id")),
+        name=str(line.get("name") or ""),
+        kind=str(line.get("kind") or "internal"),
+        status=str(line.get("status") or "running"),
+        status_message=_text(line.get("status_message")),
+        start_time=str(line.get("start_time") or ""),
+        end_time=_text(line.get("end_time")),
+        duration_ms=duration if isinstance(duration, int) else 0,
+        attributes=attributes if isinstance(attributes, dict) else {},
+    )
+
+
+Item = RunRecord | RunSpan | RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineRow:
+    """One item and the lines that lead to it: for each level above, whether more follows there."""
+
+    item: Item
+    more_follows: tuple[bool, ...]
+
+    @property
+    def guides(self) -> str:
+        """The branch in front of the item, three characters a level."""
+        if not self.more_follows:
+            return ""
+        *above, here = self.more_follows
+        return "".join("│  " if more else "   " for more in above) + ("├─ " if here else "└─ ")
+
+
+@dataclass(slots=True)
+class _Node:
+    item: Item
+    below: list[_Node] = field(default_factory=list)
+
+
+def outline(tree: RunTree) -> Iterator[OutlineRow]:
+    """The run itself, then everything under it, depth first."""
+    waiting: list[tuple[_Node, tuple[bool, ...]]] = [(_nested(tree), ())]
+    while waiting:
+        node, levels = waiting.pop()
+        yield OutlineRow(node.item, levels)
+        last = len(node.below) - 1
+        waiting.extend((child, (*levels, at != last)) for at, child in reversed(list(enumerate(node.below))))
+
+
+def _nested(tree: RunTree) -> _Node:
+    top = _Node(tree.record)
+    steps = {step.span_id: _Node(step) for step in tree.steps}
+    parents = {step.span_id: step.parent_span_id for step in tree.steps}
+    for step in tree.steps:
+        above = None if _leads_back(step.span_id, parents) else steps.get(step.parent_span_id or "")
+        (above or top).below.append(steps[step.span_id])
+    for event in tree.events:
+        (steps.get(event.span_id or "") or top).below.append(_Node(event))
+    for node in (top, *steps.values()):
+        node.below.sort(key=lambda child: _time_of(child.item))
+    top.below.extend(_run_node(child) for child in tree.children)
+    return top
+
+
+def _leads_back(span_id: str, parents: dict[str, str | None]) -> bool:
+    """Whether the way up from a step returns to it, or runs into a circle."""
+    seen, at = {span_id}, parents.get(span_id)
+    while at is not None and at in parents:
+        if at in seen:
+            return True
+        seen.add(at)
+        at = parents[at]
+    return False
+
+
+def _run_node(child: ChildRun) -> _Node:
+    return _Node(child.record, [_run_node(below) for below in child.children])
+
+
+def _time_of(item: Item) -> str:
+    return item.timestamp if isinstance(item, RunEvent) else item.start_time

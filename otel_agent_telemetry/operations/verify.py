@@ -1,0 +1,252 @@
+"""Whether everything is accounted for: issued, journalled and stored (invariant 7).
+
+Every line carries its writer and a number; so a line that is missing shows as a gap. Every
+run of the journal must be in the database with a state at least as late, or wait in the
+buffer. All that is compared lies in a temporary SQLite database that vanishes with us:
+memory stays bounded, disk space for about 150 bytes a run is needed in the temporary folder.
+
+It may run while others write. Order: what writers say they issued, the journal up to the
+size it has then, the buffer, the database, and then the journal's new end, for lines that
+were under way when we looked. A state that is in the journal was buffered before, so it is
+found waiting or stored.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged
+from otel_agent_telemetry.buffer.health import live_counters
+from otel_agent_telemetry.buffer.layout import list_writers, rejected_path
+from otel_agent_telemetry.buffer.segment import read_segment
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.journal import JournalLine, journal_files, read_journal
+from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.operations.run_ledger import Gap, RunLedger, RunName, SequenceLedger, run_lines
+from otel_agent_telemetry.storage.queries import iter_states
+from otel_agent_telemetry.wire import Line
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the journal read so far, and all of them."""
+
+FINDINGS: Final = ("missing", "refused", "older", "ahead", "unjournalled")
+_SECOND_LOOKS_S: Final = (0.05, 0.1, 0.2)
+NOTES: Final = frozenset({"ahead", "unjournalled"})
+"""Findings that have good reasons, and alone leave a report ok."""
+
+
+@dataclass(slots=True, kw_only=True)
+class VerifyReport:
+    """What was compared and what differs. Lists hold the first few, the counts all.
+
+    `torn`: day file → torn lines. `missing`: journalled, neither stored nor waiting.
+    `refused`: the same, but set aside with a reason. `older`: the database holds an older
+    state. `ahead`: it holds a later one (a service's PATCH, or the journal lost its end).
+    `unjournalled`: stored only (another host, an upgrade).
+    `compared_with`: the database, "" when it is not where these runs go.
+    """
+
+    lines: int = 0
+    writers: int = 0
+    journalled: int = 0
+    waiting: int = 0
+    stored: int = 0
+    missing_lines: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+    torn: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINDINGS, 0))
+    runs: dict[str, list[RunName]] = field(default_factory=lambda: {name: [] for name in FINDINGS})
+    compared_with: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing, torn or behind."""
+        problems = sum(number for name, number in self.counts.items() if name not in NOTES)
+        return not (self.missing_lines or self.torn or problems)
+
+
+def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | None = None) -> VerifyReport:
+    """Compare what was issued, journalled and stored; changes nothing.
+
+    `limit` bounds every list of the report. When runs go to a configured service, the
+    database is left out. Raises StorageError for a database that cannot be read, OSError
+    for a folder that cannot.
+    """
+    with _scratch() as scratch:
+        return _Verification(config, scratch, on_progress).report(limit)
+
+
+@contextmanager
+def _scratch() -> Iterator[sqlite3.Connection]:
+    """A database without a name: SQLite keeps it in a temporary file and removes it."""
+    with closing(sqlite3.connect("", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("BEGIN")
+        yield connection
+
+
+class _Verification:
+    """One call of `verify`."""
+
+    def __init__(self, config: TelemetryConfig, scratch: sqlite3.Connection, on_progress: Progress | None) -> None:
+        self._config = config
+        self._on_progress = on_progress
+        self._runs = RunLedger(scratch)
+        self._sequences = SequenceLedger(scratch)
+        self._report = VerifyReport()
+        self._read_to: dict[Path, int] = {}
+
+    def report(self, limit: int) -> VerifyReport:
+        report = self._report
+        self._read_notes()
+        self._read_journal()
+        self._read_buffer()
+        self._read_rejected()
+        if self._config.api_url is None:
+            self._read_database()
+        self._read_new_end()
+        self._settle()
+        self._read_tails()
+        for name in FINDINGS if report.compared_with else ():
+            report.counts[name], report.runs[name] = self._runs.finding(name, limit=limit)
+        report.journalled, report.stored = self._runs.count("journalled"), self._runs.count("stored")
+        report.waiting, report.writers = self._runs.count("waiting"), self._sequences.writers()
+        for gap in self._gaps():
+            report.missing_lines += gap.lines
+            if len(report.gaps) < limit:
+                report.gaps.append(gap)
+        return report
+
+    def _read_notes(self) -> None:
+        for writer, note in live_counters(self._config.buffer_dir).items():
+            counters = note.get("counters")
+            issued = counters.get("last_seq") if isinstance(counters, dict) else None
+            if isinstance(issued, int):
+                self._sequences.issued(writer, issued)
+
+    def _read_journal(self) -> None:
+        sizes = {path: path.stat().st_size for path in journal_files(self._config.ndjson_dir)}
+        total, done = sum(sizes.values()), 0
+        for path, size in sizes.items():
+            self._read_to[path] = 0
+            for line in self._lines_up_to(path, size):
+                self._take_line(path, line)
+                if self._on_progress is not None:
+                    self._on_progress(done + self._read_to[path], total)
+            done += size
+
+    def _lines_up_to(self, path: Path, size: int) -> Iterator[JournalLine]:
+        """The lines on from where we stopped that end within `size`, but for a tail that may be under way."""
+        for line in read_journal(path, offset=self._read_to[path]):
+            end = self._read_to[path] + line.size
+            if end > size or (end == size and line.torn):
+                return
+            self._read_to[path] = end
+            yield line
+
+    def _take_line(self, path: Path, line: JournalLine) -> None:
+        self._report.lines += len(line.records)
+        self._count_torn(path, line)
+        for record in line.records:
+            self._sequences.issued(*_numbered(record))
+            self._sequences.saw(*_numbered(record))
+        for record in run_lines(line.records):
+            self._runs.journalled(record)
+
+    def _count_torn(self, path: Path, line: JournalLine) -> None:
+        if line.torn:
+            self._report.torn[path.name] = self._report.torn.get(path.name, 0) + 1
+
+    def _read_new_end(self) -> None:
+        """Lines that came since: they fill what looks like a gap, and nothing else is asked of them."""
+        for path in journal_files(self._config.ndjson_dir):
+            self._read_to.setdefault(path, 0)
+            size = path.stat().st_size
+            for line in self._lines_up_to(path, size):
+                self._count_torn(path, line)
+                for record in line.records:
+                    self._sequences.saw(*_numbered(record))
+
+    def _settle(self) -> None:
+        """Give lines under way a moment to arrive: a thread may stand between its number and its write."""
+        for pause_s in _SECOND_LOOKS_S:
+            if next(self._gaps(), None) is None and not self._tails():
+                return
+            time.sleep(pause_s)
+            self._read_new_end()
+
+    def _tails(self) -> dict[Path, JournalLine]:
+        """Day file → its end, where that is not a whole line."""
+        ends = {
+            path: line
+            for path, offset in self._read_to.items()
+            if offset < path.stat().st_size
+            for line in islice(read_journal(path, offset=offset), 1)
+        }
+        return {path: line for path, line in ends.items() if line.torn}
+
+    def _read_tails(self) -> None:
+        """What is not whole by now was torn; what can be believed of it is."""
+        for path, line in self._tails().items():
+            self._take_line(path, line)
+
+    def _read_buffer(self) -> None:
+        for files in list_writers(self._config.buffer_dir):
+            for _, segment in files.segments:
+                for line in read_segment(segment, offset=read_acknowledged(segment), to_the_end=True):
+                    self._runs.waiting(run_lines(line.records))
+
+    def _read_rejected(self) -> None:
+        folder = rejected_path(self._config.buffer_dir, "").parent
+        for path in sorted(folder.glob("*.jsonl")):
+            for line in read_segment(path, to_the_end=True):
+                self._runs.refused(run_lines(line.records))
+
+    def _read_database(self) -> None:
+        with reading_database(self._config) as connection:
+            if connection is not None:
+                self._runs.stored(iter_states(connection))
+        self._report.compared_with = (
+            "the configured database" if self._config.database_url else str(self._config.db_path)
+        )
+
+    def _gaps(self) -> Iterator[Gap]:
+        """The gaps, without what a writer wrote on days whose files are not here any more."""
+        files = journal_files(self._config.ndjson_dir)
+        first_day = files[0].stem.removeprefix("events_") if files else ""
+        for gap in self._sequences.gaps():
+            if gap.first > 1 or gap.writer[:8] >= first_day:
+                yield gap
+
+
+def _numbered(record: Line) -> tuple[str, int]:
+    """Who wrote a line and its number; `("", 0)` when it says nothing."""
+    writer, number = record.get("writer"), record.get("seq")
+    if isinstance(writer, str) and isinstance(number, int) and number > 0:
+        return writer, number
+    return "", 0
+
+
+def report_object(report: VerifyReport) -> dict[str, Any]:
+    """The report as JSON."""
+    names = ("lines", "writers", "journalled", "waiting", "stored", "missing_lines", "torn", "compared_with")
+    return {
+        "ok": report.ok,
+        **{name: getattr(report, name) for name in names},
+        "gaps": [{"writer": gap.writer, "first": gap.first, "last": gap.last} for gap in report.gaps],
+        **{
+            name: {"count": report.counts[name], "runs": [_name_object(run) for run in report.runs[name]]}
+            for name in FINDINGS
+        },
+    }
+
+
+def _name_object(run: RunName) -> dict[str, str]:
+    return {"event_id": run.event_id, "run_id": run.run_id}

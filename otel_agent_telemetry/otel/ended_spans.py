@@ -1,0 +1,99 @@
+"""From a span that has ended to its run's state and events. Pure; for whatever hands us whole spans.
+
+What is known of a live run (its start state, its events as they happen) is more; an ended
+span gives the same row, because its ids and times are the span's own.
+
+From a child span to the journal line of a step. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
+from otel_agent_telemetry.model import ResourceDefaults
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.conventions import is_content
+from otel_agent_telemetry.otel.mapping import (
+    Overrides,
+    ending_fields,
+    ending_of,
+    ending_with_status,
+    run_columns,
+)
+from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.run_id import span_event_id
+from otel_agent_telemetry.usage import Usage
+
+EXCEPTION = "exception"
+"""The name of the event that describes an exception (OpenTelemetry)."""
+
+
+def is_run(view: SpanView, which: str) -> bool:
+    """Whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""
+    if names.PART_OF in view.attributes:
+        return False
+    if view.parent_span_id is None and which == "root":
+        return True
+    return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
+
+
+def ended_run(
+    view: SpanView,
+    *,
+    run_id: str,
+    exceptions: Sequence[Mapping[str, Any] | None],
+    around: ResourceDefaults,
+    problems: list[str],
+    used: Usage = MappingProxyType({}),
+) -> Fields:
+    """The columns of the run that an ended span is.
+
+    `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
+    used, where that is known here.
+    """
+    ending = ending_of(view, exceptions[-1] if exceptions else None, None)
+    if (said := view.attributes.get(names.STATUS)) is not None:
+        ending = ending_with_status(said, ending)
+    end_ns = view.end_ns or view.start_ns
+    columns = run_columns(view, told=Overrides(usage=used), around=around, problems=problems)
+    columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
+    return {
+        "event_id": span_event_id(view.trace_id, view.span_id),
+        "run_id": run_id,
+        "schema_version": SCHEMA_VERSION,
+        "created_at": iso_utc(view.start_ns),
+        "start_time": iso_utc(view.start_ns),
+        "trace_id": view.trace_id,
+        "span_id": view.span_id,
+        **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
+        **columns,
+    }
+
+
+def step_members(view: SpanView, around: ResourceDefaults, *, event_id: str, run_id: str) -> dict[str, Any]:
+    """The members of `RunSpan` for a span of that run, started or ended; what is unknown is left out."""
+    members: dict[str, Any] = {
+        "event_id": event_id,
+        "run_id": run_id,
+        "trace_id": view.trace_id,
+        "span_id": view.span_id,
+        "parent_span_id": view.parent_span_id,
+        "name": view.name,
+        "kind": view.kind,
+        "status": "running" if view.end_ns is None else view.status,
+        "start_time": iso_utc(view.start_ns),
+    }
+    if view.end_ns is not None:
+        members["end_time"] = iso_utc(view.end_ns)
+        members["duration_ms"] = max(view.end_ns - view.start_ns, 0) // 1_000_000
+        if view.status_message:
+            members["status_message"] = clean(view.status_message, max_bytes=around.max_bytes)
+    kept = {key: value for key, value in view.attributes.items() if around.capture_content or not is_content(key)}
+    if kept:
+        members["attributes"] = clean(kept, max_bytes=around.max_bytes)
+    return members

@@ -1,0 +1,180 @@
+"""From an OTLP trace request to runs and the spans of their trees. Pure.
+
+The same request gives the same records, so a sender may repeat it; a span that breaks a
+rule of OTLP (no ids, ids of a wrong length) is refused with the reason and spares its
+neighbours. Attributes are untrusted: values are bounded and masked as everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import ResourceDefaults, RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
+from otel_agent_telemetry.otel.mapping import agent_name_of
+from otel_agent_telemetry.otel.pricing import PRICES
+from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.otel.usage import model_call_of, own_usage, step_usage
+from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
+from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.usage import COST, Usage
+
+_log = logging.getLogger(__name__)
+
+_KINDS: Final = ("internal", "internal", "server", "client", "producer", "consumer")
+_STATUSES: Final = ("unset", "ok", "error")
+_TRACE_ID: Final = 16
+_SPAN_ID: Final = 8
+_HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
+_MAX_REASONS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSpan:
+    """A span as it is stored, and the run that it is, if it is one."""
+
+    node: SpanNode
+    record: RunRecord | None = None
+
+
+@dataclass(slots=True)
+class Received:
+    """What a request holds. `refused` spans are counted, with the first few reasons."""
+
+    spans: list[ReceivedSpan] = field(default_factory=list)
+    refused: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def refuse(self, reason: str) -> None:
+        """One span cannot be taken."""
+        self.refused += 1
+        if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
+            self.reasons.append(reason)
+
+
+def received_of(request: ExportTraceServiceRequest, *, runs: str, around: ResourceDefaults) -> Received:
+    """The runs and spans of a request. `runs` says which spans are runs: `root`, `agents` or `marked`."""
+    received = Received()
+    for view, span in _views_of(request, received):
+        try:
+            _take(received, view, span, runs, around)
+        except RecordError as problem:
+            received.refuse(f"span {view.span_id}: {problem}")
+        except Exception as problem:  # a bug of ours costs this span, not its neighbours
+            _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
+            received.refuse(f"span {view.span_id}: cannot be understood")
+    return received
+
+
+def _views_of(request: ExportTraceServiceRequest, received: Received) -> Iterator[tuple[SpanView, Span]]:
+    for group in request.resource_spans:
+        resource = _values_of(group.resource.attributes)
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                if (reason := _rule_broken(span)) is None:
+                    yield _view_of(span, resource), span
+                else:
+                    received.refuse(reason)
+
+
+def _rule_broken(span: Span) -> str | None:
+    if len(span.trace_id) != _TRACE_ID or not any(span.trace_id):
+        return "trace_id must be 16 bytes that are not all zero"
+    if len(span.span_id) != _SPAN_ID or not any(span.span_id):
+        return "span_id must be 8 bytes that are not all zero"
+    if span.parent_span_id and len(span.parent_span_id) != _SPAN_ID:
+        return "parent_span_id must be empty or 8 bytes"
+    return None
+
+
+def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
+    parent = span.parent_span_id.hex() if any(span.parent_span_id) else None
+    start_ns = span.start_time_unix_nano or span.end_time_unix_nano
+    return SpanView(
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_span_id=parent,
+        parent_is_remote=parent is not None and span.flags & _HAS_REMOTE != 0 and span.flags & _IS_REMOTE != 0,
+        kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
+        start_ns=start_ns,
+        end_ns=max(span.end_time_unix_nano, start_ns),
+        status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
+        status_message=span.status.message or None,
+        attributes=_values_of(span.attributes),
+        resource=resource,
+    )
+
+
+def _take(received: Received, view: SpanView, span: Span, runs: str, around: ResourceDefaults) -> None:
+    run = is_run(view, runs)
+    usage = own_usage(view) if run else _priced(view, step_usage(view))
+    step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
+    node = SpanNode(step, run, usage, _events_of(view, span, around))
+    received.spans.append(ReceivedSpan(node, _record_of(view, span, around) if run else None))
+
+
+def _priced(view: SpanView, usage: Usage) -> Usage:
+    """The usage of a step with its cost. Blocks while the price list is loaded, the first time."""
+    call = model_call_of(view, usage)
+    if call is None:
+        return usage
+    PRICES.load()
+    cost = PRICES.cost_of(call)
+    return usage if cost is None else {**usage, COST: cost}
+
+
+def _record_of(view: SpanView, span: Span, around: ResourceDefaults) -> RunRecord:
+    event_id = span_event_id(view.trace_id, view.span_id)
+    wanted = view.attributes.get(names.RUN_ID)
+    if check_custom_run_id(wanted) is not None:
+        wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])
+    exceptions = [_values_of(event.attributes) for event in span.events if event.name == EXCEPTION]
+    return RunRecord.from_fields(ended_run(view, run_id=str(wanted), exceptions=exceptions, around=around, problems=[]))
+
+
+def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[RunEvent, ...]:
+    return tuple(
+        RunEvent(
+            event_id="",
+            run_id="",
+            event_type=event.name or "event",
+            timestamp=iso_utc(event.time_unix_nano or view.start_ns),
+            payload=_payload_of(event.attributes, around),
+            trace_id=view.trace_id,
+            span_id=view.span_id,
+        )
+        for event in span.events
+    )
+
+
+def _payload_of(attributes: Iterable[KeyValue], around: ResourceDefaults) -> Any:
+    values = _values_of(attributes)
+    kept = {key: value for key, value in values.items() if around.capture_content or not names.is_content(key)}
+    return clean(kept, max_bytes=around.max_bytes)
+
+
+def _values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    return {pair.key: _value_of(pair.value) for pair in attributes}
+
+
+def _value_of(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [_value_of(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _values_of(value.kvlist_value.values)
+    return getattr(value, kind)

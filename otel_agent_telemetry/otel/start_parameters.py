@@ -1,0 +1,50 @@
+"""What the client tells the processor beside the span: values as they are, not as attributes can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+
+from otel_agent_telemetry.recording.active_runs import ActiveRun
+
+_KEY: Final = otel_context.create_key("otel-agent-telemetry-told")
+
+
+class StartParameters:
+    """What the client orders for the run that it is about to start, beside the span's attributes.
+
+    It travels in the context given to `start_span` and so reaches `on_start` with the
+    values as the caller gave them, whatever types and however many they are.
+    """
+
+    __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
+
+    def __init__(self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
+        self.run_id = run_id
+        self.agent_name = agent_name
+        self.settings = settings
+        self.extra = extra
+        self.run: ActiveRun | None = None
+        """The run that came of it."""
+
+    def in_context(self, context: otel_context.Context | None = None) -> otel_context.Context:
+        """The context to start the span in."""
+        return otel_context.set_value(_KEY, self, context)
+
+    @classmethod
+    def of(cls, context: otel_context.Context | None) -> StartParameters | None:
+        """The order that a span's parent context carries."""
+        order = otel_context.get_value(_KEY, context) if context is not None else None
+        return order if isinstance(order, cls) else None
+
+
+class EventPayload(dict[str, Any]):
+    """Event attributes that carry, beside what OpenTelemetry takes, the cleaned payload itself."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, attributes: Mapping[str, Any], payload: Any) -> None:
+        super().__init__(attributes)
+        self.payload = payload

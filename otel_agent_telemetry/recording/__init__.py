@@ -1,0 +1,1 @@
+"""Recording: from observed spans to lines in the journal and the buffer."""

@@ -1,0 +1,361 @@
+"""The only write door: a record goes to the journal and, if it is a run state, to the buffer.
+
+On the caller's thread: encode once, one `write(2)` for each of the two files, wake the
+background if it sleeps. No lock, no fsync (but with `TELEMETRY_FSYNC=always`), no network,
+no database. A write that fails is counted and reported, never raised; a record counts as
+lost only when neither file took it.
+
+Order: buffer first, so that a run state which is in the journal can always be delivered.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
+from otel_agent_telemetry.buffer.writer import BufferWriter
+from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.counters import Counters
+from otel_agent_telemetry.journal import Journal
+from otel_agent_telemetry.model import ResourceDefaults
+from otel_agent_telemetry.recording.active_runs import ActiveRuns
+from otel_agent_telemetry.recording.background import Worker
+from otel_agent_telemetry.recording.fork import wait_for_imports
+from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.model import CommitLink
+
+_OPEN_AGAIN_S = 1.0
+_PERIODIC_TASK_TIMEOUT_S = 1.0
+
+T = TypeVar("T")
+
+
+def weak_callback(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a bound method, as long as its object lives, without keeping it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call
+
+
+class RunSink(Protocol):
+    """Where the processor, the exporter and the log processor put what they observed."""
+
+    def record_run(self, fields: Fields) -> None:
+        """One state of a run."""
+
+    def record_event(self, members: Mapping[str, Any]) -> None:
+        """One event of a run: the members of `RunEvent`."""
+
+    def record_span(self, members: Mapping[str, Any]) -> None:
+        """One state of a step: the members of `RunSpan`."""
+
+
+class Recorder:
+    """Writes the records of this process; one for each configuration, see `Recorder.shared`.
+
+    Opens nothing and starts nothing before the first record. Safe under threads. After a
+    fork the child writes under an identity, segments and threads of its own.
+    """
+
+    _shared: dict[TelemetryConfig, Recorder] = {}  # noqa: RUF012 - the registry is the point
+    _shared_guard = threading.Lock()
+
+    def __init__(self, config: TelemetryConfig, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.journal = Journal(config.ndjson_dir)
+        self.active = ActiveRuns()
+        self.resource_defaults = self._initial_defaults()
+        self.before_exit: list[Callable[[], None]] = []
+        """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
+        self.periodic_tasks: list[Callable[[float], None]] = []
+        """Called once a second in the background while something is recorded, and before exit; with seconds to take."""
+        self._components: dict[Any, Any] = {}
+        self._sync_always = config.fsync == "always"
+        self._watches_exit = False
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=weak_callback(self._before_fork), after_in_child=weak_callback(self._after_fork_in_child)
+            )
+
+    def component(self, kind: Callable[[Recorder], T]) -> T:
+        """The one object of a kind that goes with this recorder, made at the first call."""
+        known: T | None = self._components.get(kind)
+        if known is None:
+            known = self._components.setdefault(kind, kind(self))
+        return known
+
+    @classmethod
+    def shared(cls, config: TelemetryConfig) -> Recorder:
+        """The recorder of this configuration in this process, made at the first call."""
+        with cls._shared_guard:
+            recorder = cls._shared.get(config)
+            if recorder is None:
+                recorder = cls._shared[config] = cls(config)
+            return recorder
+
+    @classmethod
+    def close_shared(cls, which: Callable[[TelemetryConfig], bool]) -> None:
+        """End and forget the shared recorders of some configurations, as the interpreter's exit would.
+
+        For tests, and for hosts that unload what they loaded. Blocks up to the exit timeout each.
+        """
+        with cls._shared_guard:
+            recorders = [cls._shared.pop(config) for config in list(cls._shared) if which(config)]
+        for recorder in recorders:
+            recorder.at_exit()
+
+    def _begin(self) -> None:
+        self.counters = Counters()
+        self._sequence: tuple[str, Iterator[int]] = ("", itertools.count(1))
+        """Writer id and its next numbers: one object, so that no line gets one of each of two writers."""
+        self._buffer: BufferWriter | None = None
+        self._opening = threading.RLock()  # a signal handler that records may come at any moment
+        self._open_again_at = 0.0
+        self._identity: WriterIdentity | None = None
+        self.worker = Worker(self)
+
+    def _before_fork(self) -> None:
+        """Give the background, which began with the first record, the moment that its imports take."""
+        if self._identity is not None:
+            wait_for_imports()
+
+    def _after_fork_in_child(self) -> None:
+        """Leave the parent's files and threads alone and begin anew at the next record."""
+        Recorder._shared_guard = threading.Lock()
+        if self._buffer is not None:
+            self._buffer.abandon()
+        self.journal.forget()
+        self.active.begin_generation()
+        self._begin()
+
+    def _initial_defaults(self) -> ResourceDefaults:
+        """What is known at once: the host, the owner. The git repository is read in the background."""
+        columns = {"host": host_name()}
+        if self.config.agent_owner:
+            columns["agent_owner"] = self.config.agent_owner
+        return ResourceDefaults(columns, self.config.capture_content, self.config.max_event_bytes)
+
+    def detect_environment(self) -> None:
+        """Read the git repository that the process works in. Blocks on a few small files."""
+        from otel_agent_telemetry.git import read_git_context
+
+        git = read_git_context(Path.cwd())
+        if git is not None:
+            told = {"git_repo": git.repo, "git_branch": git.branch}
+            columns = {**self.resource_defaults.columns, **{name: text for name, text in told.items() if text}}
+            self.resource_defaults = replace(self.resource_defaults, columns=columns)
+
+    @property
+    def writer(self) -> str:
+        """This process's writer id; "" before the first record."""
+        return self._sequence[0]
+
+    @property
+    def buffer(self) -> BufferWriter | None:
+        """The writing side of the buffer, once something was recorded."""
+        return self._buffer
+
+    def record_run(self, fields: Fields) -> None:
+        """Keep one state of a run in the buffer and the journal. Never blocks, never raises OSError."""
+        self.counters.run_states += 1
+        self._write(RUN, fields, buffered=True)
+
+    def record_event(self, members: Mapping[str, Any]) -> None:
+        """Keep one event in the journal. Never blocks, never raises OSError."""
+        self.counters.events += 1
+        self._write(EVENT, members, buffered=False)
+
+    def record_span(self, members: Mapping[str, Any]) -> None:
+        """Keep one state of a step in the journal. Never blocks, never raises OSError."""
+        self.counters.spans += 1
+        self._write(SPAN, members, buffered=False)
+
+    def record_commit(self, link: CommitLink) -> None:
+        """Keep a commit association in the buffer and the journal, as an `agent.run.commit` event."""
+        from otel_agent_telemetry.model import COMMIT_EVENT
+
+        members = asdict(link)
+        event = {"run_id": members.pop("run_id"), "event_type": COMMIT_EVENT, "timestamp": link.associated_at}
+        self.counters.events += 1
+        self._write(EVENT, {**event, "payload": members}, buffered=True)
+
+    def journal_run(self, fields: Fields) -> None:
+        """Keep a state that its target has already, in the journal only."""
+        self._write(RUN, fields, buffered=False, wake=False)
+
+    def _write(self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True) -> None:
+        now_ns = self.clock.now_ns()
+        if self._identity is None:
+            self._identify(now_ns)
+        writer, numbers = self._sequence
+        seq = self.counters.last_seq = next(numbers)
+        line = encode_clean(record_type, writer, seq, members)
+        kept = buffered and self._to_buffer(line)
+        try:
+            self.journal.append(line, now_ns=now_ns)
+            kept = True
+        except OSError as problem:
+            self.counters.journal_failed += 1
+            self.counters.failed("journal write", problem)
+        if not kept:
+            self.counters.lost += 1
+        if self._sync_always:
+            self.sync()
+        if wake:
+            self.worker.wake(delivery=buffered)
+
+    def _identify(self, now_ns: int) -> None:
+        """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
+        with self._opening:
+            if self._identity is None:
+                identity = WriterIdentity.of_this_process(now_ns)
+                if self._identity is None:
+                    self._become(identity)
+            if not self._watches_exit:
+                self._watches_exit = True
+                atexit.register(weak_callback(self.at_exit))
+
+    def _become(self, identity: WriterIdentity) -> None:
+        self._sequence = (identity.writer, itertools.count(1))
+        self._identity = identity
+
+    def _to_buffer(self, line: bytes) -> bool:
+        try:
+            buffer = self._buffer or self._open()
+            if buffer is not None:
+                buffer.append(line)
+                return True
+        except OSError as problem:
+            self.counters.failed("buffer write", problem)
+        self.counters.buffer_failed += 1
+        return False
+
+    def _open(self) -> BufferWriter | None:
+        """The buffer's writing side; None while it could not be opened within the last second."""
+        with self._opening:
+            if self._buffer is None and self._identity is not None and time.monotonic() >= self._open_again_at:
+                self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
+                try:
+                    self._buffer = self._new_buffer(self._identity)
+                except FileExistsError:  # our lock was taken for a dead writer's: be somebody else
+                    self._become(WriterIdentity.of_this_process(self.clock.now_ns()))
+                    self._buffer = self._new_buffer(self._identity)
+                self._open_again_at = 0.0
+            return self._buffer
+
+    def _new_buffer(self, identity: WriterIdentity) -> BufferWriter:
+        return BufferWriter(self.config.buffer_dir, identity, segment_bytes=self.config.segment_bytes)
+
+    def sync(self) -> None:
+        """Force what was written to the disk. Blocks; counted and logged when it fails."""
+        try:
+            self.journal.sync()
+            buffer = self._buffer
+            if buffer is not None:
+                buffer.sync()
+        except OSError as problem:
+            self.counters.failed("fsync", problem)
+
+    def tick(self) -> None:
+        """Once a second in the background: sync, a sign of life, counters, files taken away from us."""
+        if self.config.fsync == "interval":
+            self.sync()
+        self.run_periodic_tasks(_PERIODIC_TASK_TIMEOUT_S)
+        buffer = self._buffer
+        if buffer is None:
+            return
+        try:
+            buffer.touch()
+            buffer.note(self.counters.as_dict())
+        except OSError as problem:
+            self.counters.failed("sign of life", problem)
+        if buffer.lost():
+            self._buffer, self._identity = None, None
+            self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
+
+    def run_periodic_tasks(self, timeout_s: float) -> None:
+        """Whatever else writes files for these runs: let it finish what it put off. Never raises."""
+        for task in self.periodic_tasks:
+            try:
+                task(timeout_s)
+            except Exception as problem:  # one chore's failure spares the others
+                self.counters.internal("chore", problem)
+
+    def monotonic(self) -> float:
+        """Seconds that no clock change moves."""
+        return time.monotonic()
+
+    def now_iso(self) -> str:
+        """The present as text."""
+        return iso_utc(self.clock.now_ns())
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything written so far has reached its target; False when time ran out.
+
+        Blocks up to `timeout_s`. False too when something could not be buffered.
+        """
+        try:
+            done = self.worker.flush(self.writer, timeout_s=timeout_s)
+        except OSError as problem:
+            self.counters.failed("flush", problem)
+            return False
+        return done and self.counters.buffer_failed == 0
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Deliver what can be delivered in time (default: the exit timeout) and stop the background.
+
+        What is left waits in the buffer for the next deliverer. Idempotent; a record that
+        comes later is kept all the same and begins anew.
+        """
+        self.sync()
+        self.worker.stop(timeout_s=self.config.exit_timeout_s if timeout_s is None else timeout_s)
+        self.leave()
+
+    def leave(self) -> None:
+        """Give this process's segments up for delivery: nothing more is written to them. Idempotent.
+
+        Not while a run of this process is open: it would be taken for a dead process's, and closed.
+        """
+        if next(self.active.mine(), None) is not None:
+            return
+        buffer, self._buffer, self._identity = self._buffer, None, None
+        if buffer is None:
+            return
+        try:
+            buffer.note(self.counters.as_dict())
+        except OSError as problem:
+            self.counters.failed("sign of life", problem)
+        buffer.close()
+
+    def at_exit(self) -> None:
+        """The interpreter is ending: end what is open, deliver what can be delivered. Never raises."""
+        try:
+            for hook in self.before_exit:
+                try:
+                    hook()
+                except Exception as problem:  # one hook's failure spares the others
+                    self.counters.internal("exit", problem)
+            self.run_periodic_tasks(self.config.exit_timeout_s / 4)
+            self.close()
+        except Exception as problem:  # the outer edge of interpreter exit
+            self.counters.internal("exit", problem)

@@ -1,0 +1,72 @@
+"""Where journal, buffer and database differ about a run."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from otel_agent_telemetry.operations import run_ledger
+from otel_agent_telemetry.operations.run_ledger import RunLedger
+from otel_agent_telemetry.storage.queries import RunState
+
+EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-01T00:00:01.000000+00:00"
+
+
+def state(status, updated_at, event_id="e"):
+    return {"record_type": "run", "event_id": event_id, "run_id": "r", "status": status, "updated_at": updated_at}
+
+
+@pytest.mark.parametrize(
+    ("journalled", "waiting", "stored", "finding"),
+    [
+        (("running", EARLY), None, None, "missing"),
+        (("running", EARLY), ("running", EARLY), None, None),
+        (("success", LATE), ("running", EARLY), None, "missing"),
+        (("success", LATE), None, ("running", EARLY), "older"),
+        (("success", LATE), ("success", LATE), ("running", EARLY), None),
+        (("success", EARLY), None, ("running", LATE), "older"),
+        (("success", EARLY), None, ("success", EARLY), None),
+        (("running", LATE), None, ("success", EARLY), "ahead"),
+        (("failure", "2026-01-01T01:00:00+01:00"), None, ("failed", EARLY), None),
+        (None, None, ("success", EARLY), "unjournalled"),
+    ],
+)
+def test_each_difference_is_one_finding(journalled, waiting, stored, finding):
+    """An end counts as later than any running state; spellings and zones do not matter."""
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = RunLedger(scratch)
+        if journalled:
+            ledger.journalled(state(*journalled))
+        if waiting:
+            ledger.waiting([state(*waiting)])
+        if stored:
+            ledger.stored([RunState("e", *stored)])
+        found = {name for name in run_ledger._FINDINGS if ledger.finding(name, limit=5)[0]}
+    assert found == ({finding} if finding else set())
+
+
+def test_the_latest_state_of_the_journal_counts_whatever_the_order(monkeypatch):
+    """Also when states are folded on disk, not in memory."""
+    monkeypatch.setattr(run_ledger, "_MAX_FOLDED", 2)
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = RunLedger(scratch)
+        for number in range(10):
+            ledger.journalled(state("success", LATE, f"e{number}"))
+        for number in range(10):
+            ledger.journalled(state("running", EARLY, f"e{number}"))
+        ledger.stored(RunState(f"e{number}", "success", LATE) for number in range(10))
+        assert ledger.count("journalled") == ledger.count("stored") == 10
+        assert all(ledger.finding(name, limit=5) == (0, []) for name in run_ledger._FINDINGS)
+
+
+def test_names_are_bounded_and_counts_are_not():
+    """A finding about many runs names the first few."""
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = RunLedger(scratch)
+        for number in range(10):
+            ledger.journalled(state("success", LATE, f"e{number}"))
+        total, named = ledger.finding("missing", limit=3)
+    assert total == 10
+    assert [run.event_id for run in named] == ["e0", "e1", "e2"]
