@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.model import CommitLink, RunRecord
 
 
@@ -72,16 +73,14 @@ def deliver_bisected(target: Target, batch: Batch, reason: str) -> Outcome:
     A batch of one is the cause itself. Neighbours of a poisonous item go through
     (invariant 5); a half that must wait makes the whole wait.
     """
-    if len(batch) <= 1:
-        return reject_each(batch, reason)
-    middle = len(batch) // 2
+    bisection = Bisection(range(len(batch)), refusal=reason)
     rejected: list[Rejected] = []
-    for start, half in ((0, _part(batch, 0, middle)), (middle, _part(batch, middle, len(batch)))):
-        outcome = target.deliver(half)
+    for part in bisection:
+        outcome = target.deliver(_part(batch, part[0], part[-1] + 1))
         if isinstance(outcome, RetryLater):
             return outcome
-        rejected.extend(Rejected(start + item.position, item.reason) for item in outcome.rejected)
-    return Delivered(tuple(rejected))
+        rejected.extend(Rejected(part[0] + item.position, item.reason) for item in outcome.rejected)
+    return Delivered((*rejected, *(Rejected(*refused) for refused in bisection.refused)))
 
 
 def _part(batch: Batch, start: int, end: int) -> Batch:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
+from otel_agent_telemetry.storage.runs import WriteOutcome
 
 T = TypeVar("T")
 
@@ -25,16 +27,18 @@ async def keep(
     Raises StoreUnavailableError, SchemaError, OverloadedError: then some may be kept already,
     and all of them should be told again.
     """
-    if not items:
-        return WriteResult(), []
-    try:
-        return await write(batch_of(items)), []
-    except (StoreUnavailableError, SchemaError):
-        raise
-    except StorageError as problem:
-        if len(items) == 1:
-            return WriteResult(), [(items[0], str(problem))]
-    middle = len(items) // 2
-    first, refused = await keep(write, items[:middle], batch_of)
-    second, more = await keep(write, items[middle:], batch_of)
-    return WriteResult(first.outcomes + second.outcomes, first.linked + second.linked), refused + more
+    bisection = Bisection(items)
+    outcomes: list[WriteOutcome] = []
+    linked: list[bool] = []
+    for part in bisection:
+        try:
+            result = await write(batch_of(part))
+        except (StoreUnavailableError, SchemaError):
+            raise
+        except StorageError as problem:
+            bisection.refuse(str(problem))
+        else:
+            outcomes += result.outcomes
+            linked += result.linked
+    refused = [(items[position], reason) for position, reason in bisection.refused]
+    return WriteResult(tuple(outcomes), tuple(linked)), refused

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from sqlalchemy import (
     update,
 )
 
+from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
@@ -393,17 +394,19 @@ class _Copy:
 
     def _write(self, copied: CopiedTable, rows: Sequence[Row], table: CopiedRows) -> int:
         """Rows that changed anything; a row that the target will never take does not stop its neighbours."""
-        try:
-            return self._store.transact(lambda connection: write_copied(connection, copied, rows))
-        except (StoreUnavailableError, SchemaError):
-            raise
-        except StorageError as problem:
-            if len(rows) == 1:
-                table.refused += 1
-                self._report.reasons += [f"{copied.table.name}: {problem}"][: _MAX_REASONS - len(self._report.reasons)]
-                return 0
-        half = len(rows) // 2
-        return self._write(copied, rows[:half], table) + self._write(copied, rows[half:], table)
+        changed = 0
+        bisection = Bisection(rows)
+        for part in bisection:
+            try:
+                changed += self._store.transact(partial(write_copied, copied=copied, rows=part))
+            except (StoreUnavailableError, SchemaError):
+                raise
+            except StorageError as problem:
+                bisection.refuse(str(problem))
+        table.refused += len(bisection.refused)
+        room = _MAX_REASONS - len(self._report.reasons)
+        self._report.reasons += [f"{copied.table.name}: {reason}" for _, reason in bisection.refused[:room]]
+        return changed
 
     def _compare(self, copied: CopiedTable, table: CopiedRows) -> None:
         for rows in batches(self._source, copied):

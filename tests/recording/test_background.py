@@ -8,13 +8,13 @@ import time
 
 import pytest
 from on_disk import Process, buffer_lines, eventually, nobody_delivers, rows_of
-from tests.delivery.service import Fault
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.testing import isolated_config
+from tests.delivery.service import Fault
 
 WORK = """
 import sys

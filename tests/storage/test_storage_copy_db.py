@@ -254,7 +254,7 @@ def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
     from otel_agent_telemetry.storage import copy_db
 
     source, target = ends
-    monkeypatch.setattr(copy_db, "write_copied", lambda _connection, _copied, rows: len(rows))
+    monkeypatch.setattr(copy_db, "write_copied", lambda _connection, **given: len(given["rows"]))
     report, tables = copied(source, target)
     assert not report.verified
     assert {name: lacking for name, (_, _, lacking) in tables.items()} == {
