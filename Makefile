@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := $(CURDIR)/.demo
 TESTS  ?= tests
 
-.PHONY: demo test durability collector check format bench clean
+.PHONY: demo test durability collector check format bench structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x ...")'
@@ -52,6 +52,10 @@ bench: $(VENV)/.made
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/service.py
 	$(BIN)/python tests/bench/capture.py
+
+# Size, words and paths of the package as a table; ROOT=FOLDER counts another checkout.
+structure: $(VENV)/.made
+	@$(BIN)/python tests/structure_report.py $(ROOT)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
