@@ -26,14 +26,13 @@ from otel_agent_telemetry.journal import journal_files, read_journal, time_of
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.database import reading_database
-from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.storage.queries import get_run, iter_open_runs
 from otel_agent_telemetry.wire import RUN
 
 _AT_ONCE: Final = 5_000
 _BATCH: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
-_LAST_WORDS_S: Final = 1.0
 
 
 def is_alive(files: WriterFiles) -> bool:
@@ -121,7 +120,7 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
     written, StorageError when it refuses one; what was written before that stays.
     """
     target = resolve_target(config.with_(api_url=None, discover_service=False))
-    recorder = Recorder(config)
+    journal = JournalWriter(config)
     waiting, closed = iter(states), 0
     try:
         with suppress_instrumentation():
@@ -132,13 +131,13 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
                 refused = _refused(outcome)
                 for position, state in enumerate(batch.records):
                     if position not in refused:
-                        recorder.journal_run(state.to_fields())
+                        journal.write_run(state.to_fields())
                         closed += 1
                 if refused:
                     raise StorageError("; ".join(refused.values()))
     finally:
         target.close()
-        recorder.close(timeout_s=_LAST_WORDS_S)
+        journal.sync()
     return closed
 
 

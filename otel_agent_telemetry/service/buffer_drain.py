@@ -7,13 +7,11 @@ ends, or when nobody is there, the service takes over and hands the batches to i
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
-from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
@@ -23,13 +21,12 @@ from otel_agent_telemetry.delivery.deliverer import Deliverer
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.problems import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.batch import WriteBatch
-from otel_agent_telemetry.wire import RUN, encode_line
 
 _log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.5
@@ -68,9 +65,7 @@ class BufferDrain:
         self.clock = clock
         self.counters = Counters()
         self._writer = writer
-        self._journal = Journal(config.ndjson_dir)
-        self._identity: WriterIdentity | None = None
-        self._numbers = itertools.count(1)
+        self._journal = JournalWriter(config, clock=clock, counters=self.counters)
         self._stop, self._flush_requested = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
 
@@ -120,12 +115,5 @@ class BufferDrain:
         self.journal_run(fields)
 
     def journal_run(self, fields: Fields) -> None:
-        """Keep a state that is delivered already, so that `replay` knows it too."""
-        now_ns = self.clock.now_ns()
-        if self._identity is None:
-            self._identity = WriterIdentity.of_this_process(now_ns)
-        members = {"writer": self._identity.writer, "seq": next(self._numbers), **fields}
-        try:
-            self._journal.append(encode_line(RUN, members), now_ns=now_ns)
-        except OSError as problem:
-            self.counters.failed("journal write", problem)
+        """Write a state that is in the database already to the journal, so that `replay` finds it too."""
+        self._journal.write_run(fields)
