@@ -1,12 +1,13 @@
-"""Fixtures of every test: configurations, recorders and clients that leave nothing behind."""
+"""Fixtures of every test: configurations, recorders and clients that leave nothing behind; what skips mean."""
 
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
+from collections import Counter
 
 import pytest
+from components import in_ci, require
 from hypothesis import HealthCheck, settings
 from on_disk import Case
 
@@ -41,19 +42,11 @@ def case(config):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 KiB. Needs the right to mount one; run the tests as root or in a user namespace."""
+    """A file system of 64 KiB. Needs the right to mount one; without it the test of the size limit stands for it."""
+    require("mounts")
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        if os.environ.get("CI"):
-            pytest.fail(f"no small disk can be mounted: {done.stderr}")
-        pytest.skip(f"no small disk can be mounted here ({done.stderr.strip()}); the size-limit test stands for it")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 
@@ -67,3 +60,49 @@ def _nothing_stays_open(tmp_path):
     close_providers(lambda used: used.base_dir.is_relative_to(tmp_path))
     logger.setLevel(logging.NOTSET)
     logger.handlers[:] = handlers  # the command's
+
+
+# Hooks of pytest: what was skipped, and that nothing is in CI
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Honour `@pytest.mark.requires(name, …)`."""
+    for mark in item.iter_markers("requires"):
+        for name in mark.args:
+            require(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turn a skip of a test into a failure in CI; an expected failure is none."""
+    return _without_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Turn a skip of a whole file into a failure in CI."""
+    return _without_skip((yield))
+
+
+def _without_skip(report):
+    if in_ci() and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CI skips nothing: {_reason(report)}"
+    return report
+
+
+def _reason(report) -> str:
+    """Why a test was skipped, without pytest's own word for it."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End with one line: what was skipped, and the command that installs it."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or hasattr(config, "workerinput"):
+        return
+    skipped = Counter(_reason(report) for report in terminal.stats.get("skipped", ()))
+    if skipped:
+        terminal.write_line(f"skipped: {', '.join(sorted(skipped))}; {skipped.total()} tests")

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-import psycopg
 import pytest
+from components import require
 
 PASSWORD = "not-to-be-shown"
 PATIENCE_S = 60.0
@@ -81,11 +81,13 @@ class Server:
         self._await_answer()
 
     def _await_answer(self):
+        from psycopg import OperationalError
+
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 self.execute("SELECT 1")
-            except psycopg.OperationalError as problem:
+            except OperationalError as problem:
                 if time.monotonic() > deadline:
                     log = self.folder / "server.log"
                     pytest.fail(f"PostgreSQL does not answer: {problem}\n{log.read_text() if log.exists() else ''}")
@@ -111,8 +113,10 @@ class Server:
     @contextmanager
     def connected(self, database="postgres"):
         """A connection of the driver's own, in autocommit."""
+        from psycopg import connect  # not part of the base install, which this file is imported in too
+
         where = {"host": "127.0.0.1", "port": self.port, "user": "tester", "password": PASSWORD}
-        with psycopg.connect(dbname=database, autocommit=True, connect_timeout=10, **where) as connection:
+        with connect(dbname=database, autocommit=True, connect_timeout=10, **where) as connection:
             yield connection
 
     def execute(self, statement, *, database="postgres"):
@@ -146,23 +150,10 @@ def _free_port():
             return port
 
 
-def _binaries():
-    """The folder of the newest server installed; None when there is none."""
-    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    found = [*map(str, packaged), *filter(None, [shutil.which("initdb")])]
-    return Path(found[-1]).resolve().parent if found else None
-
-
 @pytest.fixture(scope="session")
 def postgres_server():
     """The server of this test process, with only its own databases in it."""
-    binaries = _binaries()
-    if binaries is None:
-        why = "there is no PostgreSQL server here; apt-get install postgresql"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    server = Server(binaries)
+    server = Server(require("PostgreSQL"))
     try:
         server.start()
         yield server
@@ -173,6 +164,8 @@ def postgres_server():
 @pytest.fixture
 def postgres(postgres_server):
     """The server, for one test: the databases that the test asks for are dropped after it."""
+    from psycopg import OperationalError
+
     made = []
 
     class ForOneTest:
@@ -187,7 +180,7 @@ def postgres(postgres_server):
 
     yield ForOneTest()
     for name in made:
-        with suppress(psycopg.OperationalError):  # a test that stopped the server has said so itself
+        with suppress(OperationalError):  # a test that stopped the server has failed by itself
             postgres_server.drop_database(name)
 
 

@@ -1,7 +1,6 @@
 """Settings: every variable is read, nothing breaks on a bad one, no secret is shown."""
 
 import logging
-import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -308,7 +307,7 @@ def test_the_first_usable_well_known_folder_is_the_base(home: Path, monkeypatch:
     assert TelemetryConfig.from_env({}).base_dir == two
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the Unix list")
+@pytest.mark.requires("POSIX")
 def test_the_well_known_folders_are_those_of_the_contract() -> None:
     """Decision 8."""
     assert config_module.WELL_KNOWN_FOLDERS == ("/agent-metrics", "/opt/telemetry", "/data/telemetry")

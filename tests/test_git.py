@@ -14,7 +14,7 @@ import pytest
 
 from otel_agent_telemetry.git import GitContext, read_git_context
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None and "CI" not in os.environ, reason="needs the git command")
+pytestmark = pytest.mark.requires("git", "POSIX")
 
 REMOTE = "https://example.com/owner/repo.git"
 NOBODY = 65_534
@@ -392,7 +392,6 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process of another user")
 def test_what_may_not_be_read_is_none(open_folder: Path) -> None:
     """Without the right to read, part of it or all of it is None, and nothing raises."""
     repository = make_repository(open_folder / "repo")

@@ -14,7 +14,7 @@ import pytest
 
 from otel_agent_telemetry.locks import FileLock
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals")
+pytestmark = pytest.mark.requires("POSIX")  # forks and signals
 
 HOLDER = """
 import sys

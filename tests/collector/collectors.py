@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import httpx
-import pytest
 from on_disk import PATIENCE_S, ROOT, child_environment, eventually
 
 from tests.service.writing_agents import quiet_port
 
 FILES = ROOT / "collector-config"
-CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
 NO_GAP = "--feature-gates=stanza.synchronousLogEmitter"
 """What agent.yaml wants to be started with; harmless with the others."""
-
-
-def find_collector():
-    """The binary of the current builder.yaml. Without one the test fails in CI and is skipped elsewhere."""
-    manifest = hashlib.sha256((FILES / "builder.yaml").read_bytes()).hexdigest()[:12]
-    found = sorted((CACHE / "collector").glob(f"agent-telemetry-collector-{manifest}-go*"))
-    if not found:
-        missing = f"no collector of this builder.yaml below {CACHE}: run `make collector` (needs Go)"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    return found[-1]
 
 
 def validated(binary, *arguments, env=None):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from collectors import collecting, find_collector
+from collectors import collecting
+from components import require
 from otlp_backend import receiving
 
 from tests.service.running import serve_process
@@ -14,7 +15,7 @@ from tests.service.running import serve_process
 @pytest.fixture(scope="session")
 def collector_binary():
     """The collector that `make collector` built."""
-    return find_collector()
+    return require("collector")
 
 
 @pytest.fixture

