@@ -521,7 +521,7 @@ class RateLimitTimeout(Exception):
 
 @pytest.mark.parametrize(
     ("problem", "status"),
-    [(ValueError(), "failed"), (TimeoutError("slow"), "timeout"), (asyncio.TimeoutError(), "timeout"),
+    [(ValueError(), "failed"), (TimeoutError("slow"), "timeout"), (TimeoutError(), "timeout"),
      (RateLimitTimeout(), "timeout"), (asyncio.CancelledError(), "cancelled"), (KeyboardInterrupt(), "cancelled"),
      (GeneratorExit(), "cancelled"), (SystemExit(3), "failed"), (SystemExit(0), "success"), (SystemExit(), "success"),
      (BaseException("odd"), "failed")],

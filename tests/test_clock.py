@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -43,7 +43,7 @@ def test_text_has_a_fixed_width_and_is_a_fixed_point(ns: int) -> None:
 @given(INSTANTS)
 def test_text_agrees_with_datetime(ns: int) -> None:
     """The text is what datetime makes of the same microseconds."""
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=ns // 1000)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
     assert iso_utc(ns) == moment.isoformat(timespec="microseconds")
 
 
@@ -59,7 +59,7 @@ def test_every_zone_reads_as_the_same_instant(moment: datetime, minutes: int) ->
     """A zone's offset is taken off; the compact form of an offset means the same."""
     local = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     text = local.isoformat(timespec="microseconds")
-    expected = local.astimezone(timezone.utc).isoformat(timespec="microseconds")
+    expected = local.astimezone(UTC).isoformat(timespec="microseconds")
     assert normal_iso(text) == expected
     assert normal_iso(text[:-3] + text[-2:]) == expected
 

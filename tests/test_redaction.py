@@ -5,7 +5,7 @@ from array import array
 from collections import UserList, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import Enum
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -338,7 +338,7 @@ def test_values_with_a_form_of_their_own_pass() -> None:
     class Colour(Enum):
         RED = "red"
 
-    payload = [datetime(2025, 1, 1, tzinfo=timezone.utc), UUID(int=1), Colour.RED]
+    payload = [datetime(2025, 1, 1, tzinfo=UTC), UUID(int=1), Colour.RED]
     assert clean(payload) is payload
 
 

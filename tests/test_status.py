@@ -36,7 +36,7 @@ def test_anything_else_is_no_status(other: object) -> None:
 def test_an_enumeration_of_words_is_taken() -> None:
     """A caller's own str enumeration works like its words."""
 
-    class Outcome(str, Enum):
+    class Outcome(str, Enum):  # noqa: UP042 - as callers write it
         DONE = "Completed"
 
     assert canonical_status(Outcome.DONE) == "success"

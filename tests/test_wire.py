@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from enum import Enum
 from uuid import UUID
 
@@ -254,7 +254,7 @@ def test_arbitrary_objects_make_a_line(payload: object) -> None:
         ({3}, [3]),
         (b"ab\xff", "ab\\xff"),
         (2**2048, hex(2**2048)),
-        (datetime(2025, 12, 10, tzinfo=timezone.utc), "2025-12-10T00:00:00+00:00"),
+        (datetime(2025, 12, 10, tzinfo=UTC), "2025-12-10T00:00:00+00:00"),
         (date(2025, 12, 10), "2025-12-10"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (_Colour.RED, "red"),

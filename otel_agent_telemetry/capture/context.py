@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from otel_agent_telemetry.capture.call import CapturedCall
 from otel_agent_telemetry.capture.entry import ERROR, SUCCESS, Entry, known_status, message_of, name_of, plain_inputs
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.wire import bounded_repr
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _log = logging.getLogger(__name__)
 

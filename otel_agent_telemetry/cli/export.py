@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.storage.queries import RunQuery
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """What an export may be."""
 
     CSV = "csv"

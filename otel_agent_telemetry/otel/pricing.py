@@ -14,7 +14,7 @@ import importlib
 import logging
 import os
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Final
 
@@ -73,7 +73,7 @@ class PriceList:
             return None
         for provider in (call.provider, None) if call.provider else (None,):  # a gateway's name, or a spelling
             with contextlib.suppress(Exception):  # not in the list; or foreign code, asked with anybody's values
-                when = datetime.fromtimestamp(call.at_ns / 1e9, timezone.utc)
+                when = datetime.fromtimestamp(call.at_ns / 1e9, UTC)
                 used = self._module.Usage(**tokens)
                 price = self._module.calc_price(used, call.model, provider_id=provider, genai_request_timestamp=when)
                 return int(price.total_price * _NANO)

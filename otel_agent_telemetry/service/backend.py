@@ -141,7 +141,7 @@ class Backend:
             self._handover = Handover(loop, self.writer)
         try:
             return await self._handover.result(job, timeout_s)
-        except (asyncio.TimeoutError, TimeoutError):
+        except TimeoutError:
             raise self._too_slow() from None
 
     def _too_slow(self) -> StoreUnavailableError:

@@ -314,4 +314,4 @@ class Handover:
 
 def _give_up(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
-        waiter.set_exception(asyncio.TimeoutError())
+        waiter.set_exception(TimeoutError())

@@ -1,28 +1,63 @@
-"""Reading the runs of a schema version 7 database, as it was found in the world.
+"""Upgrade the runs of a schema version 7 database, as such databases exist in the field.
 
-Its `agent_runs` has our columns without the newest three, but may lack others, have more,
-have any primary key, and hold whatever an unchecked writer put there. Nothing is thrown
-away: what has no column of ours, or does not fit it, goes under `version_7` in the run's
-`context_json`. Of rows with one `event_id` the state that stands is kept.
+Their `agent_runs` has the columns of version 8 without the newest three, but may lack others,
+have more, have any primary key, and hold whatever an unchecked writer stored. No value is
+lost: one that has no column, or does not fit it, goes under `version_7` in the run's
+`context_json`. Of rows with the same `event_id` the greatest state is kept.
+
+The columns, their kinds and the order of states are written out here as they are in version 8.
+They must not be imported from `columns` or `storage.tables`: those change with later versions,
+and this upgrade always writes the table that migration 0008 creates.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from otel_agent_telemetry.clock import iso_utc, normal_iso
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, MAX_COUNT, TIME_COLUMNS
 from otel_agent_telemetry.run_id import generate_run_id, new_event_id
 from otel_agent_telemetry.status import FAILED, canonical_status
-from otel_agent_telemetry.storage.rows import Row, storable
-from otel_agent_telemetry.storage.run_statements import write_rows
+from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.wire import dumps_text
 
-VERSION: Final = 8
+COLUMNS_8: Final = (
+    *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time"),
+    *("agent_name", "agent_owner", "job_type", "status", "trigger_type", "product", "product_family"),
+    *("platform", "subdomain", "website", "website_section", "item_name", "items_discovered", "items_succeeded"),
+    *("items_failed", "items_skipped", "duration_ms", "input_summary", "output_summary", "source_ref"),
+    *("target_ref", "error_summary", "error_details", "git_repo", "git_branch", "git_commit_hash"),
+    *("git_run_tag", "git_commit_source", "git_commit_author", "git_commit_timestamp", "host", "environment"),
+    *("metrics_json", "context_json", "api_posted", "api_posted_at", "api_retry_count", "insight_id"),
+    *("parent_run_id", "trace_id", "span_id", "service_name"),
+)
+"""Every column of `agent_runs` in version 8, but for `id`."""
+_COUNTS: Final = frozenset(
+    {"items_discovered", "items_succeeded", "items_failed", "items_skipped", "duration_ms", "api_retry_count"}
+)
+_NUMBERS: Final = _COUNTS | {"schema_version", "api_posted"}
+_TIMES: Final = frozenset(
+    {"created_at", "updated_at", "start_time", "end_time", "git_commit_timestamp", "api_posted_at"}
+)
+_JSON: Final = frozenset({"metrics_json", "context_json"})
+_NOT_NULL_TEXTS: Final = frozenset(
+    {"event_id", "run_id", "created_at", "updated_at", "start_time", "agent_name", "job_type", "status"}
+)
+_COMMIT: Final = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
+_POSTING: Final = ("api_posted", "api_posted_at", "api_retry_count")
+_COMPARED_LAST: Final = frozenset({"event_id", "status", "updated_at", *_COMMIT, *_POSTING})
+_ORDER: Final = (
+    *("updated_at", "status"),
+    *(name for name in COLUMNS_8 if name not in _COMPARED_LAST),
+    *_COMMIT,
+)
+"""The columns by which two states of one run are compared, after whether they have ended."""
+_VERSION: Final = 8
+_MAX_COUNT: Final = 2**63 - 1
 _ROWS_AT_A_TIME: Final = 500
 _LAST_PLAUSIBLE_SECOND: Final = 10**11
 _FIRST_TIMES: Final = ("created_at", "start_time", "updated_at", "end_time")
@@ -31,13 +66,51 @@ _START_TIMES: Final = ("start_time", "created_at", "updated_at", "end_time")
 _EPOCH: Final = iso_utc(0)
 
 Values = dict[str, Any]
+Row = tuple[Any, ...]
+"""One value for each of `COLUMNS_8`."""
 
 
-def copy_runs(connection: Connection, table: Table) -> None:
-    """Copy every run of `agent_runs` into `table`, in order of insertion, in bounded memory."""
+def copy_runs(connection: Connection, table: str) -> None:
+    """Copy every run of `agent_runs` into `table`, in order of insertion, 500 rows in memory at a time."""
     found = connection.execution_options(stream_results=True).execute(text("SELECT * FROM agent_runs"))
     for part in found.mappings().partitions(_ROWS_AT_A_TIME):
         write_rows(connection, table, [row_of_version_7(dict(row)) for row in part])
+
+
+def write_rows(connection: Connection, table: str, rows: list[Row]) -> None:
+    """Insert rows; of rows with the same `event_id` keep the greatest state and the greatest posting values."""
+    upsert, raise_posting = _statements(table)
+    connection.exec_driver_sql(upsert, rows)
+    places = [COLUMNS_8.index(name) for name in (*_POSTING, "event_id")]
+    posted = [tuple(row[place] for place in places) for row in rows if any(row[place] for place in places[:-1])]
+    if posted:
+        connection.exec_driver_sql(raise_posting, posted)
+
+
+@lru_cache(maxsize=1)
+def _statements(table: str) -> tuple[str, str]:
+    """Return the SQLite statements that write a row, and that raise the posting columns of one."""
+    changes = [f"{name} = excluded.{name}" for name in COLUMNS_8 if name not in ("event_id", *_POSTING)]
+    changes += [f"{name} = {_greatest(f'{table}.{name}', f'excluded.{name}', name)}" for name in _POSTING]
+    upsert = (
+        f"INSERT INTO {table} ({', '.join(COLUMNS_8)}) VALUES ({', '.join('?' * len(COLUMNS_8))})"  # noqa: S608 - constants
+        f" ON CONFLICT (event_id) DO UPDATE SET {', '.join(changes)}"
+        f" WHERE {_order_of('excluded')} > {_order_of(table)}"
+    )
+    raised = ", ".join(f"{name} = {_greatest(name, '?', name)}" for name in _POSTING)
+    return upsert, f"UPDATE {table} SET {raised} WHERE event_id = ?"  # noqa: S608 - likewise
+
+
+def _order_of(side: str) -> str:
+    """Return the row value by which states are compared; an empty text and NULL are equal in it."""
+    values = (f"{side}.{name}" if name in _NUMBERS else f"coalesce({side}.{name}, '')" for name in _ORDER)
+    return f"({side}.status <> 'running', {', '.join(values)})"
+
+
+def _greatest(old: str, new: str, name: str) -> str:
+    if name in _NUMBERS:
+        return f"max({old}, {new})"
+    return f"nullif(max(coalesce({old}, ''), coalesce({new}, '')), '')"
 
 
 def drop_indexes(connection: Connection, table: str) -> None:
@@ -55,29 +128,33 @@ def set_aside(connection: Connection, table: str) -> None:
 
 
 def row_of_version_7(found: Mapping[str, Any]) -> Row:
-    """The row of version 8 that keeps all of a row of version 7. Never raises for a value."""
-    leftovers = {name: value for name, value in found.items() if name not in COLUMNS and name != "id"}
-    values = {name: _fitted(name, found.get(name), leftovers) for name in COLUMNS}
-    values["schema_version"] = VERSION
+    """Return the row of version 8 that keeps all of a row of version 7. Raises for no value."""
+    leftovers = {name: value for name, value in found.items() if name not in COLUMNS_8 and name != "id"}
+    values = {name: _fitted(name, found.get(name), leftovers) for name in COLUMNS_8}
+    values["schema_version"] = _VERSION
     _complete(values)
     values["context_json"] = _with_leftovers(values["context_json"], leftovers)
-    return storable(tuple(values[name] for name in COLUMNS))
+    return tuple(_storable(name, values[name]) for name in COLUMNS_8)
+
+
+def _storable(name: str, value: Any) -> Any:
+    return None if value == "" and name not in _NOT_NULL_TEXTS else clean_text(value)
 
 
 def _fitted(name: str, value: Any, leftovers: Values) -> Any:
-    """The value as its column holds it; what does not fit is added to `leftovers`."""
-    if name in COUNT_COLUMNS or name == "schema_version":
+    """Return the value as its column holds it; add what does not fit to `leftovers`."""
+    if name in _COUNTS or name == "schema_version":
         return _count(name, value, leftovers)
     if name == "api_posted":
         return int(value not in (None, 0, "", "0", "false", "False"))
     if value is None:
         return None
-    if name in TIME_COLUMNS:
+    if name in _TIMES:
         return _time(value)
     if name == "status":
         return _status(value, leftovers)
     plain = _text(value)
-    return _json(plain) if name in JSON_COLUMNS else plain
+    return _json(plain) if name in _JSON else plain
 
 
 def _text(value: Any) -> str:
@@ -91,14 +168,14 @@ def _count(name: str, value: Any, leftovers: Values) -> int:
         number = 0 if value is None else int(float(value)) if isinstance(value, (str, float)) else int(value)
     except (ValueError, TypeError, OverflowError):
         number = -1
-    if 0 <= number <= MAX_COUNT:
+    if 0 <= number <= _MAX_COUNT:
         return number
     leftovers[name] = value
     return 0
 
 
 def _time(value: Any) -> str:
-    """Our form of a time; seconds or milliseconds since 1970 are understood, other text stays."""
+    """Return ISO 8601 in UTC; numbers are seconds or milliseconds since 1970, unreadable text stays as it is."""
     if isinstance(value, (int, float)):
         scale = 1e9 if abs(value) < _LAST_PLAUSIBLE_SECOND else 1e6
         return iso_utc(int(value * scale))
@@ -117,7 +194,7 @@ def _status(value: Any, leftovers: Values) -> str:
 
 
 def _json(plain: str) -> str | None:
-    """JSON text as it is; any other text as a JSON string."""
+    """Return JSON text unchanged, and any other text as a JSON string."""
     try:
         json.loads(plain)
     except (ValueError, RecursionError):
@@ -126,7 +203,7 @@ def _json(plain: str) -> str | None:
 
 
 def _complete(values: Values) -> None:
-    """Fill in what every run has now."""
+    """Fill the columns that version 8 requires."""
     first = _first_of(values, _FIRST_TIMES)
     last = _first_of(values, _LAST_TIMES)
     start = _first_of(values, _START_TIMES)

@@ -27,12 +27,11 @@ from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.storage import schema
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
 from otel_agent_telemetry.storage.queries import RunQuery, get_run, list_runs
-from otel_agent_telemetry.storage.rows import record_of
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, KNOWN_REVISIONS, ensure_schema
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import metadata
-from otel_agent_telemetry.storage.version_7 import row_of_version_7
+from otel_agent_telemetry.storage.version_7 import COLUMNS_8, row_of_version_7
 
 UPGRADE = """
 import sys
@@ -162,6 +161,17 @@ def test_an_upgraded_database_takes_part_as_a_new_one(tmp_path):
     database.close()
 
 
+def test_version_7_is_upgraded_whatever_columns_later_versions_add(tmp_path):
+    """The upgrade to version 8 has columns of its own; those of the code may grow."""
+    config = quick_config(tmp_path)
+    make_version_7(config.db_path, [row_7(1), row_7(2)])
+    grown = "from otel_agent_telemetry import columns\ncolumns.COLUMNS = (*columns.COLUMNS, 'session_id')\n"
+    child = start_python(grown + UPGRADE, tmp_path)
+    out, err = child.communicate("\n", timeout=60)
+    assert out.split() == ["ready", "upgraded"], err
+    assert len(records_of(config)) == 2
+
+
 def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
     """Child rows of a cascading key, a view, a trigger and tables of our names survive or step aside."""
     config = quick_config(tmp_path)
@@ -216,7 +226,7 @@ def test_any_version_7_database_is_upgraded(tmp_path_factory, rows, missing):
     expected = {}
     nameless = 0
     for row in found:
-        record = record_of(row_of_version_7(row))
+        record = RunRecord(**dict(zip(COLUMNS_8, row_of_version_7(row), strict=True)))
         if row.get("event_id") in (None, "", b""):
             nameless += 1
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.storage.version_7 import COLUMNS_8
 
 NEW_IN_8 = ("trace_id", "span_id", "service_name")
-COLUMNS_7 = tuple(name for name in COLUMNS if name not in NEW_IN_8)
+COLUMNS_7 = tuple(name for name in COLUMNS_8 if name not in NEW_IN_8)
 _INTEGERS = {
     *("schema_version", "items_discovered", "items_succeeded", "items_failed", "items_skipped"),
     *("duration_ms", "api_posted", "api_retry_count"),

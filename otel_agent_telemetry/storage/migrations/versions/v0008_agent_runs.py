@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - loaded by Alembic from its folder, never imported
-"""Schema version 8: made anew, or rebuilt from a database of version 7.
+"""Schema version 8: created, or rebuilt from a database of version 7.
 
-The tables are described here as they are in version 8, whatever `storage.tables` becomes.
+The tables are written out here as they are in version 8, whatever `storage.tables` becomes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_OURS = {"agent_runs", "run_events", "run_spans", "commits", "run_counts", "run_hours"}
+_OWN_TABLES = {"agent_runs", "run_events", "run_spans", "commits", "run_counts", "run_hours"}
 _TEXT_BEFORE_COUNTS = (
     *("trigger_type", "product", "product_family", "platform", "subdomain", "website", "website_section"),
     "item_name",
@@ -31,9 +31,9 @@ _TEXT_AT_THE_END = ("insight_id", "parent_run_id", "trace_id", "span_id", "servi
 
 
 def upgrade() -> None:
-    """Make what is missing; keep what a version 7 has."""
+    """Create the tables that are missing; keep every run of a version 7 database."""
     connection = op.get_bind()
-    older = set(sa.inspect(connection).get_table_names()) & _OURS
+    older = set(sa.inspect(connection).get_table_names()) & _OWN_TABLES
     if "agent_runs" in older:
         _rebuild_runs(connection)
     else:
@@ -48,20 +48,20 @@ def upgrade() -> None:
 
 
 def _rebuild_runs(connection: sa.Connection) -> None:
-    """Copy into a new table and let it take the old one's place; views that name it stay as they are."""
+    """Copy the runs into a new table and rename it to `agent_runs`; views that name the table stay valid."""
     op.execute("PRAGMA legacy_alter_table=ON")
     drop_indexes(connection, "agent_runs")
-    table = _create_runs("agent_runs_8")
+    _create_runs("agent_runs_8")
     op.create_index("ux_agent_runs_8_event_id", "agent_runs_8", ["event_id"], unique=True)
-    copy_runs(connection, table)
+    copy_runs(connection, "agent_runs_8")
     op.drop_table("agent_runs")
     op.rename_table("agent_runs_8", "agent_runs")
     op.drop_index("ux_agent_runs_8_event_id", "agent_runs")
     op.execute("PRAGMA legacy_alter_table=OFF")
 
 
-def _create_runs(name: str) -> sa.Table:
-    return op.create_table(
+def _create_runs(name: str) -> None:
+    op.create_table(
         name,
         _id(),
         _required("event_id"),
@@ -142,7 +142,7 @@ def _create_spans() -> None:
 
 
 def _create_counts() -> None:
-    """Two tables of counts, and on SQLite, where they are kept, the trigger that sees deletions."""
+    """Create two tables of counts, and on SQLite fill them and add the trigger that counts deletions."""
     op.create_table(
         "run_counts",
         *(sa.Column(name, sa.Text(), primary_key=True) for name in ("agent_name", "job_type", "status")),

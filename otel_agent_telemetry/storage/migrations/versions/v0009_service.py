@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - loaded by Alembic from its folder, never imported
-"""What a service needs: runs found by trace, steps that find their run later, counts on PostgreSQL."""
+"""Schema revision 0009: runs found by trace, spans that arrive before their run, counts on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HAS_PARENT = sa.text("parent_run_id IS NOT NULL")
 
 
 def upgrade() -> None:
-    """Add to the tables of 0008; no run is rewritten."""
+    """Add columns, indexes and a table to revision 0008; no run is rewritten."""
     op.create_index(
         "ix_agent_runs_trace_id", "agent_runs", ["trace_id"], sqlite_where=_HAS_TRACE, postgresql_where=_HAS_TRACE
     )
@@ -45,10 +45,10 @@ def upgrade() -> None:
 
 
 def _count_by_triggers() -> None:
-    """Each change of a run adds lines of +1 and -1; readers sum them, a writer now and then packs them.
+    """Let triggers insert +1 and -1 rows for each change of a run; readers sum them, a writer compacts them.
 
-    Lines are only ever added, so writers never wait for each other's counts, and what a
-    concurrent upsert really did is what is counted.
+    Rows are only inserted, so writers never wait for each other's counts, and each concurrent
+    upsert is counted by its actual effect.
     """
     op.execute("ALTER TABLE run_counts DROP CONSTRAINT run_counts_pkey")
     op.execute("ALTER TABLE run_hours DROP CONSTRAINT run_hours_pkey")
