@@ -1,20 +1,5 @@
-from __future__ import annotations
+"""The service of `tests/delivery/service.py` for the tests of this folder."""
 
-import pytest
-from service import TestService
+from tests.delivery.service import other_service, service
 
-
-@pytest.fixture
-def service():
-    """A running service that knows no run yet."""
-    running = TestService()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def other_service():
-    """Another host, which nothing of ours may reach."""
-    running = TestService()
-    yield running
-    running.kill()
+__all__ = ["other_service", "service"]

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
+import pytest
 
 from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.delivery.outcome import Batch
@@ -227,3 +228,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(content)
+
+
+@pytest.fixture
+def service():
+    """A running service that knows no run yet."""
+    running = TestService()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def other_service():
+    """Another host, which nothing may reach: requests that a redirect sends there are a fault."""
+    running = TestService()
+    yield running
+    running.kill()

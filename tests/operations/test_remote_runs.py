@@ -14,12 +14,11 @@ from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.storage.queries import RunQuery
 from otel_agent_telemetry.testing import isolated_config
+from tests.delivery.service import Fault
 
-sys.path.append(str(Path(__file__).parents[1] / "delivery"))
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
 from command import agent_telemetry_process
-from service import Fault, TestService
 
 TOKEN = "only-for-the-service"
 TIME = "2026-01-31T12:00:00.000000+00:00"
@@ -36,21 +35,6 @@ SPAN = RunSpan(
     attributes={"a": 1},
 )
 OLDER_METRICS = {"total_runs": 3, "agents": {"a": 3}, "recent_24h": 1, "performance": {}}
-
-
-@pytest.fixture
-def service():
-    started = TestService()
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def other_service():
-    """Another host, which nothing of ours may reach."""
-    started = TestService()
-    yield started
-    started.kill()
 
 
 @pytest.fixture

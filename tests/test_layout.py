@@ -1,0 +1,44 @@
+"""Tests stand where what they test stands: a folder for each folder of the package, a file for each module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "otel_agent_telemetry"
+
+OTHER_FOLDERS = {"bench", "collector", "durability", "frameworks"}
+"""Folders of tests of more than one part: budgets, `collector-config/`, killed processes, other people's frameworks."""
+
+OTHER_FILES = {"test_attribute_reference", "test_docs", "test_layers", "test_layout", "test_public_names"}
+"""Files of tests of the package as a whole."""
+
+
+def folders(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir() if path.is_dir() and path.name != "__pycache__"}
+
+
+@pytest.mark.parametrize("name", sorted(folders(TESTS) - OTHER_FOLDERS))
+def test_a_folder_of_tests_has_its_folder_in_the_package(name: str) -> None:
+    """Whoever reads `storage/` finds its tests in `tests/storage/`."""
+    assert (PACKAGE / name).is_dir()
+
+
+@pytest.mark.parametrize("name", sorted(folders(PACKAGE)))
+def test_a_folder_of_the_package_has_its_tests(name: str) -> None:
+    """No part of the package goes without a folder of tests."""
+    assert list((TESTS / name).glob("test_*.py"))
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in TESTS.glob("test_*.py")} - OTHER_FILES))
+def test_a_file_of_tests_has_its_module(name: str) -> None:
+    """`tests/test_clock.py` tests `clock.py`."""
+    assert (PACKAGE / f"{name.removeprefix('test_')}.py").is_file()
+
+
+def test_exceptions_exist() -> None:
+    """A folder or file that was removed is no exception any more."""
+    assert folders(TESTS) >= OTHER_FOLDERS
+    assert {path.stem for path in TESTS.glob("test_*.py")} >= OTHER_FILES
