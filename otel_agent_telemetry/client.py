@@ -187,7 +187,9 @@ class TelemetryClient:
 
         with suppress_instrumentation():
             stats = read_stats(self.config)
-        return {**(stats or {"error": "Statistics unavailable"}), **self.get_run_id_metrics()}
+        if stats.problem is not None:
+            _log.warning("statistics: %s", stats.problem)
+        return {**(stats.figures or {"error": "Statistics unavailable"}), **self.get_run_id_metrics()}
 
     @_never_raises("ERROR", {"error": "Run ID metrics unavailable"})
     def get_run_id_metrics(self) -> dict[str, Any]:

@@ -116,6 +116,20 @@ class FileLock:
         os.utime(self._fd if os.utime in os.supports_fd else self.path)
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock on `path`. Never waits and never makes the file.
+
+    Raises OSError when the file is there and cannot be opened.
+    """
+    if not path.exists():
+        return False
+    probe = FileLock(path)
+    try:
+        return not probe.try_acquire()
+    finally:
+        probe.release()
+
+
 _locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 _no_fork = threading.RLock()
 """Held while a descriptor is in no FileLock: a child forked then would keep a copy that nobody closes,

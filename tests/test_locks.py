@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.locks import FileLock, is_locked
 
 pytestmark = pytest.mark.requires("POSIX")  # forks and signals
 
@@ -68,6 +68,18 @@ def test_a_second_object_in_the_same_process_does_not_get_it(path: Path) -> None
     one.release()
     assert other.try_acquire()
     other.release()
+
+
+def test_probing_a_lock_neither_takes_it_nor_makes_its_file(path: Path) -> None:
+    """A file that is missing is not locked; after probing, the lock is as it was."""
+    assert not is_locked(path)
+    assert not path.exists()
+    lock = FileLock(path)
+    assert lock.try_acquire()
+    assert is_locked(path)
+    lock.release()
+    assert not is_locked(path)
+    assert lock.try_acquire()
 
 
 def test_of_many_threads_one_gets_it(path: Path) -> None:

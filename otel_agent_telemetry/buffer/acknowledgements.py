@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from otel_agent_telemetry.append import PRIVATE_FILE
@@ -34,6 +35,19 @@ def write_acknowledged(segment: Path, size: int) -> None:
         os.write(fd, b"%0*d\n" % (_WIDTH, size))
     finally:
         os.close(fd)
+
+
+def unconfirmed_bytes(segments: Mapping[Path, int]) -> int:
+    """Return how many bytes of these segments (path → size) the target has not confirmed.
+
+    A segment that has been removed was confirmed to its end and counts as 0.
+    """
+    return sum(max(size - read_acknowledged(path), 0) for path, size in segments.items() if path.exists())
+
+
+def still_unconfirmed(segments: Mapping[Path, int]) -> dict[Path, int]:
+    """Return those of the segments (path → size) that exist and are not confirmed up to that size."""
+    return {path: size for path, size in segments.items() if path.exists() and read_acknowledged(path) < size}
 
 
 def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:

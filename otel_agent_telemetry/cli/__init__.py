@@ -1,1 +1,1 @@
-"""The command `agent-telemetry`: options, printing and exit codes; the logic is in `inspection`."""
+"""The command `agent-telemetry`: options, printing and exit codes; the logic is in `operations`."""

@@ -1,4 +1,4 @@
-"""`python -m otel_agent_telemetry.cli` is `agent-telemetry`."""
+"""Run `agent-telemetry` as `python -m otel_agent_telemetry.cli`."""
 
 from otel_agent_telemetry.cli.app import main
 

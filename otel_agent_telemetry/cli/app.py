@@ -20,16 +20,15 @@ from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
 from otel_agent_telemetry.cli.copy_db import copy_db
 from otel_agent_telemetry.cli.doctor import doctor
-from otel_agent_telemetry.cli.error_handling import guarded, log_to_stderr
-from otel_agent_telemetry.cli.exit_codes import ExitCode
+from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, with_exit_status
 from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.init_db import init_db
+from otel_agent_telemetry.cli.invocation import Invocation
 from otel_agent_telemetry.cli.replay import replay
 from otel_agent_telemetry.cli.restore import restore
 from otel_agent_telemetry.cli.retention import retention
 from otel_agent_telemetry.cli.runs import runs
 from otel_agent_telemetry.cli.serve import serve
-from otel_agent_telemetry.cli.session import Session
 from otel_agent_telemetry.cli.show import show
 from otel_agent_telemetry.cli.stats import stats
 from otel_agent_telemetry.cli.sync import sync
@@ -37,7 +36,7 @@ from otel_agent_telemetry.cli.tail import tail
 from otel_agent_telemetry.cli.verify import verify
 
 app = typer.Typer(
-    help="Runs of agents: what was recorded, whether all of it is there, and mending it.",
+    help="List, check, repair and export the runs of agents.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -70,21 +69,21 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command))
+    app.command(name)(with_exit_status(command))
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(requested: bool) -> None:
+    if not requested:
         return
     from importlib.metadata import PackageNotFoundError, version
 
     from otel_agent_telemetry.columns import SCHEMA_VERSION
 
     try:
-        known = version("otel-agent-telemetry")
+        installed = version("otel-agent-telemetry")
     except PackageNotFoundError:
-        known = "(not installed)"
-    print(f"agent-telemetry {known}, schema version {SCHEMA_VERSION}")
+        installed = "(not installed)"
+    print(f"agent-telemetry {installed}, schema version {SCHEMA_VERSION}")
     raise typer.Exit
 
 
@@ -93,7 +92,7 @@ def _global_options(
     context: typer.Context,
     base_dir: Annotated[
         Path | None,
-        typer.Option("--base-dir", help="Where everything is kept, instead of TELEMETRY_BASE_DIR."),
+        typer.Option("--base-dir", help="Folder of journal, buffer and database, instead of TELEMETRY_BASE_DIR."),
     ] = None,
     _version: Annotated[
         bool,
@@ -107,11 +106,11 @@ def _global_options(
     if base_dir is not None:
         config = config.with_(base_dir=base_dir.expanduser())
     log_to_stderr(config.log_level)
-    context.obj = Session(config)
+    context.obj = Invocation(config)
 
 
 def main() -> None:
-    """Run the command and exit with the status that `exit_codes` gives it."""
+    """Run the command and exit with its status (`error_handling.ExitCode`)."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import remark, say
-from otel_agent_telemetry.cli.session import now_ns, session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import invocation_of, now_ns
+from otel_agent_telemetry.cli.output import print_line, print_stderr
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 def associate_commit(
     context: typer.Context,
-    run_id: Annotated[str, typer.Argument(help="The whole run id.")],
-    sha: Annotated[str, typer.Argument(help="7 to 40 hex digits.")],
-    source: Annotated[str, typer.Option(help="Who made the commit: manual, llm or ci.")],
-    author: Annotated[str | None, typer.Option(help="Name and address of the author.")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="When it was committed, ISO 8601.")] = None,
+    run_id: Annotated[str, typer.Argument(help="The whole run id, not only its beginning.")],
+    sha: Annotated[str, typer.Argument(help="Commit hash, 7 to 40 hex digits.")],
+    source: Annotated[str, typer.Option(help="Who made the commit: manual, llm or ci. Required.")],
+    author: Annotated[str | None, typer.Option(help="Name and email address of the author.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Time of the commit, ISO 8601.")] = None,
     timeout: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds to wait for delivery.")] = 10.0,
 ) -> ExitCode:
-    """Tell which commit a run made.
+    """Associate a commit with the run that made it.
 
-    The association is kept at once, whether or not the run is known yet.
+    The association is written to the journal at once, whether or not the run has arrived.
     """
     from otel_agent_telemetry.client import TelemetryClient
     from otel_agent_telemetry.clock import iso_utc
     from otel_agent_telemetry.model import CommitLink
 
-    CommitLink(  # raises RecordError: a usage error, before anything is written
+    # An invalid argument raises RecordError here, before anything is written.
+    CommitLink(
         run_id=run_id,
         commit_hash=sha,
         commit_source=source,
@@ -38,43 +39,43 @@ def associate_commit(
         commit_timestamp=timestamp,
         associated_at=iso_utc(0),
     )
-    config = session_of(context).config
+    config = invocation_of(context).config
     began, client = iso_utc(now_ns()), TelemetryClient(config)
     try:
         kept, message = client.associate_commit(run_id, sha, source, author, timestamp)
         if not kept or config.sdk_disabled:
-            remark(message if not kept else "agent-telemetry: OTEL_SDK_DISABLED is true: nothing was recorded.")
+            print_stderr(message if not kept else "agent-telemetry: OTEL_SDK_DISABLED is true: nothing was recorded.")
             return ExitCode.PROBLEM
         if not client.flush(timeout):
-            remark(f"agent-telemetry: kept, but not delivered within {timeout:g} s - `sync` says why.")
+            print_stderr(f"agent-telemetry: kept, but not delivered within {timeout:g} s - `sync` reports why.")
             return ExitCode.TIMEOUT
     finally:
         client.close()
-    return _say_where_it_went(config, run_id, sha, began)
+    return _report_outcome(config, run_id, sha, began)
 
 
-def _say_where_it_went(config: "TelemetryConfig", run_id: str, sha: str, began: str) -> ExitCode:
+def _report_outcome(config: "TelemetryConfig", run_id: str, sha: str, began: str) -> ExitCode:
     from otel_agent_telemetry.delivery.rejected import last_rejected
 
     for record in last_rejected(config.buffer_dir, limit=100):
-        told = str(record.get("associated_at") or "")
-        if told >= began and record.get("run_id") == run_id and record.get("commit_hash") == sha:
-            remark(f"agent-telemetry: refused: {record.get('rejected_because')}")
+        associated_at = str(record.get("associated_at") or "")
+        if associated_at >= began and record.get("run_id") == run_id and record.get("commit_hash") == sha:
+            print_stderr(f"agent-telemetry: refused: {record.get('rejected_because')}")
             return ExitCode.NOT_FOUND
-    if not _is_known(config, run_id):
-        remark(
-            f"agent-telemetry: no run {run_id!r} is known here - "
-            "the association is kept and shows as soon as that run arrives."
+    if not _is_stored(config, run_id):
+        print_stderr(
+            f"agent-telemetry: no run {run_id!r} is stored here - "
+            "the association is kept and applied when that run arrives."
         )
         return ExitCode.NOT_FOUND
-    say(f"Commit {printable(sha)} associated with run {printable(run_id)}.")
+    print_line(f"Commit {printable(sha)} associated with run {printable(run_id)}.")
     return ExitCode.OK
 
 
-def _is_known(config: "TelemetryConfig", run_id: str) -> bool:
-    """Whether the local database has the run; taken for granted when a service has the runs."""
+def _is_stored(config: "TelemetryConfig", run_id: str) -> bool:
+    """Return whether the local database has the run; True without a check when a service has the runs."""
     from otel_agent_telemetry.buffer.health import read_health
-    from otel_agent_telemetry.operations.database import reading_database
+    from otel_agent_telemetry.storage.configured_database import reading_database
     from otel_agent_telemetry.storage.queries import get_run
 
     if config.api_url or read_health(config.buffer_dir).target.startswith("http"):

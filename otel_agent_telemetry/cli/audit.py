@@ -4,12 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, print_table, say
-from otel_agent_telemetry.cli.runs import AsJson, NoSync
-from otel_agent_telemetry.cli.session import database_missing, freshen, now_ns, say_where_runs_go, session_of
-from otel_agent_telemetry.cli.terminal_text import printable
-from otel_agent_telemetry.cli.time_options import clock_text, duration_text, size_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_duration, format_size, format_time, printable
+from otel_agent_telemetry.cli.invocation import (
+    invocation_of,
+    note_missing_database,
+    note_other_service,
+    now_ns,
+    sync_before_read,
+)
+from otel_agent_telemetry.cli.options import AsJson, NoSync
+from otel_agent_telemetry.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,24 +28,26 @@ _OPEN_HEADINGS = ("OPEN SINCE (UTC)", "FOR", "AGENT", "JOB", "RUN ID")
 
 def audit(
     context: typer.Context,
-    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Only runs created in so many days.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="So many agents and open runs.")] = 10,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Only runs created in the last N days; default all.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Number of agents and of open runs to list.")] = 10,
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
-    """Say who ran how often and how well, what is still open, and how much room it all takes."""
-    from otel_agent_telemetry.operations.audit_report import figures_of_files, figures_of_runs
+    """Report runs and success rate by agent, the runs open longest, and the space that everything takes."""
+    from otel_agent_telemetry.operations.audit_report import file_figures, run_figures
     from otel_agent_telemetry.operations.retention_job import cutoff_of
 
-    session, now = session_of(context), now_ns()
-    say_where_runs_go(session)
+    invocation, now = invocation_of(context), now_ns()
+    note_other_service(invocation)
     if not no_sync:
-        freshen(session)
+        sync_before_read(invocation)
     since = None if days is None else cutoff_of(days, now)
-    runs = figures_of_runs(session.config, since=since, top=top, days=days)
-    files = figures_of_files(session.config)
+    runs = run_figures(invocation.config, since=since, top=top, days=days)
+    files = file_figures(invocation.config)
     if runs is None:
-        database_missing(session)
+        note_missing_database(invocation)
     if as_json:
         print_json(_object(runs, files, since))
         return ExitCode.OK
@@ -65,45 +72,46 @@ def _object(runs: "RunFigures | None", files: "FileFigures", since: str | None) 
 def _print_runs(runs: "RunFigures", now: int) -> None:
     from otel_agent_telemetry.clock import parse_iso
 
-    say(f"runs      {runs.rows['agent_runs']}, from {clock_text(runs.oldest)} to {clock_text(runs.newest)} UTC")
+    period = f"from {format_time(runs.oldest)} to {format_time(runs.newest)} UTC"
+    print_line(f"runs      {runs.rows['agent_runs']}, {period}")
     rows = ", ".join(f"{number} {name}" for name, number in runs.rows.items() if name != "agent_runs")
-    say(f"database  {size_text(runs.bytes)}; rows: {rows}")
+    print_line(f"database  {format_size(runs.bytes)}; rows: {rows}")
     _section(_AGENT_HEADINGS, map(_agent_row, runs.agents))
-    _section(("STATUS", "RUNS"), _counted(runs.statuses), status_column=0)
-    _section(("DAY", "RUNS"), _counted(runs.days))
+    _section(("STATUS", "RUNS"), _count_rows(runs.statuses), status_column=0)
+    _section(("DAY", "RUNS"), _count_rows(runs.days))
     still_open = [
-        (clock_text(run.start_time), _age(now - parse_iso(run.start_time)), run.agent_name, run.job_type, run.run_id)
+        (format_time(run.start_time), _age(now - parse_iso(run.start_time)), run.agent_name, run.job_type, run.run_id)
         for run in runs.open
     ]
     _section(_OPEN_HEADINGS, still_open)
 
 
 def _section(headings: tuple[str, ...], rows: "Iterable[tuple[str, ...]]", *, status_column: int = -1) -> None:
-    """A table with an empty line before it; nothing where there are no rows."""
+    """Print a table after an empty line; nothing when there are no rows."""
     cells = [tuple(map(printable, row)) for row in rows]
     if cells:
-        say()
+        print_line()
         print_table(headings, cells, status_column=status_column)
 
 
-def _counted(counts: dict[str, int]) -> list[tuple[str, str]]:
+def _count_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
     return [(name, str(number)) for name, number in counts.items()]
 
 
 def _agent_row(agent: "AgentFigures") -> tuple[str, ...]:
     rate = "-" if agent.success_rate is None else f"{agent.success_rate:.1%}"
-    spent = ["-" if taken is None else duration_text(taken) for taken in (agent.median_ms, agent.p95_ms)]
-    return agent.agent_name, str(agent.runs), rate, str(agent.failed), *spent
+    durations = ["-" if duration is None else format_duration(duration) for duration in (agent.median_ms, agent.p95_ms)]
+    return agent.agent_name, str(agent.runs), rate, str(agent.failed), *durations
 
 
 def _age(nanoseconds: int) -> str:
-    return duration_text(max(nanoseconds, 0) // 1_000_000)
+    return format_duration(max(nanoseconds, 0) // 1_000_000)
 
 
 def _print_files(files: "FileFigures") -> None:
-    say()
-    say(f"journal   {files.journal_files} files, {size_text(files.journal_bytes)}")
-    waiting = f"{size_text(files.waiting_bytes)} wait"
-    say(f"buffer    {files.buffer_files} segments, {size_text(files.buffer_bytes)}, {waiting}")
-    say(f"rejected  {files.rejected_records} records")
-    say(f"backups   {files.backup_files} files, {size_text(files.backup_bytes)}")
+    print_line()
+    print_line(f"journal   {files.journal_files} files, {format_size(files.journal_bytes)}")
+    waiting = f"{format_size(files.waiting_bytes)} waiting for delivery"
+    print_line(f"buffer    {files.buffer_files} segments, {format_size(files.buffer_bytes)}, {waiting}")
+    print_line(f"rejected  {files.rejected_records} records")
+    print_line(f"backups   {files.backup_files} files, {format_size(files.backup_bytes)}")

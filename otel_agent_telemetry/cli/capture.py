@@ -5,61 +5,65 @@ from typing import Annotated, Any
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import remark, say
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.output import print_line, print_stderr
 
 TelemetryFile = Annotated[
     str | None,
-    typer.Option("--file", help="The JSON file, instead of BETTY_TELEMETRY_FILE or {base}/registry/telemetry.json."),
+    typer.Option("--file", help="JSON file; default BETTY_TELEMETRY_FILE, else {base}/registry/telemetry.json."),
 ]
 
 
 def capture(
     context: typer.Context,
-    skill: Annotated[str, typer.Argument(help="What was done, such as plugin.build.")],
+    skill: Annotated[str, typer.Argument(help="Name of the work, such as plugin.build.")],
     status: Annotated[str, typer.Argument(help="success, failure, timeout, error or pending.")],
-    duration_ms: Annotated[float, typer.Argument(min=0, help="How long it took, in milliseconds.")],
-    caller: Annotated[str, typer.Argument(help="Who asked for it: CLI, API, workflow.compose …")],
-    inputs: Annotated[str, typer.Argument(metavar="[INPUTS_JSON]", help="A JSON object.")] = "{}",
-    error: Annotated[str | None, typer.Argument(help="Why it did not succeed.")] = None,
+    duration_ms: Annotated[float, typer.Argument(min=0, help="Duration in milliseconds.")],
+    caller: Annotated[str, typer.Argument(help="What started it: CLI, API, workflow.compose …")],
+    inputs: Annotated[
+        str, typer.Argument(metavar="[INPUTS_JSON]", help="Inputs of the work, as a JSON object.")
+    ] = "{}",
+    error: Annotated[str | None, typer.Argument(help="Error message of work that did not succeed.")] = None,
     file: TelemetryFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the entry alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the entry.")] = False,
 ) -> ExitCode:
-    """Capture work that is over: an entry in the JSON file, and a run."""
+    """Record finished work as an entry in the JSON file, and as a run."""
     from otel_agent_telemetry.capture.entry import checked_status
     from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 
     try:
-        given = _inputs(inputs)
+        parsed_inputs = _parse_inputs(inputs)
         checked_status(status)
     except ValueError as problem:
-        remark(f"Error: {problem}")
+        print_stderr(f"Error: {problem}")
         return ExitCode.USAGE
-    capturing = TelemetryCapture(file, config=session_of(context).config)
+    capturing = TelemetryCapture(file, config=invocation_of(context).config)
     if capturing.client.config.sdk_disabled:
-        remark("Error: OTEL_SDK_DISABLED is true: nothing was captured.")
+        print_stderr("Error: OTEL_SDK_DISABLED is true: nothing was captured.")
         return ExitCode.PROBLEM
     try:
-        entry, failure = capturing.try_capture(skill, status, duration_ms, caller, inputs=given, error_message=error)
+        entry, failure = capturing.try_capture(
+            skill, status, duration_ms, caller, inputs=parsed_inputs, error_message=error
+        )
     finally:
         capturing.client.close()
     print(json.dumps(entry, indent=2))
     if failure is not None:
-        remark(f"Error: not written to {capturing.telemetry_file}: {failure}")
+        print_stderr(f"Error: not written to {capturing.telemetry_file}: {failure}")
         return ExitCode.STORE_UNAVAILABLE
     if not as_json:
-        say(f"\n✓ Telemetry captured to {printable(capturing.telemetry_file)}")
+        print_line(f"\n✓ Telemetry captured to {printable(capturing.telemetry_file)}")
     return ExitCode.OK
 
 
-def _inputs(text: str) -> dict[str, Any]:
-    """The inputs. Raises ValueError that says what is wrong with them, and quotes none of them."""
+def _parse_inputs(text: str) -> dict[str, Any]:
+    """Return the inputs. Raises ValueError, whose message quotes none of their values."""
     try:
-        given = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError) as problem:
         raise ValueError(f"Invalid JSON for inputs: {problem}") from None
-    if not isinstance(given, dict):
-        raise ValueError('Invalid JSON for inputs: an object is expected, such as \'{"task": "design_api"}\'')  # noqa: TRY004 - one kind of error here
-    return given
+    if not isinstance(parsed, dict):
+        raise ValueError('Invalid JSON for inputs: an object is expected, such as \'{"task": "design_api"}\'')  # noqa: TRY004 - the caller catches one type
+    return parsed

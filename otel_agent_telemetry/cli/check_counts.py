@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, print_table, say
-from otel_agent_telemetry.cli.runs import AsJson
-from otel_agent_telemetry.cli.session import database_missing, session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database
+from otel_agent_telemetry.cli.options import AsJson
+from otel_agent_telemetry.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.storage.counts import CountDifference
@@ -17,25 +17,21 @@ if TYPE_CHECKING:
 
 def check_counts(
     context: typer.Context,
-    repair: Annotated[bool, typer.Option("--repair", help="Put right what differs.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Correct the counts that differ.")] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Compare the numbers that are kept with the runs themselves.
+    """Compare the stored counts with the runs.
 
-    Reads every run; others may write meanwhile.
+    Reads every run; other processes may write meanwhile.
     """
-    from otel_agent_telemetry.operations.database import reading_database
-    from otel_agent_telemetry.storage import counts as counts_check
+    from otel_agent_telemetry.operations import check_counts as checking
 
-    session = session_of(context)
-    with reading_database(session.config) as connection:
-        found = None if connection is None else counts_check.check_counts(connection)
+    invocation = invocation_of(context)
+    found = checking.check_counts(invocation.config)
     if found is None:
-        database_missing(session)
+        note_missing_database(invocation)
     elif found and repair:
-        from otel_agent_telemetry.operations.repair_counts import repair_counts
-
-        found = repair_counts(session.config)
+        found = checking.repair_counts(invocation.config)
     if as_json:
         print_json(_object(found or (), repaired=repair))
     elif found is not None:
@@ -45,14 +41,16 @@ def check_counts(
 
 def _print(found: "Sequence[CountDifference]", *, repaired: bool) -> None:
     if not found:
-        say("The counts are those of the runs.")
+        print_line("The stored counts match the runs.")
         return
     rows = [
         (one.table, " / ".join(printable(word) for word in one.key), str(one.kept), str(one.actual)) for one in found
     ]
-    print_table(("TABLE", "OF", "KEPT", "RUNS"), rows)
-    say()
-    say(f"{len(found)} counts put right." if repaired else f"{len(found)} counts differ; --repair puts them right.")
+    print_table(("TABLE", "KEY", "STORED", "ACTUAL"), rows)
+    print_line()
+    print_line(
+        f"{len(found)} counts corrected." if repaired else f"{len(found)} counts differ; --repair corrects them."
+    )
 
 
 def _object(found: "Sequence[CountDifference]", *, repaired: bool) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, print_table, remark, rows_progress, say
-from otel_agent_telemetry.cli.runs import AsJson
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.options import AsJson
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, print_table, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
@@ -18,31 +18,34 @@ if TYPE_CHECKING:
 
 def copy_db(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="SQLite file, or a database URL.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="SQLite file, or a database URL.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Path of a SQLite file, or a database URL.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Path of a SQLite file, or a database URL.")],
     as_json: AsJson = False,
 ) -> ExitCode:
     """Copy one database into another, and compare the two.
 
-    Killed or stopped in the middle, it is simply begun again.
+    A copy that was interrupted is continued by running the same command again.
     """
     from otel_agent_telemetry.storage.copy_db import copy_database
 
-    config = session_of(context).config
-    ends = _place(config, source, "FROM"), _place(config, target, "TO")
-    with rows_progress("copying") as on_progress:
-        report = copy_database(*ends, on_progress=on_progress)
+    config = invocation_of(context).config
+    databases = _database_of(config, source, "FROM"), _database_of(config, target, "TO")
+    with progress_bar("copying", unit="rows") as on_progress:
+        report = copy_database(*databases, on_progress=on_progress)
     if as_json:
         print_json(_object(report))
     else:
         _print(report)
     for reason in report.reasons:
-        remark(f"agent-telemetry: refused: {reason}")
+        print_stderr(f"agent-telemetry: refused: {reason}")
     return ExitCode.OK if report.verified else ExitCode.PROBLEM
 
 
-def _place(config: "TelemetryConfig", word: str, name: str) -> "TelemetryConfig":
-    """The configuration of the database that an argument names. Never repeats a URL: it may hold a password."""
+def _database_of(config: "TelemetryConfig", word: str, name: str) -> "TelemetryConfig":
+    """Return the configuration of the database that an argument names.
+
+    Raises typer.BadParameter, which never repeats a URL: it can hold a password.
+    """
     if "://" not in word:
         if ":/" in word or ("@" in word and ":" in word):
             raise typer.BadParameter(f"{name} is neither a path nor a database URL")
@@ -63,16 +66,16 @@ def _print(report: "CopyReport") -> None:
     rows = [
         (table.table, *map(str, (table.rows, table.written, table.refused, table.lacking))) for table in report.tables
     ]
-    print_table(("TABLE", "ROWS", "WRITTEN", "REFUSED", "LACKING"), rows)
-    say()
-    where = f"{printable(report.source)} in {printable(report.target)}"
+    print_table(("TABLE", "ROWS", "WRITTEN", "REFUSED", "MISSING"), rows)
+    print_line()
+    where = f"of {printable(report.source)} is in {printable(report.target)}"
     if report.verified:
-        say(f"All of {where}.", "green")
+        print_line(f"Everything {where}.", "green")
     else:
-        say(f"Not all of {where}: see REFUSED and LACKING.", "red")
+        print_line(f"Not everything {where}: see REFUSED and MISSING.", "red")
     if report.counts_differ:
-        say(
-            f"{report.counts_differ} kept counts of the target differ; `agent-telemetry check-counts` shows them.",
+        print_line(
+            f"{report.counts_differ} stored counts of the target differ; `agent-telemetry check-counts` shows them.",
             "red",
         )
 

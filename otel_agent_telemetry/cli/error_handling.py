@@ -1,85 +1,105 @@
-"""The outer edge of each command: expected errors become one line and an exit status."""
+"""The outer edge of each command: exit statuses, expected errors as one line, and the log on stderr."""
 
 import functools
 import logging
 import os
 import sys
 from collections.abc import Callable
+from enum import IntEnum
 from typing import ParamSpec
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode, code_of
-from otel_agent_telemetry.cli.output import remark
-from otel_agent_telemetry.cli.terminal_text import printable
-from otel_agent_telemetry.errors import AgentTelemetryError
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.output import print_stderr
+from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError, RecordError
 
 P = ParamSpec("P")
 _log = logging.getLogger(__name__)
 
 
-def guarded(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
-    """The command with its result as the exit status, and no traceback whatever happens.
+class ExitCode(IntEnum):
+    """Exit statuses, with the same meaning for every command; stable, and documented in `docs/cli.md`."""
 
-    A reader that went away (`| head`) is no error; Ctrl-C is 130.
+    OK = 0
+    """Done, and nothing is wrong."""
+    PROBLEM = 1
+    """Done, and something is wrong: a check failed or a record was refused; or an internal error."""
+    USAGE = 2
+    """An option, an argument or a setting cannot be used; nothing was done."""
+    NOT_FOUND = 3
+    """No such run."""
+    STORE_UNAVAILABLE = 4
+    """The database, the service or a file cannot be used now, or belongs to another application."""
+    TIMEOUT = 5
+    """The time was over before everything was done; nothing is lost."""
+    INTERRUPTED = 130
+    """Stopped by Ctrl-C (`tail` ends with 0)."""
+
+
+def with_exit_status(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
+    """Return the command with its result as the exit status; no exception leaves it as a traceback.
+
+    A reader that closed the pipe (`| head`) is not an error; Ctrl-C exits with 130.
     """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        code = _outcome(lambda: command(*args, **kwargs))
+        code = _run(lambda: command(*args, **kwargs))
         if code is not ExitCode.OK:
             raise typer.Exit(int(code))
 
+    # Typer reads the options from the annotations; the return value is not the command's.
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
 
 
-def _outcome(command: Callable[[], ExitCode | None]) -> ExitCode:
+def _run(command: Callable[[], ExitCode | None]) -> ExitCode:
     try:
         code = command() or ExitCode.OK
         sys.stdout.flush()
     except BrokenPipeError:
-        _let_go_of_stdout()
+        _discard_stdout()
         return ExitCode.OK
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (AgentTelemetryError, OSError) as problem:
-        return complain(problem)
+        return report_error(problem)
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as problem:  # the outer edge of the command
-        remark(f"agent-telemetry: an error of its own: {type(problem).__name__}: {problem}")
+        print_stderr(f"agent-telemetry: internal error: {type(problem).__name__}: {problem}")
         _log.debug("the command failed", exc_info=problem)
         return ExitCode.PROBLEM
     return code
 
 
-def complain(problem: AgentTelemetryError | OSError) -> ExitCode:
-    """Say what went wrong and what to do, on one line of stderr."""
+def report_error(problem: AgentTelemetryError | OSError) -> ExitCode:
+    """Print an expected error and its hint as one line on stderr, and return its exit status."""
     hint = f" - {problem.hint}" if isinstance(problem, AgentTelemetryError) and problem.hint else ""
-    remark(f"agent-telemetry: {problem}{hint}")
-    return code_of(problem)
+    print_stderr(f"agent-telemetry: {problem}{hint}")
+    return ExitCode.USAGE if isinstance(problem, (ConfigurationError, RecordError)) else ExitCode.STORE_UNAVAILABLE
 
 
-def _let_go_of_stdout() -> None:
-    """Nobody reads: keep the interpreter's own last flush from failing."""
+def _discard_stdout() -> None:
+    # The interpreter flushes stdout once more at exit, which would fail on the closed pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class PlainFormatter(logging.Formatter):
-    """Log lines that a terminal may get: a run id in a message is anyone's text."""
+class PrintableFormatter(logging.Formatter):
+    """Formats log lines so that they are safe to print: a message can quote anyone's run id."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, or with a traceback the lines."""
+        """Return the line, and with a traceback its lines."""
         return "\n".join(printable(line) for line in super().format(record).split("\n"))
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic in stubs only
-    """Writes to what `sys.stderr` is at that moment."""
+    """Writes to what `sys.stderr` is when a line is logged, which tests and runners replace."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(PlainFormatter("agent-telemetry: %(levelname)s %(message)s"))
+        self.setFormatter(PrintableFormatter("agent-telemetry: %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -87,7 +107,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generi
 
 
 def log_to_stderr(level: str) -> None:
-    """Send the package's log to stderr from this level on. Repeating it only changes the level."""
+    """Send the package's log to stderr from this level on. Called again, it only changes the level."""
     logger = logging.getLogger("otel_agent_telemetry")
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import remark, rows_progress
-from otel_agent_telemetry.cli.run_filters import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
-from otel_agent_telemetry.cli.runs import NoSync
-from otel_agent_telemetry.cli.session import Session, database_missing, freshen, say_where_runs_go, session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import (
+    Invocation,
+    invocation_of,
+    note_missing_database,
+    note_other_service,
+    sync_before_read,
+)
+from otel_agent_telemetry.cli.options import Agent, JobType, NoSync, Parent, RunId, Since, Status, Until, run_query
+from otel_agent_telemetry.cli.output import print_stderr, progress_bar
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.operations.export import RunSink
+    from otel_agent_telemetry.operations.export import ExportFormat
     from otel_agent_telemetry.storage.queries import RunQuery
 
 
 class Format(StrEnum):
-    """What an export may be."""
+    """File formats of an export."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -30,10 +35,12 @@ class Format(StrEnum):
 
 def export(
     context: typer.Context,
-    form: Annotated[Format, typer.Option("--format", "-f", help="csv, jsonl or parquet.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file, instead of stdout.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file when it is there.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="CSV: leave texts that a spreadsheet takes for formulas.")] = False,
+    form: Annotated[Format, typer.Option("--format", "-f", help="csv, jsonl or parquet. Required.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Path of a new file; default stdout.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="CSV: do not escape texts that a spreadsheet would run as formulas.")
+    ] = False,
     agent: Agent = None,
     status: Status = None,
     job_type: JobType = None,
@@ -41,36 +48,38 @@ def export(
     parent: Parent = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Number of runs at most, the newest first; default all.")
+    ] = None,
     no_sync: NoSync = False,
 ) -> ExitCode:
-    """Write runs out for other programs, newest first."""
+    """Export runs for other programs, newest first."""
     query = run_query(
         agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
     )
-    session = session_of(context)
+    invocation = invocation_of(context)
     if output is None and form is Format.PARQUET:
-        raise typer.BadParameter("Parquet is no text: name a file", param_hint="--output")
-    say_where_runs_go(session)
+        raise typer.BadParameter("Parquet needs a file", param_hint="--output")
+    note_other_service(invocation)
     if not no_sync:
-        freshen(session)
+        sync_before_read(invocation)
     if output is None:
-        _to_stdout(session, query, form, raw=raw, limit=limit)
+        _to_stdout(invocation, query, form, raw=raw, limit=limit)
         return ExitCode.OK
     from otel_agent_telemetry.operations.export import new_file
 
     with new_file(output.expanduser().absolute(), overwrite=overwrite) as file:
-        number = _written(session, query, _sink(session, form, file, raw=raw), limit)
-    remark(f"{number} runs exported to {output}.")
+        number = _export(invocation, query, _sink(invocation, form, file, raw=raw), limit)
+    print_stderr(f"{number} runs exported to {output}.")
     return ExitCode.OK
 
 
-def _to_stdout(session: Session, query: "RunQuery", form: Format, *, raw: bool, limit: int | None) -> None:
-    """Only a whole export is printed, and no reader holds the database up."""
+def _to_stdout(invocation: Invocation, query: "RunQuery", form: Format, *, raw: bool, limit: int | None) -> None:
+    """Print the export once it is complete: a slow reader of the pipe must not keep the database locked."""
     from otel_agent_telemetry.operations.export import spool
 
     with spool() as file:
-        _written(session, query, _sink(session, form, file, raw=raw), limit)
+        _export(invocation, query, _sink(invocation, form, file, raw=raw), limit)
         file.seek(0)
         if sys.stdout.isatty():
             for line in file:
@@ -80,23 +89,23 @@ def _to_stdout(session: Session, query: "RunQuery", form: Format, *, raw: bool, 
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def _sink(session: Session, form: Format, file: BinaryIO, *, raw: bool) -> "RunSink":
+def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool) -> "ExportFormat":
     if form is Format.PARQUET:
-        from otel_agent_telemetry.operations.export import ParquetSink
+        from otel_agent_telemetry.operations.export import ParquetFormat
 
-        return ParquetSink(file)
-    from otel_agent_telemetry.operations.export import CsvSink, JsonLinesSink
+        return ParquetFormat(file)
+    from otel_agent_telemetry.operations.export import CsvFormat, JsonLinesFormat
 
     if form is Format.CSV:
-        return CsvSink(file, raw=raw)
-    return JsonLinesSink(file, git_hosts=dict(session.config.git_hosts))
+        return CsvFormat(file, raw=raw)
+    return JsonLinesFormat(file, git_hosts=dict(invocation.config.git_hosts))
 
 
-def _written(session: Session, query: "RunQuery", sink: "RunSink", limit: int | None) -> int:
+def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", limit: int | None) -> int:
     from otel_agent_telemetry.operations.export import export_runs
 
-    with rows_progress("exporting") as on_progress:
-        number = export_runs(session.config, query, sink, limit=limit, on_progress=lambda done: on_progress(done, None))
+    with progress_bar("exporting", unit="rows") as on_progress:
+        number = export_runs(invocation.config, query, sink, limit=limit, on_progress=on_progress)
     if number is None:
-        database_missing(session)
+        note_missing_database(invocation)
     return number or 0

@@ -2,32 +2,32 @@
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import say
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import printable
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.output import print_line
 
 
 def init_db(context: typer.Context) -> ExitCode:
-    """Make or upgrade the database.
+    """Create or upgrade the database.
 
-    One of an older version is upgraded in place, after a backup; one of another application
-    is refused, untouched.
+    An older schema is upgraded in place, after a backup; a database of another application
+    is refused and not changed.
     """
     from otel_agent_telemetry.storage.store import Store
 
-    store = Store(session_of(context).config)
+    store = Store(invocation_of(context).config)
     try:
         report = store.open()
     finally:
         store.close()
     name = printable(store.name)
-    done = {
+    messages = {
         "created": f"Created {name} with schema revision {report.revision}.",
         "upgraded": f"Upgraded {name} to schema revision {report.revision}.",
-        "current": f"{name} has schema revision {report.revision} already; nothing was changed.",
+        "current": f"{name} has schema revision {report.revision} already; nothing changed.",
     }
-    say(done[report.outcome])
+    print_line(messages[report.outcome])
     if report.backup is not None:
-        say(f"Backup of what it was: {printable(report.backup)}")
+        print_line(f"Backup of the previous version: {printable(report.backup)}")
     return ExitCode.OK

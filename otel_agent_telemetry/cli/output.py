@@ -1,26 +1,22 @@
-"""Printing: tables, JSON and remarks. Colour and frames on a terminal, plain columns elsewhere.
+"""Printing: lines, tables, JSON and progress bars.
 
-A progress bar over rows.
+Colours and frames appear on a terminal, plain columns in a pipe or a file. Results go to
+stdout, notes and errors to stderr.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from otel_agent_telemetry.cli.terminal_text import printable
+from otel_agent_telemetry.cli.formatting import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from rich.console import Console
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+Progress = Callable[[int, int | None], None]
+"""Called with what is done and with all there is; None when that is not known."""
 
 _STYLES = {
     "success": "green",
@@ -35,38 +31,34 @@ _STYLES = {
 }
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """A console of the stream as it is now. Honours NO_COLOR; text is never read as markup."""
-    from rich.console import Console
-
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
 def style_of(word: str) -> str:
-    """The colour of a status or a level."""
+    """Return the Rich style of a status or a level, "" for any other word."""
     return _STYLES.get(word, "")
 
 
-def say(text: str = "", style: str = "") -> None:
-    """One line on stdout; `text` is printable already."""
+def print_line(text: str = "", style: str = "") -> None:
+    """Print one line on stdout; `text` must be printable already (`formatting.printable`)."""
     if style and sys.stdout.isatty():
-        console().print(text, style=style)
+        _console().print(text, style=style)
     else:
         print(text)
 
 
-def remark(text: str) -> None:
-    """One line on stderr, where it does not disturb what is piped on."""
+def print_stderr(text: str) -> None:
+    """Print a note or an error as one line on stderr, where it does not mix with piped results."""
     print(printable(text), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """The value as JSON in ASCII: safe on any terminal, in any encoding."""
+    """Print the value as JSON in ASCII: safe on any terminal, in any encoding."""
     print(json.dumps(value, indent=2, default=str))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, status_column: int = -1) -> None:
-    """Rows of printable text. Columns are as wide as their widest cell when it is no terminal."""
+    """Print rows of printable text; the cells of `status_column` are coloured (default: none).
+
+    Without a terminal each column is as wide as its widest cell.
+    """
     if sys.stdout.isatty():
         _print_rich_table(headings, rows, status_column)
         return
@@ -87,35 +79,26 @@ def _print_rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], st
     for row in rows:
         cells = [Text(cell, style_of(cell) if at == status_column else "") for at, cell in enumerate(row)]
         table.add_row(*cells)
-    console().print(table, soft_wrap=False)
+    _console().print(table, soft_wrap=False)
 
 
 @contextmanager
-def progress(title: str) -> "Iterator[Callable[[int, int], None]]":
-    """A bar over bytes on stderr while the block runs, when stderr is a terminal."""
+def progress_bar(title: str, *, unit: Literal["bytes", "rows"] = "bytes") -> Iterator[Progress]:
+    """Show a progress bar on stderr while the block runs, when stderr is a terminal; yields what moves it."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    count = progress.DownloadColumn() if unit == "bytes" else progress.MofNCompleteColumn()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), count, progress.TimeRemainingColumn())
+    with progress.Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-@contextmanager
-def rows_progress(title: str) -> "Iterator[Callable[[int, int | None], None]]":
-    """A bar on stderr while the block runs, when stderr is a terminal.
+def _console(*, stderr: bool = False) -> "Console":
+    """Return a console of the stream as it is now. Honours NO_COLOR; text is never read as markup."""
+    from rich.console import Console
 
-    It is called with the rows done and with all rows, None when that is not known.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, progress, remark, say
-from otel_agent_telemetry.cli.runs import AsJson
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable
-from otel_agent_telemetry.cli.time_options import day, size_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_size, printable
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.options import AsJson, parse_day
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.replay import ReplayReport
@@ -18,45 +17,52 @@ if TYPE_CHECKING:
 
 def replay(
     context: typer.Context,
-    from_day: Annotated[str | None, typer.Option(help="First UTC day, YYYYMMDD or YYYY-MM-DD.")] = None,
-    to_day: Annotated[str | None, typer.Option(help="Last UTC day.")] = None,
-    into: Annotated[Path | None, typer.Option(help="SQLite file to write instead of the configured database.")] = None,
+    from_day: Annotated[
+        str | None, typer.Option(help="First UTC day, YYYYMMDD or YYYY-MM-DD; default the oldest.")
+    ] = None,
+    to_day: Annotated[
+        str | None, typer.Option(help="Last UTC day, YYYYMMDD or YYYY-MM-DD; default the newest.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Path of a SQLite file to write; default the configured database.")
+    ] = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Rebuild the database from the journal.
 
-    Into the one in use it mends what is missing or behind; repeating it changes nothing.
+    Replayed into the database in use, it adds missing runs and updates outdated ones;
+    repeating it changes nothing.
     """
     from otel_agent_telemetry.operations import replay as replaying
 
-    config = session_of(context).config
+    config = invocation_of(context).config
     if into is not None:
         config = config.with_(db_path=into.expanduser(), database_url=None)
-    first, last = day(from_day) if from_day else "", day(to_day) if to_day else "99999999"
+    first, last = parse_day(from_day) if from_day else "", parse_day(to_day) if to_day else "99999999"
     if config.api_url:
-        remark("Runs of this base directory go to a service; the journal is replayed into the local database.")
-    with progress("replaying") as on_progress:
+        print_stderr("Runs of this base directory go to a service; the journal is replayed into the local database.")
+    with progress_bar("replaying") as on_progress:
         report = replaying.replay(config, first_day=first, last_day=last, on_progress=on_progress)
     if as_json:
         print_json(_object(report))
     else:
         _print(report)
     for reason in report.reasons:
-        remark(f"agent-telemetry: refused: {reason}")
+        print_stderr(f"agent-telemetry: refused: {reason}")
     return ExitCode.PROBLEM if report.refused else ExitCode.OK
 
 
 def _print(report: "ReplayReport") -> None:
-    read = [f"{report.files} files", size_text(report.bytes), f"{report.states} run states"]
+    read = [f"{report.files} files", format_size(report.bytes), f"{report.states} run states"]
     read += [f"{report.commits} commits"] + ([f"{report.torn} torn lines"] if report.torn else [])
-    say(f"read     {', '.join(read)}")
-    say(f"runs     {report.inserted} new, {report.updated} mended, {report.unchanged} as they were")
+    print_line(f"read     {', '.join(read)}")
+    print_line(f"runs     {report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged")
     if report.unlinked:
-        say(f"commits  {report.unlinked} whose run is not there yet")
+        print_line(f"commits  {report.unlinked} whose run is not stored yet")
     if report.refused:
-        say(f"refused  {report.refused}", "red")
+        print_line(f"refused  {report.refused}", "red")
     if report.schema is not None and report.schema.backup is not None:
-        say(f"backup   {printable(report.schema.backup)}")
+        print_line(f"backup   {printable(report.schema.backup)}")
 
 
 def _object(report: "ReplayReport") -> dict[str, object]:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, remark, rows_progress, say
-from otel_agent_telemetry.cli.runs import AsJson
-from otel_agent_telemetry.cli.session import database_missing, now_ns, say_where_runs_go, session_of
-from otel_agent_telemetry.cli.time_options import clock_text, size_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_size, format_time
+from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database, note_other_service, now_ns
+from otel_agent_telemetry.cli.options import AsJson
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
@@ -19,49 +19,60 @@ if TYPE_CHECKING:
 
 def retention(
     context: typer.Context,
-    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Keep so many days; else the setting.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is old, and change nothing.")] = False,
-    journal: Annotated[bool, typer.Option("--journal", help="Delete old day files of the journal as well.")] = False,
-    captures: Annotated[bool, typer.Option("--captures", help="Delete old rotated files of entries too.")] = False,
-    vacuum: Annotated[bool, typer.Option("--vacuum", help="Shrink the SQLite file; no service may run.")] = False,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=36_500, help="Age in days from which runs are deleted; default TELEMETRY_RETENTION_DAYS."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be deleted, and change nothing.")
+    ] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="Also delete old day files of the journal.")] = False,
+    captures: Annotated[
+        bool, typer.Option("--captures", help="Also delete old rotated files of captured entries.")
+    ] = False,
+    vacuum: Annotated[
+        bool, typer.Option("--vacuum", help="Shrink the SQLite file afterwards; refused while a service runs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Delete runs that are older than some days, with all that belongs to them.
+    """Delete runs older than a number of days, with their events, steps and commits.
 
-    A run that is still running stays, however old; `close-stale` ends it.
+    Runs that are still `running` are kept, however old; `close-stale` closes them.
     """
     from otel_agent_telemetry.operations import retention_job as retaining
 
-    session, now = session_of(context), now_ns()
-    config, kept_days = session.config, days or session.config.retention_days
+    invocation, now = invocation_of(context), now_ns()
+    config, kept_days = invocation.config, days or invocation.config.retention_days
     cutoff = retaining.cutoff_of(kept_days, now)
-    say_where_runs_go(session)
+    note_other_service(invocation)
     with ExitStack() as held:
         file = held.enter_context(retaining.ready_to_vacuum(config)) if vacuum and not dry_run else None
         rows = retaining.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
         sizes = retaining.shrink(config, file) if file is not None else None
-    old_files = retaining.old_journal(config, cutoff, now_ns=now) if journal else None
+    old_files = retaining.old_day_files(config, cutoff, now_ns=now) if journal else None
     old_captures = retaining.old_captures(config, cutoff) if captures else None
     if not dry_run:
         retaining.delete_files(old_files, old_captures)
     if rows is None:
-        database_missing(session)
+        note_missing_database(invocation)
     if as_json:
-        told = {"days": kept_days, "cutoff": cutoff, "dry_run": dry_run}
+        options = {"days": kept_days, "cutoff": cutoff, "dry_run": dry_run}
         shrunk = None if sizes is None else {"bytes_before": sizes[0], "bytes_after": sizes[1]}
         files = {"journal": _files_object(old_files), "captures": _files_object(old_captures)}
-        print_json({**told, "database": _rows_object(rows), **files, "vacuum": shrunk})
+        print_json({**options, "database": _rows_object(rows), **files, "vacuum": shrunk})
     else:
-        say(f"older than {kept_days} days: before {clock_text(cutoff)} UTC")
+        print_line(f"older than {kept_days} days: before {format_time(cutoff)} UTC")
         _print(rows, old_files, old_captures, sizes, dry_run=dry_run)
-        _remark_what_stays(config, rows, dry_run=dry_run, shrunk=vacuum)
+        _note_what_stays(config, rows, dry_run=dry_run, shrunk=vacuum)
     return ExitCode.OK
 
 
 def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
     from otel_agent_telemetry.operations.retention_job import delete_old_rows
 
-    with rows_progress("deleting") as on_progress:
+    with progress_bar("deleting", unit="rows") as on_progress:
         return delete_old_rows(config, cutoff, on_progress=on_progress)
 
 
@@ -83,25 +94,27 @@ def _print(
     *,
     dry_run: bool,
 ) -> None:
-    done = "would be deleted" if dry_run else "deleted"
+    deleted = "would be deleted" if dry_run else "deleted"
     if rows is not None:
-        belongings = f"{rows.events} events, {rows.spans} steps, {rows.commits} commits"
-        say(f"database  {rows.runs} runs {done}, with {belongings}")
+        details = f"{rows.events} events, {rows.spans} steps, {rows.commits} commits"
+        print_line(f"database  {rows.runs} runs {deleted}, with {details}")
     if old is not None:
-        say(f"journal   {len(old.files)} day files {done}, {size_text(old.bytes)}")
+        print_line(f"journal   {len(old.files)} day files {deleted}, {format_size(old.bytes)}")
     if captures is not None:
-        say(f"captures  {len(captures.files)} rotated files {done}, {size_text(captures.bytes)}")
+        print_line(f"captures  {len(captures.files)} rotated files {deleted}, {format_size(captures.bytes)}")
     if sizes is not None:
-        say(f"file      {size_text(sizes[0])} before, {size_text(sizes[1])} now")
+        print_line(f"file      {format_size(sizes[0])} before, {format_size(sizes[1])} now")
 
 
-def _remark_what_stays(config: "TelemetryConfig", rows: "OldRows | None", *, dry_run: bool, shrunk: bool) -> None:
+def _note_what_stays(config: "TelemetryConfig", rows: "OldRows | None", *, dry_run: bool, shrunk: bool) -> None:
     if dry_run:
-        remark("Nothing was changed: --dry-run.")
+        print_stderr("Nothing was changed: --dry-run.")
     if rows is not None and rows.still_running:
-        remark(f"{rows.still_running} runs as old are still running and stay: `agent-telemetry close-stale` ends them.")
+        print_stderr(
+            f"{rows.still_running} older runs are still running and kept; `agent-telemetry close-stale` closes them."
+        )
     if rows is not None and rows.runs and not (dry_run or shrunk) and _is_file(config):
-        remark("The file keeps its size, and new runs fill the room; --vacuum gives it back to the disk.")
+        print_stderr("The file keeps its size and new runs reuse the space; --vacuum shrinks it.")
 
 
 def _is_file(config: "TelemetryConfig") -> bool:

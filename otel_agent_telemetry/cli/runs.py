@@ -4,18 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, print_table, say
-from otel_agent_telemetry.cli.run_filters import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
-from otel_agent_telemetry.cli.session import database_missing, freshen, session_of
-from otel_agent_telemetry.cli.terminal_text import printable
-from otel_agent_telemetry.cli.time_options import clock_text, duration_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable
+from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database, sync_before_read
+from otel_agent_telemetry.cli.options import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
+from otel_agent_telemetry.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
 
 _HEADINGS = ("STARTED (UTC)", "STATUS", "DURATION", "AGENT", "JOB", "ITEMS", "RUN ID")
-_MOST = 100_000
+_MAX_LIMIT = 100_000
 
 NoSync = Annotated[bool, typer.Option("--no-sync", help="Do not deliver first what waits in the buffer.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -30,39 +29,41 @@ def runs(
     parent: Parent = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_MOST, help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=_MAX_LIMIT, help="Number of runs to list at most.")
+    ] = 50,
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
     """List runs, newest first."""
     from dataclasses import replace
 
-    chosen = run_query(
+    query = run_query(
         agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
     )
-    session = session_of(context)
+    invocation = invocation_of(context)
     if not no_sync:
-        freshen(session)
-    found = session.source.runs(replace(chosen, limit=limit))
+        sync_before_read(invocation)
+    found = invocation.open_reader().runs(replace(query, limit=limit))
     if found is None:
-        database_missing(session)
+        note_missing_database(invocation)
     if as_json:
         from otel_agent_telemetry.operations.lookup import run_object
 
-        hosts = dict(session.config.git_hosts)
+        hosts = dict(invocation.config.git_hosts)
         print_json([run_object(record, git_hosts=hosts) for record in found or ()])
     elif found:
         print_table(_HEADINGS, map(_row, found), status_column=1)
     elif found is not None:
-        say("No runs match.")
+        print_line("No runs match.")
     return ExitCode.OK
 
 
 def _row(run: "RunRecord") -> tuple[str, ...]:
     items = f"{run.items_succeeded}/{run.items_discovered}" if run.items_discovered else "-"
-    duration = duration_text(run.duration_ms) if run.ended else "-"
+    duration = format_duration(run.duration_ms) if run.ended else "-"
     texts = (
-        clock_text(run.start_time),
+        format_time(run.start_time),
         run.status,
         duration,
         run.agent_name,

@@ -4,17 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, remark, say, style_of
-from otel_agent_telemetry.cli.runs import AsJson, NoSync
-from otel_agent_telemetry.cli.session import freshen, session_of
-from otel_agent_telemetry.cli.terminal_text import printable, printable_lines, shortened
-from otel_agent_telemetry.cli.time_options import clock_text, duration_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable, printable_lines, shortened
+from otel_agent_telemetry.cli.invocation import invocation_of, sync_before_read
+from otel_agent_telemetry.cli.options import AsJson, NoSync
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, style_of
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunRecord
-    from otel_agent_telemetry.operations.lookup import Found
+    from otel_agent_telemetry.operations.lookup import RunMatch
     from otel_agent_telemetry.operations.run_tree import ChildRun, Item, RunTree
 
 _WIDTH = 200
@@ -24,41 +23,44 @@ _TEXTS = ("error_summary", "error_details", "input_summary", "output_summary")
 
 def show(
     context: typer.Context,
-    run_id: Annotated[str, typer.Argument(help="A run id or event id, or the beginning of one.")],
-    limit: Annotated[int, typer.Option(min=0, max=1_000_000, help="At most so many events, and steps.")] = 1000,
+    run_id: Annotated[str, typer.Argument(help="Run id or event id, or the beginning of one.")],
+    limit: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Number of events, and of steps, to show at most.")
+    ] = 1000,
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
     """Show one run and what happened in it.
 
-    Its columns that are set, then its events, steps and child runs as a tree.
+    Prints its columns that have a value, then its events, steps and child runs as a tree.
     """
-    session = session_of(context)
+    invocation = invocation_of(context)
     if not no_sync:
-        freshen(session)
-    found = session.source.find(run_id)
+        sync_before_read(invocation)
+    reader = invocation.open_reader()
+    found = reader.find(run_id)
     if found.record is None:
-        return _say_not_one(run_id, found)
-    if found.others:
-        remark(f"{found.others} older runs have the same run id; name the event id to see one of them.")
+        return _report_no_single_match(run_id, found)
+    if found.older_runs:
+        print_stderr(f"{found.older_runs} older runs have the same run id; give an event id to see one of them.")
     if not found.stored:
-        remark("This run is not in the database; what is shown is what the journal knows.")
-    tree = session.source.tree(found.record, limit=limit)
+        print_stderr("This run is not in the database; it is shown from the journal.")
+    tree = reader.tree(found.record, limit=limit)
     if as_json:
-        print_json(_tree_object(session.config, tree))
+        print_json(_tree_object(invocation.config, tree))
     else:
-        _print_columns(session.config, tree.record)
+        _print_columns(invocation.config, tree.record)
         _print_tree(tree)
     return ExitCode.OK
 
 
-def _say_not_one(wanted: str, found: "Found") -> ExitCode:
+def _report_no_single_match(wanted: str, found: "RunMatch") -> ExitCode:
     if not found.candidates:
-        remark(f"agent-telemetry: no run {wanted!r} is known here - `agent-telemetry runs` lists those that are.")
+        print_stderr(f"agent-telemetry: no run {wanted!r} found - `agent-telemetry runs` lists the stored runs.")
         return ExitCode.NOT_FOUND
-    remark(f"agent-telemetry: {wanted!r} is the beginning of several ids - write more of one of these:")
+    print_stderr(f"agent-telemetry: {wanted!r} matches several runs - give more of one of these ids:")
     for run in found.candidates:
-        remark(f"  {run.run_id}  {run.event_id}  {run.agent_name}  {run.status}")
+        print_stderr(f"  {run.run_id}  {run.event_id}  {run.agent_name}  {run.status}")
     return ExitCode.USAGE
 
 
@@ -71,9 +73,9 @@ def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
             continue
         lines = printable_lines(value) if name in _TEXTS else _lines_of(value)
         style = style_of(run.status) if name == "status" else ""
-        say(f"{name:<{_INDENT - 2}}  {lines[0]}", style)
+        print_line(f"{name:<{_INDENT - 2}}  {lines[0]}", style)
         for line in lines[1:]:
-            say(" " * _INDENT + line)
+            print_line(" " * _INDENT + line)
 
 
 def _lines_of(value: Any) -> list[str]:
@@ -91,28 +93,28 @@ def _json_text(value: Any, *, indent: int | None = None) -> str:
 def _print_tree(tree: "RunTree") -> None:
     from otel_agent_telemetry.operations.run_tree import outline
 
-    say()
+    print_line()
     for row in outline(tree):
-        text, status = _described(row.item)
-        say(shortened(row.guides + printable(text), _WIDTH), style_of(status))
+        text, status = _describe(row.item)
+        print_line(shortened(row.guides + printable(text), _WIDTH), style_of(status))
     if tree.left_out:
-        say(f"… and {tree.left_out} more events and steps; --limit shows more of them.")
+        print_line(f"… and {tree.left_out} more events and steps; show them with a larger --limit.")
 
 
-def _described(item: "Item") -> tuple[str, str]:
-    """What a row of the tree says of its item, and the word that colours it."""
+def _describe(item: "Item") -> tuple[str, str]:
+    """Return the text of a row of the tree, and the status that colours it."""
     from otel_agent_telemetry.model import RunEvent, RunRecord
 
     if isinstance(item, RunEvent):
         payload = "" if item.payload is None else f"  {_json_text(item.payload)}"
-        return f"{clock_text(item.timestamp)[11:]}  event {item.event_type}{payload}", ""
-    duration = duration_text(item.duration_ms) if item.end_time else "not ended"
+        return f"{format_time(item.timestamp)[11:]}  event {item.event_type}{payload}", ""
+    duration = format_duration(item.duration_ms) if item.end_time else "not ended"
     if isinstance(item, RunRecord):
         name = f"run {item.run_id}  {item.agent_name} / {item.job_type}"
-        return f"{clock_text(item.start_time)[11:]}  {name}  {item.status}  {duration}", item.status
-    said = f"  {item.status_message}" if item.status_message else ""
+        return f"{format_time(item.start_time)[11:]}  {name}  {item.status}  {duration}", item.status
+    message = f"  {item.status_message}" if item.status_message else ""
     return (
-        f"{clock_text(item.start_time)[11:]}  step {item.name}  {item.status}  {duration}{said}",
+        f"{format_time(item.start_time)[11:]}  step {item.name}  {item.status}  {duration}{message}",
         item.status,
     )
 

@@ -4,47 +4,50 @@ from typing import Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import print_json, progress, remark, say
-from otel_agent_telemetry.cli.runs import AsJson
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable
-from otel_agent_telemetry.cli.time_options import size_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_size, printable
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.options import AsJson
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
 
 
 def sync(
     context: typer.Context,
-    timeout: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds to spend at most.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds to wait at most.")] = 30.0,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Deliver now what waits in the buffer.
+    """Deliver what waits in the buffer now.
 
-    When another process is delivering, waits until it has confirmed what waits now.
+    While another process is delivering, waits until it has delivered what waits now.
     """
     from dataclasses import asdict
 
-    from otel_agent_telemetry.operations.deliver_now import drain_now, impatient
+    from otel_agent_telemetry.operations.deliver_now import deliver_now, with_short_timeouts
 
-    config = session_of(context).config
-    with progress("delivering") as on_progress:
-        report = drain_now(impatient(config, patience_s=timeout), timeout_s=timeout, on_progress=on_progress)
+    config = invocation_of(context).config
+    with progress_bar("delivering") as on_progress:
+        report = deliver_now(with_short_timeouts(config, timeout_s=timeout), timeout_s=timeout, on_progress=on_progress)
     if as_json:
         print_json(asdict(report))
     else:
         by = " (by another process)" if report.by_another else ""
-        said = [f"delivered {report.delivered}{by}", f"rejected {report.rejected}"]
-        said += [f"runs of gone processes closed {report.closed_runs}"] if report.closed_runs else []
-        said += [f"waiting {size_text(report.waiting_bytes)}"]
+        parts = [f"delivered {report.delivered}{by}", f"rejected {report.rejected}"]
+        parts += [f"closed {report.closed_runs} runs of dead processes"] if report.closed_runs else []
+        parts += [f"waiting {format_size(report.waiting_bytes)}"]
         target = f" - target {printable(report.target)}" if report.target else ""
-        say(", ".join(said) + target)
+        print_line(", ".join(parts) + target)
     if not report.done and report.problem:
-        remark(f"agent-telemetry: not delivered: {report.problem} - it waits in {config.buffer_dir}")
+        print_stderr(f"agent-telemetry: not delivered: {report.problem} - the records wait in {config.buffer_dir}")
         return ExitCode.STORE_UNAVAILABLE
     if not report.done:
-        who = "another process delivers and was" if report.by_another else "delivery was"
-        remark(f"agent-telemetry: {who} not done after {timeout:g} s - nothing is lost; give more --timeout.")
+        who = "the delivery by another process was" if report.by_another else "delivery was"
+        print_stderr(
+            f"agent-telemetry: {who} not complete after {timeout:g} s - nothing is lost; use a longer --timeout."
+        )
         return ExitCode.TIMEOUT
     if report.rejected:
-        remark(f"agent-telemetry: refused records lie in {config.buffer_dir / 'rejected'}; `doctor` says why.")
+        print_stderr(
+            f"agent-telemetry: refused records are in {config.buffer_dir / 'rejected'}; `doctor` shows the reasons."
+        )
         return ExitCode.PROBLEM
     return ExitCode.OK

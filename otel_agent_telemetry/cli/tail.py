@@ -6,56 +6,61 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
-from otel_agent_telemetry.cli.output import remark, say, style_of
-from otel_agent_telemetry.cli.session import session_of
-from otel_agent_telemetry.cli.terminal_text import printable, shortened
-from otel_agent_telemetry.cli.time_options import clock_text, duration_text
+from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable, shortened
+from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.output import print_line, print_stderr, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_agent_telemetry.operations.follow import JournalFollower
 
-_LOOK_EVERY_S = 0.2
+_POLL_S = 0.2
 _MAX_PAYLOAD = 300
 
 
 def tail(
     context: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are appended, until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="So many at first.")] = 10,
-    run: Annotated[str, typer.Option(help="Only of the run whose run id or event id begins so.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as it was written.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing records as they are appended, until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="Number of records to print first.")
+    ] = 10,
+    run: Annotated[str, typer.Option(help="Only records of runs whose run id or event id begins with this.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each record as one line of JSON, as it was written.")
+    ] = False,
 ) -> ExitCode:
     """Print the end of the journal.
 
-    One line a record: run states, events and steps, of every process, as they are written.
+    One line for each run state, event and step, of every process.
     """
     from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter
 
-    folder = session_of(context).config.ndjson_dir
+    folder = invocation_of(context).config.ndjson_dir
     follower = JournalFollower(folder, RunFilter(run))
     try:
         _print(follower.last(lines), as_json=as_json)
         if follow:
-            _go_on(follower, as_json=as_json)
+            _follow(follower, as_json=as_json)
         elif not folder.is_dir():
-            remark(f"There is no journal at {folder} yet.")
+            print_stderr(f"There is no journal at {folder} yet.")
     except KeyboardInterrupt:
         return ExitCode.OK
     if follower.torn:
-        remark(f"{follower.torn} of these lines were torn; `agent-telemetry verify` says what is missing.")
+        print_stderr(f"{follower.torn} lines were torn; `agent-telemetry verify` reports what is missing.")
     return ExitCode.OK
 
 
-def _go_on(follower: "JournalFollower", *, as_json: bool) -> None:
-    """Look for what was appended, a few times a second, until interrupted."""
+def _follow(follower: "JournalFollower", *, as_json: bool) -> None:
+    """Print what is appended, five times a second, until interrupted."""
     import time
 
     while True:
-        _print(follower.look(), as_json=as_json)
-        time.sleep(_LOOK_EVERY_S)
+        _print(follower.read_new(), as_json=as_json)
+        time.sleep(_POLL_S)
 
 
 def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool) -> None:
@@ -63,35 +68,35 @@ def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool) -> None:
         if as_json:
             print(json.dumps(record, default=str))
         else:
-            text, word = described(record)
-            say(text, style_of(word))
+            text, word = describe(record)
+            print_line(text, style_of(word))
     sys.stdout.flush()
 
 
-def described(record: dict[str, Any]) -> tuple[str, str]:
-    """One printable line for a journal record, and the word that colours it."""
+def describe(record: dict[str, Any]) -> tuple[str, str]:
+    """Return a printable line for a journal record, and the status that colours it."""
     kind = str(record.get("record_type"))
     run = record.get("run_id") or record.get("event_id") or "-"
     if kind == "event":
         payload = record.get("payload")
         shown = "" if payload is None else shortened(json.dumps(payload, ensure_ascii=False, default=str), _MAX_PAYLOAD)
-        moment, status, said = record.get("timestamp"), "", f"{record.get('event_type')}  {shown}"
+        time_text, status, details = record.get("timestamp"), "", f"{record.get('event_type')}  {shown}"
     elif kind == "span":
-        moment, status = (
+        time_text, status = (
             record.get("end_time") or record.get("start_time"),
             str(record.get("status") or "running"),
         )
-        said = f"{record.get('name')}  {status}{_took(record)}"
+        details = f"{record.get('name')}  {status}{_duration(record)}"
     else:
-        moment, status = record.get("updated_at"), str(record.get("status") or "running")
+        time_text, status = record.get("updated_at"), str(record.get("status") or "running")
         problem = f"  {record.get('error_summary')}" if record.get("error_summary") else ""
-        said = f"{record.get('agent_name')} / {record.get('job_type')}  {status}{_took(record)}{problem}"
-    text = f"{clock_text(str(moment or '-'))}  {kind:<5}  {run}  {said.rstrip()}"
+        details = f"{record.get('agent_name')} / {record.get('job_type')}  {status}{_duration(record)}{problem}"
+    text = f"{format_time(str(time_text or '-'))}  {kind:<5}  {run}  {details.rstrip()}"
     return printable(text), status
 
 
-def _took(record: dict[str, Any]) -> str:
+def _duration(record: dict[str, Any]) -> str:
     duration = record.get("duration_ms", 0)
     if not record.get("end_time") or not isinstance(duration, int):
         return ""
-    return f"  {duration_text(duration)}"
+    return f"  {format_duration(duration)}"

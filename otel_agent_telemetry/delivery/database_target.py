@@ -37,7 +37,7 @@ class DatabaseTarget:
         """
         try:
             if self._writer_lock is not None and not self._writer_lock.try_acquire():
-                return RetryLater(f"{self.name} is being written by {_holder(self._writer_lock)}")
+                return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
             self._opened().write(batch.records, batch.links)
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
             self.close()
@@ -61,13 +61,6 @@ class DatabaseTarget:
         store, self._store = self._store, None
         if store is not None:
             store.close()
-
-
-def _holder(lock: WriterLock) -> str:
-    holder = lock.holder()
-    if holder is None:
-        return "another process"
-    return f"process {holder.pid} on {holder.host}" + (f", which answers at {holder.url}" if holder.url else "")
 
 
 def _sentence(problem: AgentTelemetryError) -> str:

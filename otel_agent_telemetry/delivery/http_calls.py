@@ -1,18 +1,23 @@
-"""What all our HTTP requests have in common: the token's header, and a failure told without it."""
+"""What all HTTP requests to a service share: the token's header, errors without it, and reading an answer."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import httpx
+import orjson
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.urls import without_credentials
 
 FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 """What a request raises that gets no answer; the last two for an address that cannot be one."""
 _TOLD_BY_TYPE: Final = (httpx.LocalProtocolError, UnicodeError)
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_UNAUTHORIZED: Final = frozenset({401, 403})
 
 
 def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes]) -> httpx.Client:
@@ -39,3 +44,48 @@ def told(problem: Exception) -> str:
     """One of FAILURES in words: the type alone where the text may quote a header, and so the token."""
     name = type(problem).__name__
     return name if isinstance(problem, _TOLD_BY_TYPE) else f"{name}: {problem}"
+
+
+def get(client: httpx.Client, path: str, *, name: str, parameters: Mapping[str, str] | None = None) -> httpx.Response:
+    """Return the answer, with status 200 or 404, of the service called `name` in messages. Blocks.
+
+    Raises StoreUnavailableError when it cannot be reached or answers another status,
+    ConfigurationError when it does not accept the token.
+    """
+    try:
+        answer = client.get(path, params=parameters)
+    except FAILURES as problem:
+        raise StoreUnavailableError(
+            f"reading {name}: {told(problem)}",
+            hint="Check TELEMETRY_API_URL and that the service runs; runs recorded meanwhile wait in the buffer.",
+        ) from None
+    if answer.status_code in _UNAUTHORIZED:
+        raise ConfigurationError(
+            f"reading {name}: it answered {answer.status_code}",
+            hint="Set TELEMETRY_API_AUTH_TOKEN to the service's token.",
+        )
+    if answer.status_code not in (_OK, _NOT_FOUND):
+        raise StoreUnavailableError(f"reading {name}: it answered {answer.status_code} {_detail(answer)}")
+    return answer
+
+
+def json_of(answer: httpx.Response, *, name: str) -> Any:
+    """Return the JSON value of an answer. Raises StoreUnavailableError when it holds none."""
+    try:
+        return orjson.loads(answer.content)
+    except ValueError:
+        raise unexpected_answer(name) from None
+
+
+def unexpected_answer(name: str) -> StoreUnavailableError:
+    """Return the error for an answer that this service would not give."""
+    return StoreUnavailableError(
+        f"reading {name}: its answer is not one of this service", hint="Check TELEMETRY_API_URL."
+    )
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(orjson.loads(answer.content).get("detail", ""))[:200]
+    except (ValueError, AttributeError):
+        return ""

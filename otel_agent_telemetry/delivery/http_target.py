@@ -148,17 +148,6 @@ class HttpTarget:
             f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.headers.get("Retry-After"))
         )
 
-    def stats(self) -> dict[str, Any] | None:
-        """`GET /metrics` of the service; None when it does not answer with an object."""
-        answer = self._request("GET", "/metrics", headers={"Accept": "application/json"})
-        if isinstance(answer, RetryLater) or answer.status_code != _OK:
-            return None
-        try:
-            value = _json(answer)
-        except DeliveryError:
-            return None
-        return value if isinstance(value, dict) else None
-
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

@@ -1,4 +1,7 @@
-"""What an auditor asks first: who ran how often and how well, what is open, and how much room it takes."""
+"""Figures for an audit: runs and success by agent, runs that are open, and the space that everything takes.
+
+Reads the database and the folders; changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.rejected import count_rejected
 from otel_agent_telemetry.journal import journal_files
-from otel_agent_telemetry.operations.database import reading_database
 from otel_agent_telemetry.storage.audit_queries import (
     AgentFigures,
     OpenRun,
@@ -24,13 +26,18 @@ from otel_agent_telemetry.storage.audit_queries import (
     table_rows,
     top_agents,
 )
+from otel_agent_telemetry.storage.configured_database import reading_database
 
 DAYS_SHOWN: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """Of the database, at one instant. `agents`, `statuses` and `days` since the instant asked for."""
+    """Figures of the database, all from one instant.
+
+    `agents`, `statuses` and `days` (UTC day → runs) count the runs created since the instant
+    asked for; the other fields cover all runs. `rows` are counts by table.
+    """
 
     agents: list[AgentFigures]
     statuses: dict[str, int]
@@ -44,7 +51,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFigures:
-    """Of the folders: files and bytes; `waiting_bytes` of the buffer are not delivered yet."""
+    """Number and bytes of the files in each folder; `waiting_bytes` of the buffer are not delivered yet."""
 
     journal_files: int
     journal_bytes: int
@@ -56,8 +63,13 @@ class FileFigures:
     backup_bytes: int
 
 
-def figures_of_runs(config: TelemetryConfig, *, since: str | None, top: int, days: int | None) -> RunFigures | None:
-    """What the database tells; None when there is none yet. Reads all runs. Raises as `reading_database` does."""
+def run_figures(config: TelemetryConfig, *, since: str | None, top: int, days: int | None) -> RunFigures | None:
+    """Return the figures of the database, None when there is none yet.
+
+    `since` is an ISO 8601 time, None for all runs; `top` is the number of agents and of open
+    runs; `days` the number of days shown, None for the last 30. Reads all runs. Raises
+    StorageError.
+    """
     with reading_database(config) as connection:
         if connection is None:
             return None
@@ -74,18 +86,17 @@ def figures_of_runs(config: TelemetryConfig, *, since: str | None, top: int, day
         )
 
 
-def figures_of_files(config: TelemetryConfig) -> FileFigures:
-    """What the folders tell, missing ones as empty. Raises OSError."""
+def file_figures(config: TelemetryConfig) -> FileFigures:
+    """Return the figures of journal, buffer and backups; a missing folder counts as empty. Raises OSError."""
     journal = _sizes(journal_files(config.ndjson_dir))
     segments = _sizes(path for writer in list_writers(config.buffer_dir) for _, path in writer.segments)
     backups = _sizes(path for path in _files_of(config.backups_dir) if not path.name.endswith(".partial"))
-    waiting = sum(max(end - read_acknowledged(path), 0) for path, end in undelivered(config.buffer_dir).items())
     return FileFigures(
         journal_files=len(journal),
         journal_bytes=sum(journal),
         buffer_files=len(segments),
         buffer_bytes=sum(segments),
-        waiting_bytes=waiting,
+        waiting_bytes=unconfirmed_bytes(undelivered(config.buffer_dir)),
         rejected_records=count_rejected(config.buffer_dir),
         backup_files=len(backups),
         backup_bytes=sum(backups),
@@ -97,7 +108,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _sizes(paths: Iterable[Path]) -> list[int]:
-    """Bytes of each file that is there still."""
+    """Return the bytes of each file; files that were removed meanwhile are left out."""
     sizes = []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""Taking a backup where the operator wants it, and removing older ones."""
+"""Taking a backup of the SQLite database, and removing older backups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PG_DUMP_HINT: Final = "Use pg_dump and pg_restore for PostgreSQL."
 
 @dataclass(frozen=True, slots=True)
 class TakenBackup:
-    """A verified backup, and the older ones that were removed for it."""
+    """A verified backup, and the older ones that were removed."""
 
     contents: DatabaseContents
     pruned: list[Path]
@@ -30,19 +30,22 @@ class TakenBackup:
 def take_backup(
     config: TelemetryConfig, *, to: Path | None = None, keep: int | None = None, clock: Clock | None = None
 ) -> TakenBackup:
-    """Copy the configured database to a folder (a name is made) or to a file that does not exist yet.
+    """Copy the configured database to a folder, under a name with the time, or to a new file.
 
-    `to` is a folder when one is there, or when it has no suffix. Writers go on; a commit
-    waits for the copy. `keep` removes older backups of this database from the folder, only
-    after the new one was verified. Raises ConfigurationError, StorageError and its kinds.
+    `to` is a folder when it exists as one or has no suffix; default `{base}/backups`. Writers
+    may continue; a commit waits for the copy. `keep` is the number of backups of this
+    database to keep in the folder; older ones are removed after the new one was verified.
+    Raises ConfigurationError, StorageError.
     """
     source = database_file(config, doing="backing up", hint=PG_DUMP_HINT)
     folder = config.backups_dir if to is None else to
     is_file = to is not None and not to.is_dir() and bool(to.suffix)
     if is_file and (keep is not None or folder.exists()):
-        rule = "it is a file" if folder.exists() else "--keep needs a folder"
-        raise ConfigurationError(f"backing up to {folder}: {rule}", hint="Name a folder, or a file that is not there.")
-    _refuse_what_is_not_ours(config, source)
+        rule = "the file exists" if folder.exists() else "--keep needs a folder"
+        raise ConfigurationError(
+            f"backing up to {folder}: {rule}", hint="Name a folder, or a file that does not exist."
+        )
+    _check_source(config, source)
     made = _backup_to_file(source, folder) if is_file else backup_sqlite(source, folder, clock or SystemClock())
     contents = read_contents(config, made)
     with translated("pruning", str(made.parent)):
@@ -55,10 +58,10 @@ def _backup_to_file(source: Path, target: Path) -> Path:
     return backup_to(source, target)
 
 
-def _refuse_what_is_not_ours(config: TelemetryConfig, source: Path) -> None:
+def _check_source(config: TelemetryConfig, source: Path) -> None:
     if not source.exists():
-        raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run makes it.")
+        raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run creates it.")
     undo_torn_commit(config, source)
     with reading_file(config, source, "backing up") as connection:
         if database_state(connection) == "empty":
-            raise SchemaError(f"backing up {source}: it holds no tables yet", hint="The first run makes them.")
+            raise SchemaError(f"backing up {source}: it holds no tables yet", hint="The first run creates them.")

@@ -1,4 +1,7 @@
-"""Doctor's look at the database and at where runs go. Never makes or upgrades a database."""
+"""The checks of `doctor` on the database and on the target of delivery.
+
+They never create or upgrade a database.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,23 @@ from otel_agent_telemetry.storage.schema import HEAD_REVISION, database_state
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.urls import without_credentials
 
-_PATIENCE_MS: Final = 1_000
+_BUSY_TIMEOUT_MS: Final = 1_000
 
 
 def check_service(config: TelemetryConfig) -> Iterator[Finding]:
-    """Which target runs go to now, and whether it answers. Blocks for a second or two at most."""
+    """Yield which target runs go to now, and whether it answers. Blocks for up to about two seconds."""
     with suppress_instrumentation():
         if config.api_url is not None:
             yield _configured_service(config.api_url)
             return
         url = local_service_url(config)
     if url is None:
-        yield ok("service", "none is configured or found here; runs go to the database")
+        yield ok("service", "none is configured and none was found; runs go to the database")
     elif url == DEFAULT_API_URL and not _writes_our_database(config, url):
         yield warn(
             "service",
-            f"runs go to the service found at {url}, which may keep another database than {config.db_path}",
-            "Set TELEMETRY_API_URL if that is meant; else start it with this base directory.",
+            f"runs go to the service found at {url}, which may use another database than {config.db_path}",
+            "Set TELEMETRY_API_URL if that is intended; otherwise start it with this base directory.",
         )
     else:
         yield ok("service", f"runs go to {without_credentials(url)}")
@@ -48,7 +51,7 @@ def _configured_service(url: str) -> Finding:
         return ok("service", f"runs go to {shown}, which answers")
     return error(
         "service",
-        f"TELEMETRY_API_URL is {shown}, but no service of ours answers there; runs wait in the buffer",
+        f"TELEMETRY_API_URL is {shown}, but no agent-telemetry service answers there; runs wait in the buffer",
         "Start the service, or correct the variable.",
     )
 
@@ -61,8 +64,11 @@ def _writes_our_database(config: TelemetryConfig, url: str) -> bool:
 
 
 def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
-    """Whether it is ours, sound, of this schema, and can be written now. Reads all of its pages."""
-    quick = config.with_(db_busy_timeout_ms=min(config.db_busy_timeout_ms, _PATIENCE_MS))
+    """Yield whether the database is readable, undamaged, of this schema, and can be written now.
+
+    `quick_check` reads all pages of a SQLite file.
+    """
+    quick = config.with_(db_busy_timeout_ms=min(config.db_busy_timeout_ms, _BUSY_TIMEOUT_MS))
     try:
         engine = make_engine(quick, set_journal_mode=False)
     except ConfigurationError as problem:
@@ -70,13 +76,11 @@ def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]
         return
     path = sqlite_path(engine)
     if path is not None and not path.exists():
-        yield ok("database", f"{path} does not exist yet; the first run makes it")
+        yield ok("database", f"{path} does not exist yet; the first run creates it")
         return
     try:
-        yield from _look(engine, quick, now_ns)
-    except SchemaError as problem:
-        yield error("database", str(problem), problem.hint)
-    except StoreUnavailableError as problem:
+        yield from _check(engine, quick, now_ns)
+    except (SchemaError, StoreUnavailableError) as problem:
         yield error("database", str(problem), problem.hint)
     except StorageError as problem:
         yield error("database", str(problem), "Restore a backup, or rebuild it with `agent-telemetry replay`.")
@@ -84,8 +88,8 @@ def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]
         engine.dispose()
 
 
-def _look(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
-    with reading(engine, "looking into") as connection:
+def _check(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
+    with reading(engine, "checking") as connection:
         findings = list(_readable(connection, config, now_ns))
     yield from findings
     with writing(engine, "locking"):
@@ -96,7 +100,7 @@ def _look(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Find
 def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
     name, state = database_name(connection.engine), database_state(connection)
     if state == "empty":
-        yield ok("database", f"{name} is empty; the first run makes its tables")
+        yield ok("database", f"{name} is empty; the first run creates its tables")
     elif state != "current":
         yield warn(
             "database",
@@ -115,17 +119,17 @@ def _sqlite_findings(connection: Connection, config: TelemetryConfig) -> Iterato
     if (mode == "WAL") != (config.db_journal_mode == "WAL"):
         yield warn(
             "database",
-            f"its journal mode is {mode}, configured is {config.db_journal_mode}",
-            "The next process that writes it sets the configured mode.",
+            f"its journal mode is {mode}, but {config.db_journal_mode} is configured",
+            "The next process that writes to it sets the configured mode.",
         )
     else:
         yield ok("database", f"journal mode {mode}")
-    said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
-    if said == ["ok"]:
-        yield ok("database", "its pages are sound (quick_check)")
+    results = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+    if results == ["ok"]:
+        yield ok("database", "its pages are valid (quick_check)")
     else:
         yield error(
             "database",
-            f"it is damaged: {'; '.join(said)[:300]}",
-            "Move it away, and rebuild it with `agent-telemetry replay`, or restore a backup.",
+            f"it is damaged: {'; '.join(results)[:300]}",
+            "Move it away, then restore a backup or rebuild it with `agent-telemetry replay`.",
         )

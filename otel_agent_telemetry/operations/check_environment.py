@@ -1,7 +1,4 @@
-"""Doctor's look at the settings, OpenTelemetry, and the folders. Makes nothing, writes nothing.
-
-What `doctor` says: one finding for each thing looked at.
-"""
+"""Findings of `doctor`, and its checks on settings, OpenTelemetry and folders. They write nothing."""
 
 from __future__ import annotations
 
@@ -20,59 +17,59 @@ Level = Literal["ok", "warn", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that was looked at: how it is, and when it is not well how to mend it."""
+    """The result of one check: the state of `about`, and how to fix it unless the level is "ok"."""
 
     level: Level
     about: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(about: str, text: str) -> Finding:
-    """It is well."""
+    """Return a finding that nothing is wrong."""
     return Finding("ok", about, text)
 
 
-def warn(about: str, text: str, mend: str) -> Finding:
-    """Runs are kept, but something is not as it should be."""
-    return Finding("warn", about, text, mend)
+def warn(about: str, text: str, fix: str) -> Finding:
+    """Return a finding that runs are kept, but something needs attention."""
+    return Finding("warn", about, text, fix)
 
 
-def error(about: str, text: str, mend: str) -> Finding:
-    """Runs are, or will be, lost or not delivered."""
-    return Finding("error", about, text, mend)
+def error(about: str, text: str, fix: str) -> Finding:
+    """Return a finding that runs are, or will be, lost or not delivered."""
+    return Finding("error", about, text, fix)
 
 
 _OLDEST: Final = (1, 39)
-_LITTLE_BYTES: Final = 500 << 20
-_NO_BYTES: Final = 20 << 20
+_LOW_SPACE_BYTES: Final = 500 << 20
+_NO_SPACE_BYTES: Final = 20 << 20
 _MIB: Final = 1 << 20
 
 
 def check_settings(config: TelemetryConfig) -> Iterator[Finding]:
-    """Values that cannot be read, settings that contradict each other, and recording switched off."""
+    """Yield values that cannot be read, settings that contradict each other, and recording switched off."""
     messages = [*config.with_(skip_validation=True).validate()[1]]
     for message in messages:
         yield warn("settings", message, "Correct or unset the variable.")
     if config.sdk_disabled:
         yield warn("settings", "OTEL_SDK_DISABLED is true: no run is recorded", "Unset OTEL_SDK_DISABLED.")
     if not messages and not config.sdk_disabled:
-        yield ok("settings", "every variable that is set can be used")
+        yield ok("settings", "every variable that is set is valid")
 
 
 def check_opentelemetry() -> Iterator[Finding]:
-    """Which API and SDK are installed, and whether they are recent enough."""
+    """Yield which API and SDK versions are installed, and whether they are recent enough."""
     for name in ("opentelemetry-api", "opentelemetry-sdk"):
         try:
-            known = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             yield error("opentelemetry", f"{name} is not installed", f"pip install '{name}>={_dotted(_OLDEST)}'")
             continue
-        if tuple(map(int, re.findall(r"\d+", known)[:2])) < _OLDEST:
-            mend = f"pip install --upgrade '{name}>={_dotted(_OLDEST)}'"
-            yield warn("opentelemetry", f"{name} {known} is older than {_dotted(_OLDEST)}", mend)
+        if tuple(map(int, re.findall(r"\d+", installed)[:2])) < _OLDEST:
+            fix = f"pip install --upgrade '{name}>={_dotted(_OLDEST)}'"
+            yield warn("opentelemetry", f"{name} {installed} is older than {_dotted(_OLDEST)}", fix)
         else:
-            yield ok("opentelemetry", f"{name} {known}")
+            yield ok("opentelemetry", f"{name} {installed}")
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:
@@ -80,7 +77,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
 
 
 def check_folders(config: TelemetryConfig) -> Iterator[Finding]:
-    """Whether journal, buffer and database can be written, and how much room there is."""
+    """Yield whether the folders of journal, buffer and database can be written, and the free space."""
     folders = {"journal": config.ndjson_dir, "buffer": config.buffer_dir}
     if config.database_url is None:
         folders["database"] = config.db_path.parent
@@ -89,13 +86,13 @@ def check_folders(config: TelemetryConfig) -> Iterator[Finding]:
         if problem:
             yield error("folders", f"{name}: {problem}", "Give this user write access, or set another folder.")
         else:
-            state = "can be written" if folder.is_dir() else "will be made by the first run"
+            state = "can be written" if folder.is_dir() else "will be created by the first run"
             yield ok("folders", f"{name}: {folder} {state}")
-    yield from _check_space({_existing(folder) for folder in folders.values()})
+    yield from _check_space({_nearest_existing(folder) for folder in folders.values()})
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that exists."""
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return folder
@@ -110,9 +107,9 @@ def _check_space(folders: set[Path]) -> Iterator[Finding]:
         seen.add(device)
         free = shutil.disk_usage(folder).free
         text = f"{free // _MIB} MiB free on the disk of {folder}"
-        if free < _NO_BYTES:
+        if free < _NO_SPACE_BYTES:
             yield error("space", text, "Free some space: runs that cannot be written are lost.")
-        elif free < _LITTLE_BYTES:
+        elif free < _LOW_SPACE_BYTES:
             yield warn("space", text, "Free some space soon.")
         else:
             yield ok("space", text)

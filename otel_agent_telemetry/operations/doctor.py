@@ -1,4 +1,4 @@
-"""Everything that can be looked at from outside, as findings."""
+"""All checks of `doctor`, one after the other."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from otel_agent_telemetry.operations.check_environment import (
 
 
 def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
-    """Every finding, in the order in which a person would look. Changes nothing.
+    """Yield every finding, from settings to journal. Changes nothing.
 
-    Blocks for a second on a locked database or a service that is away, and for as long as
-    it takes to read the database's pages. Never raises for what it finds.
+    Blocks for a second on a locked database or a service that does not answer, and for as
+    long as it takes to read the database's pages. A check that fails is a finding too.
     """
-    looks: dict[str, Callable[[], Iterator[Finding]]] = {
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "settings": lambda: check_settings(config),
         "opentelemetry": check_opentelemetry,
         "folders": lambda: check_folders(config),
@@ -32,13 +32,13 @@ def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
         "buffer": lambda: check_buffer(config),
         "journal": lambda: check_journal(config),
     }
-    for about, look in looks.items():
-        yield from _guarded(about, look)
+    for about, check in checks.items():
+        yield from _run_check(about, check)
 
 
-def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What a look finds, or that it could not look."""
+def _run_check(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of a check, or that it could not be made."""
     try:
-        yield from look()
+        yield from check()
     except (OSError, StorageError) as problem:
-        yield error(about, f"cannot be looked at: {problem}", "Give this user access to it.")
+        yield error(about, f"cannot be checked: {problem}", "Give this user access to it.")

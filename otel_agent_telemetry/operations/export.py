@@ -1,23 +1,19 @@
-"""Runs written out for other programs: CSV, JSON lines or Parquet, in bounded memory.
+"""Exporting runs as CSV, JSON lines or Parquet, in bounded memory.
 
-All of an export is of one instant. On SQLite (but in WAL mode) a commit of anybody else
-waits while runs are read, so a long export goes on in a private copy of that instant, and
-what goes to a reader that may take its time is written to a file first.
+An export shows the database at one instant. On SQLite outside WAL mode no other process can
+commit while runs are read; so a long export continues in a private copy of the database, and
+an export to a pipe is written to a temporary file first (`spool`).
 
-Parquet of runs, with typed columns. Needs pyarrow, of the extra `export`.
+CSV follows RFC 4180 in UTF-8: a heading, CRLF, quotes where needed, one column for each
+column of a run, an empty cell for None. A spreadsheet runs a cell that begins with `=`, `+`,
+`-`, `@`, TAB or CR as a formula, and anyone can write such an id or summary: these texts get
+a `'` in front, which spreadsheets do not show, unless `raw` is set.
 
-Times are timestamps (microseconds, UTC; null where a stored text is no time), counts int64,
-`api_posted` boolean, JSON and everything else text. A row group is at most 20,000 runs or
-about 32 MiB of text.
+JSON lines hold one object a line, in the shape of the service's answers, in ASCII.
 
-CSV and JSON lines of runs, UTF-8.
-
-CSV is RFC 4180 (a heading, CRLF, quotes where they are needed), one column for each column
-of a run, "" for "not known". Ids and summaries were written by anyone, and a spreadsheet
-takes a cell that begins with `=`, `+`, `-`, `@`, TAB or CR for a formula: such a text gets a
-`'` before it, which spreadsheets do not show, unless `raw` asks for the texts as they are.
-
-JSON lines hold one object a line, in the shape of the service's answers, ASCII.
+Parquet needs pyarrow (extra `export`). Times are timestamps (microseconds, UTC; null where a
+stored text is not a time), counts int64, `api_posted` boolean, JSON and everything else text.
+A row group has at most 20,000 runs or about 32 MiB of text.
 """
 
 from __future__ import annotations
@@ -43,74 +39,74 @@ from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, TIME_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.operations.database import reading_database
 from otel_agent_telemetry.operations.lookup import run_object
+from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.database_backup import holds_writers_up, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
 
 _PAGE: Final = 500
 _COPY_AFTER_RUNS: Final = 5_000
 
-Progress = Callable[[int], None]
-"""Called with the runs written so far."""
+Progress = Callable[[int, int | None], None]
+"""Called with the runs written so far, and None: how many there will be is not known."""
 
 
-class RunSink(Protocol):
-    """One format, being written to a file. Raises OSError."""
+class ExportFormat(Protocol):
+    """Writes runs to a file in one format. Methods raise OSError."""
 
     def write(self, runs: Sequence[RunRecord]) -> None:
-        """Write some more runs, soon."""
+        """Write these runs, now or with the next ones."""
 
     def finish(self) -> None:
-        """Write what must stand at the end; nothing is written after it."""
+        """Write what is left and the end of the file; nothing is written afterwards."""
 
-    def give_up(self) -> None:
-        """Let go of everything; the file is worth nothing. Never raises."""
+    def abandon(self) -> None:
+        """Release what is held after an error; the file is incomplete. Never raises."""
 
 
 def export_runs(
     config: TelemetryConfig,
     query: RunQuery,
-    sink: RunSink,
+    sink: ExportFormat,
     *,
     limit: int | None = None,
     on_progress: Progress | None = None,
 ) -> int | None:
-    """How many of a query's runs were written, newest first, at most `limit`; None when there is no database yet.
+    """Write a query's runs, newest first, at most `limit` (default all). Returns how many; None without a database.
 
     The query's own limit, offset and cursor are not used. Raises StorageError for the
-    database, AgentTelemetryError when the file cannot be written; the sink has given up then.
+    database, AgentTelemetryError when the file cannot be written; `sink` is abandoned then.
     """
     try:
         written = _written(config, _Pages(query, limit), sink, on_progress)
-        with _told():
+        with _translate_errors():
             sink.finish()
     except BaseException:
-        sink.give_up()
+        sink.abandon()
         raise
     return written
 
 
-def _written(config: TelemetryConfig, pages: _Pages, sink: RunSink, on_progress: Progress | None) -> int | None:
+def _written(config: TelemetryConfig, pages: _Pages, sink: ExportFormat, on_progress: Progress | None) -> int | None:
     written = 0
     with ExitStack() as view:
         connection = view.enter_context(reading_database(config))
         if connection is None:
             return None
-        to_be_copied = holds_writers_up(connection)
+        copy_later = holds_writers_up(connection)
         while runs := pages.next_page(connection):
-            with _told():
+            with _translate_errors():
                 sink.write(runs)
             written += len(runs)
             if on_progress is not None:
-                on_progress(written)
-            if to_be_copied and written >= _COPY_AFTER_RUNS:
-                connection, to_be_copied = _moved_to_a_copy(view, connection), False
+                on_progress(written, None)
+            if copy_later and written >= _COPY_AFTER_RUNS:
+                connection, copy_later = _switch_to_copy(view, connection), False
     return written
 
 
-def _moved_to_a_copy(view: ExitStack, connection: Connection) -> Connection:
-    """A connection to a copy of the same instant; the one before is closed, and with it its lock."""
+def _switch_to_copy(view: ExitStack, connection: Connection) -> Connection:
+    """Return a connection to a private copy; the first connection is closed, which releases its lock."""
     with ExitStack() as made:
         own = made.enter_context(private_copy(connection))
         view.close()
@@ -119,14 +115,14 @@ def _moved_to_a_copy(view: ExitStack, connection: Connection) -> Connection:
 
 
 class _Pages:
-    """The runs of a query, newest first, from wherever the caller reads them next."""
+    """Pages of a query, newest first; each page may be read from another connection."""
 
     def __init__(self, query: RunQuery, limit: int | None) -> None:
         self._query = replace(query, offset=0, cursor=None)
         self._left = limit
 
     def next_page(self, connection: Connection) -> list[RunRecord]:
-        """Some more runs; none when there are no more."""
+        """Return the next runs; an empty list at the end."""
         size = _PAGE if self._left is None else min(_PAGE, self._left)
         page = page_of_runs(connection, replace(self._query, limit=size)) if size else []
         if self._left is not None:
@@ -138,21 +134,21 @@ class _Pages:
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A file to write that appears under its name (0600) when the block ends well, and not at all otherwise.
+    """Yield a file to write, which appears under its name (mode 0600) only when the block succeeds.
 
-    Raises ConfigurationError when something stands there that may not be replaced,
-    AgentTelemetryError when it cannot be written.
+    Raises ConfigurationError when the path exists and may not be replaced,
+    AgentTelemetryError when the file cannot be written.
     """
     if path.is_dir() or (path.exists() and not (overwrite and path.is_file())):
         hint = "Name a file." if path.is_dir() or overwrite else "Name another file, or add --overwrite."
-        raise ConfigurationError(f"exporting to {path}: it is there already", hint=hint)
+        raise ConfigurationError(f"exporting to {path}: it exists already", hint=hint)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with _told(f"exporting to {path}"), _private(partial) as file:
+        with _translate_errors(f"exporting to {path}"), _private(partial) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        with _told(f"exporting to {path}"):
+        with _translate_errors(f"exporting to {path}"):
             partial.replace(path)
             sync_dir(path.parent)
     finally:
@@ -161,26 +157,26 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 
 def _private(path: Path) -> BinaryIO:
-    path.unlink(missing_ok=True)  # of a process that was killed and had our pid
+    path.unlink(missing_ok=True)  # left by a killed process that had the same pid
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb")
 
 
 @contextmanager
 def spool() -> Iterator[BinaryIO]:
-    """A file without a name, for what goes on to a slow reader. Raises AgentTelemetryError."""
-    with _told(), tempfile.TemporaryFile() as file:
+    """Yield a temporary file without a name, for an export to a pipe. Raises AgentTelemetryError."""
+    with _translate_errors(), tempfile.TemporaryFile() as file:
         yield file
 
 
 @contextmanager
-def _told(doing: str = "writing the export") -> Iterator[None]:
-    """Say of a full disk that it is the export's: inside a view, an OSError would pass for the database's."""
+def _translate_errors(doing: str = "writing the export") -> Iterator[None]:
+    """Raise AgentTelemetryError for an OSError of the output: `reading_database` would report it as the database's."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as problem:
-        hint = "Nothing of it was left behind."
+        hint = "No incomplete file was left behind."
         raise AgentTelemetryError(f"{doing}: {problem.strerror or problem}", hint=hint) from problem
 
 
@@ -189,8 +185,8 @@ _GROUP_BYTES: Final = 32 << 20
 _LONG: Final = ("input_summary", "output_summary", "error_summary", "error_details", "metrics_json", "context_json")
 
 
-class ParquetSink:
-    """An `export.RunSink`. Raises ConfigurationError when pyarrow is not installed."""
+class ParquetFormat:
+    """Parquet, see the module. Raises ConfigurationError when pyarrow is not installed."""
 
     def __init__(self, file: BinaryIO) -> None:
         try:
@@ -208,7 +204,7 @@ class ParquetSink:
         self._bytes = 0
 
     def write(self, runs: Sequence[RunRecord]) -> None:
-        """Take runs in; a row group is written when it is full."""
+        """Collect runs; a row group is written when it is full."""
         for run in runs:
             self._waiting.append(run)
             self._bytes += sum(len(getattr(run, name) or "") for name in _LONG)
@@ -221,13 +217,13 @@ class ParquetSink:
         self._waiting, self._bytes = [], 0
 
     def finish(self) -> None:
-        """Write the last group and the footer."""
+        """Write the last row group and the footer."""
         if self._waiting:
             self._write_group()
         self._writer.close()
 
-    def give_up(self) -> None:
-        """Let the writer go while its file is open still."""
+    def abandon(self) -> None:
+        """Close the writer while its file is still open."""
         with contextlib.suppress(Exception):
             self._writer.close()
 
@@ -255,52 +251,52 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _values: Final = attrgetter(*COLUMNS)
 
 
-class CsvSink:
-    """An `export.RunSink`."""
+class CsvFormat:
+    """CSV, see the module. `raw` (default False) leaves texts that a spreadsheet would run as formulas."""
 
     def __init__(self, file: BinaryIO, *, raw: bool = False) -> None:
         self._file = file
-        self._cell = _as_it_is if raw else _no_formula
-        self._put([COLUMNS])
+        self._cell = _unchanged if raw else _escape_formula
+        self._write_rows([COLUMNS])
 
     def write(self, runs: Sequence[RunRecord]) -> None:
-        """Write a row for each run."""
-        self._put([tuple(map(self._cell, _values(run))) for run in runs])
+        """Write one row for each run."""
+        self._write_rows([tuple(map(self._cell, _values(run))) for run in runs])
 
-    def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write_rows(self, rows: Sequence[tuple[Any, ...]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
         self._file.write(text.getvalue().encode())
 
     def finish(self) -> None:
-        """Nothing stands at the end."""
+        """Do nothing: the format has no end mark."""
 
-    def give_up(self) -> None:
-        """Nothing is held."""
+    def abandon(self) -> None:
+        """Do nothing: nothing is held."""
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-def _no_formula(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-class JsonLinesSink:
-    """An `export.RunSink`."""
+class JsonLinesFormat:
+    """JSON lines, see the module. `git_hosts` are the configured hosts of `commit_url` and `repo_url`."""
 
     def __init__(self, file: BinaryIO, *, git_hosts: Mapping[str, str]) -> None:
         self._file = file
         self._git_hosts = git_hosts
 
     def write(self, runs: Sequence[RunRecord]) -> None:
-        """Write a line for each run."""
+        """Write one line for each run."""
         lines = [json.dumps(run_object(run, git_hosts=self._git_hosts), separators=(",", ":")) for run in runs]
         self._file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
 
     def finish(self) -> None:
-        """Nothing stands at the end."""
+        """Do nothing: the format has no end mark."""
 
-    def give_up(self) -> None:
-        """Nothing is held."""
+    def abandon(self) -> None:
+        """Do nothing: nothing is held."""

@@ -1,7 +1,7 @@
-"""The end of the journal, and what is appended to it: across days, files that appear later, truncation.
+"""Following the journal: its last records, then what is appended, across days and truncations.
 
-A follower keeps one offset for each day file and looks again when asked; it holds no file
-open between two looks, so files may be removed, replaced or created under it.
+A follower keeps one offset for each day file and reads on when asked. It holds no file open
+between two reads, so files may be removed, replaced or created meanwhile.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ _MAX_LINE: Final = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which records: those whose `run_id` or `event_id` begins so; "" is every record."""
+    """Selects the records whose `run_id` or `event_id` begins with this text; "" selects every record."""
 
     beginning: str = ""
 
-    def takes(self, record: Line) -> bool:
-        """Whether the record is of such a run."""
+    def matches(self, record: Line) -> bool:
+        """Return whether the record belongs to such a run."""
         return any(str(record.get(name) or "").startswith(self.beginning) for name in ("run_id", "event_id"))
 
     @property
     def needle(self) -> str:
-        """Text that every line of such a run holds."""
+        """The text that every line of such a run contains."""
         return needle_of(self.beginning)
 
 
 def needle_of(text: str) -> str:
-    """A text as it stands inside a line: JSON without the quotes."""
+    """Return a text as a journal line contains it: as JSON, without the quotes."""
     return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()[1:-1]
 
 
 class JournalFollower:
-    """Reads a journal folder on from where it stopped. One thread."""
+    """Reads a journal folder, each time from where it stopped. Not safe under threads."""
 
     def __init__(self, folder: Path, wanted: RunFilter) -> None:
         self._folder = folder
         self._wanted = wanted
         self._offsets: dict[str, int] = {}
         self.torn = 0
-        """Torn lines met so far."""
+        """Torn lines found so far."""
 
     def last(self, count: int) -> list[Line]:
-        """The last `count` records there are now; `look` then goes on behind them. Raises OSError."""
+        """Return the last `count` records; `read_new` then continues after them. Raises OSError."""
         found: deque[Line] = deque()
         for path in reversed(journal_files(self._folder)):
             size = path.stat().st_size
@@ -65,7 +65,7 @@ class JournalFollower:
         return list(found)
 
     def _last_of(self, path: Path, count: int, end: int) -> list[Line]:
-        """The last records of one file, up to the byte `end`."""
+        """Return the last records of one file, up to the byte `end`."""
         kept: deque[Line] = deque(maxlen=count)
         needle = self._wanted.needle.encode()
         at = 0 if needle else _start_of_last_lines(path, count, end)
@@ -80,13 +80,13 @@ class JournalFollower:
     def _records(self, raw: bytes) -> Iterator[Line]:
         line = read_line(raw)
         self.torn += line.torn
-        return filter(self._wanted.takes, line.records)
+        return filter(self._wanted.matches, line.records)
 
-    def look(self) -> Iterator[Line]:
-        """The records appended since the last look, oldest first. Raises OSError."""
+    def read_new(self) -> Iterator[Line]:
+        """Yield the records appended since the last read, oldest first. Raises OSError."""
         files = journal_files(self._folder)
-        for gone in self._offsets.keys() - {path.name for path in files}:
-            del self._offsets[gone]
+        for removed in self._offsets.keys() - {path.name for path in files}:
+            del self._offsets[removed]
         for path in files:
             with contextlib.suppress(FileNotFoundError):
                 yield from self._read_on(path)
@@ -94,7 +94,7 @@ class JournalFollower:
     def _read_on(self, path: Path) -> Iterator[Line]:
         at = self._offsets.get(path.name, 0)
         size = path.stat().st_size
-        if size < at:  # another file stands there now
+        if size < at:  # the file was truncated or replaced
             at = self._offsets[path.name] = 0
         if size == at:
             return
@@ -106,7 +106,7 @@ class JournalFollower:
 
 
 def _end_of_last_line(path: Path, size: int) -> int:
-    """Where the last complete line ends: behind the last LF."""
+    """Return the offset after the last LF, where the last complete line ends."""
     with path.open("rb") as stream:
         end = size
         while end > 0:
@@ -119,7 +119,7 @@ def _end_of_last_line(path: Path, size: int) -> int:
 
 
 def _start_of_last_lines(path: Path, count: int, end: int) -> int:
-    """Where the last `count` complete lines before the byte `end` begin; reads only those."""
+    """Return the offset where the last `count` complete lines before `end` begin; reads only those lines."""
     left = count + 1
     with path.open("rb") as stream:
         at = end

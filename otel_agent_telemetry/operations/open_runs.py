@@ -1,9 +1,9 @@
-"""Runs that nobody will end any more, and ending them.
+"""Closing runs that no process will end.
 
-A run that a process of this host records is closed by the drain when that process dies
-(invariant 6). What the drain cannot see, because the buffer is gone, the run came from
-elsewhere, or a journal was replayed, stays `running` in the database for ever; here a
-person decides after how long without a sign of life that is over.
+When a process dies, delivery closes its runs (invariant 6). Runs that delivery cannot see,
+because the buffer was deleted, the run came from another host, or a journal was replayed,
+would stay `running` for ever. Here an operator decides after how long without a sign of life
+they are closed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.buffer.layout import WriterFiles, list_writers
+from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.clock import SystemClock, day_of, iso_utc, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
@@ -23,57 +23,44 @@ from otel_agent_telemetry.delivery.resolve import resolve_target
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.journal import journal_files, read_journal, time_of
-from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
+from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import get_run, iter_open_runs
-from otel_agent_telemetry.wire import RUN
 
-_AT_ONCE: Final = 5_000
+_CHUNK: Final = 5_000
 _BATCH: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
-def is_alive(files: WriterFiles) -> bool:
-    """Whether a writer's process lives: it holds its lock. Raises OSError."""
-    if not files.lock.exists():
-        return False
-    probe = FileLock(files.lock)
-    try:
-        return not probe.try_acquire()
-    finally:
-        probe.release()
-
-
-def runs_open_here(config: TelemetryConfig) -> set[str]:
-    """`event_id` of every run that a live process of this host has open. Raises OSError."""
+def open_event_ids(config: TelemetryConfig) -> set[str]:
+    """Return the `event_id` of every run that a live process of this host has open. Raises OSError."""
     open_runs: set[str] = set()
     for files in list_writers(config.buffer_dir):
-        if not is_alive(files):
+        if not is_locked(files.lock):
             continue
         for _, segment in files.segments:
             for line in read_segment(segment):
-                for record in line.records:
-                    if record["record_type"] != RUN or not record.get("event_id"):
-                        continue
+                for record in run_lines(line.records):
                     running = record.get("status", st.RUNNING) == st.RUNNING
                     (open_runs.add if running else open_runs.discard)(record["event_id"])
     return open_runs
 
 
-def stale_closings(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[RunRecord]:
-    """The state that would close each stale run.
+def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[RunRecord]:
+    """Yield the state that closes each stale run.
 
-    Stale is a run that is `running` in the database, open in no live process here, and
-    without a sign of life (state, event or step in the journal) for `older_than_ns`. Keeps
-    the ids of all candidates and reads a few thousand runs at a time; between two of them no
-    read lock is held, so the caller may write. Raises StorageError, OSError.
+    A run is stale when it is `running` in the database, open in no live process of this
+    host, and without a sign of life (state, event or step in the journal) for
+    `older_than_ns`. Keeps the ids of all candidates and reads a few thousand runs at a time;
+    no read lock is held between them, so the caller may write. Raises StorageError, OSError.
     """
     cutoff = iso_utc(SystemClock.now_ns() - older_than_ns)
     candidates = iter(_candidates(config, cutoff))
-    while part := list(islice(candidates, _AT_ONCE)):
-        runs = _still_open(config, part)
+    while chunk := list(islice(candidates, _CHUNK)):
+        runs = _still_open(config, chunk)
         signs = _last_signs(config, runs)
         for run in runs:
             sign = max(signs[run.event_id], run.updated_at)
@@ -82,12 +69,12 @@ def stale_closings(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
 
 
 def _candidates(config: TelemetryConfig, cutoff: str) -> list[str]:
-    ours = runs_open_here(config)
+    open_here = open_event_ids(config)
     with reading_database(config) as connection:
         if connection is None:
             return []
         found = (run.event_id for run in iter_open_runs(connection, older_than=cutoff))
-        return [event_id for event_id in found if event_id not in ours]
+        return [event_id for event_id in found if event_id not in open_here]
 
 
 def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord]:
@@ -99,7 +86,7 @@ def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord
 
 
 def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str]:
-    """`event_id` → the latest time in any of its journal lines, "" when there is none."""
+    """Return `event_id` → the latest time in any of its journal lines, "" without a line."""
     signs = dict.fromkeys((run.event_id for run in runs), "")
     if not runs:
         return signs
@@ -114,10 +101,10 @@ def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str
 
 
 def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
-    """Write closing states into the database, through the service if one holds it, and the journal.
+    """Write closing states to the database, through the service that writes it if there is one, and to the journal.
 
-    Returns how many were taken. Raises StoreUnavailableError when the database cannot be
-    written, StorageError when it refuses one; what was written before that stays.
+    Returns how many were written. Raises StoreUnavailableError when the database cannot be
+    written, StorageError when it refuses a state; what was written before that stays.
     """
     target = resolve_target(config.with_(api_url=None, discover_service=False))
     journal = JournalWriter(config)

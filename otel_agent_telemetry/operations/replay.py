@@ -1,9 +1,9 @@
-"""A database made, or mended, from the journal: run states and commit associations, streamed.
+"""Rebuilding or repairing the database from the journal's run states and commit associations.
 
-The journal holds every state that was ever buffered, and the order of states is in the
-states (invariant 2): so reading all of it, once or ten times, into an empty database or
-into the one in use, ends in the same rows. What a service's PATCH changed stands only in
-its database, and so do events and steps that reached it over OTLP.
+The journal has every state that was ever buffered, and each state decides by itself whether
+it is later than another (invariant 2). So replaying it once or ten times, into an empty
+database or into the one in use, ends in the same rows. What a service's PATCH changed, and
+events and steps that it received over OTLP, are not in the journal.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What a replay read and what became of it.
+    """What a replay read and wrote.
 
-    `states` are run lines; `inserted`, `updated` and `unchanged` count runs as batches were
-    written (a run whose states lie in several batches counts in each). `reasons` are those
-    of the first few refused records.
+    `states` are run lines; `inserted`, `updated` and `unchanged` count the runs of each batch
+    (a run whose states are in several batches counts in each). `unlinked` are commit
+    associations whose run is not stored yet. `reasons` are those of the first ten refused
+    records.
     """
 
     files: int = 0
@@ -48,14 +49,13 @@ class ReplayReport:
     updated: int = 0
     unchanged: int = 0
     unlinked: int = 0
-    """Commit associations whose run is not there (yet)."""
     refused: int = 0
     torn: int = 0
     reasons: list[str] = field(default_factory=list)
     schema: SchemaReport | None = None
 
     def refuse(self, reason: str) -> None:
-        """Count a record that cannot be kept."""
+        """Count a record that cannot be stored."""
         self.refused += 1
         if len(self.reasons) < 10:  # noqa: PLR2004 - the first few
             self.reasons.append(reason)
@@ -68,16 +68,16 @@ def replay(
     last_day: str = "99999999",
     on_progress: Progress | None = None,
 ) -> ReplayReport:
-    """Read the journal between two UTC days (`YYYYMMDD`, inclusive) into the configured database.
+    """Write the journal between two UTC days (`YYYYMMDD`, inclusive) into the configured database.
 
-    The database is made or upgraded first. Raises StoreUnavailableError when it cannot be
-    written, or is another process's to write, SchemaError when it is not ours, OSError when
-    the journal cannot be read. What was written before that stays.
+    The database is created or upgraded first. Raises StoreUnavailableError when it cannot be
+    written or another process writes it, SchemaError when it belongs to another application,
+    OSError when the journal cannot be read. What was written before that stays.
     """
     lock = WriterLock(config.db_path) if config.database_url is None else None
     if lock is not None and not lock.try_acquire():
         raise StoreUnavailableError(
-            f"writing {config.db_path}: {_holder(lock)} writes it",
+            f"writing {config.db_path}: {lock.describe_holder()} writes to it",
             hint="Stop the service first, or replay into another file with --into.",
         )
     try:
@@ -86,13 +86,6 @@ def replay(
     finally:
         if lock is not None:
             lock.release()
-
-
-def _holder(lock: WriterLock) -> str:
-    holder = lock.holder()
-    if holder is None:
-        return "another process"
-    return f"the service at {holder.url} (process {holder.pid})" if holder.url else f"process {holder.pid}"
 
 
 class _Replay:
@@ -124,7 +117,7 @@ class _Replay:
         self._report.files += 1
         for line in read_journal(path):
             for record in line.records:
-                self._take(record)
+                self._add(record)
             self._report.torn += line.torn
             self._report.bytes += line.size
             self._bytes += line.size
@@ -133,7 +126,7 @@ class _Replay:
             if self._on_progress is not None:
                 self._on_progress(self._report.bytes, max(total, self._report.bytes))
 
-    def _take(self, record: Line) -> None:
+    def _add(self, record: Line) -> None:
         try:
             if record["record_type"] == RUN:
                 self._report.states += 1
@@ -154,7 +147,7 @@ class _Replay:
             self._report.refuse(item.reason)
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Commit a batch and count what became of it. Raises StoreUnavailableError and SchemaError."""
+        """Write a batch in one transaction and count the results. Raises StoreUnavailableError, SchemaError."""
         try:
             result = self._store.write(batch.records, batch.links)
         except (StoreUnavailableError, SchemaError):

@@ -1,4 +1,4 @@
-"""What `retention` keeps and deletes: of the database, the journal and the captured entries."""
+"""Deleting old runs, old day files of the journal, and old rotated files of captured entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otel_agent_telemetry.capture.array_reader import rotated
 from otel_agent_telemetry.clock import day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, time_of
-from otel_agent_telemetry.operations.database import reading_database
+from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.database_file import database_file, only_writer, vacuum
 from otel_agent_telemetry.storage.row_retention import OldRows, Progress, count_old, delete_old
 from otel_agent_telemetry.storage.store import Store
@@ -26,7 +26,7 @@ _NEVER: Final = "99999999"
 
 @dataclass(frozen=True, slots=True)
 class OldFiles:
-    """Files that are old. `held_back` of the old ones stay, because their records may wait in the buffer."""
+    """Old files to delete. `held_back` further old files are kept: the buffer may hold undelivered records of them."""
 
     files: tuple[Path, ...]
     bytes: int
@@ -34,20 +34,21 @@ class OldFiles:
 
 
 def cutoff_of(days: int, now_ns: int) -> str:
-    """The instant before which things are old, as our text."""
+    """Return the ISO 8601 time, in UTC, that is so many days before now."""
     return iso_utc(now_ns - days * _DAY_NS)
 
 
 def count_old_rows(config: TelemetryConfig, cutoff: str) -> OldRows | None:
-    """What would be deleted now; None when there is no database yet. Raises as `reading_database` does."""
+    """Return how many rows `delete_old_rows` would delete; None when there is no database yet. Raises StorageError."""
     with reading_database(config) as connection:
         return None if connection is None else count_old(connection, cutoff)
 
 
 def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progress | None = None) -> OldRows | None:
-    """Delete it, beside whoever else writes: each transaction is short. None when there is no database yet.
+    """Delete old rows in short transactions, so that other processes can write meanwhile.
 
-    Never makes or upgrades a database. Raises StorageError; what was deleted before stays deleted.
+    Returns how many; None when there is no database yet. Never creates or upgrades a database.
+    Raises StorageError; what was deleted before that stays deleted.
     """
     with reading_database(config) as connection:
         if connection is None:
@@ -61,9 +62,9 @@ def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progre
 
 @contextmanager
 def ready_to_vacuum(config: TelemetryConfig) -> Iterator[Path]:
-    """The SQLite file, with every other writer of ours kept out of it.
+    """Yield the SQLite file while no other process of this package may write to it.
 
-    Raises ConfigurationError for a server, StoreUnavailableError while a service writes.
+    Raises ConfigurationError for PostgreSQL, StoreUnavailableError while a service runs.
     """
     path = database_file(config, doing="vacuuming", hint="PostgreSQL does this by itself (autovacuum).")
     with only_writer(path, doing="vacuuming"):
@@ -71,24 +72,25 @@ def ready_to_vacuum(config: TelemetryConfig) -> Iterator[Path]:
 
 
 def shrink(config: TelemetryConfig, path: Path) -> tuple[int, int]:
-    """Bytes of the file before and after; (0, 0) when there is none."""
+    """Vacuum the file. Returns its bytes before and after; (0, 0) when it does not exist."""
     return vacuum(config, path) if path.exists() else (0, 0)
 
 
-def old_journal(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
-    """The day files that ended before the cutoff: never today's, yesterday's, or one that the buffer may need.
+def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
+    """Return the day files that ended before the cutoff.
 
-    Raises OSError.
+    Never today's or yesterday's, and none from the first day on of which the buffer has
+    undelivered records. Raises OSError.
     """
     ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
     old = [path for path in journal_files(config.ndjson_dir) if _day(path) < ends_before]
     needed = _first_day_in_buffer(config.buffer_dir)
-    doomed = tuple(path for path in old if _day(path) < needed)
-    return OldFiles(doomed, sum(path.stat().st_size for path in doomed), len(old) - len(doomed))
+    deletable = tuple(path for path in old if _day(path) < needed)
+    return OldFiles(deletable, sum(path.stat().st_size for path in deletable), len(old) - len(deletable))
 
 
 def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
-    """The rotated files of captured entries whose last entry is older than the cutoff. Raises OSError."""
+    """Return the rotated files of captured entries whose last entry is older than the cutoff. Raises OSError."""
     moment = cutoff.replace("-", "").replace(":", "")
     old = tuple(
         path for path in rotated(config.capture_file) if path.name[len(config.capture_file.stem) + 1 :] < moment
@@ -97,7 +99,7 @@ def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
 
 
 def delete_files(*found: OldFiles | None) -> None:
-    """Remove those files. Raises OSError."""
+    """Remove these files and sync their folders. Raises OSError."""
     files = [path for old in found if old is not None for path in old.files]
     for path in files:
         path.unlink(missing_ok=True)
@@ -110,18 +112,19 @@ def _day(path: Path) -> str:
 
 
 def _first_day_in_buffer(folder: Path) -> str:
-    """The earliest UTC day on which something that is not delivered yet was journalled."""
+    """Return the earliest UTC day of which the buffer can have undelivered records."""
     return min(map(_first_day_of, undelivered(folder)), default=_NEVER)
 
 
 def _first_day_of(segment: Path) -> str:
-    """The same of one segment.
+    """Return the same for one segment.
 
-    A line is journalled no earlier than what it tells of, and the lines of a segment stand
-    in the order in which they were written; a torn one may be as old as its writer.
+    Lines are in the order in which they were written, each no earlier than the time in it, so
+    the first line with a time decides. A torn line can be as old as its writer, whose start
+    is in the file's name.
     """
     for line in read_segment(segment, offset=read_acknowledged(segment), to_the_end=True):
-        told = [time[:10].replace("-", "") for time in map(time_of, line.records) if time]
-        if told or line.torn:
-            return min([*told, *([segment.name[:8]] if line.torn else [])])
+        days = [time[:10].replace("-", "") for time in map(time_of, line.records) if time]
+        if days or line.torn:
+            return min([*days, *([segment.name[:8]] if line.torn else [])])
     return _NEVER

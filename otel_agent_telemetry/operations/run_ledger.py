@@ -1,23 +1,22 @@
-"""The latest state of every run as the journal, the buffer and the database know it, on disk.
+"""Bookkeeping of `verify` in bounded memory: the latest state of every run, and line numbers by writer.
 
-Four tables of a temporary SQLite database (`scratch`), so that memory stays bounded
-whatever the number of runs:
+Both ledgers keep their rows in `scratch`, a temporary SQLite database, whatever the number of
+runs. `RunLedger` has four tables:
 
-    journalled(event_id, run_id, ended, updated_at)   greatest state in the journal
-    waiting(event_id, ended, updated_at)              greatest state in the buffer, not confirmed
-    refused(event_id)                                 set aside in `rejected/`
+    journalled(event_id, run_id, ended, updated_at)   latest state in the journal
+    waiting(event_id, ended, updated_at)              latest state in the buffer, not confirmed
+    refused(event_id)                                 kept in `rejected/`
     stored(event_id, ended, updated_at)               the database's rows
 
-A state counts as later by the first two of the model's rules: ended, then `updated_at`.
+Of two states the one that has ended is later, then the one with the greater `updated_at`
+(the first two rules of the model).
 
-Which sequence numbers of each writer were seen, and which are missing, in bounded memory.
-
-A writer numbers its lines 1, 2, 3 … (`wire`). Numbers come nearly in order, so what is kept
-of a writer is the interval being extended; intervals that ended go to a temporary SQLite
-table and are merged at the end. Two tables of `scratch`:
+`SequenceLedger` finds missing lines: a writer numbers its lines 1, 2, 3 … (`wire`). Numbers
+arrive nearly in order, so it extends one interval for each writer; an interval that ended goes
+to `scratch`, and all are merged at the end. Two tables:
 
     intervals(writer, first, last)
-    issued(writer, last)            the highest number known to have been given out
+    issued(writer, last)            the highest number that the writer is known to have used
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from otel_agent_telemetry.status import RUNNING, canonical_status
 from otel_agent_telemetry.storage.queries import RunState
 from otel_agent_telemetry.wire import Line
 
-_MAX_FOLDED: Final = 10_000
+_MAX_IN_MEMORY: Final = 10_000
 _ISO_LENGTH: Final = 32
 
 _TABLES: Final = """
@@ -67,57 +66,57 @@ _FINDINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunName:
-    """A run of a finding; `run_id` is "" where only the database knows it."""
+    """A run of a finding; `run_id` is "" when only the database has the run."""
 
     event_id: str
     run_id: str
 
 
 class RunLedger:
-    """Takes in states in any order and tells where the three places differ. One thread."""
+    """Collects states in any order and finds where journal, buffer and database differ. Not safe under threads."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
-        self._folded: dict[str, tuple[str, int, str]] = {}
+        self._latest: dict[str, tuple[str, int, str]] = {}
         scratch.executescript(_TABLES)
 
     def journalled(self, record: Line) -> None:
-        """A `run` line of the journal."""
+        """Add a `run` line of the journal."""
         event_id, state = str(record.get("event_id")), _state_of(record)
-        known = self._folded.get(event_id)
+        known = self._latest.get(event_id)
         if known is None or state > known[1:]:
-            self._folded[event_id] = (str(record.get("run_id")), *state)
-        if len(self._folded) >= _MAX_FOLDED:
+            self._latest[event_id] = (str(record.get("run_id")), *state)
+        if len(self._latest) >= _MAX_IN_MEMORY:
             self._spill()
 
     def _spill(self) -> None:
-        rows = [(event_id, *state) for event_id, state in self._folded.items()]
+        rows = [(event_id, *state) for event_id, state in self._latest.items()]
         self._scratch.executemany(f"INSERT INTO journalled VALUES (?, ?, ?, ?) {_LATER}", rows)  # noqa: S608 - constants
-        self._folded.clear()
+        self._latest.clear()
 
     def waiting(self, records: Iterable[Line]) -> None:
-        """`run` lines of the buffer that the target has not confirmed."""
+        """Add `run` lines of the buffer that the target has not confirmed."""
         rows = ((str(record.get("event_id")), *_state_of(record)) for record in records)
         self._scratch.executemany(f"INSERT INTO waiting VALUES (?, ?, ?) {_LATER}", rows)  # noqa: S608 - constants
 
     def refused(self, records: Iterable[Line]) -> None:
-        """`run` lines that the target refused for good."""
+        """Add `run` lines that the target rejected."""
         rows = ((str(record.get("event_id")),) for record in records)
         self._scratch.executemany("INSERT OR IGNORE INTO refused VALUES (?)", rows)
 
     def stored(self, states: Iterable[RunState]) -> None:
-        """The rows of the database."""
+        """Add the rows of the database."""
         rows = ((state.event_id, int(state.status != RUNNING), state.updated_at) for state in states)
-        while part := list(islice(rows, _MAX_FOLDED)):
-            self._scratch.executemany("INSERT OR REPLACE INTO stored VALUES (?, ?, ?)", part)
+        while chunk := list(islice(rows, _MAX_IN_MEMORY)):
+            self._scratch.executemany("INSERT OR REPLACE INTO stored VALUES (?, ?, ?)", chunk)
 
     def count(self, table: str) -> int:
-        """How many runs a place knows: `journalled`, `waiting` or `stored`."""
+        """Return how many runs a table has: `journalled`, `waiting` or `stored`."""
         self._spill()
-        return int(self._scratch.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - our names
+        return int(self._scratch.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - constants
 
     def finding(self, name: str, *, limit: int) -> tuple[int, list[RunName]]:
-        """How many runs, and the first few: a key of `_FINDINGS`."""
+        """Return how many runs a finding (a key of `_FINDINGS`) has, and the first `limit` of them."""
         self._spill()
         clause = _FINDINGS[name]
         total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])
@@ -127,7 +126,7 @@ class RunLedger:
 
 
 def run_lines(records: Iterable[Line]) -> Iterator[Line]:
-    """The run states among some records, each with an `event_id`."""
+    """Yield the run states among these records: of type `run`, with an `event_id`."""
     return (record for record in records if record.get("record_type") == "run" and record.get("event_id"))
 
 
@@ -137,7 +136,7 @@ def _state_of(record: Line) -> tuple[int, str]:
 
 
 def _instant(value: Any) -> str:
-    """A time as the database holds it; what is no time is kept as it is."""
+    """Return a time in the database's form; text that is not a time is returned unchanged."""
     text = str(value or "")
     if len(text) == _ISO_LENGTH and text.endswith("+00:00"):
         return text
@@ -147,12 +146,9 @@ def _instant(value: Any) -> str:
         return text
 
 
-_MAX_OPEN: Final = 10_000
-
-
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Numbers `first` to `last` of a writer that no line has."""
+    """The line numbers `first` to `last` of a writer, which no line has."""
 
     writer: str
     first: int
@@ -160,12 +156,12 @@ class Gap:
 
     @property
     def lines(self) -> int:
-        """How many lines are missing."""
+        """The number of missing lines."""
         return self.last - self.first + 1
 
 
 class SequenceLedger:
-    """Takes in numbers in any order, any number of times, and tells the gaps. One thread."""
+    """Collects line numbers, in any order and repeatedly, and finds the gaps. Not safe under threads."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
@@ -175,14 +171,14 @@ class SequenceLedger:
         scratch.execute("CREATE TABLE issued (writer TEXT PRIMARY KEY, last INTEGER) WITHOUT ROWID")
 
     def issued(self, writer: str, number: int) -> None:
-        """The writer has given out numbers up to this one."""
+        """Note that the writer has used the numbers up to this one."""
         if number > self._issued.get(writer, 0):
             self._issued[writer] = number
-            if len(self._issued) > _MAX_OPEN:
+            if len(self._issued) > _MAX_IN_MEMORY:
                 self._spill()
 
     def saw(self, writer: str, number: int) -> None:
-        """A line with that number is there; 0 is no number."""
+        """Note that a line has this number; 0 stands for a line without one."""
         if number <= 0:
             return
         interval = self._open.get(writer)
@@ -192,7 +188,7 @@ class SequenceLedger:
         if interval is not None:
             self._scratch.execute("INSERT INTO intervals VALUES (?, ?, ?)", (writer, *interval))
         self._open[writer] = [number, number]
-        if len(self._open) > _MAX_OPEN:
+        if len(self._open) > _MAX_IN_MEMORY:
             self._spill()
 
     def _spill(self) -> None:
@@ -208,12 +204,12 @@ class SequenceLedger:
         self._issued.clear()
 
     def writers(self) -> int:
-        """How many writers gave out a number."""
+        """Return how many writers used a number."""
         self._spill()
         return int(self._scratch.execute("SELECT count(*) FROM issued").fetchone()[0])
 
     def gaps(self) -> Iterator[Gap]:
-        """The missing numbers up to what each writer is known to have issued, by writer."""
+        """Yield the missing numbers up to the highest that each writer is known to have used, by writer."""
         self._spill()
         rows = self._scratch.execute(
             "SELECT writer, issued.last, intervals.first, intervals.last "

@@ -1,13 +1,11 @@
-"""One run with all that is known of it: its events and steps as they nest, and the runs inside it.
+"""One run with its events, steps and child runs, and how they nest.
 
-Events and steps come from the journal, and from the database where they reached a service
-over OTLP; the same one found in both counts once. Lists are bounded; what is left out is counted.
+Events and steps come from the journal, and from the database or service that received them
+over OTLP; one that is in both appears once. Lists are bounded, and what is left out is counted.
 
-How a run's events, steps and child runs nest, as rows with a depth. Pure.
-
-Under each step its events and the steps within it, in order of time; under the run what
-names no step of it, then its child runs. Whatever the ids say, every item has exactly one
-place: a step whose parents lead back to itself stands under the run.
+`outline` orders the items: under each step its events and inner steps by time; under the run
+the items that name no step of it, then its child runs. Every item appears exactly once,
+whatever its ids are: a step whose parents lead back to itself appears under the run.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ from otel_agent_telemetry.clock import day_of, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, read_journal
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-from otel_agent_telemetry.operations.database import reading_database
 from otel_agent_telemetry.operations.follow import needle_of
+from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.wire import EVENT, SPAN, Line
@@ -34,7 +32,7 @@ _MAX_CHILDREN: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class ChildRun:
-    """A run whose parent is the run above it."""
+    """A run whose parent is the run above it, with its own child runs."""
 
     record: RunRecord
     children: tuple[ChildRun, ...] = ()
@@ -44,7 +42,7 @@ class ChildRun:
 class RunTree:
     """A run, its events and steps oldest first, and its child runs.
 
-    `left_out`: events and steps beyond the limit. How they nest, `outline` tells.
+    `left_out` counts events and steps beyond the limit. `outline` gives the nesting.
     """
 
     record: RunRecord
@@ -55,8 +53,8 @@ class RunTree:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides:
-    """What a database or a service knows of a run."""
+class KnownParts:
+    """The child runs, steps and events that a database or a service has of a run."""
 
     children: tuple[ChildRun, ...] = ()
     steps: Sequence[RunSpan] = ()
@@ -64,32 +62,32 @@ class Overrides:
 
 
 def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunTree:
-    """All that is known of a run, at most `limit` events and `limit` steps.
+    """Return a run with at most `limit` events and `limit` steps, from the database and the journal.
 
     Reads the journal from the run's day on. Raises StorageError, OSError.
     """
     with reading_database(config) as connection:
-        told = Overrides()
+        known = KnownParts()
         if connection is not None:
             children = children_below(record, partial(children_of, connection))
-            told = Overrides(children, spans_of(connection, record.event_id), events_of(connection, record.event_id))
-    return tree_of(config, record, told, limit=limit)
+            known = KnownParts(children, spans_of(connection, record.event_id), events_of(connection, record.event_id))
+    return build_tree(config, record, known, limit=limit)
 
 
-def tree_of(config: TelemetryConfig, record: RunRecord, told: Overrides, *, limit: int) -> RunTree:
-    """The tree of what a database or a service told, with what the journal adds. Raises OSError."""
-    kept = _Kept(RunTree(record, children=told.children), limit)
-    for step in told.steps:
-        kept.add_step(step)
-    for event in told.events:
-        kept.add_event(event)
+def build_tree(config: TelemetryConfig, record: RunRecord, known: KnownParts, *, limit: int) -> RunTree:
+    """Return the run with what a database or a service has of it and what the journal adds. Raises OSError."""
+    builder = _TreeBuilder(RunTree(record, children=known.children), limit)
+    for step in known.steps:
+        builder.add_step(step)
+    for event in known.events:
+        builder.add_event(event)
     for line in _lines(config, record):
-        kept.add_line(line)
-    return kept.finished()
+        builder.add_line(line)
+    return builder.finished()
 
 
 def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
-    """The run's journal lines, and the events that know its run id alone; each of them holds that id."""
+    """Yield the run's journal lines, and events without `event_id` that have its run id; all contain that id."""
     for path in journal_files(config.ndjson_dir, first_day=_first_day(record)):
         for line in read_journal(path, containing=needle_of(record.run_id)):
             for found in line.records:
@@ -99,7 +97,7 @@ def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
 
 
 def _first_day(record: RunRecord) -> str:
-    """A day before the first line can have been written, to be safe from a clock that was set."""
+    """Return the day before the run began: a clock that was set back must not hide its first lines."""
     try:
         return day_of(min(parse_iso(record.created_at), parse_iso(record.start_time)) - _DAY_NS)
     except (ValueError, OverflowError):
@@ -107,7 +105,7 @@ def _first_day(record: RunRecord) -> str:
 
 
 def children_below(record: RunRecord, children: Callable[[str], Sequence[RunRecord]]) -> tuple[ChildRun, ...]:
-    """The runs inside a run and so on downwards, a few levels and two hundred runs at most."""
+    """Return a run's child runs and theirs in turn: five levels and 200 runs at most."""
     return _children(children, record, {record.run_id}, 1)
 
 
@@ -124,8 +122,8 @@ def _children(
     return tuple(found)
 
 
-class _Kept:
-    """Events and steps being gathered: each once, a step's end in place of its start."""
+class _TreeBuilder:
+    """Collects events and steps: each once, and a step's end in place of its start."""
 
     def __init__(self, tree: RunTree, limit: int) -> None:
         self.tree = tree
@@ -149,7 +147,7 @@ class _Kept:
             self._steps[step.span_id] = step
 
     def add_event(self, event: RunEvent, *, remember: bool = True) -> None:
-        """`remember` those of the database, so that the journal's same one is not added again."""
+        """Add an event; `remember` those of the database, which the journal has as well."""
         if len(self.tree.events) >= self._limit:
             self.tree.left_out += 1
             return
@@ -207,14 +205,14 @@ Item = RunRecord | RunSpan | RunEvent
 
 @dataclass(frozen=True, slots=True)
 class OutlineRow:
-    """One item and the lines that lead to it: for each level above, whether more follows there."""
+    """One item, and for each level above it whether more items follow on that level."""
 
     item: Item
     more_follows: tuple[bool, ...]
 
     @property
     def guides(self) -> str:
-        """The branch in front of the item, three characters a level."""
+        """The branches drawn in front of the item, three characters a level."""
         if not self.more_follows:
             return ""
         *above, here = self.more_follows
@@ -228,7 +226,7 @@ class _Node:
 
 
 def outline(tree: RunTree) -> Iterator[OutlineRow]:
-    """The run itself, then everything under it, depth first."""
+    """Yield the run itself, then everything under it, depth first."""
     waiting: list[tuple[_Node, tuple[bool, ...]]] = [(_nested(tree), ())]
     while waiting:
         node, levels = waiting.pop()
@@ -242,7 +240,7 @@ def _nested(tree: RunTree) -> _Node:
     steps = {step.span_id: _Node(step) for step in tree.steps}
     parents = {step.span_id: step.parent_span_id for step in tree.steps}
     for step in tree.steps:
-        above = None if _leads_back(step.span_id, parents) else steps.get(step.parent_span_id or "")
+        above = None if _is_in_circle(step.span_id, parents) else steps.get(step.parent_span_id or "")
         (above or top).below.append(steps[step.span_id])
     for event in tree.events:
         (steps.get(event.span_id or "") or top).below.append(_Node(event))
@@ -252,8 +250,8 @@ def _nested(tree: RunTree) -> _Node:
     return top
 
 
-def _leads_back(span_id: str, parents: dict[str, str | None]) -> bool:
-    """Whether the way up from a step returns to it, or runs into a circle."""
+def _is_in_circle(span_id: str, parents: dict[str, str | None]) -> bool:
+    """Return whether following parents from a step leads into a circle."""
     seen, at = {span_id}, parents.get(span_id)
     while at is not None and at in parents:
         if at in seen:

@@ -1,14 +1,14 @@
-"""Whether everything is accounted for: issued, journalled and stored (invariant 7).
+"""Verifying that nothing is missing between issued lines, journal, buffer and database (invariant 7).
 
-Every line carries its writer and a number; so a line that is missing shows as a gap. Every
-run of the journal must be in the database with a state at least as late, or wait in the
-buffer. All that is compared lies in a temporary SQLite database that vanishes with us:
-memory stays bounded, disk space for about 150 bytes a run is needed in the temporary folder.
+Every line has its writer and a number, so a missing line shows as a gap. Every run of the
+journal must be in the database with a state at least as late, or wait in the buffer. What is
+compared is kept in a temporary SQLite database: memory stays bounded, and the temporary folder
+needs about 150 bytes for each run.
 
-It may run while others write. Order: what writers say they issued, the journal up to the
-size it has then, the buffer, the database, and then the journal's new end, for lines that
-were under way when we looked. A state that is in the journal was buffered before, so it is
-found waiting or stored.
+Other processes may write meanwhile. So the order matters: first the numbers that writers
+report, then the journal up to the size it has then, the buffer, the database, and last the
+journal's new end, which has the lines that were being written. A state is buffered before it
+is journalled, so every state of the journal is found waiting or stored.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from otel_agent_telemetry.buffer.layout import list_writers, rejected_path
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import JournalLine, journal_files, read_journal
-from otel_agent_telemetry.operations.database import reading_database
 from otel_agent_telemetry.operations.run_ledger import Gap, RunLedger, RunName, SequenceLedger, run_lines
+from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import iter_states
 from otel_agent_telemetry.wire import Line
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes of the journal read so far, and all of them."""
+"""Called with the bytes of the journal read so far, and its size in bytes."""
 
 FINDINGS: Final = ("missing", "refused", "older", "ahead", "unjournalled")
-_SECOND_LOOKS_S: Final = (0.05, 0.1, 0.2)
+_RETRY_PAUSES_S: Final = (0.05, 0.1, 0.2)
 NOTES: Final = frozenset({"ahead", "unjournalled"})
-"""Findings that have good reasons, and alone leave a report ok."""
+"""Findings that can be expected; they alone do not make a report fail."""
 
 
 @dataclass(slots=True, kw_only=True)
 class VerifyReport:
-    """What was compared and what differs. Lists hold the first few, the counts all.
+    """What was compared and what differs. Lists have the first few runs, counts cover all.
 
-    `torn`: day file → torn lines. `missing`: journalled, neither stored nor waiting.
-    `refused`: the same, but set aside with a reason. `older`: the database holds an older
-    state. `ahead`: it holds a later one (a service's PATCH, or the journal lost its end).
-    `unjournalled`: stored only (another host, an upgrade).
-    `compared_with`: the database, "" when it is not where these runs go.
+    `torn`: day file → torn lines. `missing`: in the journal, neither stored nor waiting.
+    `refused`: the same, but the target rejected it. `older`: the database has an older state.
+    `ahead`: it has a later one (a service's PATCH, or the journal lost its end).
+    `unjournalled`: in the database only (another host, an upgrade). `compared_with`: the
+    database, "" when runs go to a service.
     """
 
     lines: int = 0
@@ -67,17 +67,17 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing, torn or behind."""
+        """Whether nothing is missing, torn or outdated."""
         problems = sum(number for name, number in self.counts.items() if name not in NOTES)
         return not (self.missing_lines or self.torn or problems)
 
 
 def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | None = None) -> VerifyReport:
-    """Compare what was issued, journalled and stored; changes nothing.
+    """Compare what was issued, journalled and stored, and return the differences. Changes nothing.
 
-    `limit` bounds every list of the report. When runs go to a configured service, the
-    database is left out. Raises StorageError for a database that cannot be read, OSError
-    for a folder that cannot.
+    `limit` bounds every list of the report (default 20). When runs go to a configured
+    service, the database is left out. Raises StorageError when the database cannot be read,
+    OSError when a folder cannot.
     """
     with _scratch() as scratch:
         return _Verification(config, scratch, on_progress).report(limit)
@@ -85,7 +85,7 @@ def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | 
 
 @contextmanager
 def _scratch() -> Iterator[sqlite3.Connection]:
-    """A database without a name: SQLite keeps it in a temporary file and removes it."""
+    """Yield a database without a name, which SQLite keeps in a temporary file and removes."""
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("BEGIN")
@@ -105,14 +105,14 @@ class _Verification:
 
     def report(self, limit: int) -> VerifyReport:
         report = self._report
-        self._read_notes()
+        self._read_issued_numbers()
         self._read_journal()
         self._read_buffer()
         self._read_rejected()
         if self._config.api_url is None:
             self._read_database()
         self._read_new_end()
-        self._settle()
+        self._await_lines_in_progress()
         self._read_tails()
         for name in FINDINGS if report.compared_with else ():
             report.counts[name], report.runs[name] = self._runs.finding(name, limit=limit)
@@ -124,9 +124,9 @@ class _Verification:
                 report.gaps.append(gap)
         return report
 
-    def _read_notes(self) -> None:
-        for writer, note in live_counters(self._config.buffer_dir).items():
-            counters = note.get("counters")
+    def _read_issued_numbers(self) -> None:
+        for writer, identity in live_counters(self._config.buffer_dir).items():
+            counters = identity.get("counters")
             issued = counters.get("last_seq") if isinstance(counters, dict) else None
             if isinstance(issued, int):
                 self._sequences.issued(writer, issued)
@@ -137,13 +137,13 @@ class _Verification:
         for path, size in sizes.items():
             self._read_to[path] = 0
             for line in self._lines_up_to(path, size):
-                self._take_line(path, line)
+                self._add_line(path, line)
                 if self._on_progress is not None:
                     self._on_progress(done + self._read_to[path], total)
             done += size
 
     def _lines_up_to(self, path: Path, size: int) -> Iterator[JournalLine]:
-        """The lines on from where we stopped that end within `size`, but for a tail that may be under way."""
+        """Yield the next lines that end within `size`, without an incomplete last line: it may be in the making."""
         for line in read_journal(path, offset=self._read_to[path]):
             end = self._read_to[path] + line.size
             if end > size or (end == size and line.torn):
@@ -151,7 +151,7 @@ class _Verification:
             self._read_to[path] = end
             yield line
 
-    def _take_line(self, path: Path, line: JournalLine) -> None:
+    def _add_line(self, path: Path, line: JournalLine) -> None:
         self._report.lines += len(line.records)
         self._count_torn(path, line)
         for record in line.records:
@@ -165,7 +165,7 @@ class _Verification:
             self._report.torn[path.name] = self._report.torn.get(path.name, 0) + 1
 
     def _read_new_end(self) -> None:
-        """Lines that came since: they fill what looks like a gap, and nothing else is asked of them."""
+        """Read the lines that were appended since: only their numbers count, because they can fill a gap."""
         for path in journal_files(self._config.ndjson_dir):
             self._read_to.setdefault(path, 0)
             size = path.stat().st_size
@@ -174,28 +174,28 @@ class _Verification:
                 for record in line.records:
                     self._sequences.saw(*_numbered(record))
 
-    def _settle(self) -> None:
-        """Give lines under way a moment to arrive: a thread may stand between its number and its write."""
-        for pause_s in _SECOND_LOOKS_S:
+    def _await_lines_in_progress(self) -> None:
+        """Read again after short pauses: a thread may have taken a number and not have written its line yet."""
+        for pause_s in _RETRY_PAUSES_S:
             if next(self._gaps(), None) is None and not self._tails():
                 return
             time.sleep(pause_s)
             self._read_new_end()
 
     def _tails(self) -> dict[Path, JournalLine]:
-        """Day file → its end, where that is not a whole line."""
-        ends = {
+        """Return day file → its last line, where that is incomplete."""
+        last_lines = {
             path: line
             for path, offset in self._read_to.items()
             if offset < path.stat().st_size
             for line in islice(read_journal(path, offset=offset), 1)
         }
-        return {path: line for path, line in ends.items() if line.torn}
+        return {path: line for path, line in last_lines.items() if line.torn}
 
     def _read_tails(self) -> None:
-        """What is not whole by now was torn; what can be believed of it is."""
+        """Count the lines that are still incomplete as torn, with the records that can be read from them."""
         for path, line in self._tails().items():
-            self._take_line(path, line)
+            self._add_line(path, line)
 
     def _read_buffer(self) -> None:
         for files in list_writers(self._config.buffer_dir):
@@ -218,7 +218,7 @@ class _Verification:
         )
 
     def _gaps(self) -> Iterator[Gap]:
-        """The gaps, without what a writer wrote on days whose files are not here any more."""
+        """Yield the gaps, without lines that a writer wrote on days whose files were deleted."""
         files = journal_files(self._config.ndjson_dir)
         first_day = files[0].stem.removeprefix("events_") if files else ""
         for gap in self._sequences.gaps():
@@ -227,7 +227,7 @@ class _Verification:
 
 
 def _numbered(record: Line) -> tuple[str, int]:
-    """Who wrote a line and its number; `("", 0)` when it says nothing."""
+    """Return the writer and the number of a line; `("", 0)` when it has none."""
     writer, number = record.get("writer"), record.get("seq")
     if isinstance(writer, str) and isinstance(number, int) and number > 0:
         return writer, number
@@ -235,18 +235,18 @@ def _numbered(record: Line) -> tuple[str, int]:
 
 
 def report_object(report: VerifyReport) -> dict[str, Any]:
-    """The report as JSON."""
+    """Return the report as an object for `--json`."""
     names = ("lines", "writers", "journalled", "waiting", "stored", "missing_lines", "torn", "compared_with")
     return {
         "ok": report.ok,
         **{name: getattr(report, name) for name in names},
         "gaps": [{"writer": gap.writer, "first": gap.first, "last": gap.last} for gap in report.gaps],
         **{
-            name: {"count": report.counts[name], "runs": [_name_object(run) for run in report.runs[name]]}
+            name: {"count": report.counts[name], "runs": [_run_object(run) for run in report.runs[name]]}
             for name in FINDINGS
         },
     }
 
 
-def _name_object(run: RunName) -> dict[str, str]:
+def _run_object(run: RunName) -> dict[str, str]:
     return {"event_id": run.event_id, "run_id": run.run_id}

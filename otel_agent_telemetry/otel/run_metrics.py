@@ -73,11 +73,10 @@ class RunMetrics:
         ]
 
     def _waiting(self) -> Iterable[Observation]:
-        from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+        from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
 
         folder = self._recorder.config.buffer_dir
-        waiting = undelivered(folder) if folder.is_dir() else {}
-        return [Observation(sum(max(size - read_acknowledged(path), 0) for path, size in waiting.items()))]
+        return [Observation(unconfirmed_bytes(undelivered(folder)) if folder.is_dir() else 0)]
 
 
 def _careful(read: Callable[[], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:

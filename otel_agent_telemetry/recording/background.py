@@ -138,7 +138,7 @@ class Worker:
 
     def flush(self, writer: str, *, timeout_s: float) -> bool:
         """Wait until all that `writer` has buffered is confirmed. Blocks; False when time ran out."""
-        from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+        from otel_agent_telemetry.buffer.acknowledgements import still_unconfirmed, undelivered
 
         deadline = time.monotonic() + timeout_s
         waiting = undelivered(self._host.config.buffer_dir, writer) if writer else {}
@@ -149,7 +149,7 @@ class Worker:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_FLUSH_LOOK_S)
-            waiting = {path: size for path, size in waiting.items() if path.exists() and read_acknowledged(path) < size}
+            waiting = still_unconfirmed(waiting)
         return True
 
     def stop(self, *, timeout_s: float) -> None:

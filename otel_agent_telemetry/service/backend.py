@@ -27,7 +27,7 @@ from otel_agent_telemetry.service.writer import GroupWriter, Handover, Job, chan
 from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.writer_lock import Holder, WriterLock
+from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Backend:
             holder = self._lock.holder()
             if (holder is not None and holder.url) or time.monotonic() > deadline:
                 raise StoreUnavailableError(
-                    f"starting a service on {self.settings.db_path}: it is being written by {_who(holder)}",
+                    f"starting a service on {self.settings.db_path}: {self._lock.describe_holder()} writes to it",
                     hint="A SQLite database has one writer; stop that one, or use PostgreSQL for several.",
                 )
             time.sleep(_LOOK_S)
@@ -195,10 +195,3 @@ def check_settings(settings: TelemetryConfig) -> None:
             f"TELEMETRY_API_WORKERS is {settings.api_workers}, but one process writes a SQLite database",
             hint="Set it to 1, or use PostgreSQL (TELEMETRY_DATABASE_URL).",
         )
-
-
-def _who(holder: Holder | None) -> str:
-    if holder is None:
-        return "another process"
-    where = f", which answers at {holder.url}" if holder.url else ""
-    return f"process {holder.pid} on {holder.host} since {holder.started}{where}"

@@ -11,7 +11,7 @@ import anyio
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Connection
 
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION
@@ -141,7 +141,6 @@ def _unix_time(moment: str | None) -> float | None:
 
 def _buffer_figures(backend: Backend) -> BufferFigures:
     folder = backend.settings.buffer_dir
-    waiting = undelivered(folder) if folder.is_dir() else {}
+    waiting_bytes = unconfirmed_bytes(undelivered(folder)) if folder.is_dir() else 0
     health = read_health(folder)
-    waiting_bytes = sum(max(size - read_acknowledged(path), 0) for path, size in waiting.items())
     return BufferFigures(waiting_bytes, health.rejected, health.closed_runs)

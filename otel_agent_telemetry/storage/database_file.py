@@ -71,19 +71,11 @@ def only_writer(path: Path, *, doing: str) -> Iterator[None]:
     """No service and no deliverer of ours writes the file inside; raises StoreUnavailableError when one does."""
     lock = WriterLock(path)
     if not lock.try_acquire():
-        raise StoreUnavailableError(f"{doing} {path}: {_holder(lock)} writes it", hint="Stop it first.")
+        raise StoreUnavailableError(f"{doing} {path}: {lock.describe_holder()} writes it", hint="Stop it first.")
     try:
         yield
     finally:
         lock.release()
-
-
-def _holder(lock: WriterLock) -> str:
-    holder = lock.holder()
-    if holder is None:
-        return "another process"
-    where = f" (process {holder.pid} on {holder.host}, since {holder.started})"
-    return (f"the service at {holder.url}" if holder.url else "another process") + where
 
 
 def vacuum(config: TelemetryConfig, path: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from otel_agent_telemetry.append import make_private_dir
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
-from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.locks import FileLock, is_locked
 
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.01
@@ -77,24 +77,21 @@ class WriterLock:
 
     def holder(self) -> Holder | None:
         """Who is the writer now, None when nobody is. Never makes the file, never raises."""
-        if not self._lock.held and not self._locked_by_another():
-            return None
         try:
+            if not self._lock.held and not is_locked(self.path):
+                return None
             with self.path.open("rb") as file:
                 return _holder_of(file.readline())
         except OSError:
             return None
 
-    def _locked_by_another(self) -> bool:
-        probe = FileLock(self.path)
-        try:
-            if not self.path.exists() or probe.try_acquire():
-                return False
-        except OSError:
-            return False
-        finally:
-            probe.release()
-        return True
+    def describe_holder(self) -> str:
+        """Return who writes the database, for a message: "the service at URL (process 7 on HOST, since TIME)"."""
+        holder = self.holder()
+        if holder is None:
+            return "another process"
+        who = f"the service at {holder.url}" if holder.url else "another process"
+        return f"{who} (process {holder.pid} on {holder.host}, since {holder.started})"
 
     def release(self) -> None:
         """Stop being the writer. Harmless when not."""

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered, write_acknowledged
+from otel_agent_telemetry.buffer.acknowledgements import (
+    read_acknowledged,
+    still_unconfirmed,
+    unconfirmed_bytes,
+    undelivered,
+    write_acknowledged,
+)
 from otel_agent_telemetry.buffer.layout import ack_path, list_writers, segment_path
 
 WRITER = "20260101T000000-1-0123abcd"
@@ -59,3 +65,13 @@ def test_strangers_in_the_folder_are_left_alone(tmp_path, segment):
         (tmp_path / name).write_bytes(b"")
 
     assert [files.writer for files in list_writers(tmp_path)] == [WRITER]
+
+
+def test_unconfirmed_bytes_are_what_is_behind_the_ack(segment):
+    """A segment that was removed was confirmed."""
+    waiting = {segment: 500, segment.with_name("removed.jsonl"): 70}
+    write_acknowledged(segment, 120)
+    assert unconfirmed_bytes(waiting) == 380
+    assert still_unconfirmed(waiting) == {segment: 500}
+    write_acknowledged(segment, 500)
+    assert (unconfirmed_bytes(waiting), still_unconfirmed(waiting)) == (0, {})

@@ -27,7 +27,7 @@ sys.stdin.readline()
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     code: int
     out: str
     err: str
@@ -43,7 +43,7 @@ def agent_telemetry(config, *arguments, env=None):
     changes = {name: None for name in os.environ if name not in wanted} | wanted
     line = ["--base-dir", str(config.base_dir), *map(str, arguments)]
     result = CliRunner().invoke(app, line, prog_name="agent-telemetry", env=changes, catch_exceptions=False)
-    return Said(result.exit_code, result.stdout, result.stderr)
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
 
 
 def agent_telemetry_process(config, *arguments, env=None):
@@ -51,7 +51,7 @@ def agent_telemetry_process(config, *arguments, env=None):
     process = start_command(config, *arguments, env=env)
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    return Said(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
 def start_command(config, *arguments, env=None):

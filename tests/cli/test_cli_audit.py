@@ -34,9 +34,9 @@ def test_agents_come_with_their_rates_and_durations(either):
     """Nearest rank: the 50th and the 95th of a hundred; the 2nd and the 3rd of three; none where none has ended."""
     config, env = either
     fill(config)
-    said = agent_telemetry(config, "audit", "--json", env=env)
-    assert said.code == 0, said.err
-    agents = {agent.pop("agent_name"): agent for agent in said.json["runs"]["agents"]}
+    result = agent_telemetry(config, "audit", "--json", env=env)
+    assert result.code == 0, result.err
+    agents = {agent.pop("agent_name"): agent for agent in result.json["runs"]["agents"]}
     assert list(agents) == ["busy", "mixed", "open"]
     assert agents["busy"] == {"runs": 100, "ended": 100, "succeeded": 100, "failed": 0, "median_ms": 500, "p95_ms": 950, "success_rate": 1.0}  # fmt: skip
     assert agents["mixed"] == {"runs": 3, "ended": 3, "succeeded": 1, "failed": 2, "median_ms": 1, "p95_ms": 2, "success_rate": 1 / 3}  # fmt: skip
@@ -47,24 +47,24 @@ def test_days_statuses_open_runs_and_ends(either):
     """All runs; the open ones first that are open longest."""
     config, env = either
     fill(config)
-    told = agent_telemetry(config, "audit", "--json", env=env).json["runs"]
-    assert told["statuses"] == {"success": 101, "failed": 1, "running": 1, "timeout": 1}
-    assert told["days"] == {ago(1)[:10]: 100, ago(40)[:10]: 3, ago(50)[:10]: 1}
-    assert [run["run_id"] for run in told["open"]] == ["stuck"]
-    assert (told["oldest"][:10], told["newest"][:10]) == (ago(50)[:10], ago(1)[:10])
-    assert told["rows"]["agent_runs"] == 104
-    assert told["bytes"] > 50_000
+    summary = agent_telemetry(config, "audit", "--json", env=env).json["runs"]
+    assert summary["statuses"] == {"success": 101, "failed": 1, "running": 1, "timeout": 1}
+    assert summary["days"] == {ago(1)[:10]: 100, ago(40)[:10]: 3, ago(50)[:10]: 1}
+    assert [run["run_id"] for run in summary["open"]] == ["stuck"]
+    assert (summary["oldest"][:10], summary["newest"][:10]) == (ago(50)[:10], ago(1)[:10])
+    assert summary["rows"]["agent_runs"] == 104
+    assert summary["bytes"] > 50_000
 
 
 def test_days_and_top_narrow_it(either):
     """Agents, statuses and days of lately; oldest and newest are of all."""
     config, env = either
     fill(config)
-    told = agent_telemetry(config, "audit", "--days", "7", "--top", "1", "--json", env=env).json["runs"]
-    assert [agent["agent_name"] for agent in told["agents"]] == ["busy"]
-    assert told["statuses"] == {"success": 100}
-    assert len(told["days"]) == 1
-    assert told["oldest"][:10] == ago(50)[:10]
+    summary = agent_telemetry(config, "audit", "--days", "7", "--top", "1", "--json", env=env).json["runs"]
+    assert [agent["agent_name"] for agent in summary["agents"]] == ["busy"]
+    assert summary["statuses"] == {"success": 100}
+    assert len(summary["days"]) == 1
+    assert summary["oldest"][:10] == ago(50)[:10]
     assert agent_telemetry(config, "audit", "--top", "0", env=env).code == 2
 
 
@@ -72,12 +72,12 @@ def test_the_words_are_safe_on_a_terminal(config):
     """Ids and names were written by anyone."""
     name = "<b>=1+1\x1b[2J\u202e"
     store(config, aged(1, 1, agent_name=name, status="running", run_id=f"{name}-id"))
-    said = agent_telemetry(config, "audit")
-    assert said.code == 0
-    assert "\x1b" not in said.out
-    assert "\u202e" not in said.out
-    assert "<b>=1+1\\x1b[2J\\u202e-id" in said.out
-    assert said.out.splitlines()[0].startswith("runs      1, from ")
+    result = agent_telemetry(config, "audit")
+    assert result.code == 0
+    assert "\x1b" not in result.out
+    assert "\u202e" not in result.out
+    assert "<b>=1+1\\x1b[2J\\u202e-id" in result.out
+    assert result.out.splitlines()[0].startswith("runs      1, from ")
 
 
 def test_the_folders_are_measured(config):

@@ -22,18 +22,18 @@ def backups(config):
 def test_a_backup_says_where_it_is_and_what_is_in_it(config):
     """Path, size, rows, and the run that is the newest; the file is private."""
     store(config, aged(1, 3), aged(2, 2, run_id="=newest\x1b[2J"))
-    said = agent_telemetry(config, "backup")
+    result = agent_telemetry(config, "backup")
     (made,) = backups(config)
-    assert said.code == 0
-    assert str(made) in said.out
-    assert "2 runs" in said.out
-    assert "=newest\\x1b[2J" in said.out
+    assert result.code == 0
+    assert str(made) in result.out
+    assert "2 runs" in result.out
+    assert "=newest\\x1b[2J" in result.out
     assert made.stat().st_mode & 0o777 == 0o600
-    told = agent_telemetry(config, "backup", "--json").json
-    assert (told["runs"], told["tables"]["agent_runs"], told["newest_run_id"]) == (2, 2, "=newest\x1b[2J")
-    assert told["counts_agree"] is True
-    assert told["newest"] == aged(2, 2).created_at[:11] + told["newest"][11:]
-    assert integrity(told["path"]) == "ok"
+    summary = agent_telemetry(config, "backup", "--json").json
+    assert (summary["runs"], summary["tables"]["agent_runs"], summary["newest_run_id"]) == (2, 2, "=newest\x1b[2J")
+    assert summary["counts_agree"] is True
+    assert summary["newest"] == aged(2, 2).created_at[:11] + summary["newest"][11:]
+    assert integrity(summary["path"]) == "ok"
 
 
 def test_a_backup_goes_where_it_is_told(config, tmp_path):
@@ -64,10 +64,10 @@ def test_keep_removes_older_backups_of_this_database_alone(config):
         path.write_bytes(b"")
     link = config.backups_dir / "telemetry-20190101T000000Z.sqlite"
     link.symlink_to(others[0])
-    told = agent_telemetry(config, "backup", "--keep", "3", "--json").json
+    summary = agent_telemetry(config, "backup", "--keep", "3", "--json").json
     left = set(backups(config))
-    assert sorted(told["pruned"]) == sorted(map(str, old[:3]))
-    assert left == {old[3], future, link, *others, config.backups_dir / os.path.basename(told["path"])}  # noqa: PTH119
+    assert sorted(summary["pruned"]) == sorted(map(str, old[:3]))
+    assert left == {old[3], future, link, *others, config.backups_dir / os.path.basename(summary["path"])}  # noqa: PTH119
     agent_telemetry(config, "backup", "--keep", "1")
     assert len(left & set(backups(config))) == len(others) + 1
 
@@ -80,9 +80,9 @@ def test_a_backup_while_another_process_writes(config):
         counts = []
         while writer.popen.poll() is None and len(counts) < 5:
             seen = int(writer.line() or 0)
-            told = agent_telemetry(config, "backup", "--json").json
-            assert told["runs"] - 1 >= seen - 999_999
-            counts.append(told["runs"])
+            summary = agent_telemetry(config, "backup", "--json").json
+            assert summary["runs"] - 1 >= seen - 999_999
+            counts.append(summary["runs"])
         status, _, err = writer.end(within_s=60)
     assert status == 0, err
     assert counts == sorted(counts)
@@ -106,9 +106,9 @@ def test_a_killed_backup_leaves_what_the_next_one_removes(config):
 def test_a_full_disk_leaves_nothing(config, small_disk):
     """No half copy, the database is as it was, and the command says what is full."""
     store(config, *(aged(n, 1, error_details="x" * 5000) for n in range(1, 101)))
-    said = agent_telemetry(config, "backup", "--to", small_disk / "backups")
-    assert said.code == 4
-    assert "full" in said.err
+    result = agent_telemetry(config, "backup", "--to", small_disk / "backups")
+    assert result.code == 4
+    assert "full" in result.err
     assert list((small_disk / "backups").iterdir()) == []
     assert len(run_ids(config)) == 100
 
@@ -126,25 +126,25 @@ def test_what_is_no_database_of_ours_is_refused(config):
         connection.execute("CREATE TABLE theirs (a)")
         connection.commit()
     before = config.db_path.read_bytes()
-    said = agent_telemetry(config, "backup")
-    assert (said.code, config.db_path.read_bytes(), backups(config)) == (4, before, [])
-    assert "another application" in said.err
+    result = agent_telemetry(config, "backup")
+    assert (result.code, config.db_path.read_bytes(), backups(config)) == (4, before, [])
+    assert "another application" in result.err
 
 
 def test_a_torn_commit_is_undone_first(config):
     """A writer died in the middle of one: the backup holds what was committed."""
     store(config, aged(1, 1))
     tear_a_commit(config)
-    told = agent_telemetry(config, "backup", "--json")
-    assert (told.code, told.json["newest_run_id"]) == (0, "run-1"), told.err
+    summary = agent_telemetry(config, "backup", "--json")
+    assert (summary.code, summary.json["newest_run_id"]) == (0, "run-1"), summary.err
 
 
 def test_an_empty_database_has_a_backup(config):
     """No run yet is no problem."""
     store(config)
-    said = agent_telemetry(config, "backup")
-    assert said.code == 0
-    assert "0 runs" in said.out
+    result = agent_telemetry(config, "backup")
+    assert result.code == 0
+    assert "0 runs" in result.out
 
 
 def test_a_database_that_is_named_by_a_url_is_found(config, tmp_path):
@@ -152,15 +152,15 @@ def test_a_database_that_is_named_by_a_url_is_found(config, tmp_path):
     store(config, aged(1, 1))
     other = tmp_path / "an other.sqlite"
     config.db_path.rename(other)
-    said = agent_telemetry(config, "backup", env={"TELEMETRY_DATABASE_URL": f"sqlite:///{other}"})
-    assert said.code == 0
+    result = agent_telemetry(config, "backup", env={"TELEMETRY_DATABASE_URL": f"sqlite:///{other}"})
+    assert result.code == 0
     assert [path.name[:9] for path in backups(config)] == ["an other-"]
 
 
 @pytest.mark.parametrize("command", [("backup",), ("restore", "x.sqlite")])
 def test_postgresql_has_its_own_tools(config, postgres_url, command):
     """A usage error that names them, without the password."""
-    said = agent_telemetry(config, *command, env={"TELEMETRY_DATABASE_URL": postgres_url})
-    assert said.code == 2
-    assert "pg_dump" in said.err
-    assert "not-to-be-shown" not in said.err
+    result = agent_telemetry(config, *command, env={"TELEMETRY_DATABASE_URL": postgres_url})
+    assert result.code == 2
+    assert "pg_dump" in result.err
+    assert "not-to-be-shown" not in result.err

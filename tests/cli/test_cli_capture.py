@@ -7,19 +7,19 @@ import json
 import pytest
 from cli.command import agent_telemetry, agent_telemetry_process
 
-from otel_agent_telemetry.cli.exit_codes import ExitCode
+from otel_agent_telemetry.cli.error_handling import ExitCode
 
 
 def capture(config, *arguments):
-    said = agent_telemetry(config, "capture", *arguments)
-    assert said.code == 0, said.err
-    return said
+    result = agent_telemetry(config, "capture", *arguments)
+    assert result.code == 0, result.err
+    return result
 
 
 def test_the_entry_alone_can_be_piped(config):
     """`--json` prints what a program can read."""
-    said = capture(config, "skill", "success", "1.5", "CLI", "--json")
-    assert said.json["duration_ms"] == 1.5
+    result = capture(config, "skill", "success", "1.5", "CLI", "--json")
+    assert result.json["duration_ms"] == 1.5
 
 
 def test_it_is_a_run_at_once(config):
@@ -44,31 +44,31 @@ def test_it_is_a_run_at_once(config):
 )
 def test_wrong_arguments_are_a_usage_error(config, arguments, message):
     """One line that says which rule broke, and nothing is captured."""
-    said = agent_telemetry(config, "capture", *arguments)
-    assert said.code == ExitCode.USAGE
-    assert message in said.err
+    result = agent_telemetry(config, "capture", *arguments)
+    assert result.code == ExitCode.USAGE
+    assert message in result.err
     assert not config.capture_file.exists()
 
 
 def test_a_wrong_input_is_not_quoted(config):
     """It may hold a secret."""
-    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", '{"password": "hunter2"')
-    assert "hunter2" not in said.err + said.out
+    result = agent_telemetry(config, "capture", "s", "success", "1", "CLI", '{"password": "hunter2"')
+    assert "hunter2" not in result.err + result.out
 
 
 def test_a_file_that_cannot_be_written_is_an_error(config, tmp_path):
     """The entry is printed, the run is kept, the exit status says so."""
-    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", "--file", tmp_path)
-    assert said.code == ExitCode.STORE_UNAVAILABLE
-    assert f"Error: not written to {tmp_path}" in said.err
+    result = agent_telemetry(config, "capture", "s", "success", "1", "CLI", "--file", tmp_path)
+    assert result.code == ExitCode.STORE_UNAVAILABLE
+    assert f"Error: not written to {tmp_path}" in result.err
     assert len(agent_telemetry(config, "runs", "--json").json) == 1
 
 
 def test_recording_that_is_off_is_an_error(config):
-    """Nothing was captured, and that is said."""
-    said = agent_telemetry(config, "capture", "s", "success", "1", "CLI", env={"OTEL_SDK_DISABLED": "true"})
-    assert said.code == ExitCode.PROBLEM
-    assert "OTEL_SDK_DISABLED" in said.err
+    """Nothing was captured, and that is result."""
+    result = agent_telemetry(config, "capture", "s", "success", "1", "CLI", env={"OTEL_SDK_DISABLED": "true"})
+    assert result.code == ExitCode.PROBLEM
+    assert "OTEL_SDK_DISABLED" in result.err
 
 
 def test_query_by_all_that_can_be_asked(config):
@@ -90,8 +90,8 @@ def test_query_by_all_that_can_be_asked(config):
 def test_query_as_a_table(config):
     """Headings, one line an entry, and nothing that could steer a terminal."""
     capture(config, "skill\x1b[31m", "failure", "9", "API", "{}", "line\nbreak " + "x" * 100)
-    said = agent_telemetry(config, "capture-query")
-    heading, line = said.out.splitlines()
+    result = agent_telemetry(config, "capture-query")
+    heading, line = result.out.splitlines()
     assert heading.split()[:4] == ["TIMESTAMP", "STATUS", "DURATION", "SKILL"]
     assert "\x1b" not in line
     assert "line\\nbreak" in line
@@ -102,16 +102,16 @@ def test_query_of_a_file_that_anyone_wrote(config, tmp_path):
     """Members of any type, and none at all."""
     file = tmp_path / "any.json"
     file.write_text(json.dumps([{}, {"skill": 5, "duration_ms": "long", "timestamp": None, "status": ["x"]}]))
-    said = agent_telemetry(config, "capture-query", "--file", file)
-    assert said.code == 0
-    assert len(said.out.splitlines()) == 3
+    result = agent_telemetry(config, "capture-query", "--file", file)
+    assert result.code == 0
+    assert len(result.out.splitlines()) == 3
 
 
 def test_query_without_a_file_and_without_a_match(config):
-    """Each is said; neither is an error."""
-    said = agent_telemetry(config, "capture-query")
-    assert (said.code, said.out) == (0, "")
-    assert "No entries yet" in said.err
+    """Each is result; neither is an error."""
+    result = agent_telemetry(config, "capture-query")
+    assert (result.code, result.out) == (0, "")
+    assert "No entries yet" in result.err
     capture(config, "skill", "success", "1", "CLI")
     assert agent_telemetry(config, "capture-query", "--skill", "other").out == "No entries match.\n"
     assert agent_telemetry(config, "capture-query", "--status", "splendid").code == ExitCode.USAGE
@@ -119,7 +119,7 @@ def test_query_without_a_file_and_without_a_match(config):
 
 def test_as_a_process_of_its_own(config):
     """As a shell script runs it; where text cannot be shown, it is escaped, not refused."""
-    said = agent_telemetry_process(config, "capture", "s", "success", "1", "CLI", env={"PYTHONIOENCODING": "ascii"})
-    assert said.code == 0
-    assert "Telemetry captured to" in said.out
+    result = agent_telemetry_process(config, "capture", "s", "success", "1", "CLI", env={"PYTHONIOENCODING": "ascii"})
+    assert result.code == 0
+    assert "Telemetry captured to" in result.out
     assert len(json.loads(config.capture_file.read_text("utf-8"))) == 1

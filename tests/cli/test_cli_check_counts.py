@@ -36,9 +36,9 @@ def tamper(config, statement="UPDATE run_counts SET runs = runs + 7 WHERE status
 def test_counts_that_agree_are_no_problem(counted):
     """Status 0, and the word for it."""
     config, environment = counted
-    said = agent_telemetry(config, "check-counts", env=environment)
-    assert said.code == 0, said.err
-    assert "are those of the runs" in said.out
+    result = agent_telemetry(config, "check-counts", env=environment)
+    assert result.code == 0, result.err
+    assert "stored counts match the runs" in result.out
     assert agent_telemetry(config, "check-counts", "--json", env=environment).json == {
         "ok": True,
         "repaired": False,
@@ -50,10 +50,10 @@ def test_counts_that_differ_are_shown_and_repaired(counted):
     """Status 1 and what differs; --repair puts it right, after which nothing differs."""
     config, environment = counted
     tamper(config)
-    said = agent_telemetry(config, "check-counts", env=environment)
-    assert said.code == 1
-    assert "8" in said.out
-    assert "--repair" in said.out
+    result = agent_telemetry(config, "check-counts", env=environment)
+    assert result.code == 1
+    assert "8" in result.out
+    assert "--repair" in result.out
     shown = agent_telemetry(config, "check-counts", "--json", env=environment)
     assert shown.code == 1
     (difference,) = shown.json["differences"]
@@ -68,8 +68,8 @@ def test_counts_that_differ_are_shown_and_repaired(counted):
 def test_repairing_what_agrees_changes_nothing(counted):
     """And says so."""
     config, environment = counted
-    said = agent_telemetry(config, "check-counts", "--repair", "--json", env=environment)
-    assert (said.code, said.json["repaired"]) == (0, False)
+    result = agent_telemetry(config, "check-counts", "--repair", "--json", env=environment)
+    assert (result.code, result.json["repaired"]) == (0, False)
 
 
 def test_a_repair_waits_for_no_service(config):
@@ -91,7 +91,7 @@ def test_a_repair_waits_for_no_service(config):
 
 def test_without_a_database_there_is_nothing_to_count(config):
     """None is made."""
-    said = agent_telemetry(config, "check-counts")
-    assert said.code == 0
-    assert "No runs yet" in said.err
+    result = agent_telemetry(config, "check-counts")
+    assert result.code == 0
+    assert "No runs yet" in result.err
     assert not config.base_dir.exists()

@@ -30,16 +30,16 @@ def test_runs_go_to_a_server_and_back(config, postgres_url, tmp_path):
     agent_telemetry(config, "associate-commit", "run-3", "abcdef1", "--source", "llm")
     there = agent_telemetry(config, "copy-db", config.db_path, postgres_url)
     assert there.code == 0, there.err
-    assert "All of" in there.out
+    assert "Everything of" in there.out
     assert PASSWORD not in there.out + there.err
     checked = agent_telemetry(config, "check-counts", env={"TELEMETRY_DATABASE_URL": postgres_url})
     assert checked.code == 0
     back = tmp_path / "back" / "again.sqlite"
-    said = agent_telemetry(config, "copy-db", postgres_url, back, "--json")
-    assert said.code == 0
-    assert said.json["verified"]
-    assert said.json["tables"]["agent_runs"] == {"rows": 12, "written": 12, "refused": 0, "lacking": 0}
-    assert PASSWORD not in said.out + said.err
+    result = agent_telemetry(config, "copy-db", postgres_url, back, "--json")
+    assert result.code == 0
+    assert result.json["verified"]
+    assert result.json["tables"]["agent_runs"] == {"rows": 12, "written": 12, "refused": 0, "lacking": 0}
+    assert PASSWORD not in result.out + result.err
     assert rows_of(config.with_(db_path=back)) == rows_of(config)
 
 
@@ -60,9 +60,9 @@ def test_a_copy_killed_in_the_middle_is_begun_again(config, postgres_url, postgr
     copying.kill()
     copying.communicate(timeout=30)
     kept = arrived()
-    said = agent_telemetry(config, "copy-db", config.db_path, postgres_url, "--json")
-    assert said.code == 0, said.err
-    assert said.json["tables"]["agent_runs"] == {"rows": 8000, "written": 8000 - kept, "refused": 0, "lacking": 0}
+    result = agent_telemetry(config, "copy-db", config.db_path, postgres_url, "--json")
+    assert result.code == 0, result.err
+    assert result.json["tables"]["agent_runs"] == {"rows": 8000, "written": 8000 - kept, "refused": 0, "lacking": 0}
 
 
 def test_the_source_is_opened_for_reading_alone(config, tmp_path):
@@ -80,10 +80,10 @@ def test_what_the_target_does_not_take_is_a_problem(config, postgres_url):
     fill(config, 5)
     with closing(sqlite3.connect(config.db_path)) as connection, connection:
         connection.execute("UPDATE agent_runs SET parent_run_id = hex(randomblob(20000)) WHERE id = 2")
-    said = agent_telemetry(config, "copy-db", config.db_path, postgres_url)
-    assert said.code == 1
-    assert "Not all of" in said.out
-    assert "index row" in said.err
+    result = agent_telemetry(config, "copy-db", config.db_path, postgres_url)
+    assert result.code == 1
+    assert "Not everything of" in result.out
+    assert "index row" in result.err
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_what_cannot_be_copied_is_said_in_one_line(config, postgres_url, tmp_pat
     monkeypatch.chdir(tmp_path)
     record_runs(config, 1)
     words = [word.format(file=config.db_path, url=postgres_url) for word in arguments]
-    said = agent_telemetry(config, "copy-db", *words)
-    assert said.code == code, said.err
-    assert "hunter2" not in said.out + said.err
-    assert PASSWORD not in said.out + said.err
-    assert "Traceback" not in said.err
+    result = agent_telemetry(config, "copy-db", *words)
+    assert result.code == code, result.err
+    assert "hunter2" not in result.out + result.err
+    assert PASSWORD not in result.out + result.err
+    assert "Traceback" not in result.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 

@@ -34,9 +34,9 @@ def leave_undelivered(config, count=20):
 def test_sync_delivers_what_a_dead_process_left(config):
     """Everything is stored, its open run is closed, and the numbers say so."""
     leave_undelivered(config)
-    said = agent_telemetry_process(config, "sync", "--json")
-    assert said.code == 0
-    report = said.json
+    result = agent_telemetry_process(config, "sync", "--json")
+    assert result.code == 0
+    report = result.json
     assert report["done"]
     assert report["delivered"] == 22  # 20 ended, 1 open and its closing
     assert report["closed_runs"] == 1
@@ -112,9 +112,9 @@ def test_sync_into_a_locked_database_says_what_it_waits_for(config):
     leave_undelivered(config, 3)
     with closing(sqlite3.connect(config.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        said = agent_telemetry(config, "sync", "--timeout", "0.5")
-    assert said.code == 4
-    assert "locked" in said.err
+        result = agent_telemetry(config, "sync", "--timeout", "0.5")
+    assert result.code == 4
+    assert "locked" in result.err
     assert undelivered(config.buffer_dir)
     assert agent_telemetry(config, "sync").code == 0
     assert not undelivered(config.buffer_dir)
@@ -124,9 +124,9 @@ def test_sync_to_a_service_that_is_away_keeps_everything(config):
     """TELEMETRY_API_URL without an answer: status 4, and the buffer as it was."""
     leave_undelivered(config, 2)
     waiting = undelivered(config.buffer_dir)
-    said = agent_telemetry(config, "sync", "--timeout", "0.5", env={"TELEMETRY_API_URL": "http://127.0.0.1:9"})
-    assert said.code == 4
-    assert "127.0.0.1:9" in said.err
+    result = agent_telemetry(config, "sync", "--timeout", "0.5", env={"TELEMETRY_API_URL": "http://127.0.0.1:9"})
+    assert result.code == 4
+    assert "127.0.0.1:9" in result.err
     assert undelivered(config.buffer_dir) == waiting
 
 
@@ -136,20 +136,20 @@ def test_sync_reports_refused_records(config):
     (segment,) = undelivered(config.buffer_dir)
     with segment.open("ab") as file:
         file.write(b'{"record_type":"run","writer":"w","seq":99,"event_id":"no uuid","run_id":"poison"}\n')
-    said = agent_telemetry(config, "sync", "--json")
-    assert said.code == 1
-    assert said.json["rejected"] == 1
+    result = agent_telemetry(config, "sync", "--json")
+    assert result.code == 1
+    assert result.json["rejected"] == 1
     assert len(rows_of(config)) == 3
 
 
 def test_associate_commit_shows_in_the_run(config):
     """From a process that only knows the run id; author and time included."""
     record_runs(config, 1)
-    said = agent_telemetry(
+    result = agent_telemetry(
         config, "associate-commit", "run-0", "ABCDEF1234", "--source", "llm",
         "--author", "A <a@example.org>", "--timestamp", "2026-01-02T03:04:05Z",
     )  # fmt: skip
-    assert said.code == 0
+    assert result.code == 0
     row = rows_of(config)["run-0"]
     assert (row["git_commit_hash"], row["git_commit_source"]) == ("ABCDEF1234", "llm")
     assert row["git_commit_author"] == "A <a@example.org>"
@@ -171,9 +171,9 @@ def test_associate_commit_of_an_open_run_of_another_process(config):
 def test_associate_commit_of_an_unknown_run_is_kept(config):
     """Status 3 says that nobody knows the run; it shows once the run arrives."""
     record_runs(config, 1)
-    said = agent_telemetry(config, "associate-commit", "later", "abcdef1", "--source", "manual")
-    assert said.code == 3
-    assert "kept" in said.err
+    result = agent_telemetry(config, "associate-commit", "later", "abcdef1", "--source", "manual")
+    assert result.code == 3
+    assert "kept" in result.err
     client = TelemetryClient(config)
     client.end_run(client.start_run("agent", "job", run_id="later"))
     assert client.flush()
@@ -192,8 +192,8 @@ def test_associate_commit_of_an_unknown_run_is_kept(config):
 )
 def test_associate_commit_refuses_what_is_no_commit(config, arguments):
     """A usage error, and nothing is written."""
-    said = agent_telemetry(config, "associate-commit", *arguments)
-    assert said.code == 2
+    result = agent_telemetry(config, "associate-commit", *arguments)
+    assert result.code == 2
     assert not config.base_dir.exists()
 
 

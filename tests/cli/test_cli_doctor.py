@@ -1,4 +1,4 @@
-"""`doctor`: each thing that can be wrong is found, with how to mend it."""
+"""`doctor`: each thing that can be wrong is found, with how to fix it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from otel_agent_telemetry.delivery.rejected import store_rejected
 
 
 def findings(config, *, level=None, about=None, env=None):
-    said = agent_telemetry(config, "doctor", "--json", env=env)
+    result = agent_telemetry(config, "doctor", "--json", env=env)
     found = [
         finding
-        for finding in said.json["findings"]
+        for finding in result.json["findings"]
         if level in (None, finding["level"]) and about in (None, finding["about"])
     ]
-    return said.code, found
+    return result.code, found
 
 
 def test_doctor_of_an_empty_base_folder_finds_nothing_wrong_and_makes_nothing(config):
@@ -32,20 +32,20 @@ def test_doctor_of_an_empty_base_folder_finds_nothing_wrong_and_makes_nothing(co
 def test_doctor_of_a_used_base_folder_finds_nothing_wrong(config):
     """After runs all is well, and the versions and numbers are named."""
     record_runs(config)
-    said = agent_telemetry(config, "doctor")
-    assert said.code == 0
-    assert "3 runs" in said.out
-    assert "opentelemetry-sdk" in said.out
-    assert "error" not in said.out
+    result = agent_telemetry(config, "doctor")
+    assert result.code == 0
+    assert "3 runs" in result.out
+    assert "opentelemetry-sdk" in result.out
+    assert "error" not in result.out
 
 
 def test_doctor_masks_secrets(config):
     """Tokens and passwords are not printed, in either form."""
     env = {"TELEMETRY_API_AUTH_TOKEN": "s3cret", "METRICS_API_TOKEN": "s3cret"}
     for options in ([], ["--settings"], ["--json"]):
-        said = agent_telemetry(config, "doctor", *options, env=env)
-        assert "s3cret" not in said.out + said.err
-        assert "***" in said.out
+        result = agent_telemetry(config, "doctor", *options, env=env)
+        assert "s3cret" not in result.out + result.err
+        assert "***" in result.out
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_doctor_masks_secrets(config):
         ({"TELEMETRY_API_PORT": "many"}, "settings", "warn", "TELEMETRY_API_PORT"),
         ({"OTEL_SDK_DISABLED": "true"}, "settings", "warn", "OTEL_SDK_DISABLED"),
         ({"GOOGLE_SHEETS_API_ENABLED": "true"}, "settings", "warn", "GOOGLE_SHEETS_API_URL"),
-        ({"TELEMETRY_API_URL": "http://127.0.0.1:9"}, "service", "error", "no service of ours"),
+        ({"TELEMETRY_API_URL": "http://127.0.0.1:9"}, "service", "error", "no agent-telemetry service"),
         ({"TELEMETRY_DATABASE_URL": "nonsense"}, "database", "error", "TELEMETRY_DATABASE_URL"),
         ({"TELEMETRY_NDJSON_DIR": "/dev/null/x"}, "folders", "error", "/dev/null"),
     ],
 )
 def test_doctor_finds_what_is_wrong_with_settings(config, env, about, level, words):
-    """Named, with how to mend it; only errors make the status 1."""
+    """Named, with how to fix it; only errors make the status 1."""
     code, found = findings(config, level=level, about=about, env=env)
     assert code == (1 if level == "error" else 0)
-    assert any(words in finding["text"] and finding["mend"] for finding in found)
+    assert any(words in finding["text"] and finding["fix"] for finding in found)
 
 
 def test_doctor_finds_a_damaged_database(config):
@@ -78,7 +78,7 @@ def test_doctor_finds_a_damaged_database(config):
 
 
 def test_doctor_finds_writers_that_are_gone_and_nobody_delivers(config):
-    """A killed process's segments wait for somebody: sync is named, and mends it."""
+    """A killed process's segments wait for somebody: sync is named, and fixes it."""
     with nobody_delivers(config), Process(OPEN_A_RUN, config.base_dir, "left") as process:
         process.line()
         alive = findings(config, about="buffer")[1]
@@ -86,7 +86,7 @@ def test_doctor_finds_writers_that_are_gone_and_nobody_delivers(config):
     assert any("1 live writers" in finding["text"] for finding in alive)
     code, found = findings(config, level="warn", about="buffer")
     assert code == 0
-    assert "sync" in found[0]["mend"]
+    assert "sync" in found[0]["fix"]
     agent_telemetry(config, "sync")
     assert findings(config, level="warn")[1] == []
 

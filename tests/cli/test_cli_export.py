@@ -52,8 +52,8 @@ def exported_csv(config, *options, env=None):
     """By way of a file, because the runner of the tests changes line ends."""
     config.base_dir.mkdir(parents=True, exist_ok=True)
     file = config.base_dir / "exported.csv"
-    said = agent_telemetry(config, "export", "--format", "csv", "--overwrite", "--output", file, *options, env=env)
-    assert said.code == 0, said.err
+    result = agent_telemetry(config, "export", "--format", "csv", "--overwrite", "--output", file, *options, env=env)
+    assert result.code == 0, result.err
     return file.read_bytes().decode()
 
 
@@ -97,10 +97,10 @@ def test_json_lines_are_the_services_objects(either):
         *nasty_runs(),
         aged(50, 30, metrics_json='{"a":1}', git_repo="https://github.com/a/b", git_commit_hash="abcdef1"),
     )
-    said = agent_telemetry(config, "export", "-f", "jsonl", env=env)
-    objects = [json.loads(line) for line in said.out.splitlines()]
-    assert said.out.isascii()
-    assert "\x1b" not in said.out
+    result = agent_telemetry(config, "export", "-f", "jsonl", env=env)
+    objects = [json.loads(line) for line in result.out.splitlines()]
+    assert result.out.isascii()
+    assert "\x1b" not in result.out
     assert objects == agent_telemetry(config, "runs", "--json", "--limit", "1000", env=env).json
     assert objects[-1]["metrics_json"] == {"a": 1}
     assert objects[-1]["commit_url"] == "https://github.com/a/b/commit/abcdef1"
@@ -111,8 +111,8 @@ def test_parquet_has_types(either, tmp_path):
     config, env = either
     store(config, *nasty_runs(), aged(50, 30, status="running", items_failed=2**62, api_posted=1))
     file = tmp_path / "runs.parquet"
-    said = agent_telemetry(config, "export", "-f", "parquet", "-o", file, env=env)
-    assert said.code == 0, said.err
+    result = agent_telemetry(config, "export", "-f", "parquet", "-o", file, env=env)
+    assert result.code == 0, result.err
     assert file.stat().st_mode & 0o777 == 0o600
     table = pq.read_table(file)
     types = {field.name: str(field.type) for field in table.schema}
@@ -177,8 +177,8 @@ def test_an_export_beside_a_writer_is_of_one_instant(either):
     with Process(WRITE, config.base_dir, 200, ago(0), env={**WITH_TESTS, **env}) as writer:
         assert writer.line() == "open"
         for _ in range(4):
-            said = agent_telemetry(config, "export", "-f", "jsonl", env=env)
-            runs = [json.loads(line) for line in said.out.splitlines()]
+            result = agent_telemetry(config, "export", "-f", "jsonl", env=env)
+            runs = [json.loads(line) for line in result.out.splitlines()]
             numbers = sorted(int(run["run_id"][4:]) for run in runs if len(run["run_id"]) > 8)
             assert numbers == list(range(1_000_000, 1_000_000 + len(numbers)))
             assert len(runs) - len(numbers) == 799
@@ -219,9 +219,9 @@ def test_a_full_disk_leaves_the_file_of_before(config, small_disk, form):
     store(config, *(aged(n, 1, error_details=os.urandom(300).hex()) for n in range(1, 801)))
     file = small_disk / "runs"
     file.write_text("before")
-    said = agent_telemetry(config, "export", "-f", form, "-o", file, "--overwrite")
-    assert said.code == 4
-    assert "writing the export: No space left" in said.err
+    result = agent_telemetry(config, "export", "-f", form, "-o", file, "--overwrite")
+    assert result.code == 4
+    assert "writing the export: No space left" in result.err
     assert [path.name for path in small_disk.iterdir()] == ["runs"]
     assert file.read_text() == "before"
 
@@ -323,9 +323,9 @@ def test_without_pyarrow_it_says_what_to_install(config, tmp_path):
     """A usage error, before anything is read; no file is left."""
     (tmp_path / "pyarrow.py").write_text("raise ImportError('no', name='pyarrow')")
     file = tmp_path / "runs.parquet"
-    said = agent_telemetry_process(
+    result = agent_telemetry_process(
         config, "export", "-f", "parquet", "-o", file, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     )
-    assert said.code == 2
-    assert "pip install 'otel-agent-telemetry[export]'" in said.err
+    assert result.code == 2
+    assert "pip install 'otel-agent-telemetry[export]'" in result.err
     assert not file.exists()

@@ -14,12 +14,12 @@ from otel_agent_telemetry.buffer.acknowledgements import undelivered
 def test_runs_lists_newest_first_in_plain_columns(config):
     """Piped output has a heading and one line a run, without colour or frames."""
     record_runs(config)
-    said = agent_telemetry(config, "runs")
-    lines = said.out.splitlines()
-    assert said.code == 0
+    result = agent_telemetry(config, "runs")
+    lines = result.out.splitlines()
+    assert result.code == 0
     assert lines[0].split("  ")[0] == "STARTED (UTC)"
     assert [line.split()[-1] for line in lines[1:]] == ["run-2", "run-1", "run-0"]
-    assert "\x1b" not in said.out
+    assert "\x1b" not in result.out
 
 
 def test_runs_json_is_one_array_of_whole_runs(config):
@@ -58,17 +58,17 @@ def test_runs_filters(config, options, expected):
 @pytest.mark.parametrize("options", [["--status", "odd"], ["--since", "soon"], ["--limit", "0"], ["--limit", "x"]])
 def test_runs_refuses_what_it_cannot_use(config, options):
     """A filter that means nothing is a usage error, not an empty answer."""
-    said = agent_telemetry(config, "runs", *options)
-    assert said.code == 2
-    assert said.out == ""
+    result = agent_telemetry(config, "runs", *options)
+    assert result.code == 2
+    assert result.out == ""
 
 
 @pytest.mark.parametrize("command", [["runs"], ["stats"], ["runs", "--json"], ["stats", "--json"]])
 def test_reads_of_an_empty_base_folder_make_nothing(config, command):
     """Looking at nothing is no error, says so on stderr, and creates neither folder nor file."""
-    said = agent_telemetry(config, *command)
-    assert said.code == 0
-    assert "No runs yet" in said.err
+    result = agent_telemetry(config, *command)
+    assert result.code == 0
+    assert "No runs yet" in result.err
     assert not config.base_dir.exists()
 
 
@@ -105,19 +105,19 @@ def test_show_finds_by_run_id_event_id_and_beginning(config):
 def test_show_refuses_a_beginning_of_several_ids(config):
     """It names the candidates and shows none."""
     record_runs(config)
-    said = agent_telemetry(config, "show", "run")
-    assert said.code == 2
-    assert said.out == ""
-    assert all(f"run-{number}" in said.err for number in range(3))
+    result = agent_telemetry(config, "show", "run")
+    assert result.code == 2
+    assert result.out == ""
+    assert all(f"run-{number}" in result.err for number in range(3))
 
 
 @pytest.mark.parametrize("wanted", ["nobody", "", "%", "'; --"])
 def test_show_of_an_unknown_run_is_not_found(config, wanted):
     """Nothing of that name: status 3, one line, no output."""
     record_runs(config, 1)
-    said = agent_telemetry(config, "show", wanted)
-    assert (said.code, said.out) == (3, "")
-    assert "no run" in said.err
+    result = agent_telemetry(config, "show", wanted)
+    assert (result.code, result.out) == (3, "")
+    assert "no run" in result.err
 
 
 def test_show_nests_events_steps_and_child_runs(config, case):
@@ -134,8 +134,8 @@ def test_show_nests_events_steps_and_child_runs(config, case):
             pass
     client.log_event("above", "afterwards")
     assert client.flush()
-    said = agent_telemetry(config, "show", "above")
-    rows = [line for line in said.out.splitlines() if "step " in line or "event " in line or "run " in line[:40]]
+    result = agent_telemetry(config, "show", "above")
+    rows = [line for line in result.out.splitlines() if "step " in line or "event " in line or "run " in line[:40]]
     at = {name: next(i for i, row in enumerate(rows) if name in row) for name in
           ("began", "outer", "inside", "inner", "below", "afterwards")}  # fmt: skip
     assert at["began"] < at["outer"] < at["inside"] < at["inner"] < at["afterwards"] < at["below"]
@@ -150,13 +150,13 @@ def test_show_nests_events_steps_and_child_runs(config, case):
 
 
 def test_show_knows_a_run_that_only_the_journal_has(config):
-    """A run that never reached the database is shown from the journal, and it is said."""
+    """A run that never reached the database is shown from the journal, and it is result."""
     record_runs(config, 1)
     config.db_path.unlink()
-    said = agent_telemetry(config, "show", "run-0", "--json", "--no-sync")
-    assert said.code == 0
-    assert said.json["run"]["status"] == "success"
-    assert "journal" in said.err
+    result = agent_telemetry(config, "show", "run-0", "--json", "--no-sync")
+    assert result.code == 0
+    assert result.json["run"]["status"] == "success"
+    assert "journal" in result.err
 
 
 def test_show_limits_what_it_lists_and_says_so(config):
@@ -184,14 +184,14 @@ def test_stats_counts_by_status_and_agent(config):
 
 
 def test_reads_of_a_configured_service_that_is_away_are_one_clear_line(config):
-    """Never the local database in its place; credentials stay out of the line."""
+    """Runs of the local database are not shown in its place; credentials are not printed."""
     record_runs(config, 1)
-    for arguments in (["runs"], ["show", "run-0"], ["stats"]):
-        said = agent_telemetry(config, *arguments, env={"TELEMETRY_API_URL": "http://who:secret@127.0.0.1:9"})
-        assert (said.code, said.out) == (4, "")
-        assert len(said.err.splitlines()) == 1
-        assert "reading http://127.0.0.1:9" in said.err
-        assert "secret" not in said.err
+    for arguments in (["runs"], ["show", "run-0"]):
+        result = agent_telemetry(config, *arguments, env={"TELEMETRY_API_URL": "http://who:secret@127.0.0.1:9"})
+        assert (result.code, result.out) == (4, "")
+        assert len(result.err.splitlines()) == 1
+        assert "reading http://127.0.0.1:9" in result.err
+        assert "secret" not in result.err
 
 
 def test_a_database_that_a_dying_process_left_in_mid_commit_can_be_read(config):

@@ -45,12 +45,12 @@ def store(config, *records):
 
 
 def test_init_db_creates_and_then_changes_nothing(config):
-    """The first time it says created, the second time that nothing was changed."""
+    """The first time it says created, the second time that nothing changed."""
     assert "Created" in agent_telemetry(config, "init-db").out
     before = config.db_path.read_bytes()
     again = agent_telemetry(config, "init-db")
     assert again.code == 0
-    assert "nothing was changed" in again.out
+    assert "nothing changed" in again.out
     assert config.db_path.read_bytes() == before
 
 
@@ -65,9 +65,9 @@ def test_init_db_upgrades_version_7_and_names_the_backup(config):
     refused = agent_telemetry(config, "runs")
     assert refused.code == 4
     assert "init-db" in refused.err
-    said = agent_telemetry(config, "init-db")
-    assert said.code == 0
-    backup = next(line.rpartition(": ")[2] for line in said.out.splitlines() if line.startswith("Backup"))
+    result = agent_telemetry(config, "init-db")
+    assert result.code == 0
+    backup = next(line.rpartition(": ")[2] for line in result.out.splitlines() if line.startswith("Backup"))
     assert Path(backup).exists()
     (run,) = agent_telemetry(config, "runs", "--json").json
     assert (run["run_id"], run["status"]) == ("old", "failed")
@@ -79,9 +79,9 @@ def test_init_db_upgrades_version_7_and_names_the_backup(config):
 def test_verify_of_a_whole_record_is_ok(config):
     """Nothing is missing: status 0, and the numbers agree."""
     record_runs(config)
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 0
-    report = said.json
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 0
+    report = result.json
     assert report["ok"]
     assert report["journalled"] == report["stored"] == 3
     assert report["lines"] == 9
@@ -104,10 +104,10 @@ def test_verify_finds_a_line_that_was_cut_out(config, cut):
     assert client.flush()
     client.close()
     edit(journal_of(config), lambda lines: lines[:cut] + lines[cut + 1 :])
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 1
-    assert said.json["missing_lines"] == 1
-    (gap,) = said.json["gaps"]
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 1
+    assert result.json["missing_lines"] == 1
+    (gap,) = result.json["gaps"]
     assert gap["first"] == gap["last"] == cut + 1
     assert f"number {cut + 1}" in agent_telemetry(config, "verify").out
 
@@ -121,17 +121,17 @@ def test_verify_finds_that_the_last_line_of_a_live_writer_is_missing(config):
     eventually(lambda: live_counters(config.buffer_dir)[writer]["counters"]["last_seq"] == 6)
     assert client.flush()
     edit(journal_of(config), lambda lines: lines[:-1])
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 1
-    assert said.json["gaps"] == [{"writer": writer, "first": 6, "last": 6}]
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 1
+    assert result.json["gaps"] == [{"writer": writer, "first": 6, "last": 6}]
 
 
 def test_verify_notes_what_the_database_alone_knows_the_end_of(config):
-    """A journal that lost its last line after its writer had gone: the database is ahead, which is said."""
+    """A journal that lost its last line after its writer had gone: the database is ahead, which is result."""
     record_runs(config, 1)
     edit(journal_of(config), lambda lines: lines[:-1])
-    said = agent_telemetry(config, "verify")
-    assert "1 runs have a later state" in said.out
+    result = agent_telemetry(config, "verify")
+    assert "1 runs have a later state" in result.out
 
 
 def test_verify_finds_torn_lines(config):
@@ -139,10 +139,10 @@ def test_verify_finds_torn_lines(config):
     record_runs(config)
     path = journal_of(config)
     edit(path, lambda lines: [*lines[:3], lines[3][: len(lines[3]) // 2], *lines[4:]])
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 1
-    assert said.json["torn"] == {path.name: 1}
-    assert said.json["missing_lines"] == 1
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 1
+    assert result.json["torn"] == {path.name: 1}
+    assert result.json["missing_lines"] == 1
     assert agent_telemetry(config, "doctor", "--json").code == 0
     assert any(
         finding["about"] == "journal" and finding["level"] == "warn"
@@ -155,10 +155,10 @@ def test_verify_finds_runs_that_are_missing_or_behind_in_the_database(config):
     record_runs(config)
     execute(config, "DELETE FROM agent_runs WHERE run_id = 'run-0'")
     execute(config, "UPDATE agent_runs SET status = 'running', updated_at = created_at WHERE run_id = 'run-1'")
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 1
-    assert [run["run_id"] for run in said.json["missing"]["runs"]] == ["run-0"]
-    assert [run["run_id"] for run in said.json["older"]["runs"]] == ["run-1"]
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 1
+    assert [run["run_id"] for run in result.json["missing"]["runs"]] == ["run-0"]
+    assert [run["run_id"] for run in result.json["older"]["runs"]] == ["run-1"]
     assert agent_telemetry(config, "replay").code == 0
     assert agent_telemetry(config, "verify").code == 0
 
@@ -167,10 +167,10 @@ def test_verify_does_not_miss_what_waits_in_the_buffer(config):
     """Journalled and not stored, but on its way: no problem."""
     with nobody_delivers(config), Process(OPEN_A_RUN, config.base_dir, "waits") as process:
         process.line()
-        said = agent_telemetry(config, "verify", "--json")
+        result = agent_telemetry(config, "verify", "--json")
         process.kill()
-    assert said.code == 0
-    assert (said.json["waiting"], said.json["stored"]) == (1, 0)
+    assert result.code == 0
+    assert (result.json["waiting"], result.json["stored"]) == (1, 0)
 
 
 def test_verify_names_refused_runs_as_such(config):
@@ -192,9 +192,9 @@ def test_verify_tells_of_stored_runs_without_a_journal_as_a_note(config):
     """They may come from another host: no problem."""
     record_runs(config, 1)
     store(config, record(7, status="success"))
-    said = agent_telemetry(config, "verify", "--json")
-    assert said.code == 0
-    assert said.json["unjournalled"]["count"] == 1
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 0
+    assert result.json["unjournalled"]["count"] == 1
 
 
 def test_verify_does_not_miss_days_that_were_taken_away(config):
@@ -230,8 +230,8 @@ stop.set()
     with Process(code, config.base_dir) as process:
         assert process.line() == "busy"
         for _ in range(5):
-            said = agent_telemetry(config, "verify")
-            assert said.code == 0, said.out + said.err
+            result = agent_telemetry(config, "verify")
+            assert result.code == 0, result.out + result.err
         process.tell()
         process.end()
     assert agent_telemetry(config, "sync").code == 0
@@ -252,9 +252,9 @@ def test_replay_of_a_wiped_database_gives_the_original_rows(config):
     original = rows_of(config)
     assert len(original) == 13
     config.db_path.unlink()
-    said = agent_telemetry(config, "replay", "--json")
-    assert said.code == 0
-    assert (said.json["inserted"], said.json["commits"], said.json["refused"]) == (13, 1, 0)
+    result = agent_telemetry(config, "replay", "--json")
+    assert result.code == 0
+    assert (result.json["inserted"], result.json["commits"], result.json["refused"]) == (13, 1, 0)
     assert rows_of(config) == original
     again = agent_telemetry(config, "replay", "--json").json
     assert (again["inserted"], again["updated"]) == (0, 0)
@@ -277,8 +277,8 @@ def test_replay_of_some_days_reads_only_those(config):
     for number, day in enumerate(("20260101", "20260102", "20260103")):
         line = encode_line("run", {"writer": "w", "seq": 1, **record(number, status="success").to_fields()})
         journal_path(config.ndjson_dir, day).write_bytes(line)
-    said = agent_telemetry(config, "replay", "--from-day", "2026-01-02", "--to-day", "20260102", "--json")
-    assert (said.json["files"], said.json["inserted"]) == (1, 1)
+    result = agent_telemetry(config, "replay", "--from-day", "2026-01-02", "--to-day", "20260102", "--json")
+    assert (result.json["files"], result.json["inserted"]) == (1, 1)
     assert list(rows_of(config)) == ["run-1"]
 
 
@@ -291,10 +291,10 @@ def test_replay_counts_what_it_refuses_and_keeps_the_rest(config):
         file.write(b'{"record_type":"event","event_type":"agent.run.commit","run_id":"x","payload":3}\n')
         file.write(b'{"record_type":"run","writer":"w","se\n')
         file.write(b"not ours at all\n")
-    said = agent_telemetry(config, "replay", "--json")
-    assert said.code == 1
-    assert (said.json["refused"], said.json["torn"], said.json["inserted"]) == (2, 2, 3)
-    assert "UUID" in said.err
+    result = agent_telemetry(config, "replay", "--json")
+    assert result.code == 1
+    assert (result.json["refused"], result.json["torn"], result.json["inserted"]) == (2, 2, 3)
+    assert "UUID" in result.err
 
 
 def test_replay_of_many_runs_goes_in_batches(config):
@@ -316,9 +316,9 @@ def test_replay_refuses_a_database_that_a_service_writes(config):
     config.db_path.unlink()
     lock = WriterLock(config.db_path)
     assert lock.try_acquire("http://127.0.0.1:8765")
-    said = agent_telemetry(config, "replay")
-    assert said.code == 4
-    assert "http://127.0.0.1:8765" in said.err
+    result = agent_telemetry(config, "replay")
+    assert result.code == 4
+    assert "http://127.0.0.1:8765" in result.err
     assert not config.db_path.exists()
     lock.release()
     assert agent_telemetry(config, "replay").code == 0

@@ -63,14 +63,14 @@ def test_a_backup_comes_back_and_what_was_there_is_kept(config):
     assert "1 of its runs" in refused.err
     assert "--force" in refused.err
     assert len(run_ids(config)) == 3
-    said = agent_telemetry(config, "restore", backup, "--force", "--json")
-    assert said.code == 0, said.err
-    assert "replay" in said.err
+    result = agent_telemetry(config, "restore", backup, "--force", "--json")
+    assert result.code == 0, result.err
+    assert "replay" in result.err
     assert run_ids(config) == ["run-1", "run-2"]
     assert wrong_counts(config) == []
     assert config.db_path.stat().st_mode & 0o777 == 0o600
     assert beside(config) == ["telemetry.sqlite"]
-    assert agent_telemetry(config, "restore", said.json["kept"]).code == 0
+    assert agent_telemetry(config, "restore", result.json["kept"]).code == 0
     assert len(run_ids(config)) == 3
 
 
@@ -97,8 +97,8 @@ def test_a_missing_database_is_made_from_a_backup(config):
     backup = backup_of(config, aged(1, 3))
     config.db_path.unlink()
     config.db_path.with_name("telemetry.sqlite-journal").write_bytes(b"left behind")
-    said = agent_telemetry(config, "restore", backup.name)
-    assert said.code == 0, said.err
+    result = agent_telemetry(config, "restore", backup.name)
+    assert result.code == 0, result.err
     assert run_ids(config) == ["run-1"]
     assert beside(config) == ["telemetry.sqlite"]
 
@@ -121,9 +121,9 @@ def test_who_writes_the_database_is_named(config):
     backup = backup_of(config, aged(1, 3))
     with Process(HOLD, config.db_path) as service:
         assert service.line() == "True"
-        said = agent_telemetry(config, "restore", backup)
-    assert said.code == 4
-    assert f"http://127.0.0.1:8765 (process {service.pid} on " in said.err
+        result = agent_telemetry(config, "restore", backup)
+    assert result.code == 4
+    assert f"http://127.0.0.1:8765 (process {service.pid} on " in result.err
     assert beside(config) == ["telemetry.sqlite"]
 
 
@@ -132,9 +132,9 @@ def test_a_writer_in_the_middle_of_a_transaction_is_waited_for(config):
     backup = backup_of(config, aged(1, 3))
     with closing(sqlite3.connect(config.db_path)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        said = agent_telemetry(config, "restore", backup, env={"TELEMETRY_DB_BUSY_TIMEOUT_MS": "50"})
-    assert said.code == 4
-    assert "is locked" in said.err
+        result = agent_telemetry(config, "restore", backup, env={"TELEMETRY_DB_BUSY_TIMEOUT_MS": "50"})
+    assert result.code == 4
+    assert "is locked" in result.err
     assert len(list(config.backups_dir.iterdir())) == 1
 
 
@@ -206,9 +206,9 @@ def test_a_backup_that_does_not_verify_changes_nothing(config, what):
         connection.commit()
     backup = config.db_path if what == "itself" else backup
     before = config.db_path.read_bytes()
-    said = agent_telemetry(config, "restore", backup, "--force")
-    assert said.code == (2 if what == "itself" else 4), said.err
-    assert len(said.err.splitlines()) == 1
+    result = agent_telemetry(config, "restore", backup, "--force")
+    assert result.code == (2 if what == "itself" else 4), result.err
+    assert len(result.err.splitlines()) == 1
     assert config.db_path.read_bytes() == before
     assert beside(config) == ["telemetry.sqlite"]
     if what != "itself":
@@ -221,10 +221,10 @@ def test_verify_says_what_is_in_a_backup_and_leaves_it(config):
     before = backup.read_bytes()
     lock = WriterLock(config.db_path)
     assert lock.try_acquire()
-    said = agent_telemetry(config, "restore", backup, "--verify", "--json")
+    result = agent_telemetry(config, "restore", backup, "--verify", "--json")
     lock.release()
-    assert said.code == 0
-    assert (said.json["runs"], said.json["newest_run_id"], said.json["counts_agree"]) == (2, "run-2", True)
+    assert result.code == 0
+    assert (result.json["runs"], result.json["newest_run_id"], result.json["counts_agree"]) == (2, "run-2", True)
     assert backup.read_bytes() == before
     assert [path.name for path in backup.parent.iterdir()] == [backup.name]
 
@@ -236,9 +236,9 @@ def test_kept_counts_that_are_wrong_are_a_finding(config):
         connection.execute("UPDATE run_counts SET runs = 7")
         connection.commit()
     for options in (["--verify"], []):
-        said = agent_telemetry(config, "restore", backup, *options)
-        assert said.code == 1
-        assert "check-counts --repair" in said.err
+        result = agent_telemetry(config, "restore", backup, *options)
+        assert result.code == 1
+        assert "check-counts --repair" in result.err
     assert run_ids(config) == ["run-1"]
 
 
@@ -250,9 +250,9 @@ def test_a_damaged_database_is_kept_as_it_is(config):
     refused = agent_telemetry(config, "restore", backup)
     assert refused.code == 2
     assert config.db_path.read_bytes() == broken
-    said = agent_telemetry(config, "restore", backup, "--force", "--json")
-    assert said.code == 0, said.err
-    assert Path(said.json["kept"]).read_bytes() == broken
+    result = agent_telemetry(config, "restore", backup, "--force", "--json")
+    assert result.code == 0, result.err
+    assert Path(result.json["kept"]).read_bytes() == broken
     assert len(run_ids(config)) == 199
 
 
@@ -263,9 +263,9 @@ def test_a_database_whose_first_page_is_damaged_is_kept_too(config):
     content[100:1000] = b"\xff" * 900
     config.db_path.write_bytes(content)
     assert agent_telemetry(config, "restore", backup).code == 2
-    said = agent_telemetry(config, "restore", backup, "--force", "--json")
-    assert said.code == 0, said.err
-    assert Path(said.json["kept"]).read_bytes() == content
+    result = agent_telemetry(config, "restore", backup, "--force", "--json")
+    assert result.code == 0, result.err
+    assert Path(result.json["kept"]).read_bytes() == content
     assert len(run_ids(config)) == 199
 
 
@@ -277,18 +277,18 @@ def test_another_applications_database_is_never_replaced(config):
         connection.execute("CREATE TABLE damaged_and_malformed (a)")
         connection.commit()
     before = config.db_path.read_bytes()
-    said = agent_telemetry(config, "restore", backup, "--force")
-    assert said.code == 4
-    assert "another application" in said.err
+    result = agent_telemetry(config, "restore", backup, "--force")
+    assert result.code == 4
+    assert "another application" in result.err
     assert config.db_path.read_bytes() == before
 
 
 def test_a_full_disk_changes_nothing(config, small_disk):
     """The copy does not fit beside the database."""
     backup = backup_of(config, *(aged(n, 3) for n in range(1, 50)))
-    said = agent_telemetry(config, "restore", backup, env={"TELEMETRY_DB_PATH": str(small_disk / "db.sqlite")})
-    assert said.code == 4
-    assert "full" in said.err
+    result = agent_telemetry(config, "restore", backup, env={"TELEMETRY_DB_PATH": str(small_disk / "db.sqlite")})
+    assert result.code == 4
+    assert "full" in result.err
     assert [path.name for path in small_disk.iterdir() if path.suffix != ".lock"] == []
 
 
@@ -319,9 +319,9 @@ def test_a_torn_commit_of_the_old_database_is_undone_first(config):
     backup = backup_of(config, aged(1, 3))
     tear_a_commit(config)
     assert "telemetry.sqlite-journal" in beside(config)
-    said = agent_telemetry(config, "restore", backup, "--json")
-    assert said.code == 0, said.err
-    with closing(sqlite3.connect(said.json["kept"])) as kept:
+    result = agent_telemetry(config, "restore", backup, "--json")
+    assert result.code == 0, result.err
+    with closing(sqlite3.connect(result.json["kept"])) as kept:
         assert kept.execute("SELECT run_id FROM agent_runs").fetchall() == [("run-1",)]
     assert beside(config) == ["telemetry.sqlite"]
     assert run_ids(config) == ["run-1"]

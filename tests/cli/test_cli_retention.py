@@ -67,10 +67,10 @@ def test_what_is_old_goes_with_all_that_belongs_to_it(either):
     """Events, steps, roll-ups, commits that no other run has, orphans; young ones stay; counts stay exact."""
     config, env = either
     fill(config)
-    said = agent_telemetry(config, "retention", "--days", "30", "--json", env=env)
-    assert said.code == 0, said.err
-    told = said.json["database"]
-    assert told == {"runs": 3, "events": 8, "spans": 4, "rollups": 3, "commits": 2, "still_running": 0}
+    result = agent_telemetry(config, "retention", "--days", "30", "--json", env=env)
+    assert result.code == 0, result.err
+    summary = result.json["database"]
+    assert summary == {"runs": 3, "events": 8, "spans": 4, "rollups": 3, "commits": 2, "still_running": 0}
     assert run_ids(config) == ["run-3", "run-4", "run-5"]
     assert rows_by_table(config) == {
         "agent_runs": 3, "run_events": 6, "run_spans": 3, "run_rollups": 2, "commits": 3,
@@ -87,10 +87,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(either):
     config, env = either
     fill(config)
     before = rows_by_table(config)
-    foretold = agent_telemetry(config, "retention", "--days", "30", "--dry-run", "--json", env=env).json
+    expected = agent_telemetry(config, "retention", "--days", "30", "--dry-run", "--json", env=env).json
     assert rows_by_table(config) == before
     done = agent_telemetry(config, "retention", "--days", "30", "--json", env=env).json
-    assert done["database"] == foretold["database"]
+    assert done["database"] == expected["database"]
     again = agent_telemetry(config, "retention", "--days", "30", "--json", env=env).json
     assert again["database"] == dict.fromkeys(done["database"], 0)
 
@@ -99,11 +99,11 @@ def test_open_runs_and_those_that_ended_lately_stay(either):
     """A run that ran for weeks is not deleted the moment it ends; one that is open is named."""
     config, env = either
     store(config, aged(1, 90, status="running"), aged(2, 90, ended=1), aged(3, 90, ended=80), aged(4, 29.9))
-    said = agent_telemetry(config, "retention", env=env)
+    result = agent_telemetry(config, "retention", env=env)
     assert run_ids(config) == ["run-1", "run-2", "run-4"]
-    assert "1 runs deleted" in said.out
-    assert "1 runs as old are still running" in said.err
-    assert "close-stale" in said.err
+    assert "1 runs deleted" in result.out
+    assert "1 runs as old are still running" in result.err
+    assert "close-stale" in result.err
 
 
 def test_the_days_are_the_setting_unless_told(config):
@@ -120,8 +120,8 @@ def test_many_batches_end_as_one(config):
     instant = ago(50)
     same = {"created_at": instant, "start_time": instant, "end_time": instant, "updated_at": instant}
     store(config, *(aged(n, 50, **same) for n in range(1, 1002)), aged(2000, 1))
-    said = agent_telemetry(config, "retention", "--json").json
-    assert said["database"]["runs"] == 1001
+    result = agent_telemetry(config, "retention", "--json").json
+    assert result["database"]["runs"] == 1001
     assert run_ids(config) == ["run-2000"]
     assert wrong_counts(config) == []
 
@@ -135,10 +135,10 @@ def test_a_writer_goes_on_meanwhile(either):
     store(config, *(aged(n, 40) for n in range(1, 3001)))
     with Process(WRITE, config.base_dir, 400, ago(0), env={**WITH_TESTS, **env}) as writer:
         assert writer.line() == "open"
-        said = agent_telemetry(config, "retention", "--json", env=env)
+        result = agent_telemetry(config, "retention", "--json", env=env)
         status, out, err = writer.end(within_s=60)
     assert status == 0, err
-    assert said.json["database"]["runs"] == 3000
+    assert result.json["database"]["runs"] == 3000
     assert len(run_ids(config)) == len(out.split()) == 400
     assert wrong_counts(config) == []
 
@@ -148,9 +148,9 @@ def test_a_service_does_not_keep_it_from_working(config):
     store(config, aged(1, 40))
     lock = WriterLock(config.db_path)
     assert lock.try_acquire("http://127.0.0.1:8765")
-    said = agent_telemetry(config, "retention")
+    result = agent_telemetry(config, "retention")
     lock.release()
-    assert said.code == 0
+    assert result.code == 0
     assert run_ids(config) == []
 
 
@@ -190,12 +190,12 @@ def test_vacuum_gives_the_room_back(config):
     """Without it the file keeps its size and the command says so."""
     store(config, *(aged(n, 40, error_details="x" * 2000) for n in range(1, 301)))
     size = config.db_path.stat().st_size
-    said = agent_telemetry(config, "retention")
-    assert "--vacuum" in said.err
+    result = agent_telemetry(config, "retention")
+    assert "--vacuum" in result.err
     assert config.db_path.stat().st_size == size
-    told = agent_telemetry(config, "retention", "--vacuum", "--json").json["vacuum"]
-    assert told["bytes_before"] == size
-    assert told["bytes_after"] == config.db_path.stat().st_size < size / 2
+    summary = agent_telemetry(config, "retention", "--vacuum", "--json").json["vacuum"]
+    assert summary["bytes_before"] == size
+    assert summary["bytes_after"] == config.db_path.stat().st_size < size / 2
     assert integrity(config.db_path) == "ok"
 
 
@@ -204,19 +204,19 @@ def test_vacuum_refuses_while_a_service_writes(config):
     store(config, aged(1, 40))
     lock = WriterLock(config.db_path)
     assert lock.try_acquire("http://127.0.0.1:8765")
-    said = agent_telemetry(config, "retention", "--vacuum")
+    result = agent_telemetry(config, "retention", "--vacuum")
     lock.release()
-    assert said.code == 4
-    assert f"http://127.0.0.1:8765 (process {os.getpid()}" in said.err
+    assert result.code == 4
+    assert f"http://127.0.0.1:8765 (process {os.getpid()}" in result.err
     assert run_ids(config) == ["run-1"]
 
 
 def test_vacuum_is_for_sqlite(config, postgres_url):
     """PostgreSQL does it by itself; the password is not shown."""
-    said = agent_telemetry(config, "retention", "--vacuum", env={"TELEMETRY_DATABASE_URL": postgres_url})
-    assert said.code == 2
-    assert "autovacuum" in said.err
-    assert "not-to-be-shown" not in said.err
+    result = agent_telemetry(config, "retention", "--vacuum", env={"TELEMETRY_DATABASE_URL": postgres_url})
+    assert result.code == 2
+    assert "autovacuum" in result.err
+    assert "not-to-be-shown" not in result.err
 
 
 # --- the journal
@@ -242,10 +242,10 @@ def test_old_day_files_go_only_when_asked(config):
     other = config.ndjson_dir / "events_20200101.ndjson.gz"
     other.write_bytes(b"")
     agent_telemetry(config, "retention")
-    foretold = agent_telemetry(config, "retention", "--journal", "--dry-run", "--json").json["journal"]
+    expected = agent_telemetry(config, "retention", "--journal", "--dry-run", "--json").json["journal"]
     assert ages(config) == [0, 1, 29, 31, 60]
-    assert agent_telemetry(config, "retention", "--journal", "--json").json["journal"] == foretold
-    assert foretold == {"files": 2, "bytes": 6, "held_back": 0}
+    assert agent_telemetry(config, "retention", "--journal", "--json").json["journal"] == expected
+    assert expected == {"files": 2, "bytes": 6, "held_back": 0}
     assert ages(config) == [0, 1, 29]
     assert other.exists()
 
@@ -253,9 +253,9 @@ def test_old_day_files_go_only_when_asked(config):
 def test_today_and_yesterday_stay_whatever_is_asked(config):
     """A process may be writing them."""
     journal(config, 0, 1, 2, 3)
-    said = agent_telemetry(config, "retention", "--days", "1", "--journal")
+    result = agent_telemetry(config, "retention", "--days", "1", "--journal")
     assert ages(config) == [0, 1]
-    assert "No runs yet" in said.err
+    assert "No runs yet" in result.err
 
 
 def test_days_that_the_buffer_may_need_stay(config):
@@ -270,9 +270,9 @@ def test_days_that_the_buffer_may_need_stay(config):
         for path in journal_files(config.ndjson_dir):
             path.unlink()
         journal(config, 0, 35, 39, 41, 50)
-        said = agent_telemetry(config, "retention", "--journal", "--json").json
+        result = agent_telemetry(config, "retention", "--journal", "--json").json
     assert ages(config) == [0, 35, 39]
-    assert said["journal"]["held_back"] == 2
+    assert result["journal"]["held_back"] == 2
 
 
 def test_verify_is_content_afterwards(config):
@@ -287,8 +287,8 @@ def test_verify_is_content_afterwards(config):
     today.write_bytes(b"".join(lines[4:]))
     journal_path(config.ndjson_dir, old.decode()).write_bytes(b"".join(lines[:4]))
     assert agent_telemetry(config, "retention", "--journal", "--json").json["journal"]["files"] == 1
-    said = agent_telemetry(config, "verify", "--json")
-    assert (said.code, said.json["missing_lines"]) == (0, 0), said.out
+    result = agent_telemetry(config, "verify", "--json")
+    assert (result.code, result.json["missing_lines"]) == (0, 0), result.out
 
 
 # --- what it refuses
@@ -296,9 +296,9 @@ def test_verify_is_content_afterwards(config):
 
 def test_without_a_database_nothing_is_made(config):
     """It says so, and is no error."""
-    said = agent_telemetry(config, "retention")
-    assert said.code == 0
-    assert "No runs yet" in said.err
+    result = agent_telemetry(config, "retention")
+    assert result.code == 0
+    assert "No runs yet" in result.err
     assert not config.db_path.exists()
 
 
@@ -330,9 +330,9 @@ def test_a_locked_database_is_unavailable(config):
     with closing(sqlite3.connect(config.db_path)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         env = {"TELEMETRY_DB_BUSY_TIMEOUT_MS": "50", "TELEMETRY_DB_MAX_RETRIES": "0"}
-        said = agent_telemetry_process(config, "retention", env=env)
-    assert said.code == 4
-    assert "is locked" in said.err
+        result = agent_telemetry_process(config, "retention", env=env)
+    assert result.code == 4
+    assert "is locked" in result.err
     assert run_ids(config) == ["run-1"]
 
 
@@ -347,9 +347,9 @@ def test_a_database_that_cannot_be_written_can_still_be_looked_at(config, small_
     assert agent_telemetry(config, "audit", "--json", env=env).json["runs"]["rows"]["agent_runs"] == 1
     assert agent_telemetry(config, "retention", "--dry-run", "--json", env=env).json["database"]["runs"] == 1
     for command in (["retention"], ["retention", "--vacuum"], ["restore", backup.json["path"]]):
-        said = agent_telemetry(config, *command, env={**env, "TELEMETRY_DB_MAX_RETRIES": "0"})
-        assert said.code == 4
-        assert "read" in said.err.lower()
+        result = agent_telemetry(config, *command, env={**env, "TELEMETRY_DB_MAX_RETRIES": "0"})
+        assert result.code == 4
+        assert "read" in result.err.lower()
     assert [path.name for path in small_disk.iterdir()] == ["db.sqlite"]
 
 
@@ -372,8 +372,8 @@ def test_old_rotated_captures_are_deleted_when_asked(config):
     ]
     for name in names:
         (folder / name).write_text("[]")
-    foretold = agent_telemetry(config, "retention", "--captures", "--dry-run", "--json").json["captures"]
-    assert foretold == {"files": 1, "bytes": 2, "held_back": 0}
+    expected = agent_telemetry(config, "retention", "--captures", "--dry-run", "--json").json["captures"]
+    assert expected == {"files": 1, "bytes": 2, "held_back": 0}
     assert len(list(folder.iterdir())) == 5
     assert "captures  1 rotated files deleted" in agent_telemetry(config, "retention", "--captures").out
     assert sorted(path.name for path in folder.iterdir()) == sorted(set(names) - {f"telemetry.{stamp}.json"})

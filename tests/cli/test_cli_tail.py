@@ -78,9 +78,9 @@ def test_tail_of_one_run_leaves_out_the_others(config):
 
 def test_tail_without_a_journal_says_so(config):
     """No journal is no error."""
-    said = agent_telemetry(config, "tail")
-    assert (said.code, said.out) == (0, "")
-    assert "no journal" in said.err
+    result = agent_telemetry(config, "tail")
+    assert (result.code, result.out) == (0, "")
+    assert "no journal" in result.err
 
 
 def test_follow_prints_lines_as_they_come_and_ends_well_with_ctrl_c(config, following):

@@ -243,15 +243,15 @@ def test_service_that_holds_the_database_is_found(service, tmp_path):
 def test_statistics_come_from_the_service_then_from_the_database(service, tmp_path):
     """HTTP first; a service that is away leaves the local database, then nothing."""
     config = isolated_config(tmp_path, api_url=service.url, db_synchronous="OFF")
-    assert read_stats(config)["total_runs"] == 0
+    assert read_stats(config).figures["total_runs"] == 0
     service.script(Fault(500))
-    assert read_stats(config) is None
+    assert read_stats(config).figures is None
 
     target = DatabaseTarget(config)
     target.deliver(Batch((record(1, status="success", updated=1),)))
     target.close()
     service.kill()
-    assert read_stats(config)["agents"] == {"agent": 1}
+    assert read_stats(config).figures["agents"] == {"agent": 1}
 
 
 # --- rejects, quiet

@@ -282,7 +282,6 @@ def test_token_that_no_header_can_carry_is_told_without_it(service, tmp_path, si
     service.token = TOKEN
     target = HttpTarget(service.url, isolated_config(tmp_path, api_auth_token=f"hunter2{sign}hunter3"))
     outcome = target.deliver(three())
-    assert target.stats() is None
     target.close()
 
     assert isinstance(outcome, RetryLater)
@@ -390,17 +389,6 @@ def test_run_ids_are_quoted_in_queries(service, target):
 
     assert target.deliver(Batch((), (link(strange),))) == Delivered()
     assert len(service.commits) == 1
-
-
-def test_stats_of_the_service(service, target):
-    """`GET /metrics` as an object; None for anything else."""
-    target.deliver(three())
-    assert target.stats()["agents"] == {"agent": 3}
-
-    service.script(Fault(503), Fault(200, b"# TYPE runs counter"), Fault(200, b"[]"))
-    assert [target.stats() for _ in range(3)] == [None] * 3
-    service.kill()
-    assert target.stats() is None
 
 
 def test_our_service_says_who_it_is(service, other_service):

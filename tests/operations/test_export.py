@@ -36,8 +36,8 @@ class WritingSink:
         self.end += "finished"
         self._store.close()
 
-    def give_up(self):
-        self.end += "given up"
+    def abandon(self):
+        self.end += "abandoned"
         self._store.close()
 
 
@@ -80,7 +80,7 @@ def test_a_sink_that_fails_gives_up_and_holds_nothing(stored, fails_at):
     sink = WritingSink(stored, fails_at=fails_at)
     with pytest.raises(AgentTelemetryError, match="writing the export: No space left"):
         export_runs(stored, RunQuery(), sink)
-    assert sink.end == "given up"
+    assert sink.end == "abandoned"
     free = Store(stored.with_(db_busy_timeout_ms=0, db_max_retries=0))
     free.write([record(2_000_000)])
     free.close()

@@ -1,4 +1,4 @@
-"""What a read client believes of a service: no address, no member and no number that is not ours."""
+"""Answers of a service are checked: addresses of pages, members of records, and figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import orjson
 import pytest
 from on_disk import record
 
+from otel_agent_telemetry.delivery.stats import Statistics, read_stats
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
@@ -18,7 +19,7 @@ from tests.delivery.service import Fault
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
-from command import agent_telemetry_process
+from command import agent_telemetry
 
 TOKEN = "only-for-the-service"
 TIME = "2026-01-31T12:00:00.000000+00:00"
@@ -54,6 +55,11 @@ def page(*numbers, following):
     return answers([record(number).to_fields() for number in numbers], Link=f'<{following}>; rel="next"')
 
 
+def asking(service, folder):
+    """A configuration whose runs go to the service."""
+    return isolated_config(folder, api_url=service.url, api_auth_token=TOKEN)
+
+
 def runs(remote, limit=10):
     return [run.run_id for run in remote.runs(RunQuery(limit=limit))]
 
@@ -87,7 +93,7 @@ def test_no_page_is_fetched_from_elsewhere(service, other_service, remote, addre
 
 
 def test_link_that_is_no_url_is_an_error_of_the_service(service, remote):
-    """It is told, not raised as it is."""
+    """It is an error of reading the service, not of the HTTP client."""
     service.script(page(1, following="/" + "x" * 66_000))
 
     with pytest.raises(StoreUnavailableError, match="InvalidURL"):
@@ -132,11 +138,11 @@ def test_events_and_steps_that_are_not_ours_are_an_error(service, remote, read, 
 
 
 @pytest.mark.parametrize("metrics", [OLDER_METRICS, OLDER_METRICS | {"statuses": {"success": 3}}])
-def test_figures_are_read_of_this_and_of_an_older_service(service, remote, metrics):
-    """Statuses are not told by every version."""
+def test_figures_are_read_of_this_and_of_an_older_service(service, tmp_path, metrics):
+    """An older version does not count by status."""
     service.script(answers(metrics))
 
-    assert remote.stats() == metrics
+    assert read_stats(asking(service, tmp_path)) == Statistics(metrics)
 
 
 @pytest.mark.parametrize(
@@ -153,32 +159,33 @@ def test_figures_are_read_of_this_and_of_an_older_service(service, remote, metri
         OLDER_METRICS | {"statuses": {"success": [3]}},
     ],
 )
-def test_figures_that_are_not_ours_are_an_error(service, remote, metrics):
-    """Nothing missing and nothing of another kind reaches those who show them."""
+def test_figures_that_are_not_ours_are_an_error(service, tmp_path, metrics):
+    """Figures that are missing or of another type are never returned."""
     service.script(answers(metrics))
 
-    with pytest.raises(StoreUnavailableError, match="not one of this service"):
-        remote.stats()
+    stats = read_stats(asking(service, tmp_path))
+
+    assert stats.figures is None
+    assert isinstance(stats.problem, StoreUnavailableError)
+    assert "not one of this service" in str(stats.problem)
 
 
-def test_the_command_tells_figures_that_are_not_ours_in_one_line(service, tmp_path):
+def test_the_command_reports_figures_that_are_not_ours_in_one_line(service, tmp_path):
     """Exit status STORE_UNAVAILABLE and what to check."""
     service.script(answers({}))
 
-    said = agent_telemetry_process(
-        isolated_config(tmp_path), "stats", "--no-sync", env={"TELEMETRY_API_URL": service.url}
-    )
+    result = agent_telemetry(isolated_config(tmp_path), "stats", "--no-sync", env={"TELEMETRY_API_URL": service.url})
 
-    assert (said.code, len(said.err.splitlines())) == (4, 1)
-    assert "Check TELEMETRY_API_URL" in said.err
+    assert (result.code, len(result.err.splitlines())) == (4, 1)
+    assert "Check TELEMETRY_API_URL" in result.err
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r\nX-Other: 1", "\x00"])
-def test_token_that_no_header_can_carry_is_told_without_it(service, tmp_path, sign):
+def test_token_that_no_header_can_carry_is_reported_without_it(service, tmp_path, sign):
     """The error names the kind of fault and quotes no header."""
     remote = RemoteRuns(service.url, isolated_config(tmp_path, api_auth_token=f"hunter2{sign}hunter3"))
     with pytest.raises(StoreUnavailableError, match=r"LocalProtocolError$") as raised:
-        remote.stats()
+        runs(remote)
     remote.close()
 
     assert "hunter" not in f"{raised.value} {raised.value.hint}"
@@ -201,7 +208,7 @@ def test_id_that_no_url_can_hold_is_an_error_of_the_service(remote):
 
 
 def test_url_that_cannot_be_asked_is_a_configuration_error(tmp_path):
-    """Told with the variable to look at."""
+    """The hint names the variable to check."""
     with pytest.raises(ConfigurationError, match=r"1\.2\.3\.400:1 cannot be asked") as raised:
         RemoteRuns("http://1.2.3.400:1", isolated_config(tmp_path))
 

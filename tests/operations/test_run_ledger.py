@@ -1,4 +1,4 @@
-"""Where journal, buffer and database differ about a run."""
+"""The ledgers of `verify`: where journal, buffer and database differ about a run, and gaps in line numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_agent_telemetry.operations import run_ledger
-from otel_agent_telemetry.operations.run_ledger import RunLedger
+from otel_agent_telemetry.operations.run_ledger import RunLedger, SequenceLedger
 from otel_agent_telemetry.storage.queries import RunState
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-01T00:00:01.000000+00:00"
@@ -49,7 +51,7 @@ def test_each_difference_is_one_finding(journalled, waiting, stored, finding):
 
 def test_the_latest_state_of_the_journal_counts_whatever_the_order(monkeypatch):
     """Also when states are folded on disk, not in memory."""
-    monkeypatch.setattr(run_ledger, "_MAX_FOLDED", 2)
+    monkeypatch.setattr(run_ledger, "_MAX_IN_MEMORY", 2)
     with closing(sqlite3.connect("")) as scratch:
         ledger = RunLedger(scratch)
         for number in range(10):
@@ -70,3 +72,44 @@ def test_names_are_bounded_and_counts_are_not():
         total, named = ledger.finding("missing", limit=3)
     assert total == 10
     assert [run.event_id for run in named] == ["e0", "e1", "e2"]
+
+
+def gaps_of(arrivals, issued):
+    """Missing numbers by writer, as the ledger finds them."""
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = SequenceLedger(scratch)
+        for writer, number in arrivals:
+            ledger.issued(writer, number)
+            ledger.saw(writer, number)
+        for writer, number in issued.items():
+            ledger.issued(writer, number)
+        found = list(ledger.gaps())
+        assert found == list(ledger.gaps())
+    return {(gap.writer, number) for gap in found for number in range(gap.first, gap.last + 1)}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 30)), max_size=80), st.integers(0, 40))
+def test_gaps_are_what_was_issued_and_not_seen(arrivals, more):
+    """For any order and repetition: every number up to the highest issued, less those seen."""
+    issued = {"a": more}
+    highest = {writer: max([n for w, n in arrivals if w == writer] + [issued.get(writer, 0)]) for writer in "abc"}
+    expected = {(writer, n) for writer, last in highest.items() for n in range(1, last + 1)} - set(arrivals)
+    assert gaps_of(arrivals, issued) == expected
+
+
+def test_more_writers_than_memory_keeps_lose_nothing(monkeypatch):
+    """Intervals on disk are merged with those that came later."""
+    monkeypatch.setattr(run_ledger, "_MAX_IN_MEMORY", 3)
+    arrivals = [(f"w{writer}", number) for number in (1, 2, 3, 5) for writer in range(20)]
+    assert gaps_of(arrivals, {}) == {(f"w{writer}", 4) for writer in range(20)}
+
+
+def test_a_number_seen_but_not_issued_is_no_gap():
+    """Lines that came after the limit was taken only fill."""
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = SequenceLedger(scratch)
+        ledger.issued("w", 3)
+        for number in (1, 3, 9):
+            ledger.saw("w", number)
+        assert [(gap.first, gap.last, gap.lines) for gap in ledger.gaps()] == [(2, 2, 1)]
+        assert ledger.writers() == 1

@@ -29,7 +29,7 @@ def service(tmp_path):
 
 
 @pytest.fixture
-def told(service):
+def environment(service):
     """The environment of a machine whose runs go to the service."""
     return {"TELEMETRY_API_URL": service.url, "TELEMETRY_API_AUTH_TOKEN": "long-secret"}
 
@@ -50,24 +50,24 @@ def record(config, count=3):
     client.close()
 
 
-def test_runs_lists_what_the_service_has(sender, told, config):
+def test_runs_lists_what_the_service_has(sender, environment, config):
     """From another base directory too: the local database is not asked."""
     record(sender)
-    said = agent_telemetry(config, "runs", "--json", env=told)
-    assert said.code == 0, said.err
-    assert {run["run_id"] for run in said.json} == {"outer-run", "run-0", "run-1", "run-2"}
+    result = agent_telemetry(config, "runs", "--json", env=environment)
+    assert result.code == 0, result.err
+    assert {run["run_id"] for run in result.json} == {"outer-run", "run-0", "run-1", "run-2"}
     assert [
         run["run_id"]
-        for run in agent_telemetry(config, "runs", "--parent", "outer-run", "-n", "2", "--json", env=told).json
+        for run in agent_telemetry(config, "runs", "--parent", "outer-run", "-n", "2", "--json", env=environment).json
     ] == [
         "run-2",
         "run-1",
     ]
-    assert "run-1" in agent_telemetry(config, "runs", "--run-id", "run-1", env=told).out
-    assert said.err == ""
+    assert "run-1" in agent_telemetry(config, "runs", "--run-id", "run-1", env=environment).out
+    assert result.err == ""
 
 
-def test_more_runs_than_a_page_are_read_page_by_page(service, told, config):
+def test_more_runs_than_a_page_are_read_page_by_page(service, environment, config):
     """The Link header is followed up to the limit asked for."""
     items = [
         {
@@ -80,37 +80,39 @@ def test_more_runs_than_a_page_are_read_page_by_page(service, told, config):
         for number in range(2300)
     ]
     assert service.client.post("/api/v1/runs/batch", json=items).json()["inserted"] == 2300
-    found = agent_telemetry(config, "runs", "--agent", "a b&c", "-n", "2200", "--json", "--no-sync", env=told).json
+    found = agent_telemetry(
+        config, "runs", "--agent", "a b&c", "-n", "2200", "--json", "--no-sync", env=environment
+    ).json
     assert len({run["run_id"] for run in found}) == 2200
 
 
-def test_show_joins_the_service_and_the_local_journal(sender, told, config):
+def test_show_joins_the_service_and_the_local_journal(sender, environment, config):
     """The run and its children from the service, its events from this machine's journal."""
     record(sender)
-    shown = agent_telemetry(config, "show", "outer-run", "--json", env=told).json
+    shown = agent_telemetry(config, "show", "outer-run", "--json", env=environment).json
     assert shown["run"]["run_id"] == "outer-run"
     assert [event["event_type"] for event in shown["events"]] == ["step"]
     assert [child["run_id"] for child in shown["children"]] == ["run-0", "run-1", "run-2"]
-    by_event_id = agent_telemetry(config, "show", shown["run"]["event_id"], env=told)
+    by_event_id = agent_telemetry(config, "show", shown["run"]["event_id"], env=environment)
     assert "outer-run" in by_event_id.out
-    assert agent_telemetry(config, "show", "nobody / ../x", env=told).code == 3
+    assert agent_telemetry(config, "show", "nobody / ../x", env=environment).code == 3
 
 
-def test_stats_are_the_services(sender, told, config):
+def test_stats_are_the_services(sender, environment, config):
     """Totals, agents and statuses."""
     record(sender)
-    stats = agent_telemetry(config, "stats", "--json", env=told).json
+    stats = agent_telemetry(config, "stats", "--json", env=environment).json
     assert (stats["total_runs"], stats["agents"]) == (4, {"agent": 3, "outer": 1})
-    assert "success  4" in agent_telemetry(config, "stats", env=told).out
+    assert "success  4" in agent_telemetry(config, "stats", env=environment).out
 
 
 def test_a_wrong_token_is_one_clear_line(service, config):
     """Exit status USAGE, the variable to set, and not the token."""
     wrong = {"TELEMETRY_API_URL": service.url, "TELEMETRY_API_AUTH_TOKEN": "wrong-secret"}
-    said = agent_telemetry(config, "runs", env=wrong)
-    assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert "TELEMETRY_API_AUTH_TOKEN" in said.err
-    assert "wrong-secret" not in said.err
+    result = agent_telemetry(config, "runs", env=wrong)
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "TELEMETRY_API_AUTH_TOKEN" in result.err
+    assert "wrong-secret" not in result.err
 
 
 @pytest.mark.parametrize("token", ["pässwörd", "ключ"])
@@ -119,29 +121,31 @@ def test_a_token_in_any_script_is_the_same_at_both_sides(token, tmp_path, config
     settings = isolated_config(tmp_path / "guarded", db_synchronous="OFF", api_auth_enabled=True, api_auth_token=token)
     with running(settings) as guarded:
         record(config.with_(api_url=guarded.url, api_auth_token=token))
-        told = {"TELEMETRY_API_URL": guarded.url, "TELEMETRY_API_AUTH_TOKEN": token}
-        said = agent_telemetry(config, "runs", "--json", env=told)
-        refused = agent_telemetry(config, "runs", env={**told, "TELEMETRY_API_AUTH_TOKEN": token[1:]})
-    assert (said.code, len(said.json)) == (0, 4)
+        environment = {"TELEMETRY_API_URL": guarded.url, "TELEMETRY_API_AUTH_TOKEN": token}
+        result = agent_telemetry(config, "runs", "--json", env=environment)
+        refused = agent_telemetry(config, "runs", env={**environment, "TELEMETRY_API_AUTH_TOKEN": token[1:]})
+    assert (result.code, len(result.json)) == (0, 4)
     assert refused.code == 2
 
 
-def test_a_token_that_no_header_can_carry_is_not_used_and_not_told(service, told, config):
+def test_a_token_that_no_header_can_carry_is_not_used_and_not_told(service, environment, config):
     """A warning names the variable; then it is as if there were no token."""
-    said = agent_telemetry_process(config, "runs", env={**told, "TELEMETRY_API_AUTH_TOKEN": "long-secret\x01x"})
-    assert said.code == 2
-    assert "TELEMETRY_API_AUTH_TOKEN: its value cannot be used" in said.err
-    assert "long-secret" not in said.err + said.out
+    result = agent_telemetry_process(
+        config, "runs", env={**environment, "TELEMETRY_API_AUTH_TOKEN": "long-secret\x01x"}
+    )
+    assert result.code == 2
+    assert "TELEMETRY_API_AUTH_TOKEN: its value cannot be used" in result.err
+    assert "long-secret" not in result.err + result.out
 
 
 def test_a_service_with_a_token_of_stray_bytes_refuses_to_start_in_one_line(config):
     """Bytes that are not UTF-8 are a setting that cannot be used, not a fault of ours."""
     env = {"TELEMETRY_API_AUTH_ENABLED": "true", "TELEMETRY_API_AUTH_TOKEN": "long-secret\udcff"}
-    said = agent_telemetry_process(config, "serve", "--port", "0", env=env)
-    assert said.code == 2
-    assert "TELEMETRY_API_AUTH_TOKEN" in said.err
-    assert "an error of its own" not in said.err
-    assert "long-secret" not in said.err
+    result = agent_telemetry_process(config, "serve", "--port", "0", env=env)
+    assert result.code == 2
+    assert "TELEMETRY_API_AUTH_TOKEN" in result.err
+    assert "internal error" not in result.err
+    assert "long-secret" not in result.err
 
 
 def link(run_id, commit="abcdef1"):
@@ -150,13 +154,13 @@ def link(run_id, commit="abcdef1"):
     )
 
 
-def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender, told, config):
+def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender, environment, config):
     """Nothing is set aside for having come too early."""
     target = HttpTarget(service.url, sender)
     assert target.deliver(Batch((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
     target.close()
     record(sender)
     commits = {
-        run["run_id"]: run["git_commit_hash"] for run in agent_telemetry(config, "runs", "--json", env=told).json
+        run["run_id"]: run["git_commit_hash"] for run in agent_telemetry(config, "runs", "--json", env=environment).json
     }
     assert (commits["run-0"], commits["run-1"], commits["run-2"]) == ("abcdef1", "abcdef2", None)

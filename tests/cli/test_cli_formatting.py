@@ -7,8 +7,14 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_agent_telemetry.cli.terminal_text import printable, printable_lines, shortened
-from otel_agent_telemetry.cli.time_options import day, duration_ns, duration_text, moment, size_text
+from otel_agent_telemetry.cli.formatting import (
+    format_duration,
+    format_size,
+    printable,
+    printable_lines,
+    shortened,
+)
+from otel_agent_telemetry.cli.options import parse_day, parse_duration_ns, parse_time
 
 SECOND = 10**9
 
@@ -19,23 +25,23 @@ SECOND = 10**9
 )
 def test_durations_are_read(text, seconds):
     """Numbers with units, added up."""
-    assert duration_ns(text) == seconds * SECOND
+    assert parse_duration_ns(text) == seconds * SECOND
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 h", "2h!", "-2h", "2y", "1e3s", "999999999w"])
 def test_what_is_no_duration_is_a_usage_error(text):
     """Nothing is guessed."""
     with pytest.raises(typer.BadParameter):
-        duration_ns(text)
+        parse_duration_ns(text)
 
 
 def test_moments_are_instants_or_so_long_ago():
     """A zone counts; without one it is UTC."""
-    assert moment("2h", 7200 * SECOND) == "1970-01-01T00:00:00.000000+00:00"
-    assert moment("2026-01-02", 0) == "2026-01-02T00:00:00.000000+00:00"
-    assert moment("2026-01-02T01:00:00+01:00", 0) == "2026-01-02T00:00:00.000000+00:00"
+    assert parse_time("2h", 7200 * SECOND) == "1970-01-01T00:00:00.000000+00:00"
+    assert parse_time("2026-01-02", 0) == "2026-01-02T00:00:00.000000+00:00"
+    assert parse_time("2026-01-02T01:00:00+01:00", 0) == "2026-01-02T00:00:00.000000+00:00"
     with pytest.raises(typer.BadParameter):
-        moment("yesterday", 0)
+        parse_time("yesterday", 0)
 
 
 @pytest.mark.parametrize(
@@ -44,19 +50,19 @@ def test_moments_are_instants_or_so_long_ago():
 def test_what_is_no_day_is_a_usage_error(text):
     """A day of the journal must be one."""
     with pytest.raises(typer.BadParameter):
-        day(text)
+        parse_day(text)
 
 
 def test_days_are_written_either_way():
     """With or without dashes."""
-    assert day("2026-01-02") == day("20260102") == "20260102"
+    assert parse_day("2026-01-02") == parse_day("20260102") == "20260102"
 
 
 def test_durations_and_sizes_read_well():
     """The largest two units."""
-    shown = [duration_text(ms) for ms in (0, 999, 12_340, 60_000, 307_000, 3_600_000, 12_000_000, 183_600_000)]
+    shown = [format_duration(ms) for ms in (0, 999, 12_340, 60_000, 307_000, 3_600_000, 12_000_000, 183_600_000)]
     assert shown == ["0 ms", "999 ms", "12.3 s", "1m 00s", "5m 07s", "1h 00m", "3h 20m", "2d 03h"]
-    assert [size_text(n) for n in (0, 1023, 1536, 1 << 30)] == ["0 B", "1023 B", "1.5 KiB", "1.0 GiB"]
+    assert [format_size(n) for n in (0, 1023, 1536, 1 << 30)] == ["0 B", "1023 B", "1.5 KiB", "1.0 GiB"]
 
 
 @given(st.text())

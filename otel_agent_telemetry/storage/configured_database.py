@@ -1,4 +1,4 @@
-"""Opening the configured database for a look: never made, never upgraded, never locked for long."""
+"""Opening the configured database for reading only: it is never created, upgraded or locked for long."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from otel_agent_telemetry.storage.schema import database_state
 
 @contextmanager
 def reading_database(config: TelemetryConfig) -> Iterator[Connection | None]:
-    """A consistent view for the functions of `storage.queries`; None when there is no database yet.
+    """Yield a consistent view for the functions of `storage.queries`; None when there is no database yet.
 
-    Raises SchemaError for a database that is not ours or of an older schema, which is left
-    as it is, and StoreUnavailableError when it cannot be read now. Blocks for the busy
+    Raises SchemaError for a database of another application or of an older schema, which is
+    not changed, and StoreUnavailableError when it cannot be read now. Blocks for the busy
     timeout on a locked database. An OSError raised inside the block becomes a StorageError,
-    so nothing is printed there.
+    so callers print nothing inside it.
     """
     engine = _engine(config)
     try:
@@ -41,20 +41,20 @@ def reading_database(config: TelemetryConfig) -> Iterator[Connection | None]:
 
 
 def _engine(config: TelemetryConfig) -> Engine | None:
-    """An engine that can be read from now; None when the file is missing."""
+    """Return an engine that can be read from now; None when the file is missing."""
     engine = make_read_engine(config)
     path = sqlite_path(engine)
     if path is None:
         return engine
     if not path.exists():
         return None
-    if path.with_name(f"{path.name}-journal").exists() and _wants_undoing(engine):
+    if path.with_name(f"{path.name}-journal").exists() and _needs_recovery(engine):
         return make_engine(config, set_journal_mode=False)
     return engine
 
 
-def _wants_undoing(engine: Engine) -> bool:
-    """Whether a process died in the middle of a commit: a reader that may not write cannot undo it."""
+def _needs_recovery(engine: Engine) -> bool:
+    """Return whether a process died during a commit: a read-only connection cannot roll it back."""
     try:
         with reading(engine, "reading") as connection:
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
@@ -62,12 +62,12 @@ def _wants_undoing(engine: Engine) -> bool:
         engine.dispose()
         return "is locked" not in str(problem)
     except SchemaError:
-        pass  # said properly by whoever reads
+        pass  # the caller reads again and raises it
     return False
 
 
 def _is_current(connection: Connection) -> bool:
-    """Whether there is anything to read. Raises SchemaError unless the schema is this version's."""
+    """Return False for an empty database. Raises SchemaError unless the schema is this version's."""
     state = database_state(connection)
     if state in ("version_7", "older"):
         raise SchemaError(

@@ -14,7 +14,7 @@ from command import COMMAND, agent_telemetry, agent_telemetry_process, record_ru
 from on_disk import ROOT, child_environment
 
 from otel_agent_telemetry import TelemetryClient
-from otel_agent_telemetry.cli.exit_codes import ExitCode
+from otel_agent_telemetry.cli.error_handling import ExitCode
 
 HOSTILE = "[red]\x1b[31m\x07\x9b2J\u202eevil\r\nnew[/red]"
 READS = (["runs"], ["show", "run-0"], ["stats"], ["tail"], ["verify"], ["doctor"], ["show", "nobody"])
@@ -71,17 +71,17 @@ def test_help_loads_no_database_and_no_sdk():
 
 def test_version_names_the_schema(config):
     """`--version` ends at once."""
-    said = agent_telemetry(config, "--version")
-    assert said.code == 0
-    assert "schema version 8" in said.out
+    result = agent_telemetry(config, "--version")
+    assert result.code == 0
+    assert "schema version 8" in result.out
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["runs", "--nonsense"], ["show"], ["replay", "--from-day", "x"]])
 def test_what_cannot_be_understood_is_a_usage_error(config, arguments):
     """Status 2, on stderr."""
-    said = agent_telemetry_process(config, *arguments)
-    assert (said.code, said.out) == (2, "")
-    assert said.err
+    result = agent_telemetry_process(config, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err
 
 
 @pytest.mark.parametrize("command", READS, ids=" ".join)
@@ -157,10 +157,10 @@ def test_a_database_of_another_application_is_refused_untouched(config):
         other.commit()
     before = config.db_path.read_bytes()
     for command in (["runs"], ["stats"], ["init-db"], ["verify"], ["replay"]):
-        said = agent_telemetry(config, *command)
-        assert (said.code, said.out) == (4, "")
-        assert "another application" in said.err
-        assert len(said.err.splitlines()) == 1
+        result = agent_telemetry(config, *command)
+        assert (result.code, result.out) == (4, "")
+        assert "another application" in result.err
+        assert len(result.err.splitlines()) == 1
     doctor = agent_telemetry(config, "doctor")
     assert doctor.code == 1
     assert "another application" in doctor.out
@@ -171,9 +171,9 @@ def test_a_file_that_is_no_database_is_refused(config):
     """Any file in the database's place: status 4, one line with a hint."""
     config.db_path.parent.mkdir(parents=True)
     config.db_path.write_text("dear diary " * 1000)
-    said = agent_telemetry(config, "runs")
-    assert said.code == 4
-    assert "TELEMETRY_DB_PATH" in said.err
+    result = agent_telemetry(config, "runs")
+    assert result.code == 4
+    assert "TELEMETRY_DB_PATH" in result.err
 
 
 def test_a_locked_database_is_unavailable_after_the_busy_timeout(config):
@@ -181,22 +181,22 @@ def test_a_locked_database_is_unavailable_after_the_busy_timeout(config):
     record_runs(config, 1)
     with closing(sqlite3.connect(config.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        said = agent_telemetry(config, "runs", env={"TELEMETRY_DB_BUSY_TIMEOUT_MS": "100"})
+        result = agent_telemetry(config, "runs", env={"TELEMETRY_DB_BUSY_TIMEOUT_MS": "100"})
         doctor = agent_telemetry(config, "doctor")
-    assert said.code == 4
-    assert "locked" in said.err
+    assert result.code == 4
+    assert "locked" in result.err
     assert doctor.code == 1
     assert "locked" in doctor.out
     assert agent_telemetry(config, "runs").code == 0
 
 
 def test_a_base_folder_that_is_a_file_is_one_clear_line(config):
-    """Whatever cannot be opened is said, not traced."""
+    """Whatever cannot be opened is result, not traced."""
     config.base_dir.write_text("a file")
     for command in (["init-db"], ["sync"], ["verify"], ["runs"], ["tail"]):
-        said = agent_telemetry(config, *command)
-        assert said.code in (0, 4)
-        assert len(said.err.splitlines()) <= 1
+        result = agent_telemetry(config, *command)
+        assert result.code in (0, 4)
+        assert len(result.err.splitlines()) <= 1
 
 
 def test_an_encoding_without_our_characters_is_no_error(config):
@@ -204,6 +204,6 @@ def test_an_encoding_without_our_characters_is_no_error(config):
     client = TelemetryClient(config)
     client.end_run(client.start_run("agent-é-☃", "job", run_id="snow"))
     assert client.flush()
-    said = agent_telemetry_process(config, "runs", env={"PYTHONIOENCODING": "ascii"})
-    assert said.code == 0
-    assert "\\u2603" in said.out
+    result = agent_telemetry_process(config, "runs", env={"PYTHONIOENCODING": "ascii"})
+    assert result.code == 0
+    assert "\\u2603" in result.out
