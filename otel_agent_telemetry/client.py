@@ -251,12 +251,12 @@ class TelemetryClient:
 
     @_never_raises("ERROR", _NO_RUN)
     def _record_ended(
-        self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, told: dict[str, Any]
+        self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, settings: dict[str, Any]
     ) -> str | None:
         """Record a run that is over already, and return its id; None when recording is off or failed."""
         if self.config.sdk_disabled:
             return None
-        run = self._start(agent, job, trigger, told, start_ns=start_ns)
+        run = self._start(agent, job, trigger, settings, start_ns=start_ns)
         self._end(run, status, {}, end_ns=end_ns)
         return run.run_id
 

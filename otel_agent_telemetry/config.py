@@ -127,6 +127,8 @@ SETTINGS: Final = (
             "JSON file of captured entries; else {base}/registry/telemetry.json."),
     Setting("capture_max_bytes", ("TELEMETRY_CAPTURE_MAX_BYTES",), _whole(4096, 1 << 30), 64 << 20, "bytes",
             "Past this size that file gets a dated name, and a new one begins."),
+    Setting("capture_lock_timeout_s", ("TELEMETRY_CAPTURE_LOCK_TIMEOUT_S",), _seconds, 2.0, "s",
+            "How long an entry waits for that file's lock before it is set aside for the next capture or query."),
     Setting("skip_validation", ("TELEMETRY_SKIP_VALIDATION",), _flag, False, "", "Do not check folders at start."),
     Setting("agent_owner", ("AGENT_OWNER",), _text, None, "", "`agent_owner` of runs that do not name one."),
     Setting("runs", ("TELEMETRY_RUNS",), _one_of("root", "agents", "marked"), "root", "",
@@ -216,6 +218,7 @@ class TelemetryConfig:
     buffer_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
     capture_file: Path = None  # type: ignore[assignment]  # filled from base_dir
     capture_max_bytes: int = 64 << 20
+    capture_lock_timeout_s: float = 2.0
     skip_validation: bool = False
     agent_owner: str | None = None
     runs: str = "root"

@@ -30,8 +30,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from otel_agent_telemetry.capture.array_file import CaptureFiles
-from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
+from otel_agent_telemetry.capture.telemetry_capture import CaptureFiles, TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
@@ -134,29 +133,33 @@ def isolated_config(base_dir: Path | str, **settings: Any) -> TelemetryConfig:
     return TelemetryConfig(**{"base_dir": Path(base_dir), "discover_service": False, **settings})
 
 
-class _MemoryCaptures:
+class _MemoryEntries:
     """Captured entries in a list, whatever their file would be."""
 
-    set_aside: Path | None = None
+    foreign_file: Path | None = None
 
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
 
-    def at(self, path: Path) -> _MemoryCaptures:  # noqa: ARG002 - the files' signature
-        """Itself, for any path."""
+    def at(self, path: Path) -> _MemoryEntries:  # noqa: ARG002 - the signature of `CaptureFiles`
+        """Return itself, for any path."""
         return self
 
-    def append(self, entry: bytes) -> bool:
+    def append(self, entry: bytes, *, wait: bool = True) -> bool:  # noqa: ARG002 - the file's signature
         """Keep an entry as a reader of the file would find it."""
         self.kept.append(orjson.loads(entry))
         return True
 
+    async def append_async(self, entry: bytes) -> bool:
+        """Keep an entry as a reader of the file would find it."""
+        return self.append(entry)
+
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Newest first."""
+        """Yield the entries, newest first."""
         return iter(self.kept[::-1])
 
     def sync(self) -> None:
-        """Memory needs no sync."""
+        """Do nothing: memory needs no sync."""
 
 
 class MemoryRecorder(Recorder):
@@ -171,7 +174,7 @@ class MemoryRecorder(Recorder):
         self.events: list[RunEvent] = []
         self.spans: list[RunSpan] = []
         self.commits: list[CommitLink] = []
-        self.captures = _MemoryCaptures()
+        self.captures = _MemoryEntries()
         self._components[CaptureFiles] = self.captures
 
     def record_run(self, fields: Fields) -> None:

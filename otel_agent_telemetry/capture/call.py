@@ -1,4 +1,4 @@
-"""A piece of work while it is captured: a run that is open, and the entry that it becomes."""
+"""A piece of work while it is captured: an open run, and the entry that is made when it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 
-from otel_agent_telemetry.capture.entry import ERROR, JOB_TYPE, SUCCESS, TIMEOUT, message_of, run_status, told_of
+from otel_agent_telemetry.capture.entry import (
+    ERROR,
+    JOB_TYPE,
+    SUCCESS,
+    TIMEOUT,
+    Entry,
+    message_of,
+    run_settings,
+    run_status,
+)
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel.mapping import ending_of_exception
@@ -15,58 +24,62 @@ from otel_agent_telemetry.status import TIMEOUT as RUN_TIMEOUT
 
 
 class CapturedCall:
-    """Begins a run and makes its span current; `end` or `fail` end it and keep the entry.
+    """Begins a run and makes its span current. `end` or `fail` ends it, `keep` adds the entry to the file.
 
-    So a process that is killed in between has the run, and who delivers its runs closes it.
-    `inputs` are plain already. No method raises.
+    The run begins with the work, so the run of a process that is killed in between is known
+    and is closed as failed. `inputs` must be plain JSON values already. No method raises.
     """
 
-    __slots__ = ("_began_ns", "_caller", "_capture", "_handle", "_inputs", "_skill", "_tracked", "run_id")
+    __slots__ = ("_began_ns", "_caller", "_capture", "_inputs", "_run", "_skill", "_tracked", "run_id")
 
     def __init__(self, capture: TelemetryCapture, skill: str, caller: str, inputs: dict[str, Any]) -> None:
         self._capture = capture
         self._skill = skill
         self._caller = caller
         self._inputs = inputs
-        told = {"inputs": inputs} if inputs else {}
-        self._tracked = capture.client.track_run(skill, JOB_TYPE, caller, **told)
-        self._handle = self._tracked.__enter__()
-        self.run_id = self._handle.run_id
+        settings = {"inputs": inputs} if inputs else {}
+        self._tracked = capture.client.track_run(skill, JOB_TYPE, caller, **settings)
+        self._run = self._tracked.__enter__()
+        self.run_id = self._run.run_id
         self._began_ns = time.perf_counter_ns()
 
     def set_inputs(self, inputs: dict[str, Any]) -> None:
-        """What the work was given, known only now; on return the run has it."""
+        """Replace the inputs of the run and of the entry; the run has them on return."""
         self._inputs = inputs
-        self._handle.set_metrics(inputs=inputs)
+        self._run.set_metrics(inputs=inputs)
 
-    def step_out(self) -> Inside:
-        """Make current again what was so before; gives what makes the run's span current for a while."""
-        inside = Inside()
+    def step_out(self) -> BodyContext:
+        """Make the span before this one current again; return what makes this one current for a while."""
+        inside = BodyContext()
         self._tracked.step_out()
         return inside
 
-    def end(
-        self, status: str, error_message: str | None = None, *, metadata: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """The work is over, as `status` says; returns the entry."""
+    def end(self, status: str, error_message: str | None = None, *, metadata: dict[str, Any] | None = None) -> Entry:
+        """End the run with an entry's `status`; return the entry, which is not in the file yet."""
         self._tracked.step_out()
         entry = self._entry(status, error_message, metadata)
-        told = told_of({**entry, "inputs": None})
-        self._capture.client.end_run(self.run_id, run_status(status), **told)
-        self._capture.keep(entry, self.run_id)
+        settings = run_settings({**entry, "inputs": None})
+        self._capture.client.end_run(self.run_id, run_status(status), **settings)
         return entry
 
-    def fail(self, problem: BaseException, error_message: str | None = None) -> dict[str, Any]:
-        """The work raised; returns the entry. Leaving with exit code 0 is a success."""
+    def fail(self, problem: BaseException, error_message: str | None = None) -> Entry:
+        """End the run with an exception; return the entry, which is not in the file yet. Exit code 0 is a success."""
         self._tracked.step_out()
         ending = ending_of_exception(problem)
         status = SUCCESS if ending.summary is None else TIMEOUT if ending.status == RUN_TIMEOUT else ERROR
         entry = self._entry(status, error_message or ending.summary, None)
         self._tracked.__exit__(type(problem), problem, problem.__traceback__)
-        self._capture.keep(entry, self.run_id)
         return entry
 
-    def _entry(self, status: str, error_message: str | None, metadata: dict[str, Any] | None) -> dict[str, Any]:
+    def keep(self, entry: Entry, *, wait: bool = True) -> None:
+        """Add the entry to the file; see `TelemetryCapture.keep`."""
+        self._capture.keep(entry, wait=wait)
+
+    async def keep_async(self, entry: Entry) -> None:
+        """Add the entry to the file without blocking the event loop; see `TelemetryCapture.keep_async`."""
+        await self._capture.keep_async(entry)
+
+    def _entry(self, status: str, error_message: str | None, metadata: dict[str, Any] | None) -> Entry:
         took_ns = time.perf_counter_ns() - self._began_ns
         return {
             "timestamp": iso_utc(self._capture.client._recorder.clock.now_ns()),  # noqa: SLF001 - one package
@@ -77,13 +90,14 @@ class CapturedCall:
             "inputs": self._inputs,
             "error_message": message_of(error_message),
             "metadata": metadata or {},
+            "run_id": self.run_id,
         }
 
 
-class Inside:
-    """`with` it, a generator's body runs where it left off: in its run's span, or one that it made current.
+class BodyContext:
+    """`with` it, a generator's body runs where it left off: with its run's span current, or one that it made current.
 
-    Outside, between two steps, the consumer sees what it saw before.
+    Outside, between two steps, the consumer has the current span that it had before.
     """
 
     __slots__ = ("_context", "_token")

@@ -15,11 +15,17 @@ _log = logging.getLogger(__name__)
 
 
 class TelemetryContext:
-    """`with` or `async with`: the block is a run, and an entry when it ends.
+    """Captures a block (`with` or `async with`): a run while it lasts, an entry when it ends.
 
-    What the block raises is `error` (`timeout` for a timeout) and goes on its way. Without
-    that the status is what was set, else `error` if an error was set, else `success`. No
-    method raises or waits. `entry` is the entry, once the block has ended.
+    A block that raises is an `error` (`timeout` for a timeout), and the exception propagates.
+    Otherwise the status is the one that was set, else `error` if an error was set, else
+    `success`. `entry` is the entry, once the block has ended. `capture`: where to, default
+    `TelemetryCapture.shared()`. No method raises of itself. The end of the block waits for
+    the file's lock as `TelemetryCapture.capture` does; `async with` does not block the event
+    loop meanwhile.
+
+        with TelemetryContext(skill="plugin.build", caller="CLI") as block:
+            block.set_inputs({"path": "./plugin"})
     """
 
     def __init__(
@@ -41,48 +47,45 @@ class TelemetryContext:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run, and of the entry; None before the block."""
+        """Return the id of the run and the entry; None before the block."""
         return self._call.run_id if self._call is not None else None
 
     def set_inputs(self, inputs: dict[str, Any]) -> None:
-        """What the work was given, in place of what was told before. Secrets are masked; kept on return."""
+        """Replace the inputs; secrets are masked. On return the run has them."""
         self._inputs = plain_inputs(inputs)
         if self._call is not None:
             self._call.set_inputs(self._inputs)
 
     def set_status(self, status: str) -> None:
-        """What the block ends as: success, failure, timeout, error or pending. Another is a warning."""
+        """Set the status: success, failure, timeout, error or pending. Anything else is ignored with a warning."""
         word = known_status(status)
         if word is None:
-            _log.warning("%s is no status of an entry; it is left as it was", bounded_repr(status))
+            _log.warning("%s is no status of an entry and is ignored", bounded_repr(status))
         else:
             self._status = word
 
     def set_error(self, error_message: str) -> None:
-        """Why the work did not succeed; its status is `error` unless another one is set."""
+        """Set the error message; the status becomes `error` unless another one is set."""
         self._error = message_of(error_message)
 
     def __enter__(self) -> Self:
-        self._status, self._error = None, None
+        self._status, self._error, self._call = None, None, None
         try:
             capture = self._capture or TelemetryCapture.shared()
             self._call = CapturedCall(capture, self._skill, self._caller, self._inputs)
         except Exception as problem:  # the outer edge
-            _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
+            self._warn(problem)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._call is None:
-            return
         try:
-            if exc is not None:
-                self.entry = self._call.fail(exc, self._error)
-            else:
-                self.entry = self._call.end(self._status or (ERROR if self._error else SUCCESS), self._error)
+            self._end(exc)
+            if self._call is not None and self.entry is not None:
+                self._call.keep(self.entry)
         except Exception as problem:  # the outer edge
-            _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
+            self._warn(problem)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -90,4 +93,26 @@ class TelemetryContext:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.__exit__(exc_type, exc, tb)
+        try:
+            self._end(exc)
+            if self._call is None or self.entry is None:
+                return
+            if isinstance(exc, GeneratorExit):  # a coroutine that is being closed must not await
+                self._call.keep(self.entry, wait=False)
+            else:
+                await self._call.keep_async(self.entry)
+        except Exception as problem:  # the outer edge
+            self._warn(problem)
+
+    def _end(self, problem: BaseException | None) -> None:
+        """End the run and make the entry."""
+        self.entry = None
+        if self._call is None:
+            return
+        if problem is not None:
+            self.entry = self._call.fail(problem, self._error)
+        else:
+            self.entry = self._call.end(self._status or (ERROR if self._error else SUCCESS), self._error)
+
+    def _warn(self, problem: Exception) -> None:
+        _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))

@@ -1,18 +1,19 @@
-"""An entry: the eight members of seed 004, and the id of the run that it is as well.
+"""An entry: the eight members of seed 004, and the id of the run that records the same work.
 
     timestamp      when it was captured, ISO 8601 with a zone, UTC, microseconds
-    skill          what was done
+    skill          what was executed
     status         success, failure, timeout, error or pending
     duration_ms    milliseconds, a fraction allowed
-    caller         who asked for it
+    caller         who started it
     inputs         JSON object, secrets masked, bounded
     error_message  text or null
     metadata       JSON object, secrets masked, bounded
     run_id         the run's id (not in the seed)
 
-`failure` is what the work said of itself, `error` is what it raised. The run has `failed`
-for both, and `partial` for `pending`: the work that was captured is over, its outcome is
-not. Where the words differ, the run's `context_json` has the entry's as `capture_status`.
+`failure` is an outcome that the work returned, `error` an exception that it raised. The run
+has `failed` for both, and `partial` for `pending`: the captured work has ended, its outcome
+is still open. Where the two statuses differ, the run's `context_json` has the entry's as
+`capture_status`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ PENDING: Final = "pending"
 STATUSES: Final = (SUCCESS, FAILURE, TIMEOUT, ERROR, PENDING)
 
 JOB_TYPE: Final = "capture"
-"""`job_type` of the runs that are entries."""
+"""`job_type` of the runs that belong to entries."""
 MAX_INPUT_BYTES: Final = 65_536
-"""Text kept of one entry's inputs, and of its metadata: enough to know a call by, on the caller's thread."""
+"""Text kept of one entry's inputs, and of its metadata: redacting more would hold up the caller's thread."""
 
 _MAX_DIGITS: Final = 18
 _MAX_MESSAGE: Final = 16_384
@@ -58,7 +59,7 @@ Entry = dict[str, Any]
 
 
 def checked_status(status: object) -> str:
-    """The status. Raises ValueError, in the words of seed 004, for what is none."""
+    """Return the status. Raises ValueError, with the message of seed 004, for anything that is no status."""
     if isinstance(status, str) and status in STATUSES:
         return status
     shown = status[:_MAX_NAME] if isinstance(status, str) else bounded_repr(status)
@@ -66,7 +67,7 @@ def checked_status(status: object) -> str:
 
 
 def known_status(word: object) -> str | None:
-    """The status that a word means, in any case, or one of a run's words for it; None for anything else."""
+    """Return the status for a word in any case, a run's status words included; None for anything else."""
     if not issubclass(type(word), str):  # isinstance would ask the object itself
         return None
     plain = cast("str", word).strip().lower()
@@ -74,32 +75,35 @@ def known_status(word: object) -> str | None:
 
 
 def run_status(status: str) -> str:
-    """The status of the run that is an entry of this status."""
+    """Return the status of the run that belongs to an entry of this status."""
     return _RUN_STATUS[status]
 
 
-def told_of(entry: Entry) -> dict[str, Any]:
-    """What the run is told of its entry: names that are no columns go to `context_json`."""
-    told: dict[str, Any] = {name: entry[name] for name in ("inputs", "metadata") if entry[name]}
+def run_settings(entry: Entry) -> dict[str, Any]:
+    """Return what the run keeps of its entry; names that are no columns go to `context_json`."""
+    settings: dict[str, Any] = {name: entry[name] for name in ("inputs", "metadata") if entry[name]}
     if entry["status"] != run_status(entry["status"]):
-        told["capture_status"] = entry["status"]
+        settings["capture_status"] = entry["status"]
     if entry["error_message"]:
-        told["error_summary"] = entry["error_message"]
-    return told
+        settings["error_summary"] = entry["error_message"]
+    return settings
 
 
-def verdict_of(result: object) -> tuple[str, str | None]:
-    """What a returned dict says of the work: a status and, unless it is a success, why."""
+def outcome_of(result: object) -> tuple[str, str | None]:
+    """Return the status that a returned dict states and, unless it is a success, its error message."""
     if not issubclass(type(result), dict):  # isinstance would ask the object itself
         return SUCCESS, None
-    told = cast("dict[Any, Any]", result)
-    status = known_status(dict.get(told, "status")) or SUCCESS
-    said = (dict.get(told, key) for key in _MESSAGE_KEYS) if status != SUCCESS else ()
-    return status, next((text for text in said if type(text) is str and text), None)
+    returned = cast("dict[Any, Any]", result)
+    status = known_status(dict.get(returned, "status")) or SUCCESS
+    messages = (dict.get(returned, key) for key in _MESSAGE_KEYS) if status != SUCCESS else ()
+    return status, next((text for text in messages if type(text) is str and text), None)
 
 
 def plain_inputs(given: object, *, secret_keys: Iterable[str] = ()) -> dict[str, Any]:
-    """A mapping as an entry may hold it: a copy in plain JSON types, secrets masked, bounded. Never raises."""
+    """Return a copy of a mapping in plain JSON types, secrets masked, bounded to `MAX_INPUT_BYTES`. Never raises.
+
+    `secret_keys`: further keys whose values are masked, at any depth, in any case.
+    """
     if given is None:
         return {}
     try:
@@ -112,7 +116,7 @@ def plain_inputs(given: object, *, secret_keys: Iterable[str] = ()) -> dict[str,
 
 
 def _loads(text: str) -> Any:
-    """What JSON text says; integers beyond 64 bits, which many readers refuse, as text."""
+    """Parse JSON text; integers beyond 64 bits, which many readers refuse, become text."""
     try:
         return orjson.loads(text)
     except ValueError:
@@ -120,7 +124,7 @@ def _loads(text: str) -> Any:
 
 
 def milliseconds(duration: object) -> float:
-    """A duration as a number that JSON has; what is none, or negative, is 0."""
+    """Return a duration as a finite number; 0 for what is no number, or negative."""
     try:
         number = float(duration)  # type: ignore[arg-type]  # whatever it is
     except Exception:  # its own method may raise anything
@@ -129,14 +133,14 @@ def milliseconds(duration: object) -> float:
 
 
 def name_of(value: object, default: str) -> str:
-    """A skill's or a caller's name, whatever was given."""
+    """Return a skill's or a caller's name as text of bounded length, whatever was given."""
     if issubclass(type(value), str):  # isinstance would ask the object itself
         return str.__str__(cast("str", value))[:_MAX_NAME] or default
     return default if value is None else bounded_repr(value)
 
 
 def message_of(value: object) -> str | None:
-    """An error message with secrets masked, bounded."""
+    """Return an error message with secrets masked, bounded to 16 KiB; None for None."""
     if value is None:
         return None
     return mask_text((cast("str", value) if issubclass(type(value), str) else bounded_repr(value))[:_MAX_MESSAGE])

@@ -1,14 +1,16 @@
-"""`TelemetryCapture`: entries about work that is over, and the query for them (seed 004)."""
+"""`TelemetryCapture`: entries about finished work, and the query for them (seed 004)."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from otel_agent_telemetry.capture.array_file import CaptureFiles
+from otel_agent_telemetry.capture.array_file import ArrayFile
 from otel_agent_telemetry.capture.entry import (
     JOB_TYPE,
     Entry,
@@ -17,12 +19,13 @@ from otel_agent_telemetry.capture.entry import (
     milliseconds,
     name_of,
     plain_inputs,
+    run_settings,
     run_status,
-    told_of,
 )
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.wire import dumps_text
 
 _log = logging.getLogger(__name__)
@@ -30,13 +33,74 @@ _CENTURY_MS: Final = 100 * 365 * 86_400_000.0
 _shared: list[TelemetryCapture] = []
 
 
+class EntryStore(Protocol):
+    """Where captured entries are kept: an `ArrayFile`, or a list in a test."""
+
+    foreign_file: Path | None
+
+    def append(self, entry: bytes, *, wait: bool = True) -> bool:
+        """Keep one entry; see `ArrayFile.append`."""
+
+    async def append_async(self, entry: bytes) -> bool:
+        """Keep one entry; see `ArrayFile.append_async`."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every entry, newest first."""
+
+    def sync(self) -> None:
+        """Force what was kept to the disk."""
+
+
+class CaptureFiles:
+    """The array files that one recorder's entries go to; its background syncs them."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._files: dict[Path, ArrayFile] = {}
+        recorder.periodic_tasks.append(self._maintain)
+
+    def at(self, path: Path) -> EntryStore:
+        """Return the file at an absolute path, the same object for each call; opens nothing."""
+        file = self._files.get(path)
+        if file is None:
+            config = self._recorder.config
+            file = ArrayFile(
+                path,
+                max_bytes=config.capture_max_bytes,
+                lock_timeout_s=config.capture_lock_timeout_s,
+                clock=self._recorder.clock,
+            )
+            file = self._files.setdefault(path, file)
+        return file
+
+    def _maintain(self, _timeout_s: float) -> None:
+        """Add set-aside entries to files that are not locked, and sync what was written. Blocks on the disk."""
+        for path, file in list(self._files.items()):
+            with self._failures_counted(path):
+                file.add_set_aside()
+            if self._recorder.config.fsync != "off":
+                with self._failures_counted(path):
+                    file.sync()
+
+    @contextlib.contextmanager
+    def _failures_counted(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            self._recorder.counters.failed(f"writing {path}", problem)
+
+
 class TelemetryCapture:
-    """Captures entries: each goes to a JSON array file, and is a run like every other.
+    """Captures entries: each goes to a JSON array file, and is recorded as a run.
 
     `telemetry_file`: default `BETTY_TELEMETRY_FILE`, else `{base}/registry/telemetry.json`.
-    `client`: who records the runs; default a client of the environment's configuration.
-    Cheap to make; all of one configuration share everything. Safe under threads and after a
-    fork.
+    `config`: default the environment's. `client`: records the runs, default a client of
+    `config`. Cheap to make; all of one configuration share everything. Safe under threads
+    and after a fork.
+
+        telemetry = TelemetryCapture()
+        telemetry.capture("plugin.build", "success", 320.5, "CLI", inputs={"path": "./plugin"})
+        telemetry.query(status="failure", limit=10)
     """
 
     def __init__(
@@ -55,14 +119,14 @@ class TelemetryCapture:
 
     @classmethod
     def shared(cls) -> TelemetryCapture:
-        """The one of the environment as it was at the first call; decorators and contexts use it."""
+        """Return the instance that decorators and contexts use, made from the environment at the first call."""
         if not _shared:
             _shared.append(cls())
         return _shared[0]
 
     @staticmethod
     def replace_shared(capture: TelemetryCapture | None) -> TelemetryCapture | None:
-        """Let decorators and contexts use another, or for None read the environment again. Returns the one before."""
+        """Replace the shared instance and return the one before; None makes the next use read the environment again."""
         before = _shared[0] if _shared else None
         _shared[:] = [] if capture is None else [capture]
         return before
@@ -79,17 +143,20 @@ class TelemetryCapture:
     ) -> Entry:
         """Keep an entry about work that has just ended, and return it as it is kept.
 
-        On return it survives the death of the process: in the file, and as a run of the
-        agent `skill` with the same `run_id`. `duration_ms`: milliseconds; what is no number
-        from 0 on is 0. `inputs` and `metadata` have their secrets masked and are bounded to
-        64 KiB each. Raises ValueError for a `status` that is not success, failure, timeout,
-        error or pending; nothing else. What could not be kept is logged. Never waits.
+        On return it is in the file and recorded as a run of the agent `skill` with the same
+        `run_id`; both survive the death of the process. `duration_ms`: milliseconds; a value
+        that is no number ≥ 0 counts as 0. `inputs` and `metadata`: secrets are masked, 64 KiB
+        are kept of each. Raises ValueError for a `status` that is not success, failure,
+        timeout, error or pending, and nothing else; what cannot be kept is logged.
+
+        Blocks while another writer holds the file's lock: for microseconds as a rule, for
+        `TELEMETRY_CAPTURE_LOCK_TIMEOUT_S` (2 s) at most. After that the entry is set aside,
+        a warning is logged, and the next `capture` or `query` adds it to the file.
         """
         entry, problem = self.try_capture(
             skill, status, duration_ms, caller, inputs=inputs, error_message=error_message, metadata=metadata
         )
-        if problem is not None:
-            self._recorder.counters.failed(f"writing {self.telemetry_file}", problem)
+        self._report(problem)
         return entry
 
     def try_capture(
@@ -103,7 +170,7 @@ class TelemetryCapture:
         error_message: object = None,
         metadata: object = None,
     ) -> tuple[Entry, Exception | None]:
-        """As `capture`, and why the file could not be written, if so; the run is kept all the same."""
+        """As `capture`, and return why the file could not be written, if so; the run is kept all the same."""
         entry: Entry = {
             "timestamp": "",
             "skill": name_of(skill, "unknown"),
@@ -116,39 +183,67 @@ class TelemetryCapture:
         }
         now_ns = self._recorder.clock.now_ns()
         entry["timestamp"] = iso_utc(now_ns)
-        run_id = self.client._record_ended(  # noqa: SLF001 - the same package's client
+        entry["run_id"] = self.client._record_ended(  # noqa: SLF001 - the same package's client
             entry["skill"],
             JOB_TYPE,
             entry["caller"],
             status=run_status(entry["status"]),
             start_ns=now_ns - int(entry["duration_ms"] * 1_000_000),
             end_ns=now_ns,
-            told=told_of(entry),
+            settings=run_settings(entry),
         )
-        return entry, self._write(entry, run_id)
+        return entry, self._write(entry)
 
-    def keep(self, entry: Entry, run_id: str | None) -> None:
-        """Add an entry, with the id of its run, to the file. What could not be kept is logged. Never raises."""
-        problem = self._write(entry, run_id)
-        if problem is not None:
-            self._recorder.counters.failed(f"writing {self.telemetry_file}", problem)
+    def keep(self, entry: Entry, *, wait: bool = True) -> None:
+        """Add the entry of a recorded run to the file. Never raises; what cannot be kept is logged.
 
-    def _write(self, entry: Entry, run_id: str | None) -> Exception | None:
-        """Add the entry, unless recording is off: the outer edge of a disk that is full, read-only or gone."""
-        entry["run_id"] = run_id
+        Blocks on the file's lock as `capture` does, not at all without `wait`.
+        """
+        self._report(self._write(entry, wait=wait))
+
+    async def keep_async(self, entry: Entry) -> None:
+        """As `keep`, without blocking the event loop while another writer holds the lock."""
+        if self.client.config.sdk_disabled:
+            return
+        problem: Exception | None = None
+        try:
+            self._finish_write(added=await self._file.append_async(dumps_text(entry).encode()))
+        except Exception as failure:  # the outer edge of a disk that is full, read-only or gone
+            problem = failure
+        self._warn_of_foreign_file()
+        self._report(problem)
+
+    def _write(self, entry: Entry, *, wait: bool = True) -> Exception | None:
+        """Add the entry unless recording is off, and return what prevented it."""
         if self.client.config.sdk_disabled:
             return None
-        problem = None
+        problem: Exception | None = None
         try:
-            self._file.append(dumps_text(entry).encode())
-            if self.client.config.fsync == "always":
-                self._file.sync()
-        except Exception as failure:
+            self._finish_write(added=self._file.append(dumps_text(entry).encode(), wait=wait))
+        except Exception as failure:  # the outer edge of a disk that is full, read-only or gone
             problem = failure
-        if self._file.set_aside is not None:
-            aside, self._file.set_aside = self._file.set_aside, None
-            _log.warning("%s was no JSON array; it is kept as %s", self.telemetry_file, aside)
+        self._warn_of_foreign_file()
         return problem
+
+    def _finish_write(self, *, added: bool) -> None:
+        """Warn when the entry was set aside, and sync if every write is synced. Raises OSError."""
+        if not added:
+            self._recorder.counters.warn(
+                f"lock of {self.telemetry_file}",
+                "another program keeps %s locked: entries are set aside, and added by the next capture or query",
+                self.telemetry_file,
+            )
+        if self.client.config.fsync == "always":
+            self._file.sync()
+
+    def _warn_of_foreign_file(self) -> None:
+        if self._file.foreign_file is not None:
+            moved, self._file.foreign_file = self._file.foreign_file, None
+            _log.warning("%s was no JSON array; it is kept as %s", self.telemetry_file, moved)
+
+    def _report(self, problem: Exception | None) -> None:
+        if problem is not None:
+            self._recorder.counters.failed(f"writing {self.telemetry_file}", problem)
 
     def query(
         self,
@@ -157,12 +252,13 @@ class TelemetryCapture:
         caller: str | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
-        """The entries that match all that is given, newest first, `limit` of them at most.
+        """Return the entries that match all given filters, newest first, at most `limit` (default: all).
 
-        Looks through the file, and those that it was rotated to, from the end, as far as it
-        must. Blocks on the disk. Raises OSError when the file cannot be read.
+        Reads the file, and those that it was rotated to, from the end, as far as it must.
+        Blocks on the disk, and on the file's lock as `capture` does when entries are set
+        aside. Raises OSError when the file cannot be read.
         """
-        wanted = {"skill": skill, "status": status, "caller": caller}
-        asked = {name: value for name, value in wanted.items() if value is not None}
-        matching = (entry for entry in self._file.entries() if all(entry.get(name) == asked[name] for name in asked))
+        filters = {"skill": skill, "status": status, "caller": caller}
+        given = {name: value for name, value in filters.items() if value is not None}
+        matching = (entry for entry in self._file.entries() if all(entry.get(name) == given[name] for name in given))
         return list(matching if limit is None else itertools.islice(matching, max(limit, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import stat
@@ -17,6 +18,7 @@ from on_disk import Process
 
 from otel_agent_telemetry.capture.array_file import ArrayFile
 from otel_agent_telemetry.capture.array_reader import newest_first, rotated
+from otel_agent_telemetry.capture.set_aside import SetAsideEntries
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.testing import ManualClock
 
@@ -91,7 +93,7 @@ def test_an_array_of_another_program_is_added_to(array, path, text):
     assert array.append(entry(3))
     assert array.append(entry(4))
     assert numbers(path) == [1, 2, 3, 4]
-    assert array.set_aside is None
+    assert array.foreign_file is None
     assert [item["n"] for item in newest_first(path)] == [4, 3, 2, 1]
 
 
@@ -102,7 +104,7 @@ def test_an_array_without_elements_is_added_to(array, path, text):
     array.append(entry(1))
     array.append(entry(2))
     assert numbers(path) == [1, 2]
-    assert array.set_aside is None
+    assert array.foreign_file is None
 
 
 NO_ARRAY = {
@@ -122,13 +124,13 @@ NO_ARRAY = {
 
 @pytest.mark.parametrize("text", NO_ARRAY.values(), ids=NO_ARRAY)
 def test_a_file_that_is_no_array_is_set_aside_whole(array, path, text):
-    """It keeps every byte under another name, the new file is an array, and it is told where."""
+    """It keeps every byte under another name, the new file is an array, and its new name is known."""
     original = given_file(path, text).read_bytes()
     assert array.append(entry(1))
     assert numbers(path) == [1]
-    assert array.set_aside is not None
-    assert array.set_aside.read_bytes() == original
-    assert array.set_aside.parent == path.parent
+    assert array.foreign_file is not None
+    assert array.foreign_file.read_bytes() == original
+    assert array.foreign_file.parent == path.parent
 
 
 @given(kept=st.integers(0, 3), cut=st.integers(0, 200), zeros=st.integers(0, 20))
@@ -152,7 +154,7 @@ def test_a_write_that_was_cut_short_is_repaired(tmp_path_factory, kept, cut, zer
     found = numbers(path)
     assert found in ([*range(kept), 7], [*range(kept), 99, 7])
     assert (99 in found) == (entry(99, tags=["a]", "b"], more=[1, [2]]) in torn)
-    assert array.set_aside is None
+    assert array.foreign_file is None
     assert [item["n"] for item in newest_first(path)] == found[::-1]
 
 
@@ -166,141 +168,243 @@ def test_a_cut_write_behind_another_programs_array_is_repaired(tmp_path_factory,
     assert [number for number in numbers(path) if number != 99] == [1, 2, 3]
 
 
-def test_a_locked_file_is_not_waited_for(array, path):
-    """While another process holds the lock the entry goes beside the file; the next entry takes it along."""
+def test_a_lock_that_is_released_in_time_is_waited_for(path):
+    """While another process holds the lock the call does not return; when it does, the entry is in the array."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=60.0)
+    array.append(entry(1))
+    begins, added = threading.Event(), []
+
+    def append():
+        begins.set()
+        added.append(array.append(entry(2)))
+
+    with Process(HOLD, path) as other:
+        assert other.line() == "held"
+        thread = threading.Thread(target=append)
+        thread.start()
+        begins.wait()
+        thread.join(0.05)
+        assert thread.is_alive()
+        assert numbers(path) == [1]
+        other.tell()
+        thread.join()
+        other.end()
+    assert added == [True]
+    assert numbers(path) == [1, 2]
+
+
+def test_an_entry_is_set_aside_when_the_lock_stays_held(path):
+    """Past the timeout the entry is kept beside the file, queries find it, and the next entry adds it."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=0.02)
     array.append(entry(1))
     with Process(HOLD, path) as other:
         assert other.line() == "held"
         assert array.append(entry(2)) is False
         assert numbers(path) == [1]
         assert [item["n"] for item in array.entries()] == [2, 1]
-        assert array.settle() is False
+        assert array.add_set_aside() is False
         other.tell()
         other.end()
-    array.append(entry(3))
-    assert array.settle()
+    assert ArrayFile(path, max_bytes=MAX_BYTES).append(entry(3))
     assert numbers(path) == [1, 3, 2]
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
-def test_a_lock_of_a_dead_process_holds_nobody_up(array, path):
-    """The kernel gives the lock back; what waited is added."""
+def test_a_query_of_any_process_adds_what_was_set_aside(path):
+    """The process that set the entry aside need not live."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES)
     array.append(entry(1))
-    with Process(HOLD, path) as other:
-        assert other.line() == "held"
-        array.append(entry(2))
-        other.kill()
-    assert array.settle() is True
+    set_aside(array, 2)
+    assert [item["n"] for item in ArrayFile(path, max_bytes=MAX_BYTES).entries()] == [2, 1]
     assert numbers(path) == [1, 2]
 
 
-def test_many_waiting_entries_are_all_added_in_order(array, path):
-    """More than one write takes along; oldest first; the folder goes away."""
+def test_a_lock_of_a_dead_process_holds_nobody_up(array, path):
+    """The kernel releases the lock; what was set aside is added."""
+    array.append(entry(1))
+    with Process(HOLD, path) as other:
+        assert other.line() == "held"
+        array.append(entry(2), wait=False)
+        other.kill()
+    assert array.add_set_aside() is True
+    assert numbers(path) == [1, 2]
+
+
+def test_a_coroutine_waits_off_the_event_loop(path):
+    """Other tasks run while an entry waits for the lock, and it is in the array when the call returns."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=60.0)
+    array.append(entry(1))
     lock = FileLock(path)
-    path.parent.mkdir(parents=True)
     assert lock.try_acquire()
-    for number in range(200):
-        assert array.append(entry(number)) is False
+
+    async def main():
+        waiting = asyncio.create_task(array.append_async(entry(2)))
+        for _ in range(100):
+            await asyncio.sleep(0.0001)
+        assert not waiting.done()
+        lock.release()
+        return await waiting
+
+    assert asyncio.run(main()) is True
+    assert numbers(path) == [1, 2]
+
+
+def test_a_coroutine_whose_lock_stays_held_sets_the_entry_aside(path):
+    """The timeout counts for coroutines as well."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=0.02)
+    array.append(entry(1))
+    lock = FileLock(path)
+    assert lock.try_acquire()
+    assert asyncio.run(array.append_async(entry(2))) is False
     lock.release()
-    assert array.settle(timeout_s=0) is False
-    assert array.settle()
+    assert [item["n"] for item in array.entries()] == [2, 1]
+
+
+def test_a_coroutine_that_is_cancelled_while_it_waits_loses_no_entry(path):
+    """The entry is set aside and the cancellation propagates at once."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=60.0)
+    array.append(entry(1))
+    lock = FileLock(path)
+    assert lock.try_acquire()
+
+    async def main():
+        waiting = asyncio.create_task(array.append_async(entry(2)))
+        await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())
+    lock.release()
+    assert [item["n"] for item in array.entries()] == [2, 1]
+
+
+def test_a_coroutine_without_an_event_loop_waits_as_a_function_does(path):
+    """Driven by hand, it never yields to a driver that would not understand what it waits for."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=0.02)
+    array.append(entry(1))
+    lock = FileLock(path)
+    assert lock.try_acquire()
+    with pytest.raises(StopIteration) as returned:
+        array.append_async(entry(2)).send(None)
+    assert returned.value.value is False
+    lock.release()
+
+
+def set_aside(array, *entries):
+    """Append entries while the file is locked."""
+    array.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(array.path)
+    assert lock.try_acquire()
+    for number in entries:
+        assert array.append(entry(number), wait=False) is False
+    lock.release()
+
+
+def test_many_set_aside_entries_are_all_added_in_order(array, path):
+    """Oldest first; the folder goes away."""
+    set_aside(array, *range(200))
+    assert array.add_set_aside()
     assert numbers(path) == list(range(200))
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
-def test_what_a_power_cut_left_of_a_waiting_entry_is_put_beside(array, path):
+def test_what_a_power_cut_left_of_a_set_aside_entry_is_put_beside(array, path):
     """An empty file and a torn one are no entries; the array stays one, and nothing is deleted."""
     array.append(entry(1))
-    folder = array._waiting.folder
+    folder = array._set_aside.folder
     folder.mkdir()
     (folder / "00000000000000000000-d.json").mkdir()
     (folder / "00000000000000000001-a.json").write_bytes(b"")
     (folder / "00000000000000000002-b.json").write_bytes(entry(2)[:9])
     (folder / "00000000000000000003-c.json").write_bytes(entry(3))
-    assert array.settle()
+    (folder / ".0123456789abcdef").write_bytes(entry(4)[:9])
+    assert array.add_set_aside()
     assert numbers(path) == [1, 3]
-    assert len(list(path.parent.glob("*.damaged"))) == 2
+    assert len(list(path.parent.glob("*.damaged"))) == 3
 
 
-def test_a_folder_that_comes_and_goes_keeps_every_entry(array, path):
-    """Tidying up while others put entries into the folder."""
-    array.append(entry(0))
-    lock = FileLock(path)
-    assert lock.try_acquire()
-    done = threading.Event()
+def test_a_folder_that_comes_and_goes_keeps_every_entry(path):
+    """Entries are set aside while another thread takes what is there, again and again."""
+    entries = SetAsideEntries(path)
+    done, taken = threading.Event(), []
 
-    def tidy():
-        while not done.wait(0.0005):
-            array._waiting.tidy()
-            for name in array._waiting.names():
-                (array._waiting.folder / name).rename(path.parent / name)
+    def take():
+        while not done.is_set() or entries.any():
+            with entries.taken() as found:
+                taken.extend(found)
 
-    other = threading.Thread(target=tidy)
+    other = threading.Thread(target=take)
     other.start()
     for number in range(500):
-        assert array.append(entry(number)) is False
+        entries.put(entry(number), number)
     done.set()
     other.join()
-    lock.release()
-    assert len([*path.parent.glob("*.json"), *array._waiting.entries()]) == 501
-
-
-def waits(array, *entries):
-    """Entries that find the file locked."""
-    lock = FileLock(array.path)
-    assert lock.try_acquire()
-    for number in entries:
-        assert array.append(entry(number)) is False
-    lock.release()
+    assert sorted(orjson.loads(item)["n"] for item in taken) == list(range(500))
 
 
 @pytest.mark.parametrize("afterwards", ["nothing", "an entry", "a rotation"])
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_holder_that_died_after_its_write_adds_nothing_twice(path, monkeypatch, torn, afterwards):
-    """What it took is in the array already, whatever happened to that since: it is removed and added no more."""
+    """What it took is in the array already, whatever was written since: it is removed and not added again."""
     array = ArrayFile(path, max_bytes=MAX_BYTES)
     array.append(entry(1))
-    waits(array, 2, 3)
+    set_aside(array, 2, 3)
     if torn:
         path.write_bytes(path.read_bytes().removesuffix(b"\n]\n") + b",\n" + entry(99, text="x" * 500)[:-1])
-    with monkeypatch.context() as dies:  # between the write and what follows it
-        dies.setattr("otel_agent_telemetry.capture.waiting.WaitingEntries._remove", _die)
+    with monkeypatch.context() as dies:  # between the write and the removal
+        dies.setattr("otel_agent_telemetry.capture.set_aside.shutil.rmtree", _die)
         with pytest.raises(KeyboardInterrupt):
-            array.settle()
+            array.add_set_aside()
     expected = [3, 2, 1]
     if afterwards != "nothing":
         ArrayFile(path, max_bytes=1 if afterwards == "a rotation" else MAX_BYTES).append(entry(4))
         expected = [4, 3, 2, 1]
 
     again = ArrayFile(path, max_bytes=MAX_BYTES)
-    assert again.settle()
+    assert again.add_set_aside()
 
     assert [item["n"] for item in again.entries()] == expected
-    assert not again._waiting.folder.exists()
+    assert not again._set_aside.any()
+
+
+def test_a_holder_that_died_before_its_write_loses_nothing(path, monkeypatch):
+    """What it took is added by the next entry, with what was set aside since."""
+    array = ArrayFile(path, max_bytes=MAX_BYTES)
+    array.append(entry(1))
+    set_aside(array, 2, 3)
+    with monkeypatch.context() as dies:
+        dies.setattr("otel_agent_telemetry.capture.array_file._add", _die)
+        with pytest.raises(KeyboardInterrupt):
+            array.add_set_aside()
+    set_aside(array, 4)
+    array.append(entry(5))
+    assert sorted(numbers(path)) == [1, 2, 3, 4, 5]
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 def _die(*_):
     raise KeyboardInterrupt
 
 
-def test_a_write_that_fails_leaves_what_waits_waiting(small_disk):
-    """A disk that fills while waiting entries are added: none is lost, none doubled."""
+def test_a_write_that_fails_leaves_what_is_set_aside(small_disk):
+    """A disk that fills while set-aside entries are added: none is lost, none doubled."""
     array = ArrayFile(small_disk / "telemetry.json", max_bytes=MAX_BYTES)
     array.append(entry(1))
     lock = FileLock(array.path)
     assert lock.try_acquire()
     for number in range(2, 8):
-        array.append(entry(number, filler="x" * 1500))
+        array.append(entry(number, filler="x" * 1500), wait=False)
     lock.release()
     filler = small_disk / "filler"
     with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
         for _ in range(100):
             file.write(b"x" * 4096)
     with pytest.raises(OSError):
-        array.settle()
+        array.add_set_aside()
     assert numbers(array.path) == [1]
     filler.unlink()
-    assert array.settle()
+    assert array.add_set_aside()
     assert numbers(array.path) == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -362,7 +466,7 @@ def test_values_that_other_programs_write_hide_nothing(array, path, text):
     given_file(path, text)
     array.append(entry(10))
     array.append(entry(11))
-    assert array.set_aside is None
+    assert array.foreign_file is None
     assert len(list(newest_first(path))) == 12
 
 
@@ -374,7 +478,7 @@ def test_a_large_array_of_another_program_is_added_to(array, path, indent):
     large = ArrayFile(path, max_bytes=1 << 30)
     large.append(entry(5000))
     large.append(entry(5001))
-    assert large.set_aside is None
+    assert large.foreign_file is None
     assert numbers(path) == list(range(5002))
     assert next(newest_first(path))["n"] == 5001
     assert len(list(newest_first(path))) == 5002
@@ -386,7 +490,7 @@ def test_a_large_file_that_does_not_end_as_an_array_is_set_aside(array, path):
     text = json.dumps(elements, indent=0)
     given_file(path, text[: text.rindex("]", 0, len(text) - 10) + 1])
     array.append(entry(1))
-    assert array.set_aside is not None
+    assert array.foreign_file is not None
     assert numbers(path) == [1]
 
 
@@ -444,11 +548,11 @@ def test_a_file_past_its_size_gets_a_dated_name(path):
     assert all(len(numbers(file)) > 1 for file in files)
     assert path.stat().st_size < 600
     assert [item["n"] for item in newest_first(path)] == list(range(29, -1, -1))
-    assert array.set_aside is None
+    assert array.foreign_file is None
 
 
 def test_a_folder_in_the_files_place_is_an_error(array, path):
-    """It is told, not removed."""
+    """It raises, and the folder stays."""
     path.mkdir(parents=True)
     with pytest.raises(OSError):
         array.append(entry(1))

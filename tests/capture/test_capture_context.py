@@ -11,6 +11,7 @@ from on_disk import eventually, rows_of
 from opentelemetry import trace
 
 from otel_agent_telemetry import TelemetryCapture, TelemetryContext
+from otel_agent_telemetry.locks import FileLock
 
 
 @pytest.fixture
@@ -96,6 +97,29 @@ def test_async_with(context, config):
 
     asyncio.run(work())
     assert entries(config)[0]["status"] == "failure"
+
+
+def test_async_with_does_not_block_the_event_loop(config):
+    """While another program holds the file's lock other tasks run; the entry is in the file behind the block."""
+    patient = TelemetryCapture(config=config.with_(capture_lock_timeout_s=60.0))
+    patient.capture("first", "success", 0, "test")
+    lock = FileLock(config.capture_file)
+    assert lock.try_acquire()
+
+    async def work():
+        async with TelemetryContext("second", capture=patient):
+            pass
+
+    async def main():
+        task = asyncio.create_task(work())
+        for _ in range(100):
+            await asyncio.sleep(0.0001)
+        assert not task.done()
+        lock.release()
+        await task
+
+    asyncio.run(main())
+    assert [entry["skill"] for entry in entries(config)] == ["first", "second"]
 
 
 def test_wrong_arguments_never_raise(context, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import inspect
@@ -17,6 +18,7 @@ from on_disk import rows_of
 from opentelemetry import trace
 
 from otel_agent_telemetry import TelemetryCapture, capture_telemetry
+from otel_agent_telemetry.locks import FileLock
 
 
 @pytest.fixture
@@ -137,6 +139,67 @@ def test_a_coroutine_function_stays_one(captured, entries):
     assert entries()[0]["status"] == "failure"
     assert entries()[0]["error_message"] == "no luck"
     assert entries()[0]["duration_ms"] >= 50
+
+
+async def _others_run(work, lock):
+    """Run a coroutine whose entry finds the file locked; release the lock when other tasks have run."""
+    task = asyncio.ensure_future(work)
+    for _ in range(100):
+        await asyncio.sleep(0.0001)
+    assert not task.done()
+    lock.release()
+    return await task
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("kind", ["coroutine", "generator"])
+def test_a_coroutine_does_not_block_the_event_loop(config, entries, kind, raises):
+    """While another program holds the file's lock other tasks run; the entry is in the file when the call is over."""
+    patient = TelemetryCapture(config=config.with_(capture_lock_timeout_s=60.0))
+    patient.capture("first", "success", 0, "test")
+
+    @capture_telemetry(capture=patient)
+    async def coroutine():
+        if raises:
+            raise KeyError("mine")
+
+    @capture_telemetry(capture=patient)
+    async def generator():
+        yield 1
+        if raises:
+            raise KeyError("mine")
+
+    async def consumed():
+        async for _ in generator():
+            pass
+
+    lock = FileLock(config.capture_file)
+    assert lock.try_acquire()
+    with pytest.raises(KeyError, match="mine") if raises else contextlib.nullcontext():
+        asyncio.run(_others_run(coroutine() if kind == "coroutine" else consumed(), lock))
+    assert [entry["skill"] for entry in entries()] == ["first", kind]
+
+
+def test_a_closed_coroutine_neither_waits_nor_loses_its_entry(config, entries):
+    """It must not await any more, so its entry is set aside at once when the file is locked."""
+    patient = TelemetryCapture(config=config.with_(capture_lock_timeout_s=3600.0))
+    patient.capture("first", "success", 0, "test")
+
+    @types.coroutine
+    def suspended():
+        yield
+
+    @capture_telemetry(capture=patient)
+    async def work():
+        await suspended()
+
+    running = work()
+    running.send(None)
+    lock = FileLock(config.capture_file)
+    assert lock.try_acquire()
+    running.close()
+    lock.release()
+    assert [entry["skill"] for entry in patient.query()] == ["work", "first"]
 
 
 def test_a_thousand_coroutines_at_once_are_a_thousand_entries(captured, entries, telemetry, config):
@@ -274,18 +337,18 @@ def test_callables_of_other_kinds(captured, entries):
 
 
 def test_a_class_stays_a_class(captured, caplog):
-    """What is no function is left alone, and said."""
+    """It is returned as it is, with a warning."""
 
     @captured()
     class Thing:
         pass
 
     assert isinstance(Thing(), Thing)
-    assert "is a class" in caplog.text
+    assert "is no function and is not captured" in caplog.text
 
 
 def test_bare_above_the_descriptors_of_classes(telemetry, monkeypatch, entries):
-    """Without parentheses too; what is no function (a property) is left alone."""
+    """Without parentheses too; a property is returned as it is."""
     monkeypatch.setattr(TelemetryCapture, "shared", classmethod(lambda _: telemetry))
 
     class Made:

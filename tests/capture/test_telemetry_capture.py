@@ -46,6 +46,12 @@ def telemetry(config):
     return TelemetryCapture(config=config)
 
 
+@pytest.fixture
+def impatient(config):
+    """Waits for 20 ms at most when another program holds the file's lock."""
+    return TelemetryCapture(config=config.with_(capture_lock_timeout_s=0.02))
+
+
 def entries(config):
     return json.loads(config.capture_file.read_text("utf-8"))
 
@@ -94,7 +100,7 @@ def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry):
 
 
 def test_threads_lose_nothing(config, telemetry):
-    """Sixteen threads at once, one file: every entry once; what waited for the lock is added."""
+    """Sixteen threads at once, one file: every entry once."""
 
     def work(thread):
         for number in range(100):
@@ -134,39 +140,64 @@ print(len(telemetry.query(skill="child")), len({entry["run_id"] for entry in tel
     assert out.split() == ["200", "201"]
 
 
-def test_a_stopped_process_that_holds_the_file_stops_nobody(config, telemetry):
-    """Entries are acknowledged meanwhile, queries show them, and the array has them when the lock is free."""
-    telemetry.capture("skill", "success", 0, "before")
+def test_entries_are_in_the_file_after_their_processes_ended(config, telemetry):
+    """8 × 50 entries of processes that leave no time for anything afterwards: the array has all of them."""
+    code = """
+import os, sys
+from otel_agent_telemetry import TelemetryCapture, TelemetryConfig
+config = TelemetryConfig(base_dir=sys.argv[1], discover_service=False, capture_lock_timeout_s=60.0)
+telemetry = TelemetryCapture(config=config)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(50):
+    telemetry.capture("skill", "success", number, sys.argv[2])
+os._exit(0)
+"""
+    processes = [Process(code, config.base_dir, f"writer-{number}") for number in range(8)]
+    for process in processes:
+        assert process.line() == "ready"
+    for process in processes:
+        process.tell()
+    for process in processes:
+        assert process.end()[0] == 0
+    assert Counter(entry["caller"] for entry in entries(config)) == {f"writer-{number}": 50 for number in range(8)}
+
+
+def test_a_stopped_process_that_holds_the_file_stops_nobody(config, impatient, caplog):
+    """Entries are acknowledged meanwhile with one warning, queries show them, and the next entry adds them."""
+    impatient.capture("skill", "success", 0, "before")
     with Process(HOLD_AND_STOP, config.capture_file) as other:
         assert other.line() == "held"
         for number in range(5):
-            telemetry.capture("skill", "success", number, "meanwhile")
+            impatient.capture("skill", "success", number, "meanwhile")
         assert len(entries(config)) == 1
-        assert [entry["duration_ms"] for entry in telemetry.query(caller="meanwhile")] == [4, 3, 2, 1, 0]
+        assert [entry["duration_ms"] for entry in impatient.query(caller="meanwhile")] == [4, 3, 2, 1, 0]
         other.kill()
-    telemetry.capture("skill", "success", 0, "after")
-    assert len(telemetry.query()) == 7
+    warnings = [record.getMessage() for record in caplog.records if "locked" in record.getMessage()]
+    assert len(warnings) == 1
+    assert str(config.capture_file) in warnings[0]
+    impatient.capture("skill", "success", 0, "after")
     assert sorted(entry["caller"] for entry in entries(config)) == ["after", "before", *["meanwhile"] * 5]
 
 
-def test_the_background_adds_what_waited(config, telemetry):
-    """Nobody has to capture again: within a second or so the array has it."""
-    telemetry.capture("skill", "success", 0, "before")
+def test_the_background_adds_what_was_set_aside(config, impatient):
+    """Without another capture: within a second or so the array has it."""
+    impatient.capture("skill", "success", 0, "before")
     lock = FileLock(config.capture_file)
     assert lock.try_acquire()
-    telemetry.capture("skill", "success", 0, "waits")
+    impatient.capture("skill", "success", 0, "set aside")
     lock.release()
-    eventually(lambda: [entry["caller"] for entry in entries(config)] == ["before", "waits"])
+    eventually(lambda: [entry["caller"] for entry in entries(config)] == ["before", "set aside"])
 
 
-def test_the_interpreters_exit_adds_what_waited(config):
+def test_the_interpreters_exit_adds_what_was_set_aside(config):
     """A short program whose entry found the file locked."""
     out = run_python(
         """
 import sys
 from otel_agent_telemetry import TelemetryCapture, TelemetryConfig
 from otel_agent_telemetry.locks import FileLock
-config = TelemetryConfig(base_dir=sys.argv[1], discover_service=False)
+config = TelemetryConfig(base_dir=sys.argv[1], discover_service=False, capture_lock_timeout_s=0.0)
 telemetry = TelemetryCapture(config=config)
 telemetry.capture("skill", "success", 0, "first")
 lock = FileLock(config.capture_file)
@@ -212,7 +243,7 @@ def test_rotated_files_are_queried_too(config):
     assert len(telemetry.query(limit=70)) == 70
 
 
-def test_a_file_that_is_no_array_is_set_aside_and_said(config, telemetry, caplog):
+def test_a_file_that_is_no_array_is_set_aside_with_a_warning(config, telemetry, caplog):
     """Nothing of it is lost, the entry is kept."""
     config.capture_file.parent.mkdir(parents=True)
     config.capture_file.write_text('{"not": "an array"}')

@@ -24,17 +24,17 @@ WRITER = """
 import os, random, sys
 from pathlib import Path
 from otel_agent_telemetry.capture.array_file import ArrayFile
-array, chance = ArrayFile(Path(sys.argv[1]), max_bytes=4096), random.Random(sys.argv[3])
+array, chance = ArrayFile(Path(sys.argv[1]), max_bytes=4096, lock_timeout_s=1.0), random.Random(sys.argv[3])
 told = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 number = 0
 while True:
     number += 1
     name = f"{sys.argv[3]}:{number}"
     filler = "x" * chance.choice((10, 300, 3000, 9000))
-    array.append(f'{{"run_id":"{name}","filler":"{filler}"}}'.encode())
+    array.append(f'{{"run_id":"{name}","filler":"{filler}"}}'.encode(), wait=number % 5 > 0)
     os.write(told, f"{name}\\n".encode())
     if number % 7 == 0:
-        array.settle()
+        array.add_set_aside()
 """
 
 
@@ -43,8 +43,8 @@ def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WRITER, *arguments], cwd=ROOT, stderr=subprocess.PIPE)
 
 
-def test_entries_survive_kills_while_files_rotate_and_wait(tmp_path: Path) -> None:
-    """Six processes on one file of 4 KiB, so that it rotates, is found locked and is settled all the time."""
+def test_entries_survive_kills_while_files_rotate_and_entries_are_set_aside(tmp_path: Path) -> None:
+    """Six processes on one file of 4 KiB, so that it rotates, is found locked and gets set-aside entries all the time."""
     print(f"seed {SEED}")
     chance, running, born = random.Random(SEED), [], 0
     for _ in range(KILLS):
@@ -61,7 +61,7 @@ def test_entries_survive_kills_while_files_rotate_and_wait(tmp_path: Path) -> No
         process.communicate()
 
     array = ArrayFile(tmp_path / "telemetry.json", max_bytes=4096)
-    assert array.settle()
+    assert array.add_set_aside()
     array.append(b'{"run_id":"last"}')  # repairs what the last kill cut short: a write, or a file that it had just made
     found = Counter(entry["run_id"] for entry in array.entries())
     told = {name for path in tmp_path.glob("told-*") for name in path.read_text().split("\n")[:-1]}

@@ -1,0 +1,146 @@
+"""Entries that could not wait any longer for their array file's lock, kept beside it until one can be had.
+
+A folder `{name}.waiting-{user id}`, made when it is needed, with one file for each entry:
+
+    {20 digits: nanoseconds since 1970}-{16 hex digits}.json    the entry, without a line feed
+    .{16 hex digits}                                            an entry that is being written
+
+An entry is written under its second name and renamed, so that a reader of the folder sees
+whole entries only, on one host or on several. Whoever holds the array's lock next renames
+the folder to `{name}.waiting-{user id}.taken`, adds its entries to the array and removes it.
+A `.taken` folder that is there already was left by a process that died in between: its
+entries are added unless the array, or the file it was rotated to last, has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from otel_agent_telemetry.append import PRIVATE_DIR, PRIVATE_FILE, make_private_dir
+from otel_agent_telemetry.capture.array_reader import Entry, rotated
+
+_ATTEMPTS: Final = 100
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class SetAsideEntries:
+    """This user's set-aside entries of one array file.
+
+    `put` and `entries` may be called at any time, `taken` only by the holder of the array's lock.
+    """
+
+    def __init__(self, array: Path) -> None:
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        self.folder = array.with_name(f"{array.name}.waiting-{user}")
+        self._array = array
+        self._taken = self.folder.with_name(f"{self.folder.name}.taken")
+        self._folders = (str(self._taken), str(self.folder))
+
+    def any(self) -> bool:
+        """Return whether entries may be set aside: two system calls at most."""
+        return any(map(os.path.exists, self._folders))
+
+    def put(self, entry: bytes, now_ns: int) -> Path:
+        """Keep one entry and return its file; on return it survives the death of the process. Raises OSError."""
+        token = secrets.token_hex(8)
+        path = self.folder / f"{now_ns:020d}-{token}.json"
+        for _ in range(_ATTEMPTS):
+            # The folder is missing at first, and again whenever a holder of the lock has just taken it.
+            with contextlib.suppress(FileNotFoundError):
+                _write_and_rename(entry, self.folder / f".{token}", path)
+                return path
+            make_private_dir(self.folder.parent)
+            with contextlib.suppress(FileExistsError):
+                self.folder.mkdir(PRIVATE_DIR)
+        raise FileNotFoundError(2, "the folder is removed again and again", str(self.folder))
+
+    def entries(self) -> list[Entry]:
+        """Return the set-aside entries, oldest first, without damaged ones. Raises OSError."""
+        found = [_parsed(content) for folder in self._folders for _, content in _contents(Path(folder))]
+        return [entry for entry in found if entry is not None]
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[list[bytes]]:
+        """Yield the entries for the holder of the array's lock to write, and remove them when the block ends.
+
+        A block that raises leaves them for the next holder. Raises OSError.
+        """
+        left_by_dead_process = self._taken.exists()
+        if not left_by_dead_process:
+            with contextlib.suppress(FileNotFoundError):
+                self.folder.rename(self._taken)
+        whole = [content for path, content in _contents(self._taken) if self._is_whole(path, content)]
+        yield [entry for entry in whole if not (left_by_dead_process and self._is_in_array(entry))]
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._taken)
+
+    def _is_whole(self, path: Path, content: bytes) -> bool:
+        """Return whether a file holds an entry; move what a power cut left of one to beside the array."""
+        if _parsed(content) is not None:
+            return True
+        path.rename(self._array.with_name(f"{self._array.name}.{path.name}.damaged"))
+        return False
+
+    def _is_in_array(self, entry: bytes) -> bool:
+        # The first write after a process died adds what that process had taken: one rotation can come between.
+        return any(_contains(path, entry) for path in (self._array, *rotated(self._array)[:1]))
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield the path and the content of each file that is an entry's by its name, oldest first. Raises OSError."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = folder / name
+        if name.endswith(".json"):
+            with contextlib.suppress(FileNotFoundError):  # a reader without the lock: added to the array meanwhile
+                yield path, b"" if path.is_dir() else path.read_bytes()
+
+
+def _write_and_rename(content: bytes, new: Path, path: Path) -> None:
+    fd = os.open(new, _NEW, PRIVATE_FILE)
+    try:
+        write_whole(fd, content)
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+
+
+def write_whole(fd: int, content: bytes) -> None:
+    """Write some bytes with one `write(2)`. Raises OSError, also when only a part could be written."""
+    written = os.write(fd, content)
+    if written != len(content):
+        raise OSError(28, f"only {written} of {len(content)} bytes could be written")
+
+
+def _parsed(content: bytes) -> Entry | None:
+    try:
+        found = orjson.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _contains(path: Path, entry: bytes) -> bool:
+    """Return whether a file holds these bytes. Reads the whole file at worst."""
+    with (
+        contextlib.suppress(FileNotFoundError, ValueError),  # ValueError: the file is empty
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(entry) >= 0
+    return False
