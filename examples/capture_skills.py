@@ -1,4 +1,4 @@
-"""Skills as entries and runs: a decorator, a block, and one that is over already.
+"""Capture skills as entries and runs: with a decorator, with a context manager, and after they ended.
 
 python examples/capture_skills.py
 agent-telemetry capture-query
@@ -11,15 +11,15 @@ from otel_agent_telemetry import TelemetryCapture, TelemetryContext, capture_tel
 
 
 @capture_telemetry(skill_name="plugin.check", caller="plugin.build", capture_inputs=True)
-def check(plugin_path: str, api_key: str = "not shown") -> dict[str, str]:  # noqa: ARG001 - to be masked
-    """A skill that says itself how it ended."""
+def check(plugin_path: str, api_key: str = "not shown") -> dict[str, str]:  # noqa: ARG001 - shows masking
+    """Return the status and error of the skill; the decorator records them."""
     if not plugin_path.endswith(".yaml"):
         return {"status": "failure", "error": "no manifest"}
     return {"status": "success"}
 
 
 def build(plugin_path: str) -> None:
-    """A block whose inner call is a run inside its run."""
+    """Capture a block; the call of `check` inside it becomes a child run."""
     with TelemetryContext(skill="plugin.build", caller="CLI", inputs={"plugin_path": plugin_path}) as block:
         if check(plugin_path)["status"] != "success":
             block.set_status("failure")

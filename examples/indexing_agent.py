@@ -1,10 +1,10 @@
-"""An agent that does real work: it indexes the definitions in a folder of source files.
+"""Index the definitions in a folder of source files: an agent that does real work.
 
     python examples/indexing_agent.py FOLDER
 
 It walks the folder, parses each source file and counts its functions and classes. The whole
-is one run; every sub-folder directly below is a child run; every file is an event. Files
-that cannot be read or parsed are errors of their run, which then ends `partial`.
+folder is one run, each sub-folder directly below it is a child run, and each file is an event.
+A file that cannot be read or parsed is an error of its run, which then ends `partial`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otel_agent_telemetry import TelemetryClient
-from otel_agent_telemetry.run_context import RunContext
+from otel_agent_telemetry import RunContext, TelemetryClient
 
 AGENT = "indexing_agent"
 SKIPPED_FOLDERS = {".git", ".venv", "node_modules", "__pycache__", ".demo", "build", "dist"}
@@ -32,23 +31,23 @@ SUFFIXES = {".py", *PATTERNS}
 
 
 @dataclass
-class Tally:
-    """What was found below one folder."""
+class IndexTotals:
+    """The number of files and definitions below one folder."""
 
     files: int = 0
     failed: int = 0
     skipped: int = 0
     definitions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Tally) -> None:
-        """Take another folder's numbers in."""
+    def add(self, other: IndexTotals) -> None:
+        """Add another folder's numbers."""
         self.files += other.files
         self.failed += other.failed
         self.skipped += other.skipped
         self.definitions.update(other.definitions)
 
     def items(self) -> dict[str, int]:
-        """The run's item counts."""
+        """Return the run's item counts."""
         return {
             "items_discovered": self.files + self.failed + self.skipped,
             "items_succeeded": self.files,
@@ -58,7 +57,7 @@ class Tally:
 
 
 def definitions_in(path: Path) -> Counter[str]:
-    """How many functions and classes a source file defines. Raises OSError, SyntaxError, ValueError."""
+    """Count the functions and classes of a source file. Raises OSError, SyntaxError, ValueError."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return Counter({"definitions": len(PATTERNS[path.suffix].findall(text))})
@@ -66,25 +65,25 @@ def definitions_in(path: Path) -> Counter[str]:
     return Counter(kinds[type(node)] for node in ast.walk(ast.parse(text)) if type(node) in kinds)
 
 
-def index_file(path: Path, root: Path, run: RunContext, tally: Tally) -> None:
-    """Index one file into the tally; what goes wrong is an event, not an end."""
+def index_file(path: Path, root: Path, run: RunContext, totals: IndexTotals) -> None:
+    """Add one file to the totals. A file that cannot be indexed is logged as an event of the run."""
     name = str(path.relative_to(root))
     if path.suffix not in SUFFIXES:
-        tally.skipped += 1
+        totals.skipped += 1
         return
     try:
         found = definitions_in(path)
     except (OSError, SyntaxError, ValueError) as problem:
-        tally.failed += 1
+        totals.failed += 1
         run.log_event("error", {"file": name, "error": f"{type(problem).__name__}: {problem}"})
         return
-    tally.files += 1
-    tally.definitions.update(found)
+    totals.files += 1
+    totals.definitions.update(found)
     run.log_event("file indexed", {"file": name, **found})
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in order, without what is not source."""
+    """Yield every file below a folder in alphabetical order, without the skipped folders."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             if path.name not in SKIPPED_FOLDERS and not path.name.endswith(".egg-info"):
@@ -93,45 +92,45 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def index_folder(client: TelemetryClient, folder: Path, root: Path) -> Tally:
-    """Index one sub-folder as a run of its own."""
-    tally = Tally()
+def index_folder(client: TelemetryClient, folder: Path, root: Path) -> IndexTotals:
+    """Index one sub-folder as a child run."""
+    totals = IndexTotals()
     name = str(folder.relative_to(root))
     with client.track_run(AGENT, "index folder", item_name=name, input_summary=f"sources below {name}") as run:
         for path in files_below(folder):
-            index_file(path, root, run, tally)
-        finish(run, tally)
-    return tally
+            index_file(path, root, run, totals)
+        finish(run, totals)
+    return totals
 
 
-def finish(run: RunContext, tally: Tally) -> None:
-    """Tell what came of the run."""
-    total = sum(tally.definitions.values())
+def finish(run: RunContext, totals: IndexTotals) -> None:
+    """Set the results of the run."""
+    total = sum(totals.definitions.values())
     run.set_metrics(
-        **tally.items(),
-        metrics_json=dict(tally.definitions),
-        output_summary=f"{total} definitions in {tally.files} files",
-        **({"status": "partial", "error_summary": f"{tally.failed} files failed"} if tally.failed else {}),
+        **totals.items(),
+        metrics_json=dict(totals.definitions),
+        output_summary=f"{total} definitions in {totals.files} files",
+        **({"status": "partial", "error_summary": f"{totals.failed} files failed"} if totals.failed else {}),
     )
 
 
-def index(client: TelemetryClient, root: Path) -> Tally:
-    """Index a whole folder: one run, with a child run for each folder directly below."""
-    tally = Tally()
+def index(client: TelemetryClient, root: Path) -> IndexTotals:
+    """Index a folder as one run, with a child run for each folder directly below."""
+    totals = IndexTotals()
     with client.track_run(AGENT, "index tree", source_ref=str(root), input_summary=f"sources below {root.name}") as run:
         for path in sorted(root.iterdir()):
             if path.is_dir() and not path.is_symlink():
                 if path.name not in SKIPPED_FOLDERS and not path.name.endswith(".egg-info"):
-                    tally.add(index_folder(client, path, root))
+                    totals.add(index_folder(client, path, root))
             else:
-                index_file(path, root, run, tally)
-        finish(run, tally)
-        print(f"run {run.run_id}: {tally.files} files, {dict(tally.definitions)}, {tally.failed} failed")
-    return tally
+                index_file(path, root, run, totals)
+        finish(run, totals)
+        print(f"run {run.run_id}: {totals.files} files, {dict(totals.definitions)}, {totals.failed} failed")
+    return totals
 
 
 def main() -> int:
-    """Index the folder named on the command line; exit 1 when files failed."""
+    """Index the folder named on the command line. Return 1 if a file failed."""
     parser = argparse.ArgumentParser(description="Index the definitions in a folder of source files.")
     parser.add_argument("folder", type=Path)
     root = parser.parse_args().folder.resolve()

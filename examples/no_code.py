@@ -1,6 +1,6 @@
-"""A program that knows OpenTelemetry's API and nothing of this package.
+"""A program that uses the OpenTelemetry API and does not import this package.
 
-It is recorded by how it is started:
+Each of these commands records its runs:
 
 OTEL_PYTHON_TRACER_PROVIDER=agent_runs python examples/no_code.py
 opentelemetry-instrument python examples/no_code.py

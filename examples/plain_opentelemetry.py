@@ -1,6 +1,6 @@
-"""An application that traces with OpenTelemetry and knows nothing of runs but one line.
+"""Record the runs of an application that traces with OpenTelemetry, with one line.
 
-The root span becomes a run, its events the run's events, its children the run's steps.
+The root span becomes a run, its events become the run's events, its child spans the run's steps.
 
     python examples/plain_opentelemetry.py && agent-telemetry runs
 """

@@ -1,4 +1,4 @@
-"""A pydantic-ai agent, with a model that needs no network. Needs `pip install pydantic-ai-slim`.
+"""Record a pydantic-ai agent whose model needs no network. Requires `pip install pydantic-ai-slim`.
 
 python examples/pydantic_ai_agent.py && agent-telemetry runs
 """
@@ -18,7 +18,7 @@ librarian = Agent(TestModel(), name="librarian", capabilities=[Instrumentation()
 
 @librarian.tool_plain
 def find(title: str) -> str:
-    """Where a book stands."""
+    """Return the shelf of a book."""
     return f"{title}: shelf 3"
 
 

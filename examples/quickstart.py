@@ -1,4 +1,4 @@
-"""The five lines: a run with an event and its numbers, kept on this machine.
+"""Record a run with events and item counts on this machine.
 
 python examples/quickstart.py && agent-telemetry runs
 """
@@ -13,4 +13,4 @@ with client.track_run("quickstart", "greet", input_summary="three names") as run
         run.log_event("greeted", {"name": name, "position": position})
     run.set_metrics(items_discovered=len(names), items_succeeded=len(names))
 
-print(f"run {run.run_id} is kept in {client.config.base_dir}")
+print(f"run {run.run_id} is stored in {client.config.base_dir}")

@@ -1,4 +1,4 @@
-"""A run that starts a program whose run belongs to it: the id travels in the environment.
+"""Start a program whose run becomes a child run; the environment carries the parent's id.
 
 python examples/subprocess_runs.py && agent-telemetry runs
 """
