@@ -137,7 +137,7 @@ def test_indexing_agent_indexes_real_files_with_child_runs_and_errors(tmp_path):
     (sources / "bad" / "broken.py").write_text("def f(:\n")
     (sources / "bad" / "gone.py").symlink_to(sources / "nowhere.py")
     (sources / "top.go").write_text("package x\nfunc Run() {}\n")
-    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(tmp_path / "base")}
+    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(tmp_path / "base"), "TELEMETRY_EXIT_TIMEOUT_S": "20"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "indexing_agent.py"), str(sources)],
         env=environment,
