@@ -1,4 +1,4 @@
-"""The command, in this process or as one of its own, and what it printed."""
+"""Running `agent-telemetry` in this process or in one of its own, and what it printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ client = TelemetryClient(TelemetryConfig(base_dir=sys.argv[1], discover_service=
 print(client.start_run("agent", "job", run_id=sys.argv[2]), flush=True)
 sys.stdin.readline()
 """
-"""A process that begins a run, says so and waits."""
+"""A program that starts a run, prints its id and waits."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def agent_telemetry(config, *arguments, env=None):
 
 
 def agent_telemetry_process(config, *arguments, env=None):
-    """The same in a process of its own."""
+    """Run the same in a process of its own: for what only a process has, such as its encoding and its exit."""
     process = start_command(config, *arguments, env=env)
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
@@ -55,7 +55,7 @@ def agent_telemetry_process(config, *arguments, env=None):
 
 
 def start_command(config, *arguments, env=None):
-    """The same, still running, its pipes open."""
+    """Start the same in a process of its own and return it, its pipes open."""
     return subprocess.Popen(
         [*COMMAND, "--base-dir", str(config.base_dir), *map(str, arguments)],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def start_command(config, *arguments, env=None):
 
 
 def record_runs(config, count=3):
-    """Finished runs `run-0` … with an event each, delivered."""
+    """Record and deliver finished runs `run-0` … with an event each."""
     client = TelemetryClient(config)
     for number in range(count):
         run_id = client.start_run(f"agent-{number % 2}", "job", run_id=f"run-{number}", items_discovered=4)

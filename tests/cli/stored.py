@@ -1,4 +1,4 @@
-"""Databases with runs of known ages, and looking at them past the package."""
+"""Databases with runs of known ages, and reading them without the package."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ALL = ("agent_runs", "run_events", "run_spans", "run_rollups", "commits")
 
 
 def ago(days):
-    """Our text of the instant so many days ago."""
+    """Return the ISO 8601 time that is so many days ago."""
     return iso_utc(time.time_ns() - int(days * DAY_S * 1e9))
 
 
 def aged(number, days, *, status="success", ended=None, **more):
-    """A run created so many days ago, that ended then too unless told."""
+    """Return a run created so many days ago; it ended at the same time unless `ended` is given."""
     end = None if status == "running" else ago(days if ended is None else ended)
     times = {"created_at": ago(days), "updated_at": end or ago(days), "start_time": ago(days), "end_time": end}
     return record(number, status=status, **{**times, **more})

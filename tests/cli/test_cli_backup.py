@@ -51,7 +51,7 @@ def test_a_backup_goes_where_it_is_told(config, tmp_path):
 
 
 def test_keep_removes_older_backups_of_this_database_alone(config):
-    """The new one stays whatever the names say; other files and folders are not ours to remove."""
+    """The new one stays whatever the names say; other files and folders are never removed."""
     store(config, aged(1, 1))
     config.backups_dir.mkdir()
     old = [config.backups_dir / f"telemetry-2020010{n}T000000Z.sqlite" for n in range(1, 5)]
@@ -104,7 +104,7 @@ def test_a_killed_backup_leaves_what_the_next_one_removes(config):
 
 
 def test_a_full_disk_leaves_nothing(config, small_disk):
-    """No half copy, the database is as it was, and the command says what is full."""
+    """No partial copy is left, the database is unchanged, and the error names the full disk."""
     store(config, *(aged(n, 1, error_details="x" * 5000) for n in range(1, 101)))
     result = agent_telemetry(config, "backup", "--to", small_disk / "backups")
     assert result.code == 4

@@ -43,7 +43,7 @@ def test_it_is_a_run_at_once(config):
     ],
 )
 def test_wrong_arguments_are_a_usage_error(config, arguments, message):
-    """One line that says which rule broke, and nothing is captured."""
+    """One line names the broken rule, and nothing is captured."""
     result = agent_telemetry(config, "capture", *arguments)
     assert result.code == ExitCode.USAGE
     assert message in result.err
@@ -57,7 +57,7 @@ def test_a_wrong_input_is_not_quoted(config):
 
 
 def test_a_file_that_cannot_be_written_is_an_error(config, tmp_path):
-    """The entry is printed, the run is kept, the exit status says so."""
+    """The entry is printed, the run is kept, the exit status is 4."""
     result = agent_telemetry(config, "capture", "s", "success", "1", "CLI", "--file", tmp_path)
     assert result.code == ExitCode.STORE_UNAVAILABLE
     assert f"Error: not written to {tmp_path}" in result.err
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_written_is_an_error(config, tmp_path):
 
 
 def test_recording_that_is_off_is_an_error(config):
-    """Nothing was captured, and that is result."""
+    """Nothing was captured, and the error reports it."""
     result = agent_telemetry(config, "capture", "s", "success", "1", "CLI", env={"OTEL_SDK_DISABLED": "true"})
     assert result.code == ExitCode.PROBLEM
     assert "OTEL_SDK_DISABLED" in result.err
@@ -108,7 +108,7 @@ def test_query_of_a_file_that_anyone_wrote(config, tmp_path):
 
 
 def test_query_without_a_file_and_without_a_match(config):
-    """Each is result; neither is an error."""
+    """Each is reported; neither is an error."""
     result = agent_telemetry(config, "capture-query")
     assert (result.code, result.out) == (0, "")
     assert "No entries yet" in result.err

@@ -66,7 +66,7 @@ def test_counts_that_differ_are_shown_and_repaired(counted):
 
 
 def test_repairing_what_agrees_changes_nothing(counted):
-    """And says so."""
+    """The error names the service."""
     config, environment = counted
     result = agent_telemetry(config, "check-counts", "--repair", "--json", env=environment)
     assert (result.code, result.json["repaired"]) == (0, False)

@@ -1,4 +1,4 @@
-"""`copy-db`: from a file to a server and back, killed and begun again, refused where it makes no sense."""
+"""`copy-db`: from a file to a server and back, killed and continued, refused between a database and itself."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_progress_is_shown_on_a_terminal_alone(config, tmp_path):
 
 
 def parts_until_closed(screen):
-    """What a terminal is sent, until nobody has it open any more."""
+    """Return what a terminal receives until every process has closed it."""
     with os.fdopen(screen, "rb", buffering=0) as file:
         while True:
             try:

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from command import OPEN_A_RUN, agent_telemetry, agent_telemetry_process, record_runs, start_command
+from command import OPEN_A_RUN, agent_telemetry, record_runs, start_command
 from on_disk import Process, nobody_delivers, rows_of
 
 from otel_agent_telemetry import TelemetryClient
@@ -25,16 +25,16 @@ os._exit(9)
 
 
 def leave_undelivered(config, count=20):
-    """A process that recorded and is gone, its runs still in the buffer."""
+    """Run a process that records and dies, so that its runs stay in the buffer."""
     with nobody_delivers(config), Process(RECORD_AND_DIE, config.base_dir, count) as process:
         assert process.end()[0] == 9
     assert undelivered(config.buffer_dir)
 
 
 def test_sync_delivers_what_a_dead_process_left(config):
-    """Everything is stored, its open run is closed, and the numbers say so."""
+    """Everything is stored, its open run is closed, and the report counts both."""
     leave_undelivered(config)
-    result = agent_telemetry_process(config, "sync", "--json")
+    result = agent_telemetry(config, "sync", "--json")
     assert result.code == 0
     report = result.json
     assert report["done"]
@@ -169,7 +169,7 @@ def test_associate_commit_of_an_open_run_of_another_process(config):
 
 
 def test_associate_commit_of_an_unknown_run_is_kept(config):
-    """Status 3 says that nobody knows the run; it shows once the run arrives."""
+    """Status 3 for a run that is not stored; the association is applied when the run arrives."""
     record_runs(config, 1)
     result = agent_telemetry(config, "associate-commit", "later", "abcdef1", "--source", "manual")
     assert result.code == 3

@@ -1,4 +1,4 @@
-"""What every command keeps to: exit codes, one clear line, and no text of others let loose on a terminal."""
+"""What all commands share: exit statuses, errors as one line, and escaped text on a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_exit_codes_are_as_documented():
 
 
 def test_documentation_names_every_command_option_and_exit_code():
-    """docs/cli.md is the reference: nothing that can be typed is missing there."""
+    """docs/cli.md is the reference: every command, option and status is in it."""
     import typer
 
     from otel_agent_telemetry.cli.app import app
@@ -77,38 +77,62 @@ def test_version_names_the_schema(config):
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["runs", "--nonsense"], ["show"], ["replay", "--from-day", "x"]])
-def test_what_cannot_be_understood_is_a_usage_error(config, arguments):
+def test_invalid_arguments_are_a_usage_error(config, arguments):
     """Status 2, on stderr."""
-    result = agent_telemetry_process(config, *arguments)
+    result = agent_telemetry(config, *arguments)
     assert (result.code, result.out) == (2, "")
     assert result.err
 
 
-@pytest.mark.parametrize("command", READS, ids=" ".join)
-def test_hostile_text_reaches_no_terminal_unescaped(config, command):
-    """Ids, names, payloads and logs cannot colour, move, beep, turn the direction or begin a line."""
+@pytest.fixture
+def hostile_runs(config):
+    """Runs whose ids, names, payloads and errors hold control characters."""
     client = TelemetryClient(config)
     with client.track_run(HOSTILE, HOSTILE, run_id="run-0", error_summary=HOSTILE) as run:
         run.log_event(HOSTILE, {HOSTILE: HOSTILE})
     client.end_run(client.start_run("x", "y", run_id=HOSTILE.replace("/", "-")), "failed", error_summary=HOSTILE)
     assert client.flush()
     client.close()
-    status, shown = on_a_terminal(config, *command)
-    assert status == (3 if command == ["show", "nobody"] else 0)
-    for name in ("\x1b[31m\x07", "\x9b2J", "\u202e", "\x07", "\nnew"):
-        assert name not in shown
-    piped = agent_telemetry_process(config, *command)
+    return config
+
+
+def test_hostile_text_is_escaped_on_a_terminal(hostile_runs):
+    """Ids, names, payloads and logs cannot colour, move, beep, turn the direction or begin a line."""
+    status, shown = on_a_terminal(EACH, "--base-dir", str(hostile_runs.base_dir))
+    assert (status, "STATUSES [0, 0, 0, 0, 0, 0, 3]" in shown) == (0, True)
+    for text in ("\x1b[31m\x07", "\x9b2J", "\u202e", "\x07", "\nnew"):
+        assert text not in shown
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_hostile_text_is_escaped_in_a_pipe(hostile_runs, command):
+    """The same characters in plain columns and notes."""
+    piped = agent_telemetry(hostile_runs, *command)
     assert not set(piped.out + piped.err) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
     if command == ["runs"]:
-        assert "[red]\\x1b[31m\\x07\\x9b2J\\u202eevil\\r\\nnew[-red]" in piped.out
+        assert "[red]\\x1b[31m\\x07\\x9b2J\\u202e" in piped.out
 
 
-def on_a_terminal(config, *arguments, env=None):
-    """Exit status and everything that a terminal of 200 columns gets."""
+EACH = (sys.executable, "-c", f"""
+import sys
+from otel_agent_telemetry.cli.app import app
+statuses = []
+for command in {READS}:
+    try:
+        app([*sys.argv[1:], *command], prog_name="agent-telemetry")
+    except SystemExit as end:
+        statuses.append(end.code)
+print("STATUSES", statuses)
+""")  # fmt: skip
+"""All reading commands in one process, then their exit statuses."""
+
+
+def on_a_terminal(command, *arguments, env=None):
+    """Return the exit status and everything that a terminal of 200 columns gets."""
     ours, theirs = pty.openpty()
     environment = child_environment({"TERM": "xterm-256color", "COLUMNS": "200", **(env or {})})
     with subprocess.Popen(
-        [*COMMAND, "--base-dir", str(config.base_dir), *arguments],
+        [*command, *arguments],
         cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
     ) as process:  # fmt: skip
         os.close(theirs)
@@ -129,13 +153,14 @@ def on_a_terminal(config, *arguments, env=None):
 def test_a_terminal_gets_colour_unless_no_color_is_set(config):
     """Statuses are coloured for people; NO_COLOR turns that off."""
     record_runs(config)
-    assert "\x1b[" in on_a_terminal(config, "runs")[1]
-    shown = on_a_terminal(config, "runs", env={"NO_COLOR": "1"})[1]
+    arguments = ("--base-dir", str(config.base_dir), "runs")
+    assert "\x1b[" in on_a_terminal(COMMAND, *arguments)[1]
+    shown = on_a_terminal(COMMAND, *arguments, env={"NO_COLOR": "1"})[1]
     assert "\x1b[3" not in shown
     assert "run-2" in shown
 
 
-def test_a_reader_that_goes_away_is_no_error(config):
+def test_a_closed_pipe_is_not_an_error(config):
     """`| head -1`: status 0 and nothing on stderr."""
     record_runs(config, 2)
     with TelemetryClient(config).track_run("agent", "job", run_id="long") as run:
@@ -150,7 +175,7 @@ def test_a_reader_that_goes_away_is_no_error(config):
 
 
 def test_a_database_of_another_application_is_refused_untouched(config):
-    """Reads and writes say so with status 4; not a byte changes."""
+    """Reads and writes exit with status 4; not a byte of it changes."""
     config.db_path.parent.mkdir(parents=True)
     with closing(sqlite3.connect(config.db_path)) as other:
         other.execute("CREATE TABLE customers (name TEXT)")
@@ -177,7 +202,7 @@ def test_a_file_that_is_no_database_is_refused(config):
 
 
 def test_a_locked_database_is_unavailable_after_the_busy_timeout(config):
-    """Status 4 and the hint, as soon as the configured patience is over."""
+    """Status 4 and the hint, after the configured busy timeout."""
     record_runs(config, 1)
     with closing(sqlite3.connect(config.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -191,7 +216,7 @@ def test_a_locked_database_is_unavailable_after_the_busy_timeout(config):
 
 
 def test_a_base_folder_that_is_a_file_is_one_clear_line(config):
-    """Whatever cannot be opened is result, not traced."""
+    """Whatever cannot be opened is reported without a traceback."""
     config.base_dir.write_text("a file")
     for command in (["init-db"], ["sync"], ["verify"], ["runs"], ["tail"]):
         result = agent_telemetry(config, *command)

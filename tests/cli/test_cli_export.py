@@ -171,7 +171,7 @@ def test_more_runs_than_a_page_come_once_each(either):
 
 
 def test_an_export_beside_a_writer_is_of_one_instant(either):
-    """Another process commits runs in order: an export has the first so many, without a hole."""
+    """Another process commits runs in order: an export has the first ones, without a gap."""
     config, env = either
     store(config, *(aged(n, 3) for n in range(1, 800)))
     with Process(WRITE, config.base_dir, 200, ago(0), env={**WITH_TESTS, **env}) as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command import OPEN_A_RUN, agent_telemetry, agent_telemetry_process, record_runs
+from command import OPEN_A_RUN, agent_telemetry, record_runs
 from on_disk import Process, eventually, nobody_delivers
 from opentelemetry import trace
 
@@ -65,7 +65,7 @@ def test_runs_refuses_what_it_cannot_use(config, options):
 
 @pytest.mark.parametrize("command", [["runs"], ["stats"], ["runs", "--json"], ["stats", "--json"]])
 def test_reads_of_an_empty_base_folder_make_nothing(config, command):
-    """Looking at nothing is no error, says so on stderr, and creates neither folder nor file."""
+    """Reading nothing succeeds with a note on stderr and creates neither folder nor file."""
     result = agent_telemetry(config, *command)
     assert result.code == 0
     assert "No runs yet" in result.err
@@ -77,7 +77,7 @@ def test_a_run_whose_process_was_killed_shows_as_failed(config):
     with Process(OPEN_A_RUN, config.base_dir, "doomed") as process:
         assert process.line() == "doomed"
         process.kill()
-    (run,) = agent_telemetry_process(config, "runs", "--json").json
+    (run,) = agent_telemetry(config, "runs", "--json").json
     assert (run["run_id"], run["status"]) == ("doomed", "failed")
     assert str(process.pid) in run["error_summary"]
 
@@ -121,7 +121,7 @@ def test_show_of_an_unknown_run_is_not_found(config, wanted):
 
 
 def test_show_nests_events_steps_and_child_runs(config, case):
-    """What happened stands where it happened, in order."""
+    """Events and steps appear under their parents, ordered by time."""
     client = case.client()
     tracer = case.tracer()
     with client.track_run("parent", "job", run_id="above") as run:
@@ -150,7 +150,7 @@ def test_show_nests_events_steps_and_child_runs(config, case):
 
 
 def test_show_knows_a_run_that_only_the_journal_has(config):
-    """A run that never reached the database is shown from the journal, and it is result."""
+    """A run that never reached the database is shown from the journal, with a note."""
     record_runs(config, 1)
     config.db_path.unlink()
     result = agent_telemetry(config, "show", "run-0", "--json", "--no-sync")

@@ -1,4 +1,4 @@
-"""`init-db`, `verify`, `replay` and `close-stale`: is everything there, and mending what is not."""
+"""`init-db`, `verify`, `replay` and `close-stale`: finding what is missing or outdated, and repairing it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def store(config, *records):
 
 
 def test_init_db_creates_and_then_changes_nothing(config):
-    """The first time it says created, the second time that nothing changed."""
+    """The first call reports a new database, the second that nothing changed."""
     assert "Created" in agent_telemetry(config, "init-db").out
     before = config.db_path.read_bytes()
     again = agent_telemetry(config, "init-db")
@@ -55,7 +55,7 @@ def test_init_db_creates_and_then_changes_nothing(config):
 
 
 def test_init_db_upgrades_version_7_and_names_the_backup(config):
-    """Reads refuse the old schema and say what to do; init-db does it, its backup is there."""
+    """Reads refuse the old schema and name `init-db`, which upgrades it and keeps a backup."""
     config.db_path.parent.mkdir(parents=True)
     columns = (
         "event_id TEXT, run_id TEXT, agent_name TEXT, job_type TEXT, status TEXT, created_at TEXT, start_time TEXT"
@@ -113,7 +113,7 @@ def test_verify_finds_a_line_that_was_cut_out(config, cut):
 
 
 def test_verify_finds_that_the_last_line_of_a_live_writer_is_missing(config):
-    """A writer's lock file says how many lines it issued."""
+    """A writer's lock file has the number of lines that it issued."""
     client = TelemetryClient(config)
     for number in range(3):
         client.end_run(client.start_run("agent", "job", run_id=f"run-{number}"))
@@ -127,7 +127,7 @@ def test_verify_finds_that_the_last_line_of_a_live_writer_is_missing(config):
 
 
 def test_verify_notes_what_the_database_alone_knows_the_end_of(config):
-    """A journal that lost its last line after its writer had gone: the database is ahead, which is result."""
+    """A journal that lost its last line after its writer had ended: the database is ahead, which is a note."""
     record_runs(config, 1)
     edit(journal_of(config), lambda lines: lines[:-1])
     result = agent_telemetry(config, "verify")
@@ -151,7 +151,7 @@ def test_verify_finds_torn_lines(config):
 
 
 def test_verify_finds_runs_that_are_missing_or_behind_in_the_database(config):
-    """A deleted row and a row that was set back are named; replay mends both."""
+    """A deleted row and an outdated row are reported; replay repairs both."""
     record_runs(config)
     execute(config, "DELETE FROM agent_runs WHERE run_id = 'run-0'")
     execute(config, "UPDATE agent_runs SET status = 'running', updated_at = created_at WHERE run_id = 'run-1'")
@@ -174,7 +174,7 @@ def test_verify_does_not_miss_what_waits_in_the_buffer(config):
 
 
 def test_verify_names_refused_runs_as_such(config):
-    """What lies in rejected/ is missing, with its own explanation."""
+    """Runs in rejected/ are missing, with an explanation of their own."""
     record_runs(config, 1)
     bad = {"event_id": "no uuid", "run_id": "poison", "updated_at": "2026-01-01", "status": "success"}
     with journal_of(config).open("ab") as file:
@@ -328,7 +328,7 @@ def test_replay_refuses_a_database_that_a_service_writes(config):
 
 
 def test_close_stale_closes_only_old_runs_that_nobody_has_open(config):
-    """Old and orphaned: closed. Young, ended, or open in a live process: left alone."""
+    """Old runs without a process are closed; young, ended and open ones are not changed."""
     store(config, record(1), record(2, status="success"))
     with Process(OPEN_A_RUN, config.base_dir, "alive") as process:
         process.line()

@@ -50,7 +50,7 @@ def backup_of(config, *records):
 
 
 def beside(config):
-    """What lies in the database's folder, but for the lock file that stays."""
+    """Return the files of the database's folder without the lock file, which stays."""
     return sorted(path.name for path in config.db_path.parent.iterdir() if path.suffix != ".lock")
 
 
@@ -187,7 +187,7 @@ def damage(path):
 
 @pytest.mark.parametrize("what", ["missing", "empty", "garbage", "foreign", "damaged", "newer", "itself", "folder"])
 def test_a_backup_that_does_not_verify_changes_nothing(config, what):
-    """Whatever is wrong with it: one line that says so, and the database as it was."""
+    """Whatever is wrong with it: one line names it, and the database is unchanged."""
     backup = backup_of(config, *(aged(n, 3) for n in range(1, 200)))
     if what in ("missing", "folder"):
         backup.unlink()
@@ -230,7 +230,7 @@ def test_verify_says_what_is_in_a_backup_and_leaves_it(config):
 
 
 def test_kept_counts_that_are_wrong_are_a_finding(config):
-    """The runs come back; the status and the remark say what to do."""
+    """The runs are restored; the status and the note ask for a repair of the counts."""
     backup = backup_of(config, aged(1, 3))
     with closing(sqlite3.connect(backup)) as connection:
         connection.execute("UPDATE run_counts SET runs = 7")
@@ -257,7 +257,7 @@ def test_a_damaged_database_is_kept_as_it_is(config):
 
 
 def test_a_database_whose_first_page_is_damaged_is_kept_too(config):
-    """SQLite itself says so before we can ask."""
+    """SQLite reports it first."""
     backup = backup_of(config, *(aged(n, 3) for n in range(1, 200)))
     content = bytearray(config.db_path.read_bytes())
     content[100:1000] = b"\xff" * 900
@@ -315,7 +315,7 @@ def test_killed_at_each_file_operation_one_of_the_two_is_there(config, wanted, w
 
 
 def test_a_torn_commit_of_the_old_database_is_undone_first(config):
-    """A writer that died mid-commit left a hot journal: what is kept is whole, the journal is gone."""
+    """A writer that died during a commit left a hot journal: the kept backup is valid, the journal removed."""
     backup = backup_of(config, aged(1, 3))
     tear_a_commit(config)
     assert "telemetry.sqlite-journal" in beside(config)

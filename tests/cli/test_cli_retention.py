@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 
 import pytest
-from command import agent_telemetry, agent_telemetry_process, record_runs, start_command
+from command import agent_telemetry, record_runs, start_command
 from on_disk import ROOT, Process, eventually, nobody_delivers
 from stored import aged, ago, belong, integrity, query, rows_by_table, run_ids, store, wrong_counts
 
@@ -34,7 +34,7 @@ for number in range(1_000_000, 1_000_000 + int(sys.argv[2])):
     store.write([record(number, created_at=sys.argv[3], status="success")])
     print(number, flush=True)
 """
-"""A writer that says what it has committed; no second chance for a locked database."""
+"""A writer that prints what it has committed and does not retry on a locked database."""
 WITH_TESTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
@@ -187,7 +187,7 @@ def number_of_runs(config):
 
 
 def test_vacuum_gives_the_room_back(config):
-    """Without it the file keeps its size and the command says so."""
+    """Without it the file keeps its size, and a note reports it."""
     store(config, *(aged(n, 40, error_details="x" * 2000) for n in range(1, 301)))
     size = config.db_path.stat().st_size
     result = agent_telemetry(config, "retention")
@@ -200,7 +200,7 @@ def test_vacuum_gives_the_room_back(config):
 
 
 def test_vacuum_refuses_while_a_service_writes(config):
-    """Before anything is deleted, and says who it is."""
+    """Before anything is deleted; the error names the service."""
     store(config, aged(1, 40))
     lock = WriterLock(config.db_path)
     assert lock.try_acquire("http://127.0.0.1:8765")
@@ -276,7 +276,7 @@ def test_days_that_the_buffer_may_need_stay(config):
 
 
 def test_verify_is_content_afterwards(config):
-    """A writer whose first lines lay in a day that is gone lacks nothing."""
+    """Lines of a writer on a deleted day do not count as missing."""
     record_runs(config, 3)
     (today,) = journal_files(config.ndjson_dir)
     old = ago(40)[:10].replace("-", "").encode()
@@ -295,7 +295,7 @@ def test_verify_is_content_afterwards(config):
 
 
 def test_without_a_database_nothing_is_made(config):
-    """It says so, and is no error."""
+    """A note on stderr, and status 0."""
     result = agent_telemetry(config, "retention")
     assert result.code == 0
     assert "No runs yet" in result.err
@@ -318,26 +318,26 @@ def test_databases_that_are_not_ours_to_touch_stay_as_they_are(config):
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "36501"])
 def test_days_that_mean_nothing_are_refused(config, days):
-    """Nothing is guessed where things are deleted."""
+    """An invalid number of days deletes nothing."""
     store(config, aged(1, 40))
     assert agent_telemetry(config, "retention", "--days", days).code == 2
     assert run_ids(config) == ["run-1"]
 
 
 def test_a_locked_database_is_unavailable(config):
-    """With the words of the lock, and nothing deleted."""
+    """The error names the lock, and nothing is deleted."""
     store(config, aged(1, 40))
     with closing(sqlite3.connect(config.db_path)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         env = {"TELEMETRY_DB_BUSY_TIMEOUT_MS": "50", "TELEMETRY_DB_MAX_RETRIES": "0"}
-        result = agent_telemetry_process(config, "retention", env=env)
+        result = agent_telemetry(config, "retention", env=env)
     assert result.code == 4
     assert "is locked" in result.err
     assert run_ids(config) == ["run-1"]
 
 
 def test_a_database_that_cannot_be_written_can_still_be_looked_at(config, small_disk):
-    """On a disk that is read-only, what writes says so, what reads or copies works."""
+    """On a read-only disk, commands that write report it; reading and copying work."""
     remount(small_disk, "size=16m")
     store(config.with_(db_path=small_disk / "db.sqlite"), aged(1, 40))
     env = {"TELEMETRY_DB_PATH": str(small_disk / "db.sqlite")}

@@ -77,7 +77,7 @@ def test_tail_of_one_run_leaves_out_the_others(config):
 
 
 def test_tail_without_a_journal_says_so(config):
-    """No journal is no error."""
+    """A missing journal is not an error."""
     result = agent_telemetry(config, "tail")
     assert (result.code, result.out) == (0, "")
     assert "no journal" in result.err

@@ -81,7 +81,7 @@ def test_pages_are_followed_by_path(service, tmp_path):
     "address", ["{other}/steal", "//{other_host}/steal", "steal", "?cursor=x", "", "ftp://h/x", "http://[bad"]
 )
 def test_no_page_is_fetched_from_elsewhere(service, other_service, remote, address):
-    """A `Link` that is not a path is an answer that is not ours: the token goes to no other host."""
+    """A `Link` that is not a path is an unexpected answer: the token goes to no other host."""
     host = other_service.url.removeprefix("http://")
     service.script(page(1, following=address.format(other=other_service.url, other_host=host)))
 
@@ -101,7 +101,7 @@ def test_link_that_is_no_url_is_an_error_of_the_service(service, remote):
 
 
 def test_an_empty_page_is_the_last(service, remote):
-    """Whatever its `Link` header says; a service cannot keep a reader for ever."""
+    """Whatever its `Link` header holds: a service cannot make a reader loop for ever."""
     service.script(page(1, following="/api/v1/runs?x"), page(following="/api/v1/runs?x"))
 
     assert runs(remote) == ["run-1"]

@@ -1,4 +1,4 @@
-"""How steps and events nest, whatever their ids say."""
+"""How steps and events nest, whatever their ids are."""
 
 from __future__ import annotations
 
