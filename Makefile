@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := $(CURDIR)/.demo
 TESTS  ?= tests
 
-.PHONY: demo test durability collector check format bench structure clean
+.PHONY: demo test durability collector check format columns bench structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
@@ -46,6 +46,10 @@ check: $(VENV)/.made
 format: $(VENV)/.made
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The lists of columns that type checkers and readers need, from the table in otel_agent_telemetry/columns.py.
+columns: $(VENV)/.made
+	$(BIN)/python scripts/write_columns.py
 
 # The ratios of the budgets, each measured in alternating pairs within this one run.
 bench: $(VENV)/.made

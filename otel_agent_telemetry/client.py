@@ -11,9 +11,9 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
@@ -29,6 +29,9 @@ from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.argument_types import CommitSource, EndSettings, EndStatus, StartSettings, TriggerType
 
 _log = logging.getLogger(__name__)
 _SCALARS = frozenset({str, int, float, bool})
@@ -77,7 +80,7 @@ class TelemetryClient:
     Safe under threads and after a fork.
     """
 
-    def __init__(self, config: TelemetryConfig | None = None, *, tracer_provider: Any = None) -> None:
+    def __init__(self, config: TelemetryConfig | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
         self.config = config if isinstance(config, TelemetryConfig) else TelemetryConfig.from_env()
         for message in self.config.validate()[1]:
             _log.warning("%s", message)
@@ -88,7 +91,9 @@ class TelemetryClient:
 
     # --- runs
 
-    def start_run(self, agent_name: str, job_type: str, trigger_type: str = "cli", **kwargs: Any) -> str:
+    def start_run(
+        self, agent_name: str, job_type: str, trigger_type: TriggerType = "cli", **kwargs: Unpack[StartSettings]
+    ) -> str:
         """Begin a run and return its id; on return the run survives the death of the process.
 
         `run_id=` asks for a custom id. Other names are columns of the run, or go to
@@ -96,7 +101,9 @@ class TelemetryClient:
         """
         return self._begin(agent_name, job_type, trigger_type, kwargs)[0]
 
-    def track_run(self, agent_name: str, job_type: str, trigger_type: str = "cli", **kwargs: Any) -> TrackedRun:
+    def track_run(
+        self, agent_name: str, job_type: str, trigger_type: TriggerType = "cli", **kwargs: Unpack[StartSettings]
+    ) -> TrackedRun:
         """A context manager (`with` or `async with`) that begins a run and ends it with the block.
 
         Gives a `RunContext`. What the block raises ends the run and is raised again.
@@ -104,7 +111,7 @@ class TelemetryClient:
         return TrackedRun(self, agent_name, job_type, trigger_type, kwargs)
 
     @_never_raises("ERROR", None)
-    def end_run(self, run_id: str, status: str = st.SUCCESS, **kwargs: Any) -> None:
+    def end_run(self, run_id: str, status: EndStatus = st.SUCCESS, **kwargs: Unpack[EndSettings]) -> None:
         """End a run, from any thread. An id that is not open here is a warning on stderr."""
         if self.config.sdk_disabled:
             return
@@ -115,7 +122,7 @@ class TelemetryClient:
         self._end(run, status, kwargs)
 
     @_never_raises("WARN", None)
-    def log_event(self, run_id: str, event_type: str, payload: dict[str, Any] | None = None) -> None:
+    def log_event(self, run_id: str, event_type: str, payload: Mapping[str, Any] | None = None) -> None:
         """Keep an event of a run; on return it survives the death of the process.
 
         An event of a run that is not open here (another process's, or ended) is kept under
@@ -149,7 +156,7 @@ class TelemetryClient:
         self,
         run_id: str,
         commit_hash: str,
-        commit_source: str,
+        commit_source: CommitSource,
         commit_author: str | None = None,
         commit_timestamp: str | None = None,
     ) -> tuple[bool, str]:
@@ -214,7 +221,7 @@ class TelemetryClient:
     # --- inside
 
     def _begin(
-        self, agent_name: str, job_type: str, trigger_type: str, kwargs: dict[str, Any]
+        self, agent_name: str, job_type: str, trigger_type: str, kwargs: Mapping[str, Any]
     ) -> tuple[str, ActiveRun | None]:
         """Start a run: its id and, unless recording is off or failed, the run itself."""
         name = "unknown"
@@ -229,10 +236,10 @@ class TelemetryClient:
         return run.run_id, run
 
     def _start(
-        self, agent: str, job: str, trigger: str, kwargs: dict[str, Any], *, start_ns: int | None = None
+        self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
     ) -> ActiveRun:
-        run_id = kwargs.pop("run_id", None)
         settings, extra = _split(kwargs)
+        run_id = extra.pop("run_id", None)
         settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
         order = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
         attributes = {
@@ -260,7 +267,7 @@ class TelemetryClient:
         self._end(run, status, {}, end_ns=end_ns)
         return run.run_id
 
-    def _end(self, run: ActiveRun, status: Any, kwargs: dict[str, Any], *, end_ns: int | None = None) -> None:
+    def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
         settings, extra = _split(kwargs)
         run.update_settings(settings, extra)
         run.set_final_status("" if status is None else status, attribute=names.STATUS)
@@ -290,7 +297,7 @@ class TelemetryClient:
             _tell("ERROR", "end_run", failure)
 
     @_never_raises("WARN", None)
-    def _set_metrics(self, run_id: str, metrics: dict[str, Any]) -> None:
+    def _set_metrics(self, run_id: str, metrics: Mapping[str, Any]) -> None:
         run = self._active.get(run_id)
         if run is None:
             return

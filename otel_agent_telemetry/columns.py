@@ -1,7 +1,13 @@
-"""The columns of a run: which there are, what each may hold, which a caller may set.
+"""The table of columns of `agent_runs`: what each may hold, and who may set, change and filter it.
 
-What the application's thread needs of the model, apart from the record classes: those cost
-milliseconds to make and are wanted by readers and targets only.
+Everything that knows the columns follows from `TABLE`: the fields of `model.RunRecord`, the
+keyword arguments of the client (`argument_types`), the SQL table, the bodies and answers of the
+service, the types of an export and docs/reference/columns.md. To add a column, add its row
+here, add a migration that adds it to the database, and run `make columns`, which writes the
+lists that type checkers and readers need.
+
+This module stays cheap to import, because the application's thread needs it; the record
+classes in `model` take milliseconds to create and are for readers and targets.
 """
 
 from __future__ import annotations
@@ -9,7 +15,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import normal_iso
@@ -21,67 +27,195 @@ SCHEMA_VERSION: Final = 8
 MAX_COUNT: Final = 2**63 - 1
 
 STATE_STEP_NS: Final = 2_000
-"""How far apart, at least, a recorder keeps the `updated_at` of two states of one run."""
+"""The least distance, in ns, between the `updated_at` of two states of one run from one recorder."""
 CLOSING_STEP_NS: Final = 1_000
-"""How far behind the last state the closing state of a run without an owner lies."""
+"""How long after the last state, in ns, the closing state of an abandoned run is dated."""
 
 Fields = dict[str, Any]
 """A run's state on the way to disk: column name → value, defaults left out."""
 
-COLUMNS: Final = (
-    *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time"),
-    *("agent_name", "agent_owner", "job_type", "status", "trigger_type", "product", "product_family"),
-    *("platform", "subdomain", "website", "website_section", "item_name", "items_discovered", "items_succeeded"),
-    *("items_failed", "items_skipped", "duration_ms", "input_summary", "output_summary", "source_ref"),
-    *("target_ref", "error_summary", "error_details", "git_repo", "git_branch", "git_commit_hash"),
-    *("git_run_tag", "git_commit_source", "git_commit_author", "git_commit_timestamp", "host", "environment"),
-    *("metrics_json", "context_json", "api_posted", "api_posted_at", "api_retry_count", "insight_id"),
-    *("parent_run_id", "trace_id", "span_id", "service_name"),
+Kind = Literal["text", "time", "count", "number", "flag", "json", "uuid", "hex", "run_id", "status", "commit_source"]
+"""What a column holds.
+
+`time`: ISO 8601 in UTC. `count`: an integer from 0 to 2^63-1. `number`: one to 2^31-1. `flag`:
+0 or 1. `json`: JSON text. The rest are texts: `hex` of exactly `max_length` hex digits, `run_id`
+by the rules of run ids, `status` one of six words, `commit_source` one of three.
+"""
+
+
+class Column(NamedTuple):
+    """One column of `agent_runs`: a row of `TABLE`."""
+
+    name: str
+    kind: Kind
+    description: str
+    """One sentence, shown in docs/reference/columns.md and in `/openapi.json`."""
+    required: bool = False
+    """Whether every state of a run must have a value that is not empty."""
+    settable: bool = True
+    """Whether the application may set it by name, or as an attribute `agent.run.<name>`."""
+    patchable: bool = False
+    """Whether `PATCH /api/v1/runs/{event_id}` may change it."""
+    filterable: bool = False
+    """Whether `GET /api/v1/runs` takes a value of it as a filter."""
+    listed: bool = False
+    """Whether `GET /api/v1/metadata/{field}` lists its distinct values."""
+    default: int | str | None = None
+    """The value when nothing is given. None is "not known", stored as NULL."""
+    max_length: int | None = None
+    """The longest text in characters. None is no limit."""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether the database may hold NULL in it."""
+        return not self.required and self.default is None
+
+
+TABLE: Final = (
+    Column(
+        "event_id",
+        "uuid",
+        "Idempotency key, a UUID: states with the same `event_id` are states of one run.",
+        required=True,
+        settable=False,
+    ),
+    Column(
+        "run_id",
+        "run_id",
+        "The run's id: 1 to 255 characters, not blank, without `/`, `\\` and NUL.",
+        required=True,
+        settable=False,
+        filterable=True,
+        max_length=255,
+    ),
+    Column("schema_version", "number", "Schema version of the record.", settable=False, default=SCHEMA_VERSION),
+    Column(
+        "created_at", "time", "When the run was first recorded; default `start_time`.", required=True, settable=False
+    ),
+    Column(
+        "updated_at",
+        "time",
+        "When this state was observed: the later of two states is kept; default `created_at`.",
+        required=True,
+        settable=False,
+    ),
+    Column("start_time", "time", "When the run started.", required=True, settable=False),
+    Column("end_time", "time", "When the run ended.", settable=False, patchable=True),
+    Column("agent_name", "text", "Name of the agent.", required=True, filterable=True, listed=True),
+    Column("agent_owner", "text", "Person or team responsible for the agent.", listed=True),
+    Column("job_type", "text", "What the agent does in this run.", required=True, filterable=True, listed=True),
+    Column(
+        "status",
+        "status",
+        "`running`, or how the run ended: `success`, `failed`, `partial`, `timeout`, `cancelled`.",
+        settable=False,
+        patchable=True,
+        filterable=True,
+        listed=True,
+        default=st.RUNNING,
+    ),
+    Column("trigger_type", "text", "What started the run.", listed=True),
+    Column("product", "text", "Product that the run works for.", listed=True),
+    Column("product_family", "text", "Family of that product.", listed=True),
+    Column("platform", "text", "Platform that the run works for.", listed=True),
+    Column("subdomain", "text", "Subdomain of the website.", listed=True),
+    Column("website", "text", "Website that the run works on.", listed=True),
+    Column("website_section", "text", "Section of the website.", listed=True),
+    Column("item_name", "text", "Item that the run works on."),
+    Column("items_discovered", "count", "Number of items found.", patchable=True, default=0),
+    Column("items_succeeded", "count", "Number of items that succeeded.", patchable=True, default=0),
+    Column("items_failed", "count", "Number of items that failed.", patchable=True, default=0),
+    Column("items_skipped", "count", "Number of items skipped.", patchable=True, default=0),
+    Column(
+        "duration_ms",
+        "count",
+        "Milliseconds from start to end; measured, a value set by the application is ignored.",
+        patchable=True,
+        default=0,
+    ),
+    Column("input_summary", "text", "Short description of the input.", patchable=True),
+    Column("output_summary", "text", "Short description of the output.", patchable=True),
+    Column("source_ref", "text", "Where the input comes from: a path, a URL."),
+    Column("target_ref", "text", "Where the output goes: a path, a URL."),
+    Column("error_summary", "text", "Why the run failed, in one line.", patchable=True),
+    Column("error_details", "text", "Why the run failed, in full: a stack trace, for example.", patchable=True),
+    Column("git_repo", "text", "URL of the repository that the run works in, without credentials.", listed=True),
+    Column("git_branch", "text", "Branch that the run works on.", listed=True),
+    Column("git_commit_hash", "text", "Commit that the run made.", patchable=True),
+    Column("git_run_tag", "text", "Tag of the run in the repository or its pipeline."),
+    Column("git_commit_source", "commit_source", "Who associated the commit: `manual`, `llm` or `ci`.", patchable=True),
+    Column("git_commit_author", "text", "Author of the commit.", patchable=True),
+    Column("git_commit_timestamp", "time", "When the commit was made.", patchable=True),
+    Column("host", "text", "Host that the run ran on.", listed=True),
+    Column("environment", "text", "Deployment environment, `production` for example.", listed=True),
+    Column(
+        "metrics_json",
+        "json",
+        "Metrics: an object, or the JSON text of one. `gen_ai` holds models, calls and tokens.",
+        patchable=True,
+    ),
+    Column(
+        "context_json", "json", "Everything else that is known: an object, or the JSON text of one.", patchable=True
+    ),
+    Column("api_posted", "flag", "Whether the webhook has received the run.", settable=False, default=0),
+    Column("api_posted_at", "time", "When the webhook received the run.", settable=False),
+    Column("api_retry_count", "count", "Number of retries of the webhook.", settable=False, default=0),
+    Column("insight_id", "text", "Id of the insight that the run belongs to."),
+    Column("parent_run_id", "run_id", "`run_id` of the run that contains this one.", filterable=True, max_length=255),
+    Column(
+        "trace_id", "hex", "Trace id of the run's span, 32 hex digits.", settable=False, filterable=True, max_length=32
+    ),
+    Column("span_id", "hex", "Span id of the run's span, 16 hex digits.", settable=False, max_length=16),
+    Column("service_name", "text", "`service.name` of the program.", listed=True),
 )
-"""Every column of a run, in the order of the table and of `RunRecord`."""
-TIME_COLUMNS: Final = frozenset(
-    {"created_at", "updated_at", "start_time", "end_time", "git_commit_timestamp", "api_posted_at"}
-)
-COUNT_COLUMNS: Final = frozenset(
-    {"items_discovered", "items_succeeded", "items_failed", "items_skipped", "duration_ms", "api_retry_count"}
-)
-JSON_COLUMNS: Final = frozenset({"metrics_json", "context_json"})
-COMMIT_COLUMNS: Final = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
-POSTING_COLUMNS: Final = ("api_posted", "api_posted_at", "api_retry_count")
-REQUIRED_COLUMNS: Final = (
-    "event_id",
-    "run_id",
-    "created_at",
-    "updated_at",
-    "start_time",
-    "agent_name",
-    "job_type",
-)
-SETTABLE_COLUMNS: Final = frozenset(COLUMNS) - {
-    *("event_id", "run_id", "schema_version", "created_at", "updated_at", "start_time", "end_time", "status"),
-    *("trace_id", "span_id"),
-    *POSTING_COLUMNS,
+"""Every column of a run, in the order of the database and of `RunRecord`."""
+
+COLUMNS: Final = tuple(column.name for column in TABLE)
+KIND_OF: Final[Mapping[str, Kind]] = {column.name: column.kind for column in TABLE}
+
+
+def _of_kind(*kinds: Kind) -> frozenset[str]:
+    return frozenset(column.name for column in TABLE if column.kind in kinds)
+
+
+TIME_COLUMNS: Final = _of_kind("time")
+COUNT_COLUMNS: Final = _of_kind("count")
+INTEGER_COLUMNS: Final = _of_kind("count", "number", "flag")
+JSON_COLUMNS: Final = _of_kind("json")
+REQUIRED_COLUMNS: Final = tuple(column.name for column in TABLE if column.required)
+FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "created_at": ("start_time",),
+    "updated_at": ("created_at", "start_time"),
 }
-"""The columns that a caller may set by name; the rest is what the library observes."""
+"""Required columns that a sparse state may leave out → the columns whose value they take, the first that has one."""
+SETTABLE_COLUMNS: Final = frozenset(column.name for column in TABLE if column.settable)
+"""The columns that a caller may set by name; the library observes the rest."""
+PATCHABLE_COLUMNS: Final = frozenset(column.name for column in TABLE if column.patchable)
+FILTERABLE_COLUMNS: Final = tuple(column.name for column in TABLE if column.filterable)
+LISTED_COLUMNS: Final = tuple(column.name for column in TABLE if column.listed)
+HEX_DIGITS: Final = {column.name: column.max_length for column in TABLE if column.kind == "hex"}
+"""Columns that hold an id of OpenTelemetry → its number of hex digits."""
+
+COMMIT_COLUMNS: Final = ("git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp")
+"""The columns of a commit association, in the order in which two of them are compared."""
+POSTING_COLUMNS: Final = ("api_posted", "api_posted_at", "api_retry_count")
+"""The columns of the webhook's delivery, which only grow."""
 
 _OUR_TIME: Final = lazy(
     r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00",
     re.ASCII,
 )
-"""Our own form on a day that every month has: known to be right without parsing it."""
+"""The normal form on a day that every month has: valid without parsing it."""
 _HEX: Final = lazy(r"[0-9a-fA-F]+")
 _UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_INTEGERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
-HEX_DIGITS: Final = {"trace_id": 32, "span_id": 16}
-"""Columns that hold an id of OpenTelemetry, and how many hex digits it has."""
 
 
 def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
-    """The caller's values with those of a wrong type or negative left at the default.
+    """Return the caller's values without those of a wrong type and negative ones.
 
-    Each one left out adds a sentence to `problems`; nothing is raised (contract, "Client").
-    None and the empty text are "not known" and left out without a word.
-    Only for SETTABLE_COLUMNS; JSON columns pass through, `JSON_COLUMNS` are encoded later.
+    Adds a sentence to `problems` for each value left out; raises nothing (contract, "Client").
+    None and the empty text are "not known" and left out without a sentence. Only for
+    SETTABLE_COLUMNS; values of JSON_COLUMNS are returned unchanged and encoded later.
     """
     kept: Fields = {}
     for name, value in values.items():
@@ -91,14 +225,14 @@ def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
             kept[name] = value if name in JSON_COLUMNS else check_column(name, value)
         except RecordError as problem:
             problems.append(str(problem))
-        except Exception as failure:  # foreign code: a proxy, a number type of the caller's
+        except Exception as failure:  # code of the caller: a proxy, a number type
             problems.append(f"{name}: cannot be read, {type(failure).__name__}")
     return kept
 
 
 def check_column(name: str, value: Any) -> Any:
-    """The value as its column holds it; raises RecordError."""
-    if name in _INTEGERS:
+    """Return the value as its column holds it. Raises RecordError."""
+    if name in INTEGER_COLUMNS:
         return _checked_count(name, value)
     if name in TIME_COLUMNS:
         return check_time(name, value)
@@ -113,7 +247,7 @@ def check_column(name: str, value: Any) -> Any:
 def _checked_count(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or name == "api_posted")
+    is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or KIND_OF[name] == "flag")
     bits = 63 if name in COUNT_COLUMNS else 31
     if not is_number or not 0 <= (count := operator.index(value)) < 1 << bits:
         raise RecordError(name, f"must be an integer from 0 to 2^{bits}-1, got {shown(value)}")
@@ -146,20 +280,19 @@ def _checked_hex(name: str, value: str) -> str:
     return value.lower()
 
 
-_TEXT_CHECKS: Final[Mapping[str, Callable[[str, str], str]]] = {
+_CHECK_OF_KIND: Final[Mapping[Kind, Callable[[str, str], str]]] = {
     "status": _checked_status,
-    "event_id": _checked_uuid,
+    "uuid": _checked_uuid,
     "run_id": _checked_run_id,
-    "parent_run_id": _checked_run_id,
-    "trace_id": _checked_hex,
-    "span_id": _checked_hex,
+    "hex": _checked_hex,
 }
-FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - _INTEGERS - TIME_COLUMNS - _TEXT_CHECKS.keys()
+_TEXT_CHECKS: Final = {name: _CHECK_OF_KIND[kind] for name, kind in KIND_OF.items() if kind in _CHECK_OF_KIND}
+FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - INTEGER_COLUMNS - TIME_COLUMNS - _TEXT_CHECKS.keys()
 """Columns that hold any text."""
 
 
 def check_time(name: str, value: Any) -> str:
-    """A time in our one form; raises RecordError."""
+    """Return a time as ISO 8601 in UTC with microseconds. Raises RecordError."""
     if not isinstance(value, str):
         raise RecordError(name, f"must be ISO 8601 text, got {type(value).__name__}")
     if _OUR_TIME.fullmatch(value):
@@ -171,12 +304,12 @@ def check_time(name: str, value: Any) -> str:
 
 
 def is_hex(value: str) -> bool:
-    """Whether a text is hex digits only."""
+    """Return whether a text is hex digits only."""
     return _HEX.fullmatch(value) is not None
 
 
 def shown(value: Any) -> str:
-    """A value as an error message may show it: short, and only of plain types."""
+    """Return a value as an error message shows it: at most 40 characters, other types by their name."""
     if isinstance(value, str):
         return repr(value if len(value) <= 40 else value[:40] + "…")  # noqa: PLR2004
     if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - longer ones may have no decimal repr

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.argument_types import CommitSource, RunStatus
 from otel_agent_telemetry.columns import (
     COLUMNS,
     COMMIT_COLUMNS,
+    FALLBACKS,
     FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
-    SCHEMA_VERSION,
     Fields,
     check_column,
     check_time,
@@ -47,9 +48,10 @@ class RunRecord:
     `context_json` JSON text; everything else text. None is "not known".
     """
 
+    # --- columns, written by `make columns`
     event_id: str
     run_id: str
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 8
     created_at: str
     updated_at: str
     start_time: str
@@ -57,7 +59,7 @@ class RunRecord:
     agent_name: str
     agent_owner: str | None = None
     job_type: str
-    status: str = st.RUNNING
+    status: RunStatus = "running"
     trigger_type: str | None = None
     product: str | None = None
     product_family: str | None = None
@@ -96,6 +98,7 @@ class RunRecord:
     trace_id: str | None = None
     span_id: str | None = None
     service_name: str | None = None
+    # --- end of columns
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> RunRecord:
@@ -132,7 +135,6 @@ _TIE_COLUMNS: Final = tuple(
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """Columns compared after "has it ended"; storage builds its SQL condition from the same tuple."""
 
-_FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
 _COLUMN_SET: Final = frozenset(COLUMNS)
 
 
@@ -188,7 +190,7 @@ class RunSpan:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-COMMIT_SOURCES: Final = ("manual", "llm", "ci")
+COMMIT_SOURCES: Final[tuple[CommitSource, ...]] = get_args(CommitSource)
 COMMIT_EVENT: Final = "agent.run.commit"
 """`event_type` of the journal line that carries a CommitLink."""
 
@@ -240,7 +242,7 @@ def _put_required(given: Fields) -> None:
     """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
     for name in REQUIRED_COLUMNS:
         if name not in given:
-            fallback = next((other for other in _FALLBACKS.get(name, ()) if other in given), None)
+            fallback = next((other for other in FALLBACKS.get(name, ()) if other in given), None)
             if fallback is None:
                 raise RecordError(name, "is required")
             given[name] = given[fallback]

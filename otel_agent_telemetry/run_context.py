@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 if TYPE_CHECKING:
+    from otel_agent_telemetry.argument_types import UpdateSettings
     from otel_agent_telemetry.client import TelemetryClient
     from otel_agent_telemetry.recording.active_runs import ActiveRun
 
@@ -35,11 +37,11 @@ class RunContext:
         self.run_id = run_id
         """The id that the run has: the custom one if it was accepted, else the generated one."""
 
-    def log_event(self, event_type: str, payload: dict[str, Any] | None = None) -> None:
+    def log_event(self, event_type: str, payload: Mapping[str, Any] | None = None) -> None:
         """Keep an event; on return it survives the death of the process."""
         self._client.log_event(self.run_id, event_type, payload)
 
-    def set_metrics(self, **metrics: Any) -> None:
+    def set_metrics(self, **metrics: Unpack[UpdateSettings]) -> None:
         """Set columns of the run by name; other names go to `context_json`. Kept on return.
 
         `status=` is what the run ends as when its block ends normally, such as `partial`.
@@ -63,7 +65,7 @@ class TrackedRun:
         agent_name: str,
         job_type: str,
         trigger_type: str,
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
     ) -> None:
         self._client = client
         self._asked = (agent_name, job_type, trigger_type, kwargs)

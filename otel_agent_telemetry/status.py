@@ -1,12 +1,20 @@
-"""The six words a run's status may be, and the spellings that mean one of them.
+"""The six words that a run's status may be, and the spellings of each (contract, decision 2).
 
-Contract, decision 2. Nothing here logs: whoever accepts a status decides what an unknown
-one costs (422 over HTTP, a warning and `failed` in the client).
+An unknown word is an error to the caller of this module: 422 over HTTP, a warning and `failed`
+in the client.
 """
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, Literal, cast, get_args
+
+RunStatus = Literal["running", "success", "failed", "partial", "timeout", "cancelled"]
+"""A status as it is stored."""
+EndStatus = Literal[
+    "success", "failed", "partial", "timeout", "cancelled",
+    "failure", "error", "completed", "succeeded", "ok", "canceled",
+]  # fmt: skip
+"""A status that a run may end with, or a spelling of one; at run time upper case is accepted too."""
 
 RUNNING: Final = "running"
 SUCCESS: Final = "success"
@@ -15,9 +23,9 @@ PARTIAL: Final = "partial"
 TIMEOUT: Final = "timeout"
 CANCELLED: Final = "cancelled"
 
-STATUSES: Final = (RUNNING, SUCCESS, FAILED, PARTIAL, TIMEOUT, CANCELLED)
+STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
 
-_SPELLINGS: Final = {
+_SPELLINGS: Final[dict[str, RunStatus]] = {
     **{word: word for word in STATUSES},
     "failure": FAILED,
     "error": FAILED,
@@ -30,14 +38,14 @@ SPELLINGS: Final = tuple(_SPELLINGS)
 """Every accepted spelling, in lower case."""
 
 
-def canonical_status(word: object) -> str | None:
-    """The stored word for any accepted spelling, in any case; None for anything else."""
-    if not issubclass(type(word), str):  # isinstance would ask the object itself
+def canonical_status(word: object) -> RunStatus | None:
+    """Return the stored word for any accepted spelling, in any case; None for anything else."""
+    if not issubclass(type(word), str):  # isinstance would call __class__ of the caller's object
         return None
     text = cast("str", word)
     return _SPELLINGS.get(text) or _SPELLINGS.get(text.strip().lower())
 
 
 def is_terminal(status: str) -> bool:
-    """Whether a run in this status has ended; an ended run never runs again."""
+    """Return whether a run in this status has ended; an ended run never runs again."""
     return status != RUNNING

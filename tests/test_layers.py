@@ -10,8 +10,9 @@ PACKAGE = "otel_agent_telemetry"
 ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
-    ("foundations", ("append", "bisection", "clock", "columns", "config", "counters", "errors", "git", "journal", "locks",
-                     "model", "patterns", "redaction", "run_id", "secret_patterns", "status", "urls", "usage", "wire")),
+    ("foundations", ("append", "argument_types", "bisection", "clock", "columns", "config", "counters", "errors", "git",
+                     "journal", "locks", "model", "patterns", "redaction", "run_id", "secret_patterns", "status", "urls",
+                     "usage", "wire")),
     ("buffer", ("buffer",)),
     ("storage", ("storage",)),
     ("delivery", ("delivery",)),

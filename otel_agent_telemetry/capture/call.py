@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import context as otel_context
 
@@ -22,6 +22,9 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel.mapping import ending_of_exception
 from otel_agent_telemetry.status import TIMEOUT as RUN_TIMEOUT
 
+if TYPE_CHECKING:
+    from otel_agent_telemetry.argument_types import TriggerType
+
 
 class CapturedCall:
     """Begins a run and makes its span current. `end` or `fail` ends it, `keep` adds the entry to the file.
@@ -37,8 +40,8 @@ class CapturedCall:
         self._skill = skill
         self._caller = caller
         self._inputs = inputs
-        settings = {"inputs": inputs} if inputs else {}
-        self._tracked = capture.client.track_run(skill, JOB_TYPE, caller, **settings)
+        settings: dict[str, Any] = {"inputs": inputs} if inputs else {}
+        self._tracked = capture.client.track_run(skill, JOB_TYPE, cast("TriggerType", caller), **settings)
         self._run = self._tracked.__enter__()
         self.run_id = self._run.run_id
         self._began_ns = time.perf_counter_ns()
@@ -46,7 +49,7 @@ class CapturedCall:
     def set_inputs(self, inputs: dict[str, Any]) -> None:
         """Replace the inputs of the run and of the entry; the run has them on return."""
         self._inputs = inputs
-        self._run.set_metrics(inputs=inputs)
+        self._run.set_metrics(inputs=inputs)  # type: ignore[call-arg]  # no column: kept in context_json
 
     def step_out(self) -> BodyContext:
         """Make the span before this one current again; return what makes this one current for a while."""

@@ -45,7 +45,7 @@ MAX_INPUT_BYTES: Final = 65_536
 _MAX_DIGITS: Final = 18
 _MAX_MESSAGE: Final = 16_384
 _MAX_NAME: Final = 1_000
-_RUN_STATUS: Final = {
+_RUN_STATUS: Final[dict[str, st.EndStatus]] = {
     SUCCESS: st.SUCCESS,
     FAILURE: st.FAILED,
     TIMEOUT: st.TIMEOUT,
@@ -74,7 +74,7 @@ def known_status(word: object) -> str | None:
     return plain if plain in STATUSES else _OTHER_WORDS.get(plain)
 
 
-def run_status(status: str) -> str:
+def run_status(status: str) -> st.EndStatus:
     """Return the status of the run that belongs to an entry of this status."""
     return _RUN_STATUS[status]
 

@@ -1,6 +1,6 @@
 """`agent-telemetry associate-commit`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,6 +10,7 @@ from otel_agent_telemetry.cli.invocation import invocation_of, now_ns
 from otel_agent_telemetry.cli.output import print_line, print_stderr
 
 if TYPE_CHECKING:
+    from otel_agent_telemetry.argument_types import CommitSource
     from otel_agent_telemetry.config import TelemetryConfig
 
 
@@ -42,7 +43,7 @@ def associate_commit(
     config = invocation_of(context).config
     began, client = iso_utc(now_ns()), TelemetryClient(config)
     try:
-        kept, message = client.associate_commit(run_id, sha, source, author, timestamp)
+        kept, message = client.associate_commit(run_id, sha, cast("CommitSource", source), author, timestamp)
         if not kept or config.sdk_disabled:
             print_stderr(message if not kept else "agent-telemetry: OTEL_SDK_DISABLED is true: nothing was recorded.")
             return ExitCode.PROBLEM

@@ -35,7 +35,7 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.append import PRIVATE_FILE, sync_dir
 from otel_agent_telemetry.clock import parse_iso
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, TIME_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, KIND_OF, TIME_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
@@ -229,15 +229,17 @@ class ParquetFormat:
 
 
 def _type_of(pa: Any, name: str) -> Any:
-    if name in TIME_COLUMNS:
+    """Return the Arrow type of a column."""
+    kind = KIND_OF[name]
+    if kind == "time":
         return pa.timestamp("us", tz="UTC")
-    if name in COUNT_COLUMNS or name == "schema_version":
-        return pa.int64()
-    return pa.bool_() if name == "api_posted" else pa.string()
+    if kind == "flag":
+        return pa.bool_()
+    return pa.int64() if kind in ("count", "number") else pa.string()
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "api_posted":
+    if KIND_OF[name] == "flag":
         return bool(value)
     if value is None or name not in TIME_COLUMNS:
         return value

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, FILTERABLE_COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
 from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
@@ -23,10 +23,7 @@ from otel_agent_telemetry.wire import dumps_text
 
 _PAGE: Final = 1000
 _OK: Final = 200
-_FILTERS: Final = (
-    *("agent_name", "status", "job_type", "run_id", "trace_id", "parent_run_id"),
-    *("created_before", "created_after", "start_time_from", "start_time_to"),
-)
+_FILTERS: Final = (*FILTERABLE_COLUMNS, "created_before", "created_after", "start_time_from", "start_time_to")
 _MEMBERS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "str": str,
     "str | None": (str, type(None)),

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from otel_agent_telemetry.columns import check_time
+from otel_agent_telemetry.columns import FILTERABLE_COLUMNS, LISTED_COLUMNS, check_time
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.service.responses import json_answer, raw_answer
@@ -23,17 +23,13 @@ from otel_agent_telemetry.storage.rows import Position, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
 _TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")
-_TEXTS: Final = ("agent_name", "job_type", "run_id", "trace_id", "parent_run_id")
+_TEXTS: Final = tuple(name for name in FILTERABLE_COLUMNS if name != "status")
 _MAX_OFFSET: Final = 2**63 - 1
 _MAX_VALUES: Final = 1000
 _VALUES_KEPT_S: Final = 30.0
 
 COUNTED_FIELDS: Final = ("agent_name", "job_type", "status")
-FIELDS: Final = (
-    *COUNTED_FIELDS,
-    *("agent_owner", "trigger_type", "product", "product_family", "platform", "subdomain", "website"),
-    *("website_section", "host", "environment", "service_name", "git_repo", "git_branch"),
-)
+FIELDS: Final = (*COUNTED_FIELDS, *(name for name in LISTED_COLUMNS if name not in COUNTED_FIELDS))
 """What `/api/v1/metadata/{field}` knows. The first three cost the same at any number of runs."""
 
 router = APIRouter(tags=["reading"])

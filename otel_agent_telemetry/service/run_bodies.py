@@ -15,19 +15,21 @@ from typing import Any, Final
 
 import orjson
 
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, TIME_COLUMNS, Fields, check_column, check_time, shown
+from otel_agent_telemetry.columns import (
+    COLUMNS,
+    JSON_COLUMNS,
+    PATCHABLE_COLUMNS,
+    TIME_COLUMNS,
+    Fields,
+    check_column,
+    check_time,
+    shown,
+)
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink, RunRecord
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
-
-PATCHABLE: Final = frozenset(
-    {"status", "end_time", "duration_ms", "error_summary", "error_details", "input_summary", "output_summary"}
-    | {"items_discovered", "items_succeeded", "items_failed", "items_skipped", "metrics_json", "context_json"}
-    | {"git_commit_hash", "git_commit_source", "git_commit_author", "git_commit_timestamp"}
-)
-"""What `PATCH` takes (contract)."""
 
 _COLUMNS: Final = frozenset(COLUMNS)
 _ANSWER_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
@@ -111,8 +113,8 @@ def patch_of(body: Any) -> Fields:
         raise RecordError("body", "must be an object of the fields to set")
     if not body:
         raise RequestError(400, "no field to update was given")
-    if strange := sorted(body.keys() - PATCHABLE):
-        raise RecordError(shown(strange[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE))}")
+    if strange := sorted(body.keys() - PATCHABLE_COLUMNS):
+        raise RecordError(shown(strange[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE_COLUMNS))}")
     if body.get("duration_ms", 0) is None:
         body = {**body, "duration_ms": 0}
     return {

@@ -1,7 +1,6 @@
-"""The shapes of bodies and answers, for OpenAPI. Bodies are checked by `run_bodies`, once.
+"""The models of bodies and answers, for OpenAPI only: `run_bodies` checks bodies.
 
-The columns of a run are described here in one table, from which the models of what is sent
-and of what is answered are made.
+The models of a run follow from `columns.TABLE`.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, MAX_COUNT, TIME_COLUMNS
-from otel_agent_telemetry.model import COMMIT_SOURCES
-from otel_agent_telemetry.service.run_bodies import PATCHABLE
-from otel_agent_telemetry.status import SPELLINGS, STATUSES
+from otel_agent_telemetry.argument_types import CommitSource, RunStatus
+from otel_agent_telemetry.columns import FALLBACKS, MAX_COUNT, TABLE, Column, Kind
+from otel_agent_telemetry.status import SPELLINGS
 
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 RUN_ID_PATTERN: Final = r"^[^/\\\u0000]*[^/\\\u0000\s][^/\\\u0000]*$"
@@ -22,7 +20,7 @@ TIME_PATTERN: Final = (
     r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
     r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):[0-5]\d)$"
 )
-"""Narrower than what is taken, which is any ISO 8601 time with a zone."""
+"""Narrower than what is accepted, which is any ISO 8601 time with a zone."""
 _EXAMPLE_ID: Final = "5b8aa5a2-d2c8-8723-ac21-29a9ea6b25ae"
 _EXAMPLE_TIME: Final = "2026-01-31T12:00:00.000000+00:00"
 
@@ -30,38 +28,6 @@ Moment = Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})]
 StatusWord = Annotated[str, Field(json_schema_extra={"enum": [*SPELLINGS]})]
 EventId = Annotated[str, Path(description="The run's idempotency key, a UUID.", examples=[_EXAMPLE_ID])]
 
-_REQUIRED: Final = ("event_id", "run_id", "start_time", "agent_name", "job_type")
-_ABOUT: Final = {
-    "event_id": "Idempotency key, a UUID: states with one event_id are states of one run.",
-    "run_id": "The run's name: 1 to 255 characters, not blank, without /, \\ and NUL.",
-    "schema_version": "Of the record.",
-    "created_at": "When the run was recorded; else start_time.",
-    "updated_at": "When this state was observed: of two states the later stands; else created_at.",
-    "start_time": "When the run began.",
-    "end_time": "When it ended.",
-    "agent_name": "Who ran.",
-    "agent_owner": "Who answers for the agent.",
-    "job_type": "What it did.",
-    "status": "How it ended, or running.",
-    "trigger_type": "What started it.",
-    "items_discovered": "Items found.",
-    "items_succeeded": "Items done.",
-    "items_failed": "Items that failed.",
-    "items_skipped": "Items left out.",
-    "duration_ms": "From start to end.",
-    "error_summary": "Why it failed, in one line.",
-    "error_details": "The same at length, a stack trace for one.",
-    "git_repo": "The repository that it worked in; credentials in it are dropped.",
-    "git_commit_hash": "The commit that came of it.",
-    "git_commit_source": "Who said so: manual, llm or ci.",
-    "metrics_json": "Figures: an object, or the JSON text of one. `gen_ai` holds models, calls and tokens.",
-    "context_json": "Whatever else is known: an object, or the JSON text of one.",
-    "api_posted": "Whether a webhook was told.",
-    "parent_run_id": "run_id of the run around it.",
-    "trace_id": "Of its span, 32 hex digits.",
-    "span_id": "Of its span, 16 hex digits.",
-    "service_name": "service.name of the program.",
-}
 _EXAMPLES: Final[dict[str, Any]] = {
     "event_id": _EXAMPLE_ID,
     "run_id": "20260131T120000Z-indexer-1f2e3d4c",
@@ -75,65 +41,60 @@ _EXAMPLES: Final[dict[str, Any]] = {
 }
 
 
-class _Shape(BaseModel):
+class _OpenModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
 _SMALL: Final = Annotated[int, Field(ge=0, le=2**31 - 1)]
-_KINDS: Final[dict[str, Any]] = {
-    **dict.fromkeys(COUNT_COLUMNS, Annotated[int, Field(ge=0, le=MAX_COUNT)]),
-    "schema_version": _SMALL,
-    **dict.fromkeys(TIME_COLUMNS, Moment),
-    **dict.fromkeys(JSON_COLUMNS, dict[str, Any]),
-    **dict.fromkeys(("agent_name", "job_type"), Annotated[str, Field(min_length=1)]),
-    "api_posted": bool | _SMALL,
+_KINDS: Final[dict[Kind, Any]] = {
+    "text": str,
+    "time": Moment,
+    "count": Annotated[int, Field(ge=0, le=MAX_COUNT)],
+    "number": _SMALL,
+    "flag": bool | _SMALL,
+    "json": dict[str, Any],
+    "uuid": Annotated[str, Field(json_schema_extra={"pattern": UUID_PATTERN})],
+    "run_id": Annotated[str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})],
     "status": Literal[SPELLINGS],
-    "git_commit_source": Literal[COMMIT_SOURCES],
-    "event_id": Annotated[str, Field(json_schema_extra={"pattern": UUID_PATTERN})],
-    **dict.fromkeys(
-        ("run_id", "parent_run_id"),
-        Annotated[str, Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})],
-    ),
-    "trace_id": Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{32}$"})],
-    "span_id": Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{16}$"})],
+    "commit_source": CommitSource,
 }
-"""Column → the type of its values in a body; text where it is not named."""
+"""What a column holds → the type of its values in a body."""
 
 
-def _sent(name: str) -> Any:
-    """The type of a column as a body may give it."""
-    about = _about(name) + (" ISO 8601 with a zone." if name in TIME_COLUMNS else "")
-    kind = _KINDS.get(name, str)
-    if name in _REQUIRED:
-        return (kind, Field(..., description=about))
-    return (kind | Literal[""] | None, Field(None, description=about + " Null or empty when it is not known."))
+def _sent(column: Column) -> Any:
+    """Return the pydantic type and field of a column in a body."""
+    about = column.description + (" ISO 8601 with a zone." if column.kind == "time" else "")
+    if column.required and column.name not in FALLBACKS:
+        return (_sent_type(column), Field(..., description=about))
+    return (
+        _sent_type(column) | Literal[""] | None,
+        Field(None, description=about + " Null or empty when it is not known."),
+    )
 
 
-def _about(name: str) -> str:
-    return _ABOUT.get(name, f"The run's {name.replace('_', ' ')}.")
+def _sent_type(column: Column) -> Any:
+    if column.kind == "hex":
+        pattern = f"^[0-9a-fA-F]{{{column.max_length}}}$"
+        return Annotated[str, Field(json_schema_extra={"pattern": pattern})]
+    if column.kind == "text" and column.required:
+        return Annotated[str, Field(min_length=1)]
+    return _KINDS[column.kind]
 
 
-def _answered(name: str) -> Any:
-    """The type of a column in an answer."""
-    about = _about(name)
-    if name in COUNT_COLUMNS or name == "schema_version":
-        return (int, Field(description=about, ge=0))
-    if name == "api_posted":
-        return (bool, Field(description=about))
-    if name in JSON_COLUMNS:
-        return (Any, Field(description=about))
-    if name == "status":
-        return (Literal[STATUSES], Field(description=about))
-    if name in (*_REQUIRED, "created_at", "updated_at"):
-        return (str, Field(description=about))
-    return (str | None, Field(description=about))
+def _answered(column: Column) -> Any:
+    """Return the pydantic type and field of a column in an answer."""
+    if column.kind in ("count", "number"):
+        return (int, Field(description=column.description, ge=0))
+    kinds: dict[Kind, Any] = {"flag": bool, "json": Any, "status": RunStatus}
+    kind = kinds.get(column.kind, str if column.required else str | None)
+    return (kind, Field(description=column.description))
 
 
 RunState: Final = create_model(
     "RunState",
     __config__=ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLES]}),
     __doc__="One state of one run. Fields that are not listed are kept in context_json.",
-    **{name: _sent(name) for name in COLUMNS},
+    **{column.name: _sent(column) for column in TABLE},
 )
 RunPatch: Final = create_model(
     "RunPatch",
@@ -142,29 +103,29 @@ RunPatch: Final = create_model(
         json_schema_extra={"minProperties": 1, "examples": [{"status": "cancelled", "end_time": _EXAMPLE_TIME}]},
     ),
     __doc__="The fields to set.",
-    **{name: _sent(name) for name in COLUMNS if name in PATCHABLE},
+    **{column.name: _sent(column) for column in TABLE if column.patchable},
 )
 Run: Final = create_model(
     "Run",
     __config__=ConfigDict(extra="forbid"),
     __doc__="A stored run.",
-    id=(int, Field(description="Its number in this database, which no other shares.")),
-    **{name: _answered(name) for name in COLUMNS},
-    commit_url=(str | None, Field(description="Where its commit can be seen.")),
-    repo_url=(str | None, Field(description="Where its repository can be seen.")),
+    id=(int, Field(description="Its number in this database; other databases number their runs anew.")),
+    **{column.name: _answered(column) for column in TABLE},
+    commit_url=(str | None, Field(description="The web page of its commit.")),
+    repo_url=(str | None, Field(description="The web page of its repository.")),
 )
 
 
 _COMMIT_EXAMPLE: Final[dict[str, Any]] = {"commit_hash": "a1b2c3d4e5f6", "commit_source": "llm"}
 
 
-class CommitBody(_Shape):
-    """A commit that came of a run."""
+class CommitBody(_OpenModel):
+    """A commit that a run made."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_COMMIT_EXAMPLE]})
 
     commit_hash: str = Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{7,40}$"}, examples=["a1b2c3d4e5f6"])
-    commit_source: Literal["manual", "llm", "ci"]
+    commit_source: CommitSource
     commit_author: str | None = None
     commit_timestamp: Moment | Literal[""] | None = None
 
@@ -176,18 +137,18 @@ class CommitOfRun(CommitBody):
 
     run_id: str = Field(min_length=1, max_length=255, json_schema_extra={"pattern": RUN_ID_PATTERN})
     associated_at: Moment | Literal[""] | None = Field(
-        None, description="When it was told: of two commits of a run the later shows. Else now."
+        None, description="When it was associated: of two commits of a run the later is shown. Default now."
     )
 
 
 class Problem(BaseModel):
-    """Why something was not done."""
+    """Why a request failed."""
 
     detail: str
 
 
 class RunKept(BaseModel):
-    """What became of a state."""
+    """What happened to a state."""
 
     status: Literal["created", "updated", "duplicate"]
     event_id: str
@@ -196,7 +157,7 @@ class RunKept(BaseModel):
 
 
 class ItemProblem(BaseModel):
-    """What is wrong with one item of a batch."""
+    """Why one item of a batch was refused."""
 
     index: int
     event_id: str | None
@@ -204,7 +165,7 @@ class ItemProblem(BaseModel):
 
 
 class BatchKept(BaseModel):
-    """What became of a batch: the numbers add up to `total`."""
+    """What happened to a batch: the numbers add up to `total`."""
 
     inserted: int
     updated: int
@@ -214,7 +175,7 @@ class BatchKept(BaseModel):
 
 
 class CommitsKept(BaseModel):
-    """What became of commits: `pending` ones wait for their run."""
+    """What happened to commits: `pending` ones wait for their run."""
 
     linked: int
     pending: int
@@ -223,7 +184,7 @@ class CommitsKept(BaseModel):
 
 
 class RunPatched(BaseModel):
-    """What a PATCH did; `updated` is false when all was so already."""
+    """What a PATCH changed; `updated` is false when nothing differed."""
 
     event_id: str
     updated: bool
@@ -231,7 +192,7 @@ class RunPatched(BaseModel):
 
 
 class CommitAssociated(BaseModel):
-    """A commit shows in its run."""
+    """A commit is shown in its run."""
 
     status: Literal["success"]
     event_id: str
@@ -240,19 +201,19 @@ class CommitAssociated(BaseModel):
 
 
 class CommitUrl(BaseModel):
-    """Where a commit can be seen."""
+    """The web page of a commit."""
 
     commit_url: str | None
 
 
 class RepoUrl(BaseModel):
-    """Where a repository can be seen."""
+    """The web page of a repository."""
 
     repo_url: str | None
 
 
 class Event(BaseModel):
-    """Something that happened during a run."""
+    """An event of a run."""
 
     event_id: str
     run_id: str
@@ -289,7 +250,7 @@ class Metadata(BaseModel):
 
 
 class FieldValues(BaseModel):
-    """The values of one field."""
+    """The distinct values of one field."""
 
     field: str
     values: list[str]
@@ -297,7 +258,7 @@ class FieldValues(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether runs can be kept."""
+    """Whether runs can be stored."""
 
     status: Literal["ok"]
     version: str
@@ -307,14 +268,14 @@ class Health(BaseModel):
 
 
 class Version(BaseModel):
-    """Which service this is."""
+    """The version of the service."""
 
     version: str
     schema_version: int
 
 
 class Metrics(BaseModel):
-    """Figures of the runs and of the service."""
+    """Metrics of the runs and of the service."""
 
     total_runs: int
     agents: dict[str, int]
@@ -324,7 +285,7 @@ class Metrics(BaseModel):
 
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (RunState, RunPatch, CommitBody, CommitOfRun)
-"""Models that `body` names; `openapi` puts them among the components."""
+"""Models that `body` refers to; `app` adds them to the components of the description."""
 
 LINK_HEADER: Final = {"Link": {"description": 'The next page, rel="next".', "schema": {"type": "string"}}}
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
@@ -332,28 +293,30 @@ _PROBLEMS: Final = {
     400: "The request is malformed.",
     404: "There is no such run.",
     413: "The body is too large.",
-    415: "The body is of a kind that is not taken.",
+    415: "The media type or encoding of the body is not supported.",
     422: "A value breaks a rule.",
     429: "Too many requests from this address.",
-    503: "Nothing can be kept or read now; trying later helps.",
+    503: "The database cannot be written or read now; try again later.",
 }
 
 
 def answers(model: Any, *statuses: int, headers: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an endpoint: the first status is the good one, with the model."""
-    good, *bad = statuses
-    told: dict[int | str, dict[str, Any]] = {good: {"model": model, **({"headers": headers} if headers else {})}}
-    for status in (*bad, 401, 408):
-        told[status] = {"model": Problem, "description": _PROBLEMS.get(status, "")}
-    told[401]["description"] = "The bearer token is missing or wrong."
-    told[408]["description"] = "The body did not arrive in time."
-    for status in {429, 503} & told.keys():
-        told[status]["headers"] = _RETRY_AFTER
-    return told
+    """Return the `responses` of an endpoint: the first status is the success, with the model."""
+    success, *errors = statuses
+    responses: dict[int | str, dict[str, Any]] = {
+        success: {"model": model, **({"headers": headers} if headers else {})}
+    }
+    for status in (*errors, 401, 408):
+        responses[status] = {"model": Problem, "description": _PROBLEMS.get(status, "")}
+    responses[401]["description"] = "The bearer token is missing or wrong."
+    responses[408]["description"] = "The body did not arrive in time."
+    for status in {429, 503} & responses.keys():
+        responses[status]["headers"] = _RETRY_AFTER
+    return responses
 
 
 def body(name: str, *, many: bool = False) -> dict[str, Any]:
-    """The `openapi_extra` of an endpoint that takes this model as its JSON body."""
+    """Return the `openapi_extra` of an endpoint whose JSON body is this model, or an array of it."""
     one = {"$ref": f"#/components/schemas/{name}"}
     schema = {"type": "array", "items": one, "maxItems": 10_000} if many else one
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

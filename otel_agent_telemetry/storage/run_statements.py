@@ -38,12 +38,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import Executable
 
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS
 from otel_agent_telemetry.model import ORDER_COLUMNS
 from otel_agent_telemetry.storage.rows import EVENT_ID, Row, posting_of
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
-_NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 _EMPTY: Final[ColumnElement[str]] = literal_column("''")
 _MANY: Final = 10
 _NEVER_POSTED: Final = (0, None, 0)
@@ -136,7 +135,10 @@ def _order(side: Any, dialect: Dialect) -> Any:
     ended = case((columns["status"] == literal_column("'running'"), literal_column("0")), else_=literal_column("1"))
     return tuple_(
         ended,
-        *(columns[name] if name in _NUMBERS else by_code_point(columns[name], dialect) for name in ORDER_COLUMNS),
+        *(
+            columns[name] if name in INTEGER_COLUMNS else by_code_point(columns[name], dialect)
+            for name in ORDER_COLUMNS
+        ),
     )
 
 
@@ -153,7 +155,7 @@ def _raise_posting(table: Table, dialect: Dialect) -> Executable:
 
 
 def _is_greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
-    if name in _NUMBERS:
+    if name in INTEGER_COLUMNS:
         return new > old
     return by_code_point(new, dialect) > by_code_point(old, dialect)
 

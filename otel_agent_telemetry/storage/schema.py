@@ -26,8 +26,9 @@ from otel_agent_telemetry.storage.database_backup import backup_sqlite
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
 from otel_agent_telemetry.storage.error_translation import translated
 
-KNOWN_REVISIONS: Final = ("0008", "0009")
-"""Every revision of `migrations/versions`, oldest first; a test holds the two together."""
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+KNOWN_REVISIONS: Final = tuple(sorted(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*_*.py")))
+"""The revisions of the files `versions/v{revision}_{name}.py`, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 VERSION_TABLE: Final = "alembic_version"
 
@@ -159,8 +160,7 @@ def _migrate(connection: Connection) -> None:
     from alembic.config import Config
 
     settings = Config()
-    folder = str(Path(__file__).with_name("migrations"))
-    settings.set_main_option("script_location", folder.replace("%", "%%"))
+    settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
     with _migrating:

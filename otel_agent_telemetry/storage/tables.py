@@ -1,9 +1,9 @@
 """The tables of schema version 8, as the code writes and reads them.
 
-`migrations/versions` holds the frozen description that databases are made from; a test
-holds the two together. Columns of `agent_runs` are those of `model.COLUMNS`, in that order,
-after `id`. There are no foreign keys: events and commits may arrive before their run.
-Each index costs every insert, so there are only those that a read needs.
+`migrations/versions` holds the frozen statements that create a database; a test compares the
+two. The columns of `agent_runs` are `id` and those of `columns.TABLE`, in that order. There are
+no foreign keys: events and commits may arrive before their run. Each index costs every
+insert, so there are only those that a read needs.
 """
 
 from __future__ import annotations
@@ -13,25 +13,22 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.columns import TABLE
+from otel_agent_telemetry.columns import Column as RunColumn
 
 metadata: Final = MetaData()
 
 _ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
-_REQUIRED: Final = frozenset({*REQUIRED_COLUMNS, "status"})
+_INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
 
 
-def _run_column(name: str) -> Column[Any]:
-    if name in COUNT_COLUMNS:
-        return Column(name, BigInteger, nullable=False, server_default=text("0"))
-    if name in ("schema_version", "api_posted"):
-        return Column(name, Integer, nullable=False, server_default=text("0"))
-    return Column(name, Text, nullable=name not in _REQUIRED)
+def _run_column(column: RunColumn) -> Column[Any]:
+    if column.kind in _INTEGERS:
+        return Column(column.name, _INTEGERS[column.kind], nullable=False, server_default=text("0"))
+    return Column(column.name, Text, nullable=column.nullable)
 
 
-agent_runs: Final = Table(
-    "agent_runs", metadata, Column("id", _ID, primary_key=True), *(_run_column(name) for name in COLUMNS)
-)
+agent_runs: Final = Table("agent_runs", metadata, Column("id", _ID, primary_key=True), *map(_run_column, TABLE))
 Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
 Index("ix_agent_runs_run_id", agent_runs.c.run_id)
 Index("ix_agent_runs_created_at", agent_runs.c.created_at, agent_runs.c.id)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from service_cases import COMMIT, associate, at, commit_of, ended, event_id, problem, shown, state, tell
 
-from otel_agent_telemetry.service.run_bodies import PATCHABLE
+from otel_agent_telemetry.columns import PATCHABLE_COLUMNS
 
 PATCHES = {
     "status": ("cancelled", "cancelled"),
@@ -36,7 +36,7 @@ def patch(service, **fields):
 
 def test_the_table_of_patches_is_complete():
     """Each field that PATCH takes is tried below."""
-    assert PATCHES.keys() == PATCHABLE
+    assert PATCHES.keys() == PATCHABLE_COLUMNS
 
 
 @pytest.mark.parametrize("field", sorted(PATCHES))

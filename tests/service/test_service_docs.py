@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
+from otel_agent_telemetry.columns import PATCHABLE_COLUMNS
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.routes_read import FIELDS, RunFilters
-from otel_agent_telemetry.service.run_bodies import PATCHABLE
 from otel_agent_telemetry.testing import isolated_config
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,7 +28,7 @@ def test_every_filter_field_and_patchable_column_is_named():
     text = (DOCS / "http-api.md").read_text()
     assert [name for name in (*RunFilters.model_fields, *FIELDS) if f"`{name}`" not in text] == []
     groups = ("items_", "git_commit_")
-    assert [name for name in PATCHABLE if not name.startswith(groups) and f"`{name}`" not in text] == []
+    assert [name for name in PATCHABLE_COLUMNS if not name.startswith(groups) and f"`{name}`" not in text] == []
 
 
 def test_every_metric_stands_in_the_table(tmp_path):
