@@ -89,9 +89,17 @@ def make_private_dir(folder: Path) -> None:
 
 def sync_dir(folder: Path) -> None:
     """Force a folder's entries to the disk, where the platform can. Raises OSError."""
-    if os.name == "nt":
-        return
-    fd = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":
+        _sync(folder, os.O_RDONLY)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's content to the disk. Raises OSError."""
+    _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags)
     try:
         os.fsync(fd)
     finally:

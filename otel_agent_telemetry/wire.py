@@ -101,6 +101,20 @@ def dumps_text(value: Any) -> str:
     return json.dumps(_Plain().copy(value, 0), separators=(",", ":"), ensure_ascii=False)
 
 
+def load_json(text: str | bytes, default: Any = None) -> Any:
+    """Return the value of JSON text, or `default` when it is not JSON."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return default
+
+
+def load_object(text: str | bytes) -> dict[str, Any] | None:
+    """Return the object of JSON text; None when it is not JSON, or not an object."""
+    value = load_json(text)
+    return value if isinstance(value, dict) else None
+
+
 def _encode_anything(record_type: str, members: Mapping[str, Any]) -> bytes:
     copier = _Plain()
     plain = {copier.key(name): copier.copy(item, 1) for name, item in members.items()}

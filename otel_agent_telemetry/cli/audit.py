@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_agent_telemetry.operations.audit_report import FileFigures, RunFigures
-    from otel_agent_telemetry.storage.audit_queries import AgentFigures
+    from otel_agent_telemetry.storage.audit_queries import AgentStats
 
 _AGENT_HEADINGS = ("AGENT", "RUNS", "SUCCESS", "FAILED", "MEDIAN", "P95")
 _OPEN_HEADINGS = ("OPEN SINCE (UTC)", "FOR", "AGENT", "JOB", "RUN ID")
@@ -98,7 +98,7 @@ def _count_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
     return [(name, str(number)) for name, number in counts.items()]
 
 
-def _agent_row(agent: "AgentFigures") -> tuple[str, ...]:
+def _agent_row(agent: "AgentStats") -> tuple[str, ...]:
     rate = "-" if agent.success_rate is None else f"{agent.success_rate:.1%}"
     durations = ["-" if duration is None else format_duration(duration) for duration in (agent.median_ms, agent.p95_ms)]
     return agent.agent_name, str(agent.runs), rate, str(agent.failed), *durations

@@ -12,7 +12,7 @@ from otel_agent_telemetry.cli.options import AsJson
 from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.storage.file_summary import DatabaseContents
+    from otel_agent_telemetry.storage.restore import DatabaseContents
 
 
 def backup(

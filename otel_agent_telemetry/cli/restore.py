@@ -28,7 +28,7 @@ def restore(
     """Replace the database by a backup; a backup of the replaced database is kept."""
     from otel_agent_telemetry.operations.backup_job import PG_DUMP_HINT
     from otel_agent_telemetry.storage.database_file import database_file
-    from otel_agent_telemetry.storage.file_summary import read_contents
+    from otel_agent_telemetry.storage.restore import read_contents
 
     config = invocation_of(context).config
     found = _locate(config, backup.expanduser())

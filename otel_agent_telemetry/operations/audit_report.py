@@ -16,7 +16,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.rejected import count_rejected
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.storage.audit_queries import (
-    AgentFigures,
+    AgentStats,
     OpenRun,
     database_bytes,
     first_and_last,
@@ -39,7 +39,7 @@ class RunFigures:
     asked for; the other fields cover all runs. `rows` are counts by table.
     """
 
-    agents: list[AgentFigures]
+    agents: list[AgentStats]
     statuses: dict[str, int]
     days: dict[str, int]
     open: list[OpenRun]

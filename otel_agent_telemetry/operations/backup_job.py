@@ -10,10 +10,10 @@ from otel_agent_telemetry.append import make_private_dir
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.database_backup import backup_sqlite, backup_to, prune_backups
-from otel_agent_telemetry.storage.database_file import database_file, reading_file, undo_torn_commit
+from otel_agent_telemetry.storage.database_backup import backup_database, backup_database_to, prune_backups
+from otel_agent_telemetry.storage.database_file import database_file, reading_file, roll_back_torn_commit
 from otel_agent_telemetry.storage.error_translation import translated
-from otel_agent_telemetry.storage.file_summary import DatabaseContents, read_contents
+from otel_agent_telemetry.storage.restore import DatabaseContents, read_contents
 from otel_agent_telemetry.storage.schema import database_state
 
 PG_DUMP_HINT: Final = "Use pg_dump and pg_restore for PostgreSQL."
@@ -46,7 +46,7 @@ def take_backup(
             f"backing up to {folder}: {rule}", hint="Name a folder, or a file that does not exist."
         )
     _check_source(config, source)
-    made = _backup_to_file(source, folder) if is_file else backup_sqlite(source, folder, clock or SystemClock())
+    made = _backup_to_file(source, folder) if is_file else backup_database(source, folder, clock or SystemClock())
     contents = read_contents(config, made)
     with translated("pruning", str(made.parent)):
         return TakenBackup(contents, prune_backups(made, source.stem, keep=keep) if keep is not None else [])
@@ -55,13 +55,13 @@ def take_backup(
 def _backup_to_file(source: Path, target: Path) -> Path:
     with translated("backing up to", str(target)):
         make_private_dir(target.parent)
-    return backup_to(source, target)
+    return backup_database_to(source, target)
 
 
 def _check_source(config: TelemetryConfig, source: Path) -> None:
     if not source.exists():
         raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run creates it.")
-    undo_torn_commit(config, source)
+    roll_back_torn_commit(config, source)
     with reading_file(config, source, "backing up") as connection:
         if database_state(connection) == "empty":
             raise SchemaError(f"backing up {source}: it holds no tables yet", hint="The first run creates them.")

@@ -41,7 +41,7 @@ from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.lookup import run_object
 from otel_agent_telemetry.storage.configured_database import reading_database
-from otel_agent_telemetry.storage.database_backup import holds_writers_up, private_copy
+from otel_agent_telemetry.storage.database_backup import blocks_writers, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
 
 _PAGE: Final = 500
@@ -93,7 +93,7 @@ def _written(config: TelemetryConfig, pages: _Pages, sink: ExportFormat, on_prog
         connection = view.enter_context(reading_database(config))
         if connection is None:
             return None
-        copy_later = holds_writers_up(connection)
+        copy_later = blocks_writers(connection)
         while runs := pages.next_page(connection):
             with _translate_errors():
                 sink.write(runs)
@@ -128,7 +128,7 @@ class _Pages:
         if self._left is not None:
             self._left -= size
         if page:
-            self._query = replace(self._query, cursor=page[-1].position)
+            self._query = replace(self._query, cursor=page[-1].cursor)
         return [run.record for run in page]
 
 

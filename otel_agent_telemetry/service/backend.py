@@ -24,9 +24,8 @@ from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableErro
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
 from otel_agent_telemetry.service.request_body import HeldBytes
 from otel_agent_telemetry.service.writer import GroupWriter, Handover, Job, change_job, write_job
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
-from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
 from otel_agent_telemetry.storage.runs import WriteOutcome
+from otel_agent_telemetry.storage.store import WriteBatch, WriteResult
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.problems import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter
-from otel_agent_telemetry.storage.batch import WriteBatch
+from otel_agent_telemetry.storage.store import WriteBatch
 
 _log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.5

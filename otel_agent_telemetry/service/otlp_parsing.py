@@ -27,7 +27,7 @@ from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
 from otel_agent_telemetry.service.bisect import keep
 from otel_agent_telemetry.service.problems import RequestError
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
+from otel_agent_telemetry.storage.store import WriteBatch, WriteResult
 
 
 def request_of_protobuf(body: bytes) -> ExportTraceServiceRequest:

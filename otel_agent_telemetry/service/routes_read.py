@@ -19,7 +19,7 @@ from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, find_run, page_of_runs, values_of
-from otel_agent_telemetry.storage.rows import Position, clean_text
+from otel_agent_telemetry.storage.rows import Cursor, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
 _TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")
@@ -68,7 +68,7 @@ class PageOf(BaseModel):
     @property
     def page(self) -> Page:
         """Raises RecordError for a cursor that none of ours is."""
-        return Page(self.limit, None if self.cursor is None else Position.from_text(self.cursor))
+        return Page(self.limit, None if self.cursor is None else Cursor.from_text(self.cursor))
 
 
 def query_of(filters: RunFilters) -> RunQuery:
@@ -82,7 +82,7 @@ def query_of(filters: RunFilters) -> RunQuery:
             raise RequestError(400, f"status: must be one of {', '.join(STATUSES)}, got {filters.status[:40]!r}")
     for name in _TIMES:
         values[name] = _moment(name, getattr(filters, name))
-    cursor = None if filters.cursor is None else Position.from_text(filters.cursor)
+    cursor = None if filters.cursor is None else Cursor.from_text(filters.cursor)
     return RunQuery(**values, limit=filters.limit, offset=filters.offset, cursor=cursor)
 
 
@@ -113,10 +113,10 @@ async def list_runs(request: Request, filters: Annotated[RunFilters, Query()]) -
         return body, found[shown - 1] if shown < len(found) else None
 
     body, last = await backend.read(page)
-    return raw_answer(body, headers=_link("/api/v1/runs", filters, None if last is None else last.position))
+    return raw_answer(body, headers=_link("/api/v1/runs", filters, None if last is None else last.cursor))
 
 
-def _link(path: str, filters: BaseModel, last: Position | None) -> dict[str, str]:
+def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:
     """The header that leads behind a page's last row; none when nothing is there."""
     if last is None:
         return {}
@@ -176,7 +176,7 @@ async def read_events(request: Request, event_id: schemas.EventId, filters: Anno
     """
     known, page = (await _found(request, event_id)).record.event_id, filters.page
     found = await backend_of(request).read(lambda connection: events_of(connection, known, page))
-    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/events", filters, found.last))
+    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/events", filters, found.next_cursor))
 
 
 @router.get(
@@ -191,7 +191,7 @@ async def read_spans(request: Request, event_id: schemas.EventId, filters: Annot
     """
     known, page = (await _found(request, event_id)).record.event_id, filters.page
     found = await backend_of(request).read(lambda connection: spans_of(connection, known, page))
-    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/spans", filters, found.last))
+    return json_answer(found, headers=_link(f"/api/v1/runs/{known}/spans", filters, found.next_cursor))
 
 
 @router.get(

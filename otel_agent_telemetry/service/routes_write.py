@@ -23,7 +23,7 @@ from otel_agent_telemetry.service.request_body import json_of, read_body
 from otel_agent_telemetry.service.responses import json_answer
 from otel_agent_telemetry.service.run_bodies import link_of, patch_of, record_of
 from otel_agent_telemetry.service.run_changes import associate, patch_run
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult
+from otel_agent_telemetry.storage.store import WriteBatch, WriteResult
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import COMMIT_COLUMNS, STATE_STEP_NS
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunRecord
-from otel_agent_telemetry.storage.batch import WriteBatch, write_batch
 from otel_agent_telemetry.storage.queries import last_association, own_state
+from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 
 _DEFAULT_SOURCE = "manual"
 

@@ -36,9 +36,8 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.problems import OverloadedError
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, merged_batch, write_batch
 from otel_agent_telemetry.storage.runs import lock_links
-from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult, merged_batch, write_batch
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -239,7 +238,7 @@ def _written(connection: Connection, batches: Sequence[WriteBatch]) -> list[Writ
     if len(batches) == 1:
         return [write_batch(connection, batches[0])]
     whole = write_batch(connection, merged_batch(batches))
-    return list(whole.parts(batches))
+    return list(whole.split(batches))
 
 
 _HELD_S: Final = 0.005

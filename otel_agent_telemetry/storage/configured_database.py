@@ -8,14 +8,9 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.engine import (
-    database_name,
-    make_engine,
-    make_read_engine,
-    reading,
-    sqlite_path,
-)
+from otel_agent_telemetry.errors import SchemaError
+from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
+from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
 from otel_agent_telemetry.storage.schema import database_state
 
 
@@ -48,22 +43,8 @@ def _engine(config: TelemetryConfig) -> Engine | None:
         return engine
     if not path.exists():
         return None
-    if path.with_name(f"{path.name}-journal").exists() and _needs_recovery(engine):
-        return make_engine(config, set_journal_mode=False)
+    roll_back_torn_commit(config, path)
     return engine
-
-
-def _needs_recovery(engine: Engine) -> bool:
-    """Return whether a process died during a commit: a read-only connection cannot roll it back."""
-    try:
-        with reading(engine, "reading") as connection:
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-    except StoreUnavailableError as problem:
-        engine.dispose()
-        return "is locked" not in str(problem)
-    except SchemaError:
-        pass  # the caller reads again and raises it
-    return False
 
 
 def _is_current(connection: Connection) -> bool:

@@ -1,15 +1,12 @@
-"""A copy of a SQLite database that is being used: consistent, verified, private.
+"""Copy a SQLite database that is in use: verified backups in a folder, and short-lived private copies.
 
-`{folder}/{database's stem}-{YYYYMMDDTHHMMSSZ}.sqlite`, 0600, on the disk before its name
-appears. A copy that fails or does not verify leaves nothing behind; what a killed process
-left is removed by the next backup of that database.
+Names of backups: `{database's stem}-{YYYYMMDDTHHMMSSZ}.sqlite`, with `-2`, `-3` … within one
+second, mode 0600. A backup is on the disk before its name appears. While it is being made it
+is `{name}.{pid}.partial`, locked by the process that makes it; one that no process has locked
+was left by a process that was killed, and the next backup of that database removes it. A
+backup that fails or does not verify leaves nothing behind.
 
-Names of backups: `{stem}-{YYYYMMDDTHHMMSSZ}.sqlite`, with `-2`, `-3` … within one second.
-
-While a copy is being made it is `{name}.{pid}.partial`, locked by the process that makes it;
-one that nobody has locked was left by a process that was killed.
-
-A private copy of a SQLite database, for whoever reads so long that writers would wait for it.
+Checking and restoring a backup is `restore`'s.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, StaticPool, create_engine
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir
+from otel_agent_telemetry.append import make_private_dir, sync_dir, sync_file
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.errors import SchemaError
 from otel_agent_telemetry.locks import FileLock
@@ -33,59 +30,8 @@ from otel_agent_telemetry.storage.engine import database_name
 from otel_agent_telemetry.storage.error_translation import translated
 
 
-def free_name(folder: Path, stem: str, now_ns: int) -> Path:
-    """A path for a backup made now, at which nothing stands."""
-    stamp = iso_utc(now_ns)[:19].replace("-", "").replace(":", "") + "Z"
-    target = folder / f"{stem}-{stamp}.sqlite"
-    number = 1
-    while target.exists():
-        number += 1
-        target = folder / f"{stem}-{stamp}-{number}.sqlite"
-    return target
-
-
-def backups_of(folder: Path, stem: str) -> list[Path]:
-    """The backups of a database in a folder, oldest first by their names; other files are left out."""
-    if not folder.is_dir():
-        return []
-    name = re.compile(re.escape(stem) + r"-(\d{8}T\d{6}Z)(?:-(\d+))?\.sqlite", re.ASCII)
-    found = [
-        (match[1], int(match[2] or 1), path)
-        for path in folder.iterdir()
-        if (match := name.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
-    ]
-    return [path for _, _, path in sorted(found)]
-
-
-def prune_backups(newest: Path, stem: str, *, keep: int) -> list[Path]:
-    """Remove older backups beside the one just made, so that `keep` stay with it; the removed ones.
-
-    The one just made stays whatever the clock said then. Raises OSError.
-    """
-    others = [path for path in backups_of(newest.parent, stem) if path != newest]
-    doomed = others[: max(len(others) - (keep - 1), 0)]
-    for path in doomed:
-        path.unlink(missing_ok=True)
-    return doomed
-
-
-def partial_name(target: Path, pid: int) -> Path:
-    """What a copy is called until it is whole."""
-    return target.with_name(f"{target.name}.{pid}.partial")
-
-
-def sweep_partials(folder: Path, stem: str) -> None:
-    """Remove what killed processes left half made of this database. Never raises."""
-    name = re.compile(re.escape(stem) + r"(?:-\d{8}T\d{6}Z(?:-\d+)?)?\.\w+\.\d+\.partial(?:-journal)?", re.ASCII)
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            lock = FileLock(path)
-            if name.fullmatch(path.name) and not path.is_symlink() and lock.try_acquire():
-                lock.release(unlink=True)
-
-
-def backup_sqlite(source: Path, folder: Path, clock: Clock) -> Path:
-    """The path of a verified copy of `source` in `folder`, which is made (0700) if missing.
+def backup_database(source: Path, folder: Path, clock: Clock) -> Path:
+    """Make a verified copy of `source` in `folder`, which is made (0700) if missing, and return its path.
 
     Readers and a writer of the source go on; a commit waits for the copy. Raises
     StoreUnavailableError when it cannot be made (disk full, locked), SchemaError when the
@@ -93,12 +39,12 @@ def backup_sqlite(source: Path, folder: Path, clock: Clock) -> Path:
     """
     with translated("backing up", str(source)):
         make_private_dir(folder)
-        sweep_partials(folder, source.stem)
-        return backup_to(source, free_name(folder, source.stem, clock.now_ns()))
+        remove_partials(folder, source.stem)
+        return backup_database_to(source, free_backup_name(folder, source.stem, clock.now_ns()))
 
 
-def backup_to(source: Path, target: Path) -> Path:
-    """`target`, as a verified copy of `source`; the caller has seen that nothing stands there. Raises as above."""
+def backup_database_to(source: Path, target: Path) -> Path:
+    """Make a verified copy of `source` at `target`, where no file may be. Raises as `backup_database`."""
     with translated("backing up", str(source)), verified_copy(source, target) as copy:
         copy.rename(target)
         sync_dir(target.parent)
@@ -107,10 +53,10 @@ def backup_to(source: Path, target: Path) -> Path:
 
 @contextmanager
 def verified_copy(source: Path, target: Path) -> Iterator[Path]:
-    """A copy of `source` beside `target`, forced to the disk, to be renamed; removed when it was not."""
+    """Make a copy of `source` beside `target`, on the disk, for the caller to rename; remove it if it was not."""
     with _partial(target) as partial:
         _copy(source, partial)
-        _sync(partial)
+        sync_file(partial)
         yield partial
 
 
@@ -120,12 +66,12 @@ def _partial(target: Path) -> Iterator[Path]:
     partial.unlink(missing_ok=True)
     lock = FileLock(partial)
     lock.try_acquire()
-    if os.name == "nt":  # where an open file cannot be renamed
+    if os.name == "nt":  # an open file cannot be renamed there
         lock.release()
     try:
         yield partial
     finally:
-        for ending in ("", *SIDECARS):  # SQLite leaves a journal where the disk is full
+        for ending in ("", *SIDECARS):  # SQLite leaves a journal when the disk is full
             with contextlib.suppress(OSError):
                 sidecar(partial, ending).unlink(missing_ok=True)
         lock.release()
@@ -149,7 +95,7 @@ def _copy(source: Path, partial: Path) -> None:
 
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """Table → rows."""
+    """Return table → rows."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
     counts = {}
     for (name,) in names:
@@ -158,28 +104,71 @@ def _counts(connection: sqlite3.Connection) -> dict[str, int]:
     return counts
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def free_backup_name(folder: Path, stem: str, now_ns: int) -> Path:
+    """Return an unused path for a backup made now."""
+    stamp = iso_utc(now_ns)[:19].replace("-", "").replace(":", "") + "Z"
+    target = folder / f"{stem}-{stamp}.sqlite"
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder / f"{stem}-{stamp}-{number}.sqlite"
+    return target
 
 
-def holds_writers_up(connection: Connection) -> bool:
-    """Whether nobody can commit while the connection has its view: SQLite, but for its WAL mode."""
-    return connection.dialect.name == "sqlite" and _journal_mode(connection) != "wal"
+def backups_of(folder: Path, stem: str) -> list[Path]:
+    """Return the backups of a database in a folder, oldest first by their names, without other files."""
+    if not folder.is_dir():
+        return []
+    name = re.compile(re.escape(stem) + r"-(\d{8}T\d{6}Z)(?:-(\d+))?\.sqlite", re.ASCII)
+    found = [
+        (match[1], int(match[2] or 1), path)
+        for path in folder.iterdir()
+        if (match := name.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
+    ]
+    return [path for _, _, path in sorted(found)]
 
 
-def _journal_mode(connection: Connection) -> str:
-    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+def prune_backups(newest: Path, stem: str, *, keep: int) -> list[Path]:
+    """Remove the oldest backups beside `newest`, so that `keep` stay, it included; return the removed ones.
+
+    `newest` stays even if a changed clock gave it an older name. Raises OSError.
+    """
+    others = [path for path in backups_of(newest.parent, stem) if path != newest]
+    removed = others[: max(len(others) - (keep - 1), 0)]
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return removed
+
+
+def partial_name(target: Path, pid: int) -> Path:
+    """Return the name of a copy until it is complete."""
+    return target.with_name(f"{target.name}.{pid}.partial")
+
+
+def remove_partials(folder: Path, stem: str) -> None:
+    """Remove the incomplete copies of this database that killed processes left. Never raises."""
+    name = re.compile(re.escape(stem) + r"(?:-\d{8}T\d{6}Z(?:-\d+)?)?\.\w+\.\d+\.partial(?:-journal)?", re.ASCII)
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            lock = FileLock(path)
+            if name.fullmatch(path.name) and not path.is_symlink() and lock.try_acquire():
+                lock.release(unlink=True)
+
+
+def blocks_writers(connection: Connection) -> bool:
+    """Return whether no process can commit while the connection reads: on SQLite, except in WAL mode."""
+    if connection.dialect.name != "sqlite":
+        return False
+    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()) != "wal"
 
 
 @contextmanager
 def private_copy(connection: Connection) -> Iterator[Connection]:
-    """A copy of a SQLite database as the connection sees it, in a temporary file that SQLite removes.
+    """Copy a SQLite database as the connection sees it to a temporary file, and yield a connection to that.
 
-    Hundreds of megabytes a second; the connection may be closed then. Raises StorageError.
+    For readers that take so long that writers would wait for them. Copies hundreds of
+    megabytes a second; the original connection may be closed then. SQLite removes the file.
+    Raises StorageError.
     """
     original = connection.connection.driver_connection
     assert isinstance(original, sqlite3.Connection)

@@ -1,6 +1,7 @@
-"""The configured database where it must be a file of ours: which one, and who else writes it.
+"""What is done to a SQLite database as a file: its path and sidecars, SQLite's own connection, VACUUM, one writer.
 
-Giving the room of deleted rows back to the disk, which SQLite does not do by itself.
+Owns what needs a file and not a server. Connections for reading and writing rows are
+`engine`'s, the lock file itself is `writer_lock`'s.
 """
 
 from __future__ import annotations
@@ -21,26 +22,29 @@ from otel_agent_telemetry.storage.error_translation import translated
 from otel_agent_telemetry.storage.writer_lock import WriterLock, real_path
 
 SIDECARS: Final = ("-journal", "-wal", "-shm")
-"""What SQLite keeps beside a database file, by the end of its name."""
+"""Endings of the files that SQLite keeps beside a database."""
 
 
 def database_file(config: TelemetryConfig, *, doing: str, hint: str) -> Path:
-    """The SQLite file that is configured, behind symbolic links; ConfigurationError with the hint for a server."""
+    """Return the configured SQLite file, symbolic links resolved. Raises ConfigurationError for a server.
+
+    `doing` is a gerund for the error's message, `hint` its hint.
+    """
     engine = make_read_engine(config)
     path = sqlite_path(engine)
     if path is None:
-        raise ConfigurationError(f"{doing} {database_name(engine)}: it is no SQLite file", hint=hint)
+        raise ConfigurationError(f"{doing} {database_name(engine)}: it is not a SQLite file", hint=hint)
     return real_path(path)
 
 
 def sidecar(path: Path, ending: str) -> Path:
-    """One of the files that SQLite keeps beside a database."""
+    """Return the path of one of the files that SQLite keeps beside a database."""
     return path.with_name(path.name + ending)
 
 
 @contextmanager
 def reading_file(config: TelemetryConfig, path: Path, operation: str) -> Iterator[Connection]:
-    """One consistent view of a SQLite file that is not necessarily the configured one. Raises StorageError."""
+    """Yield a consistent view of a SQLite file, which need not be the configured one. Raises StorageError."""
     engine = make_read_engine(config.with_(db_path=path, database_url=None))
     try:
         with reading(engine, operation) as connection:
@@ -50,15 +54,16 @@ def reading_file(config: TelemetryConfig, path: Path, operation: str) -> Iterato
 
 
 def connect_file(config: TelemetryConfig, path: Path, *, mode: str) -> sqlite3.Connection:
-    """SQLite's own connection to a file that is there, `ro` or `rw`, in autocommit. Raises sqlite3.Error."""
-    where = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(where, uri=True, timeout=config.db_busy_timeout_ms / 1000, isolation_level=None)
+    """Return SQLite's own connection to an existing file, `ro` or `rw`, in autocommit. Raises sqlite3.Error."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=config.db_busy_timeout_ms / 1000, isolation_level=None)
 
 
-def undo_torn_commit(config: TelemetryConfig, path: Path) -> None:
-    """Undo what a process left that died in the middle of a commit: a reader that may not write cannot.
+def roll_back_torn_commit(config: TelemetryConfig, path: Path) -> None:
+    """Roll back the commit of a process that died in the middle of it, if there is one (a *hot journal*).
 
-    Whatever is wrong is left to be said by whoever reads.
+    A read-only connection cannot do that and fails. Never raises: other faults are reported
+    by whoever reads.
     """
     if not sidecar(path, "-journal").exists():
         return
@@ -68,7 +73,7 @@ def undo_torn_commit(config: TelemetryConfig, path: Path) -> None:
 
 @contextmanager
 def only_writer(path: Path, *, doing: str) -> Iterator[None]:
-    """No service and no deliverer of ours writes the file inside; raises StoreUnavailableError when one does."""
+    """Hold the writer lock of the file inside. Raises StoreUnavailableError when another process holds it."""
     lock = WriterLock(path)
     if not lock.try_acquire():
         raise StoreUnavailableError(f"{doing} {path}: {lock.describe_holder()} writes it", hint="Stop it first.")
@@ -79,10 +84,11 @@ def only_writer(path: Path, *, doing: str) -> Iterator[None]:
 
 
 def vacuum(config: TelemetryConfig, path: Path) -> tuple[int, int]:
-    """Rewrite the file without its free pages: bytes before and after.
+    """Rewrite the file without the pages of deleted rows; return its bytes before and after.
 
-    Needs about as much room again while it runs, and every writer waits for it: the caller
-    holds `database_file.only_writer`. Killed at any point it leaves the file as it was.
+    SQLite does not give them back by itself. Needs about as much room again while it runs,
+    and every writer waits for it: the caller holds `only_writer`. Killed at any point it
+    leaves the file as it was.
     Raises StoreUnavailableError.
     """
     with translated("vacuuming", str(path)):

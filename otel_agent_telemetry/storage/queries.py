@@ -1,13 +1,12 @@
-"""Reading runs. Each function takes a connection from `engine.reading` and returns values.
+"""Read runs. Each function takes a connection from `engine.reading` and returns values.
 
-Listings go newest `created_at` first, then newest row first; a page goes on behind the
+Listings go newest `created_at` first, then newest row first; a page continues after the
 `(created_at, id)` of the last run of the page before, so that a deep page costs what the
 first costs. Texts of times compare as instants, because they have one form (`clock`).
 
-Runs are read with their roll-ups (`rollups`), but for `iter_open_runs`: what is written
-back must be the run's own state.
-
-Small questions about what is stored: runs by what a person typed of an id, values, associations. Reads only.
+Runs are read with their roll-ups (`steps`), except by `own_state` and `iter_open_runs`: what
+is written back must be the run's own state. Numbers over many runs are in `audit_queries`,
+counts in `counts`.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_by, count_since
-from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
-from otel_agent_telemetry.storage.rows import Position, clean_text, record_of
-from otel_agent_telemetry.storage.run_statements import by_code_point
+from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
+from otel_agent_telemetry.storage.statements import by_code_point
+from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
+_LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
 _EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id")
@@ -40,8 +40,8 @@ class RunQuery:
     """Which runs, and how many (contract, `GET /api/v1/runs`). None is "any".
 
     `created_before` and `created_after` are exclusive, `start_time_from` and `start_time_to`
-    inclusive, all in our form of time; `status` is a canonical word. `cursor` goes on behind
-    a position. The caller has checked the values.
+    inclusive, all in our form of time; `status` is a canonical word. With `cursor` the page
+    continues after that row. The caller has checked the values.
     """
 
     agent_name: str | None = None
@@ -56,7 +56,7 @@ class RunQuery:
     start_time_to: str | None = None
     limit: int = 100
     offset: int = 0
-    cursor: Position | None = None
+    cursor: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class StoredRun:
     record: RunRecord
 
     @property
-    def position(self) -> Position:
-        """Where the run stands in a listing."""
-        return Position(self.record.created_at, self.id)
+    def cursor(self) -> Cursor:
+        """Return the run's place in a listing."""
+        return Cursor(self.record.created_at, self.id)
 
 
 class RunState(NamedTuple):
@@ -81,20 +81,21 @@ class RunState(NamedTuple):
 
 
 def list_runs(connection: Connection, query: RunQuery) -> list[RunRecord]:
-    """The runs that a query asks for, newest first."""
+    """Return the runs that a query asks for, newest first."""
     return [run.record for run in page_of_runs(connection, query)]
 
 
 def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
-    """The same with their ids; the last one's `position` is the cursor of the next page."""
-    chosen = select(*_columns).where(*_conditions(query))
+    """Return the same with their ids; the last one's `cursor` continues with the next page."""
+    selected = select(*_columns).where(*_conditions(query))
     if query.cursor is not None:
-        chosen = chosen.where(_behind(query.cursor))
-    return _with_rollups(connection, _stored(connection, _newest_first(chosen).limit(query.limit).offset(query.offset)))
+        selected = selected.where(_older_than(query.cursor))
+    page = _newest_first(selected).limit(query.limit).offset(query.offset)
+    return _with_rollups(connection, _stored(connection, page))
 
 
 def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
-    """`{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001)."""
+    """Return `{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001)."""
     agents = count_by(connection, "agent_name")
     return {
         "total_runs": sum(agents.values()),
@@ -105,15 +106,15 @@ def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
 
 
 def oldest_open(connection: Connection) -> str | None:
-    """When the oldest run that has not ended was created; costs the same at any number of runs."""
+    """Return when the oldest run that has not ended was created; costs the same at any number of runs."""
     oldest: str | None = connection.execute(
-        select(_runs.created_at).where(_is_running()).order_by(_runs.created_at).limit(1)
+        select(_runs.created_at).where(is_running()).order_by(_runs.created_at).limit(1)
     ).scalar()
     return oldest
 
 
 def find_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> StoredRun | None:
-    """The run with all the ids given; of several the one with the latest `created_at`."""
+    """Return the run with all the ids given; of several the one with the latest `created_at`."""
     wanted = [column == value for column, value in ((_runs.event_id, event_id), (_runs.run_id, run_id)) if value]
     if not wanted:
         return None
@@ -122,13 +123,13 @@ def find_run(connection: Connection, *, run_id: str | None = None, event_id: str
 
 
 def get_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> RunRecord | None:
-    """The record of `find_run`."""
+    """Return the record of `find_run`."""
     found = find_run(connection, run_id=run_id, event_id=event_id)
     return None if found is None else found.record
 
 
 def own_state(connection: Connection, event_id: str) -> RunRecord | None:
-    """The run's own state, without its roll-up: what may be changed and written back.
+    """Return the run's own state, without its roll-up: what may be changed and written back.
 
     Within the transaction that writes it: on PostgreSQL the row is locked from here on.
     """
@@ -137,24 +138,24 @@ def own_state(connection: Connection, event_id: str) -> RunRecord | None:
 
 
 def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
-    """The runs whose `parent_run_id` is this `run_id`, oldest first."""
-    chosen = select(*_columns).where(_is_inside(run_id)).order_by(_runs.created_at, _runs.id)
-    return [run.record for run in _with_rollups(connection, _stored(connection, chosen))]
+    """Return the runs whose `parent_run_id` is this `run_id`, oldest first."""
+    selected = select(*_columns).where(_is_inside(run_id)).order_by(_runs.created_at, _runs.id)
+    return [run.record for run in _with_rollups(connection, _stored(connection, selected))]
 
 
 def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> Iterator[RunRecord]:
-    """Runs that have not ended, oldest first; with `older_than` those whose last state is older.
+    """Yield the runs that have not ended, oldest first; with `older_than` those whose last state is older.
 
     Reads a few hundred at a time, so the caller may take as long as it likes and write
     between them through another connection.
     """
-    chosen = select(*_columns).where(_is_running())
+    selected = select(*_columns).where(is_running())
     if older_than is not None:
-        chosen = chosen.where(_runs.updated_at < older_than)
+        selected = selected.where(_runs.updated_at < older_than)
     last: StoredRun | None = None
     while True:
-        part = chosen if last is None else chosen.where(_after(last.position))
-        runs = _stored(connection, part.order_by(_runs.created_at, _runs.id).limit(_ROWS_AT_A_TIME))
+        page = selected if last is None else selected.where(_newer_than(last.cursor))
+        runs = _stored(connection, page.order_by(_runs.created_at, _runs.id).limit(_ROWS_AT_A_TIME))
         yield from (run.record for run in runs)
         if len(runs) < _ROWS_AT_A_TIME:
             return
@@ -162,11 +163,11 @@ def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> 
 
 
 def iter_states(connection: Connection) -> Iterator[RunState]:
-    """Every run's state, in order of id, in bounded memory."""
-    chosen = select(_runs.id, _runs.event_id, _runs.status, _runs.updated_at).order_by(_runs.id)
+    """Yield every run's state, in order of id, in bounded memory."""
+    selected = select(_runs.id, _runs.event_id, _runs.status, _runs.updated_at).order_by(_runs.id)
     last = 0
     while True:
-        rows = connection.execute(chosen.where(_runs.id > last).limit(_ROWS_AT_A_TIME)).all()
+        rows = connection.execute(selected.where(_runs.id > last).limit(_ROWS_AT_A_TIME)).all()
         for row in rows:
             yield RunState(row.event_id, row.status, row.updated_at)
         if len(rows) < _ROWS_AT_A_TIME:
@@ -174,12 +175,45 @@ def iter_states(connection: Connection) -> Iterator[RunState]:
         last = rows[-1].id
 
 
+def runs_named(connection: Connection, name: str, *, limit: int) -> list[RunRecord]:
+    """Return the runs whose `run_id` or `event_id` is exactly this, newest first, at most `limit`.
+
+    Without their roll-ups.
+    """
+    wanted = clean_text(name)
+    return _read(connection, (_runs.event_id == wanted) | (_runs.run_id == wanted), limit)
+
+
+def runs_beginning(connection: Connection, prefix: str, *, limit: int) -> list[RunRecord]:
+    """Return the runs whose `run_id` or `event_id` begins so, newest first, at most `limit`.
+
+    Case-sensitive; without their roll-ups.
+    """
+    if not prefix:
+        return []
+    wanted = clean_text(prefix)
+    begins = [_begins(connection, column, wanted) for column in (_runs.event_id, _runs.run_id)]
+    return _read(connection, begins[0] | begins[1], limit)
+
+
+def values_of(connection: Connection, column: str, *, limit: int) -> list[str]:
+    """Return the distinct values of a column of the runs, in order, at most `limit`. Reads every run."""
+    selected = select(_runs[column]).where(_runs[column].is_not(None)).distinct().order_by(_runs[column]).limit(limit)
+    return [str(value) for value in connection.execute(selected).scalars()]
+
+
+def last_association(connection: Connection, run_id: str) -> str | None:
+    """Return `associated_at` of a run's latest commit association, None when it has none."""
+    latest = select(func.max(commits.c.associated_at)).where(commits.c.run_id == clean_text(run_id))
+    return connection.execute(latest).scalar()
+
+
 def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     found = [_runs[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None]
     if query.parent_run_id is not None:
         found.append(_is_inside(query.parent_run_id))
     if query.status is not None:
-        found.append(_is_running() if query.status == st.RUNNING else _runs.status == query.status)
+        found.append(is_running() if query.status == st.RUNNING else _runs.status == query.status)
     bounds = (
         (_runs.created_at.__lt__, query.created_before),
         (_runs.created_at.__gt__, query.created_after),
@@ -189,90 +223,60 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     return [*found, *(compare(value) for compare, value in bounds if value is not None)]
 
 
-def _is_running() -> ColumnElement[bool]:
-    """With the word in the statement: a parameter would keep the partial index from being used."""
+def is_running() -> ColumnElement[bool]:
+    """Return the condition that a run has not ended."""
+    # A literal: with a parameter the partial index would not be used.
     return _runs.status == literal_column("'running'")
 
 
 def _is_inside(run_id: str) -> ColumnElement[bool]:
-    """Said by the run itself, or found from its spans."""
-    said = select(_runs.id).where(_runs.parent_run_id == run_id)
-    found = (
+    """Return the condition that a run's parent is `run_id`, by its own state or found from its spans."""
+    by_state = select(_runs.id).where(_runs.parent_run_id == run_id)
+    by_spans = (
         select(_runs.id)
         .join(run_rollups, run_rollups.c.event_id == _runs.event_id)
         .where(run_rollups.c.parent_run_id == run_id, _runs.parent_run_id.is_(None))
     )
-    return _runs.id.in_(union_all(said, found))  # not OR: PostgreSQL would read every run
+    return _runs.id.in_(union_all(by_state, by_spans))  # not OR: PostgreSQL would read every run
 
 
-def _newest_first(chosen: Select[Any]) -> Select[Any]:
-    return chosen.order_by(_runs.created_at.desc(), _runs.id.desc())
+def _newest_first(selected: Select[Any]) -> Select[Any]:
+    return selected.order_by(_runs.created_at.desc(), _runs.id.desc())
 
 
-def _behind(position: Position) -> ColumnElement[bool]:
+def _older_than(cursor: Cursor) -> ColumnElement[bool]:
     return and_(
-        _runs.created_at <= position.at,
-        or_(_runs.created_at < position.at, _runs.id < position.id),
+        _runs.created_at <= cursor.time,
+        or_(_runs.created_at < cursor.time, _runs.id < cursor.id),
     )
 
 
-def _after(position: Position) -> ColumnElement[bool]:
+def _newer_than(cursor: Cursor) -> ColumnElement[bool]:
     return and_(
-        _runs.created_at >= position.at,
-        or_(_runs.created_at > position.at, _runs.id > position.id),
+        _runs.created_at >= cursor.time,
+        or_(_runs.created_at > cursor.time, _runs.id > cursor.id),
     )
 
 
 def _with_rollups(connection: Connection, runs: list[StoredRun]) -> list[StoredRun]:
-    """The runs as they are read: with what their spans add up to."""
+    """Return the runs as they are read: with what their spans add up to."""
     rollups = rollups_of(connection, [run.record.event_id for run in runs if run.record.trace_id])
     if not rollups:
         return runs
     return [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
 
 
-def _stored(connection: Connection, chosen: Select[Any]) -> list[StoredRun]:
-    return [StoredRun(row[-1], record_of(tuple(row[:-1]))) for row in connection.execute(chosen)]
-
-
-_LAST: Final = "\U0010ffff"
-
-
-def runs_named(connection: Connection, name: str, *, limit: int) -> list[RunRecord]:
-    """The runs whose `run_id` or `event_id` is exactly this, newest first, at most `limit`."""
-    wanted = clean_text(name)
-    return _read(connection, (_runs.event_id == wanted) | (_runs.run_id == wanted), limit)
-
-
-def runs_beginning(connection: Connection, prefix: str, *, limit: int) -> list[RunRecord]:
-    """The runs whose `run_id` or `event_id` begins so, newest first, at most `limit`. Case counts."""
-    if not prefix:
-        return []
-    wanted = clean_text(prefix)
-    begins = [_begins(connection, column, wanted) for column in (_runs.event_id, _runs.run_id)]
-    return _read(connection, begins[0] | begins[1], limit)
+def _stored(connection: Connection, selected: Select[Any]) -> list[StoredRun]:
+    return [StoredRun(row[-1], record_of(tuple(row[:-1]))) for row in connection.execute(selected)]
 
 
 def _begins(connection: Connection, column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
-    """A range, which an index serves, where LIKE would read every row."""
+    # A range is served by an index; LIKE would read every row.
     if connection.dialect.name != "sqlite":
         column = by_code_point(column, connection.dialect)
-    return column.between(prefix, prefix + _LAST)
+    return column.between(prefix, prefix + _LAST_CHARACTER)
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[RunRecord]:
-    chosen = select(*(_runs[name] for name in COLUMNS)).where(condition)
-    newest_first = chosen.order_by(_runs.created_at.desc(), _runs.id.desc()).limit(limit)
-    return [record_of(tuple(row)) for row in connection.execute(newest_first)]
-
-
-def values_of(connection: Connection, column: str, *, limit: int) -> list[str]:
-    """The distinct values of a column of a run, in order, at most `limit`. Reads every run."""
-    chosen = select(_runs[column]).where(_runs[column].is_not(None)).distinct().order_by(_runs[column]).limit(limit)
-    return [str(value) for value in connection.execute(chosen).scalars()]
-
-
-def last_association(connection: Connection, run_id: str) -> str | None:
-    """When the latest commit association of a run was told, None when it has none."""
-    latest = select(func.max(commits.c.associated_at)).where(commits.c.run_id == clean_text(run_id))
-    return connection.execute(latest).scalar()
+    selected = _newest_first(select(*_columns).where(condition)).limit(limit)
+    return [run.record for run in _stored(connection, selected)]

@@ -1,9 +1,12 @@
-"""A backup taking the place of a SQLite database, so that at every instant one of the two is there.
+"""Check what a backup holds, and put a backup in the place of a SQLite database.
 
-The backup is copied beside the database and verified; what the database holds becomes a
-backup itself; then the copy is renamed over it. Meanwhile SQLite's own lock keeps every
-writer out. A process that still has the old file open cannot write to it afterwards
-(SQLite sees that it was moved), and opens the new one.
+A check reads every page and changes nothing. For a restore the backup is copied beside the
+database and verified; what the database holds becomes a backup itself; then the copy is
+renamed over it, so that at every instant one of the two is there. Meanwhile SQLite's own lock
+keeps every writer out. A process that still has the old file open cannot write to it
+afterwards (SQLite sees that it was moved), and opens the new one.
+
+Making backups is `database_backup`'s.
 """
 
 from __future__ import annotations
@@ -14,29 +17,100 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect, table
 
 from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir, sync_dir
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.database_backup import backup_sqlite, free_name, sweep_partials, verified_copy
+from otel_agent_telemetry.storage.counts import check_counts
+from otel_agent_telemetry.storage.database_backup import (
+    backup_database,
+    free_backup_name,
+    remove_partials,
+    verified_copy,
+)
 from otel_agent_telemetry.storage.database_file import (
     SIDECARS,
     connect_file,
     only_writer,
     reading_file,
+    roll_back_torn_commit,
     sidecar,
-    undo_torn_commit,
 )
 from otel_agent_telemetry.storage.engine import make_engine
 from otel_agent_telemetry.storage.error_translation import translated
-from otel_agent_telemetry.storage.file_summary import DamagedError, DatabaseContents, read_contents, refuse_damaged
-from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
+from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
+from otel_agent_telemetry.storage.statements import count_rows
+
+_DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
+
+
+class DamagedError(SchemaError):
+    """A database of this package with damaged pages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseContents:
+    """What an undamaged database of this package holds. `tables` are rows by table, times those of `created_at`."""
+
+    path: Path
+    bytes: int
+    revision: str
+    tables: dict[str, int]
+    runs: int
+    oldest: str | None
+    newest: str | None
+    newest_run_id: str | None
+    counts_agree: bool
+    """Whether the stored counts (`counts`) equal those of the runs."""
+
+
+def read_contents(config: TelemetryConfig, path: Path) -> DatabaseContents:
+    """Return the contents of a file, read from its first page to its last.
+
+    Raises SchemaError when it is damaged, empty, another application's, or newer than this
+    code, and StoreUnavailableError when it cannot be read now.
+    """
+    with reading_file(config, path, "checking") as connection:
+        refuse_damaged(connection, path)
+        state = database_state(connection)
+        if state == "empty":
+            raise SchemaError(f"checking {path}: it holds no tables", hint="It is not a backup of this package.")
+        revision = "7" if state == "version_7" else _revision(connection)
+        names = sorted(inspect(connection).get_table_names())
+        tables = {name: count_rows(connection, table(name)) for name in names}
+        ends = connection.exec_driver_sql("SELECT min(created_at), max(created_at) FROM agent_runs").one()
+        newest = connection.exec_driver_sql("SELECT * FROM agent_runs ORDER BY created_at DESC LIMIT 1").mappings()
+        return DatabaseContents(
+            path=path,
+            bytes=path.stat().st_size,
+            revision=revision,
+            tables=tables,
+            runs=tables["agent_runs"],
+            oldest=ends[0],
+            newest=ends[1],
+            newest_run_id=next((str(row["run_id"]) for row in newest), None),
+            counts_agree="run_counts" not in tables or not check_counts(connection),
+        )
+
+
+def refuse_damaged(connection: Connection, path: Path) -> None:
+    """Raise DamagedError when a page, an index or a value is damaged. Reads all of the file."""
+    (result,) = connection.exec_driver_sql("PRAGMA integrity_check(1)").one()
+    if result != "ok":
+        raise DamagedError(f"checking {path}: it is damaged: {str(result).splitlines()[0][:200]}", hint=_DAMAGED_HINT)
+
+
+def _revision(connection: Connection) -> str:
+    return str(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one())  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
-    """What a restore did. `kept` is where the database of before is now, None when there was none."""
+    """What a restore did. `kept` is where the replaced database is now, None when there was none."""
 
     contents: DatabaseContents
     kept: Path | None
@@ -58,18 +132,18 @@ def restore_backup(
         raise ConfigurationError(f"restoring {path} from itself changes nothing", hint="Name a backup.")
     contents = read_contents(config, backup)
     with only_writer(path, doing="restoring"), translated("restoring", str(path)):
-        sweep_partials(path.parent, path.stem)
-        with verified_copy(backup, path) as fresh, _kept_out(config, path, force=force) as sound:
+        remove_partials(path.parent, path.stem)
+        with verified_copy(backup, path) as fresh, _locked(config, path, force=force) as sound:
             kept = _keep_present(config, path, fresh, sound=sound, force=force, clock=clock or SystemClock())
             for ending in SIDECARS:  # a journal of the old file would be played into the new one
                 sidecar(path, ending).unlink(missing_ok=True)
             sync_dir(path.parent)
             fresh.rename(path)
             sync_dir(path.parent)
-        return RestoreReport(contents=contents, kept=kept, schema=_brought_up(config, clock))
+        return RestoreReport(contents=contents, kept=kept, schema=_upgrade(config, clock))
 
 
-def _brought_up(config: TelemetryConfig, clock: Clock | None) -> SchemaReport:
+def _upgrade(config: TelemetryConfig, clock: Clock | None) -> SchemaReport:
     engine = make_engine(config)
     try:
         return ensure_schema(engine, config, clock=clock)
@@ -78,7 +152,7 @@ def _brought_up(config: TelemetryConfig, clock: Clock | None) -> SchemaReport:
 
 
 @contextmanager
-def _kept_out(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[bool]:
+def _locked(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[bool]:
     """Hold SQLite's write lock on the present database; False when it is damaged, True else."""
     if not path.exists():
         yield True
@@ -93,10 +167,10 @@ def _kept_out(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[b
 
 
 def _is_sound(config: TelemetryConfig, path: Path, *, force: bool) -> bool:
-    """Whether the present database can be read. Raises SchemaError for one that is not ours to replace."""
-    undo_torn_commit(config, path)
+    """Return whether the present database can be read. Raises SchemaError for another application's."""
+    roll_back_torn_commit(config, path)
     try:
-        with reading_file(config, path, "looking into") as connection:
+        with reading_file(config, path, "checking") as connection:
             database_state(connection)
             refuse_damaged(connection, path)
     except SchemaError as problem:
@@ -109,12 +183,12 @@ def _is_sound(config: TelemetryConfig, path: Path, *, force: bool) -> bool:
 
 
 def _is_damage(problem: SchemaError) -> bool:
-    """Found by us, or by SQLite on the way; else it is another application's."""
+    """Return whether we or SQLite found damage; otherwise the database is another application's."""
     return isinstance(problem, DamagedError) or "malformed" in str(problem.__cause__ or "")
 
 
 def _leave_wal(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring what is in the WAL into the file; fails while anybody else has the database open."""
+    """Write what is in the WAL into the file; fails while another process has the database open."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         return
@@ -129,20 +203,20 @@ def _keep_present(
     if not path.exists():
         return None
     if not sound:
-        return _store_rejected(path, config.backups_dir, clock)
+        return _keep_damaged(path, config.backups_dir, clock)
     lost = _runs_lost(config, path, fresh)
     if lost and not force:
         raise ConfigurationError(
             f"restoring {path}: {lost} of its runs are not in the backup, or newer than there",
             hint="`--force` replaces it all the same; what it holds is kept as a backup.",
         )
-    return backup_sqlite(path, config.backups_dir, clock)
+    return backup_database(path, config.backups_dir, clock)
 
 
 def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
-    """How many runs of the present database the other does not have, or has in an earlier state.
+    """Return how many runs of the present database the other lacks, or has in an earlier state.
 
-    Runs alone: commits, steps and events told of since then do not count, see `kept`.
+    Only runs: commits, steps and events of runs that both have do not count, see `kept`.
     """
     with closing(connect_file(config, path, mode="ro")) as connection:
         connection.execute("ATTACH ? AS fresh", (f"{fresh.absolute().as_uri()}?mode=ro",))
@@ -160,10 +234,10 @@ def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
         return int(connection.execute(query).fetchone()[0])
 
 
-def _store_rejected(path: Path, folder: Path, clock: Clock) -> Path:
-    """A copy of a damaged file and what lies beside it, byte by byte, under a name that no backup has."""
+def _keep_damaged(path: Path, folder: Path, clock: Clock) -> Path:
+    """Copy a damaged file and its sidecars, byte by byte, to a name that no backup has; return that name."""
     make_private_dir(folder)
-    target = free_name(folder, f"{path.stem}-damaged", clock.now_ns())
+    target = free_backup_name(folder, f"{path.stem}-damaged", clock.now_ns())
     for ending in ("", *SIDECARS):
         if sidecar(path, ending).exists():
             copy = sidecar(target, ending)

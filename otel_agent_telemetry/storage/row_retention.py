@@ -1,13 +1,15 @@
-"""Deleting what is old: runs, what belongs to them, and what never found its run.
+"""Delete old runs, the rows that belong to them, and old rows that never found their run.
 
 A run is old when it was created before the cutoff and had ended by then. One that is still
-`running` is never deleted, however old (`close-stale` ends it first). With a run go its
-events, steps and roll-up, and the commits of its `run_id` unless another run has it.
+`running` is never deleted, however old (`close-stale` ends it first). With a run its events,
+steps and roll-up are deleted, and the commits of its `run_id` unless another run has it.
 
 Each batch is a transaction of its own, so a retention that is killed leaves whole runs
-behind, and the next one goes on. Between two batches other writers get their turn. The
-counts follow by the database's own triggers (`counts`). A step that comes when its run is
-gone waits for it as one that came too early does, and is deleted when it is old itself.
+behind, and the next one continues. Between two batches other writers can write. The counts
+follow by the database's own triggers (`counts`). A step that arrives after its run was deleted
+is stored as an orphan, as one that arrives too early is, and deleted when it is old itself.
+
+Day files of the journal are `operations.retention_job`'s.
 """
 
 from __future__ import annotations
@@ -18,26 +20,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.storage.counts import pack_counts, pack_now_and_then
-from otel_agent_telemetry.storage.rows import Position
+from otel_agent_telemetry.storage.counts import pack_counts, pack_when_due
+from otel_agent_telemetry.storage.queries import is_running
+from otel_agent_telemetry.storage.rows import Cursor
+from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces
 
 BATCH_RUNS: Final = 200
 _BATCH_ROWS: Final = 1000
-_LONGEST_TURN_S: Final = 0.25
-_NOBODY: Final[ColumnElement[str]] = literal_column("''")
+_MAX_PAUSE_S: Final = 0.25
+_NO_RUN: Final[ColumnElement[str]] = literal_column("''")
 
 _runs: Final = agent_runs.c
 _OF_A_RUN: Final = (run_events, run_spans, run_rollups)
 _ORPHAN_TIMES: Final = ((run_events, run_events.c.timestamp), (run_spans, run_spans.c.start_time))
 
 Progress = Callable[[int, int], None]
-"""Called with the runs deleted so far, and all that were found at the beginning."""
+"""Called with the runs deleted so far, and the number found at the beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +57,34 @@ class OldRows:
 
 
 def count_old(connection: Connection, cutoff: str) -> OldRows:
-    """What a retention with this cutoff (our text of an instant) would delete now.
+    """Return what a retention with this cutoff (our text of an instant) would delete now.
 
     Reads only, but all that is old in one view: on SQLite (but in WAL mode) a commit waits
     until it is done, seconds for a million runs.
     """
     old = select(_runs.event_id).where(_is_old(cutoff))
     events, spans = (
-        _count(connection, table, or_(table.c.event_id.in_(old), _is_orphan(table, when, cutoff)))
+        count_rows(connection, table, or_(table.c.event_id.in_(old), _is_orphan(table, when, cutoff)))
         for table, when in _ORPHAN_TIMES
     )
     return replace(
         _count_old_runs(connection, cutoff),
         events=events,
         spans=spans,
-        rollups=_count(connection, run_rollups, run_rollups.c.event_id.in_(old)),
-        commits=_count(connection, commits, _loses_its_run(cutoff)),
+        rollups=count_rows(connection, run_rollups, run_rollups.c.event_id.in_(old)),
+        commits=count_rows(connection, commits, _has_only_old_runs(cutoff)),
     )
 
 
 def _count_old_runs(connection: Connection, cutoff: str) -> OldRows:
     return OldRows(
-        runs=_count(connection, agent_runs, _is_old(cutoff)),
-        still_running=_count(connection, agent_runs, and_(_runs.created_at < cutoff, _is_running())),
+        runs=count_rows(connection, agent_runs, _is_old(cutoff)),
+        still_running=count_rows(connection, agent_runs, and_(_runs.created_at < cutoff, is_running())),
     )
 
 
 def delete_old(store: Store, cutoff: str, *, on_progress: Progress | None = None) -> OldRows:
-    """Delete what is old and say how much that was; `store` is one that somebody has seen to be current.
+    """Delete what is old and return how much that was; `store` must be open.
 
     Blocks for as long as it takes. Its transactions take tens of milliseconds each; only the
     count of old runs, at the beginning, keeps a commit on SQLite (but in WAL mode) waiting
@@ -105,28 +109,28 @@ class _Retention:
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:
             self._delete_orphans(table, when)
-        self._delete_lone_commits()
-        gone = {name.removeprefix("run_").removeprefix("agent_"): number for name, number in self._deleted.items()}
-        return OldRows(**gone, still_running=found.still_running)
+        self._delete_commits_without_run()
+        deleted = {name.removeprefix("run_").removeprefix("agent_"): number for name, number in self._deleted.items()}
+        return OldRows(**deleted, still_running=found.still_running)
 
     def _delete_runs(self, total: int) -> None:
-        last: Position | None = None
+        last: Cursor | None = None
         while page := self._page_of_old(last):
-            last = Position(page[-1].created_at, page[-1].id)
-            self._in_turn(partial(delete_runs, ids=[row.id for row in page], cutoff=self._cutoff))
+            last = Cursor(page[-1].created_at, page[-1].id)
+            self._transact(partial(delete_runs, ids=[row.id for row in page], cutoff=self._cutoff))
             if self._on_progress is not None:
                 self._on_progress(min(self._deleted.get("agent_runs", 0), total), total)
         if self._deleted.get("agent_runs"):
             self._store.transact(pack_counts)
 
-    def _page_of_old(self, last: Position | None) -> Sequence[Any]:
-        """The next old runs, oldest first: read before the lock is taken, looked at again under it."""
-        chosen = select(_runs.id, _runs.created_at).where(_is_old(self._cutoff))
+    def _page_of_old(self, last: Cursor | None) -> Sequence[Any]:
+        """Return the next old runs, oldest first: read before the lock is taken, checked again under it."""
+        selected = select(_runs.id, _runs.created_at).where(_is_old(self._cutoff))
         if last is not None:
-            behind = or_(_runs.created_at > last.at, _runs.id > last.id)
-            chosen = chosen.where(_runs.created_at >= last.at, behind)
+            is_later = or_(_runs.created_at > last.time, _runs.id > last.id)
+            selected = selected.where(_runs.created_at >= last.time, is_later)
         with self._store.reading() as connection:
-            return connection.execute(chosen.order_by(_runs.created_at, _runs.id).limit(BATCH_RUNS)).all()
+            return connection.execute(selected.order_by(_runs.created_at, _runs.id).limit(BATCH_RUNS)).all()
 
     def _delete_orphans(self, table: Table, when: ColumnElement[Any]) -> None:
         orphans = select(table.c.id).where(_is_orphan(table, when, self._cutoff)).limit(_BATCH_ROWS)
@@ -135,46 +139,47 @@ class _Retention:
                 ids = connection.execute(orphans).scalars().all()
             if not ids:
                 return
-            still = and_(table.c.id.in_(ids), table.c.event_id == _NOBODY)
-            self._in_turn(partial(_delete_from, table=table, which=still))
+            still_orphans = and_(table.c.id.in_(ids), table.c.event_id == _NO_RUN)
+            self._transact(partial(_delete_from, table=table, which=still_orphans))
 
-    def _delete_lone_commits(self) -> None:
-        alone = and_(commits.c.associated_at < self._cutoff, ~_has_run(commits.c.run_id))
-        keys = select(commits.c.commit_hash, commits.c.run_id).where(alone).limit(_BATCH_ROWS)
+    def _delete_commits_without_run(self) -> None:
+        has_no_run = and_(commits.c.associated_at < self._cutoff, ~_has_run(commits.c.run_id))
+        keys = select(commits.c.commit_hash, commits.c.run_id).where(has_no_run).limit(_BATCH_ROWS)
         while True:
             with self._store.reading() as connection:
                 found = connection.execute(keys).all()
             if not found:
                 return
-            named = and_(commits.c.run_id.in_({row.run_id for row in found}), alone)
-            self._in_turn(partial(_delete_from, table=commits, which=named))
+            which = and_(commits.c.run_id.in_({row.run_id for row in found}), has_no_run)
+            self._transact(partial(_delete_from, table=commits, which=which))
 
-    def _in_turn(self, work: Callable[[Connection], dict[str, int]]) -> None:
-        """One transaction, then as long a pause: SQLite's waiting writers look now and then, they do not queue."""
-        began = time.monotonic()
+    def _transact(self, work: Callable[[Connection], dict[str, int]]) -> None:
+        """Run one transaction, then pause as long as it took."""
+        # SQLite's waiting writers poll, they do not queue: without a pause they would never get the lock.
+        started = time.monotonic()
         for name, number in self._store.transact(work).items():
             self._deleted[name] = self._deleted.get(name, 0) + number
-        time.sleep(min(time.monotonic() - began, _LONGEST_TURN_S))
+        time.sleep(min(time.monotonic() - started, _MAX_PAUSE_S))
 
 
 def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> dict[str, int]:
-    """Table → rows deleted with those of the runs that are old still. Runs that another writer holds are left.
+    """Delete those of the runs that are still old; return table → deleted rows. Skip runs that another writer locks.
 
-    Waits for steps of their traces that are being written; those that come after see no run.
+    Waits for steps of their traces that are being written; those written afterwards see no run.
     """
     traces = select(_runs.trace_id).where(_runs.id.in_(ids), _runs.trace_id.is_not(None))
     lock_traces(connection, connection.execute(traces).scalars().all(), shared=False)
-    chosen = select(_runs.id, _runs.event_id, _runs.run_id).where(_runs.id.in_(ids), _is_old(cutoff))
-    rows = connection.execute(chosen.with_for_update(skip_locked=True)).all()
+    selected = select(_runs.id, _runs.event_id, _runs.run_id).where(_runs.id.in_(ids), _is_old(cutoff))
+    rows = connection.execute(selected.with_for_update(skip_locked=True)).all()
     if not rows:
         return {}
     event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
-    gone = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
-    gone["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
-    alone = and_(commits.c.run_id.in_(run_ids), ~_has_run(commits.c.run_id))
-    gone["commits"] = _delete(connection, commits, alone)
-    pack_now_and_then(connection, len(rows))
-    return gone
+    deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
+    deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
+    has_no_run = and_(commits.c.run_id.in_(run_ids), ~_has_run(commits.c.run_id))
+    deleted["commits"] = _delete(connection, commits, has_no_run)
+    pack_when_due(connection, len(rows))
+    return deleted
 
 
 def _delete_from(connection: Connection, *, table: Table, which: ColumnElement[bool]) -> dict[str, int]:
@@ -185,29 +190,21 @@ def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) ->
     return connection.execute(delete(table).where(which)).rowcount
 
 
-def _count(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
-    return int(connection.execute(select(func.count()).select_from(table).where(which)).scalar_one())
-
-
 def _is_old(cutoff: str) -> ColumnElement[bool]:
     ended = or_(_runs.end_time.is_(None), _runs.end_time < cutoff)
-    return and_(_runs.created_at < cutoff, ended, ~_is_running())
-
-
-def _is_running() -> ColumnElement[bool]:
-    return _runs.status == literal_column("'running'")
+    return and_(_runs.created_at < cutoff, ended, ~is_running())
 
 
 def _is_orphan(table: Table, when: ColumnElement[Any], cutoff: str) -> ColumnElement[bool]:
-    return and_(table.c.event_id == _NOBODY, when < cutoff)
+    return and_(table.c.event_id == _NO_RUN, when < cutoff)
 
 
 def _has_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return exists().where(_runs.run_id == run_id)
 
 
-def _loses_its_run(cutoff: str) -> ColumnElement[bool]:
-    """Commits of old runs, and old commits of no run, whose `run_id` no younger run has."""
-    of_a_run = exists().where(_runs.run_id == commits.c.run_id, _is_old(cutoff))
-    stays = exists().where(_runs.run_id == commits.c.run_id, ~_is_old(cutoff))
-    return and_(or_(of_a_run, commits.c.associated_at < cutoff), ~stays)
+def _has_only_old_runs(cutoff: str) -> ColumnElement[bool]:
+    """Return the condition for commits of old runs, and old commits of no run, whose `run_id` no younger run has."""
+    of_old_run = exists().where(_runs.run_id == commits.c.run_id, _is_old(cutoff))
+    of_younger_run = exists().where(_runs.run_id == commits.c.run_id, ~_is_old(cutoff))
+    return and_(or_(of_old_run, commits.c.associated_at < cutoff), ~of_younger_run)

@@ -1,10 +1,9 @@
-"""A run's state as a row: a tuple in the order of `model.COLUMNS`, and what stands of two rows.
+"""A run's state as a row: conversion, what a database can hold, which of two states wins, and cursors.
 
-The order of rows is `model.order_key`, computed on tuples because a batch compares many.
-A row is what every database can hold: NUL and lone surrogates are U+FFFD, and an empty text
-in a column that may be empty is NULL, because the order does not tell the two apart.
-
-Places in listings that are ordered by a time and then by a row's number: keyset pagination.
+A row is a tuple in the order of `columns.COLUMNS`. The order of rows is `model.order_key`,
+computed on tuples because a batch compares many. A row is what every database can hold: NUL
+and lone surrogates are U+FFFD, and an empty text in a column that may be empty is NULL,
+because the order does not distinguish the two. Nothing here touches a database.
 """
 
 from __future__ import annotations
@@ -19,45 +18,47 @@ from otel_agent_telemetry.model import ORDER_COLUMNS, RunRecord
 from otel_agent_telemetry.status import RUNNING
 
 Row = tuple[Any, ...]
-"""One value for each of `model.COLUMNS`."""
+"""One value for each of `columns.COLUMNS`."""
 
 CommitValues = tuple[str | None, ...]
-"""One value for each of `model.COMMIT_COLUMNS`."""
+"""One value for each of `columns.COMMIT_COLUMNS`."""
 
 
-def _at(name: str) -> int:
+def _index_of(name: str) -> int:
     return COLUMNS.index(name)
 
 
-EVENT_ID: Final = _at("event_id")
-RUN_ID: Final = _at("run_id")
-_STATUS: Final = _at("status")
-_POSTING: Final = tuple(map(_at, POSTING_COLUMNS))
-_COMMIT: Final = tuple(map(_at, COMMIT_COLUMNS))
-_MUST_BE_TEXT: Final = frozenset(map(_at, (*REQUIRED_COLUMNS, "status")))
+EVENT_ID: Final = _index_of("event_id")
+RUN_ID: Final = _index_of("run_id")
+_STATUS: Final = _index_of("status")
+_POSTING: Final = tuple(map(_index_of, POSTING_COLUMNS))
+_COMMIT: Final = tuple(map(_index_of, COMMIT_COLUMNS))
+_MUST_BE_TEXT: Final = frozenset(map(_index_of, (*REQUIRED_COLUMNS, "status")))
 
 _values: Final = attrgetter(*COLUMNS)
-_ordered: Final = itemgetter(*map(_at, ORDER_COLUMNS))
+_ordered: Final = itemgetter(*map(_index_of, ORDER_COLUMNS))
 posting_of: Final = itemgetter(*_POSTING)
-"""The values of `model.POSTING_COLUMNS` in a row."""
+"""The values of `columns.POSTING_COLUMNS` in a row."""
 
 
 def row_of(record: RunRecord) -> Row:
-    """The row that keeps a record."""
+    """Return the row that keeps a record."""
     return storable(_values(record))
 
 
 def storable(values: Row) -> Row:
-    """The same values as every database can hold them; the same object when nothing had to change."""
+    """Return the values as every database can hold them; the same object when nothing had to change."""
     if "" in values:
-        values = tuple(None if value == "" and at not in _MUST_BE_TEXT else value for at, value in enumerate(values))
+        values = tuple(
+            None if value == "" and index not in _MUST_BE_TEXT else value for index, value in enumerate(values)
+        )
     if _is_clean("".join([value for value in values if value.__class__ is str])):
         return values
     return tuple(clean_text(value) for value in values)
 
 
 def clean_text(value: Any) -> Any:
-    """A text without what databases cannot hold; anything else as it is."""
+    """Return a text without what databases cannot hold, and anything else as it is."""
     if not isinstance(value, str) or _is_clean(value):
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
@@ -76,23 +77,23 @@ def _is_clean(text: str) -> bool:
 
 
 def record_of(row: Row) -> RunRecord:
-    """The record that a row keeps."""
+    """Return the record that a row keeps."""
     return RunRecord(**dict(zip(COLUMNS, row, strict=True)))
 
 
 def row_key(row: Row) -> Row:
-    """`model.order_key` of the row's record."""
+    """Return `model.order_key` of the row's record."""
     return (row[_STATUS] != RUNNING, *["" if value is None else value for value in _ordered(row)])
 
 
 def merged(stored: Row, state: Row) -> Row:
-    """What stands of two states of one run; `stored` itself when the other adds nothing.
+    """Return the greater of two states of one run, with the greater value of each posting column.
 
-    The greater state, and of each posting column the greater value.
+    Returns `stored` itself when `state` adds nothing.
     """
-    stands = state if row_key(state) > row_key(stored) else stored
-    posting = tuple(_greater(stored[at], state[at]) for at in _POSTING)
-    return stands if posting_of(stands) == posting else _with(stands, _POSTING, posting)
+    winner = state if row_key(state) > row_key(stored) else stored
+    posting = tuple(_greater(stored[index], state[index]) for index in _POSTING)
+    return winner if posting_of(winner) == posting else _with(winner, _POSTING, posting)
 
 
 def _greater(one: Any, other: Any) -> Any:
@@ -102,33 +103,33 @@ def _greater(one: Any, other: Any) -> Any:
 
 
 def with_commit(row: Row, commit: CommitValues | None) -> Row:
-    """The row showing a commit that was associated with its run."""
+    """Return the row showing a commit that was associated with its run; without a commit, as it is."""
     return row if commit is None else _with(row, _COMMIT, commit)
 
 
-def _with(row: Row, places: tuple[int, ...], values: Row) -> Row:
+def _with(row: Row, indexes: tuple[int, ...], values: Row) -> Row:
     changed = list(row)
-    for at, value in zip(places, values, strict=True):
-        changed[at] = value
+    for index, value in zip(indexes, values, strict=True):
+        changed[index] = value
     return tuple(changed)
 
 
-class Position(NamedTuple):
-    """The place of one row; a page goes on behind it."""
+class Cursor(NamedTuple):
+    """One row's place in a listing ordered by a time and then by the row's number; a page continues after it."""
 
-    at: str
+    time: str
     id: int
 
     def to_text(self) -> str:
-        """The position as an opaque word for a URL."""
-        return base64.urlsafe_b64encode(f"{self.id}:{self.at}".encode()).decode().rstrip("=")
+        """Return the cursor as an opaque word for a URL."""
+        return base64.urlsafe_b64encode(f"{self.id}:{self.time}".encode()).decode().rstrip("=")
 
     @classmethod
-    def from_text(cls, word: str) -> Position:
-        """The position of a word made by `to_text`. Raises RecordError for any other."""
+    def from_text(cls, word: str) -> Cursor:
+        """Return the cursor of a word made by `to_text`. Raises RecordError for any other."""
         try:
-            number, _, at = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
-            return cls(clean_text(at), _checked_id(int(number)))
+            number, _, time = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
+            return cls(clean_text(time), _checked_id(int(number)))
         except ValueError:
             raise RecordError("cursor", "is not one that a listing returned") from None
 

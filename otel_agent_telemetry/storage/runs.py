@@ -1,23 +1,42 @@
-"""Writing runs: any states in any order end in the greatest one (design, invariant 2).
+"""Write runs and the commits of runs: any states in any order end in the greatest one (design, invariant 2).
 
-A state is compared with what is stored here, in Python, to say what became of it, and once
-more by the statement itself, for a writer that came between. Commits associated with a run
-stand outside the order: while `commits` has rows for a `run_id`, the latest of them shows in
-every row of that run, whatever its states say.
+A state is compared with what is stored here, in Python, to report what became of it, and once
+more by the upsert itself, because another writer may have come between: its condition is
+`model.order_key` as a row value. The posting columns are raised apart, whichever state wins.
+
+Commits associated with a run stand outside that order: while `commits` has rows for a
+`run_id`, the latest of them shows in every row of that run, whatever its states hold. Of the
+same commit associated twice the later `associated_at` wins, then the greater text of the rest.
+
+Owns the tables `agent_runs` and `commits`. Transactions are the caller's (`store`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Literal
 
-from sqlalchemy import Column, Connection, Select, select, text
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    FromClause,
+    Table,
+    bindparam,
+    case,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql.expression import Executable
 
-from otel_agent_telemetry.columns import COLUMNS
-from otel_agent_telemetry.model import CommitLink, RunRecord
+from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.model import ORDER_COLUMNS, CommitLink, RunRecord
 from otel_agent_telemetry.storage.counts import add_to_counts
-from otel_agent_telemetry.storage.key_lookup import in_parts
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
     RUN_ID,
@@ -25,19 +44,30 @@ from otel_agent_telemetry.storage.rows import (
     Row,
     clean_text,
     merged,
+    posting_of,
     row_of,
     with_commit,
 )
-from otel_agent_telemetry.storage.run_statements import COMMIT_KEYS, link_statement, show_statement, write_rows
+from otel_agent_telemetry.storage.statements import Statement, by_code_point, compile_statement, insert_into, rows_with
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 WriteOutcome = Literal["inserted", "updated", "duplicate"]
 
 _LINK_LOCK: Final = 0x6F61745F6C696E6B
-_JSON_KEYS: Final = text("SELECT value FROM json_each(:keys)")
+_NEVER_POSTED: Final = (0, None, 0)
+_POSTING_PARAMETERS: Final = (*(f"new_{name}" for name in POSTING_COLUMNS), "of_event_id")
+_LINK_COLUMNS: Final = tuple(column.name for column in commits.c)
+_LINK_ORDER: Final = ("associated_at", "commit_source", "commit_author", "commit_timestamp")
+_SHOWN_COMMIT: Final = {
+    "git_commit_hash": "new_hash",
+    "git_commit_source": "new_source",
+    "git_commit_author": "new_author",
+    "git_commit_timestamp": "new_timestamp",
+}
+_SHOW_PARAMETERS: Final = (*_SHOWN_COMMIT.values(), "of_run_id")
 
-_stored_rows: Final = select(*(agent_runs.c[name] for name in COLUMNS))
-_links: Final = select(
+_stored_runs: Final = select(*(agent_runs.c[name] for name in COLUMNS))
+_associations: Final = select(
     commits.c.run_id,
     commits.c.associated_at,
     commits.c.commit_hash,
@@ -45,28 +75,28 @@ _links: Final = select(
     commits.c.commit_author,
     commits.c.commit_timestamp,
 )
-_present: Final = select(agent_runs.c.run_id).distinct()
+_present_run_ids: Final = select(agent_runs.c.run_id).distinct()
 
 
 def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[WriteOutcome]:
-    """What became of each record, by position, within the connection's transaction.
+    """Write states within the connection's transaction; return what became of each, in their order.
 
     `duplicate`: the record adds nothing to what is stored or came before it in `records`.
-    Raises the driver's errors, see `errors_of.translated`.
+    Raises the driver's errors, see `error_translation.translated`.
     """
     lock_links(connection, shared=True)
     rows = [row_of(record) for record in records]
-    shown = latest_commits(connection, {row[RUN_ID] for row in rows})
-    stored = _read_stored(connection, {row[EVENT_ID] for row in rows})
-    standing = dict(stored)
+    commits_of = latest_commits(connection, {row[RUN_ID] for row in rows})
+    stored = _stored_rows(connection, {row[EVENT_ID] for row in rows})
+    current = dict(stored)
     outcomes: list[WriteOutcome] = []
     for row in rows:
-        state = with_commit(row, shown.get(row[RUN_ID]))
-        before = standing.get(row[EVENT_ID])
+        state = with_commit(row, commits_of.get(row[RUN_ID]))
+        before = current.get(row[EVENT_ID])
         after = state if before is None else merged(before, state)
-        standing[row[EVENT_ID]] = after
+        current[row[EVENT_ID]] = after
         outcomes.append("inserted" if before is None else "duplicate" if after is before else "updated")
-    changes = [(stored.get(key), row) for key, row in standing.items()]
+    changes = [(stored.get(key), row) for key, row in current.items()]
     changes = [(before, now) for before, now in changes if now is not before]
     write_rows(connection, agent_runs, [now for _, now in changes])
     add_to_counts(connection, changes)
@@ -74,29 +104,27 @@ def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[Wr
 
 
 def link_commits(connection: Connection, links: Sequence[CommitLink]) -> list[bool]:
-    """Keep commit associations and show them; whether a run with that id is there, by position.
+    """Write commit associations; return for each, in their order, whether a run with that id is stored.
 
-    An association whose run is not there yet shows as soon as the run arrives.
+    Every row of the run then shows its latest association. One whose run is not stored yet
+    shows as soon as the run is written.
     """
     if not links:
         return []
     lock_links(connection, shared=False)
-    link_statement(connection.dialect).execute(connection, COMMIT_KEYS, [_link_row(link) for link in links])
-    shown = latest_commits(connection, {link.run_id for link in links})
-    show_statement(connection.dialect).execute(
-        connection, _SHOW_NAMES, [(*values, run_id) for run_id, values in shown.items()]
+    _upsert_link(connection.dialect).execute(connection, _LINK_COLUMNS, [_link_row(link) for link in links])
+    latest = latest_commits(connection, {link.run_id for link in links})
+    _show_commit(connection.dialect).execute(
+        connection, _SHOW_PARAMETERS, [(*values, run_id) for run_id, values in latest.items()]
     )
-    present = {run_id for (run_id,) in _rows_of(connection, _present, agent_runs.c.run_id, shown)}
+    present = {run_id for (run_id,) in rows_with(connection, _present_run_ids, agent_runs.c.run_id, latest)}
     return [clean_text(link.run_id) in present for link in links]
 
 
-_SHOW_NAMES: Final = ("new_hash", "new_source", "new_author", "new_timestamp", "of_run_id")
-
-
 def latest_commits(connection: Connection, run_ids: Iterable[str]) -> dict[str, CommitValues]:
-    """`run_id` → the commit columns of its latest association, for those that have one."""
+    """Return `run_id` → the commit columns of its latest association, for those that have one."""
     latest: dict[str, Row] = {}
-    for run_id, *link in _rows_of(connection, _links, commits.c.run_id, run_ids):
+    for run_id, *link in rows_with(connection, _associations, commits.c.run_id, run_ids):
         row = tuple(link)
         if run_id not in latest or row[:2] > latest[run_id][:2]:
             latest[run_id] = row
@@ -104,30 +132,111 @@ def latest_commits(connection: Connection, run_ids: Iterable[str]) -> dict[str, 
 
 
 def _link_row(link: CommitLink) -> Row:
-    return tuple(clean_text(getattr(link, name)) or None for name in COMMIT_KEYS)
+    return tuple(clean_text(getattr(link, name)) or None for name in _LINK_COLUMNS)
 
 
-def _read_stored(connection: Connection, event_ids: Iterable[str]) -> dict[str, Row]:
-    return {row[EVENT_ID]: tuple(row) for row in _rows_of(connection, _stored_rows, agent_runs.c.event_id, event_ids)}
-
-
-def _rows_of(connection: Connection, chosen: Select[Any], key: Column[str], wanted: Iterable[str]) -> Iterator[Any]:
-    """The chosen rows whose key is one of those wanted."""
-    if connection.dialect.name == "sqlite":  # one parameter: a list of them costs more to bind than to look up
-        keys = json.dumps([clean_text(value) for value in wanted])
-        yield from connection.execute(chosen.where(key.in_(_JSON_KEYS)), {"keys": keys})
-        return
-    for part in in_parts(wanted):
-        yield from connection.execute(chosen.where(key.in_(part)))
+def _stored_rows(connection: Connection, event_ids: Iterable[str]) -> dict[str, Row]:
+    rows = rows_with(connection, _stored_runs, agent_runs.c.event_id, event_ids)
+    return {row[EVENT_ID]: tuple(row) for row in rows}
 
 
 def lock_links(connection: Connection, *, shared: bool) -> None:
-    """On PostgreSQL: no association comes between a run's look at `commits` and its commit.
+    """Keep associations out between a run's reading of `commits` and its commit. PostgreSQL only.
 
-    Runs among themselves go on in parallel. A transaction that will write both takes the
-    lock unshared at its beginning, because two that share it cannot both unshare it.
-    SQLite has one writer anyway.
+    Writers of runs share the lock and go on in parallel. A transaction that will write runs
+    and associations takes it exclusively at its beginning: of two that share it, neither
+    could get it exclusively. SQLite has one writer anyway. Held until the transaction ends.
     """
     if connection.dialect.name == "postgresql":
-        how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        connection.execute(text(f"SELECT {how}(:key)"), {"key": _LINK_LOCK})
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        connection.execute(text(f"SELECT {function}(:key)"), {"key": _LINK_LOCK})
+
+
+def write_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
+    """Insert states into `table`, or replace the stored ones that are smaller; harmless to repeat."""
+    upsert, posting = _run_statements(table, connection.dialect)
+    if connection.dialect.name == "postgresql":
+        # One locking order: two writers of the same runs never deadlock.
+        rows = sorted(rows, key=itemgetter(EVENT_ID))
+    upsert.execute(connection, COLUMNS, rows)
+    posted = [(*values, row[EVENT_ID]) for row in rows if (values := posting_of(row)) != _NEVER_POSTED]
+    posting.execute(connection, _POSTING_PARAMETERS, posted)
+
+
+@lru_cache(maxsize=16)
+def _run_statements(table: Table, dialect: Dialect) -> tuple[Statement, Statement]:
+    return (
+        compile_statement(_upsert(table, dialect), dialect, COLUMNS),
+        compile_statement(_raise_posting(table, dialect), dialect, ()),
+    )
+
+
+def _upsert(table: Table, dialect: Dialect) -> Executable:
+    statement = insert_into(table, dialect)
+    new = statement.excluded
+    changes: dict[str, Any] = {name: new[name] for name in COLUMNS if name != "event_id"}
+    for name in POSTING_COLUMNS:
+        changes[name] = _greater(name, new[name], table.c[name], dialect)
+    return statement.on_conflict_do_update(  # type: ignore[no-any-return]  # the two dialects share no type
+        index_elements=["event_id"], set_=changes, where=_order_key(new, dialect) > _order_key(table, dialect)
+    )
+
+
+def _order_key(row: Any, dialect: Dialect) -> Any:
+    """Return `model.order_key` of a table's row, or of the row to be inserted, as a row value."""
+    columns = row.c if isinstance(row, FromClause) else row
+    ended = case((columns["status"] == literal_column("'running'"), literal_column("0")), else_=literal_column("1"))
+    return tuple_(
+        ended,
+        *(
+            columns[name] if name in INTEGER_COLUMNS else by_code_point(columns[name], dialect)
+            for name in ORDER_COLUMNS
+        ),
+    )
+
+
+def _raise_posting(table: Table, dialect: Dialect) -> Executable:
+    new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in POSTING_COLUMNS}
+    is_raised = [_is_greater(name, new[name], table.c[name], dialect) for name in POSTING_COLUMNS]
+    changes = {name: _greater(name, new[name], table.c[name], dialect) for name in POSTING_COLUMNS}
+    # Only where a value grows: an update that changes nothing would still write the row and its indexes.
+    return update(table).where(table.c.event_id == bindparam("of_event_id"), or_(*is_raised)).values(changes)
+
+
+def _is_greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
+    if name in INTEGER_COLUMNS:
+        return new > old
+    return by_code_point(new, dialect) > by_code_point(old, dialect)
+
+
+def _greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
+    return case((_is_greater(name, new, old, dialect), new), else_=old)
+
+
+@lru_cache(maxsize=8)
+def _upsert_link(dialect: Dialect) -> Statement:
+    """Return the statement that keeps one association; its parameters are the columns of `commits`."""
+    statement = insert_into(commits, dialect)
+    new = statement.excluded
+
+    def order_key(row: Any) -> Any:
+        return tuple_(*(by_code_point(row[name], dialect) for name in _LINK_ORDER))
+
+    upsert = statement.on_conflict_do_update(
+        index_elements=["commit_hash", "run_id"],
+        set_={name: new[name] for name in _LINK_ORDER},
+        where=order_key(new) > order_key(commits.c),
+    )
+    return compile_statement(upsert, dialect, _LINK_COLUMNS)
+
+
+@lru_cache(maxsize=8)
+def _show_commit(dialect: Dialect) -> Statement:
+    """Return the statement that shows a commit in every row of a run that does not show it yet."""
+    differs = [agent_runs.c[column].is_distinct_from(bindparam(name)) for column, name in _SHOWN_COMMIT.items()]
+    shown = (
+        update(agent_runs)
+        .where(agent_runs.c.run_id == bindparam("of_run_id"), or_(*differs))
+        .values({column: bindparam(name) for column, name in _SHOWN_COMMIT.items()})
+    )
+    return compile_statement(shown, dialect, ())

@@ -22,7 +22,7 @@ from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.storage.database_backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_database
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
 from otel_agent_telemetry.storage.error_translation import translated
 
@@ -98,7 +98,7 @@ def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock:
             return SchemaReport("current", HEAD_REVISION)
         backup = None
         if state != "empty" and path is not None:
-            backup = backup_sqlite(path, config.backups_dir, clock)
+            backup = backup_database(path, config.backups_dir, clock)
         _migrate(connection)
     return SchemaReport("created" if state == "empty" else "upgraded", HEAD_REVISION, backup)
 

@@ -1,43 +1,52 @@
-"""Events and child spans of runs that reached a service over OTLP: kept once, read in order.
+"""Events and child spans of runs that reached a service over OTLP, and what the spans of a run add up to.
 
-The same span or event again is a no-op. They may come before their run, or without one;
-where they belong is found by `traces`.
+The same span or event again is a no-op. They may come before their run, or without one: which
+run they belong to is found by `traces`.
+
+A *roll-up* is kept beside a run's own state and joined to it when the run is read. Roll-ups
+stand outside the order of states (`model.order_key`): a state never carries them, so no state
+can win or lose by what happened to have arrived before it.
+
+Owns the tables `run_events`, `run_spans` and `run_rollups`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Table, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select, tuple_
 
-from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.rows import Position, Row, clean_text
-from otel_agent_telemetry.storage.run_statements import Statement, compiled, insert_into
-from otel_agent_telemetry.storage.tables import run_events, run_spans
-from otel_agent_telemetry.wire import dumps_text
+from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.storage.rows import Cursor, Row, clean_text
+from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into, rows_with
+from otel_agent_telemetry.storage.tables import run_events, run_rollups, run_spans
+from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage
+from otel_agent_telemetry.wire import dumps_text, load_object
 
 T = TypeVar("T")
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
 _SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
 _SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in ("attributes_json", "is_run", "usage_json"))
+_ROLLUP_COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
-NOBODY: Final = ""
-"""`event_id` of what has not found its run yet."""
+NO_RUN: Final = ""
+"""`event_id` of an event or span whose run is not known yet."""
 
 
-class PlacedEvent(NamedTuple):
-    """An event and its place among the events of its span, counted from 0."""
+class EventRow(NamedTuple):
+    """An event and its number among the events of its span, from 0."""
 
     seq: int
     event: RunEvent
 
 
-class PlacedSpan(NamedTuple):
-    """A span, whether it is a run itself, and what it used (see `rollups`)."""
+class SpanRow(NamedTuple):
+    """A span, whether it is a run itself, and what it used."""
 
     span: RunSpan
     is_run: bool = False
@@ -45,34 +54,34 @@ class PlacedSpan(NamedTuple):
 
 
 class Page(NamedTuple):
-    """At most so many, behind a position."""
+    """At most `limit` rows, those after a cursor; None is from the beginning."""
 
     limit: int
-    after: Position | None = None
+    after: Cursor | None = None
 
 
-class Found(list[T]):
-    """What a page holds; `last` is where it ended, None when nothing is behind it."""
+class PageOf(list[T]):
+    """The items of a page; `next_cursor` continues after them, None when there are no more."""
 
-    def __init__(self, items: Iterable[T], last: Position | None = None) -> None:
+    def __init__(self, items: Iterable[T], next_cursor: Cursor | None = None) -> None:
         super().__init__(items)
-        self.last = last
+        self.next_cursor = next_cursor
 
 
-def add_events(connection: Connection, events: Sequence[PlacedEvent]) -> None:
-    """Keep events; one of the same span and place that is there already stays."""
+def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
+    """Write events; one of the same span and number that is stored already stays as it is."""
     rows = [_event_row(seq, event) for seq, event in events]
-    _event_statement(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
+    _insert_events(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
 
 
-def add_spans(connection: Connection, spans: Sequence[PlacedSpan]) -> None:
-    """Keep spans; one that is there already stays."""
-    _span_statement(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(*span) for span in spans])
+def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
+    """Write spans; one that is stored already stays as it is."""
+    _insert_spans(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(*span) for span in spans])
 
 
-def events_of(connection: Connection, event_id: str, page: Page | None = None) -> Found[RunEvent]:
-    """A run's events, oldest first; without a page all of them."""
-    rows, last = _page_of(connection, run_events, run_events.c.timestamp, event_id, page)
+def events_of(connection: Connection, event_id: str, page: Page | None = None) -> PageOf[RunEvent]:
+    """Return a run's events, oldest first; without a page all of them."""
+    rows, next_cursor = _read_page(connection, run_events, run_events.c.timestamp, event_id, page)
     events = [
         RunEvent(
             event_id=row.event_id,
@@ -85,12 +94,12 @@ def events_of(connection: Connection, event_id: str, page: Page | None = None) -
         )
         for row in rows
     ]
-    return Found(events, last)
+    return PageOf(events, next_cursor)
 
 
-def spans_of(connection: Connection, event_id: str, page: Page | None = None) -> Found[RunSpan]:
-    """A run's steps, in order of their start; without a page all of them."""
-    rows, last = _page_of(connection, run_spans, run_spans.c.start_time, event_id, page)
+def spans_of(connection: Connection, event_id: str, page: Page | None = None) -> PageOf[RunSpan]:
+    """Return a run's steps, in order of their start; without a page all of them."""
+    rows, next_cursor = _read_page(connection, run_spans, run_spans.c.start_time, event_id, page)
     spans = [
         RunSpan(
             **{name: row._mapping[name] for name in _SPAN_FIELDS},  # noqa: SLF001 - SQLAlchemy's own name for it
@@ -98,23 +107,23 @@ def spans_of(connection: Connection, event_id: str, page: Page | None = None) ->
         )
         for row in rows
     ]
-    return Found(spans, last)
+    return PageOf(spans, next_cursor)
 
 
-def _page_of(
-    connection: Connection, table: Table, at: ColumnElement[str], event_id: str, page: Page | None
-) -> tuple[Sequence[Any], Position | None]:
-    """The rows of a page, in order of `at`, and where it ended while there is more."""
-    chosen = select(table).where(table.c.event_id == event_id).order_by(at, table.c.id)
+def _read_page(
+    connection: Connection, table: Table, time: ColumnElement[str], event_id: str, page: Page | None
+) -> tuple[Sequence[Any], Cursor | None]:
+    """Return the rows of a page, in order of `time`, and the cursor of the next page if there is one."""
+    selected = select(table).where(table.c.event_id == event_id).order_by(time, table.c.id)
     if page is None:
-        return connection.execute(chosen).all(), None
+        return connection.execute(selected).all(), None
     if page.after is not None:
-        chosen = chosen.where(tuple_(at, table.c.id) > page.after)
-    rows = connection.execute(chosen.limit(page.limit + 1)).all()
+        selected = selected.where(tuple_(time, table.c.id) > page.after)
+    rows = connection.execute(selected.limit(page.limit + 1)).all()  # one more tells whether there is a next page
     if len(rows) <= page.limit:
         return rows, None
     last = rows[page.limit - 1]
-    return rows[: page.limit], Position(last._mapping[at], last.id)  # noqa: SLF001 - as above
+    return rows[: page.limit], Cursor(last._mapping[time], last.id)  # noqa: SLF001 - as above
 
 
 def _loaded(text: str | None) -> Any:
@@ -140,10 +149,89 @@ def _span_row(span: RunSpan, is_run: bool, usage: Mapping[str, Any]) -> Row:
 
 
 @lru_cache(maxsize=8)
-def _event_statement(dialect: Dialect) -> Statement:
-    return compiled(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, _EVENT_COLUMNS)
+def _insert_events(dialect: Dialect) -> Statement:
+    return compile_statement(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, _EVENT_COLUMNS)
 
 
 @lru_cache(maxsize=8)
-def _span_statement(dialect: Dialect) -> Statement:
-    return compiled(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, _SPAN_COLUMNS)
+def _insert_spans(dialect: Dialect) -> Statement:
+    return compile_statement(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, _SPAN_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """What is known of a run from its spans: the run it is part of, and two usages.
+
+    `own` is what the run's own span reports of the whole, `steps` the sum over its steps.
+    """
+
+    parent_run_id: str | None = None
+    own: Usage = field(default_factory=dict)
+    steps: Usage = field(default_factory=dict)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the usage as it is shown to a reader."""
+        return shown_usage(own=self.own, steps=self.steps)
+
+
+def add_to_rollups(
+    connection: Connection,
+    *,
+    steps: Mapping[str, Sequence[Usage]],
+    own: Mapping[str, Usage],
+    parents: Mapping[str, str],
+) -> None:
+    """Add the usage of steps to runs, and set runs' own usage and parents; all by `event_id`."""
+    changed = steps.keys() | parents.keys() | {event_id for event_id, usage in own.items() if usage}
+    if not changed:
+        return
+    stored = rollups_of(connection, changed)
+    rows = []
+    for event_id in sorted(changed):
+        before = stored.get(event_id, Rollup())
+        now = Rollup(
+            parents.get(event_id) or before.parent_run_id,
+            own.get(event_id) or before.own,
+            added([before.steps, *steps.get(event_id, ())]),
+        )
+        if now != before:
+            rows.append((event_id, now.parent_run_id, dumps_text({"own": now.own, "steps": now.steps})))
+    _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
+
+
+def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:
+    """Return `event_id` → roll-up, for the runs that have one."""
+    rollups = {}
+    rows = rows_with(connection, select(run_rollups), run_rollups.c.event_id, event_ids)
+    for event_id, parent_run_id, usage_json in rows:
+        usage = loaded_usage(usage_json)
+        rollups[event_id] = Rollup(parent_run_id, usage.get("own", {}), usage.get("steps", {}))
+    return rollups
+
+
+def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
+    """Return the run as it is read: a number in its own state goes before what its spans add up to."""
+    if rollup is None:
+        return record
+    shown, metrics = rollup.shown(), record.metrics_json
+    own = load_object(metrics or "{}")
+    if shown and own is not None and isinstance(own_usage := own.get(USAGE_KEY, {}), dict):
+        metrics = dumps_text({**own, USAGE_KEY: {**shown, **own_usage}})
+    return replace(record, metrics_json=metrics, parent_run_id=record.parent_run_id or rollup.parent_run_id)
+
+
+def loaded_usage(text: str | None) -> dict[str, Any]:
+    """Return the usage that a column holds, empty when it holds none."""
+    return load_object(text or "{}") or {}
+
+
+@lru_cache(maxsize=8)
+def _upsert_rollups(dialect: Dialect) -> Statement:
+    statement = insert_into(run_rollups, dialect)
+    new = statement.excluded
+    changes = {
+        "parent_run_id": func.coalesce(new.parent_run_id, run_rollups.c.parent_run_id),
+        "usage_json": new.usage_json,
+    }
+    upsert = statement.on_conflict_do_update(index_elements=["event_id"], set_=changes)
+    return compile_statement(upsert, dialect, _ROLLUP_COLUMNS)

@@ -1,6 +1,8 @@
-"""The write door of the database: one transaction a batch, tried again while that may help.
+"""Write to the database: what one batch holds, in which order it is written, and when a transaction is retried.
 
-A Store is used by one thread at a time. It keeps one engine from `open` to `close`.
+Everything that writes runs, associations or spans comes through `write_batch`, so that locks
+are taken in one order. A `Store` gives each batch a transaction of its own and tries it again
+while that may help. Owns neither the statements (`runs`, `traces`) nor the schema (`schema`).
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -23,19 +27,77 @@ from tenacity import (
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink, RunRecord
-from otel_agent_telemetry.storage.batch import WriteBatch, WriteResult, write_batch
-from otel_agent_telemetry.storage.counts import pack_counts, sweep_counts, wants_sweeping
+from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
+from otel_agent_telemetry.storage.runs import WriteOutcome, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
+from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
 
 _MAX_WAIT_S = 30.0
 
 
-class Store:
-    """The configured database, written by this process.
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`."""
 
+    records: Sequence[RunRecord] = ()
+    links: Sequence[CommitLink] = ()
+    nodes: Sequence[SpanNode] = ()
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.links) + len(self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What became of a batch: the outcome of each record, and for each link whether its run is stored."""
+
+    outcomes: tuple[WriteOutcome, ...] = ()
+    linked: tuple[bool, ...] = ()
+
+    def count(self, outcome: WriteOutcome) -> int:
+        """Return how many records had this outcome."""
+        return self.outcomes.count(outcome)
+
+    def split(self, batches: Sequence[WriteBatch]) -> Iterator[WriteResult]:
+        """Yield the result of each of the batches that were merged into the one that this is the result of."""
+        record = link = 0
+        for batch in batches:
+            records, links = record + len(batch.records), link + len(batch.links)
+            yield WriteResult(self.outcomes[record:records], self.linked[link:links])
+            record, link = records, links
+
+
+def merged_batch(batches: Sequence[WriteBatch]) -> WriteBatch:
+    """Return one batch of several, in their order."""
+    return WriteBatch(
+        tuple(chain.from_iterable(batch.records for batch in batches)),
+        tuple(chain.from_iterable(batch.links for batch in batches)),
+        tuple(chain.from_iterable(batch.nodes for batch in batches)),
+    )
+
+
+def write_batch(connection: Connection, batch: WriteBatch) -> WriteResult:
+    """Write a batch within the connection's transaction.
+
+    Raises the driver's errors, see `error_translation.translated`.
+    """
+    lock_links(connection, shared=not batch.links)
+    traces = {record.trace_id for record in batch.records if record.trace_id}
+    lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
+    outcomes = upsert_runs(connection, batch.records)
+    # Updated runs too: the first state of a run need not have named its trace.
+    changed = [run for run, outcome in zip(batch.records, outcomes, strict=True) if outcome != "duplicate"]
+    write_traces(connection, batch.nodes, changed)
+    return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
+
+
+class Store:
+    """The configured database, written by this process. Used by one thread at a time.
+
+    Keeps one engine from `open` to `close`.
     Raises ConfigurationError at once for a URL that cannot be used; touches nothing before `open`.
     `stop`, once set, ends all waiting between attempts.
     """
@@ -60,7 +122,7 @@ class Store:
         return report
 
     def write(self, records: Sequence[RunRecord], links: Sequence[CommitLink] = ()) -> WriteResult:
-        """Keep a batch in one transaction; on return it is committed, on an error none of it is.
+        """Write a batch in one transaction; on return it is committed, on an error none of it is.
 
         Blocks for the busy timeout of each attempt. Raises StoreUnavailableError when every
         attempt failed, SchemaError, or StorageError when the database refuses a value.
@@ -68,20 +130,20 @@ class Store:
         return self.transact(lambda connection: write_batch(connection, WriteBatch(records, links)))
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, in one transaction; on return it is committed, on an error none of it is.
+        """Return what `work` returns, in one transaction; on return it is committed, on an error none of it is.
 
         Tried again as `write` is, so `work` may run several times. Blocks and raises as `write` does.
         """
-        done: T = self._attempts()(self._transact, work)
-        return done
+        returned: T = self._attempts()(self._transact, work)
+        return returned
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         with writing(self._engine, "writing runs to") as connection:
-            done = work(connection)
-            packed = wants_sweeping(connection)
-        if packed:
-            sweep_counts(self._engine)
-        return done
+            returned = work(connection)
+            packed = needs_vacuum(connection)
+        if packed:  # after the commit: VACUUM runs in no transaction
+            vacuum_counts(self._engine)
+        return returned
 
     def _attempts(self) -> Retrying:
         return Retrying(

@@ -1,14 +1,14 @@
-"""Spans that reach a service over OTLP, in any order, and the run that each belongs to.
+"""Find the run of each span that reaches a service over OTLP, in whatever order spans arrive.
 
 A span that is no run is a *step* of the nearest run above it in its trace. Collectors and
 batch exporters send children before their parents, in other requests, and some of them
-twice; so a span whose way up to a run is not known yet is kept as an *orphan* (`event_id`
-is empty) and finds its run when the missing link arrives, be that a span or a run's state
-that came by another way. A run is found by its derived `event_id` (`event_id.span_event_id`):
+twice. So a span whose way up to a run is not known yet is stored as an *orphan* (`event_id`
+is empty) and is given its run when the missing link arrives, be that a span or a run's state
+that came by another way. A run is found by its derived `event_id` (`run_id.span_event_id`):
 one that has another `event_id` has no steps, whatever trace and span it names.
 
-What steps add to a run (`rollups`) is counted when a step and its run meet, once. So the
-rows end the same whatever the order, the partition into requests and the repetition. The
+What steps add to a run's roll-up (`steps`) is counted when a step and its run meet, once. So
+the rows end the same whatever the order, the partition into requests and the repetition. The
 one exception: where a run's state names a span that had come as a step, the spans below it
 that had found another run by then stay there.
 """
@@ -26,9 +26,16 @@ from sqlalchemy.sql.expression import literal_column
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.storage.key_lookup import in_parts, key_lookup, look_up
-from otel_agent_telemetry.storage.rollups import add_to_rollups, loaded_usage
-from otel_agent_telemetry.storage.steps import NOBODY, PlacedEvent, PlacedSpan, add_events, add_spans
+from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
+from otel_agent_telemetry.storage.steps import (
+    NO_RUN,
+    EventRow,
+    SpanRow,
+    add_events,
+    add_spans,
+    add_to_rollups,
+    loaded_usage,
+)
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage
 
@@ -43,62 +50,63 @@ Key = tuple[str, str]
 class SpanNode:
     """One received span: a step, or a run's own span (`is_run`), which its run's state describes.
 
-    `span.event_id` and `span.run_id` are not read: where a span belongs is found here.
-    `usage` is what the span itself says it used, see `rollups`.
+    `span.event_id` and `span.run_id` are not read: which run a span belongs to is found here.
+    `usage` is what the span itself reports that it used.
     """
 
     span: RunSpan
     is_run: bool = False
     usage: Usage = field(default_factory=dict)
     events: tuple[RunEvent, ...] = ()
-    """Its events, in order; their `event_id` and `run_id` are not read either."""
+    """The span's events, in order; their `event_id` and `run_id` are not read either."""
 
     @property
     def key(self) -> Key:
-        """The span's identity."""
+        """Return the span's identity."""
         return self.span.trace_id, self.span.span_id
 
     @property
     def parent(self) -> Key | None:
-        """Its parent's identity."""
+        """Return the identity of the span's parent, None for a root span."""
         return (self.span.trace_id, self.span.parent_span_id) if self.span.parent_span_id else None
 
 
-class _Stored(NamedTuple):
-    """What is known of a span in the database: the run it belongs to, and whether it is one."""
+class _StoredSpan(NamedTuple):
+    """What the database holds of a span: the run it belongs to, and whether it is a run itself."""
 
     event_id: str
     is_run: bool
 
 
 def write_traces(connection: Connection, nodes: Sequence[SpanNode], records: Sequence[RunRecord]) -> None:
-    """Keep spans that are new, and let what waited for them or for the runs of `records` find its run.
+    """Write spans that are new, and give orphans that waited for them or for the runs of `records` their run.
 
     Within the connection's transaction, after the records have been written.
     """
     if nodes:
-        _Arrival(connection, nodes).write()
-    told = [((run.trace_id, run.span_id), run.event_id) for run in records if run.trace_id and run.span_id]
-    _adopt(connection, {key: event_id for key, event_id in told if event_id == span_event_id(*key)})
+        _NewSpans(connection, nodes).write()
+    roots = [((run.trace_id, run.span_id), run.event_id) for run in records if run.trace_id and run.span_id]
+    _adopt_orphans(connection, {key: event_id for key, event_id in roots if event_id == span_event_id(*key)})
 
 
 def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: bool) -> None:
-    """On PostgreSQL: no run of these traces comes between a span's look for it and its commit.
+    """Keep runs of these traces out between a span's search for its run and its commit. PostgreSQL only.
 
-    Traces share 64 locks, always taken in one order. Runs among themselves go on in parallel.
+    Writers of runs share the locks and go on in parallel. Held until the transaction ends.
     """
     if connection.dialect.name != "postgresql":
         return
+    # Traces share 64 locks, always taken in one order, so that two writers never deadlock.
     buckets = sorted({sum(trace_id.encode()) % _BUCKETS for trace_id in trace_ids})
     if buckets:
-        how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        places = "(SELECT unnest(CAST(:buckets AS int[])) AS bucket ORDER BY 1) AS places"
-        query = text(f"SELECT {how}(:space, bucket) FROM {places}")  # noqa: S608 - constants
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        ordered = "(SELECT unnest(CAST(:buckets AS int[])) AS bucket ORDER BY 1) AS ordered"
+        query = text(f"SELECT {function}(:space, bucket) FROM {ordered}")  # noqa: S608 - constants
         connection.execute(query, {"space": _LOCK_SPACE, "buckets": buckets})
 
 
-class _Met(NamedTuple):
-    """A span that meets the run it is a step of, or a run inside of."""
+class _Member(NamedTuple):
+    """A span whose run is found: a step of the run `event_id`, or a run inside it."""
 
     key: Key
     event_id: str
@@ -106,113 +114,114 @@ class _Met(NamedTuple):
     usage: Usage
 
 
-class _Arrival:
-    """Spans of one transaction finding their runs."""
+class _NewSpans:
+    """Spans of one transaction that are not stored yet, and the search for their runs."""
 
     def __init__(self, connection: Connection, nodes: Sequence[SpanNode]) -> None:
         self._connection = connection
-        given = {node.key: node for node in reversed(nodes)}
-        parents = {node.parent for node in given.values() if node.parent is not None}
-        self._stored = _stored_spans(connection, given.keys() | parents)
-        self._new = {key: node for key, node in given.items() if key not in self._stored}
+        received = {node.key: node for node in reversed(nodes)}  # of the same span twice, the first
+        parents = {node.parent for node in received.values() if node.parent is not None}
+        self._stored = _stored_spans(connection, received.keys() | parents)
+        self._new = {key: node for key, node in received.items() if key not in self._stored}
         self._runs = _known_runs(connection, parents)
-        self._below: dict[Key, str] = {}
+        self._run_below: dict[Key, str] = {}
+        """The run that children of a span belong to, for spans that `_run_of` has passed."""
 
     def write(self) -> None:
-        """Insert the new spans and their events where they belong, and count them there."""
-        places = {key: self._run_of(node) for key, node in self._new.items()}
+        """Insert the new spans and their events with their runs, and add them to the roll-ups."""
+        run_of = {key: self._run_of(node) for key, node in self._new.items()}
         own = {span_event_id(*key) for key, node in self._new.items() if node.is_run and node.events}
-        names = _run_ids(self._connection, own | {place for place in places.values() if place})
-        self._insert(places, names)
-        self._count(places, names)
-        below = {key: span_event_id(*key) if node.is_run else places[key] for key, node in self._new.items()}
-        _adopt(self._connection, {key: event_id for key, event_id in below.items() if event_id})
+        run_ids = _run_ids(self._connection, own | {event_id for event_id in run_of.values() if event_id})
+        self._insert(run_of, run_ids)
+        self._add_to_rollups(run_of, run_ids)
+        below = {key: span_event_id(*key) if node.is_run else run_of[key] for key, node in self._new.items()}
+        _adopt_orphans(self._connection, {key: event_id for key, event_id in below.items() if event_id})
 
-    def _insert(self, places: Mapping[Key, str], names: Mapping[str, str]) -> None:
+    def _insert(self, run_of: Mapping[Key, str], run_ids: Mapping[str, str]) -> None:
         spans, events = [], []
         for key, node in self._new.items():
-            place = places[key]
-            own = span_event_id(*key) if node.is_run else place
+            event_id = run_of[key]
+            own = span_event_id(*key) if node.is_run else event_id
             if node.parent is not None:
-                placed = replace(node.span, event_id=place or NOBODY, run_id=names.get(place, ""))
-                spans.append(PlacedSpan(placed, node.is_run, node.usage))
+                span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
+                spans.append(SpanRow(span, node.is_run, node.usage))
             for seq, event in enumerate(node.events):
-                at_run = replace(event, event_id=own or NOBODY, run_id=names.get(own, event.run_id))
-                events.append(PlacedEvent(seq, at_run))
+                of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
+                events.append(EventRow(seq, of_run))
         add_spans(self._connection, spans)
         add_events(self._connection, events)
 
-    def _count(self, places: Mapping[Key, str], names: Mapping[str, str]) -> None:
-        met = [_Met(key, places[key], node.is_run, node.usage) for key, node in self._new.items() if places[key]]
+    def _add_to_rollups(self, run_of: Mapping[Key, str], run_ids: Mapping[str, str]) -> None:
+        members = [_Member(key, run_of[key], node.is_run, node.usage) for key, node in self._new.items() if run_of[key]]
         own = {span_event_id(*key): node.usage for key, node in self._new.items() if node.is_run}
-        _count_met(self._connection, met, names, own)
+        _add_members(self._connection, members, run_ids, own)
 
     def _run_of(self, node: SpanNode) -> str:
-        """The run that a new span is a step of, or a run inside of; "" when it is not known yet or there is none."""
-        way: list[Key] = []
-        at, found = node.parent, ""
-        while at is not None:
-            if at in self._below:
-                found = self._below[at]
+        """Return the run that a new span is a step of, or a run inside of; "" when none is known yet."""
+        passed: list[Key] = []
+        key, found = node.parent, ""
+        while key is not None:
+            if key in self._run_below:
+                found = self._run_below[key]
                 break
-            way.append(at)
-            parent = self._new.get(at)
-            if parent is None or parent.is_run or at in self._runs:
-                found = self._end_of_way(at)
+            passed.append(key)
+            parent = self._new.get(key)
+            if parent is None or parent.is_run or key in self._runs:
+                found = self._run_of_children(key)
                 break
-            self._below[at] = ""  # ends a circle; overwritten below
-            at = parent.parent
-        self._below.update(dict.fromkeys(way, found))
+            self._run_below[key] = ""  # ends a circle of parents; overwritten below
+            key = parent.parent
+        self._run_below.update(dict.fromkeys(passed, found))
         return found
 
-    def _end_of_way(self, key: Key) -> str:
-        """The run that children of a span belong to that is a run, or is not among the new ones."""
-        known = self._stored.get(key)
-        if key in self._runs or known is None or known.is_run:
-            return self._runs.get(key, NOBODY)
-        return known.event_id
+    def _run_of_children(self, key: Key) -> str:
+        """Return the run of a span's children, for a span that is a run or is not among the new ones."""
+        stored = self._stored.get(key)
+        if key in self._runs or stored is None or stored.is_run:
+            return self._runs.get(key, NO_RUN)
+        return stored.event_id
 
 
-def _adopt(connection: Connection, below: Mapping[Key, str]) -> None:
-    """Give orphans under these spans to the run named for each, and so on downwards, a level at a time.
+def _adopt_orphans(connection: Connection, below: Mapping[Key, str]) -> None:
+    """Give orphans under these spans the run named for each, and so on downwards, a level at a time.
 
-    Reads those alone: what waits for other spans, of the same trace too, costs nothing.
+    Reads only those orphans: what waits for other spans, of the same trace too, costs nothing.
     """
-    found: dict[Key, _Met] = {}
+    found: dict[Key, _Member] = {}
     while below:
         level = {child.key: child for child in _orphans_of(connection, below) if child.key not in found}
         found.update(level)
         below = {key: span_event_id(*key) if child.is_run else child.event_id for key, child in level.items()}
-    names = _run_ids(connection, {child.event_id for child in found.values()})
-    met = [child for child in found.values() if child.event_id in names]
-    if met:
-        _place(connection, met, names)
-        _count_met(connection, met, names, {})
+    run_ids = _run_ids(connection, {child.event_id for child in found.values()})
+    members = [child for child in found.values() if child.event_id in run_ids]
+    if members:
+        _set_run(connection, members, run_ids)
+        _add_members(connection, members, run_ids, {})
 
 
-def _count_met(
+def _add_members(
     connection: Connection,
-    met: Sequence[_Met],
-    names: Mapping[str, str],
+    members: Sequence[_Member],
+    run_ids: Mapping[str, str],
     own: Mapping[str, Usage],
 ) -> None:
-    """Add what met its run to the roll-ups: steps to their run's, and to an inner run its parent, never itself."""
+    """Add members to the roll-ups: a step's usage to its run's, and to an inner run its parent, never itself."""
     steps: defaultdict[str, list[Usage]] = defaultdict(list)
     parents: dict[str, str] = {}
-    for key, event_id, is_run, usage in met:
+    for key, event_id, is_run, usage in members:
         if not is_run:
             steps[event_id].append(usage)
         elif (inner := span_event_id(*key)) != event_id:
-            parents[inner] = names.get(event_id, "")
+            parents[inner] = run_ids.get(event_id, "")
     add_to_rollups(connection, steps=steps, own=own, parents=parents)
 
 
-_place_span: Final = (
+_set_run_of_span: Final = (
     update(run_spans)
     .where(run_spans.c.trace_id == bindparam("t"), run_spans.c.span_id == bindparam("s"))
     .values(event_id=bindparam("e"), run_id=bindparam("r"))
 )
-_place_events: Final = (
+_set_run_of_events: Final = (
     update(run_events)
     .where(
         run_events.c.trace_id == bindparam("t"),
@@ -223,50 +232,46 @@ _place_events: Final = (
 )
 
 
-def _place(connection: Connection, met: Sequence[_Met], names: Mapping[str, str]) -> None:
-    rows = [{"t": one.key[0], "s": one.key[1], "e": one.event_id, "r": names[one.event_id]} for one in met]
-    connection.execute(_place_span, rows)
-    connection.execute(_place_events, rows)
+def _set_run(connection: Connection, members: Sequence[_Member], run_ids: Mapping[str, str]) -> None:
+    rows = [{"t": one.key[0], "s": one.key[1], "e": one.event_id, "r": run_ids[one.event_id]} for one in members]
+    connection.execute(_set_run_of_span, rows)
+    connection.execute(_set_run_of_events, rows)
 
 
-def _stored_spans(connection: Connection, keys: Iterable[Key]) -> dict[Key, _Stored]:
-    found = look_up(connection, _find_spans(connection.dialect), keys)
-    return {(row.trace_id, row.span_id): _Stored(row.event_id, bool(row.is_run)) for row in found}
+def _stored_spans(connection: Connection, keys: Iterable[Key]) -> dict[Key, _StoredSpan]:
+    found = rows_of_keys(connection, _find_spans(connection.dialect), keys)
+    return {(row.trace_id, row.span_id): _StoredSpan(row.event_id, bool(row.is_run)) for row in found}
 
 
 @lru_cache(maxsize=8)
 def _find_spans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
-    chosen = select(columns.trace_id, columns.span_id, columns.event_id, columns.is_run)
-    return key_lookup(dialect, chosen, (columns.trace_id, columns.span_id))
+    selected = select(columns.trace_id, columns.span_id, columns.event_id, columns.is_run)
+    return key_lookup(dialect, selected, (columns.trace_id, columns.span_id))
 
 
 def _known_runs(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
-    """The `event_id` of those spans that are runs here."""
+    """Return the `event_id` of those of the spans that are stored as runs."""
     derived = {span_event_id(*key): key for key in keys}
     return {derived[event_id]: event_id for event_id in _run_ids(connection, derived)}
 
 
 def _run_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]:
-    """`event_id` → `run_id` of the runs that are here."""
-    columns = agent_runs.c
-    found: dict[str, str] = {}
-    for part in in_parts(event_ids):
-        chosen = select(columns.event_id, columns.run_id).where(columns.event_id.in_(part))
-        found.update((row[0], row[1]) for row in connection.execute(chosen))
-    return found
+    """Return `event_id` → `run_id` of those of the runs that are stored."""
+    selected = select(agent_runs.c.event_id, agent_runs.c.run_id)
+    return {row[0]: row[1] for row in rows_with(connection, selected, agent_runs.c.event_id, event_ids)}
 
 
-def _orphans_of(connection: Connection, below: Mapping[Key, str]) -> Iterator[_Met]:
-    """The children of these spans that have no run yet, each with the run that its parent's children belong to."""
-    for row in look_up(connection, _find_orphans(connection.dialect), below):
+def _orphans_of(connection: Connection, below: Mapping[Key, str]) -> Iterator[_Member]:
+    """Yield the orphans among the children of these spans, each with the run named for its parent."""
+    for row in rows_of_keys(connection, _find_orphans(connection.dialect), below):
         event_id = below[row.trace_id, row.parent_span_id]
-        yield _Met((row.trace_id, row.span_id), event_id, bool(row.is_run), loaded_usage(row.usage_json))
+        yield _Member((row.trace_id, row.span_id), event_id, bool(row.is_run), loaded_usage(row.usage_json))
 
 
 @lru_cache(maxsize=8)
 def _find_orphans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
-    chosen = select(columns.trace_id, columns.span_id, columns.parent_span_id, columns.is_run, columns.usage_json)
+    selected = select(columns.trace_id, columns.span_id, columns.parent_span_id, columns.is_run, columns.usage_json)
     is_orphan = columns.event_id == literal_column("''")
-    return key_lookup(dialect, chosen, (columns.trace_id, columns.parent_span_id), is_orphan)
+    return key_lookup(dialect, selected, (columns.trace_id, columns.parent_span_id), is_orphan)

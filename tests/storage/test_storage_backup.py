@@ -11,7 +11,7 @@ from storage_cases import ROOT, T0, Database, rows_of, run, start_python
 from version_7_database import dump
 
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.storage.database_backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_database
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -27,10 +27,10 @@ import resource, sys
 from pathlib import Path
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.errors import StorageError
-from otel_agent_telemetry.storage.database_backup import backup_sqlite
+from otel_agent_telemetry.storage.database_backup import backup_database
 resource.setrlimit(resource.RLIMIT_FSIZE, (800 << 10, 800 << 10))
 try:
-    backup_sqlite(Path(sys.argv[1]), Path(sys.argv[2]), SystemClock())
+    backup_database(Path(sys.argv[1]), Path(sys.argv[2]), SystemClock())
 except StorageError as problem:
     print(type(problem).__name__)
 """
@@ -52,8 +52,8 @@ def test_a_backup_is_a_whole_private_copy(database):
     """Named for its instant; a second one of the same instant does not overwrite it."""
     with database.writing() as connection:
         upsert_runs(connection, [run(number) for number in range(1, 50)])
-    copy = backup_sqlite(database.config.db_path, database.config.backups_dir, StoppedClock())
-    again = backup_sqlite(database.config.db_path, database.config.backups_dir, StoppedClock())
+    copy = backup_database(database.config.db_path, database.config.backups_dir, StoppedClock())
+    again = backup_database(database.config.db_path, database.config.backups_dir, StoppedClock())
     assert copy.name == "telemetry-20251009T085320Z.sqlite"
     assert again.name == "telemetry-20251009T085320Z-2.sqlite"
     assert dump(copy) == dump(again) == dump(database.config.db_path)
@@ -67,7 +67,7 @@ def test_a_backup_holds_what_is_committed(database):
         upsert_runs(connection, [run(1)])
     with database.writing() as connection:
         upsert_runs(connection, [run(2)])
-        copy = backup_sqlite(database.config.db_path, database.config.backups_dir, StoppedClock())
+        copy = backup_database(database.config.db_path, database.config.backups_dir, StoppedClock())
     assert rows_of(copy, "SELECT run_id FROM agent_runs") == [("run-1",)]
 
 
@@ -76,7 +76,7 @@ def test_a_backup_of_a_wal_database_holds_what_is_in_the_wal(tmp_path):
     database = Database(tmp_path, db_journal_mode="WAL")
     with database.writing() as connection:
         upsert_runs(connection, [run(1)])
-    copy = backup_sqlite(database.config.db_path, database.config.backups_dir, StoppedClock())
+    copy = backup_database(database.config.db_path, database.config.backups_dir, StoppedClock())
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
     assert rows_of(copy, "SELECT run_id FROM agent_runs") == [("run-1",)]
     database.close()
@@ -107,7 +107,7 @@ def test_a_backup_that_fails_leaves_nothing(database, problem):
     else:
         folder.write_text("in the way")
     with pytest.raises(StorageError, match=str(source)):
-        backup_sqlite(source, folder, StoppedClock())
+        backup_database(source, folder, StoppedClock())
     assert not folder.is_dir() or list(folder.iterdir()) == []
 
 

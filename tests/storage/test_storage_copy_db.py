@@ -10,12 +10,12 @@ from trace_cases import deliver, names_of, run_of, step, usage_of
 
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.batch import WriteBatch
-from otel_agent_telemetry.storage.copy_db import COPIED, RUNS, batches, copy_database
+from otel_agent_telemetry.storage.copied_tables import COPIED, RUNS, batches
+from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
-from otel_agent_telemetry.storage.rollups import add_to_rollups
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
-from otel_agent_telemetry.storage.steps import PlacedEvent, PlacedSpan, add_events, add_spans
+from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans, add_to_rollups
+from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 KINDS = ["sqlite", "postgresql"]
@@ -90,8 +90,8 @@ def fill(database, runs=40):
         ended = [run(n, status="success", updated=1, context_json='{"a":"ż"}', api_posted=1) for n in range(1, runs)]
         upsert_runs(connection, [run(runs), *ended])
         link_commits(connection, [link(2, "1234567"), link(2, "abcdef1", told=5), link(999, "fffffff")])
-        add_spans(connection, [*(PlacedSpan(span, usage={"steps": 1}) for span in spans), PlacedSpan(orphan)])
-        add_events(connection, [PlacedEvent(seq, event) for seq, event in enumerate(events)])
+        add_spans(connection, [*(SpanRow(span, usage={"steps": 1}) for span in spans), SpanRow(orphan)])
+        add_events(connection, [EventRow(seq, event) for seq, event in enumerate(events)])
         parents = {event_id(number): "run-outside" for number in (1, 2)}
         add_to_rollups(connection, steps={event_id(1): [{"steps": 20}]}, own={}, parents=parents)
 
@@ -157,7 +157,7 @@ def test_later_states_in_the_target_stand(ends):
             name="lost",
             start_time=at(1),
         )
-        add_spans(connection, [PlacedSpan(found)])
+        add_spans(connection, [SpanRow(found)])
         add_to_rollups(connection, steps={event_id(1): [{"steps": 21}]}, own={}, parents={})
     report, _ = copied(source, target)
     assert report.verified
@@ -254,7 +254,7 @@ def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
     from otel_agent_telemetry.storage import copy_db
 
     source, target = ends
-    monkeypatch.setattr(copy_db, "write_copied", lambda _connection, **given: len(given["rows"]))
+    monkeypatch.setattr(copy_db, "write_rows_of", lambda _connection, **given: len(given["rows"]))
     report, tables = copied(source, target)
     assert not report.verified
     assert {name: lacking for name, (_, _, lacking) in tables.items()} == {

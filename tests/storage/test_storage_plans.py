@@ -6,10 +6,10 @@ import pytest
 from storage_cases import Database, event_id, run, statements
 from trace_cases import TRACE, deliver, run_of, step
 
-from otel_agent_telemetry.storage.batch import WriteBatch, merged_batch
-from otel_agent_telemetry.storage.copy_db import COPIED, batches, found_in
+from otel_agent_telemetry.storage.copied_tables import COPIED, batches, stored_in
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, page_of_runs
 from otel_agent_telemetry.storage.runs import upsert_runs
+from otel_agent_telemetry.storage.store import WriteBatch, merged_batch
 
 OTHER = TRACE[::-1]
 ORPHANS_OF_OTHERS = """
@@ -69,7 +69,7 @@ def test_a_copy_finds_rows_in_its_target_by_their_keys(sqlite_database, copied):
     """In every table, at many keys."""
     rows = [tuple(f"{number}" for _ in copied.columns) for number in range(30)]
     with sqlite_database.reading() as connection, statements() as asked:
-        assert found_in(connection, copied, rows) == {}
+        assert stored_in(connection, copied, rows) == {}
     lines = [line for line in sqlite_database.plans(asked) if copied.table.name in line]
     assert lines
     assert [line for line in lines if not line.startswith(f"SEARCH {copied.table.name}")] == []
@@ -85,7 +85,7 @@ def test_a_copy_finds_all_rows_that_are_there_and_no_other(database):
         wanted = [row for batch in batches(spare.engine, copied) for row in batch]
         there = [row for batch in batches(database.engine, copied) for row in batch]
         with database.reading() as connection:
-            found = found_in(connection, copied, wanted, copied.identity[0])
+            found = stored_in(connection, copied, wanted, copied.identity[0])
         assert set(found) == set(map(copied.identity_of, there))
     spare.close()
 

@@ -24,9 +24,9 @@ from otel_agent_telemetry.storage.queries import (
     page_of_runs,
     run_stats,
 )
-from otel_agent_telemetry.storage.rows import Position
+from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.runs import upsert_runs
-from otel_agent_telemetry.storage.steps import PlacedEvent, PlacedSpan, add_events, add_spans, events_of, spans_of
+from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans, events_of, spans_of
 
 
 def fill(database, records):
@@ -93,7 +93,7 @@ def test_pages_by_cursor_give_every_run_once(database):
         if not page:
             break
         seen += [found.record.run_id for found in page]
-        cursor = Position.from_text(page[-1].position.to_text())
+        cursor = Cursor.from_text(page[-1].cursor.to_text())
         fill(database, [run(100 + len(seen), created_at=at(1000))])
     assert len(seen) == 29
     assert set(seen) == {f"run-{number}" for number in range(1, 30)}
@@ -103,14 +103,14 @@ def test_pages_by_cursor_give_every_run_once(database):
 def test_a_foreign_cursor_is_refused_or_a_position(word):
     """Any text either is a position or says by name that it is none."""
     with contextlib.suppress(RecordError):
-        assert Position.from_text(word).id >= 0
+        assert Cursor.from_text(word).id >= 0
 
 
 @pytest.mark.parametrize("word", ["", "garbage", "LTE6eA", "żółw", "99999999999999999999999:x"])
 def test_a_cursor_that_no_listing_gave_is_refused(word):
     """The error names the field."""
     with pytest.raises(RecordError) as caught:
-        Position.from_text(word)
+        Cursor.from_text(word)
     assert caught.value.field == "cursor"
 
 
@@ -203,16 +203,14 @@ def plan_of(database, sql):
 def test_events_and_spans_are_kept_once_and_read_in_order(database):
     """The same span or event again is a no-op; they are read by time, then by place."""
     ids = {"event_id": event_id(1), "run_id": "run-1", "trace_id": "t"}
-    events = [
-        PlacedEvent(n, RunEvent(**ids, event_type=f"e{n}", timestamp=at(9 - n), payload={"n": n})) for n in range(3)
-    ]
+    events = [EventRow(n, RunEvent(**ids, event_type=f"e{n}", timestamp=at(9 - n), payload={"n": n})) for n in range(3)]
     step = {**ids, "parent_span_id": None, "name": "step", "attributes": {"a": [1]}}
     ended = RunSpan(**step, span_id="s1", start_time=at(2), end_time=at(3), status="ok", duration_ms=1000)
     first = RunSpan(**step, span_id="s0", start_time=at(1))
     with database.writing() as connection:
         for _ in range(2):
             add_events(connection, events)
-            add_spans(connection, [PlacedSpan(ended), PlacedSpan(first), PlacedSpan(ended)])
+            add_spans(connection, [SpanRow(ended), SpanRow(first), SpanRow(ended)])
         assert [event.payload for event in events_of(connection, event_id(1))] == [
             {"n": 2},
             {"n": 1},

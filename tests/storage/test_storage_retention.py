@@ -9,10 +9,9 @@ from storage_cases import at, run, statements
 from trace_cases import deliver, names_of, step
 from trace_cases import run as traced_run
 
-from otel_agent_telemetry.storage.batch import write_batch
 from otel_agent_telemetry.storage.counts import RUNS_BETWEEN_PACKINGS, check_counts
 from otel_agent_telemetry.storage.row_retention import BATCH_RUNS, OldRows, count_old, delete_old
-from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store import Store, write_batch
 
 TABLES = ("agent_runs", "run_spans", "run_events", "run_rollups", "commits")
 

@@ -14,8 +14,7 @@ from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.model import ORDER_COLUMNS, order_key
 from otel_agent_telemetry.storage.queries import get_run
 from otel_agent_telemetry.storage.rows import merged, record_of, row_key, row_of
-from otel_agent_telemetry.storage.run_statements import write_rows
-from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
+from otel_agent_telemetry.storage.runs import link_commits, upsert_runs, write_rows
 from otel_agent_telemetry.storage.tables import agent_runs
 
 TEXTS = some.one_of(some.none(), some.sampled_from(["", "a", "b", "é", "é\U0001f600", "\uffff", "Z", "z", "a\x00b"]))

@@ -6,9 +6,8 @@ from storage_cases import at
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.storage.batch import WriteBatch, write_batch
-from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
-from otel_agent_telemetry.storage.steps import spans_of
+from otel_agent_telemetry.storage.steps import Rollup, rollups_of, spans_of
+from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.traces import SpanNode
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

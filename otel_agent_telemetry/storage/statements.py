@@ -1,0 +1,161 @@
+"""How statements are built and executed here, for both dialects: bulk writes, rows by many keys, row counts.
+
+Owns what SQLite and PostgreSQL need said differently, and what SQLAlchemy's own executemany
+would cost: a statement that writes many rows is compiled to text once for each dialect.
+Which rows are written, and what wins a conflict, is the caller's (`runs`, `traces`, `counts`).
+
+Rows are found by many keys in one statement, each key by one step in an index. The keys are
+one parameter of JSON, however many they are, so the statement is the same for any number:
+
+- one column: `rows_with`, by `IN (SELECT … json_each)`, or `IN` of at most 500 on PostgreSQL.
+- several columns: `key_lookup` and `rows_of_keys`. SQLite uses no index for
+  `(a, b) IN (VALUES …)` of two rows and more, and `a IN … AND b IN …` looks for every pair,
+  so the keys are a table that is joined. The join goes from the keys to the rows and is
+  written so that it can go no other way: where a table was small, or had none of such rows,
+  when it was last analysed, both databases would rather read all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    FromClause,
+    Select,
+    Subquery,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import Executable
+
+from otel_agent_telemetry.storage.rows import Row, clean_text
+
+_EMPTY_TEXT: Final[ColumnElement[str]] = literal_column("''")
+_ROWS_WORTH_A_PLAN: Final = 10
+_MAX_PARAMETERS: Final = 500
+_JSON_KEYS: Final = text("SELECT value FROM json_each(:keys)")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Compiled SQL and the order of its parameters; None where the driver takes them by name."""
+
+    sql: str
+    order: tuple[str, ...] | None
+
+    def execute(self, connection: Connection, names: tuple[str, ...], rows: Iterable[Row]) -> None:
+        """Execute the statement for each row, whose values have these names. Do nothing for no row."""
+        if self.order == names:
+            parameters: list[Any] = list(rows)
+        elif self.order is not None:
+            indexes = [names.index(name) for name in self.order]
+            parameters = [tuple(row[index] for index in indexes) for row in rows]
+        else:
+            parameters = [dict(zip(names, row, strict=True)) for row in rows]
+        if parameters:
+            with _planned_once(connection) if len(parameters) >= _ROWS_WORTH_A_PLAN else nullcontext():
+                connection.exec_driver_sql(self.sql, parameters)
+
+
+@contextmanager
+def _planned_once(connection: Connection) -> Iterator[None]:
+    """On PostgreSQL, let one plan serve every row of a statement; `engine` asks for a plan each time."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+    yield
+    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+def compile_statement(statement: Executable, dialect: Dialect, names: tuple[str, ...]) -> Statement:
+    """Return the statement's text for many rows, with parameters of these names."""
+    sql = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]
+    return Statement(str(sql), tuple(sql.positiontup) if sql.positional else None)
+
+
+def insert_into(table: Table, dialect: Dialect) -> Any:
+    """Return the dialect's INSERT that knows ON CONFLICT: the one place where the two differ."""
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def by_code_point(value: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:
+    """Return a text that may be NULL as it is compared: NULL as the empty text, by code point.
+
+    That is SQLite's own order, and the collation "C" on PostgreSQL.
+    """
+    compared: ColumnElement[Any] = func.coalesce(value, _EMPTY_TEXT)
+    return compared.collate("C") if dialect.name == "postgresql" else compared
+
+
+def count_rows(connection: Connection, table: FromClause, *conditions: ColumnElement[bool]) -> int:
+    """Return the number of the table's rows for which all conditions hold."""
+    counted = select(func.count()).select_from(table).where(*conditions)
+    return int(connection.execute(counted).scalar_one())
+
+
+def rows_with(
+    connection: Connection, selected: Select[Any], column: Column[str], values: Iterable[str]
+) -> Iterator[Any]:
+    """Yield the selected rows whose `column`, a text, has one of these values."""
+    keys = [clean_text(value) for value in values]
+    if connection.dialect.name == "sqlite":
+        # One parameter: SQLite takes longer to bind a list of them than to look them up.
+        yield from connection.execute(selected.where(column.in_(_JSON_KEYS)), {"keys": json.dumps(keys)})
+        return
+    for start in range(0, len(keys), _MAX_PARAMETERS):
+        yield from connection.execute(selected.where(column.in_(keys[start : start + _MAX_PARAMETERS])))
+
+
+def key_lookup(
+    dialect: Dialect, selected: Select[Any], columns: Sequence[Column[Any]], *conditions: ColumnElement[bool]
+) -> Select[Any]:
+    """Return a statement for `rows_of_keys`: the selected rows with a key in these columns.
+
+    What is selected comes from one table, and first a column of it that is never NULL.
+    """
+    keys = _keys(dialect, columns)
+    matches = and_(*(column == keys.c[column.name] for column in columns), *conditions)
+    if dialect.name == "postgresql":
+        # OFFSET 0 in a lateral query keeps the planner from turning the join round.
+        return select(selected.where(matches).offset(0).lateral()).select_from(keys)
+    # So does a left join on SQLite; a key without a row gives a row of NULLs.
+    return selected.join_from(keys, columns[0].table, matches, isouter=True)
+
+
+def rows_of_keys(connection: Connection, lookup: Select[Any], keys: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """Yield the rows of these keys, in no order, by a statement of `key_lookup`."""
+    for row in connection.execute(lookup, {"keys": json.dumps(list(keys))}):
+        if row[0] is not None:
+            yield row
+
+
+def _keys(dialect: Dialect, columns: Sequence[Column[Any]]) -> Subquery:
+    """Return the keys as a table whose columns have the names of those that they are values of."""
+    given = bindparam("keys", type_=Text)
+    values: list[ColumnElement[Any]]
+    if dialect.name == "postgresql":
+        key = func.json_array_elements(cast(given, JSON)).table_valued("value").render_derived().c.value
+        values = [cast(key.op("->>")(literal_column(str(index))), column.type) for index, column in enumerate(columns)]
+    else:
+        key = func.json_each(given).table_valued("value").c.value
+        values = [func.json_extract(key, literal_column(f"'$[{index}]'")) for index in range(len(columns))]
+    named = [value.label(column.name) for value, column in zip(values, columns, strict=True)]
+    return select(*named).subquery("wanted")
