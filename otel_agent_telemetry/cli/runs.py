@@ -48,7 +48,7 @@ def runs(
     if found is None:
         note_missing_database(invocation)
     if as_json:
-        from otel_agent_telemetry.operations.lookup import run_object
+        from otel_agent_telemetry.operations.run_json import run_object
 
         hosts = dict(invocation.config.git_hosts)
         print_json([run_object(record, git_hosts=hosts) for record in found or ()])

@@ -65,7 +65,7 @@ def _report_no_single_match(wanted: str, found: "RunMatch") -> ExitCode:
 
 
 def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
-    from otel_agent_telemetry.operations.lookup import run_object
+    from otel_agent_telemetry.operations.run_json import run_object
 
     values = run_object(run, git_hosts=dict(config.git_hosts))
     for name, value in values.items():
@@ -122,7 +122,7 @@ def _describe(item: "Item") -> tuple[str, str]:
 def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from otel_agent_telemetry.operations.lookup import run_object
+    from otel_agent_telemetry.operations.run_json import run_object
 
     hosts = dict(config.git_hosts)
 

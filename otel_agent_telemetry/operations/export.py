@@ -39,7 +39,7 @@ from otel_agent_telemetry.columns import COLUMNS, KIND_OF, TIME_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.operations.lookup import run_object
+from otel_agent_telemetry.operations.run_json import run_object
 from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.database_backup import blocks_writers, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs

@@ -1,14 +1,11 @@
-"""Finding a run by its run id or event id, whole or the beginning of it, and a run as JSON."""
+"""Finding a run by its run id or event id, whole or the beginning of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import journal_files, read_journal
@@ -17,7 +14,6 @@ from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import runs_beginning, runs_named
-from otel_agent_telemetry.urls import commit_url, repo_url
 
 MAX_CANDIDATES: Final = 6
 
@@ -79,28 +75,3 @@ def _journalled_states(config: TelemetryConfig, wanted: RunFilter) -> Iterator[R
                     yield RunRecord.from_fields(record)
                 except RecordError:
                     continue
-
-
-def run_object(record: RunRecord, *, git_hosts: Mapping[str, str]) -> dict[str, Any]:
-    """Return a run as `--json` prints it, in the shape of the service's answers.
-
-    Every column, JSON columns as the values that they hold, `api_posted` as a boolean, and
-    `commit_url`, `repo_url` (None where they cannot be built).
-    """
-    values: dict[str, Any] = {name: getattr(record, name) for name in COLUMNS}
-    for name in JSON_COLUMNS:
-        values[name] = _json_value(values[name])
-    values["api_posted"] = bool(record.api_posted)
-    values["commit_url"] = commit_url(record.git_repo, record.git_commit_hash, hosts=git_hosts)
-    values["repo_url"] = repo_url(record.git_repo, hosts=git_hosts)
-    return values
-
-
-def _json_value(text: str | None) -> Any:
-    """Return the value of a JSON text; text that is not JSON as it is."""
-    if text is None:
-        return None
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return text
