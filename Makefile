@@ -1,4 +1,4 @@
-# Everything a person or CI does here. `make demo` and `make test` need Python >= 3.11 and nothing else.
+# Commands for people and for CI. `make demo` and `make test` need Python 3.11 to 3.14 and nothing else.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -24,20 +24,20 @@ demo: $(VENV)/.made
 	@$(BIN)/agent-telemetry show "$(call RUN_OF,None)"
 	@$(BIN)/agent-telemetry show "$(call RUN_OF,"examples")"
 
-# All tests, the killing ones included; with a parallel runner, because most of them wait for processes.
+# All tests, including those that kill processes; in two parallel workers, because most tests wait for processes.
 test: $(VENV)/.made
 	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal
 
-# The killing tests alone, longer: make durability KILLS=1000
+# Only the tests that kill processes, for longer: make durability KILLS=1000
 durability: $(VENV)/.made
 	DURABILITY_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/durability -m durability -s
 
 # The OpenTelemetry Collector of collector-config/builder.yaml, for trying its pipelines and for their tests. Needs Go;
-# some 6 minutes of two cores the first time, nothing when it is there. AGENT_TELEMETRY_CACHE moves it out of .cache.
+# about 6 minutes on two cores the first time, nothing afterwards. AGENT_TELEMETRY_CACHE moves it out of .cache.
 collector:
 	collector-config/build.sh
 
-# What a person cannot see in review: form, lint, types.
+# Formatting, lint rules and types.
 check: $(VENV)/.made
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
