@@ -1,17 +1,17 @@
-"""What is kept: a run's state, its events, its steps; and which of two states stands.
+"""The records that are stored: states of runs, events, spans and commits; and the order of states.
 
-A run is known by `event_id`. Whoever observes it writes *states* of it: the start, maybe
-updates, the end. States arrive in any order, any number of times, by any route, so the
-model defines one total order on them and every store keeps the greatest (design,
-invariant 2). `order_key` is that order:
+A run is identified by `event_id`. Each observer of a run writes *states* of it: the start,
+updates, the end. States arrive in any order, any number of times, by any route, so the model
+defines one total order on them and every store keeps the greatest (design, invariant 2).
+`order_key` is that order:
 
 1. an ended state is greater than a running one;
 2. then the later `updated_at` is greater;
-3. then every other column in declaration order, so that two different states are never
-   "equal" and every store ends with the same row.
+3. then every other column in the order of the table, so that two different states are never
+   equal and every store ends with the same row.
 
-What is told about a run afterwards stands outside the order: commits live in a table of
-their own (see `CommitLink`), and `api_posted*` only ever grows.
+Two things are not part of the order: commits have a table of their own (see `CommitLink`), and
+of `api_posted*` the greater value is kept, whichever state is.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from otel_agent_telemetry.run_id import check_custom_run_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One state of one run: a row of `agent_runs` (contract, "Run record").
+    """One state of one run: a row of `agent_runs` (docs/reference/columns.md).
 
-    Times are our ISO 8601 text; counts and durations integers ≥ 0; `metrics_json` and
-    `context_json` JSON text; everything else text. None is "not known".
+    Times are ISO 8601 text in UTC, durations integers in ms, `metrics_json` and `context_json`
+    JSON text. None is "not known".
     """
 
     # --- columns, written by `make columns`
@@ -102,10 +102,10 @@ class RunRecord:
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> RunRecord:
-        """The record of a mapping that may come from anywhere; unknown keys are ignored.
+        """Return the record of an unchecked mapping; unknown keys are ignored.
 
-        An empty text is "not known", as None is: the order of states must not tell them apart.
-        Raises RecordError naming the first column that breaks a rule.
+        An empty text is "not known", as None is, because the order of states treats them as
+        equal. Raises RecordError naming the first column that breaks a rule.
         """
         given: Fields = {
             name: value if type(value) is str and name in FREE_TEXT_COLUMNS else check_column(name, value)
@@ -117,11 +117,11 @@ class RunRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether this state is terminal."""
+        """Return whether this state is terminal."""
         return self.status != st.RUNNING
 
     def to_fields(self) -> Fields:
-        """Column → value, with what is at its default left out: the form that is written."""
+        """Return column → value without the defaults: the form that is written to disk."""
         return {
             name: value
             for name in COLUMNS
@@ -133,31 +133,31 @@ _TIE_COLUMNS: Final = tuple(
     name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
 )
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
-"""Columns compared after "has it ended"; storage builds its SQL condition from the same tuple."""
+"""The columns compared after whether a state has ended; `storage.run_statements` builds its SQL from them."""
 
 _COLUMN_SET: Final = frozenset(COLUMNS)
 
 
 def order_key(record: RunRecord) -> tuple[Any, ...]:
-    """Sort key of a state among the states of its run; the greatest stands."""
+    """Return the sort key of a state among the states of its run; the greatest state is kept."""
     values = (getattr(record, name) for name in ORDER_COLUMNS)
     return (record.ended, *("" if value is None else value for value in values))
 
 
 def later_state(one: RunRecord, other: RunRecord) -> RunRecord:
-    """What stands of two states of one run: the greater one, with the greater of each posting column."""
-    stands, fallen = (one, other) if order_key(one) >= order_key(other) else (other, one)
+    """Return the greater of two states of one run, with the greater value of each posting column."""
+    kept, dropped = (one, other) if order_key(one) >= order_key(other) else (other, one)
     grown = {
         name: value
         for name in POSTING_COLUMNS
-        if (value := getattr(fallen, name)) and (not (kept := getattr(stands, name)) or value > kept)
+        if (value := getattr(dropped, name)) and (not (current := getattr(kept, name)) or value > current)
     }
-    return replace(stands, **grown) if grown else stands
+    return replace(kept, **grown) if grown else kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:
-    """Something that happened during a run. `event_id` is the run's, as on every line."""
+    """An event of a run. `event_id` is that of the run."""
 
     event_id: str
     run_id: str
@@ -170,9 +170,9 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpan:
-    """A step of a run: a child span, started (`end_time` None) or ended.
+    """A child span of a run, started (`end_time` None) or ended.
 
-    `status` is `running`, `unset`, `ok` or `error`; `attributes` are JSON-able.
+    `status` is `running`, `unset`, `ok` or `error`; `attributes` hold JSON values only.
     """
 
     event_id: str
@@ -197,10 +197,11 @@ COMMIT_EVENT: Final = "agent.run.commit"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitLink:
-    """Says that a commit came from a run; told at any time by anyone who knows the run id.
+    """The association of a commit with the run that made it; anyone who knows the run id may add one.
 
-    Kept apart from run states, so that a state that arrives later cannot erase it; of two
-    links of one run the later `associated_at` shows in the run's `git_commit_*` columns.
+    Associations are stored apart from states, so that a state that arrives later cannot erase
+    one. The run's `git_commit_*` columns show the one with the latest `associated_at`.
+    Raises RecordError for a value that breaks a rule.
     """
 
     run_id: str
@@ -228,7 +229,7 @@ class CommitLink:
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> CommitLink:
-        """The association of an `agent.run.commit` line. Raises RecordError."""
+        """Return the association of an `agent.run.commit` line. Raises RecordError."""
         payload = event.get("payload")
         if not isinstance(payload, Mapping):
             raise RecordError("payload", "must be an object")
@@ -239,7 +240,7 @@ class CommitLink:
 
 
 def _put_required(given: Fields) -> None:
-    """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
+    """Fill required columns that are missing from their fallbacks. Raises RecordError if there is none."""
     for name in REQUIRED_COLUMNS:
         if name not in given:
             fallback = next((other for other in FALLBACKS.get(name, ()) if other in given), None)
@@ -250,11 +251,11 @@ def _put_required(given: Fields) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ResourceDefaults:
-    """What a recording process knows besides its spans.
+    """Values that a recording process adds to its runs.
 
-    `columns`: column → value, used where nothing else gives the column (host, owner, git).
-    `capture_content`: whether prompts and completions are kept. `max_bytes`: the size of one
-    payload, above which it is cut.
+    `columns`: column → value, used where no span gives the column (host, owner, git).
+    `capture_content`: whether prompts and completions are kept; default no. `max_bytes`: the
+    size of one payload in bytes, above which it is truncated.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)

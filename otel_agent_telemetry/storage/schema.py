@@ -1,8 +1,8 @@
-"""What a database is, and bringing it to this version: made, upgraded, or refused untouched.
+"""Create or upgrade a database to this version, or refuse it unchanged.
 
-The usual case, a current database, costs one look at `alembic_version` and imports no
-Alembic. A file is upgraded by one process at a time (`{database}.upgrade.lock`; an advisory
-lock on PostgreSQL), after a backup, in one transaction: it ends new or as it was.
+A current database, the usual case, costs one query of `alembic_version` and no import of
+Alembic. One process at a time upgrades a database (`{database}.upgrade.lock`; an advisory lock
+on PostgreSQL), after a backup and in one transaction: it ends upgraded or unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
 _PAUSE_S: Final = 0.02
 _UPGRADE_LOCK: Final = 0x6F61745F736368
 _migrating = threading.Lock()
-"""Alembic keeps the migration that it runs in global variables: one at a time in a process, whatever the database."""
+"""Alembic keeps its running migration in global variables, so a process runs one at a time, of any database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class SchemaReport:
 
 
 def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | None = None) -> SchemaReport:
-    """Make the database ready for this version.
+    """Create the tables of this version, or upgrade the database to it.
 
-    Blocks while another process upgrades it, at most for the busy timeout. Raises
-    SchemaError for a database that is not ours, damaged, or newer than this code, which is
-    left untouched, and StoreUnavailableError when it cannot be used now.
+    Blocks while another process upgrades it, at most for the busy timeout. Raises SchemaError
+    for a database of another application, a damaged one and one newer than this code, which
+    stay unchanged, and StoreUnavailableError when the database cannot be used now.
     """
     path = sqlite_path(engine)
     if path is not None:
@@ -67,10 +67,11 @@ def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | Non
 
 
 def _refuse_other_files(path: Path) -> None:
-    """SQLite takes a file of one byte for an empty database and would write over it; all others it refuses itself.
+    """Refuse a file of one byte, which SQLite takes for an empty database and would overwrite.
 
-    The file is not opened for that: closing it would drop every lock that SQLite holds on it
-    for this process (POSIX locks are the process's, not the descriptor's).
+    SQLite refuses other foreign files itself. The file is not opened here: closing it would
+    drop every lock that SQLite holds on it for this process (POSIX locks belong to the process,
+    not to the descriptor).
     """
     with translated("opening", str(path)):
         if not path.is_file() or path.stat().st_size != 1:
@@ -104,7 +105,7 @@ def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock:
 
 
 def database_state(connection: Connection) -> DatabaseState:
-    """What the database is to this version. Raises SchemaError when it is not ours to touch."""
+    """Return the state of a database. Raises SchemaError for one of another application or a newer version."""
     where = database_name(connection.engine)
     inspector = inspect(connection)
     tables = set(inspector.get_table_names())
@@ -145,7 +146,7 @@ def _some(tables: set[str]) -> str:
 
 
 def _renew_lock() -> None:
-    """In a forked child: a background thread of the parent may have held it."""
+    """Replace the lock in a forked child: a background thread of the parent may have held it."""
     global _migrating  # noqa: PLW0603 - the one lock of this module
     _migrating = threading.Lock()
 

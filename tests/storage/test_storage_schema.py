@@ -172,6 +172,17 @@ def test_version_7_is_upgraded_whatever_columns_later_versions_add(tmp_path):
     assert len(records_of(config)) == 2
 
 
+def test_migrations_import_no_live_columns():
+    """What later versions change (columns, tables, the SQL of writing) is out of reach of an upgrade."""
+    storage = ROOT / "otel_agent_telemetry" / "storage"
+    frozen = [storage / "version_7.py", *(storage / "migrations").rglob("*.py")]
+    imports = re.compile(r"^\s*from otel_agent_telemetry\.?(\S*) import (.*)$", re.MULTILINE)
+    found = {(module, names) for path in frozen for module, names in imports.findall(path.read_text("utf-8"))}
+    live = ("", "columns", "model", "storage.tables", "storage.run_statements", "storage.runs", "storage.batch")
+    assert not [module for module, _ in found if module in live]
+    assert [names for module, names in found if module == "storage.rows"] == ["clean_text"]
+
+
 def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
     """Child rows of a cascading key, a view, a trigger and tables of our names survive or step aside."""
     config = quick_config(tmp_path)
