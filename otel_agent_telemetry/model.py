@@ -36,7 +36,6 @@ from otel_agent_telemetry.columns import (
     shown,
 )
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 
@@ -247,17 +246,3 @@ def _put_required(given: Fields) -> None:
             if fallback is None:
                 raise RecordError(name, "is required")
             given[name] = given[fallback]
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceDefaults:
-    """Values that a recording process adds to its runs.
-
-    `columns`: column → value, used where no span gives the column (host, owner, git).
-    `capture_content`: whether prompts and completions are kept; default no. `max_bytes`: the
-    size of one payload in bytes, above which it is truncated.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    capture_content: bool = False
-    max_bytes: int = DEFAULT_MAX_BYTES

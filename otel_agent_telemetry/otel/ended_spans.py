@@ -14,7 +14,6 @@ from typing import Any
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
-from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.conventions import is_content
 from otel_agent_telemetry.otel.mapping import (
@@ -25,6 +24,7 @@ from otel_agent_telemetry.otel.mapping import (
     run_columns,
 )
 from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.usage import Usage

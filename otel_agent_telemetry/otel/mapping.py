@@ -18,10 +18,9 @@ import orjson
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
-from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.redaction import clean, clean_members
 from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage

@@ -23,7 +23,6 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed
-from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.mapping import (
@@ -46,7 +45,7 @@ from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
 from otel_agent_telemetry.otel.usage import is_model_call
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
-from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import span_event_id

@@ -18,13 +18,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import ResourceDefaults, RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
 from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.pricing import PRICES
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import model_call_of, own_usage, step_usage
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.traces import SpanNode

@@ -9,15 +9,31 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN = 10_000
 _MAX_LEFT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDefaults:
+    """Values that a recording process adds to its runs.
+
+    `columns`: column → value, used where no span gives the column (host, owner, git).
+    `capture_content`: whether prompts and completions are kept; default no. `max_bytes`: the
+    size of one payload in bytes, above which it is truncated.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    capture_content: bool = False
+    max_bytes: int = DEFAULT_MAX_BYTES
 
 
 class ActiveRun:

@@ -28,8 +28,7 @@ from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.journal import Journal
-from otel_agent_telemetry.model import ResourceDefaults
-from otel_agent_telemetry.recording.active_runs import ActiveRuns
+from otel_agent_telemetry.recording.active_runs import ActiveRuns, ResourceDefaults
 from otel_agent_telemetry.recording.background import Worker
 from otel_agent_telemetry.recording.fork import wait_for_imports
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean

@@ -23,8 +23,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from prometheus_client import Counter
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.service.bisect import keep
 from otel_agent_telemetry.service.problems import RequestError
 from otel_agent_telemetry.storage.store import WriteBatch, WriteResult

@@ -6,8 +6,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from otel_agent_telemetry.model import ResourceDefaults
 from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.run_id import span_event_id
 
 TRACE = bytes(range(1, 17))
