@@ -10,6 +10,10 @@
 or, for an application that traces with OpenTelemetry already,
 `instrument()`, or `provider.add_span_processor(AgentRunSpanProcessor())`.
 
+Public are the names in `__all__`, imported from here, the names in `__all__` of
+`otel_agent_telemetry.testing`, and the entry points of the distribution. Every other module
+is private, whatever its name, and may change in any release without notice.
+
 Names are loaded when they are first used; importing the package touches no disk, starts no
 thread and loads no database or HTTP library.
 """
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {  # public name → the module that defines it
     "AgentRunLogProcessor": "otel_agent_telemetry.otel.log_events",
     "AgentRunSpanExporter": "otel_agent_telemetry.otel.exporter",
     "AgentRunSpanProcessor": "otel_agent_telemetry.otel.processor",
@@ -99,12 +103,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 

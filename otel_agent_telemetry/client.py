@@ -1,8 +1,8 @@
 """The client of the seed documents: explicit runs, as a facade over a tracer.
 
-`client → span → processor → recorder → journal and buffer`: the way that every run takes,
-whoever made its span. No public method raises or waits, but `flush`, `close` and
-`get_stats`, which block up to their timeout. Sources: seed 001, contract "Client".
+A run takes the way `client → span → processor → recorder → journal and buffer`, as runs of
+other tracers do. No public method raises. None blocks but `flush`, `close` and `get_stats`,
+each up to its timeout. Sources: seed 001, contract "Client".
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 def _never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """The outer edge of a public method: what goes wrong inside is told on stderr and counted."""
+    """Return a decorator for public methods: an error inside is printed to stderr, and `fallback` returned."""
 
     def decorate(method: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(method)
@@ -51,7 +51,7 @@ def _never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[
             try:
                 return method(*args, **kwargs)
             except Exception as problem:  # the outer edge
-                _tell(tag, method.__name__, problem)
+                _report(tag, method.__name__, problem)
                 return fallback
 
         return guarded
@@ -59,24 +59,28 @@ def _never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[
     return decorate
 
 
-def _tell(tag: str, what: str, problem: BaseException) -> None:
-    _say(f"[{tag}] Telemetry {what} failed: {bounded_repr(problem)}")
-    _log.debug("%s failed", what, exc_info=problem)
+def _report(tag: str, action: str, problem: BaseException) -> None:
+    _print(f"[{tag}] Telemetry {action} failed: {bounded_repr(problem)}")
+    _log.debug("%s failed", action, exc_info=problem)
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     try:
         print(sentence, file=sys.stderr)  # noqa: T201 - contract, decision 10
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):  # stderr is closed, broken or None, as under pythonw
         _log.warning("%s", sentence)
 
 
 class TelemetryClient:
     """Records runs explicitly. Cheap to make: clients of one configuration share everything.
 
-    `config`: default `TelemetryConfig.from_env()`; what is odd about it is logged.
-    `tracer_provider`: default the global one when it is the SDK's, else one of our own. A
-    provider is never replaced. When the provider does not sample a run, ours records it.
+        client = TelemetryClient()
+        run_id = client.start_run("my_agent", "process_files")
+        client.end_run(run_id, "success", items_succeeded=10)
+
+    `config`: default `TelemetryConfig.from_env()`; its warnings are logged.
+    `tracer_provider`: default the global one when it is the SDK's, else a private one. A
+    provider is never replaced. A run that it does not sample is recorded with the private one.
     Safe under threads and after a fork.
     """
 
@@ -106,9 +110,14 @@ class TelemetryClient:
     ) -> TrackedRun:
         """A context manager (`with` or `async with`) that begins a run and ends it with the block.
 
-        Gives a `RunContext`. What the block raises ends the run and is raised again.
+        Entering it returns a `RunContext`. An exception of the block ends the run and propagates.
         """
-        return TrackedRun(self, agent_name, job_type, trigger_type, kwargs)
+
+        def begin() -> tuple[RunContext, ActiveRun | None]:
+            run_id, run = self._begin(agent_name, job_type, trigger_type, kwargs)
+            return RunContext(run_id, self.log_event, self._set_metrics), run
+
+        return TrackedRun(begin, self._finish)
 
     @_never_raises("ERROR", None)
     def end_run(self, run_id: str, status: EndStatus = st.SUCCESS, **kwargs: Unpack[EndSettings]) -> None:
@@ -117,7 +126,7 @@ class TelemetryClient:
             return
         run = self._active.get(run_id)
         if run is None:
-            _say(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
+            _print(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
             return
         self._end(run, status, kwargs)
 
@@ -145,7 +154,7 @@ class TelemetryClient:
         )
 
     def _kept(self, payload: Any) -> Any:
-        """The payload as it may be stored; what cannot be read (it changes, its methods raise) is told instead."""
+        """Return the payload as it may be stored, or why it cannot be read: it changes, or its methods raise."""
         try:
             return clean(payload, max_bytes=self.config.max_event_bytes)
         except Exception as problem:
@@ -160,10 +169,10 @@ class TelemetryClient:
         commit_author: str | None = None,
         commit_timestamp: str | None = None,
     ) -> tuple[bool, str]:
-        """Tell which commit a run made: while it is open, later, or from another process.
+        """Record which commit a run made: while it is open, later, or from another process.
 
-        `(True, message)` once the association is kept; it reaches the run's row with the
-        next delivery, and waits there when the run is not known yet.
+        Return `(True, message)` once the association is kept, else `(False, message)`. It
+        reaches the run's row with the next delivery, also when the run's own state comes later.
         """
         from otel_agent_telemetry.model import CommitLink
 
@@ -182,13 +191,13 @@ class TelemetryClient:
             self._recorder.record_commit(link)
         return True, f"Commit {commit_hash} associated with run {run_id}"
 
-    # --- what is known
+    # --- figures
 
     @_never_raises("ERROR", {"error": "Statistics unavailable"})
     def get_stats(self) -> dict[str, Any]:
-        """`total_runs`, `agents`, `recent_24h` and the run-id metrics.
+        """Return `total_runs`, `agents`, `recent_24h` and the run-id metrics.
 
-        Of the service, else of the local database. Blocks: one request or one query.
+        From the service, else from the local database. Blocks for one request or one query.
         """
         from otel_agent_telemetry.delivery.stats import read_stats
 
@@ -200,17 +209,17 @@ class TelemetryClient:
 
     @_never_raises("ERROR", {"error": "Run ID metrics unavailable"})
     def get_run_id_metrics(self) -> dict[str, Any]:
-        """Where run ids came from since the process began (seed 001)."""
+        """Return the counts of custom, generated and rejected run ids since the process began (seed 001)."""
         return self._active.metrics.get_snapshot()
 
     @_never_raises("WARN", None)
     def log_run_id_metrics(self) -> None:
-        """Log those metrics at INFO."""
+        """Log the run-id metrics at INFO."""
         self._active.metrics.log_metrics()
 
     @_never_raises("WARN", fallback=False)
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """True when all that was returned from has reached its target. Blocks up to `timeout_s`."""
+        """Return whether everything recorded so far has reached its target. Blocks up to `timeout_s` seconds."""
         return self._recorder.flush(timeout_s)
 
     @_never_raises("WARN", None)
@@ -223,7 +232,7 @@ class TelemetryClient:
     def _begin(
         self, agent_name: str, job_type: str, trigger_type: str, kwargs: Mapping[str, Any]
     ) -> tuple[str, ActiveRun | None]:
-        """Start a run: its id and, unless recording is off or failed, the run itself."""
+        """Start a run; return its id and, unless recording is off or failed, the run itself."""
         name = "unknown"
         try:
             name = _word(agent_name, name)
@@ -231,7 +240,7 @@ class TelemetryClient:
                 return str(kwargs.get("run_id") or generate_run_id(name)), None
             run = self._start(name, _word(job_type, "unknown"), _word(trigger_type, "cli"), kwargs)
         except Exception as problem:  # the outer edge of start_run and track_run
-            _tell("ERROR", "start_run", problem)
+            _report("ERROR", "start_run", problem)
             return "error-" + generate_run_id(name), None
         return run.run_id, run
 
@@ -241,26 +250,26 @@ class TelemetryClient:
         settings, extra = _split(kwargs)
         run_id = extra.pop("run_id", None)
         settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
-        order = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
+        parameters = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
         attributes = {
             names.GEN_AI_OPERATION: "invoke_agent",
             names.GEN_AI_AGENT_NAME: agent,
             **{names.PREFIX + name: value for name, value in settings.items() if type(value) in _SCALARS},
         }
         title = f"invoke_agent {agent}"
-        self._tracer.start_span(title, context=order.in_context(), attributes=attributes, start_time=start_ns)
-        if order.run is None:
+        self._tracer.start_span(title, context=parameters.in_context(), attributes=attributes, start_time=start_ns)
+        if parameters.run is None:
             tracer = private(self.config)[0].get_tracer(_TRACER)
-            tracer.start_span(title, context=order.in_context(), attributes=attributes, start_time=start_ns)
-        if order.run is None:
+            tracer.start_span(title, context=parameters.in_context(), attributes=attributes, start_time=start_ns)
+        if parameters.run is None:
             raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
-        return order.run
+        return parameters.run
 
     @_never_raises("ERROR", _NO_RUN)
     def _record_ended(
         self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, settings: dict[str, Any]
     ) -> str | None:
-        """Record a run that is over already, and return its id; None when recording is off or failed."""
+        """Record a run that has ended already and return its id; None when recording is off or failed."""
         if self.config.sdk_disabled:
             return None
         run = self._start(agent, job, trigger, settings, start_ns=start_ns)
@@ -281,7 +290,7 @@ class TelemetryClient:
         span.end(end_ns)
 
     def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
-        """End a tracked run as its block ended. Never raises."""
+        """End a tracked run with its block's exception, or with the status that was set. Never raises."""
         try:
             if run.ended:
                 return
@@ -294,7 +303,7 @@ class TelemetryClient:
             summary = {"error_summary": ending.summary} if ending.summary else {}
             self._end(run, ending.status, {**summary, **_without(run.settings, summary)})
         except Exception as failure:  # the outer edge of __exit__
-            _tell("ERROR", "end_run", failure)
+            _report("ERROR", "end_run", failure)
 
     @_never_raises("WARN", None)
     def _set_metrics(self, run_id: str, metrics: Mapping[str, Any]) -> None:
@@ -308,19 +317,19 @@ class TelemetryClient:
 
 
 def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Columns that a caller may set, and everything else."""
+    """Return the columns that a caller may set, and everything else."""
     settings = {name: value for name, value in kwargs.items() if name in SETTABLE_COLUMNS}
     extra = {name: value for name, value in kwargs.items() if name not in SETTABLE_COLUMNS}
     return settings, extra
 
 
 def _without(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """An error summary that the block itself had set stands."""
+    """Return the error summary that the block set itself: it is not replaced with the exception's."""
     return {"error_summary": settings["error_summary"]} if summary and settings.get("error_summary") else {}
 
 
 def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None:
-    """As OpenTelemetry does, also when the exception's own text cannot be made."""
+    """Add an exception event as OpenTelemetry does, also when the exception's `__str__` raises."""
     try:
         span.record_exception(problem, escaped=True)
     except Exception:
@@ -335,7 +344,7 @@ def _word(value: Any, default: str) -> str:
 
 
 def _attributes(payload: Any) -> dict[str, Any]:
-    """A payload as OpenTelemetry takes it on every version: scalars as they are, the rest as JSON text."""
+    """Return a payload as every OpenTelemetry version takes it: scalars as they are, the rest as JSON text."""
     if payload is None:
         return {}
     if type(payload) is not dict:

@@ -1,4 +1,4 @@
-"""Time: one seam for the wall clock, and the one text form of an instant.
+"""Time: a replaceable wall clock, and the one text form of an instant.
 
 An instant is an `int` of nanoseconds since 1970 UTC inside, and text
 `YYYY-MM-DDTHH:MM:SS.ffffff+00:00` in files and databases. The text has a fixed width and
@@ -24,14 +24,14 @@ _MOMENT = lazy(
     r"(?:[Zz]|(?P<hours>[+-](?:[01]\d|2[0-3])):?(?P<minutes>[0-5]\d)(?P<seconds>:[0-5]\d)?)?|[Zz])?",
     re.ASCII,
 )
-"""What every Python is given to read; what one of them takes beyond this is refused by all."""
+"""What is passed to `datetime.fromisoformat`: Python versions differ in what else it accepts."""
 
 
 class Clock(Protocol):
-    """Where time comes from; `testing.ManualClock` is the other implementation."""
+    """A source of wall-clock time: `SystemClock`, or `testing.ManualClock` in tests."""
 
     def now_ns(self) -> int:
-        """Wall-clock nanoseconds since 1970 UTC; may jump either way."""
+        """Return nanoseconds since 1970 UTC; two calls may differ in either direction when the clock is set."""
 
 
 class SystemClock:
@@ -53,7 +53,7 @@ _cache = _SecondCache()
 
 
 def iso_utc(ns: int) -> str:
-    """Text of an instant, to the microsecond, UTC. Instants outside years 1..9999 are clamped."""
+    """Return an instant as text, to the microsecond, UTC. Instants outside years 1..9999 are clamped."""
     second, rest = divmod(ns, _NS)
     cached, prefix = _cache.entry
     if cached != second:
@@ -66,7 +66,7 @@ def iso_utc(ns: int) -> str:
 
 
 def parse_iso(text: str) -> int:
-    """Nanoseconds of an ISO 8601 text; without a zone it is taken as UTC, without a time as midnight.
+    """Return the nanoseconds of an ISO 8601 text; the default zone is UTC, the default time midnight.
 
     `YYYY-MM-DD`, then `T` or a space and `hh`, `hh:mm` or `hh:mm:ss`, then `Z`, `±hh:mm` or `±hhmm`.
     Fractions of a second have any length and are cut to the microsecond. Dates by week or
@@ -81,7 +81,7 @@ def parse_iso(text: str) -> int:
 
 
 def _plain(found: re.Match[str]) -> str:
-    """The same moment as Python 3.10 reads it: six digits of fraction or none, an offset with a colon."""
+    """Return the text in the form that every Python version reads alike."""
     time_of_day = found["time"] or "00:00"
     fraction = f".{found['fraction'][:6]:<06}" if found["fraction"] else ""
     offset = f"{found['hours']}:{found['minutes']}{found['seconds'] or ''}" if found["hours"] else "+00:00"
@@ -89,10 +89,10 @@ def _plain(found: re.Match[str]) -> str:
 
 
 def normal_iso(text: str) -> str:
-    """The same instant in our one form. Raises ValueError."""
+    """Return an ISO 8601 text in the form of `iso_utc`. Raises ValueError."""
     return iso_utc(parse_iso(text))
 
 
 def day_of(ns: int) -> str:
-    """UTC day of an instant as `YYYYMMDD`, the journal's file key."""
+    """Return the UTC day of an instant as `YYYYMMDD`, as in the names of journal files."""
     return iso_utc(ns)[:10].replace("-", "")

@@ -1,7 +1,7 @@
-"""What this process has written, failed to write and failed at, for `doctor` to show.
+"""Counts of what this process has written and failed to write, for `doctor`.
 
-Plain integers: `+=` on them may lose a count between threads now and then, which costs
-nothing that matters; a lock on the application's thread would.
+Plain integers: concurrent `+=` may lose a count now and then, which is accepted, because a
+lock would delay the application's thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_ERROR = 300
 
 @dataclass(slots=True)
 class Counters:
-    """Counts since the process (or the forked child) began."""
+    """Counts since the process, or the forked child, started."""
 
     run_states: int = 0
     events: int = 0
@@ -34,12 +34,12 @@ class Counters:
     _logged: dict[str, float] = field(default_factory=dict, repr=False)
 
     def failed(self, what: str, problem: BaseException) -> None:
-        """Note a failure; log it with its cause, at most once a minute for each `what`."""
+        """Keep a failure as the last error and log it with its cause, at most once a minute for each `what`."""
         self.last_error = f"{what}: {type(problem).__name__}: {problem}"[:_MAX_ERROR]
         self.warn(what, "%s failed: %s: %s", what, type(problem).__name__, problem)
 
     def internal(self, what: str, problem: BaseException) -> None:
-        """Note an error of ours that was caught at an outer edge."""
+        """Count and log an internal error that was caught at an outer edge."""
         self.internal_errors += 1
         self.failed(what, problem)
         _log.debug("%s", what, exc_info=problem)
@@ -52,5 +52,5 @@ class Counters:
             _log.warning(message, *args)
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts that are not zero."""
+        """Return the counts that are not zero."""
         return {name: value for name, value in asdict(self).items() if value and not name.startswith("_")}

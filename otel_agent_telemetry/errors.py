@@ -3,25 +3,25 @@
     AgentTelemetryError
     ├── ConfigurationError      a setting that cannot be used where it is needed
     ├── RecordError             a record that breaks a rule of the model
-    ├── LineError               bytes that are not one of our lines
+    ├── LineError               bytes that are not a journal or buffer line
     ├── StorageError            the database
-    │   ├── StoreUnavailableError   it may work later: locked, full, read-only, unreachable
-    │   └── SchemaError             it is not ours, or newer than this code
+    │   ├── StoreUnavailableError   may work later: locked, full, read-only, unreachable
+    │   └── SchemaError             another program's, damaged, or newer than this code
     └── DeliveryError           a target answered something that cannot be understood
 
-None of them leaves a public method of the client, the processor or the exporter: they
-are for the inside, the command line and the service. Expected outcomes (a target that is
-away, a record that it refuses) are values, see `delivery.outcome`.
+No public method of the client, the processor or the exporter raises one: they are for inner
+modules, the command and the service. Expected outcomes (a target that is unavailable, a
+record that it refuses) are values, see `delivery.outcome`.
 
-A message says what was tried, with what, and which rule broke; `hint` says what to do.
-Neither ever holds a token, a password or a payload.
+A message names the operation, the value and the rule that it broke; `hint` names the remedy.
+Neither contains a token, a password or a payload.
 """
 
 from __future__ import annotations
 
 
 class AgentTelemetryError(Exception):
-    """Base of every error raised here; `hint` is empty or one sentence on what to do."""
+    """Base of every error raised here; `hint` is empty or one sentence that names the remedy."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class RecordError(AgentTelemetryError):
 
 
 class LineError(AgentTelemetryError):
-    """Bytes that are not one of our lines: torn, or never ours."""
+    """Bytes that are not a line of the journal or the buffer: torn, or of another program."""
 
 
 class StorageError(AgentTelemetryError):
@@ -53,8 +53,8 @@ class StoreUnavailableError(StorageError):
 
 
 class SchemaError(StorageError):
-    """The database is not ours, damaged, or written by a newer version."""
+    """The database is another program's, damaged, or written by a newer version."""
 
 
 class DeliveryError(AgentTelemetryError):
-    """A target's answer cannot be understood, so nothing of the batch counts as kept."""
+    """A target's answer cannot be understood, so no record of the batch counts as delivered."""

@@ -1,13 +1,13 @@
-"""What a working directory's repository says about itself: remote, branch, commit.
+"""The remote and the branch of the git repository that a folder is in.
 
-Read from git's own files, never by running git: a subprocess has no place in somebody
-else's process. What is read: `.git` (a folder, or the file `gitdir: …` of a worktree or a
-submodule), `commondir`, `HEAD`, loose refs, `packed-refs`, and the remotes in `config`
-(gitrepository-layout(5), git-config(1) "CONFIGURATION FILE"). Not read: includes, the
-environment, global configuration, objects, the `reftable` format.
+Read from git's own files, never by running git: a library must not start subprocesses in the
+host application. Read are `.git` (a folder, or the file `gitdir: …` of a worktree or a
+submodule), `commondir`, `HEAD`, and the remotes in `config` (gitrepository-layout(5),
+git-config(1) "CONFIGURATION FILE"). Not read: refs, objects, includes, the environment,
+global configuration, the `reftable` format.
 
 Every read is bounded and only from regular files, so neither a huge file nor a pipe can
-hold the reader up. Nothing here raises: what cannot be read is None.
+block the reader. Nothing here raises: what cannot be read is None.
 """
 
 from __future__ import annotations
@@ -26,16 +26,12 @@ from otel_agent_telemetry.urls import without_credentials
 _POINTER: Final = "gitdir:"
 _MAX_SMALL_FILE: Final = 4096
 _MAX_CONFIG: Final = 1 << 20
-_MAX_PACKED_REFS: Final = 64 << 20
 _BLOCK: Final = 1 << 20
-_MAX_SYMREFS: Final = 5
 _MAX_URL: Final = 4096
 _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
 
-_OBJECT_ID: Final = lazy(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_OBJECT_ID_LENGTH: Final = 64
 _REF: Final = lazy(r"refs/[^\x00-\x20\x7f]+")
 _BRANCHES: Final = "refs/heads/"
 _REFTABLE_HEAD: Final = "refs/heads/.invalid"
@@ -49,20 +45,16 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "b": "\b"}
 
 @dataclass(frozen=True, slots=True)
 class GitContext:
-    """What is known of a repository; each field is None when it is not.
-
-    `repo` is the URL of the remote `origin`, else of the first remote, without credentials;
-    `branch` the checked-out branch, None when HEAD is detached; `head_sha` the commit, 40
-    hex digits (64 in a SHA-256 repository), None before the first commit.
-    """
+    """A repository's remote and branch."""
 
     repo: str | None
+    """URL of the remote `origin`, else of the first remote, without credentials; None without a remote."""
     branch: str | None
-    head_sha: str | None
+    """The checked-out branch; None when HEAD is detached or cannot be read."""
 
 
 def read_git_context(start: Path) -> GitContext | None:
-    """The repository that a folder (or file) lies in, or None when it lies in none.
+    """Return the repository that a folder (or file) is in, or None when it is in none.
 
     Blocks for a handful of bounded file reads; meant for a background thread. Never raises.
     """
@@ -70,16 +62,15 @@ def read_git_context(start: Path) -> GitContext | None:
     if found is None:
         return None
     own, common = found
-    head = _first_line(own / "HEAD")
-    ref = _symbolic(head)
+    ref = _symbolic(_first_line(own / "HEAD"))
     branch = None
     if ref is not None and ref != _REFTABLE_HEAD:
         branch = _shown(ref.removeprefix(_BRANCHES))
-    return GitContext(repo=_remote_url(common / "config"), branch=branch, head_sha=_resolved(head, own, common))
+    return GitContext(repo=_remote_url(common / "config"), branch=branch)
 
 
 def _git_dirs(start: Path) -> tuple[Path, Path] | None:
-    """The folder with HEAD, and the one with what all worktrees share; often the same."""
+    """Return the folder with HEAD and the folder that all worktrees share; often the same."""
     try:
         here = Path(os.path.realpath(start))
     except (OSError, ValueError):
@@ -93,42 +84,16 @@ def _git_dirs(start: Path) -> tuple[Path, Path] | None:
             common = _first_line(own / "commondir")
             return own, own / common if common else own
         if pointer:
-            return None  # a broken pointer: git stops here too, what lies further up is another repository
-    return None
-
-
-def _resolved(head: str, own: Path, common: Path) -> str | None:
-    """The object id that HEAD's content leads to, through symbolic refs, loose or packed."""
-    content = head
-    for _ in range(_MAX_SYMREFS):
-        if _OBJECT_ID.fullmatch(content):
-            return content
-        ref = _symbolic(content)
-        if ref is None:
-            return None
-        content = _first_line(own / ref) or _first_line(common / ref) or _packed(common / "packed-refs", ref)
+            return None  # a broken pointer: git stops here too, a folder further up is another repository
     return None
 
 
 def _symbolic(content: str) -> str | None:
-    """The ref that `ref: refs/…` names; None for anything else, and for a name that leaves `refs/`."""
+    """Return the ref that `ref: refs/…` names; None for anything else, and for a name that leaves `refs/`."""
     if not content.startswith("ref:"):
         return None
     ref = content.removeprefix("ref:").strip()
     return ref if _REF.fullmatch(ref) and ".." not in ref else None
-
-
-def _packed(path: Path, ref: str) -> str:
-    """A ref's object id in `packed-refs` (`<id> SP <ref> LF` lines), "" when it is not there."""
-    wanted = b" " + ref.encode("utf-8", "surrogateescape") + b"\n"
-    window = b""
-    for block in _blocks(path, _MAX_PACKED_REFS):
-        window += block
-        at = window.find(wanted)
-        if at >= 0:
-            return window[window.rfind(b"\n", 0, at) + 1 : at].decode("ascii", "replace")
-        window = window[-(_OBJECT_ID_LENGTH + 1 + len(wanted)) :]
-    return ""
 
 
 def _remote_url(path: Path) -> str | None:
@@ -146,7 +111,7 @@ def _public(url: str) -> str | None:
 
 
 def _remotes(config: str) -> Iterator[tuple[str, str]]:
-    """`(remote, url)` of every `url` under a `[remote "…"]` section, in order."""
+    """Yield `(remote, url)` of every `url` under a `[remote "…"]` section, in order."""
     remote = None
     for line in re.sub(r"\\\r?\n", "", config).split("\n"):
         rest = line
@@ -167,7 +132,7 @@ def _remote_named(section: re.Match[str]) -> str | None:
 
 
 def _value(raw: str) -> str:
-    """A variable's value: quotes and escapes undone, comment and outer blanks dropped."""
+    """Return a variable's value without quotes, escapes, comment and outer blanks."""
     parts: list[str] = []
     for part in _VALUE_PART.finditer(raw):
         if part["comment"]:
@@ -184,7 +149,7 @@ def _unescaped(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Text that any file can hold: bytes that are not UTF-8 as U+FFFD."""
+    """Return text that any file can hold: bytes that are not UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -197,7 +162,7 @@ def _text(path: Path, limit: int) -> str:
 
 
 def _blocks(path: Path, limit: int) -> Iterator[bytes]:
-    """A regular file's content up to a limit in bytes; nothing when it cannot be read."""
+    """Yield a regular file's content up to a limit in bytes; nothing when it cannot be read."""
     try:
         fd = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """Regular expressions that are compiled when they are first used.
 
-Compiling all of this package's would cost a third of its import, on the start of every
-application; most processes use few of them.
+Compiling all patterns of the package would be a third of its import time, and most processes
+use few of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LazyPattern:
-    """Stands for `re.compile(source, flags)`: has its methods, each looked up once."""
+    """Has the methods of `re.compile(source, flags)`, compiled when the first one is used."""
 
     def __init__(self, source: str, flags: int = 0) -> None:
         self._source = source
@@ -27,5 +27,5 @@ class LazyPattern:
 
 
 def lazy(source: str, flags: int = 0) -> Pattern[str]:
-    """A pattern over text that is compiled at its first use; an invalid one raises re.error then."""
-    return LazyPattern(source, flags)  # type: ignore[return-value]  # it quacks
+    """Return a text pattern that is compiled at its first use; an invalid one raises re.error then."""
+    return LazyPattern(source, flags)  # type: ignore[return-value]  # it has all methods of a Pattern

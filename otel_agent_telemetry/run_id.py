@@ -1,10 +1,12 @@
-"""Run ids: how one is made, which custom ones are taken, and the counters of both.
+"""The two ids of a run: `run_id` for people, `event_id` for stores.
 
-Rules of seed 001 ("Custom Run ID Validation Rules", "Duplicate Run ID Detection") and the
-contract's section on run ids. An id is untrusted text: it ends up in file listings, URLs
-and tables, which is why separators and NUL are refused.
+A `run_id` is generated, or given by the application and validated; rules of seed 001
+("Custom Run ID Validation Rules", "Duplicate Run ID Detection") and the contract's section
+on run ids. It is untrusted text that ends up in file listings, URLs and tables, which is why
+separators and NUL are refused. `RunIDMetrics` counts where run ids came from.
 
-The id of a run: the same wherever its span is read.
+An `event_id` is a UUID, the idempotency key of every store. It is derived from the run's
+span, so that all readers of one span compute the same id.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ from typing import Any, Final, Literal
 
 from otel_agent_telemetry.clock import iso_utc
 
+try:
+    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib would load OpenSSL: 2 ms of every start
+except ImportError:
+    from hashlib import sha1
+
 MAX_RUN_ID_LENGTH: Final = 255
 _FORBIDDEN: Final = ("/", "\\", "\x00")
 _STAMP_LENGTH: Final = len("20251210T120530Z-") + len("-a1b2c3d4")
@@ -30,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_custom_run_id(run_id: object) -> Rejection | None:
-    """None when the id may be used as it is, else why not."""
+    """Return None when the id may be used as it is, else why not."""
     if not isinstance(run_id, str):
         return "invalid_chars"
     if not run_id or run_id.isspace():
@@ -43,10 +50,11 @@ def check_custom_run_id(run_id: object) -> Rejection | None:
 
 
 def generate_run_id(agent_name: str, *, at_ns: int | None = None, token: str | None = None) -> str:
-    """`{YYYYMMDD}T{HHMMSS}Z-{agent_name}-{8 hex}`, at most 255 characters.
+    """Return `{YYYYMMDD}T{HHMMSS}Z-{agent_name}-{8 hex}`, at most 255 characters.
 
-    `at_ns` (default: now) gives the stamp, `token` (default: random) the eight hex digits:
-    a span's own instant and id make the same run id wherever the span is read.
+    `at_ns`: nanoseconds since 1970 for the time stamp, default now. `token`: the eight hex
+    digits, default random. With a span's start and id every reader of the span generates the
+    same run id.
     """
     stamp = iso_utc(time.time_ns() if at_ns is None else at_ns)
     stamp = f"{stamp[0:4]}{stamp[5:7]}{stamp[8:10]}T{stamp[11:13]}{stamp[14:16]}{stamp[17:19]}Z"
@@ -54,7 +62,7 @@ def generate_run_id(agent_name: str, *, at_ns: int | None = None, token: str | N
 
 
 def duplicate_run_id(run_id: str) -> str:
-    """`{id}-duplicate-{8 hex}` for a custom id that is active already, at most 255 characters."""
+    """Return `{id}-duplicate-{8 hex}` for a custom id that is already active, at most 255 characters."""
     return f"{run_id[: MAX_RUN_ID_LENGTH - _DUPLICATE_LENGTH]}-duplicate-{_hex8()}"
 
 
@@ -67,12 +75,12 @@ def _id_safe(agent_name: str) -> str:
 
 
 def _is_text(value: str) -> bool:
-    """False for lone surrogates, which no UTF-8 file or database can hold."""
+    """Return False for text with lone surrogates, which no UTF-8 file or database can hold."""
     return value.isascii() or value.encode("utf-8", "ignore").decode() == value
 
 
 def _hex8() -> str:
-    """From the system: an application that seeds `random` neither repeats ids nor has its draws moved."""
+    """Return random hex digits from the system: `random` belongs to the application, which may have seeded it."""
     return os.urandom(4).hex()
 
 
@@ -87,7 +95,7 @@ class RunIDMetrics:
         self._reset()
 
     def _reset(self) -> None:
-        """Forget everything; also what a forked child does, whose lock may be in any state."""
+        """Set every counter to 0; a forked child needs a new lock as well, because the old one may be held."""
         self._lock = threading.Lock()
         self.custom_accepted = 0
         self.generated = 0
@@ -97,28 +105,28 @@ class RunIDMetrics:
         self.duplicates_detected = 0
 
     def count_custom(self) -> None:
-        """One custom id was accepted."""
+        """Count an accepted custom id."""
         with self._lock:
             self.custom_accepted += 1
 
     def count_generated(self) -> None:
-        """One id was generated, asked for or as a replacement."""
+        """Count a generated id, also one that replaces a rejected custom id."""
         with self._lock:
             self.generated += 1
 
     def count_rejected(self, reason: Rejection) -> None:
-        """One custom id was refused."""
+        """Count a rejected custom id."""
         with self._lock:
             name = f"rejected_{reason}"
             setattr(self, name, getattr(self, name) + 1)
 
     def count_duplicate(self) -> None:
-        """One id was active already."""
+        """Count an id that was already active."""
         with self._lock:
             self.duplicates_detected += 1
 
     def get_snapshot(self) -> dict[str, Any]:
-        """The counters with totals: `{"run_id_metrics": {...}, "timestamp": ISO 8601}`."""
+        """Return the counters with totals: `{"run_id_metrics": {...}, "timestamp": ISO 8601}`."""
         with self._lock:
             rejected = {
                 "empty": self.rejected_empty,
@@ -140,7 +148,7 @@ class RunIDMetrics:
         }
 
     def to_json(self) -> str:
-        """The snapshot as indented JSON text."""
+        """Return the snapshot as indented JSON text."""
         return json.dumps(self.get_snapshot(), indent=2)
 
     def log_metrics(self) -> None:
@@ -148,14 +156,8 @@ class RunIDMetrics:
         _log.info("Run ID Metrics:\n%s", self.to_json())
 
 
-try:
-    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib loads OpenSSL first: 2 ms of everybody's start
-except ImportError:
-    from hashlib import sha1
-
-
 def span_event_id(trace_id: str, span_id: str) -> str:
-    """The UUID (version 8) of the run that a span is, the same wherever the span is read.
+    """Return the UUID (version 8) of a span's run.
 
     Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
     """
@@ -164,5 +166,5 @@ def span_event_id(trace_id: str, span_id: str) -> str:
 
 
 def new_event_id() -> str:
-    """A fresh UUID for a run that no span stands for."""
+    """Return a random UUID, for a run without a span."""
     return str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""For tests: of agents that use this package, and of this package itself. No mocks.
+"""Fakes and fixtures for tests of agents that use this package, and of this package itself.
 
     from otel_agent_telemetry.testing import capture_runs
 
@@ -6,11 +6,11 @@
         my_agent(captured.client)
     assert captured.runs[0].status == "success"
 
-With `pytest_plugins = ["otel_agent_telemetry.testing"]` in the top `conftest.py` a test may
-ask for the fixture `agent_telemetry_base`: a base folder of its own, named by the
-environment, so that the code under test may call `TelemetryClient()` as it always does.
+With `pytest_plugins = ["otel_agent_telemetry.testing"]` in the top `conftest.py` a test can
+use the fixture `agent_telemetry_base`: a base folder of its own, set in the environment, so
+that the code under test calls `TelemetryClient()` as usual.
 
-Everything here behaves as the real thing does, in memory; pytest is imported only when
+Everything here behaves as its real counterpart does, in memory. pytest is imported only when
 pytest itself loads this module as a plugin. (PYTEST_DONT_REWRITE: there are no assertions
 here to rewrite, and a `conftest.py` may import this module before it names it as a plugin.)
 """
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 from opentelemetry.sdk.resources import Resource
@@ -34,34 +34,36 @@ from otel_agent_telemetry.capture.telemetry_capture import CaptureFiles, Telemet
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
-from otel_agent_telemetry.config import SETTINGS, TelemetryConfig
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan, later_state
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.provider import adopt, close_providers
 from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.settings import SETTINGS
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line, decode_line, encode_line
 
 _NS: Final = 1_000_000_000
-_PATIENCE_S: Final = "20"
-"""A test waits for its background for as long as a busy machine may take; two seconds are for programs."""
+_EXIT_TIMEOUT_S: Final = "20"
+"""Seconds that a test waits for the last delivery: a busy machine may need more than a program's default of 2."""
 _NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
 
 T = TypeVar("T", RunRecord, RunEvent, RunSpan)
+C = TypeVar("C")
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move. Safe under threads."""
+    """A clock that stands still until `advance` or `jump` moves it. Safe under threads."""
 
     def __init__(self, now_ns: int = 1_760_000_000 * _NS) -> None:
         self._now_ns = now_ns
 
     def now_ns(self) -> int:
-        """The instant that the clock shows, nanoseconds since 1970 UTC."""
+        """Return the clock's time, nanoseconds since 1970 UTC."""
         return self._now_ns
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. Raises ValueError for a step back, which is a `jump`."""
+        """Move the clock forward. Raises ValueError for negative seconds; use `jump` for a step back."""
         if seconds < 0:
             raise ValueError(f"advance({seconds}): time does not pass backwards; use jump")
         self._now_ns += round(seconds * _NS)
@@ -74,14 +76,14 @@ class ManualClock:
 class InMemoryTarget:
     """A delivery target that keeps the greatest state of each run, as every store does.
 
-    Outcomes can be scripted: `be_away` for answers that mean "later", `refuse` for records
-    that it will never take. Safe under threads.
+    Outcomes can be scripted: `be_away` makes batches be retried later, `refuse` makes records
+    be rejected for good. Safe under threads.
     """
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name
         self.batches: list[Batch] = []
-        """Every batch that was handed over, those refused and put off included."""
+        """Every batch that was delivered, refused and postponed ones included."""
         self.links: list[CommitLink] = []
         self.closed = 0
         self._states: dict[str, RunRecord] = {}
@@ -119,17 +121,17 @@ class InMemoryTarget:
 
     @property
     def runs(self) -> dict[str, RunRecord]:
-        """event_id → the state that stands."""
+        """Return event_id → the current state."""
         with self._guard:
             return dict(self._states)
 
     def close(self) -> None:
-        """Count that it was closed; it can be used again."""
+        """Count a closing; the target can be used again."""
         self.closed += 1
 
 
 def isolated_config(base_dir: Path | str, **settings: Any) -> TelemetryConfig:
-    """A configuration that looks at nothing but `base_dir`: no environment, no service on this machine."""
+    """Return a configuration that uses `base_dir` only: no environment, no service on this machine."""
     return TelemetryConfig(**{"base_dir": Path(base_dir), "discover_service": False, **settings})
 
 
@@ -165,7 +167,7 @@ class _MemoryEntries:
 class MemoryRecorder(Recorder):
     """A recorder that keeps its records in lists: no file, no thread, no delivery.
 
-    Records pass through the line format, so they look as they would when read from disk.
+    Records pass through the line format, so they are what a reader of the disk would get.
     """
 
     def __init__(self, config: TelemetryConfig, *, clock: Clock | None = None) -> None:
@@ -175,7 +177,10 @@ class MemoryRecorder(Recorder):
         self.spans: list[RunSpan] = []
         self.commits: list[CommitLink] = []
         self.captures = _MemoryEntries()
-        self._components[CaptureFiles] = self.captures
+
+    def component(self, kind: Callable[[Recorder], C]) -> C:
+        """Return the recorder's part of a kind; captured entries go to a list instead of files."""
+        return cast("C", self.captures) if kind is CaptureFiles else super().component(kind)
 
     def record_run(self, fields: Fields) -> None:
         """Keep one state of a run. Raises RecordError when it breaks the model."""
@@ -201,14 +206,14 @@ class MemoryRecorder(Recorder):
         self.record_run(fields)
 
     def sync(self) -> None:
-        """Memory needs no sync."""
+        """Do nothing: memory needs no sync."""
 
     def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - the recorder's signature
-        """True at once: everything is where it belongs, whatever `timeout_s`."""
+        """Return True at once, whatever `timeout_s`: nothing waits for delivery."""
         return True
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Nothing is open, whatever `timeout_s`."""
+        """Do nothing, whatever `timeout_s`: no file and no thread is open."""
 
 
 def _as_read(record_type: str, members: Mapping[str, Any]) -> Line:
@@ -221,51 +226,51 @@ def _value(kind: type[T], line: Line) -> T:
 
 
 class CapturedRuns:
-    """What `capture_runs` gives. The lists may be read at any time, also after the block."""
+    """The records that `capture_runs` captures. The lists may be read at any time, also after the block."""
 
     def __init__(self, recorder: MemoryRecorder, client: TelemetryClient, provider: TracerProvider) -> None:
         self.recorder = recorder
         self.client = client
-        """Hand this to the code under test."""
+        """The client for the code under test."""
         self.provider = provider
-        """For code that traces with OpenTelemetry: its root spans are runs, too."""
+        """The provider for code that traces with OpenTelemetry: its root spans are runs."""
 
     @property
     def runs(self) -> list[RunRecord]:
-        """The state that stands of each run, in the order in which the runs began."""
-        standing: dict[str, RunRecord] = {}
+        """Return the current state of each run, in the order in which the runs began."""
+        current: dict[str, RunRecord] = {}
         for state in self.recorder.states:
-            known = standing.get(state.event_id)
-            standing[state.event_id] = state if known is None else later_state(known, state)
-        return list(standing.values())
+            known = current.get(state.event_id)
+            current[state.event_id] = state if known is None else later_state(known, state)
+        return list(current.values())
 
     @property
     def states(self) -> list[RunRecord]:
-        """Every state of every run, as written."""
+        """Return every state of every run, as written."""
         return list(self.recorder.states)
 
     @property
     def events(self) -> list[RunEvent]:
-        """Every event, as written."""
+        """Return every event, as written."""
         return list(self.recorder.events)
 
     @property
     def spans(self) -> list[RunSpan]:
-        """The last state of each step, in the order in which the steps began."""
+        """Return the last state of each step, in the order in which the steps began."""
         return list({span.span_id: span for span in self.recorder.spans}.values())
 
     @property
     def commits(self) -> list[CommitLink]:
-        """Every commit association."""
+        """Return every commit association."""
         return list(self.recorder.commits)
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        """Every captured entry (`capture_telemetry`, `TelemetryContext`, `TelemetryCapture`), oldest first."""
+        """Return every captured entry (`capture_telemetry`, `TelemetryContext`, `TelemetryCapture`), oldest first."""
         return list(self.recorder.captures.kept)
 
     def run(self, run_id: str) -> RunRecord:
-        """The run of that id. Raises LookupError when there is none, naming those there are."""
+        """Return the run with that id. Raises LookupError that names the captured ids when there is none."""
         for record in self.runs:
             if record.run_id == run_id:
                 return record
@@ -274,7 +279,7 @@ class CapturedRuns:
 
 @contextmanager
 def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[CapturedRuns]:
-    """Capture runs in memory, apart from the global provider, the environment and the disk.
+    """Capture runs in memory, isolated from the global provider, the environment and the disk.
 
     `settings` are fields of `TelemetryConfig` (`runs="agents"`, `capture_content=True` …).
     Runs still open when the block ends stay `running`, so that a test can see them. What
@@ -294,7 +299,7 @@ def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[Cap
 
 
 def pytest_configure(config: Any) -> None:
-    """What pytest calls when this module is one of its plugins: offer the fixtures."""
+    """Register the fixtures; pytest calls this when the module is one of its plugins."""
     if not config.pluginmanager.has_plugin("agent-telemetry-fixtures"):
         config.pluginmanager.register(_fixtures(), "agent-telemetry-fixtures")
 
@@ -305,13 +310,13 @@ def _fixtures() -> object:
     class Fixtures:
         @pytest.fixture
         def agent_telemetry_base(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-            """A base folder for this test alone, named by the environment; closed afterwards."""
+            """Set a base folder for this test alone in the environment; what used it is closed afterwards."""
             base = tmp_path / "agent-telemetry"
             for variable in (name for setting in SETTINGS for name in setting.variables):
                 monkeypatch.delenv(variable, raising=False)
             monkeypatch.setenv("TELEMETRY_BASE_DIR", str(base))
             monkeypatch.setenv("TELEMETRY_DISCOVER_SERVICE", "false")
-            monkeypatch.setenv("TELEMETRY_EXIT_TIMEOUT_S", _PATIENCE_S)
+            monkeypatch.setenv("TELEMETRY_EXIT_TIMEOUT_S", _EXIT_TIMEOUT_S)
             TelemetryCapture.replace_shared(None)
             yield base
             TelemetryCapture.replace_shared(None)

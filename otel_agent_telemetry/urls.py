@@ -1,9 +1,9 @@
-"""Web addresses of a repository and of a commit, made from whatever a remote is called.
+"""Web addresses of a repository and of a commit, from any form of a git remote.
 
 Contract, "URLs". A remote comes from a repository's own files or from a caller, so it is
-untrusted text that ends up as a link: the host must *equal* a known one, the path may hold
-only what the platforms allow in names, and the result is always `https://` without
-credentials, port of another protocol, query or fragment. What does not fit is None.
+untrusted text that becomes a link: the host must *equal* a known one, the path may contain
+only characters that the platforms allow in names, and the result is always `https://` without
+credentials, port of another protocol, query or fragment. Any other remote gives None.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PUBLIC_HOSTS: Final[Mapping[str, str]] = {
     "gitlab.com": "gitlab",
     "bitbucket.org": "bitbucket",
 }
-"""Host → platform of the three that need no configuration."""
+"""Host → platform, for the three that need no configuration."""
 
 _COMMIT_PATHS: Final = {"github": "commit", "gitlab": "-/commit", "bitbucket": "commits"}
 PLATFORMS: Final = tuple(_COMMIT_PATHS)
-"""What a self-hosted host may be configured as."""
+"""The platforms that a self-hosted host may be configured as."""
 
 _URL: Final = lazy(
     r"(?P<scheme>https?|ssh|git|git\+ssh|ssh\+git)://"
@@ -40,7 +40,7 @@ _LOGIN: Final = "git"
 
 
 class _Remote(NamedTuple):
-    """A remote taken apart: lower-case host, the port of an https address or "", path segments."""
+    """The parts of a remote: lower-case host, the port of an https address or "", path segments."""
 
     host: str
     port: str
@@ -48,7 +48,7 @@ class _Remote(NamedTuple):
 
 
 def commit_url(repo: str | None, sha: str | None, *, hosts: Mapping[str, str] | None = None) -> str | None:
-    """Address of a commit's page, or None where it cannot be built.
+    """Return the address of a commit's page, or None when it cannot be built.
 
     `sha` is 7 to 40 hex digits; `repo` and `hosts` as in `repo_url`.
     """
@@ -59,7 +59,7 @@ def commit_url(repo: str | None, sha: str | None, *, hosts: Mapping[str, str] | 
 
 
 def repo_url(repo: str | None, *, hosts: Mapping[str, str] | None = None) -> str | None:
-    """Address of a repository's page, or None where it cannot be built.
+    """Return the address of a repository's page, or None when it cannot be built.
 
     `repo` is a remote in any form that git takes: `https://`, `http://`, `ssh://`, `git://`,
     `git@host:path`; with or without `.git`. `hosts` adds self-hosted platforms, host (or
@@ -70,11 +70,11 @@ def repo_url(repo: str | None, *, hosts: Mapping[str, str] | None = None) -> str
 
 
 def without_credentials(url: str) -> str:
-    """The URL without `user:password@` and without query members that name a secret.
+    """Return the URL without `user:password@` and without query members that name a secret.
 
-    For any form: web addresses, remotes, SQLAlchemy URLs. The rest stays as it is, and so
-    does the login name of `git@host:path`, which is part of that form and no secret. A
-    password that holds an unescaped `/` or `@` goes as a whole. Never raises.
+    Accepts web addresses, remotes and SQLAlchemy URLs. The login name of `git@host:path` is
+    kept, because it is part of that form and no secret. A password with an unescaped `/` or
+    `@` is removed as a whole. Never raises.
     """
     scheme = _SCHEME.match(url)
     if scheme is None:
@@ -84,7 +84,7 @@ def without_credentials(url: str) -> str:
     authority, tail = rest[:authority_end], rest[authority_end:]
     if "@" in authority:
         authority = authority.rpartition("@")[2]
-        if not authority and "@" in tail:  # no host yet: the password goes on behind its own "@/"
+        if not authority and "@" in tail:  # no host yet: the password continues after its own "@/"
             tail = tail.rpartition("@")[2]
     elif _is_cut_password(authority) and "@" in tail:
         authority, tail = "", tail.rpartition("@")[2]
@@ -92,7 +92,7 @@ def without_credentials(url: str) -> str:
 
 
 def _located(repo: str | None, hosts: Mapping[str, str] | None) -> tuple[str, str] | None:
-    """`(address, platform)` of a remote on a known host."""
+    """Return `(address, platform)` of a remote on a known host, else None."""
     remote = _parsed(repo) if repo is not None else None
     if remote is None:
         return None
@@ -128,7 +128,7 @@ def _parsed(repo: str) -> _Remote | None:
 
 
 def _is_name(segment: str) -> bool:
-    """Whether a path segment can be the name of a user, a group or a repository."""
+    """Return whether a path segment can be the name of a user, a group or a repository."""
     return segment not in ("", ".", "..", "-") and _SEGMENT.fullmatch(segment) is not None
 
 
@@ -141,7 +141,7 @@ def _without_scp_credentials(text: str) -> str:
 
 
 def _is_cut_password(authority: str) -> bool:
-    """Whether what looks like `host:port` is the head of `user:password/with/slashes@host`."""
+    """Return whether what looks like `host:port` is the head of `user:password/with/slashes@host`."""
     _, colon, port = authority.partition(":")
     return bool(colon) and not authority.startswith("[") and port != "" and not port.isdecimal()
 
@@ -156,5 +156,5 @@ def _without_secret_members(tail: str) -> str:
 
 
 def _first_of(text: str, stops: str) -> int:
-    """Index of the first of some characters, or the text's length."""
+    """Return the index of the first of some characters, or the text's length."""
     return min((at for at in map(text.find, stops) if at >= 0), default=len(text))

@@ -1,11 +1,11 @@
-"""What was used: model calls, tool calls, tokens, cost; as objects that add up.
+"""Usage of models and tools: calls, tokens, cost; as mappings that can be added.
 
 A *usage* maps names to counts (integers ≥ 0) or to lists of words: `model_calls`,
-`tool_calls`, `input_tokens`, `models` … Usages add up: counts by sum, lists by union, so any
-order and any grouping gives the same. `otel.usage` makes them of spans.
+`tool_calls`, `input_tokens`, `models` … Counts are added, lists united, so order and grouping
+do not matter. `otel.usage` extracts usages from spans.
 
-Cost is counted in `cost_nusd`, 10^-9 US dollars, because sums of fractions depend on their
-order; it is shown as `cost_usd`.
+Cost is kept as an integer in `cost_nusd`, 10^-9 US dollars, because a sum of floats depends
+on their order; readers see `cost_usd`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Usage = Mapping[str, Any]
 """Name → count or list of words."""
 
 USAGE_KEY: Final = "gen_ai"
-"""Where a run's `metrics_json` shows it."""
+"""The member of a run's `metrics_json` that holds its usage."""
 COST: Final = "cost_nusd"
 _TOKENS: Final = "_tokens"
 _MAX_WORDS: Final = 100
 
 
 def added(usages: Iterable[Usage]) -> dict[str, Any]:
-    """The sum of usages, names in order."""
+    """Return the sum of usages, names in order."""
     total: dict[str, Any] = {}
     for usage in usages:
         for name, value in usage.items():
@@ -36,13 +36,13 @@ def added(usages: Iterable[Usage]) -> dict[str, Any]:
 
 
 def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
-    """A run's usage as a reader sees it, from what its own span says of the whole and the sum of its steps.
+    """Return a run's usage for readers, from the usage on its own span and the sum of its steps.
 
-    The steps count. The run's own tokens stand in where no step told any, because frameworks
-    repeat the total on the root.
+    The run's own tokens count only when no step has any, because frameworks repeat the total
+    on the root span.
     """
-    told_by_steps = any(name.endswith(_TOKENS) and count for name, count in steps.items())
-    usage = added([steps] if told_by_steps else [own, steps])
+    steps_have_tokens = any(name.endswith(_TOKENS) and count for name, count in steps.items())
+    usage = added([steps] if steps_have_tokens else [own, steps])
     cost = usage.pop(COST, None)
     if cost is not None:
         usage["cost_usd"] = cost / 1e9

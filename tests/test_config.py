@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry import config as config_module
-from otel_agent_telemetry.config import SETTINGS, Setting, TelemetryConfig, default_base_dir, folder_problem
+from otel_agent_telemetry.config import TelemetryConfig, default_base_dir, folder_problem
+from otel_agent_telemetry.settings import SETTINGS, Setting
 
 GOOD = {
     "base_dir": ("/srv/base", Path("/srv/base")),

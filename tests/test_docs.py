@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_agent_telemetry.config import SETTINGS
+from otel_agent_telemetry.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -2,8 +2,11 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,60 @@ def test_the_package_resolves_every_public_name() -> None:
     for name in package.__all__:
         assert getattr(package, name) is not None
         assert name in dir(package)
+
+
+def test_all_is_complete() -> None:
+    """Each name that the package resolves, for readers or for type checkers, is in `__all__`."""
+    package = importlib.import_module(PACKAGE)
+    tree = ast.parse((ROOT / "__init__.py").read_text("utf-8"))
+    checked = next(
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    )
+    for_type_checkers = {
+        alias.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert set(package.__all__) == set(package._MODULES) == set(for_type_checkers)
+    assert for_type_checkers == package._MODULES
+
+
+TESTING = f"{PACKAGE}.testing"
+USERS = [
+    *sorted(ROOT.parent.glob("*.md")),
+    *sorted((ROOT.parent / "docs").rglob("*.md")),
+    *sorted((ROOT.parent / "examples").rglob("*.py")),
+]
+"""What shows users how to import; CONTRIBUTING.md is for maintainers."""
+
+
+def _imported(path: Path) -> Iterator[tuple[str, str]]:
+    """`(module, name)` of each import of the package in a file of Python, or in a page's Python blocks."""
+    text = path.read_text("utf-8")
+    code = (
+        [text] if path.suffix == ".py" else re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    )
+    for block in code:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
+                yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", USERS, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_documentation_and_examples_import_public_names_only(path: Path) -> None:
+    """Inner modules are private: whoever copies an example depends on nothing that may change without notice."""
+    public = {name: set(importlib.import_module(name).__all__) | {""} for name in (PACKAGE, TESTING)}
+    public[PACKAGE].add("testing")
+    assert [(module, name) for module, name in _imported(path) if name not in public.get(module, ())] == []
+
+
+def test_entry_points_resolve() -> None:
+    """What the distribution declares to OpenTelemetry, pytest and the shell is there."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    groups = [project.get("scripts", {}), *project.get("entry-points", {}).values()]
+    for target in (target for group in groups for target in group.values()):
+        module, _, name = target.partition(":")
+        assert not name or getattr(importlib.import_module(module), name)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

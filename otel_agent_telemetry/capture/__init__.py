@@ -1,4 +1,4 @@
-"""telemetry.capture: entries in a JSON array file, each of which is a run as well."""
+"""Captured entries in a JSON array file, each of which is recorded as a run as well (seed 004)."""
 
 from otel_agent_telemetry.capture.context import TelemetryContext
 from otel_agent_telemetry.capture.decorator import capture_telemetry

@@ -44,7 +44,7 @@ def doctor(
 
 
 def _print_settings(values: dict[str, str], *, everything: bool) -> None:
-    from otel_agent_telemetry.config import SETTINGS
+    from otel_agent_telemetry.settings import SETTINGS
 
     for setting in SETTINGS:
         shown = values[setting.field]

@@ -17,7 +17,7 @@ from deployment import compose, environment_of, mounts_of, port_of, stage
 from on_disk import PATIENCE_S
 from prometheus_server import CONFIG, program, promtool
 
-from otel_agent_telemetry.config import SETTINGS
+from otel_agent_telemetry.settings import SETTINGS
 
 OF_DRIVERS = {"PGPASSWORD"}  # read by PostgreSQL's client library
 

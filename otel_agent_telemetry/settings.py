@@ -1,0 +1,208 @@
+"""The table of settings: name, variables, type, default, unit and help of each.
+
+The documentation's table is checked against it. A type is a function from the text of a
+variable to the setting's value; it raises ValueError with the rule that the text breaks, and
+never quotes the text, which may be a secret. `config` reads the variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus, urlsplit
+
+from otel_agent_telemetry.run_id import check_custom_run_id
+
+BASE_DIR_VARIABLE: Final = "TELEMETRY_BASE_DIR"
+_RUN_IN_BAGGAGE: Final = "agent_run.id"
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+class Setting(NamedTuple):
+    """One row of the settings table."""
+
+    field: str
+    """Name of the setting in `TelemetryConfig`."""
+    variables: tuple[str, ...]
+    """Environment variables, the first that is set counts."""
+    parse: Callable[[str], Any]
+    """The type: returns the value of a variable's text; raises ValueError with the rule that it breaks."""
+    default: Any
+    unit: str
+    """Unit of a number, `path` or `URL`, else ""."""
+    help: str
+    """One sentence for the documentation and `doctor`."""
+    secret: bool = False
+    """Whether the value is masked wherever it is shown."""
+
+
+def _text(value: str) -> str:
+    """Return printable text. Raises ValueError for control characters and undecodable bytes."""
+    if any(sign < " " or "\x7f" <= sign <= "\x9f" or "\ud800" <= sign <= "\udfff" for sign in value):
+        raise ValueError("has a control character, or bytes that are not UTF-8")
+    return value
+
+
+def _host_platforms(value: str) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of `host=platform,…`, in lower case."""
+    pairs = [item.strip().lower().partition("=") for item in value.split(",") if item.strip()]
+    from otel_agent_telemetry.urls import PLATFORMS
+
+    if any(not host.strip() or platform.strip() not in PLATFORMS for host, _, platform in pairs):
+        raise ValueError(f"is not host=platform,… with platforms {', '.join(PLATFORMS)}")
+    return tuple((host.strip(), platform.strip()) for host, _, platform in pairs)
+
+
+def expanded_path(value: str) -> Path:
+    """Return a path with `~` expanded."""
+    return Path(os.path.expanduser(value))  # noqa: PTH111 - a "~" that cannot be expanded stays, it does not raise
+
+
+def _flag(value: str) -> bool:
+    """Return a truth value; its words are accepted in any case."""
+    word = value.lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError("is not one of true, false, 1, 0, yes, no, on, off")
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return the type of integers within bounds, both included."""
+
+    def parse(value: str) -> int:
+        number = int(value)
+        if not minimum <= number <= maximum:
+            raise ValueError(f"is not from {minimum} to {maximum}")
+        return number
+
+    return parse
+
+
+def _seconds(value: str) -> float:
+    """Return seconds, a day at most."""
+    number = float(value)
+    if not 0 <= number <= 86_400:  # noqa: PLR2004 - a day
+        raise ValueError("is not from 0 to 86400")
+    return number
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    """Return the type of these words, accepted in any case."""
+
+    def parse(value: str) -> str:
+        for word in words:
+            if value.lower() == word.lower():
+                return word
+        raise ValueError(f"is not one of {', '.join(words)}")
+
+    return parse
+
+
+def _http_url(value: str) -> str:
+    """Return an HTTP URL without a trailing slash."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the message of urlsplit may quote a password
+        usable = False
+    if not usable:
+        raise ValueError("is not an http:// or https:// URL with a host")
+    return _text(value).rstrip("/")
+
+
+def _run_in_baggage(value: str) -> str | None:
+    """Return the run id of a W3C baggage header; None when it has none, or an invalid one."""
+    members = (member.partition(";")[0].partition("=") for member in value.split(","))
+    ids = [unquote_plus(text.strip()) for key, _, text in members if key.strip() == _RUN_IN_BAGGAGE]
+    return ids[0] if ids and check_custom_run_id(ids[0]) is None else None
+
+
+SETTINGS: Final = (
+    Setting("base_dir", (BASE_DIR_VARIABLE, "AGENT_METRICS_DIR"), expanded_path, None, "path",
+            "Where everything is kept; else the first writable of the well-known folders."),
+    Setting("db_path", ("TELEMETRY_DB_PATH",), expanded_path, None, "path",
+            "SQLite file; else {base}/db/telemetry.sqlite."),
+    Setting("ndjson_dir", ("TELEMETRY_NDJSON_DIR",), expanded_path, None, "path", "Journal folder; else {base}/raw."),
+    Setting("buffer_dir", ("TELEMETRY_BUFFER_DIR",), expanded_path, None, "path", "Buffer folder; else {base}/buffer."),
+    Setting("capture_file", ("BETTY_TELEMETRY_FILE",), expanded_path, None, "path",
+            "JSON file of captured entries; else {base}/registry/telemetry.json."),
+    Setting("capture_max_bytes", ("TELEMETRY_CAPTURE_MAX_BYTES",), _whole(4096, 1 << 30), 64 << 20, "bytes",
+            "Past this size that file gets a dated name, and a new one begins."),
+    Setting("capture_lock_timeout_s", ("TELEMETRY_CAPTURE_LOCK_TIMEOUT_S",), _seconds, 2.0, "s",
+            "How long an entry waits for that file's lock before it is set aside for the next capture or query."),
+    Setting("skip_validation", ("TELEMETRY_SKIP_VALIDATION",), _flag, False, "", "Do not check folders at start."),
+    Setting("agent_owner", ("AGENT_OWNER",), _text, None, "", "`agent_owner` of runs that do not name one."),
+    Setting("runs", ("TELEMETRY_RUNS",), _one_of("root", "agents", "marked"), "root", "",
+            "Which spans are runs: every root, agent invocations and marked spans, or marked spans only."),
+    Setting("fsync", ("TELEMETRY_FSYNC",), _one_of("interval", "always", "off"), "interval", "",
+            "When written lines are forced to disk: within a second, before returning, or by the system alone."),
+    Setting("exit_timeout_s", ("TELEMETRY_EXIT_TIMEOUT_S",), _seconds, 2.0, "s",
+            "At most this long is spent delivering at exit; the rest waits in the buffer."),
+    Setting("segment_bytes", ("TELEMETRY_SEGMENT_BYTES",), _whole(4096, 1 << 30), 8 << 20, "bytes",
+            "A buffer segment past this size is closed and a new one begun."),
+    Setting("max_event_bytes", ("TELEMETRY_MAX_EVENT_BYTES",), _whole(256, 1 << 26), 1 << 20, "bytes",
+            "Text kept of one event's payload, or of one run's attributes."),
+    Setting("propagate_runs", ("TELEMETRY_PROPAGATE_RUNS",), _flag, True, "",
+            "Send the current run's id along as baggage, wherever the application sends baggage."),
+    Setting("parent_run_id", ("BAGGAGE",), _run_in_baggage, None, "",
+            "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
+    Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
+            "Keep attributes that hold prompts, completions, tool arguments and results."),
+    Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",
+            "The service that runs are sent to; without it a local one is used when there is one, else SQLite."),
+    Setting("discover_service", ("TELEMETRY_DISCOVER_SERVICE",), _flag, True, "",
+            "Look for our service at the default address when no URL is given."),
+    Setting("api_timeout_s", ("TELEMETRY_API_TIMEOUT_S",), _seconds, 10.0, "s",
+            "Timeout of one request to the service."),
+    Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
+    Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),
+    Setting("otlp_grpc_port", ("TELEMETRY_OTLP_GRPC_PORT",), _whole(1, 65_535), None, "",
+            "Port on which the service receives OTLP over gRPC, by convention 4317; unset, it does not."),
+    Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),
+    Setting("api_write_timeout_s", ("TELEMETRY_API_WRITE_TIMEOUT_S",), _seconds, 8.0, "s",
+            "How long the service lets a write wait for its commit before it answers 503."),
+    Setting("api_max_body_bytes", ("TELEMETRY_API_MAX_BODY_BYTES",), _whole(1024, 1 << 30), 64 << 20, "bytes",
+            "Largest request body that the service takes, after decompression."),
+    Setting("trusted_proxies", ("TELEMETRY_TRUSTED_PROXIES",), _text, None, "",
+            "Addresses of proxies whose X-Forwarded-For the service believes, separated by commas."),
+    Setting("api_auth_enabled", ("TELEMETRY_API_AUTH_ENABLED",), _flag, False, "", "The service asks for the token."),
+    Setting("api_auth_token", ("TELEMETRY_API_AUTH_TOKEN",), _text, None, "",
+            "Bearer token of the service; sent to it and to no other host.", secret=True),
+    Setting("rate_limit_enabled", ("TELEMETRY_RATE_LIMIT_ENABLED",), _flag, False, "", "The service limits rates."),
+    Setting("rate_limit_rpm", ("TELEMETRY_RATE_LIMIT_RPM",), _whole(1, 1_000_000), 60, "1/min",
+            "Requests a minute for each client address."),
+    Setting("log_level", ("TELEMETRY_LOG_LEVEL",), _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+            "WARNING", "", "Level of the `otel_agent_telemetry` logger in the command and the service."),
+    Setting("database_url", ("TELEMETRY_DATABASE_URL",), _text, None, "URL",
+            "Any SQLAlchemy URL instead of the SQLite file.", secret=True),
+    Setting("db_journal_mode", ("TELEMETRY_DB_JOURNAL_MODE",), _one_of("DELETE", "WAL", "TRUNCATE", "PERSIST"),
+            "DELETE", "", "SQLite journal mode."),
+    Setting("db_synchronous", ("TELEMETRY_DB_SYNCHRONOUS",), _one_of("FULL", "NORMAL", "EXTRA", "OFF"), "FULL", "",
+            "SQLite synchronous level."),
+    Setting("db_busy_timeout_ms", ("TELEMETRY_DB_BUSY_TIMEOUT_MS",), _whole(0, 3_600_000), 30_000, "ms",
+            "How long a write waits for a locked database."),
+    Setting("db_max_retries", ("TELEMETRY_DB_MAX_RETRIES",), _whole(0, 1000), 3, "",
+            "Attempts after a database error that may pass."),
+    Setting("db_retry_base_delay_s", ("TELEMETRY_DB_RETRY_BASE_DELAY_SECONDS",), _seconds, 0.1, "s",
+            "First wait between those attempts; doubled each time."),
+    Setting("retention_days", ("TELEMETRY_RETENTION_DAYS",), _whole(1, 36_500), 30, "days", "What `retention` keeps."),
+    Setting("sheets_enabled", ("GOOGLE_SHEETS_API_ENABLED", "METRICS_API_ENABLED"), _flag, False, "",
+            "Post each ended run to a webhook."),
+    Setting("sheets_url", ("GOOGLE_SHEETS_API_URL", "METRICS_API_URL"), _http_url, None, "URL", "That webhook."),
+    Setting("sheets_token", ("METRICS_API_TOKEN",), _text, None, "", "Its bearer token.", secret=True),
+    Setting("sheets_auth_required", ("METRICS_API_AUTH_REQUIRED",), _flag, False, "",
+            "Do not post without a token."),
+    Setting("git_hosts", ("TELEMETRY_GIT_HOSTS",), _host_platforms, (), "",
+            "Self-hosted git platforms, `git.example.com=gitlab,code.example.org=github`, for commit links."),
+    Setting("otlp_enabled", ("TELEMETRY_OTLP_ENABLED",), _flag, False, "",
+            "Our own tracer provider also exports over OTLP, configured by OTEL_EXPORTER_OTLP_*."),
+    Setting("otlp_endpoint", ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"), _text, None,
+            "URL", "OpenTelemetry's own variable: set, it turns that path on."),
+    Setting("otlp_protocol", ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+            _one_of("http/protobuf", "grpc", "http/json"), "http/protobuf", "", "OpenTelemetry's own variable."),
+    Setting("sdk_disabled", ("OTEL_SDK_DISABLED",), lambda value: value.lower() == "true", False, "",
+            "OpenTelemetry's own switch: true records nothing."),
+)  # fmt: skip
