@@ -48,7 +48,7 @@ class AppendFile:
         self.size += written
         if written != len(line):
             self._torn = True
-            raise OSError(28, f"only {written} of {len(line)} bytes could be written", str(self.path))
+            raise _short_write(written, len(line), self.path)
         self._torn = False
 
     def sync(self) -> None:
@@ -74,6 +74,18 @@ class AppendFile:
 
 
 _datasync = getattr(os, "fdatasync", os.fsync)
+
+
+def write_whole(fd: int, content: bytes) -> None:
+    """Write some bytes with one `write(2)`. Raises OSError, also when only a part could be written."""
+    written = os.write(fd, content)
+    if written != len(content):
+        raise _short_write(written, len(content))
+
+
+def _short_write(written: int, wanted: int, path: Path | None = None) -> OSError:
+    reason = f"only {written} of {wanted} bytes could be written"
+    return OSError(28, reason) if path is None else OSError(28, reason, str(path))
 
 
 def make_private_dir(folder: Path) -> None:

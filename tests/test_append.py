@@ -7,7 +7,7 @@ import threading
 import pytest
 from on_disk import Process, run_python
 
-from otel_agent_telemetry.append import AppendFile, make_private_dir, sync_dir
+from otel_agent_telemetry.append import AppendFile, make_private_dir, sync_dir, sync_file, write_whole
 from otel_agent_telemetry.wire import encode_line, read_line
 
 
@@ -223,3 +223,25 @@ def test_make_private_dir_survives_a_race(tmp_path):
     assert problems == []
     assert (tmp_path / "a/b/c").is_dir()
     sync_dir(tmp_path / "a/b/c")
+
+
+def test_bytes_that_do_not_fit_are_an_error_that_counts_them():
+    """A write that the kernel cuts short is never taken for a whole one."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        with pytest.raises(OSError, match=r"only \d+ of 9999999 bytes could be written"):
+            write_whole(writing, b"x" * 9_999_999)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_file_and_its_folder_can_be_forced_to_the_disk(tmp_path):
+    """A missing file is an error, not silence."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    sync_file(file)
+    sync_dir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync_file(tmp_path / "missing")

@@ -23,6 +23,8 @@ from otel_agent_telemetry.wire import (
     decode_line,
     dumps_text,
     encode_line,
+    load_json,
+    load_object,
     read_line,
 )
 
@@ -383,3 +385,17 @@ def test_thousands_of_heads_are_read_in_linear_time() -> None:
     found = read_line(head * 5000 + encode_line(RUN, {"event_id": "e"}))
     assert found.records == ({"record_type": RUN, "event_id": "e"},)
     assert time.monotonic() - started < 5
+
+
+def test_text_that_is_not_json_becomes_the_default() -> None:
+    """A column or an answer that holds anything else breaks no reader."""
+    assert load_json('{"a": [1]}') == {"a": [1]}
+    assert load_json(b"null", "default") is None
+    assert load_json("not json") is None
+    assert load_json(b"\xff", {"text": "?"}) == {"text": "?"}
+
+
+@pytest.mark.parametrize(("text", "value"), [('{"a": 1}', {"a": 1}), ("[1]", None), ("null", None), ("{", None)])
+def test_only_a_json_object_is_loaded_as_one(text: str, value: object) -> None:
+    """Other JSON and no JSON are both None."""
+    assert load_object(text) == value

@@ -16,6 +16,7 @@ import orjson
 
 from otel_agent_telemetry.append import PRIVATE_FILE
 from otel_agent_telemetry.buffer.layout import health_path, list_writers
+from otel_agent_telemetry.wire import load_object
 
 
 @dataclass(slots=True)
@@ -77,7 +78,6 @@ def read_writer_note(lock: Path) -> dict[str, Any]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = orjson.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return load_object(path.read_bytes()) or {}
+    except OSError:
         return {}
-    return value if isinstance(value, dict) else {}

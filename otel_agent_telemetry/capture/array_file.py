@@ -30,10 +30,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir
+from otel_agent_telemetry.append import make_private_dir, sync_dir, sync_file, write_whole
 from otel_agent_telemetry.capture.array_reader import Entry, newest_first
 from otel_agent_telemetry.capture.array_tail import ArrayEnd, find_end
-from otel_agent_telemetry.capture.set_aside import SetAsideEntries, write_whole
+from otel_agent_telemetry.capture.set_aside import SetAsideEntries
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.locks import FileLock
 
@@ -255,11 +255,7 @@ def _delays(timeout_s: float) -> Iterator[float]:
 
 
 def _force(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_file(path)
     sync_dir(path.parent)
 
 

@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import orjson
-
-from otel_agent_telemetry.append import PRIVATE_DIR, PRIVATE_FILE, make_private_dir
+from otel_agent_telemetry.append import PRIVATE_DIR, PRIVATE_FILE, make_private_dir, write_whole
 from otel_agent_telemetry.capture.array_reader import Entry, rotated
+from otel_agent_telemetry.wire import load_object
 
 _ATTEMPTS: Final = 100
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -65,7 +64,7 @@ class SetAsideEntries:
 
     def entries(self) -> list[Entry]:
         """Return the set-aside entries, oldest first, without damaged ones. Raises OSError."""
-        found = [_parsed(content) for folder in self._folders for _, content in _contents(Path(folder))]
+        found = [load_object(content) for folder in self._folders for _, content in _contents(Path(folder))]
         return [entry for entry in found if entry is not None]
 
     @contextlib.contextmanager
@@ -85,7 +84,7 @@ class SetAsideEntries:
 
     def _is_whole(self, path: Path, content: bytes) -> bool:
         """Return whether a file holds an entry; move what a power cut left of one to beside the array."""
-        if _parsed(content) is not None:
+        if load_object(content) is not None:
             return True
         path.rename(self._array.with_name(f"{self._array.name}.{path.name}.damaged"))
         return False
@@ -118,21 +117,6 @@ def _write_and_rename(content: bytes, new: Path, path: Path) -> None:
         raise
     finally:
         os.close(fd)
-
-
-def write_whole(fd: int, content: bytes) -> None:
-    """Write some bytes with one `write(2)`. Raises OSError, also when only a part could be written."""
-    written = os.write(fd, content)
-    if written != len(content):
-        raise OSError(28, f"only {written} of {len(content)} bytes could be written")
-
-
-def _parsed(content: bytes) -> Entry | None:
-    try:
-        found = orjson.loads(content)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _contains(path: Path, entry: bytes) -> bool:

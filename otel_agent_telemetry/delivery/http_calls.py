@@ -11,6 +11,7 @@ import orjson
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.urls import without_credentials
+from otel_agent_telemetry.wire import load_object
 
 FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 """What a request raises that gets no answer; the last two for an address that cannot be one."""
@@ -85,7 +86,4 @@ def unexpected_answer(name: str) -> StoreUnavailableError:
 
 
 def _detail(answer: httpx.Response) -> str:
-    try:
-        return str(orjson.loads(answer.content).get("detail", ""))[:200]
-    except (ValueError, AttributeError):
-        return ""
+    return str((load_object(answer.content) or {}).get("detail", ""))[:200]

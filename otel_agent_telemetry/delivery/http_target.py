@@ -36,6 +36,7 @@ from otel_agent_telemetry.delivery.outcome import (
 from otel_agent_telemetry.errors import DeliveryError
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.urls import without_credentials
+from otel_agent_telemetry.wire import load_json
 
 _REFUSALS: Final = frozenset({400, 413, 415, 422})
 _NO_SUCH_CALL: Final = frozenset({404, 405})
@@ -182,10 +183,7 @@ def _body(record: RunRecord) -> dict[str, Any]:
     """A state as the service takes it: defaults left out, JSON columns as objects."""
     body = record.to_fields()
     for name in JSON_COLUMNS & body.keys():
-        try:
-            value = orjson.loads(body[name])
-        except ValueError:
-            value = {"text": body[name]}
+        value = load_json(body[name], {"text": body[name]})
         body[name] = value if isinstance(value, dict) else {"value": value}
     return body
 

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
@@ -24,7 +22,7 @@ from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaul
 from otel_agent_telemetry.redaction import clean, clean_members
 from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage
-from otel_agent_telemetry.wire import dumps_text
+from otel_agent_telemetry.wire import dumps_text, load_json
 
 _MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
@@ -210,10 +208,7 @@ def differing(columns: Fields, used: Usage) -> dict[str, Any]:
 def json_object(given: Any) -> dict[str, Any]:
     """A value for a JSON column as an object: mappings as they are, JSON text parsed, the rest as `value`."""
     if isinstance(given, str):
-        try:
-            given = orjson.loads(given)
-        except ValueError:
-            return {"text": given}
+        given = load_json(given, {"text": given})
     if isinstance(given, Mapping):
         return dict(given)
     return {"value": given}

@@ -5,7 +5,7 @@ Two small tables are kept beside `agent_runs`, in the same transactions: `run_co
 the service's numbers cost the same at a million runs as at a thousand.
 
 On SQLite, which has one writer, there is one row for each kind and hour: writers add what
-they changed, and a trigger subtracts what is deleted, whoever deletes it. On PostgreSQL a row
+they changed, and a trigger subtracts what any program deletes. On PostgreSQL a row
 that every writer touches would make writers wait for each other, so triggers add lines of +1
 and -1 for what really became of each row, and a kind's number is the sum of its lines.
 

@@ -63,7 +63,7 @@ def roll_back_torn_commit(config: TelemetryConfig, path: Path) -> None:
     """Roll back the commit of a process that died in the middle of it, if there is one (a *hot journal*).
 
     A read-only connection cannot do that and fails. Never raises: other faults are reported
-    by whoever reads.
+    when the file is read.
     """
     if not sidecar(path, "-journal").exists():
         return

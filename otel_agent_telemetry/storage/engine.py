@@ -1,9 +1,9 @@
-"""Connections: how a database is opened for writing and for reading.
+"""Open the database for writing and for reading: engines, connections and transactions.
 
 Each SQLite connection gets the configured journal mode, synchronous level and busy timeout.
 A writing transaction begins IMMEDIATE, so that it waits for the lock before it has read
 anything and never fails halfway for having become stale. Making an engine touches nothing;
-the first connection makes the file (0600) and its folder (0700).
+the first connection creates the file (0600) and its folder (0700).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _CONNECT_TIMEOUT_S: Final = 10
 
 
 def make_engine(config: TelemetryConfig, *, set_journal_mode: bool = True) -> Engine:
-    """An engine that writes the configured database.
+    """Return an engine that writes the configured database.
 
-    `set_journal_mode=False` is for looking at a file that may turn out to be another
-    application's: the mode is kept in the file. Raises ConfigurationError for a URL that
-    cannot be used. Opens nothing yet.
+    `set_journal_mode=False` is for a file that may be another application's, because the
+    mode is kept in the file. Raises ConfigurationError for a URL that cannot be used. Opens
+    nothing yet.
     """
     url = store_url(config)
     if url.get_backend_name() != "sqlite":
@@ -44,9 +44,9 @@ def make_engine(config: TelemetryConfig, *, set_journal_mode: bool = True) -> En
 
 
 def make_read_engine(config: TelemetryConfig) -> Engine:
-    """An engine that cannot write: SQLite's `mode=ro`, read-only transactions elsewhere.
+    """Return an engine that cannot write: SQLite's `mode=ro`, read-only transactions elsewhere.
 
-    Never makes a file; a missing one is a StoreUnavailableError at the first connection.
+    Never creates a file; a missing one is a StoreUnavailableError at the first connection.
     """
     url = store_url(config)
     if url.get_backend_name() != "sqlite":
@@ -55,30 +55,30 @@ def make_read_engine(config: TelemetryConfig) -> Engine:
 
 
 def store_url(config: TelemetryConfig) -> URL:
-    """The URL of the configured database. Raises ConfigurationError. May hold a password."""
+    """Return the URL of the configured database. Raises ConfigurationError. May hold a password."""
     if config.database_url is None:
         return URL.create("sqlite", database=str(config.db_path))
     try:
         return make_url(config.database_url)
-    except (ArgumentError, ValueError):  # a port that is no number
+    except (ArgumentError, ValueError):  # a port that is not a number
         raise ConfigurationError("TELEMETRY_DATABASE_URL is not a database URL") from None
 
 
 def sqlite_path(engine: Engine) -> Path | None:
-    """The file of a SQLite database; None for a server and for a database in memory."""
+    """Return the file of a SQLite database; None for a server and for a database in memory."""
     name = _sqlite_name(engine.url) if engine.dialect.name == "sqlite" else ":memory:"
     return None if name == ":memory:" else Path(name)
 
 
 def database_name(engine: Engine) -> str:
-    """The database as a message may show it: a path, or a URL without credentials and options."""
+    """Return the database as a message may show it: a path, or a URL without credentials and options."""
     path = sqlite_path(engine)
     return str(path) if path is not None else engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 @contextmanager
 def writing(engine: Engine, operation: str) -> Iterator[Connection]:
-    """One writing transaction: committed on leaving, rolled back on any exception.
+    """Begin a writing transaction: committed on leaving, rolled back on any exception.
 
     Raises StorageError and its kinds. Blocks for the busy timeout on a locked database.
     """
@@ -88,7 +88,7 @@ def writing(engine: Engine, operation: str) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine, operation: str) -> Iterator[Connection]:
-    """One consistent view of the database, that blocks no writer's BEGIN. Raises StorageError."""
+    """Yield a consistent view of the database, which blocks no writer's BEGIN. Raises StorageError."""
     one_view = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {_BEGIN: "DEFERRED"}
     with (
         translated(operation, database_name(engine)),
@@ -118,7 +118,8 @@ def _server_engine(url: URL) -> Engine:
 
 
 def _plan_each_time(connection: Any, _record: Any) -> None:
-    """A plan kept from when a table was small reads all of it for as long as nobody has analysed it."""
+    """Have PostgreSQL plan every execution anew."""
+    # A plan kept from when a table was small reads all of it until the table is analysed.
     with connection.cursor() as cursor:
         cursor.execute("SET plan_cache_mode = force_custom_plan")
     connection.commit()
@@ -162,7 +163,7 @@ def _open_for_reading(name: str, config: TelemetryConfig) -> sqlite3.Connection:
 
 
 def _connect(name: str, config: TelemetryConfig, *, uri: bool = False) -> sqlite3.Connection:
-    """A connection in driver autocommit: BEGIN is ours, COMMIT and ROLLBACK are SQLAlchemy's."""
+    """Return a connection in the driver's autocommit: BEGIN is ours, COMMIT and ROLLBACK are SQLAlchemy's."""
     return sqlite3.connect(
         name,
         timeout=config.db_busy_timeout_ms / 1000,
@@ -174,7 +175,8 @@ def _connect(name: str, config: TelemetryConfig, *, uri: bool = False) -> sqlite
 
 
 def _make_private_file(path: Path) -> None:
-    """An empty file is an empty database to SQLite, and its journals take over the mode."""
+    """Create the file (0600) if it is missing."""
+    # An empty file is an empty database to SQLite, and its journals take over the mode.
     if path.exists():
         return
     make_private_dir(path.parent)

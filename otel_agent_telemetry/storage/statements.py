@@ -1,7 +1,7 @@
 """How statements are built and executed here, for both dialects: bulk writes, rows by many keys, row counts.
 
-Owns what SQLite and PostgreSQL need said differently, and what SQLAlchemy's own executemany
-would cost: a statement that writes many rows is compiled to text once for each dialect.
+Owns the differences between SQLite and PostgreSQL in SQL, and spares the cost of SQLAlchemy's
+own executemany: a statement that writes many rows is compiled to text once for each dialect.
 Which rows are written, and what wins a conflict, is the caller's (`runs`, `traces`, `counts`).
 
 Rows are found by many keys in one statement, each key by one step in an index. The keys are

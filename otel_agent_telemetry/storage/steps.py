@@ -119,7 +119,7 @@ def _read_page(
         return connection.execute(selected).all(), None
     if page.after is not None:
         selected = selected.where(tuple_(time, table.c.id) > page.after)
-    rows = connection.execute(selected.limit(page.limit + 1)).all()  # one more tells whether there is a next page
+    rows = connection.execute(selected.limit(page.limit + 1)).all()  # one more shows whether there is a next page
     if len(rows) <= page.limit:
         return rows, None
     last = rows[page.limit - 1]

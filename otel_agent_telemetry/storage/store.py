@@ -156,7 +156,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A consistent view for the functions of `queries`. Raises StorageError."""
+        """Yield a consistent view for the functions of `queries`. Raises StorageError."""
         with reading(self._engine, "reading") as connection:
             yield connection
 

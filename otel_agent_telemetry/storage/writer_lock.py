@@ -1,9 +1,9 @@
-"""The one service that writes a SQLite database, and how others find it.
+"""The lock of the one process that writes a SQLite database, and how others find that process.
 
-`{database}.writer.lock` is locked by the operating system while the service lives. Its
+`{database}.writer.lock` is locked by the operating system while the process lives. Its
 first line is JSON: `{"pid": int, "host": text, "url": text or null, "started": ISO 8601}`;
-what stands behind that line is left from longer ones. The line of a file that nobody has
-locked means nothing.
+what follows that line is left from longer ones. The line of a file that no process has locked
+means nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Holder:
 
 
 class WriterLock:
-    """The writer's lock of one database, by whichever name it is called. Not shared between threads."""
+    """The writer's lock of one database, the same for every path to it. Not shared between threads."""
 
     def __init__(self, db_path: Path, *, clock: Clock | None = None) -> None:
         file = real_path(db_path)
@@ -45,10 +45,10 @@ class WriterLock:
         self._clock = clock or SystemClock()
 
     def try_acquire(self, url: str | None = None) -> bool:
-        """Become the writer, or say in the file where this one answers; False when another is.
+        """Become the writer, or as the writer record `url`; return False when another process is the writer.
 
-        Waits at most a tenth of a second, because whoever asks for the holder locks the
-        file for an instant. Raises StoreUnavailableError when the file cannot be written.
+        Waits at most a tenth of a second, because a process that asks for the holder locks
+        the file for an instant. Raises StoreUnavailableError when the file cannot be written.
         """
         try:
             make_private_dir(self.path.parent)
@@ -76,7 +76,7 @@ class WriterLock:
         return json.dumps(holder).encode() + b"\n"
 
     def holder(self) -> Holder | None:
-        """Who is the writer now, None when nobody is. Never makes the file, never raises."""
+        """Return the current writer, None when there is none. Never creates the file, never raises."""
         try:
             if not self._lock.held and not is_locked(self.path):
                 return None
@@ -94,14 +94,14 @@ class WriterLock:
         return f"{who} (process {holder.pid} on {holder.host}, since {holder.started})"
 
     def release(self) -> None:
-        """Stop being the writer. Harmless when not."""
+        """Stop being the writer. Does nothing when this process is not."""
         self._lock.release()
 
 
 def real_path(path: Path) -> Path:
-    """Where the file is that a path names: behind symbolic links, where SQLite keeps its journals too.
+    """Return the file that a path leads to through symbolic links, beside which SQLite keeps its journals too.
 
-    The path itself when that cannot be found out.
+    The path itself when it cannot be resolved.
     """
     try:
         return path.resolve()
@@ -111,8 +111,8 @@ def real_path(path: Path) -> Path:
 
 def _holder_of(line: bytes) -> Holder | None:
     try:
-        said: Any = json.loads(line)
-        url = said["url"]
-        return Holder(int(said["pid"]), str(said["host"]), None if url is None else str(url), str(said["started"]))
+        note: Any = json.loads(line)
+        url = note["url"]
+        return Holder(int(note["pid"]), str(note["host"]), None if url is None else str(url), str(note["started"]))
     except (ValueError, KeyError, TypeError):
         return None
