@@ -1,9 +1,9 @@
-"""Reading an array file from its newest entry back, as far as one has to.
+"""Reading an array file from its newest entry backwards, as far as the caller needs.
 
-Lines as `array_file` writes them are parsed one by one, from the end. Where another
-program's form begins, the rest is parsed as a whole. The file may grow meanwhile: what is
-read is the array as it was at the beginning. The head of an entry that is just being
-written, or that a crash left, is no entry.
+Lines as `array_file` writes them are parsed one by one, from the end. Where the lines of
+another program begin, the rest is parsed as a whole. The file may grow meanwhile; the
+entries are those of the array when it was opened. The head of an entry that is being written,
+or that a crash left, is skipped.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ _MOMENT: Final = r"\.\d{8}T\d{6}\.\d{6}Z"
 
 
 def newest_first(path: Path) -> Iterator[Entry]:
-    """The entries of the file, and of those that it was rotated to, newest first. Raises OSError.
+    """Yield the entries of the file, and of those that it was rotated to, newest first. Raises OSError.
 
-    No file is no entry. What is no JSON object is left out.
+    A missing file has no entries. Elements that are no JSON object are skipped.
     """
     seen: set[int] = set()
     yield from _unseen(path, seen)
-    for part in rotated(path):  # listed after the file was opened: what is rotated meanwhile is met twice, not missed
+    for part in rotated(
+        path
+    ):  # listed after the file was opened: one that is rotated meanwhile is found twice, not missed
         yield from _unseen(part, seen)
 
 
 def _unseen(path: Path, seen: set[int]) -> Iterator[Entry]:
-    """The entries of one file, newest first, unless its inode is among those seen."""
+    """Yield the entries of one file, newest first, unless its inode is among those seen."""
     with contextlib.suppress(FileNotFoundError), _opened(path) as fd:
         status = os.fstat(fd)
         if status.st_ino not in seen:
@@ -46,7 +48,7 @@ def _unseen(path: Path, seen: set[int]) -> Iterator[Entry]:
 
 
 def rotated(path: Path) -> list[Path]:
-    """The dated files that the array at `path` was rotated to, newest first. Raises OSError."""
+    """Return the dated files that the array at `path` was rotated to, newest first. Raises OSError."""
     name = re.compile(re.escape(path.stem) + _MOMENT + re.escape(path.suffix))
     try:
         found = [item for item in os.listdir(path.parent) if name.fullmatch(item)]
@@ -65,8 +67,8 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _backwards(fd: int, size: int) -> Iterator[Entry]:
-    """Entries of lines from behind, then those of a foreign beginning; a line that is damaged or torn is left out."""
-    looked = False
+    """Yield the entries of lines, the last first, then those of another program's beginning; skip damaged lines."""
+    tried_whole = False
     for line, start in _lines_backwards(fd, size):
         text = line.strip(_PUNCTUATION)
         if not text or (text == b"[" and start == 0):
@@ -74,15 +76,15 @@ def _backwards(fd: int, size: int) -> Iterator[Entry]:
         entry = loads(text)
         if _is_entry(entry):
             yield entry
-        elif not looked and not line.startswith(b'{"'):  # not one of our lines, torn: another program's form
-            looked = True
+        elif not tried_whole and not line.startswith(b'{"'):  # not one of our lines, torn: another program's form
+            tried_whole = True
             if (elements := _foreign(read_at(fd, 0, start + len(line)))) is not None:
                 yield from filter(_is_entry, reversed(elements))
                 return
 
 
 def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
-    """Each line without its line feed, and the offset where it begins; the last line first."""
+    """Yield each line without its line feed, and the offset where it begins; the last line first."""
     held, at = b"", size
     while at > 0:
         count = min(at, max(_BLOCK, len(held)))
@@ -100,7 +102,7 @@ def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _foreign(head: bytes) -> list[Any] | None:
-    """The elements of another program's array, in any form, that our comma, its bracket or nothing ends."""
+    """Return the elements of another program's array in any form, closed, or followed by our comma or nothing."""
     for text in (head.strip(_SPACE), head.rstrip(_PUNCTUATION) + b"]"):
         if isinstance(elements := loads(text), list):
             return elements

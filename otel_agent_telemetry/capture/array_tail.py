@@ -1,12 +1,11 @@
 """Where the elements of a JSON array file end, found from its last bytes.
 
-The file is read from behind, a block at a time, so that what an entry costs does not depend
-on how many there are. What a write that was cut short leaves behind is recognised and left
-out; a file that no element can be added to has no end here.
+The file is read backwards, a block at a time, so that the cost of an entry does not depend on
+the number of entries. The remains of a write that was cut short are recognised and skipped.
 
-A closing bracket alone on the last line, behind a line that is an entry, closes the array:
-an entry is one line, so no torn one ends like that. Any other bracket may be anything's, and
-the whole is looked at.
+A closing bracket alone on the last line, after a line that is an entry, closes the array: an
+entry is one line, so no torn entry ends like that. Any other bracket may belong to an inner
+array, so the file is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _BLOCK: Final = 4096
 _HEAD: Final = 64
 """An array's opening bracket is one of the first bytes."""
 _MAX_LINE: Final = 16 << 20
-"""Past this length a last line is not looked into."""
+"""Past this length a last line is not parsed."""
 _MAX_WHOLE: Final = 4 << 20
-"""Past this size an array in another program's form is not parsed: the application's thread waits for it."""
+"""Past this size an array in another program's form is not parsed, because the application's thread would wait."""
 _SPACE: Final = b" \t\r\n\0"
-"""JSON's white space, and the zeros that a power cut leaves where bytes were to be."""
+"""JSON's white space, and the zeros that a power cut leaves in place of bytes that were not written."""
 _CLOSED: Final = b"}\n]\n"
-"""How a file ends that we wrote last."""
+"""The end of a file that `array_file` wrote last."""
 
 
 class ArrayEnd(NamedTuple):
@@ -39,11 +38,12 @@ class ArrayEnd(NamedTuple):
 
 
 def find_end(fd: int, size: int) -> ArrayEnd | None:
-    """The end of the elements in a file of `size` bytes; None when it holds no array to add to.
+    """Return the end of the elements in a file of `size` bytes; None when it is no array.
 
-    An empty file is an array without elements. Reads a few kilobytes, more only where the
-    last line is longer; where another program chose the form the whole, up to 4 MiB: once,
-    because our next entry ends the file. Of a larger one the end is believed. Raises OSError.
+    An empty file counts as an array without elements. Reads a few kilobytes, more only when
+    the last line is longer. A file in another program's form is parsed as a whole up to
+    4 MiB, which happens once, because our next entry ends the file; of a larger one only the
+    last block is checked. Raises OSError.
     """
     head = read_at(fd, 0, _HEAD).strip(_SPACE)
     if not head.startswith(b"["):
@@ -56,7 +56,7 @@ def find_end(fd: int, size: int) -> ArrayEnd | None:
 
 
 def _end_by_lines(tail: _Tail, line: bytes) -> ArrayEnd | None:
-    """The end as the last two lines tell it."""
+    """Return the end if the last two lines show it."""
     if line == b"]":
         tail.end -= len(line)
         before = tail.last_line()
@@ -65,13 +65,13 @@ def _end_by_lines(tail: _Tail, line: bytes) -> ArrayEnd | None:
 
 
 def _end_in_line(tail: _Tail, line: bytes) -> ArrayEnd | None:
-    """The end within a line that holds a whole entry, and perhaps a comma and a bracket behind it."""
+    """Return the end within a line that has a whole entry, perhaps followed by a comma and a bracket."""
     bare = line.removesuffix(b"]").rstrip(_SPACE).removesuffix(b",").rstrip(_SPACE)
     return ArrayEnd(tail.end - len(line) + len(bare), empty=False) if _is_entry(bare) else None
 
 
 def _end_before_torn(tail: _Tail, line: bytes) -> ArrayEnd | None:
-    """The end in front of a last line that is the head of an entry, of which nobody was told that it is kept."""
+    """Return the end before a last line that is the head of an entry, which was never acknowledged."""
     if not line.startswith(b"{"):
         return None
     tail.end -= len(line)
@@ -81,9 +81,9 @@ def _end_before_torn(tail: _Tail, line: bytes) -> ArrayEnd | None:
 
 
 def _end_of_whole(fd: int, size: int) -> ArrayEnd | None:
-    """The end in an array that another program wrote in its own form, closed or followed by our comma."""
+    """Return the end of an array in another program's form, closed or followed by our comma."""
     if size > _MAX_WHOLE:
-        return _end_believed(fd, size)
+        return _end_of_large(fd, size)
     text = read_at(fd, 0, size).rstrip(_SPACE)
     if (elements := _elements(text)) is not None:
         return ArrayEnd(len(text[:-1].rstrip(_SPACE)), empty=not elements)
@@ -91,8 +91,8 @@ def _end_of_whole(fd: int, size: int) -> ArrayEnd | None:
     return ArrayEnd(len(text), empty=False) if _elements(text + b"]") else None
 
 
-def _end_believed(fd: int, size: int) -> ArrayEnd | None:
-    """The end of a large array that ends as one does: an object and the bracket on one line, or an indented object."""
+def _end_of_large(fd: int, size: int) -> ArrayEnd | None:
+    """Return the end of a large array whose last block looks like one: `}]` on one line, or an indented object."""
     text = read_at(fd, size - _BLOCK, _BLOCK).rstrip(_SPACE)
     inside = text.removesuffix(b"]")
     last = inside.rstrip(_SPACE)
@@ -108,12 +108,12 @@ def _elements(text: bytes) -> list[object] | None:
 
 
 def _is_entry(line: bytes) -> bool:
-    """Whether a line is one whole entry as we write them."""
+    """Return whether a line is one whole entry as `array_file` writes it."""
     return line.lstrip(_SPACE)[:1] == b"{" and isinstance(loads(line), dict)
 
 
 def loads(text: bytes) -> Any:
-    """What JSON text says, NaN and lone surrogates as Python's own module writes them included; None for no JSON."""
+    """Parse JSON text, NaN and lone surrogates of Python's `json` included; return None for text that is no JSON."""
     with contextlib.suppress(ValueError):
         return orjson.loads(text)
     try:
@@ -123,7 +123,7 @@ def loads(text: bytes) -> Any:
 
 
 class _Tail:
-    """The bytes of a file up to `end`, read from behind."""
+    """The bytes of a file up to `end`, read backwards."""
 
     __slots__ = ("end", "fd")
 
@@ -132,7 +132,7 @@ class _Tail:
         self.end = size
 
     def last_line(self) -> bytes | None:
-        """The last line that is not blank, up to `end`, which is moved in front of the white space behind it.
+        """Return the last line that is not blank and move `end` to its end, before trailing white space.
 
         None when it is too long.
         """
@@ -147,7 +147,7 @@ class _Tail:
         return held[held.rfind(b"\n") + 1 :]
 
     def opening(self, line: bytes | None) -> ArrayEnd | None:
-        """The end of an array without elements, when this last line is its opening bracket."""
+        """Return the end of an array without elements, if this last line is its opening bracket."""
         if (
             line is None
             or line.strip(_SPACE) != b"["
@@ -159,7 +159,7 @@ class _Tail:
 
 
 def read_at(fd: int, offset: int, count: int) -> bytes:
-    """Up to `count` bytes from `offset` on. Raises OSError."""
+    """Return up to `count` bytes from `offset` on. Raises OSError."""
     os.lseek(fd, offset, os.SEEK_SET)
     found = b""
     while len(found) < count and (more := os.read(fd, count - len(found))):
