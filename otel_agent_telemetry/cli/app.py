@@ -73,6 +73,7 @@ for name, command in COMMANDS.items():
 
 
 def _print_version(requested: bool) -> None:
+    """Print the installed version and the schema version, then exit."""
     if not requested:
         return
     from importlib.metadata import PackageNotFoundError, version
@@ -101,6 +102,7 @@ def _global_options(
 ) -> None:
     from otel_agent_telemetry.config import TelemetryConfig
 
+    # Before the configuration is read: reading it can log warnings.
     log_to_stderr("WARNING")
     config = TelemetryConfig.from_env()
     if base_dir is not None:
@@ -111,6 +113,7 @@ def _global_options(
 
 def main() -> None:
     """Run the command and exit with its status (`error_handling.ExitCode`)."""
+    # A terminal that cannot encode a character gets an escape instead of an error.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,8 @@
-"""`agent-telemetry associate-commit`."""
+"""`agent-telemetry associate-commit`.
+
+Associates a commit with a run through `TelemetryClient`, then waits for the delivery to report
+whether the run is stored.
+"""
 
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -56,8 +60,10 @@ def associate_commit(
 
 
 def _report_outcome(config: "TelemetryConfig", run_id: str, sha: str, began: str) -> ExitCode:
+    """Print whether the target refused the association, has no such run yet, or applied it."""
     from otel_agent_telemetry.delivery.rejected import last_rejected
 
+    # A service refuses a bad association after it was accepted into the buffer.
     for record in last_rejected(config.buffer_dir, limit=100):
         associated_at = str(record.get("associated_at") or "")
         if associated_at >= began and record.get("run_id") == run_id and record.get("commit_hash") == sha:

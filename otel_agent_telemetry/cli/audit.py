@@ -1,4 +1,7 @@
-"""`agent-telemetry audit`."""
+"""`agent-telemetry audit`.
+
+Prints the figures of `operations.audit_report`: agents, open runs, and sizes of all folders.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,10 +61,12 @@ def audit(
 
 
 def _object(runs: "RunFigures | None", files: "FileFigures", since: str | None) -> dict[str, object]:
+    """Return the report for `--json`; each agent gets its success rate."""
     from dataclasses import asdict
 
     figures = None if runs is None else asdict(runs)
     if runs is not None and figures is not None:
+        # `asdict` leaves properties out.
         rates = [agent.success_rate for agent in runs.agents]
         figures["agents"] = [
             {**agent, "success_rate": rate} for agent, rate in zip(figures["agents"], rates, strict=True)
@@ -70,6 +75,7 @@ def _object(runs: "RunFigures | None", files: "FileFigures", since: str | None) 
 
 
 def _print_runs(runs: "RunFigures", now: int) -> None:
+    """Print the totals, then the tables of agents, statuses, days and open runs."""
     from otel_agent_telemetry.clock import parse_iso
 
     period = f"from {format_time(runs.oldest)} to {format_time(runs.newest)} UTC"
@@ -95,20 +101,24 @@ def _section(headings: tuple[str, ...], rows: "Iterable[tuple[str, ...]]", *, st
 
 
 def _count_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """Return a row for each name and its count."""
     return [(name, str(number)) for name, number in counts.items()]
 
 
 def _agent_row(agent: "AgentStats") -> tuple[str, ...]:
+    """Return the cells of one agent; "-" where it has no ended run."""
     rate = "-" if agent.success_rate is None else f"{agent.success_rate:.1%}"
     durations = ["-" if duration is None else format_duration(duration) for duration in (agent.median_ms, agent.p95_ms)]
     return agent.agent_name, str(agent.runs), rate, str(agent.failed), *durations
 
 
 def _age(nanoseconds: int) -> str:
+    """Return an age for people; a start in the future counts as 0."""
     return format_duration(max(nanoseconds, 0) // 1_000_000)
 
 
 def _print_files(files: "FileFigures") -> None:
+    """Print the sizes of the folders."""
     print_line()
     print_line(f"journal   {files.journal_files} files, {format_size(files.journal_bytes)}")
     waiting = f"{format_size(files.waiting_bytes)} waiting for delivery"

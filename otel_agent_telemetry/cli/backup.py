@@ -1,4 +1,8 @@
-"""`agent-telemetry backup`."""
+"""`agent-telemetry backup`.
+
+The backup is made and verified by `operations.backup_job`; `restore` prints its summary with the
+functions here.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +34,7 @@ def backup(
     from otel_agent_telemetry.operations.backup_job import take_backup
 
     config = invocation_of(context).config
+    # Absolute, because the message shows the path.
     taken = take_backup(config, to=None if to is None else to.expanduser().absolute(), keep=keep)
     if as_json:
         print_json({**contents_object(taken.contents), "pruned": [str(path) for path in taken.pruned]})

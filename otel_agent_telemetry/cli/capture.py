@@ -1,4 +1,7 @@
-"""`agent-telemetry capture`."""
+"""`agent-telemetry capture`.
+
+Adds one entry through `capture.TelemetryCapture`; prints what seed 004 prints.
+"""
 
 import json
 from typing import Annotated, Any
@@ -49,6 +52,7 @@ def capture(
         )
     finally:
         capturing.client.close()
+    # ASCII, so it is safe on any terminal without escaping.
     print(json.dumps(entry, indent=2))
     if failure is not None:
         print_stderr(f"Error: not written to {capturing.telemetry_file}: {failure}")

@@ -1,4 +1,7 @@
-"""`agent-telemetry capture-query`."""
+"""`agent-telemetry capture-query`.
+
+Lists the entries of the JSON file through `capture.TelemetryCapture`; the database is not used.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 

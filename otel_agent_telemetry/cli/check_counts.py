@@ -1,4 +1,7 @@
-"""`agent-telemetry check-counts`."""
+"""`agent-telemetry check-counts`.
+
+Prints what `operations.check_counts` finds; `--repair` corrects it.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +43,7 @@ def check_counts(
 
 
 def _print(found: "Sequence[CountDifference]", *, repaired: bool) -> None:
+    """Print each count that differs or differed."""
     if not found:
         print_line("The stored counts match the runs.")
         return
@@ -54,5 +58,6 @@ def _print(found: "Sequence[CountDifference]", *, repaired: bool) -> None:
 
 
 def _object(found: "Sequence[CountDifference]", *, repaired: bool) -> dict[str, Any]:
+    """Return the result for `--json`."""
     differences = [{"table": one.table, "key": list(one.key), "kept": one.kept, "actual": one.actual} for one in found]
     return {"ok": not found or repaired, "repaired": repaired and bool(found), "differences": differences}

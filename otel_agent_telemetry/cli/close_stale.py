@@ -1,4 +1,8 @@
-"""`agent-telemetry close-stale`."""
+"""`agent-telemetry close-stale`.
+
+Closes the runs that `operations.open_runs` finds to be stale; the states stream through, so that
+any number of runs needs little memory.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +37,8 @@ def close_stale(
     if not dry_run:
         sync_before_read(invocation)
     reported: list[dict[str, str]] = []
-    states = _report_each(closing_states(invocation.config, older_than_ns=age_ns), reported, quiet=as_json)
+    states = _report_each(closing_states(invocation.config, older_than_ns=age_ns), reported, silent=as_json)
+    # Consuming the generator prints the runs.
     closed = sum(1 for _ in states) if dry_run else close_runs(invocation.config, states)
     if as_json:
         print_json({"closed": 0 if dry_run else closed, "found": len(reported), "dry_run": dry_run, "runs": reported})
@@ -47,12 +52,12 @@ def close_stale(
 
 
 def _report_each(
-    states: "Iterable[RunRecord]", reported: list[dict[str, str]], *, quiet: bool
+    states: "Iterable[RunRecord]", reported: list[dict[str, str]], *, silent: bool
 ) -> "Iterator[RunRecord]":
-    """Yield the states unchanged; print each, or add it to `reported` when `quiet`."""
+    """Yield the states unchanged; print each, or add it to `reported` when `silent`."""
     for state in states:
         last_sign = state.end_time or state.updated_at
-        if quiet:
+        if silent:
             reported.append({"event_id": state.event_id, "run_id": state.run_id, "last_sign_of_life": last_sign})
         else:
             print_line(

@@ -1,4 +1,7 @@
-"""`agent-telemetry copy-db`."""
+"""`agent-telemetry copy-db`.
+
+Reads the two arguments as databases and prints the report of `storage.copy_db`.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +50,7 @@ def _database_of(config: "TelemetryConfig", word: str, name: str) -> "TelemetryC
     Raises typer.BadParameter, which never repeats a URL: it can hold a password.
     """
     if "://" not in word:
+        # Looks like a URL with a typing mistake, which must not become a file name.
         if ":/" in word or ("@" in word and ":" in word):
             raise typer.BadParameter(f"{name} is neither a path nor a database URL")
         return config.with_(db_path=Path(word).expanduser(), database_url=None)
@@ -63,6 +67,7 @@ def _database_of(config: "TelemetryConfig", word: str, name: str) -> "TelemetryC
 
 
 def _print(report: "CopyReport") -> None:
+    """Print a row for each table, and whether the copy is complete."""
     rows = [
         (table.table, *map(str, (table.rows, table.written, table.refused, table.lacking))) for table in report.tables
     ]
@@ -81,6 +86,7 @@ def _print(report: "CopyReport") -> None:
 
 
 def _object(report: "CopyReport") -> dict[str, Any]:
+    """Return the report for `--json`."""
     names = ("rows", "written", "refused", "lacking")
     return {
         "source": report.source,

@@ -1,4 +1,7 @@
-"""`agent-telemetry doctor`."""
+"""`agent-telemetry doctor`.
+
+Prints the findings of `operations.doctor` as they come; each has a way to fix it.
+"""
 
 from typing import Annotated
 
@@ -44,6 +47,7 @@ def doctor(
 
 
 def _print_settings(values: dict[str, str], *, everything: bool) -> None:
+    """Print the settings that differ from their default, or all of them; secrets are masked."""
     from otel_agent_telemetry.settings import SETTINGS
 
     for setting in SETTINGS:

@@ -55,6 +55,7 @@ def with_exit_status(command: Callable[P, ExitCode | None]) -> Callable[P, None]
 
 
 def _run(command: Callable[[], ExitCode | None]) -> ExitCode:
+    """Run the command and return its exit status, whatever it raises."""
     try:
         code = command() or ExitCode.OK
         sys.stdout.flush()
@@ -82,6 +83,7 @@ def report_error(problem: AgentTelemetryError | OSError) -> ExitCode:
 
 
 def _discard_stdout() -> None:
+    """Point stdout at the null device after the reader closed the pipe."""
     # The interpreter flushes stdout once more at exit, which would fail on the closed pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

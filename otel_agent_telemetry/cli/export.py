@@ -1,4 +1,7 @@
-"""`agent-telemetry export`."""
+"""`agent-telemetry export`.
+
+Chooses format and destination; `operations.export` reads and writes.
+"""
 
 import shutil
 import sys
@@ -58,6 +61,7 @@ def export(
         agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
     )
     invocation = invocation_of(context)
+    # A terminal or a text pipe cannot take binary data.
     if output is None and form is Format.PARQUET:
         raise typer.BadParameter("Parquet needs a file", param_hint="--output")
     note_other_service(invocation)
@@ -81,15 +85,18 @@ def _to_stdout(invocation: Invocation, query: "RunQuery", form: Format, *, raw: 
     with spool() as file:
         _export(invocation, query, _sink(invocation, form, file, raw=raw), limit)
         file.seek(0)
+        # Only a terminal needs escaping; a program gets the bytes of the format.
         if sys.stdout.isatty():
             for line in file:
                 print(printable(line.decode().rstrip("\r\n")))
         else:
+            # `buffer` bypasses the text layer, which can still hold output.
             sys.stdout.flush()
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool) -> "ExportFormat":
+    """Return the writer of a format. Raises ConfigurationError when Parquet is not installed."""
     if form is Format.PARQUET:
         from otel_agent_telemetry.operations.export import ParquetFormat
 
@@ -102,6 +109,7 @@ def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool) ->
 
 
 def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", limit: int | None) -> int:
+    """Write the runs with a progress bar and return their number, 0 without a database."""
     from otel_agent_telemetry.operations.export import export_runs
 
     with progress_bar("exporting", unit="rows") as on_progress:

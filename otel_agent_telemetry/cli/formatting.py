@@ -32,6 +32,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def _escape(found: re.Match[str]) -> str:
+    """Return the escape of one character, as Python would write it."""
     character = found[0]
     code = ord(character)
     return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")  # noqa: PLR2004

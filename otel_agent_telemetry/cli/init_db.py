@@ -1,4 +1,7 @@
-"""`agent-telemetry init-db`."""
+"""`agent-telemetry init-db`.
+
+Creates or upgrades the database, as the first delivery would.
+"""
 
 import typer
 

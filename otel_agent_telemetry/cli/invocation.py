@@ -20,7 +20,7 @@ _REQUEST_TIMEOUT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What the global options say; every command gets it from its context."""
+    """The values of the global options; every command gets them from its context."""
 
     config: TelemetryConfig
 
@@ -34,6 +34,7 @@ class Invocation:
 def invocation_of(context: typer.Context) -> Invocation:
     """Return the invocation that the global options made."""
     invocation = context.find_object(Invocation)
+    # The callback of the global options runs before every command.
     assert invocation is not None
     return invocation
 

@@ -57,6 +57,7 @@ def run_query(
 
 
 def _canonical(word: str | None) -> str | None:
+    """Return the stored word of a status. Raises typer.BadParameter."""
     from otel_agent_telemetry.status import STATUSES, canonical_status
 
     status = None if word is None else canonical_status(word)
@@ -79,6 +80,7 @@ def parse_duration_ns(text: str) -> int:
 
 def parse_time(text: str, now_ns: int) -> str:
     """Return an ISO 8601 time in UTC, of such a time or of an age before now (`2h`). Raises typer.BadParameter."""
+    # No ISO 8601 time begins with a number and a unit.
     if _DURATION_PART.match(text.strip().lower()):
         return iso_utc(now_ns - parse_duration_ns(text))
     try:

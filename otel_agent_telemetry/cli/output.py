@@ -69,10 +69,12 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, statu
 
 
 def _print_rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], status_column: int) -> None:
+    """Print a table with frames and colours; long cells are folded."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    # On a terminal the table is folded to its width; nothing is cut off.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         table.add_column(heading, overflow="fold")

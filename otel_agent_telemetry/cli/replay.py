@@ -1,4 +1,7 @@
-"""`agent-telemetry replay`."""
+"""`agent-telemetry replay`.
+
+Prints the report of `operations.replay`, which writes the journal into a database.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +40,7 @@ def replay(
 
     config = invocation_of(context).config
     if into is not None:
+        # `--into` names a file, so a configured server is left out.
         config = config.with_(db_path=into.expanduser(), database_url=None)
     first, last = parse_day(from_day) if from_day else "", parse_day(to_day) if to_day else "99999999"
     if config.api_url:
@@ -53,6 +57,7 @@ def replay(
 
 
 def _print(report: "ReplayReport") -> None:
+    """Print what was read and what became of it."""
     read = [f"{report.files} files", format_size(report.bytes), f"{report.states} run states"]
     read += [f"{report.commits} commits"] + ([f"{report.torn} torn lines"] if report.torn else [])
     print_line(f"read     {', '.join(read)}")
@@ -66,6 +71,7 @@ def _print(report: "ReplayReport") -> None:
 
 
 def _object(report: "ReplayReport") -> dict[str, object]:
+    """Return the report for `--json`."""
     names = (
         "files",
         "bytes",

@@ -1,4 +1,7 @@
-"""`agent-telemetry restore`."""
+"""`agent-telemetry restore`.
+
+Checks a backup, or replaces the database by it through `storage.restore`.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,11 +47,14 @@ def restore(
 
 
 def _locate(config: "TelemetryConfig", backup: Path) -> Path:
+    """Return the path of a backup: as given, else below `{base}/backups`."""
     inside = config.backups_dir / backup
+    # A path that exists wins over a name in the backups folder.
     return inside if inside.exists() and not backup.exists() else backup
 
 
 def _restore(config: "TelemetryConfig", target: Path, backup: Path, *, force: bool, as_json: bool) -> ExitCode:
+    """Replace the database and print what was restored and kept."""
     from otel_agent_telemetry.storage.restore import restore_backup
 
     report = restore_backup(config, target, backup, force=force)

@@ -1,4 +1,7 @@
-"""`agent-telemetry retention`."""
+"""`agent-telemetry retention`.
+
+Deletes what `operations.retention_job` finds to be old, or only counts it.
+"""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -48,9 +51,11 @@ def retention(
     cutoff = retaining.cutoff_of(kept_days, now)
     note_other_service(invocation)
     with ExitStack() as held:
+        # Taken before anything is deleted, so that a running service refuses the whole call.
         file = held.enter_context(retaining.ready_to_vacuum(config)) if vacuum and not dry_run else None
         rows = retaining.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
         sizes = retaining.shrink(config, file) if file is not None else None
+    # After the rows: when deleting them fails, the journal still has all of them.
     old_files = retaining.old_day_files(config, cutoff, now_ns=now) if journal else None
     old_captures = retaining.old_captures(config, cutoff) if captures else None
     if not dry_run:
@@ -70,6 +75,7 @@ def retention(
 
 
 def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
+    """Delete the old rows with a progress bar."""
     from otel_agent_telemetry.operations.retention_job import delete_old_rows
 
     with progress_bar("deleting", unit="rows") as on_progress:
@@ -77,12 +83,14 @@ def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
 
 
 def _rows_object(rows: "OldRows | None") -> dict[str, int] | None:
+    """Return the numbers of rows for `--json`."""
     from dataclasses import asdict
 
     return None if rows is None else asdict(rows)
 
 
 def _files_object(old: "OldFiles | None") -> dict[str, int] | None:
+    """Return the numbers of files for `--json`."""
     return None if old is None else {"files": len(old.files), "bytes": old.bytes, "held_back": old.held_back}
 
 
@@ -94,6 +102,7 @@ def _print(
     *,
     dry_run: bool,
 ) -> None:
+    """Print one line for each part that was asked for."""
     deleted = "would be deleted" if dry_run else "deleted"
     if rows is not None:
         details = f"{rows.events} events, {rows.spans} steps, {rows.commits} commits"
@@ -107,6 +116,7 @@ def _print(
 
 
 def _note_what_stays(config: "TelemetryConfig", rows: "OldRows | None", *, dry_run: bool, shrunk: bool) -> None:
+    """Print notes on what was kept, and on the file that keeps its size."""
     if dry_run:
         print_stderr("Nothing was changed: --dry-run.")
     if rows is not None and rows.still_running:
@@ -118,6 +128,7 @@ def _note_what_stays(config: "TelemetryConfig", rows: "OldRows | None", *, dry_r
 
 
 def _is_file(config: "TelemetryConfig") -> bool:
+    """Return whether the configured database is a SQLite file."""
     from otel_agent_telemetry.storage.engine import store_url
 
     return store_url(config).get_backend_name() == "sqlite"

@@ -1,4 +1,7 @@
-"""`agent-telemetry runs`."""
+"""`agent-telemetry runs`.
+
+Lists the runs of a service or of the local database.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +63,7 @@ def runs(
 
 
 def _row(run: "RunRecord") -> tuple[str, ...]:
+    """Return the cells of one run; "-" for a duration or items that are not known."""
     items = f"{run.items_succeeded}/{run.items_discovered}" if run.items_discovered else "-"
     duration = format_duration(run.duration_ms) if run.ended else "-"
     texts = (

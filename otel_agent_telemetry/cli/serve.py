@@ -1,4 +1,7 @@
-"""`agent-telemetry serve`."""
+"""`agent-telemetry serve`.
+
+Starts `service.server`, which needs the extra `service`.
+"""
 
 from typing import Annotated, Any
 
@@ -23,6 +26,7 @@ def serve(
     from otel_agent_telemetry.errors import ConfigurationError
 
     try:
+        # The service is an optional extra.
         from otel_agent_telemetry.service.server import serve as run_service
     except ImportError as missing:
         raise ConfigurationError(

@@ -1,4 +1,7 @@
-"""`agent-telemetry show`."""
+"""`agent-telemetry show`.
+
+Finds one run through the reader of runs and prints it as columns and a tree.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +58,7 @@ def show(
 
 
 def _report_no_single_match(wanted: str, found: "RunMatch") -> ExitCode:
+    """Print that no run or several runs match, and return the exit status."""
     if not found.candidates:
         print_stderr(f"agent-telemetry: no run {wanted!r} found - `agent-telemetry runs` lists the stored runs.")
         return ExitCode.NOT_FOUND
@@ -65,6 +69,7 @@ def _report_no_single_match(wanted: str, found: "RunMatch") -> ExitCode:
 
 
 def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
+    """Print the columns that have a value, long texts on several lines."""
     from otel_agent_telemetry.operations.run_json import run_object
 
     values = run_object(run, git_hosts=dict(config.git_hosts))
@@ -79,18 +84,21 @@ def _print_columns(config: "TelemetryConfig", run: "RunRecord") -> None:
 
 
 def _lines_of(value: Any) -> list[str]:
+    """Return the printable lines of a value, JSON indented."""
     if isinstance(value, (dict, list)):
         return [printable(line) for line in _json_text(value, indent=2).split("\n")]
     return [printable(value)]
 
 
 def _json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON with the characters as they are: it is escaped for the terminal afterwards."""
     import json
 
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
 def _print_tree(tree: "RunTree") -> None:
+    """Print events, steps and child runs with their branches."""
     from otel_agent_telemetry.operations.run_tree import outline
 
     print_line()
@@ -120,6 +128,7 @@ def _describe(item: "Item") -> tuple[str, str]:
 
 
 def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
+    """Return the run and what happened in it for `--json`."""
     from dataclasses import asdict
 
     from otel_agent_telemetry.operations.run_json import run_object
@@ -127,6 +136,7 @@ def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
     hosts = dict(config.git_hosts)
 
     def child_object(child: "ChildRun") -> dict[str, Any]:
+        """Return a child run with its own child runs."""
         below = [child_object(item) for item in child.children]
         return {**run_object(child.record, git_hosts=hosts), "children": below}
 

@@ -1,4 +1,7 @@
-"""`agent-telemetry stats`."""
+"""`agent-telemetry stats`.
+
+Prints the figures of `delivery.stats`, which `TelemetryClient.get_stats()` returns too.
+"""
 
 from typing import Any
 
@@ -27,6 +30,7 @@ def stats(context: typer.Context, as_json: AsJson = False, no_sync: NoSync = Fal
     result = read_stats(invocation.config)
     code = ExitCode.OK
     if result.problem is not None:
+        # The status tells scripts that the figures are not those of the service.
         code = report_error(result.problem)
         if result.figures is None:
             return code
@@ -41,6 +45,7 @@ def stats(context: typer.Context, as_json: AsJson = False, no_sync: NoSync = Fal
 
 
 def _print(figures: dict[str, Any]) -> None:
+    """Print the totals, then the tables by status and by agent."""
     print_line(f"runs           {figures['total_runs']}")
     print_line(f"last 24 hours  {figures['recent_24h']}")
     for heading, counts in (("STATUS", figures.get("statuses")), ("AGENT", figures.get("agents"))):

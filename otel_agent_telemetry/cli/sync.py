@@ -1,4 +1,7 @@
-"""`agent-telemetry sync`."""
+"""`agent-telemetry sync`.
+
+Delivers the buffer through `operations.deliver_now` and reports the result.
+"""
 
 from typing import Annotated
 
@@ -38,6 +41,7 @@ def sync(
         print_line(", ".join(parts) + target)
     if not report.done and report.problem:
         print_stderr(f"agent-telemetry: not delivered: {report.problem} - the records wait in {config.buffer_dir}")
+        # The records are safe in the buffer, but the target has to be fixed.
         return ExitCode.STORE_UNAVAILABLE
     if not report.done:
         who = "the delivery by another process was" if report.by_another else "delivery was"

@@ -1,4 +1,7 @@
-"""`agent-telemetry tail`."""
+"""`agent-telemetry tail`.
+
+Prints journal records as `operations.follow` reads them; no database is opened.
+"""
 
 import json
 import sys
@@ -47,6 +50,7 @@ def tail(
             _follow(follower, as_json=as_json)
         elif not folder.is_dir():
             print_stderr(f"There is no journal at {folder} yet.")
+    # Ctrl-C is the way to end `--follow`, so it is a success.
     except KeyboardInterrupt:
         return ExitCode.OK
     if follower.torn:
@@ -64,12 +68,14 @@ def _follow(follower: "JournalFollower", *, as_json: bool) -> None:
 
 
 def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool) -> None:
+    """Print each record on a line of its own, at once also into a pipe."""
     for record in records:
         if as_json:
             print(json.dumps(record, default=str))
         else:
             text, word = describe(record)
             print_line(text, style_of(word))
+    # A pipe is block-buffered, and the next record can be hours away.
     sys.stdout.flush()
 
 
@@ -96,6 +102,7 @@ def describe(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def _duration(record: dict[str, Any]) -> str:
+    """Return the duration of a record that has ended, "" otherwise."""
     duration = record.get("duration_ms", 0)
     if not record.get("end_time") or not isinstance(duration, int):
         return ""

@@ -1,4 +1,7 @@
-"""`agent-telemetry verify`."""
+"""`agent-telemetry verify`.
+
+Prints the report of `operations.verify`, which compares journal, buffer and database.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +50,7 @@ def verify(
 
 
 def _print(report: "VerifyReport") -> None:
+    """Print the numbers that were compared, then each finding with its runs."""
     from otel_agent_telemetry.operations.verify import NOTES
 
     print_line(f"lines in the journal  {report.lines}, of {report.writers} writers")

@@ -77,6 +77,7 @@ def run_figures(config: TelemetryConfig, *, since: str | None, top: int, days: i
         return RunFigures(
             agents=top_agents(connection, since=since, limit=top),
             statuses=status_counts(connection, since=since),
+            # A period of N days touches N + 1 calendar days.
             days=runs_by_day(connection, since=since, limit=DAYS_SHOWN if days is None else days + 1),
             open=longest_open(connection, limit=top),
             oldest=oldest,
@@ -90,6 +91,7 @@ def file_figures(config: TelemetryConfig) -> FileFigures:
     """Return the figures of journal, buffer and backups; a missing folder counts as empty. Raises OSError."""
     journal = _sizes(journal_files(config.ndjson_dir))
     segments = _sizes(path for writer in list_writers(config.buffer_dir) for _, path in writer.segments)
+    # A `.partial` file is a backup in the making or one that failed.
     backups = _sizes(path for path in _files_of(config.backups_dir) if not path.name.endswith(".partial"))
     return FileFigures(
         journal_files=len(journal),
@@ -104,6 +106,7 @@ def file_figures(config: TelemetryConfig) -> FileFigures:
 
 
 def _files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder; none when the folder is missing."""
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
@@ -113,6 +116,7 @@ def _sizes(paths: Iterable[Path]) -> list[int]:
     for path in paths:
         try:
             sizes.append(path.stat().st_size)
+        # Delivery and retention remove files while this runs.
         except FileNotFoundError:
             continue
     return sizes

@@ -39,6 +39,7 @@ def take_backup(
     """
     source = database_file(config, doing="backing up", hint=PG_DUMP_HINT)
     folder = config.backups_dir if to is None else to
+    # The suffix decides for a path that does not exist: `--to backups` is a folder, `--to a.sqlite` a file.
     is_file = to is not None and not to.is_dir() and bool(to.suffix)
     if is_file and (keep is not None or folder.exists()):
         rule = "the file exists" if folder.exists() else "--keep needs a folder"
@@ -48,17 +49,23 @@ def take_backup(
     _check_source(config, source)
     made = _backup_to_file(source, folder) if is_file else backup_database(source, folder, clock or SystemClock())
     contents = read_contents(config, made)
+    # Older backups are removed only now, when the new one has been read and found valid.
     with translated("pruning", str(made.parent)):
         return TakenBackup(contents, prune_backups(made, source.stem, keep=keep) if keep is not None else [])
 
 
 def _backup_to_file(source: Path, target: Path) -> Path:
+    """Write the backup to a path that does not exist yet; creates its folder."""
     with translated("backing up to", str(target)):
         make_private_dir(target.parent)
     return backup_database_to(source, target)
 
 
 def _check_source(config: TelemetryConfig, source: Path) -> None:
+    """Raise unless the database exists and has tables.
+
+    A commit that a killed writer left half done is rolled back first, because the check reads only.
+    """
     if not source.exists():
         raise StoreUnavailableError(f"backing up {source}: there is no database yet", hint="The first run creates it.")
     roll_back_torn_commit(config, source)

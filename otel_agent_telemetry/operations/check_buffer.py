@@ -37,9 +37,11 @@ def check_buffer(config: TelemetryConfig) -> Iterator[Finding]:
 
 
 def _writers(folder: Path) -> Iterator[Finding]:
+    """Yield how many writers are alive, and whether somebody will recover the dead ones."""
     writers = list_writers(folder)
     alive = sum(is_locked(writer.lock) for writer in writers)
     text = f"{alive} live writers, {len(writers) - alive} dead writers waiting for recovery"
+    # Dead writers are normal while somebody delivers: the next pass recovers them.
     if len(writers) > alive and not is_locked(drain_lock_path(folder)):
         yield warn(
             "buffer",
@@ -51,11 +53,13 @@ def _writers(folder: Path) -> Iterator[Finding]:
 
 
 def _waiting(folder: Path, health: Health) -> Iterator[Finding]:
+    """Yield how much waits and for how long; an error when the last delivery failed."""
     waiting = undelivered(folder)
     size = unconfirmed_bytes(waiting)
     age_s = max((time.time() - _mtime(path) for path in waiting), default=0.0)
     delivered = f"; last delivery {health.last_delivery or 'never'} to {health.target or 'nowhere'}"
     text = f"{size} bytes are waiting in {len(waiting)} segments, the oldest for {age_s:.0f} s{delivered}"
+    # Both are ISO 8601 in UTC, so text order is time order; "" is before any time.
     if health.last_problem_at > health.last_delivery:
         problem = f"{text}; delivery has failed since: {health.last_problem}"
         yield error(
@@ -68,6 +72,7 @@ def _waiting(folder: Path, health: Health) -> Iterator[Finding]:
 
 
 def _mtime(path: Path) -> float:
+    """Return when a file changed; now when it was delivered and removed meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
@@ -75,6 +80,7 @@ def _mtime(path: Path) -> float:
 
 
 def _rejected(folder: Path) -> Iterator[Finding]:
+    """Yield the number of refused records and the reasons of the last three."""
     number = count_rejected(folder)
     if not number:
         yield ok("rejected", "no record was refused")
@@ -125,6 +131,7 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
         size = files[-1].stat().st_size
         if size > _CHECKED_BYTES:
             stream.seek(size - _CHECKED_BYTES)
+            # The seek probably landed inside a line.
             stream.readline()
         for raw in stream:
             lines += 1

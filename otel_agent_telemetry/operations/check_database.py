@@ -44,6 +44,7 @@ def check_service(config: TelemetryConfig) -> Iterator[Finding]:
 
 
 def _configured_service(url: str) -> Finding:
+    """Return whether the service in TELEMETRY_API_URL answers as this service."""
     from otel_agent_telemetry.delivery.http_target import is_our_service
 
     shown = without_credentials(url)
@@ -57,6 +58,7 @@ def _configured_service(url: str) -> Finding:
 
 
 def _writes_our_database(config: TelemetryConfig, url: str) -> bool:
+    """Return whether the service at `url` writes the configured database."""
     if config.database_url is not None:
         return True
     holder = WriterLock(config.db_path).holder()
@@ -68,8 +70,10 @@ def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]
 
     `quick_check` reads all pages of a SQLite file.
     """
+    # A locked database is a finding; the configured timeout can be 30 s.
     quick = config.with_(db_busy_timeout_ms=min(config.db_busy_timeout_ms, _BUSY_TIMEOUT_MS))
     try:
+        # Changing the journal mode would be a write.
         engine = make_engine(quick, set_journal_mode=False)
     except ConfigurationError as problem:
         yield error("database", str(problem), problem.hint or "Correct TELEMETRY_DATABASE_URL.")
@@ -89,15 +93,19 @@ def check_database(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]
 
 
 def _check(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
+    """Yield the findings of reading, then whether a write lock can be taken."""
     with reading(engine, "checking") as connection:
+        # Collected before printing: a slow terminal must not keep the read lock.
         findings = list(_readable(connection, config, now_ns))
     yield from findings
+    # Takes the write lock and gives it up again without writing.
     with writing(engine, "locking"):
         pass
     yield ok("database", "can be written now")
 
 
 def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
+    """Yield the schema and the number of runs, and for SQLite the state of the file."""
     name, state = database_name(connection.engine), database_state(connection)
     if state == "empty":
         yield ok("database", f"{name} is empty; the first run creates its tables")
@@ -115,7 +123,9 @@ def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> I
 
 
 def _sqlite_findings(connection: Connection, config: TelemetryConfig) -> Iterator[Finding]:
+    """Yield the journal mode, and the result of `quick_check`, which stops after three problems."""
     mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar()).upper()
+    # The modes other than WAL belong to a connection, so only WAL is a property of the file.
     if (mode == "WAL") != (config.db_journal_mode == "WAL"):
         yield warn(
             "database",

@@ -48,6 +48,7 @@ _MIB: Final = 1 << 20
 
 def check_settings(config: TelemetryConfig) -> Iterator[Finding]:
     """Yield values that cannot be read, settings that contradict each other, and recording switched off."""
+    # The checks of folders that validation would make are findings of their own.
     messages = [*config.with_(skip_validation=True).validate()[1]]
     for message in messages:
         yield warn("settings", message, "Correct or unset the variable.")
@@ -73,6 +74,7 @@ def check_opentelemetry() -> Iterator[Finding]:
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:
+    """Return `1.39` of (1, 39)."""
     return ".".join(map(str, numbers))
 
 
@@ -99,9 +101,11 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def _check_space(folders: set[Path]) -> Iterator[Finding]:
+    """Yield the free space of each disk once, whatever number of folders it has."""
     seen: set[int] = set()
     for folder in sorted(folders):
         device = folder.stat().st_dev
+        # Journal, buffer and database are usually on one disk.
         if device in seen:
             continue
         seen.add(device)

@@ -67,6 +67,7 @@ def deliver_now(
     request or write that is under way is not interrupted: `with_short_timeouts` bounds it.
     Raises OSError when the buffer cannot be read.
     """
+    # The lock file would create the folder, and reads create nothing.
     if not config.buffer_dir.is_dir() or not list_writers(config.buffer_dir):
         return DeliveryReport(done=True)
     return _Delivery(config, time.monotonic() + timeout_s, on_progress).run(wait_for_others=wait_for_others)
@@ -94,8 +95,13 @@ class _Delivery:
         self._before = read_health(config.buffer_dir)
 
     def run(self, *, wait_for_others: bool) -> DeliveryReport:
+        """Deliver, or wait until the holder of the drain lock has delivered.
+
+        The lock is tried again every 20 ms, so a holder that dies is replaced at once.
+        """
         lock = FileLock(drain_lock_path(self._config.buffer_dir))
         try:
+            # An operating-system lock cannot be awaited with a timeout.
             while not lock.try_acquire():
                 self._report()
                 if not self._unconfirmed():
@@ -103,6 +109,7 @@ class _Delivery:
                 if not wait_for_others or self._late():
                     return self._result(by_another=True)
                 time.sleep(_POLL_S)
+            # Our own HTTP requests must not become spans, and so runs, of an instrumented process.
             with suppress_instrumentation():
                 return self._result(problem=self._deliver())
         finally:
@@ -117,8 +124,10 @@ class _Delivery:
             wait_s = _FIRST_RETRY_S
             while isinstance(outcome := deliverer.deliver_once(self._late_between_batches), RetryLater):
                 left_s = max(self._deadline - time.monotonic(), 0.0)
+                # Retry-After of the target wins over a shorter back-off.
                 flush_requested.wait(min(max(wait_s, outcome.after_s or 0.0), left_s))
                 wait_s = min(wait_s * 2, _MAX_RETRY_S)
+                # Checked after an attempt, so that a timeout of 0 still delivers once.
                 if self._late():
                     return outcome.reason
             stop.set()
@@ -130,9 +139,11 @@ class _Delivery:
             self._report(at_once=True)
 
     def _result(self, *, problem: str = "", by_another: bool = False) -> DeliveryReport:
+        """Return the report: the counters of the buffer, compared with those of the beginning."""
         left, now = self._unconfirmed(), read_health(self._config.buffer_dir)
         return DeliveryReport(
             done=not left and not problem,
+            # The counters in the buffer include what another process delivered meanwhile.
             delivered=now.delivered - self._before.delivered,
             rejected=now.rejected - self._before.rejected,
             closed_runs=now.closed_runs - self._before.closed_runs,
@@ -148,6 +159,7 @@ class _Delivery:
         return self._segments
 
     def _late(self) -> bool:
+        """Return whether the time is over."""
         return time.monotonic() >= self._deadline
 
     def _late_between_batches(self) -> bool:
@@ -156,6 +168,7 @@ class _Delivery:
         return self._late()
 
     def _report(self, *, at_once: bool = False) -> None:
+        """Call `on_progress`, at most ten times a second unless `at_once`."""
         now = time.monotonic()
         if self._on_progress is not None and (at_once or now - self._reported_at >= _PROGRESS_INTERVAL_S):
             self._reported_at = now

@@ -88,11 +88,13 @@ def export_runs(
 
 
 def _written(config: TelemetryConfig, pages: _Pages, sink: ExportFormat, on_progress: Progress | None) -> int | None:
+    """Write all pages to the sink and return the number of runs; None without a database."""
     written = 0
     with ExitStack() as view:
         connection = view.enter_context(reading_database(config))
         if connection is None:
             return None
+        # WAL mode and PostgreSQL let other processes commit while this reads.
         copy_later = blocks_writers(connection)
         while runs := pages.next_page(connection):
             with _translate_errors():
@@ -109,6 +111,7 @@ def _switch_to_copy(view: ExitStack, connection: Connection) -> Connection:
     """Return a connection to a private copy; the first connection is closed, which releases its lock."""
     with ExitStack() as made:
         own = made.enter_context(private_copy(connection))
+        # Only now: until the copy is complete, the first connection keeps the instant.
         view.close()
         view.push(made.pop_all())
     return own
@@ -124,6 +127,7 @@ class _Pages:
     def next_page(self, connection: Connection) -> list[RunRecord]:
         """Return the next runs; an empty list at the end."""
         size = _PAGE if self._left is None else min(_PAGE, self._left)
+        # By cursor, so that another connection can continue.
         page = page_of_runs(connection, replace(self._query, limit=size)) if size else []
         if self._left is not None:
             self._left -= size
@@ -142,6 +146,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     if path.is_dir() or (path.exists() and not (overwrite and path.is_file())):
         hint = "Name a file." if path.is_dir() or overwrite else "Name another file, or add --overwrite."
         raise ConfigurationError(f"exporting to {path}: it exists already", hint=hint)
+    # In the same folder, because a rename does not cross file systems.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with _translate_errors(f"exporting to {path}"), _private(partial) as file:
@@ -150,6 +155,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         with _translate_errors(f"exporting to {path}"):
             partial.replace(path)
+            # The rename is durable when the folder is.
             sync_dir(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -157,6 +163,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 
 def _private(path: Path) -> BinaryIO:
+    """Create a file that only its owner may read; it must not exist."""
     path.unlink(missing_ok=True)  # left by a killed process that had the same pid
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb")
 
@@ -173,6 +180,7 @@ def _translate_errors(doing: str = "writing the export") -> Iterator[None]:
     """Raise AgentTelemetryError for an OSError of the output: `reading_database` would report it as the database's."""
     try:
         yield
+    # Of a reader that closed the pipe; the command treats it as success.
     except BrokenPipeError:
         raise
     except OSError as problem:
@@ -190,6 +198,7 @@ class ParquetFormat:
 
     def __init__(self, file: BinaryIO) -> None:
         try:
+            # Imported here: it is an optional extra, and takes long to import.
             import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
             import pyarrow.parquet as pq  # type: ignore[import-untyped]  # likewise
         except ImportError as missing:
@@ -212,6 +221,7 @@ class ParquetFormat:
                 self._write_group()
 
     def _write_group(self) -> None:
+        """Write the collected runs as one row group."""
         columns = {name: [_value(name, getattr(run, name)) for run in self._waiting] for name in COLUMNS}
         self._writer.write_table(self._pa.table(columns, schema=self._schema))
         self._waiting, self._bytes = [], 0
@@ -239,12 +249,14 @@ def _type_of(pa: Any, name: str) -> Any:
 
 
 def _value(name: str, value: Any) -> Any:
+    """Return a column value as Parquet stores it."""
     if KIND_OF[name] == "flag":
         return bool(value)
     if value is None or name not in TIME_COLUMNS:
         return value
     try:
         return parse_iso(value) // 1000
+    # Older versions let texts in that are not times.
     except (ValueError, OverflowError):
         return None
 
@@ -266,6 +278,7 @@ class CsvFormat:
         self._write_rows([tuple(map(self._cell, _values(run))) for run in runs])
 
     def _write_rows(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows as CSV lines."""
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
         self._file.write(text.getvalue().encode())
@@ -278,10 +291,12 @@ class CsvFormat:
 
 
 def _unchanged(value: Any) -> Any:
+    """Return the value as it is."""
     return value
 
 
 def _escape_formula(value: Any) -> Any:
+    """Return text that a spreadsheet shows as text, never as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 

@@ -68,6 +68,7 @@ class JournalFollower:
         """Return the last records of one file, up to the byte `end`."""
         kept: deque[Line] = deque(maxlen=count)
         needle = self._wanted.needle.encode()
+        # With a filter, how far back the last matching records are is not known.
         at = 0 if needle else _start_of_last_lines(path, count, end)
         with path.open("rb", buffering=1 << 20) as stream:
             stream.seek(at)
@@ -78,6 +79,7 @@ class JournalFollower:
         return list(kept)
 
     def _records(self, raw: bytes) -> Iterator[Line]:
+        """Yield the selected records of one line; counts a torn line."""
         line = read_line(raw)
         self.torn += line.torn
         return filter(self._wanted.matches, line.records)
@@ -88,10 +90,12 @@ class JournalFollower:
         for removed in self._offsets.keys() - {path.name for path in files}:
             del self._offsets[removed]
         for path in files:
+            # Retention can delete a day file between the listing and the read.
             with contextlib.suppress(FileNotFoundError):
                 yield from self._read_on(path)
 
     def _read_on(self, path: Path) -> Iterator[Line]:
+        """Yield what was appended to one file. An incomplete last line is read the next time."""
         at = self._offsets.get(path.name, 0)
         size = path.stat().st_size
         if size < at:  # the file was truncated or replaced
@@ -100,6 +104,7 @@ class JournalFollower:
             return
         with path.open("rb", buffering=1 << 20) as stream:
             stream.seek(at)
+            # A line without LF is still being written.
             while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
                 self._offsets[path.name] = at = at + len(raw)
                 yield from self._records(raw)

@@ -50,6 +50,7 @@ def find_by_id(config: TelemetryConfig, wanted: str) -> RunMatch:
 
 
 def _match_of(runs: list[RunRecord], *, stored: bool) -> RunMatch:
+    """Return the only run, or all as candidates."""
     if len(runs) == 1:
         return RunMatch(runs[0], stored=stored)
     return RunMatch(candidates=tuple(runs), stored=stored)
@@ -60,6 +61,7 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
     runs: dict[str, RunRecord] = {}
     for state in _journalled_states(config, RunFilter(wanted)) if wanted else ():
         known = runs.get(state.event_id)
+        # States of runs found already are needed, further runs are not.
         if known is not None or len(runs) < MAX_CANDIDATES:
             runs[state.event_id] = state if known is None else later_state(known, state)
     exact = [run for run in runs.values() if wanted in (run.run_id, run.event_id)]
@@ -68,10 +70,12 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
 
 
 def _journalled_states(config: TelemetryConfig, wanted: RunFilter) -> Iterator[RunRecord]:
+    """Yield the valid run states of the journal that match, oldest file first."""
     for path in journal_files(config.ndjson_dir):
         for line in read_journal(path, containing=wanted.needle):
             for record in filter(wanted.matches, run_lines(line.records)):
                 try:
                     yield RunRecord.from_fields(record)
+                # A line of a newer or damaged version cannot be shown as a run.
                 except RecordError:
                     continue

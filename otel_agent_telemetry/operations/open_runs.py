@@ -30,6 +30,7 @@ from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import get_run, iter_open_runs
 
+# Bounds memory: whole runs of one chunk are held.
 _CHUNK: Final = 5_000
 _BATCH: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
@@ -44,6 +45,7 @@ def open_event_ids(config: TelemetryConfig) -> set[str]:
         for _, segment in files.segments:
             for line in read_segment(segment):
                 for record in run_lines(line.records):
+                    # A later line of the same run replaces an earlier one.
                     running = record.get("status", st.RUNNING) == st.RUNNING
                     (open_runs.add if running else open_runs.discard)(record["event_id"])
     return open_runs
@@ -63,12 +65,14 @@ def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
         runs = _still_open(config, chunk)
         signs = _last_signs(config, runs)
         for run in runs:
+            # ISO 8601 in UTC: the greater text is the later time.
             sign = max(signs[run.event_id], run.updated_at)
             if sign < cutoff:
                 yield closing_state(run, reason="no process here has it open", last_sign=sign)
 
 
 def _candidates(config: TelemetryConfig, cutoff: str) -> list[str]:
+    """Return the ids of runs that are `running` since before the cutoff and not open on this host."""
     open_here = open_event_ids(config)
     with reading_database(config) as connection:
         if connection is None:
@@ -78,6 +82,7 @@ def _candidates(config: TelemetryConfig, cutoff: str) -> list[str]:
 
 
 def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord]:
+    """Return those of the runs that have not ended since the candidates were read."""
     with reading_database(config) as connection:
         if connection is None:
             return []
@@ -90,6 +95,7 @@ def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str
     signs = dict.fromkeys((run.event_id for run in runs), "")
     if not runs:
         return signs
+    # One day earlier, in case the clock was set back after the run began.
     first_day = day_of(min(parse_iso(run.created_at) for run in runs) - _DAY_NS)
     for path in journal_files(config.ndjson_dir, first_day=first_day):
         for line in read_journal(path):
@@ -106,6 +112,7 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
     Returns how many were written. Raises StoreUnavailableError when the database cannot be
     written, StorageError when it refuses a state; what was written before that stays.
     """
+    # The runs were read from the local database, so they are closed there.
     target = resolve_target(config.with_(api_url=None, discover_service=False))
     journal = JournalWriter(config)
     waiting, closed = iter(states), 0
@@ -118,6 +125,7 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
                 refused = _refused(outcome)
                 for position, state in enumerate(batch.records):
                     if position not in refused:
+                        # After the database: a state that was refused must not be replayed later.
                         journal.write_run(state.to_fields())
                         closed += 1
                 if refused:
@@ -129,4 +137,5 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
 
 
 def _refused(outcome: Delivered) -> dict[int, str]:
+    """Return position → reason of the states that the target refused."""
     return {item.position: item.reason for item in outcome.rejected}

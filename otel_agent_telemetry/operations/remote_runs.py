@@ -65,10 +65,12 @@ class RemoteRuns:
             answer = self._get(path, parameters)
             page = self._list(answer)
             yield from page
+            # An empty page ends the listing, whatever its header says.
             path, parameters = self._next_page(answer) if page else None, None
 
     def named(self, name: str, *, limit: int) -> list[RunRecord]:
         """Return the runs whose event id or run id is exactly this, newest first."""
+        # An event id addresses one run; 404 means that it may be a run id.
         answer = self._get(f"/api/v1/runs/{name}") if _is_path_segment(name) else None
         if answer is not None and answer.status_code == _OK:
             return [self._record(json_of(answer, name=self.name))]
@@ -87,6 +89,7 @@ class RemoteRuns:
         return [self._made(RunSpan, item) for item in self._items(f"/api/v1/runs/{event_id}/spans")]
 
     def _get(self, path: str, parameters: Mapping[str, str] | None = None) -> httpx.Response:
+        """Return the answer to one request, see `http_calls.get`."""
         return get(self._client, path, name=self.name, parameters=parameters)
 
     def _next_page(self, answer: httpx.Response) -> str | None:
@@ -98,12 +101,14 @@ class RemoteRuns:
         return link
 
     def _list(self, answer: httpx.Response) -> list[dict[str, Any]]:
+        """Return the objects of a page. Raises StoreUnavailableError for anything else."""
         value = json_of(answer, name=self.name)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._unexpected()
         return value
 
     def _record(self, item: Any) -> RunRecord:
+        """Return the run of an object. Raises StoreUnavailableError when it breaks a rule of the model."""
         try:
             values = {name: item[name] for name in COLUMNS if item.get(name) is not None}
             return RunRecord.from_fields(
@@ -113,6 +118,10 @@ class RemoteRuns:
             raise self._unexpected() from None
 
     def _made(self, kind: type[T], item: Mapping[str, Any]) -> T:
+        """Return an event or a step of an object; members that are not known here are ignored.
+
+        Raises StoreUnavailableError when a member is missing or of another type.
+        """
         known = [(field.name, _MEMBERS[str(field.type)]) for field in fields(kind) if field.name in item]
         if not all(isinstance(item[name], allowed) for name, allowed in known):
             raise self._unexpected()
@@ -122,8 +131,10 @@ class RemoteRuns:
             raise self._unexpected() from None
 
     def _unexpected(self) -> StoreUnavailableError:
+        """Return the error for an answer that this service would not give."""
         return unexpected_answer(self.name)
 
 
 def _is_path_segment(name: str) -> bool:
+    """Return whether an id can be put into a path as it is; other ids are searched as a filter."""
     return bool(name) and all(character.isalnum() or character == "-" for character in name) and name.isascii()

@@ -74,6 +74,7 @@ def replay(
     written or another process writes it, SchemaError when it belongs to another application,
     OSError when the journal cannot be read. What was written before that stays.
     """
+    # PostgreSQL takes several writers, a SQLite file has one.
     lock = WriterLock(config.db_path) if config.database_url is None else None
     if lock is not None and not lock.try_acquire():
         raise StoreUnavailableError(
@@ -102,6 +103,7 @@ class _Replay:
         self.name = self._store.name
 
     def run(self, first_day: str, last_day: str) -> ReplayReport:
+        """Create or upgrade the database, read the files, and return the report."""
         files = journal_files(self._folder, first_day=first_day, last_day=last_day)
         total = sum(path.stat().st_size for path in files)
         try:
@@ -114,6 +116,7 @@ class _Replay:
         return self._report
 
     def _read(self, path: Path, total: int) -> None:
+        """Read one day file and write batches as they become full."""
         self._report.files += 1
         for line in read_journal(path):
             for record in line.records:
@@ -121,12 +124,14 @@ class _Replay:
             self._report.torn += line.torn
             self._report.bytes += line.size
             self._bytes += line.size
+            # Both bounds: a few runs can have megabytes of text.
             if len(self._runs) + len(self._links) >= _MAX_BATCH_RECORDS or self._bytes >= _MAX_BATCH_BYTES:
                 self._write()
             if self._on_progress is not None:
                 self._on_progress(self._report.bytes, max(total, self._report.bytes))
 
     def _add(self, record: Line) -> None:
+        """Add a record to the current batch; of a run only its latest state is kept."""
         try:
             if record["record_type"] == RUN:
                 self._report.states += 1
@@ -140,6 +145,7 @@ class _Replay:
             self._report.refuse(str(problem))
 
     def _write(self) -> None:
+        """Write the current batch and begin an empty one."""
         batch = Batch(tuple(self._runs.values()), tuple(self._links))
         self._runs, self._links, self._bytes = {}, [], 0
         outcome = self.deliver(batch) if len(batch) else Delivered()
@@ -153,6 +159,7 @@ class _Replay:
         except (StoreUnavailableError, SchemaError):
             raise
         except StorageError as problem:
+            # Halves find the records that the database refuses; their neighbours are written.
             return deliver_bisected(self, batch, str(problem))
         self._report.inserted += result.count("inserted")
         self._report.updated += result.count("updated")

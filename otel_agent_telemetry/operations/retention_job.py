@@ -50,6 +50,7 @@ def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progre
     Returns how many; None when there is no database yet. Never creates or upgrades a database.
     Raises StorageError; what was deleted before that stays deleted.
     """
+    # Raises for a database of another application or schema before anything is deleted.
     with reading_database(config) as connection:
         if connection is None:
             return None
@@ -82,6 +83,7 @@ def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFi
     Never today's or yesterday's, and none from the first day on of which the buffer has
     undelivered records. Raises OSError.
     """
+    # A run that spans midnight has lines in yesterday's file.
     ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
     old = [path for path in journal_files(config.ndjson_dir) if _day(path) < ends_before]
     needed = _first_day_in_buffer(config.buffer_dir)
@@ -91,6 +93,7 @@ def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFi
 
 def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
     """Return the rotated files of captured entries whose last entry is older than the cutoff. Raises OSError."""
+    # Rotated files have the time of their last entry in the name, in basic format.
     moment = cutoff.replace("-", "").replace(":", "")
     old = tuple(
         path for path in rotated(config.capture_file) if path.name[len(config.capture_file.stem) + 1 :] < moment
@@ -108,6 +111,7 @@ def delete_files(*found: OldFiles | None) -> None:
 
 
 def _day(path: Path) -> str:
+    """Return the day in the name of a day file, `YYYYMMDD`."""
     return path.stem.rpartition("_")[2]
 
 

@@ -86,6 +86,7 @@ class RunLedger:
         known = self._latest.get(event_id)
         if known is None or state > known[1:]:
             self._latest[event_id] = (str(record.get("run_id")), *state)
+        # Most runs have several states close together, so memory merges them before the disk does.
         if len(self._latest) >= _MAX_IN_MEMORY:
             self._spill()
 
@@ -120,6 +121,7 @@ class RunLedger:
         self._spill()
         clause = _FINDINGS[name]
         total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])
+        # The table of stored rows has no run ids.
         run_id = "''" if name == "unjournalled" else "j.run_id"
         chosen = f"SELECT j.event_id, {run_id} {clause} ORDER BY j.event_id LIMIT ?"
         return total, [RunName(*row) for row in self._scratch.execute(chosen, (limit,))]
@@ -131,6 +133,7 @@ def run_lines(records: Iterable[Line]) -> Iterator[Line]:
 
 
 def _state_of(record: Line) -> tuple[int, str]:
+    """Return what orders two states: whether it has ended, and `updated_at`."""
     word = canonical_status(record.get("status", RUNNING)) or RUNNING
     return int(word != RUNNING), _instant(record.get("updated_at") or record.get("created_at"))
 
@@ -138,6 +141,7 @@ def _state_of(record: Line) -> tuple[int, str]:
 def _instant(value: Any) -> str:
     """Return a time in the database's form; text that is not a time is returned unchanged."""
     text = str(value or "")
+    # Nearly every time has the stored form already; parsing would be most of the work.
     if len(text) == _ISO_LENGTH and text.endswith("+00:00"):
         return text
     try:
@@ -182,6 +186,7 @@ class SequenceLedger:
         if number <= 0:
             return
         interval = self._open.get(writer)
+        # The usual case: the next line of the same writer.
         if interval is not None and number == interval[1] + 1:
             interval[1] = number
             return
@@ -222,10 +227,12 @@ class SequenceLedger:
                 current, limit, expected = writer, issued, 1
             if first is not None:
                 yield from _gap(writer, expected, min(first - 1, limit))
+                # Intervals can overlap when a line was read twice.
                 expected = max(expected, last + 1)
         yield from _gap(current, expected, limit)
 
 
 def _gap(writer: str, first: int, last: int) -> Iterator[Gap]:
+    """Yield the gap from `first` to `last`, nothing when it is empty."""
     if first <= last:
         yield Gap(writer, first, last)

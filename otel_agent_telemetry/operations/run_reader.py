@@ -69,6 +69,7 @@ class ServiceRuns:
         self._config = config
 
     def _remote(self) -> closing[RemoteRuns]:
+        """Return a connection to the service that is closed after the block."""
         return closing(RemoteRuns(self._url, self._config))
 
     def runs(self, query: RunQuery) -> list[RunRecord] | None:

@@ -112,8 +112,10 @@ def children_below(record: RunRecord, children: Callable[[str], Sequence[RunReco
 def _children(
     children: Callable[[str], Sequence[RunRecord]], record: RunRecord, seen: set[str], depth: int
 ) -> tuple[ChildRun, ...]:
+    """Return the child runs of one level and below; `seen` stops circles and counts the runs."""
     found = []
     for child in children(record.run_id):
+        # Parent ids come from anyone and can form a circle.
         if child.run_id in seen or len(seen) > _MAX_CHILDREN:
             continue
         seen.add(child.run_id)
@@ -132,6 +134,7 @@ class _TreeBuilder:
         self._seen: set[tuple[str, str, str | None]] = set()
 
     def add_line(self, line: Line) -> None:
+        """Add the event or step of a journal line, unless the database has the same event."""
         if line["record_type"] == SPAN:
             self.add_step(_step_of(line, self.tree.record))
         elif line["record_type"] == EVENT:
@@ -140,8 +143,10 @@ class _TreeBuilder:
                 self.add_event(event, remember=False)
 
     def add_step(self, step: RunSpan) -> None:
+        """Add a step; one that has ended is not replaced."""
         known = self._steps.get(step.span_id)
         if known is None and len(self._steps) >= self._limit:
+            # Of a step that has both, start and end are two lines; count one of them.
             self.tree.left_out += step.end_time is None
         elif known is None or known.end_time is None:
             self._steps[step.span_id] = step
@@ -156,20 +161,24 @@ class _TreeBuilder:
             self._seen.add(_key(event))
 
     def finished(self) -> RunTree:
+        """Return the tree with its steps and events in order of time."""
         self.tree.steps = sorted(self._steps.values(), key=lambda step: (step.start_time, step.span_id))
         self.tree.events.sort(key=lambda event: event.timestamp)
         return self.tree
 
 
 def _key(event: RunEvent) -> tuple[str, str, str | None]:
+    """Return what identifies an event in both the journal and the database."""
     return event.timestamp, event.event_type, event.span_id
 
 
 def _text(value: Any) -> str | None:
+    """Return a member as text, None for a missing one."""
     return None if value is None else str(value)
 
 
 def _event_of(line: Line, run: RunRecord) -> RunEvent:
+    """Return the event of a journal line; missing members get defaults."""
     return RunEvent(
         event_id=run.event_id,
         run_id=run.run_id,
@@ -182,6 +191,7 @@ def _event_of(line: Line, run: RunRecord) -> RunEvent:
 
 
 def _step_of(line: Line, run: RunRecord) -> RunSpan:
+    """Return the step of a journal line; missing members get defaults, as a line can be of any version."""
     attributes, duration = line.get("attributes"), line.get("duration_ms")
     return RunSpan(
         event_id=run.event_id,
@@ -221,6 +231,8 @@ class OutlineRow:
 
 @dataclass(slots=True)
 class _Node:
+    """An item and the items directly under it."""
+
     item: Item
     below: list[_Node] = field(default_factory=list)
 
@@ -232,10 +244,12 @@ def outline(tree: RunTree) -> Iterator[OutlineRow]:
         node, levels = waiting.pop()
         yield OutlineRow(node.item, levels)
         last = len(node.below) - 1
+        # Reversed, because the last one pushed is the next one popped.
         waiting.extend((child, (*levels, at != last)) for at, child in reversed(list(enumerate(node.below))))
 
 
 def _nested(tree: RunTree) -> _Node:
+    """Return the tree of items, each list ordered by time."""
     top = _Node(tree.record)
     steps = {step.span_id: _Node(step) for step in tree.steps}
     parents = {step.span_id: step.parent_span_id for step in tree.steps}
@@ -254,6 +268,7 @@ def _is_in_circle(span_id: str, parents: dict[str, str | None]) -> bool:
     """Return whether following parents from a step leads into a circle."""
     seen, at = {span_id}, parents.get(span_id)
     while at is not None and at in parents:
+        # A circle further up, which does not contain the step itself.
         if at in seen:
             return True
         seen.add(at)
@@ -262,8 +277,10 @@ def _is_in_circle(span_id: str, parents: dict[str, str | None]) -> bool:
 
 
 def _run_node(child: ChildRun) -> _Node:
+    """Return a child run with its own child runs."""
     return _Node(child.record, [_run_node(below) for below in child.children])
 
 
 def _time_of(item: Item) -> str:
+    """Return the time that orders an item."""
     return item.timestamp if isinstance(item, RunEvent) else item.start_time

@@ -87,6 +87,7 @@ def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | 
 def _scratch() -> Iterator[sqlite3.Connection]:
     """Yield a database without a name, which SQLite keeps in a temporary file and removes."""
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
+        # Nothing is ever rolled back, and a crash removes the file.
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("BEGIN")
         yield connection
@@ -104,6 +105,7 @@ class _Verification:
         self._read_to: dict[Path, int] = {}
 
     def report(self, limit: int) -> VerifyReport:
+        """Read everything in the order that the module describes, and return the report."""
         report = self._report
         self._read_issued_numbers()
         self._read_journal()
@@ -125,6 +127,7 @@ class _Verification:
         return report
 
     def _read_issued_numbers(self) -> None:
+        """Note the highest number that each live writer reports in its lock file."""
         for writer, identity in live_counters(self._config.buffer_dir).items():
             counters = identity.get("counters")
             issued = counters.get("last_seq") if isinstance(counters, dict) else None
@@ -132,6 +135,8 @@ class _Verification:
                 self._sequences.issued(writer, issued)
 
     def _read_journal(self) -> None:
+        """Read each day file up to the size it has when this begins."""
+        # All sizes first: what is appended later is read by `_read_new_end`.
         sizes = {path: path.stat().st_size for path in journal_files(self._config.ndjson_dir)}
         total, done = sum(sizes.values()), 0
         for path, size in sizes.items():
@@ -146,12 +151,14 @@ class _Verification:
         """Yield the next lines that end within `size`, without an incomplete last line: it may be in the making."""
         for line in read_journal(path, offset=self._read_to[path]):
             end = self._read_to[path] + line.size
+            # A torn line at the end can be a line that is being written.
             if end > size or (end == size and line.torn):
                 return
             self._read_to[path] = end
             yield line
 
     def _add_line(self, path: Path, line: JournalLine) -> None:
+        """Count a line, note its number, and add its run states."""
         self._report.lines += len(line.records)
         self._count_torn(path, line)
         for record in line.records:
@@ -161,6 +168,7 @@ class _Verification:
             self._runs.journalled(record)
 
     def _count_torn(self, path: Path, line: JournalLine) -> None:
+        """Count a torn line under the name of its file."""
         if line.torn:
             self._report.torn[path.name] = self._report.torn.get(path.name, 0) + 1
 
@@ -198,18 +206,22 @@ class _Verification:
             self._add_line(path, line)
 
     def _read_buffer(self) -> None:
+        """Add the run states of the buffer that are not confirmed yet."""
         for files in list_writers(self._config.buffer_dir):
             for _, segment in files.segments:
+                # With an incomplete last line: a writer that died may have left one.
                 for line in read_segment(segment, offset=read_acknowledged(segment), to_the_end=True):
                     self._runs.waiting(run_lines(line.records))
 
     def _read_rejected(self) -> None:
+        """Add the run states that the target rejected."""
         folder = rejected_path(self._config.buffer_dir, "").parent
         for path in sorted(folder.glob("*.jsonl")):
             for line in read_segment(path, to_the_end=True):
                 self._runs.refused(run_lines(line.records))
 
     def _read_database(self) -> None:
+        """Add the rows of the database and note its name."""
         with reading_database(self._config) as connection:
             if connection is not None:
                 self._runs.stored(iter_states(connection))
@@ -222,6 +234,7 @@ class _Verification:
         files = journal_files(self._config.ndjson_dir)
         first_day = files[0].stem.removeprefix("events_") if files else ""
         for gap in self._sequences.gaps():
+            # A writer id begins with its start; older lines can be in files that retention deleted.
             if gap.first > 1 or gap.writer[:8] >= first_day:
                 yield gap
 
@@ -249,4 +262,5 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
 
 
 def _run_object(run: RunName) -> dict[str, str]:
+    """Return a run of a finding as an object for `--json`."""
     return {"event_id": run.event_id, "run_id": run.run_id}

@@ -19,7 +19,7 @@ def backups(config):
     return sorted(config.backups_dir.iterdir()) if config.backups_dir.is_dir() else []
 
 
-def test_a_backup_says_where_it_is_and_what_is_in_it(config):
+def test_a_backup_reports_its_path_and_what_it_holds(config):
     """Path, size, rows, and the run that is the newest; the file is private."""
     store(config, aged(1, 3), aged(2, 2, run_id="=newest\x1b[2J"))
     result = agent_telemetry(config, "backup")
@@ -36,7 +36,7 @@ def test_a_backup_says_where_it_is_and_what_is_in_it(config):
     assert integrity(summary["path"]) == "ok"
 
 
-def test_a_backup_goes_where_it_is_told(config, tmp_path):
+def test_a_backup_is_written_to_the_given_place(config, tmp_path):
     """A folder that is made, and a file; never over one that is there."""
     store(config, aged(1, 1))
     folder, file = tmp_path / "one" / "two", tmp_path / "three" / "mine.sqlite"
@@ -51,7 +51,7 @@ def test_a_backup_goes_where_it_is_told(config, tmp_path):
 
 
 def test_keep_removes_older_backups_of_this_database_alone(config):
-    """The new one stays whatever the names say; other files and folders are never removed."""
+    """The new one stays whatever the names are; other files and folders are never removed."""
     store(config, aged(1, 1))
     config.backups_dir.mkdir()
     old = [config.backups_dir / f"telemetry-2020010{n}T000000Z.sqlite" for n in range(1, 5)]

@@ -100,7 +100,7 @@ def test_what_the_target_does_not_take_is_a_problem(config, postgres_url):
         (["{url}", "new.sqlite"], 4),
     ],
 )
-def test_what_cannot_be_copied_is_said_in_one_line(config, postgres_url, tmp_path, monkeypatch, arguments, code):
+def test_what_cannot_be_copied_is_reported_in_one_line(config, postgres_url, tmp_path, monkeypatch, arguments, code):
     """The same database twice, no database, an empty one, one that is not there; never with a password."""
     monkeypatch.chdir(tmp_path)
     record_runs(config, 1)

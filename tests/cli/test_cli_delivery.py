@@ -106,7 +106,7 @@ sys.stdin.readline()
     assert len(rows_of(config)) == 6
 
 
-def test_sync_into_a_locked_database_says_what_it_waits_for(config):
+def test_sync_into_a_locked_database_reports_what_it_waits_for(config):
     """Status 4 once the time is over, the reason, and nothing is lost."""
     record_runs(config, 1)
     leave_undelivered(config, 3)

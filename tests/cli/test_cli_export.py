@@ -200,7 +200,7 @@ def test_no_database_and_an_empty_one_give_an_empty_export(config, tmp_path):
 # --- whole or not at all
 
 
-def test_a_file_that_is_there_is_replaced_only_when_told(config, tmp_path):
+def test_a_file_that_is_there_is_replaced_only_with_overwrite(config, tmp_path):
     """A folder never."""
     store(config, aged(1, 1))
     file = tmp_path / "runs.csv"
@@ -290,7 +290,7 @@ def test_a_terminal_gets_no_control_characters(config, form):
 
 def read_to_the_end(terminal):
     parts = []
-    with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+    with contextlib.suppress(OSError):  # how a terminal reports that no process writes any more
         while part := os.read(terminal, 65536):
             parts.append(part)
     os.close(terminal)
@@ -319,7 +319,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
-def test_without_pyarrow_it_says_what_to_install(config, tmp_path):
+def test_without_pyarrow_the_hint_names_what_to_install(config, tmp_path):
     """A usage error, before anything is read; no file is left."""
     (tmp_path / "pyarrow.py").write_text("raise ImportError('no', name='pyarrow')")
     file = tmp_path / "runs.parquet"

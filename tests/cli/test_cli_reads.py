@@ -159,7 +159,7 @@ def test_show_knows_a_run_that_only_the_journal_has(config):
     assert "journal" in result.err
 
 
-def test_show_limits_what_it_lists_and_says_so(config):
+def test_show_limits_what_it_lists_and_counts_the_rest(config):
     """Beyond --limit events are counted, not shown."""
     client = TelemetryClient(config)
     run_id = client.start_run("agent", "job", run_id="chatty")

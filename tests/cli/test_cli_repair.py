@@ -188,7 +188,7 @@ def test_verify_names_refused_runs_as_such(config):
     assert (report.json["missing"]["count"], report.json["refused"]["count"]) == (0, 1)
 
 
-def test_verify_tells_of_stored_runs_without_a_journal_as_a_note(config):
+def test_verify_reports_stored_runs_without_a_journal_as_a_note(config):
     """They may come from another host: no problem."""
     record_runs(config, 1)
     store(config, record(7, status="success"))

@@ -215,7 +215,7 @@ def test_a_backup_that_does_not_verify_changes_nothing(config, what):
         assert agent_telemetry(config, "restore", backup, "--verify").code == 4
 
 
-def test_verify_says_what_is_in_a_backup_and_leaves_it(config):
+def test_verify_reports_what_a_backup_holds_and_changes_nothing(config):
     """And does so while a service writes the database."""
     backup = backup_of(config, aged(1, 3), aged(2, 1))
     before = backup.read_bytes()

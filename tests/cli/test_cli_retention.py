@@ -82,7 +82,7 @@ def test_what_is_old_goes_with_all_that_belongs_to_it(either):
     assert stats["total_runs"] == sum(stats["agents"].values()) == 3
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(either):
+def test_a_dry_run_reports_the_same_and_changes_nothing(either):
     """Its numbers are those of the run that follows; twice is as once."""
     config, env = either
     fill(config)
@@ -106,7 +106,7 @@ def test_open_runs_and_those_that_ended_lately_stay(either):
     assert "close-stale" in result.err
 
 
-def test_the_days_are_the_setting_unless_told(config):
+def test_the_days_default_to_the_setting(config):
     """TELEMETRY_RETENTION_DAYS, then --days."""
     store(config, aged(1, 10), aged(2, 3))
     agent_telemetry(config, "retention", env={"TELEMETRY_RETENTION_DAYS": "7"})

@@ -76,7 +76,7 @@ def test_tail_of_one_run_leaves_out_the_others(config):
     assert "run-0" not in out
 
 
-def test_tail_without_a_journal_says_so(config):
+def test_tail_without_a_journal_prints_a_note(config):
     """A missing journal is not an error."""
     result = agent_telemetry(config, "tail")
     assert (result.code, result.out) == (0, "")
