@@ -132,7 +132,7 @@ _TIE_COLUMNS: Final = tuple(
     name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
 )
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
-"""The columns compared after whether a state has ended; `storage.run_statements` builds its SQL from them."""
+"""The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""
 
 _COLUMN_SET: Final = frozenset(COLUMNS)
 

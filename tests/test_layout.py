@@ -12,7 +12,14 @@ PACKAGE = TESTS.parent / "otel_agent_telemetry"
 OTHER_FOLDERS = {"bench", "collector", "durability", "frameworks"}
 """Folders of tests of more than one part: budgets, `collector-config/`, killed processes, other people's frameworks."""
 
-OTHER_FILES = {"test_attribute_reference", "test_docs", "test_layers", "test_layout", "test_public_names"}
+OTHER_FILES = {
+    "test_attribute_reference",
+    "test_contributing",
+    "test_docs",
+    "test_layers",
+    "test_layout",
+    "test_public_names",
+}
 """Files of tests of the package as a whole."""
 
 

@@ -178,7 +178,7 @@ def test_migrations_import_no_live_columns():
     frozen = [storage / "version_7.py", *(storage / "migrations").rglob("*.py")]
     imports = re.compile(r"^\s*from otel_agent_telemetry\.?(\S*) import (.*)$", re.MULTILINE)
     found = {(module, names) for path in frozen for module, names in imports.findall(path.read_text("utf-8"))}
-    live = ("", "columns", "model", "storage.tables", "storage.run_statements", "storage.runs", "storage.batch")
+    live = ("", "columns", "model", "storage.tables", "storage.statements", "storage.runs", "storage.batch")
     assert not [module for module, _ in found if module in live]
     assert [names for module, names in found if module == "storage.rows"] == ["clean_text"]
 
