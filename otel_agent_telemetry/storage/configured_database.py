@@ -43,6 +43,7 @@ def _engine(config: TelemetryConfig) -> Engine | None:
         return engine
     if not path.exists():
         return None
+    # A read-only connection could not, and would fail until the next writer comes.
     roll_back_torn_commit(config, path)
     return engine
 

@@ -122,7 +122,7 @@ def _next_batch(engine: Engine, copied: CopiedTable, last: Any) -> list[Row]:
         for chunk in result.partitions(_ROWS_AT_A_TIME):
             rows += map(tuple, chunk)
             size += sum(len(value) for row in chunk for value in row if isinstance(value, str))
-            if size >= _MAX_TEXT:
+            if size >= _MAX_TEXT:  # texts may be megabytes each
                 break
     return rows
 
@@ -142,7 +142,7 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
         written = write_batch(connection, WriteBatch([record_of(row[: len(COLUMNS)]) for row in rows]))
         return len(rows) - written.count("duplicate")
     missing = missing_rows(connection, copied, rows)
-    if copied is COMMITS:
+    if copied is COMMITS:  # by the usual way, so that the run shows the commit
         link_commits(connection, [CommitLink(**copied.values_of(row)) for row in missing])
     else:
         names = tuple(name for name in copied.columns if name != "id")
@@ -223,6 +223,7 @@ def stored_in(
     columns = copied.table.c
     identity = [columns[name] for name in copied.identity]
     selected = select(*identity, *(columns[name] for name in names))
+    # Without the lock another writer could add to a roll-up between this read and the write.
     selected = selected.with_for_update() if lock else selected
     lookup = key_lookup(connection.dialect, selected, identity)
     found = rows_of_keys(connection, lookup, map(copied.identity_of, rows))

@@ -78,6 +78,7 @@ def copy_database(
     try:
         _refuse_the_same(engine, target)
         if (path := sqlite_path(engine)) is not None:
+            # SQLite keeps the journal beside the real file, not beside a link to it.
             roll_back_torn_commit(source, real_path(path))
         _check_source(engine)
         with nullcontext() if store.path is None else only_writer(store.path, doing="copying to"):
@@ -136,6 +137,7 @@ class _Copy:
 
     def run(self) -> CopyReport:
         with reading(self._source, "copying from") as connection:
+            # Every row is read twice: copied, then compared.
             self._total = 2 * sum(count_rows(connection, copied.table) for copied in COPIED)
         for copied in COPIED:
             self._copy(copied)
@@ -160,7 +162,7 @@ class _Copy:
         for part in bisection:
             try:
                 changed += self._store.transact(partial(write_rows_of, copied=copied, rows=part))
-            except (StoreUnavailableError, SchemaError):
+            except (StoreUnavailableError, SchemaError):  # these are the database's, not a row's: halves would fail too
                 raise
             except StorageError as problem:
                 bisection.refuse(str(problem))
@@ -177,4 +179,5 @@ class _Copy:
 
     def _advance(self, rows: int) -> None:
         self._done += rows
+        # Rows that were added to the source meanwhile are copied too: never more than all.
         self._on_progress(self._done, max(self._total, self._done))

@@ -145,6 +145,7 @@ def pack_counts(connection: Connection) -> None:
 
 def pack_when_due(connection: Connection, written: int) -> None:
     """Pack when this connection has written enough runs since it last did; `written` are the latest."""
+    # Kept with the connection, so that each writer packs for itself, however transactions are cut.
     unpacked = int(connection.info.get(_UNPACKED, 0)) + written
     if unpacked >= RUNS_BETWEEN_PACKINGS:
         pack_counts(connection)
@@ -162,6 +163,7 @@ def vacuum_counts(engine: Engine) -> None:
 
     Never raises and waits for no lock: what is left, the server's own VACUUM takes.
     """
+    # SKIP_LOCKED and no truncation: neither waits for a lock that a writer holds.
     quick = "VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP off)"
     with (
         contextlib.suppress(StorageError),

@@ -82,10 +82,12 @@ def _copy(source: Path, partial: Path) -> None:
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as original,
         closing(sqlite3.connect(partial, isolation_level=None)) as copy,
     ):
+        # The counts and the copy must be of one instant.
         original.execute("BEGIN")
         counts = _counts(original)
         original.backup(copy)
         original.execute("COMMIT")
+        # A copy of a WAL database would be one too, and need its -wal and -shm files.
         copy.execute("PRAGMA journal_mode=DELETE").fetchall()
         if copy.execute("PRAGMA integrity_check").fetchone() != ("ok",) or _counts(copy) != counts:
             raise SchemaError(

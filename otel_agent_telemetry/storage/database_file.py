@@ -67,6 +67,7 @@ def roll_back_torn_commit(config: TelemetryConfig, path: Path) -> None:
     """
     if not sidecar(path, "-journal").exists():
         return
+    # Any read makes SQLite roll back a hot journal; the journal of a living writer is locked and stays.
     with contextlib.suppress(sqlite3.Error), closing(connect_file(config, path, mode="rw")) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 

@@ -101,8 +101,8 @@ def _server_engine(url: URL) -> Engine:
     try:
         engine = create_engine(
             url,
-            hide_parameters=True,
-            pool_pre_ping=True,
+            hide_parameters=True,  # errors are logged, and parameters are what runs hold
+            pool_pre_ping=True,  # a server that was restarted costs no failed batch
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {},
         )
     except ImportError as missing:

@@ -75,6 +75,7 @@ def translated(operation: str, where: str) -> Iterator[None]:
 def storage_error(problem: Exception, operation: str, where: str) -> StorageError:
     """Return our error for a foreign one. Its message never holds statements, parameters or passwords."""
     cause = problem.orig if isinstance(problem, StatementError) and problem.orig is not None else problem
+    # SQLAlchemy's own text holds the statement and its parameters; the driver's does not.
     text = _first_line(cause)
     message = f"{operation} {where}: {text}"
     kind, hint = _by_state(str(getattr(cause, "sqlstate", None) or "")) or _by_text(text.lower()) or _by_type(problem)

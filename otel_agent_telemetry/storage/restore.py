@@ -137,7 +137,7 @@ def restore_backup(
             kept = _keep_present(config, path, fresh, sound=sound, force=force, clock=clock or SystemClock())
             for ending in SIDECARS:  # a journal of the old file would be played into the new one
                 sidecar(path, ending).unlink(missing_ok=True)
-            sync_dir(path.parent)
+            sync_dir(path.parent)  # the journal's removal is durable before the new file gets the name
             fresh.rename(path)
             sync_dir(path.parent)
         return RestoreReport(contents=contents, kept=kept, schema=_upgrade(config, clock))

@@ -170,6 +170,7 @@ def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> d
     traces = select(_runs.trace_id).where(_runs.id.in_(ids), _runs.trace_id.is_not(None))
     lock_traces(connection, connection.execute(traces).scalars().all(), shared=False)
     selected = select(_runs.id, _runs.event_id, _runs.run_id).where(_runs.id.in_(ids), _is_old(cutoff))
+    # A run that another writer holds is skipped: waiting for it while holding others could deadlock.
     rows = connection.execute(selected.with_for_update(skip_locked=True)).all()
     if not rows:
         return {}

@@ -52,6 +52,7 @@ def storable(values: Row) -> Row:
         values = tuple(
             None if value == "" and index not in _MUST_BE_TEXT else value for index, value in enumerate(values)
         )
+    # One scan of all texts together: nearly every row is clean.
     if _is_clean("".join([value for value in values if value.__class__ is str])):
         return values
     return tuple(clean_text(value) for value in values)
@@ -61,13 +62,14 @@ def clean_text(value: Any) -> Any:
     """Return a text without what databases cannot hold, and anything else as it is."""
     if not isinstance(value, str) or _is_clean(value):
         return value
+    # UTF-16 joins a pair of surrogates to its character; a lone one becomes U+FFFD.
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
 
 
 def _is_clean(text: str) -> bool:
     if "\x00" in text:
         return False
-    if text.isascii():
+    if text.isascii():  # no surrogates; by far the usual case, and free in CPython
         return True
     try:
         text.encode()

@@ -90,7 +90,7 @@ def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[Wr
     stored = _stored_rows(connection, {row[EVENT_ID] for row in rows})
     current = dict(stored)
     outcomes: list[WriteOutcome] = []
-    for row in rows:
+    for row in rows:  # a batch may hold several states of one run: each is compared with the one before
         state = with_commit(row, commits_of.get(row[RUN_ID]))
         before = current.get(row[EVENT_ID])
         after = state if before is None else merged(before, state)
@@ -159,6 +159,7 @@ def write_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
         # One locking order: two writers of the same runs never deadlock.
         rows = sorted(rows, key=itemgetter(EVENT_ID))
     upsert.execute(connection, COLUMNS, rows)
+    # The upsert raises the columns only where the new state wins; a losing state may hold a later posting.
     posted = [(*values, row[EVENT_ID]) for row in rows if (values := posting_of(row)) != _NEVER_POSTED]
     posting.execute(connection, _POSTING_PARAMETERS, posted)
 

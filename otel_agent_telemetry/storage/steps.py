@@ -187,14 +187,14 @@ def add_to_rollups(
         return
     stored = rollups_of(connection, changed)
     rows = []
-    for event_id in sorted(changed):
+    for event_id in sorted(changed):  # one locking order: two writers never deadlock
         before = stored.get(event_id, Rollup())
         now = Rollup(
             parents.get(event_id) or before.parent_run_id,
             own.get(event_id) or before.own,
             added([before.steps, *steps.get(event_id, ())]),
         )
-        if now != before:
+        if now != before:  # a repeated request writes nothing
             rows.append((event_id, now.parent_run_id, dumps_text({"own": now.own, "steps": now.steps})))
     _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
 

@@ -117,7 +117,7 @@ class Store:
         Raises SchemaError at once, StoreUnavailableError after the configured attempts.
         """
         report: SchemaReport = self._attempts()(ensure_schema, self._engine, self._config)
-        if self._engine.dialect.name == "postgresql":
+        if self._engine.dialect.name == "postgresql":  # lines that writers left which ended before they packed
             self.transact(pack_counts)
         return report
 

@@ -63,7 +63,7 @@ class WriterLock:
         for _ in range(_TRIES):
             if self._lock.try_acquire():
                 return True
-            time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)  # a prober holds the lock for microseconds
         return False
 
     def _line(self, url: str | None) -> bytes:

@@ -51,8 +51,8 @@ def run(number=1, *, status="running", updated=0.0, **more):
     return RunRecord(**values)
 
 
-def link(number=1, commit="abcdef1", *, told=0.0, **more):
-    values = {"commit_source": "llm", "run_id": f"run-{number}", "associated_at": at(told), **more}
+def link(number=1, commit="abcdef1", *, associated=0.0, **more):
+    values = {"commit_source": "llm", "run_id": f"run-{number}", "associated_at": at(associated), **more}
     return CommitLink(commit_hash=commit, **values)
 
 
@@ -148,7 +148,7 @@ def start_python(code, *arguments):
     )
 
 
-def expected_rows(records, told):
+def expected_rows(records, links):
     """What must stand, in plain Python by `order_key`."""
     records = [record_of(row_of(record)) for record in records]
     stands = {}
@@ -158,27 +158,29 @@ def expected_rows(records, told):
         row["api_posted"] = max(record.api_posted for record in mine)
         row["api_posted_at"] = max(record.api_posted_at or "" for record in mine) or None
         row["api_retry_count"] = max(record.api_retry_count for record in mine)
-        row.update(expected_commit([one for one in told if one.run_id == row["run_id"]]))
+        row.update(expected_commit([one for one in links if one.run_id == row["run_id"]]))
         stands[event] = row
     return stands
 
 
-def expected_commit(told):
-    if not told:
+def expected_commit(links):
+    if not links:
         return {}
-    latest = max(told, key=lambda one: (one.associated_at, one.commit_hash, one.commit_source, one.commit_author or ""))
+    latest = max(
+        links, key=lambda one: (one.associated_at, one.commit_hash, one.commit_source, one.commit_author or "")
+    )
     values = (latest.commit_hash, latest.commit_source, latest.commit_author or None, latest.commit_timestamp)
     return dict(zip(COMMIT_COLUMNS, values, strict=True))
 
 
 def observations(seed, count=240):
-    """States and links of 30 runs, the same for the same seed: what several writers may all be told."""
+    """States and links of 30 runs, the same for the same seed: for several writers to write."""
     chance = random.Random(seed)
     records, links = [], []
     for _ in range(count):
         number = chance.randrange(1, 31)
         if chance.random() < 0.2:
-            links.append(link(number, chance.choice(["aaaaaaa", "bbbbbbb"]), told=chance.randrange(3)))
+            links.append(link(number, chance.choice(["aaaaaaa", "bbbbbbb"]), associated=chance.randrange(3)))
             continue
         status, updated = chance.choice([("running", 0), ("running", 1), ("success", 1), ("failed", 2)])
         more = {"agent_name": f"agent-{chance.randrange(3)}", "output_summary": chance.choice([None, "a", "Z", "é"])}
@@ -191,11 +193,11 @@ def write_shuffled(store, seed, order):
     """Write all observations of a seed in an order and a partition of this writer's own."""
     records, links = observations(seed)
     chance = random.Random(order)
-    told = [*records, *links]
-    chance.shuffle(told)
-    while told:
+    items = [*records, *links]
+    chance.shuffle(items)
+    while items:
         size = chance.randrange(1, 30)
-        batch, told = told[:size], told[size:]
+        batch, items = items[:size], items[size:]
         store.write(
             [one for one in batch if isinstance(one, RunRecord)], [one for one in batch if isinstance(one, CommitLink)]
         )

@@ -1,4 +1,4 @@
-"""Copies of a database in use, and the lock that says who uses it."""
+"""Copies of a database in use, and the lock that names its writer."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_writer_is_known_while_it_lives(tmp_path):
     lock.release()
 
 
-def test_the_address_may_be_told_later(tmp_path):
+def test_the_address_may_be_recorded_later(tmp_path):
     """A service takes the lock before it listens; a shorter line hides the longer one."""
     lock, other = WriterLock(tmp_path / "x.sqlite"), WriterLock(tmp_path / "x.sqlite")
     assert other.holder() is None

@@ -27,9 +27,9 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.storage.copy_db import copy_database
 folder, source, target = sys.argv[1:]
 place = lambda word: TelemetryConfig(base_dir=folder, database_url=word, db_synchronous="OFF")
-def said(done, total):
+def show(done, total):
     print(done, flush=True)
-copy_database(place(source), place(target), on_progress=said)
+copy_database(place(source), place(target), on_progress=show)
 """
 COPY_AND_MEASURE = "import resource\n" + COPY.replace(
     "print(done, flush=True)", "print(done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -89,7 +89,7 @@ def fill(database, runs=40):
     with database.writing() as connection:
         ended = [run(n, status="success", updated=1, context_json='{"a":"ż"}', api_posted=1) for n in range(1, runs)]
         upsert_runs(connection, [run(runs), *ended])
-        link_commits(connection, [link(2, "1234567"), link(2, "abcdef1", told=5), link(999, "fffffff")])
+        link_commits(connection, [link(2, "1234567"), link(2, "abcdef1", associated=5), link(999, "fffffff")])
         add_spans(connection, [*(SpanRow(span, usage={"steps": 1}) for span in spans), SpanRow(orphan)])
         add_events(connection, [EventRow(seq, event) for seq, event in enumerate(events)])
         parents = {event_id(number): "run-outside" for number in (1, 2)}
@@ -147,7 +147,7 @@ def test_later_states_in_the_target_stand(ends):
     source, target = ends
     with target.writing() as connection:
         upsert_runs(connection, [run(40, status="failed", updated=50), run(500)])
-        link_commits(connection, [link(2, "9999999", told=80)])
+        link_commits(connection, [link(2, "9999999", associated=80)])
         found = RunSpan(
             event_id=event_id(1),
             run_id="run-1",
@@ -219,7 +219,7 @@ def test_steps_that_wait_in_the_target_find_a_run_that_is_copied(ends):
 
 
 def test_what_a_killed_writer_left_of_a_commit_is_undone_first(open_database):
-    """A reader that may not write cannot undo it, and would say that the file is read-only."""
+    """A reader that may not write cannot undo it, and would report that the file is read-only."""
     source, target = open_database("sqlite", "from"), open_database("sqlite", "to")
     fill(source, runs=300)
     before = contents(source)
@@ -250,7 +250,7 @@ def test_a_row_that_the_target_refuses_does_not_stop_its_neighbours(open_databas
 
 
 def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
-    """The comparison looks at the target, whatever the writes said."""
+    """The comparison looks at the target, whatever the writes reported."""
     from otel_agent_telemetry.storage import copy_db
 
     source, target = ends
@@ -289,7 +289,7 @@ def test_a_source_that_is_missing_empty_or_not_ours_is_refused(open_database, tm
     (tmp_path / "empty.sqlite").touch()
     with pytest.raises(SchemaError, match="no runs"):
         copy_database(there.with_(db_path=tmp_path / "empty.sqlite"), target)
-    (tmp_path / "text.sqlite").write_text("this is no database at all, whatever its name says")
+    (tmp_path / "text.sqlite").write_text("this is no database at all, whatever its name")
     with pytest.raises(SchemaError):
         copy_database(there.with_(db_path=tmp_path / "text.sqlite"), target)
     assert not target.db_path.parent.exists()
@@ -317,12 +317,12 @@ def many_runs(database, count):
         numbers = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < :count) SELECT i FROM c"
     number = "CAST(i AS text)"
     names = "event_id, run_id, created_at, updated_at, start_time, agent_name, job_type, status, output_summary"
-    values = f"'e' || {number}, 'r' || {number}, :t, :t, :t, 'agent', 'job', 'success', :said"
+    values = f"'e' || {number}, 'r' || {number}, :t, :t, :t, 'agent', 'job', 'success', :error"
     database.execute(
         f"INSERT INTO agent_runs ({names}) SELECT {values} FROM ({numbers}) AS numbers",
         count=count,
         t=at(0),
-        said="x" * 500,
+        error="x" * 500,
     )
 
 

@@ -84,7 +84,7 @@ def test_counts_follow_inserts_changes_deletions_and_replays(database):
 
 
 def test_kinds_are_counted_each(database):
-    """Those that are gone are left out."""
+    """Kinds without runs are left out."""
     write(database, run(1), run(2), run(3, status="failed", agent_name="b"), run(4, job_type="x"))
     write(database, run(4, job_type="x", status="success", updated=1))
     with database.reading() as connection:
@@ -108,7 +108,7 @@ def test_counts_since_an_instant_are_exact_at_any_instant(database):
 
 
 def test_the_check_names_what_differs_and_the_repair_puts_it_right(database):
-    """Too many, too few, a kind that is gone and an hour that is missing."""
+    """Too many, too few, a kind without runs and an hour that is missing."""
     write(database, run(1), run(2), run(3, status="failed"))
     database.execute("UPDATE run_counts SET runs = runs + 4 WHERE status = 'failed'")
     database.execute("INSERT INTO run_counts VALUES ('ghost', 'job', 'success', 2)")
@@ -163,7 +163,7 @@ def test_counting_by_kind_reads_no_run(database):
 
 
 def test_packing_leaves_one_line_for_each_kind_and_hour(postgresql_database):
-    """And none for what is gone; the numbers stay."""
+    """And none for deleted runs; the numbers stay."""
     write(postgresql_database, *(run(number) for number in range(1, 30)))
     write(postgresql_database, *(run(number, status="success", updated=1) for number in range(1, 30)))
     write(postgresql_database, run(50, status="failed"))

@@ -91,7 +91,7 @@ def test_a_copy_finds_all_rows_that_are_there_and_no_other(database):
 
 
 def test_children_of_a_run_are_found_by_index(database):
-    """Those that say whose they are, and those whose spans show it."""
+    """Children by their own state, and children found by their spans."""
     if database.engine.dialect.name == "postgresql":
         database.execute(RUNS_OF_OTHERS)
         database.execute("ANALYZE")

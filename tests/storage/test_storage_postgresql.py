@@ -66,7 +66,7 @@ def store(postgresql_database):
 
 
 def at_revision_8(url, folder):
-    """Make the schema as it was at revision 0008, with runs that nobody has counted."""
+    """Make the schema as it was at revision 0008, with runs that are not counted yet."""
     config = quick_config(folder, database_url=url)
     engine = make_engine(config)
     settings = Config()
@@ -88,18 +88,18 @@ def at_revision_8(url, folder):
 
 
 def go_on_together(children):
-    """Release processes that wait, at the same instant, and what each of them said."""
+    """Release processes that wait, at the same instant, and return what each printed."""
     for child in children:
         assert child.stdout.readline() == "ready\n", child.stderr.read()
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
-    said = []
+    printed = []
     for child in children:
         out, err = child.communicate(timeout=120)
         assert (child.returncode, err) == (0, "")
-        said.append(out.strip())
-    return said
+        printed.append(out.strip())
+    return printed
 
 
 # --- the schema
@@ -124,7 +124,7 @@ def test_revision_8_is_upgraded_with_its_runs_and_counts(postgres_url, tmp_path)
 @pytest.mark.durability
 @pytest.mark.parametrize(("older", "outcome"), [(False, "created"), (True, "upgraded")])
 def test_of_replicas_that_start_together_one_upgrades(postgres_url, tmp_path, older, outcome):
-    """The others find it done; nobody fails."""
+    """The others find it done; none fails."""
     if older:
         at_revision_8(postgres_url, tmp_path)
     children = [start_python(UPGRADE, tmp_path, postgres_url) for _ in range(4)]
@@ -171,8 +171,8 @@ def role(server, name):
         server.execute(f"DROP ROLE {name}")
 
 
-def test_a_user_who_may_not_make_tables_is_told_so(postgres, tmp_path):
-    """An administrator can mend it while the writer waits; nothing was made."""
+def test_a_user_without_the_right_to_create_tables_gets_a_hint(postgres, tmp_path):
+    """An administrator can fix it while the writer waits; nothing was made."""
     name = postgres.make_database()
     with role(postgres.server, "guest") as guest:
         url = postgres.server.url(name, user=guest)
@@ -188,7 +188,7 @@ def test_a_user_who_may_not_make_tables_is_told_so(postgres, tmp_path):
 
 
 def test_a_user_who_may_only_read_reads(postgres, postgres_template, tmp_path):
-    """All that the documentation says a reader must be granted; writing is refused with a reason."""
+    """All rights that the documentation names for a reader; writing is refused with a reason."""
     name = postgres.make_database(postgres_template)
     with role(postgres.server, "reader") as reader:
         postgres.server.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}", database=name)
@@ -228,8 +228,8 @@ def test_a_user_who_owns_nothing_writes_with_the_documented_grants(postgres, pos
         ({"database": "nowhere"}, "does not exist", "createdb"),
     ],
 )
-def test_who_is_not_let_in_is_told_why_without_the_password(postgres_server, tmp_path, change, sign, hint):
-    """A setting can be mended while records wait, so it is an error that may pass."""
+def test_a_refused_login_is_reported_without_the_password(postgres_server, tmp_path, change, sign, hint):
+    """A setting can be fixed while records wait, so it is an error that may pass."""
     url = postgres_server.url(**{"database": "postgres", **change})
     store = Store(quick_config(tmp_path, database_url=url, db_max_retries=0))
     with pytest.raises(StoreUnavailableError, match=sign) as caught:
@@ -335,7 +335,7 @@ def test_a_plan_made_while_the_table_was_small_is_not_kept(store):
 
 @pytest.mark.durability
 def test_writers_in_any_order_end_in_the_rows_of_the_plain_order(postgresql_database, tmp_path):
-    """Three processes and three threads tell the same states and links, each in its own way; no deadlock."""
+    """Three processes and three threads write the same states and links, each in its own way; no deadlock."""
     seed, url = 11, postgresql_database.config.database_url
     children = [start_python(WRITE, tmp_path, url, seed, order) for order in range(3)]
     stores = [Store(postgresql_database.config.with_(db_max_retries=0)) for _ in range(3)]
@@ -355,7 +355,7 @@ def test_writers_in_any_order_end_in_the_rows_of_the_plain_order(postgresql_data
 
 
 @pytest.mark.parametrize("first", ["state", "link"])
-def test_a_commit_told_while_a_state_is_being_written_shows(postgresql_database, first):
+def test_a_commit_associated_while_a_state_is_being_written_shows(postgresql_database, first):
     """Whichever transaction begins first, the other waits, and the row shows the commit."""
     acts = {
         "state": lambda connection: upsert_runs(connection, [run(1, status="success", updated=5)]),

@@ -100,8 +100,8 @@ def test_pages_by_cursor_give_every_run_once(database):
 
 
 @given(some.text(max_size=60))
-def test_a_foreign_cursor_is_refused_or_a_position(word):
-    """Any text either is a position or says by name that it is none."""
+def test_a_foreign_text_is_a_cursor_or_refused(word):
+    """Any text is a cursor, or is refused with an error that names it."""
     with contextlib.suppress(RecordError):
         assert Cursor.from_text(word).id >= 0
 

@@ -1,4 +1,4 @@
-"""Deleting what is old: nothing of it is left, and nobody waits for long."""
+"""Deleting what is old: nothing of it is left, and no writer waits for long."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows_left(database):
 
 
 def test_a_late_step_of_a_deleted_run_is_deleted_in_its_turn(database, store):
-    """The run around it stays, and is not given what belonged to the one that is gone."""
+    """The run around it stays, and is not given what belonged to the deleted one."""
     deliver(database, traced_run(1, status="running"), traced_run(2, 1), step(3, 2))
     assert delete_old(store, at(100)).runs == 1
     deliver(database, step(4, 2, tokens=5, count=1))

@@ -44,7 +44,7 @@ def links(draw):
     return link(
         draw(some.integers(1, 3)),
         draw(some.sampled_from(["aaaaaaa", "bbbbbbb"])),
-        told=draw(some.integers(0, 2)),
+        associated=draw(some.integers(0, 2)),
         commit_author=draw(some.sampled_from([None, "", "x", "y"])),
     )
 
@@ -83,8 +83,8 @@ def test_any_order_repetition_and_partition_ends_in_the_greatest_states(fresh, d
             for kind, write in data.draw(some.permutations([("RunRecord", upsert_runs), ("CommitLink", link_commits)])):
                 write(connection, [one for one in batch if type(one).__name__ == kind])
     records = [one for one in observed if type(one).__name__ == "RunRecord"]
-    told = [one for one in observed if type(one).__name__ == "CommitLink"]
-    assert database.runs() == expected_rows(records, told)
+    links = [one for one in observed if type(one).__name__ == "CommitLink"]
+    assert database.runs() == expected_rows(records, links)
     kind = "agent_name, job_type, status"
     counted = database.rows(f"SELECT {kind}, sum(runs) FROM run_counts GROUP BY {kind} HAVING sum(runs) <> 0")
     assert set(counted) == set(database.rows(f"SELECT {kind}, count(*) FROM agent_runs GROUP BY {kind}"))
@@ -115,7 +115,7 @@ def test_every_column_takes_part_in_deciding():
     assert set(COLUMNS) - set(ORDER_COLUMNS) == outside
 
 
-def test_outcomes_are_told_by_position(database):
+def test_outcomes_are_in_the_order_of_the_records(database):
     """Inserted, updated and duplicate, within one batch and across batches."""
     start, end = run(), run(status="success", updated=1)
     with database.writing() as connection:
@@ -130,7 +130,7 @@ def test_outcomes_are_told_by_position(database):
 
 
 def test_a_running_state_never_undoes_an_end(database):
-    """Whatever its time says."""
+    """Whatever its time."""
     with database.writing() as connection:
         upsert_runs(connection, [run(status="failed")])
         assert upsert_runs(connection, [run(updated=99)]) == ["duplicate"]
@@ -164,12 +164,12 @@ def test_a_late_state_does_not_erase_a_commit(database):
     assert (kept.git_commit_hash, kept.git_commit_source, kept.git_commit_author) == ("1234567", "llm", "me")
 
 
-def test_a_commit_told_before_its_run_waits_for_it(database):
-    """`link_commits` says that no run is there; the run shows the commit when it arrives."""
+def test_a_commit_associated_before_its_run_waits_for_it(database):
+    """`link_commits` reports that no run is stored; the run shows the commit when it arrives."""
     with database.writing() as connection:
-        assert link_commits(connection, [link(told=1), link(2, told=1)]) == [False, False]
+        assert link_commits(connection, [link(associated=1), link(2, associated=1)]) == [False, False]
         upsert_runs(connection, [run(1), run(1, event_id=event_id(77))])
-        assert link_commits(connection, [link(1, told=1), link(2, told=1)]) == [True, False]
+        assert link_commits(connection, [link(1, associated=1), link(2, associated=1)]) == [True, False]
     assert [row["git_commit_hash"] for row in database.runs().values()] == ["abcdef1", "abcdef1"]
 
 

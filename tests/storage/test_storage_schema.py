@@ -83,7 +83,7 @@ def test_a_current_database_needs_no_alembic(tmp_path):
 
 
 def test_revisions_are_those_of_the_migration_folder():
-    """The constant that the quick look compares with is the head of the scripts."""
+    """The constant that the quick check compares with is the head of the scripts."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(ROOT / "otel_agent_telemetry" / "storage" / "migrations"))
@@ -438,7 +438,7 @@ def test_a_folder_where_the_file_should_be_is_unavailable(tmp_path):
 
 @contextlib.contextmanager
 def as_a_user_whom_modes_bind(*owned):
-    """Root may write whatever a mode says; so be nobody, who owns these files, for the time being."""
+    """Root may write whatever a mode is; so be nobody, who owns these files, for the time being."""
     if os.geteuid() != 0:
         yield
         return
@@ -467,7 +467,7 @@ def test_a_read_only_file_is_unavailable():
 
 
 def test_writing_through_a_read_engine_is_unavailable(database):
-    """The database itself refuses, and the message says why."""
+    """The database itself refuses, and the message names the reason."""
     engine = make_read_engine(database.config)
     with (
         pytest.raises(StoreUnavailableError, match=r"read-?only") as caught,

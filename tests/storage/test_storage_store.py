@@ -48,7 +48,7 @@ def impatient_store(tmp_path):
 
 
 def test_a_batch_is_committed_on_return(store, database):
-    """Another connection sees runs and commits at once; the result tells each by position."""
+    """Another connection sees runs and commits at once; the result has an outcome for each, in order."""
     result = store.write([run(1), run(2), run(1)], [link(1), link(9)])
     assert result.outcomes == ("inserted", "inserted", "duplicate")
     assert result.linked == (True, False)
@@ -286,7 +286,7 @@ def test_making_an_engine_touches_nothing(tmp_path):
         ("54000", StorageError),
     ],
 )
-def test_errors_of_a_server_are_told_by_their_code_in_any_language(state: str, kind: type[StorageError]) -> None:
+def test_errors_of_a_server_are_recognised_by_their_code_in_any_language(state: str, kind: type[StorageError]) -> None:
     """The text is the server's own, in whatever language it was set up."""
 
     class Gemeldet(Exception):

@@ -71,7 +71,7 @@ def test_a_run_inside_a_run_keeps_its_own_steps_and_names_its_parent(database):
 
 
 def test_a_parent_that_the_run_named_itself_stays(database):
-    """What a run says counts before what its spans show."""
+    """A run's own numbers go before what its spans add up to."""
     deliver(database, run(1), run(3, 1, parent_run_id="another"))
     with database.reading() as connection:
         assert get_run(connection, event_id=ident(3)).parent_run_id == "another"
@@ -138,18 +138,18 @@ def test_a_run_that_names_itself_as_its_parent_has_none(database):
 def test_a_run_with_an_id_of_its_own_has_no_steps(database, order):
     """Whichever comes first: the run that its span is may come still, and has them then."""
     own = WriteBatch((run_of(1, event_id=event_id(1), run_id="own"),))
-    told = [own, step(2, 1, tokens=5)]
-    deliver(database, *(told[place] for place in order))
+    batches = [own, step(2, 1, tokens=5)]
+    deliver(database, *(batches[index] for index in order))
     assert database.rows("SELECT event_id FROM run_spans") == [("",)]
     deliver(database, merged_batch([WriteBatch((run_of(1),)), own]))
     assert usage_of(database, 1) == {"input_tokens": 5, "steps": 1}
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-def test_a_step_that_is_told_to_be_a_run_has_the_spans_that_come_after(database, order):
+def test_a_step_that_turns_out_to_be_a_run_has_the_spans_that_come_after(database, order):
     """So it has them in every order but where they had found another run before."""
-    told = [run(1), step(2, 1), WriteBatch((run_of(2),)), step(3, 2, tokens=5)]
-    deliver(database, *(told[place] for place in order))
+    batches = [run(1), step(2, 1), WriteBatch((run_of(2),)), step(3, 2, tokens=5)]
+    deliver(database, *(batches[index] for index in order))
     had_another = max(order.index(place) for place in (0, 1, 3)) < order.index(2)
     assert names_of(database, 2) == ([] if had_another else ["span 3"])
     assert names_of(database, 1) == (["span 2", "span 3"] if had_another else ["span 2"])
