@@ -108,7 +108,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_the_package_loads_nothing_heavy_and_starts_nothing() -> None:
     """A fresh process that imports the package has one thread and none of the heavy modules."""
-    heavy = ["sqlalchemy", "alembic", "httpx", "typer", "rich", "fastapi"]
+    heavy = ["sqlalchemy", "alembic", "httpx", "typer", "rich", "starlette"]
     program = (
         f"import sys, threading, {PACKAGE}\n"
         f"print([name for name in {heavy!r} if name in sys.modules], threading.active_count())"

@@ -1,1 +1,1 @@
-"""The HTTP service: one writer for everybody's runs, an OTLP receiver, and reads. See `app.create_app`."""
+"""The HTTP service: endpoints, guards, an OTLP receiver over HTTP and gRPC, one writer thread. See `app.create_app`."""

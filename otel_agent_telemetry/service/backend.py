@@ -1,8 +1,8 @@
-"""What stands behind the endpoints: the writer, the readers, the drain of the local buffer.
+"""The database access of one service: a writer, a pool of readers, and the drain of the local buffer.
 
-Opened once, closed once. On SQLite it is the one writer of its database: it holds the
-writer's lock from `open` to `close`, and says in it where it answers, so that agents on this
-host send their runs here. On a server database any number of services may run.
+It is opened once and closed once. On SQLite it is the only writer of its database: it holds
+the writer's lock from `open` to `close` and publishes its URL in the lock file, so that
+agents on this host send their runs to it. On PostgreSQL any number of services may run.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import anyio
 from sqlalchemy import Connection, Engine
 
+from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
-from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
+from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
-from otel_agent_telemetry.service.request_body import HeldBytes
-from otel_agent_telemetry.service.writer import GroupWriter, Handover, Job, change_job, write_job
+from otel_agent_telemetry.service.request_body import BodyBudget
+from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
+from otel_agent_telemetry.storage.runs import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -32,19 +34,20 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _READERS: Final = 8
-_EMBEDDED_S: Final = 5.0
-_LOOK_S: Final = 0.05
-_CLOSE_S: Final = 5.0
-_PROBE_KEPT_S: Final = 1.0
+_LOCK_TIMEOUT_S: Final = 5.0
+"""How long to wait for an agent that writes the database itself and is about to release the lock."""
+_LOCK_POLL_S: Final = 0.05
+_CLOSE_TIMEOUT_S: Final = 5.0
+_PROBE_INTERVAL_S: Final = 1.0
 
 
 class Backend:
-    """One service's database access. `open` and `close` block; the coroutines do not."""
+    """Reads and writes the database of one service. `open` and `close` block; the coroutines do not."""
 
     def __init__(self, settings: TelemetryConfig, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.held = HeldBytes()
+        self.body_budget = BodyBudget()
         self._stop = threading.Event()
         self._store = Store(settings, stop=self._stop)
         self.writer = GroupWriter(self._store)
@@ -53,25 +56,25 @@ class Backend:
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
         self._open = False
-        self._handover: Handover | None = None
-        self._probing = anyio.Lock()
-        self._probed: tuple[float, str] = (-_PROBE_KEPT_S, "")
+        self._bridge: LoopBridge | None = None
+        self._probe_lock = anyio.Lock()
+        self._last_probe: tuple[float, str] = (-_PROBE_INTERVAL_S, "")
 
     @property
     def database(self) -> str:
-        """The database as a message may show it."""
+        """Return the name of the database as messages may show it, without a password."""
         return self._store.name
 
     def open(self) -> None:
-        """Become the writer and make the database ready. Idempotent.
+        """Take the writer's lock, create or upgrade the database, start the threads. Idempotent; blocks.
 
-        Raises ConfigurationError for settings that would not protect what they promise to,
+        Raises ConfigurationError for settings that contradict each other,
         StoreUnavailableError when another process writes this database, SchemaError.
         """
         if self._open:
             return
         check_settings(self.settings)
-        self._become_writer()
+        self._acquire_lock()
         try:
             self._store.open()
             self._read_engine = make_read_engine(self.settings)
@@ -83,15 +86,15 @@ class Backend:
         self._open = True
 
     def announce(self, url: str) -> None:
-        """Say in the lock file where this service answers."""
+        """Publish the URL of this service in the lock file. On PostgreSQL there is no lock file: does nothing."""
         if self._lock is not None:
             self._lock.try_acquire(url)
 
-    def _become_writer(self) -> None:
-        """Take the writer's lock; an agent that is writing this moment is waited for, a service is not."""
+    def _acquire_lock(self) -> None:
+        """Take the writer's lock: wait up to 5 s for an agent that holds it, not at all for a service."""
         if self._lock is None:
             return
-        deadline = time.monotonic() + _EMBEDDED_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not self._lock.try_acquire():
             holder = self._lock.holder()
             if (holder is not None and holder.url) or time.monotonic() > deadline:
@@ -99,16 +102,19 @@ class Backend:
                     f"starting a service on {self.settings.db_path}: {self._lock.describe_holder()} writes to it",
                     hint="A SQLite database has one writer; stop that one, or use PostgreSQL for several.",
                 )
-            time.sleep(_LOOK_S)
+            time.sleep(_LOCK_POLL_S)
 
     def close(self) -> None:
-        """Write what was accepted, then give everything up. Idempotent. Blocks."""
+        """Commit the accepted writes, then release connections and lock. Idempotent. Blocks up to about 15 s."""
         if not self._open:
             return
         self._open = False
         self._drain.stop()
-        if not self.writer.stop(_CLOSE_S):
-            _log.error("the database did not take the last writes within %g s; nobody was told they are kept", _CLOSE_S)
+        if not self.writer.stop(_CLOSE_TIMEOUT_S):
+            _log.error(
+                "the last writes were not committed within %g s; their clients got no success response",
+                _CLOSE_TIMEOUT_S,
+            )
         self._stop.set()
         self._release()
 
@@ -120,61 +126,88 @@ class Backend:
             self._lock.release()
 
     async def write(self, batch: WriteBatch) -> WriteResult:
-        """Keep a batch; returns after the commit that holds it.
+        """Commit a batch and return its result after the commit.
 
-        Raises StorageError, OverloadedError; StoreUnavailableError too when the commit takes
-        longer than `TELEMETRY_API_WRITE_TIMEOUT_S`: it may still happen, and telling the same
-        again is harmless.
+        Raises StorageError, OverloadedError; also StoreUnavailableError when the commit takes
+        longer than `TELEMETRY_API_WRITE_TIMEOUT_S`. It may still happen then; sending the same
+        batch again is harmless.
         """
-        result: WriteResult = await self._settled(write_job(batch))
+        result: WriteResult = await self._committed(write_job(batch))
         return result
+
+    async def write_each(
+        self, items: Sequence[T], batch_of: Callable[[Sequence[T]], WriteBatch]
+    ) -> tuple[WriteResult, list[tuple[T, str]]]:
+        """Write items of which the database may refuse some; return the result and the refused ones with the reason.
+
+        PostgreSQL refuses values that no rule of this API names, such as a text too long for
+        an index; only halving the batch finds them (design, invariant 5). The result holds the
+        accepted items in their order. Raises StoreUnavailableError, SchemaError,
+        OverloadedError: some items may be committed by then, and all should be sent again.
+        """
+        bisection = Bisection(items)
+        outcomes: list[WriteOutcome] = []
+        linked: list[bool] = []
+        for part in bisection:
+            try:
+                result = await self.write(batch_of(part))
+            except (StoreUnavailableError, SchemaError):
+                raise
+            except StorageError as problem:
+                bisection.refuse(str(problem))
+            else:
+                outcomes += result.outcomes
+                linked += result.linked
+        refused = [(items[position], reason) for position, reason in bisection.refused]
+        return WriteResult(tuple(outcomes), tuple(linked)), refused
 
     async def change(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a transaction of the writer, as `change_job` says. Raises as `write` does."""
-        result: T = await self._settled(change_job(work))
+        """Run `work` in a transaction of the writer and return its value, see `change_job`. Raises as `write` does."""
+        result: T = await self._committed(change_job(work))
         return result
 
-    async def _settled(self, job: Job) -> Any:
+    async def _committed(self, job: Job) -> Any:
         timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
-        if self._handover is None or self._handover.loop is not loop:
-            self._handover = Handover(loop, self.writer)
+        if self._bridge is None or self._bridge.loop is not loop:
+            self._bridge = LoopBridge(loop, self.writer)
         try:
-            return await self._handover.result(job, timeout_s)
+            return await self._bridge.result(job, timeout_s)
         except TimeoutError:
-            raise self._too_slow() from None
+            raise self._write_timeout() from None
 
-    def _too_slow(self) -> StoreUnavailableError:
-        problem = self.writer.figures.last_problem
+    def _write_timeout(self) -> StoreUnavailableError:
+        problem = self.writer.stats.last_problem
         why = f" ({problem})" if problem else ""
-        patience_s = self.settings.api_write_timeout_s
-        return StoreUnavailableError(f"writing to {self.database}: not committed within {patience_s:g} s{why}")
+        timeout_s = self.settings.api_write_timeout_s
+        return StoreUnavailableError(f"writing to {self.database}: not committed within {timeout_s:g} s{why}")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """What `query` returns of one consistent view. At most eight at a time. Raises StorageError."""
+        """Run `query` on one consistent snapshot, in a thread; at most eight run at a time. Raises StorageError."""
         return await anyio.to_thread.run_sync(self._read, query, limiter=self._readers)
 
     def _read(self, query: Callable[[Connection], Any]) -> Any:
+        """Run `query` in the calling thread."""
         assert self._read_engine is not None, "opened before the first request"
         with suppress_instrumentation(), reading(self._read_engine, "reading") as connection:
             return query(connection)
 
     async def write_problem(self) -> str:
-        """Why nothing can be written now, "" when it can: found by writing, at most once a second."""
-        async with self._probing:
-            at, problem = self._probed
-            if time.monotonic() - at < _PROBE_KEPT_S:
+        """Return why nothing can be written now, "" when writing works. Writes at most once a second."""
+        async with self._probe_lock:
+            probed_at, problem = self._last_probe
+            if time.monotonic() - probed_at < _PROBE_INTERVAL_S:
                 return problem
             try:
-                await self._settled(change_job(_probe, writes=False))
+                await self._committed(change_job(_probe, writes=False))
                 problem = ""
-            except Exception as failure:  # whatever it is, that is the answer
+            except Exception as failure:  # any failure means that nothing can be written
                 problem = str(failure) or type(failure).__name__
-            self._probed = (time.monotonic(), problem)
+            self._last_probe = (time.monotonic(), problem)
             return problem
 
 
 def _probe(connection: Connection) -> None:
-    """Write something that changes nothing: a full or read-only disk shows at no lesser price."""
+    """Write something that changes nothing; a read would not notice a full or read-only disk."""
     if connection.dialect.name == "sqlite":
         version = connection.exec_driver_sql("PRAGMA user_version").scalar()
         connection.exec_driver_sql(f"PRAGMA user_version = {int(version or 0)}")
@@ -183,7 +216,7 @@ def _probe(connection: Connection) -> None:
 
 
 def check_settings(settings: TelemetryConfig) -> None:
-    """Raise ConfigurationError for settings that would not protect what they promise to."""
+    """Raise ConfigurationError for authentication without a token, or several writers of one SQLite file."""
     if settings.api_auth_enabled and not settings.api_auth_token:
         raise ConfigurationError(
             "TELEMETRY_API_AUTH_ENABLED is true but TELEMETRY_API_AUTH_TOKEN is not set",

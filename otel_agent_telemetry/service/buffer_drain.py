@@ -1,8 +1,8 @@
-"""The service delivers what is buffered under its own base directory, so nothing waits on its host.
+"""Delivery of the buffer under the service's own base directory, so that no record waits on its host.
 
-It takes part in the same rule as every agent (design, invariant 3): whoever holds the drain
-lock delivers for all. An agent that holds it delivers to this service over HTTP; when it
-ends, or when nobody is there, the service takes over and hands the batches to its own writer.
+The service follows the same rule as every agent (design, invariant 3): the holder of the
+drain lock delivers for all. An agent that holds it delivers to this service over HTTP; when
+that agent ends, or none runs, the service takes the lock and gives the batches to its writer.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavaila
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
-from otel_agent_telemetry.service.problems import OverloadedError
+from otel_agent_telemetry.service.error_responses import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.store import WriteBatch
 
 _log = logging.getLogger(__name__)
-_LOOK_S: Final = 0.5
-_STOP_S: Final = 10.0
-_COMMIT_S: Final = 120.0
+_POLL_S: Final = 0.5
+_STOP_TIMEOUT_S: Final = 10.0
+_COMMIT_TIMEOUT_S: Final = 120.0
 
 
 class WriterTarget:
@@ -42,23 +42,23 @@ class WriterTarget:
         self._writer = writer
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Commit a batch with whatever else waits. Blocks until then."""
+        """Commit a batch; values that the database refuses are found by halving it. Blocks up to 120 s."""
         try:
-            self._writer.submit(WriteBatch(batch.records, batch.links)).result(_COMMIT_S)
+            self._writer.submit(WriteBatch(batch.records, batch.links)).result(_COMMIT_TIMEOUT_S)
         except (StoreUnavailableError, SchemaError, OverloadedError) as problem:
             return RetryLater(str(problem))
         except (FutureTimeoutError, TimeoutError):
-            return RetryLater(f"{self.name} did not commit within {_COMMIT_S:g} s")
+            return RetryLater(f"{self.name} did not commit within {_COMMIT_TIMEOUT_S:g} s")
         except StorageError as problem:
             return deliver_bisected(self, batch, str(problem))
         return Delivered()
 
     def close(self) -> None:
-        """Nothing: the writer is the service's."""
+        """Do nothing: the writer belongs to the service."""
 
 
 class BufferDrain:
-    """A thread that delivers the buffer whenever nobody else does. It is its own `DeliveryHost`."""
+    """A thread that delivers the buffer while no other process does. Implements `DeliveryHost` for its deliverer."""
 
     def __init__(self, config: TelemetryConfig, writer: GroupWriter, *, clock: Clock) -> None:
         self.config = config
@@ -70,15 +70,15 @@ class BufferDrain:
         self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
 
     def start(self) -> None:
-        """Begin to look for work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the batch in hand and let others deliver. Idempotent. Blocks a few seconds at most."""
+        """Finish the current batch and release the drain lock. Idempotent. Blocks up to 10 s."""
         self._stop.set()
         self._flush_requested.set()
         if self._thread.ident is not None:
-            self._thread.join(_STOP_S)
+            self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         lock = FileLock(drain_lock_path(self.config.buffer_dir))
@@ -88,9 +88,10 @@ class BufferDrain:
                     self._deliver_if_free(lock)
                 except Exception as problem:  # the outer edge of the background
                     self.counters.internal("delivering the buffer", problem)
-                self._stop.wait(_LOOK_S)
+                self._stop.wait(_POLL_S)
 
     def _deliver_if_free(self, lock: FileLock) -> None:
+        """Take the drain lock and deliver until `stop`, unless another process holds the lock."""
         try:
             if self.config.buffer_dir.is_dir() and lock.try_acquire():
                 deliverer = Deliverer(
@@ -104,16 +105,16 @@ class BufferDrain:
         return WriterTarget(self._writer, "this service")
 
     def _next_work(self) -> None:
-        self._stop.wait(_LOOK_S)
+        self._stop.wait(_POLL_S)
 
     def leave(self) -> None:
-        """Nothing of its own is buffered."""
+        """Do nothing: this host writes no segments of its own."""
 
     def record_run(self, fields: Fields) -> None:
-        """How a run's posting went: straight to the writer, and into the journal."""
+        """Write the state of a run that was posted to the webhook to the database, and to the journal."""
         self._writer.submit(WriteBatch((RunRecord.from_fields(fields),)))
         self.journal_run(fields)
 
     def journal_run(self, fields: Fields) -> None:
-        """Write a state that is in the database already to the journal, so that `replay` finds it too."""
+        """Write a state that is in the database already to the journal, where `replay` finds it."""
         self._journal.write_run(fields)

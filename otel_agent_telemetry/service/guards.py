@@ -1,8 +1,8 @@
-"""What stands before every endpoint: the access log, the rate limit, the token. Plain ASGI.
+"""ASGI middlewares before every endpoint: access log, rate limit, bearer token, loopback host check.
 
-Outermost is the log, so that what is refused is seen; then the rate limit, so that guessing
-tokens is limited too; then the token. `/health` and `/version` need neither: they are how
-balancers and clients find out whether to come at all.
+The log is outermost, so that refused requests are logged; then the rate limit, so that
+guessing tokens is limited too; then the token. `/health` and `/version` need neither: load
+balancers and clients use them to find out whether the service is there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, NamedTuple
@@ -23,31 +23,31 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from otel_agent_telemetry.service.problems import problem_answer
+from otel_agent_telemetry.service.error_responses import error_response
 
 _access = logging.getLogger("otel_agent_telemetry.service.access")
 
 OPEN_PATHS: Final = frozenset({"/health", "/version"})
-_WIDTH: Final = 200
+_MAX_LOGGED: Final = 200
 _ADDRESS: Final = re.compile(r"[0-9a-zA-Z.:%_-]{1,64}", re.ASCII)
 
 Observer = Callable[[str, str, int, float], None]
-"""Called with method, route, status and seconds of each request."""
+"""Called after each request with its method, route template, status and duration in seconds."""
 
 
 class AccessLog:
-    """One line a request: who, what, how it ended, how long. Neither query, headers nor body are in it."""
+    """Logs one line a request: client, method, path, status, duration. Query, headers and body are not logged."""
 
     def __init__(self, app: ASGIApp, *, observe: Observer) -> None:
         self._app = app
         self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve and log."""
+        """Pass the request on, then log it and report it to the observer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        started_at, status = time.perf_counter(), 500
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -58,52 +58,52 @@ class AccessLog:
         try:
             await self._app(scope, receive, sending)
         finally:
-            took = time.perf_counter() - began
-            self._observe(scope["method"], route_of(scope), status, took)
-            log_access(client_of(scope), scope["method"], scope["path"], status, took)
+            duration_s = time.perf_counter() - started_at
+            self._observe(scope["method"], route_of(scope), status, duration_s)
+            log_access(client_of(scope), scope["method"], scope["path"], status, duration_s)
 
 
-def log_access(client: str, method: str, path: str, status: int | str, took_s: float) -> None:
-    """The line of one request. Client and path are anybody's text, and nobody's way to forge a line."""
+def log_access(client: str, method: str, path: str, status: int | str, duration_s: float) -> None:
+    """Log one request at level INFO. Client and path are escaped: they are untrusted and must not forge a line."""
     if _access.isEnabledFor(logging.INFO):
-        known = client if _ADDRESS.fullmatch(client) else ascii(client[:_WIDTH])
-        _access.info("%s %s %s %s %.1f ms", known, method, ascii(path[:_WIDTH]), status, took_s * 1000)
+        address = client if _ADDRESS.fullmatch(client) else ascii(client[:_MAX_LOGGED])
+        _access.info("%s %s %s %s %.1f ms", address, method, ascii(path[:_MAX_LOGGED]), status, duration_s * 1000)
 
 
 def route_of(scope: Scope) -> str:
-    """The route's template, "unknown" when none took the request: never a path that anybody made up."""
+    """Return the template of the matched route, else "unknown": a label must not be a path that a client invented."""
     route = scope.get("route")
     return str(getattr(route, "path", "unknown"))
 
 
 def client_of(scope: Scope) -> str:
-    """The client's address."""
+    """Return the address of the client, "unknown" when the server does not know it."""
     client = scope.get("client")
     return str(client[0]) if client else "unknown"
 
 
-class LocalNames:
-    """For a service on loopback that asks for no token: only who names a local host means it.
+class LoopbackHostCheck:
+    """Refuses requests whose `Host` is not this machine; for a service on loopback without a token.
 
-    A page from anywhere can point a name of its own at loopback and then read what answers
-    there (DNS rebinding); its requests carry that name in `Host`.
+    A web page can point a DNS name of its own at 127.0.0.1 and read what the service returns
+    (DNS rebinding); its requests carry that name in `Host`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or answer 421."""
-        if scope["type"] != "http" or is_local_name(Headers(scope=scope).get("host", "")):
+        """Pass the request on, or respond 421."""
+        if scope["type"] != "http" or is_loopback_name(Headers(scope=scope).get("host", "")):
             await self._app(scope, receive, send)
             return
         detail = "this service is for this machine; TELEMETRY_API_AUTH_ENABLED or TELEMETRY_TRUSTED_PROXIES opens it"
-        await problem_answer(scope, 421, detail)(scope, receive, send)
+        await error_response(scope, 421, detail)(scope, receive, send)
 
 
 @lru_cache(maxsize=64)
-def is_local_name(host: str) -> bool:
-    """Whether a `Host` header names this machine; without one nobody was named."""
+def is_loopback_name(host: str) -> bool:
+    """Return whether a `Host` header names this machine; true without one, which no browser sends."""
     name = (urlsplit(f"//{host}").hostname or "") if "@" not in host else host
     if name in ("", "localhost") or name.endswith(".localhost"):
         return True
@@ -114,85 +114,90 @@ def is_local_name(host: str) -> bool:
 
 
 class RequestRates:
-    """So many requests a minute from each address. One for all the ways in; safe under threads."""
+    """Counts requests a minute for each client address, over HTTP and gRPC together. Safe under threads."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
         self._limit = RateLimitItemPerMinute(per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def take(self, client: str) -> Taken:
-        """Count one request of a client."""
+    def hit(self, client: str) -> RateDecision:
+        """Count one request of a client, and return whether it is allowed."""
         allowed = self._limiter.hit(self._limit, client)
         window = self._limiter.get_window_stats(self._limit, client)
         wait_s = 0 if allowed else max(int(window.reset_time - time.time()) + 1, 1)
-        return Taken(max(window.remaining, 0), wait_s)
+        return RateDecision(max(window.remaining, 0), wait_s)
 
 
-class Taken(NamedTuple):
-    """What a request left of its client's minute; `wait_s` seconds until the next one, 0 when it was allowed."""
+class RateDecision(NamedTuple):
+    """Requests left in the client's minute, and seconds until the next one is allowed; 0 when this one is."""
 
     remaining: int
     wait_s: int
 
 
 class RateLimit:
-    """Before the endpoints: what is over the rate is told when to come again."""
+    """Responds 429 with `Retry-After` to clients over the rate; adds the `X-RateLimit-*` headers to the others."""
 
     def __init__(self, app: ASGIApp, *, rates: RequestRates) -> None:
         self._app = app
         self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or answer 429."""
+        """Pass the request on, or respond 429."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        taken, limit = self._rates.take(client_of(scope)), self._rates.per_minute
-        told = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(taken.remaining)}
-        if taken.wait_s:
-            detail = f"more than {limit} requests a minute from this address"
-            await problem_answer(scope, 429, detail, {**told, "Retry-After": str(taken.wait_s)})(scope, receive, send)
+        decision, limit = self._rates.hit(client_of(scope)), self._rates.per_minute
+        headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
+        if decision.wait_s:
+            headers["Retry-After"] = str(decision.wait_s)
+            refusal = error_response(scope, 429, f"more than {limit} requests a minute from this address", headers)
+            await refusal(scope, receive, send)
             return
+        await self._app(scope, receive, _adding_headers(send, headers))
 
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in told.items()),
-                ]
-            await send(message)
 
-        await self._app(scope, receive, sending)
+def _adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """Return a `send` that adds headers to the response."""
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *raw]
+        await send(message)
+
+    return send_with_headers
 
 
 class TokenCheck:
-    """Knows the token by its `Authorization` header. Compares in constant time."""
+    """Compares `Authorization` headers with the configured token, in constant time."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
-    def knows(self, given: Sequence[bytes]) -> bool:
-        """Whether these values of the header, of which there must be one, hold the token."""
-        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+    def matches(self, headers: Sequence[bytes]) -> bool:
+        """Return whether the values of the header are exactly one, `Bearer` with the token."""
+        scheme, _, token = headers[0].partition(b" ") if len(headers) == 1 else (b"", b"", b"")
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
 
-class BearerToken:
-    """Before the endpoints: asks for the token at everything but the open paths, reads included."""
+class BearerAuth:
+    """Requires the bearer token on every path but the open ones, for reads as well as writes."""
 
     def __init__(self, app: ASGIApp, *, token: TokenCheck) -> None:
         self._app = app
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or answer 401."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._token.knows(_authorization(scope)):
+        """Pass the request on, or respond 401."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._token.matches(_authorization(scope)):
             await self._app(scope, receive, send)
             return
-        refusal = problem_answer(scope, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        refusal = error_response(scope, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         await refusal(scope, receive, send)
 
 
 def _authorization(scope: Scope) -> list[bytes]:
+    """Return every value of the `Authorization` header; a client may send it more than once."""
     return [value for name, value in scope["headers"] if name == b"authorization"]

@@ -1,16 +1,17 @@
-"""What an OTLP request means and what is told of it, whichever protocol carried it.
+"""OTLP trace requests: decoding protobuf and JSON, extracting the runs, storing them.
 
-OTLP's own JSON, which is not protobuf's: ids are hex, unknown fields are ignored.
+Shared by the HTTP and the gRPC receiver.
 
-protobuf's parser would read a hex id as base64 and make a wrong one of it, without a word;
-so ids are turned first, and then the kept library does the rest.
+OTLP's JSON is not protobuf's JSON: ids are hex, and unknown fields are ignored. Protobuf's
+parser would decode a hex id as base64, without an error, into a wrong id; so ids are
+converted first, and the library parses the rest.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -25,13 +26,17 @@ from prometheus_client import Counter
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.service.bisect import keep
-from otel_agent_telemetry.service.problems import RequestError
-from otel_agent_telemetry.storage.store import WriteBatch, WriteResult
+from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.error_responses import RequestError
+from otel_agent_telemetry.storage.store import WriteBatch
+
+_IDS: Final = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+_NOT_OTLP: Final = "the body is no OTLP trace request in JSON"
+_MAX_REASON: Final = 200
 
 
-def request_of_protobuf(body: bytes) -> ExportTraceServiceRequest:
-    """The request in a protobuf body. Raises RequestError 400."""
+def parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
+    """Return the request in a protobuf body. Raises RequestError 400."""
     try:
         request = ExportTraceServiceRequest()
         request.ParseFromString(body)
@@ -40,39 +45,36 @@ def request_of_protobuf(body: bytes) -> ExportTraceServiceRequest:
     return request
 
 
-def understood(settings: TelemetryConfig, request: ExportTraceServiceRequest) -> Received:
-    """The runs and spans of a request, as the settings say to see them."""
-    around = ResourceDefaults({}, settings.capture_content, settings.max_event_bytes)
-    return received_of(request, runs=settings.runs, around=around)
+def extract_runs(settings: TelemetryConfig, request: ExportTraceServiceRequest) -> Received:
+    """Return the runs and spans of a request; the settings say which spans are runs and what is captured."""
+    defaults = ResourceDefaults({}, settings.capture_content, settings.max_event_bytes)
+    return received_of(request, runs=settings.runs, around=defaults)
 
 
-async def kept(
-    received: Received, write: Callable[[WriteBatch], Awaitable[WriteResult]], spans: Counter
-) -> ExportTraceServiceResponse:
-    """Keep what was received; the answer tells how many spans could not be taken, and why. Raises as `write` does."""
-    _, refused = await keep(write, received.spans, _batch_of)
+async def store_received(received: Received, backend: Backend, spans: Counter) -> ExportTraceServiceResponse:
+    """Store the spans of a request, count them in `spans`, and return the response.
+
+    Spans that can never be stored are counted in `partial_success`, with the reasons. Raises
+    as `Backend.write` does.
+    """
+    _, refused = await backend.write_each(received.spans, _batch_of)
     for span, reason in refused:
         received.refuse(f"span {span.node.span.span_id}: {reason}")
     spans.labels("accepted").inc(len(received.spans) - len(refused))
     spans.labels("refused").inc(received.refused)
-    answer = ExportTraceServiceResponse()
+    response = ExportTraceServiceResponse()
     if received.refused:
-        answer.partial_success.rejected_spans = received.refused
-        answer.partial_success.error_message = "; ".join(received.reasons)
-    return answer
+        response.partial_success.rejected_spans = received.refused
+        response.partial_success.error_message = "; ".join(received.reasons)
+    return response
 
 
 def _batch_of(spans: Sequence[ReceivedSpan]) -> WriteBatch:
     return WriteBatch([span.record for span in spans if span.record is not None], (), [span.node for span in spans])
 
 
-_IDS: Final = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
-_NOT_OTLP: Final = "the body is no OTLP trace request in JSON"
-_MAX_REASON: Final = 200
-
-
-def request_of_json(body: bytes) -> ExportTraceServiceRequest:
-    """The request of a JSON body. Raises RequestError 400."""
+def parse_json(body: bytes) -> ExportTraceServiceRequest:
+    """Return the request in a JSON body. Raises RequestError 400."""
     try:
         value = orjson.loads(body)
     except ValueError as problem:
@@ -81,9 +83,9 @@ def request_of_json(body: bytes) -> ExportTraceServiceRequest:
         raise RequestError(400, f"{_NOT_OTLP}: it must be an object")
     try:
         for span in _spans_of(value):
-            _turn_ids(span)
+            _hex_ids_to_base64(span)
             for link in _list(span, "links"):
-                _turn_ids(link)
+                _hex_ids_to_base64(link)
         request = ExportTraceServiceRequest()
         ParseDict(value, request, ignore_unknown_fields=True)
     except (ParseError, TypeError, ValueError, AttributeError, RecursionError) as problem:
@@ -92,6 +94,7 @@ def request_of_json(body: bytes) -> ExportTraceServiceRequest:
 
 
 def _spans_of(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every span of a JSON request. Raises TypeError."""
     return [
         span
         for group in _list(value, "resourceSpans", "resource_spans")
@@ -101,15 +104,15 @@ def _spans_of(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _list(value: Any, *names: str) -> list[Any]:
-    """The items under the first of the names that is there. Raises TypeError for what is no list of objects."""
-    found = next((value[name] for name in names if name in value), None) or []
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    """Return the items under the first of the names that is present. Raises TypeError for no list of objects."""
+    items = next((value[name] for name in names if name in value), None) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise TypeError(f"{names[0]} must be an array of objects")
-    return found
+    return items
 
 
-def _turn_ids(span: dict[str, Any]) -> None:
-    """Hex into the base64 that protobuf's JSON wants. Raises ValueError."""
+def _hex_ids_to_base64(span: dict[str, Any]) -> None:
+    """Convert the ids of a span or link, in place, to the base64 of protobuf's JSON. Raises ValueError."""
     for name in _IDS:
         if text := span.get(name):
             try:

@@ -1,9 +1,9 @@
-"""The service's figures in Prometheus' text format, by the kept library.
+"""The metrics of the service in Prometheus' text format.
 
-Counters and histograms are of this process; `agent_telemetry_runs` is of the database, so
-with several services only one of them should be asked for it, or the maximum be taken.
-Labels have few values: routes are templates, and agents beyond the hundred with the most
-runs are told together as "(others)".
+Counters and histograms are those of this process; `agent_telemetry_runs` is read from the
+database, so with several services take it from one of them, or take the maximum. Labels have
+few values: routes are templates, and all but the hundred agents with the most runs share the
+label "(others)".
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MAX_LABEL: Final = 200
 _OTHERS: Final = "(others)"
 
 
-class ServiceFigures:
-    """What this process counts. `observe` and `on_commit` are called from its own threads."""
+class ServiceMetrics:
+    """Counters and histograms of this process. Safe under threads: the event loop and the writer both report."""
 
     def __init__(self, writer: GroupWriter) -> None:
         self.registry = CollectorRegistry()
@@ -54,12 +54,12 @@ class ServiceFigures:
             "agent_telemetry_otlp_spans", "Spans received over OTLP.", ("result",), registry=self.registry
         )
         self.registry.register(_WriterCollector(writer))
-        writer.figures.on_commit = self._on_commit
+        writer.stats.on_commit = self._on_commit
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One request has been answered."""
-        known = method if method in {"GET", "POST", "PATCH", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other"
-        self._requests.labels(known, route, str(status)).observe(seconds)
+        """Record one request: method, route template, status, duration in seconds."""
+        label = method if method in {"GET", "POST", "PATCH", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other"
+        self._requests.labels(label, route, str(status)).observe(seconds)
 
     def _on_commit(self, seconds: float, items: int) -> None:
         self._commits.observe(seconds)
@@ -71,18 +71,19 @@ class _WriterCollector(Collector):
         self._writer = writer
 
     def collect(self) -> Iterator[Metric]:
-        """The writer's figures as they are now."""
-        figures = self._writer.figures
+        """Yield the writer's queue length and counts as they are now."""
+        stats = self._writer.stats
         yield GaugeMetricFamily("agent_telemetry_write_queue_records", "Records waiting.", self._writer.waiting)
-        yield CounterMetricFamily("agent_telemetry_written_records", "Records committed.", figures.items)
-        yield CounterMetricFamily("agent_telemetry_failed_writes", "Requests that could not be kept.", figures.failed)
+        yield CounterMetricFamily("agent_telemetry_written_records", "Records committed.", stats.items)
+        yield CounterMetricFamily("agent_telemetry_failed_writes", "Requests that could not be stored.", stats.failed)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFigures(Collector):
-    """What is told of the database, read when it is asked for.
+class StoredRunMetrics(Collector):
+    """Metrics of the stored runs, read from the database at each scrape.
 
-    `oldest_open_s`: when the oldest open run was created, as Unix time; None when none is open.
+    `runs`: number by agent and status. `oldest_open_s`: when the oldest open run was created,
+    in Unix seconds; None when none is open.
     """
 
     runs: Mapping[tuple[str, str], int]
@@ -90,10 +91,10 @@ class StoredFigures(Collector):
     oldest_open_s: float | None
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as gauges."""
+        """Yield them as gauges."""
         yield _database_up(1)
         runs = GaugeMetricFamily("agent_telemetry_runs", "Stored runs.", labels=("agent_name", "status"))
-        for (agent, status), number in bounded(self.runs).items():
+        for (agent, status), number in bound_labels(self.runs).items():
             runs.add_metric((agent, status), number)
         yield runs
         yield GaugeMetricFamily("agent_telemetry_runs_last_24h", "Runs created in a day.", self.recent_24h)
@@ -105,11 +106,11 @@ class StoredFigures(Collector):
             )
 
 
-class NoStoredFigures(Collector):
-    """What is told in their place while the database cannot be read."""
+class DatabaseDownMetrics(Collector):
+    """The replacement of `StoredRunMetrics` while the database cannot be read."""
 
     def collect(self) -> Iterator[Metric]:
-        """That it cannot."""
+        """Yield `agent_telemetry_database_up` 0."""
         yield _database_up(0)
 
 
@@ -118,15 +119,15 @@ def _database_up(value: int) -> Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class BufferFigures(Collector):
-    """What is told of the local buffer."""
+class BufferMetrics(Collector):
+    """Metrics of the local buffer: bytes waiting for delivery, rejected records, closed runs."""
 
     waiting_bytes: int
     rejected: int
     closed_runs: int
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are on disk."""
+        """Yield them as they are on disk."""
         yield GaugeMetricFamily("agent_telemetry_buffer_bytes", "Waiting in the local buffer.", self.waiting_bytes)
         yield GaugeMetricFamily("agent_telemetry_buffer_rejected", "Set aside as refused.", self.rejected)
         yield CounterMetricFamily(
@@ -134,21 +135,21 @@ class BufferFigures(Collector):
         )
 
 
-def bounded(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """The counts with the agents that have few runs put together, and names of a bounded length."""
+def bound_labels(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """Return the counts with agent names cut to 200 characters and all but the 100 largest agents summed up."""
     totals: Counts[str] = Counts()
     for (agent, _), number in runs.items():
         totals[agent[:_MAX_LABEL]] += number
     named = set(sorted(totals, key=lambda agent: (-totals[agent], agent))[:_MAX_AGENTS])
-    told: Counts[tuple[str, str]] = Counts()
+    summed: Counts[tuple[str, str]] = Counts()
     for (agent, status), number in runs.items():
         label = agent[:_MAX_LABEL]
-        told[label if label in named else _OTHERS, status] += number
-    return told
+        summed[label if label in named else _OTHERS, status] += number
+    return summed
 
 
-class _Several:
-    """Registries told together."""
+class _CombinedCollector:
+    """Several registries and collectors as one."""
 
     def __init__(self, parts: Iterable[Any]) -> None:
         self._parts = tuple(parts)
@@ -159,6 +160,6 @@ class _Several:
 
 
 def exposition(accept: str, *parts: Any) -> tuple[bytes, str]:
-    """The text and its Content-Type, in the format that the Accept header prefers."""
+    """Return the metrics of all parts and their Content-Type, in the format that the Accept header prefers."""
     encode, content_type = choose_encoder(accept)
-    return encode(_Several(parts)), content_type
+    return encode(_CombinedCollector(parts)), content_type

@@ -1,9 +1,9 @@
-"""Request bodies: read within limits, decompressed within limits, and only then believed.
+"""Request bodies: read and decompressed within limits of size, time and memory.
 
 A body is untrusted: it may be endless, slow, compressed a thousand times over, or not what
-its Content-Type says. What it costs at most is `max_bytes` of memory, plus what arrives in
-one piece; all bodies together at most `MAX_HELD_BYTES`, until their
-requests are answered.
+its Content-Type says. One body takes at most `max_bytes` of memory and the chunk that is
+being read; all bodies together take at most `MAX_HELD_BYTES`, each until its request has
+been responded to.
 """
 
 from __future__ import annotations
@@ -16,71 +16,75 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
-from otel_agent_telemetry.service.problems import OverloadedError, RequestError
+from otel_agent_telemetry.service.error_responses import OverloadedError, RequestError
 
 MAX_HELD_BYTES: Final = 512 << 20
-_READ_S: Final = 30.0
+_READ_TIMEOUT_S: Final = 30.0
 _GZIP: Final = 16 + zlib.MAX_WBITS
-_PIECE: Final = 1 << 20
+_MAX_CHUNK: Final = 1 << 20
 _MAX_MEMBERS: Final = 1000
+_MAX_REASON: Final = 200
 _JSON: Final = "application/json"
 _DECODERS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 
 
 @dataclass(slots=True)
-class HeldBytes:
-    """How many bytes of bodies are in memory now. For the event loop's thread."""
+class BodyBudget:
+    """The bytes of request bodies in memory, and their limit. Used in the event loop's thread alone."""
 
     limit: int = MAX_HELD_BYTES
-    now: int = 0
+    held: int = 0
 
     @contextmanager
-    def holding(self) -> Iterator[_Hold]:
-        """What one request holds; given back when the block ends."""
-        hold = _Hold(self)
+    def reserve(self) -> Iterator[Reservation]:
+        """Yield one request's share of the budget, empty at first; it is released when the block ends."""
+        reservation = Reservation(self)
         try:
-            yield hold
+            yield reservation
         finally:
-            self.now -= hold.size
+            self.held -= reservation.size
 
 
 @dataclass(slots=True)
-class _Hold:
-    budget: HeldBytes
+class Reservation:
+    """The bytes that one request holds."""
+
+    budget: BodyBudget
     size: int = 0
 
     def grow(self, number: int) -> None:
-        if self.budget.now + number > self.budget.limit:
+        """Take `number` more bytes. Raises OverloadedError when the budget has no room for them."""
+        if self.budget.held + number > self.budget.limit:
             raise OverloadedError("too many large requests at once")
-        self.budget.now += number
+        self.budget.held += number
         self.size += number
 
 
-async def read_body(request: Request, hold: _Hold, *, max_bytes: int) -> bytes:
-    """The whole body, decompressed.
+async def read_body(request: Request, reservation: Reservation, *, max_bytes: int) -> bytes:
+    """Return the whole body, decompressed; its bytes are taken from the reservation.
 
-    Raises RequestError: 400 cut short or not what its encoding says, 408 not here in time,
-    413 too large, 415 an encoding that is not known; OverloadedError.
+    Raises RequestError: 400 cut short or not what its encoding says, 408 not complete within
+    30 s, 413 larger than `max_bytes`, 415 an unknown encoding; OverloadedError.
     """
     _refuse_too_large(request, max_bytes)
-    pieces = _Pieces(hold, max_bytes)
-    decoder = _decoder_of(request, pieces, max_bytes)
+    buffer = _BodyBuffer(reservation, max_bytes)
+    decoder = _decoder_of(request, buffer, max_bytes)
     try:
-        async with asyncio.timeout(_READ_S):
-            async for piece in request.stream():
-                decoder.take(piece)
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            async for chunk in request.stream():
+                decoder.feed(chunk)
     except TimeoutError:
-        raise RequestError(408, f"the body did not arrive within {_READ_S:g} s") from None
+        raise RequestError(408, f"the body did not arrive within {_READ_TIMEOUT_S:g} s") from None
     except ClientDisconnect:
         raise RequestError(400, "the body was cut short") from None
-    decoder.end()
-    return pieces.joined()
+    decoder.finish()
+    return buffer.joined()
 
 
 def _refuse_too_large(request: Request, max_bytes: int) -> None:
+    """Raise RequestError 413 for a Content-Length over the limit, before anything is read."""
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
@@ -92,104 +96,111 @@ def _too_large(max_bytes: int) -> RequestError:
     )
 
 
-class _Pieces:
-    """What has arrived, as it will be read."""
+class _BodyBuffer:
+    """The decoded chunks of one body, at most `max_bytes` of them."""
 
-    def __init__(self, hold: _Hold, max_bytes: int) -> None:
-        self._hold = hold
+    def __init__(self, reservation: Reservation, max_bytes: int) -> None:
+        self._reservation = reservation
         self._max_bytes = max_bytes
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
     @property
     def room(self) -> int:
-        return self._max_bytes - self._hold.size
+        """Return how many bytes may still be added."""
+        return self._max_bytes - self._reservation.size
 
-    def add(self, piece: bytes) -> None:
-        if not piece:
+    def add(self, chunk: bytes) -> None:
+        """Append a decoded chunk. Raises RequestError 413, OverloadedError."""
+        if not chunk:
             return
-        if len(piece) > self.room:
+        if len(chunk) > self.room:
             raise _too_large(self._max_bytes)
-        self._hold.grow(len(piece))
-        self._pieces.append(piece)
+        self._reservation.grow(len(chunk))
+        self._chunks.append(chunk)
 
     def joined(self) -> bytes:
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        """Return the body; without a copy when it arrived in one chunk."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
 
-class _Plain:
-    """A body as it is."""
+class _IdentityDecoder:
+    """Passes a body on as it is."""
 
-    def __init__(self, pieces: _Pieces) -> None:
-        self.take = pieces.add
+    def __init__(self, buffer: _BodyBuffer) -> None:
+        self.feed = buffer.add
 
-    def end(self) -> None:
-        """Nothing is left over."""
+    def finish(self) -> None:
+        """Do nothing: an uncompressed body has no end of its own."""
 
 
-class _Compressed:
-    """A body that is decompressed as it arrives, never further than there is room."""
+class _ZlibDecoder:
+    """Decompresses a body as it arrives, never further than the buffer has room."""
 
-    def __init__(self, pieces: _Pieces, window: int, max_bytes: int) -> None:
-        self._pieces = pieces
+    def __init__(self, buffer: _BodyBuffer, window: int, max_bytes: int) -> None:
+        self._buffer = buffer
         self._window = window
         self._max_bytes = max_bytes
-        self._taken = 0
+        self._compressed_bytes = 0
         self._members = 1
         self._inflater = zlib.decompressobj(window)
 
-    def take(self, piece: bytes) -> None:
-        self._taken += len(piece)
-        if self._taken > self._max_bytes:
+    def feed(self, chunk: bytes) -> None:
+        """Decompress one chunk. Raises RequestError 400, 413."""
+        self._compressed_bytes += len(chunk)
+        if self._compressed_bytes > self._max_bytes:
             raise _too_large(self._max_bytes)
-        waiting = piece
-        while waiting:
+        pending = chunk
+        while pending:
             if self._inflater.eof:
                 self._begin_member()
             try:
-                found = self._inflater.decompress(waiting, min(_PIECE, self._pieces.room + 1))
+                # One byte more than there is room for, so that a body over the limit is seen to be over it.
+                decoded = self._inflater.decompress(pending, min(_MAX_CHUNK, self._buffer.room + 1))
             except zlib.error:
                 raise RequestError(400, "the body is not what its Content-Encoding says") from None
-            if found:
-                self._pieces.add(found)
-            waiting = self._inflater.unconsumed_tail or self._inflater.unused_data
+            if decoded:
+                self._buffer.add(decoded)
+            pending = self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def _begin_member(self) -> None:
-        """Gzip may hold several; each costs time, however little is in it."""
+        """Start the next member of a gzip body; each costs time, however few bytes it holds."""
         self._members += 1
         if self._members > _MAX_MEMBERS:
             raise RequestError(400, f"the compressed body has more than {_MAX_MEMBERS} members")
         self._inflater = zlib.decompressobj(self._window)
 
-    def end(self) -> None:
+    def finish(self) -> None:
+        """Raise RequestError 400 when the compressed stream has no end."""
         if not self._inflater.eof:
             raise RequestError(400, "the compressed body is cut short")
 
 
-def _decoder_of(request: Request, pieces: _Pieces, max_bytes: int) -> _Plain | _Compressed:
+def _decoder_of(request: Request, buffer: _BodyBuffer, max_bytes: int) -> _IdentityDecoder | _ZlibDecoder:
+    """Return the decoder for the request's Content-Encoding. Raises RequestError 415."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
-        return _Plain(pieces)
+        return _IdentityDecoder(buffer)
     if encoding not in _DECODERS:
         raise RequestError(
             415, "Content-Encoding must be gzip, deflate or identity", headers={"Accept-Encoding": "gzip, deflate"}
         )
-    return _Compressed(pieces, _DECODERS[encoding], max_bytes)
+    return _ZlibDecoder(buffer, _DECODERS[encoding], max_bytes)
 
 
 def media_type_of(request: Request) -> str:
-    """The Content-Type without parameters, in lower case; "" when there is none."""
+    """Return the Content-Type in lower case, without parameters; "" when there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def json_of(request: Request, body: bytes) -> Any:
-    """The value of a JSON body. Raises RequestError: 415 for another Content-Type, 400 for what is not JSON.
+def decode_json(request: Request, body: bytes) -> Any:
+    """Return the value of a JSON body. Raises RequestError: 415 for another Content-Type, 400 for invalid JSON.
 
-    Without a Content-Type it is refused too: a browser sends such a request from any page.
+    A missing Content-Type is refused too: a browser sends such a request from any page.
     """
-    kind = media_type_of(request)
-    if kind != _JSON and not kind.endswith("+json"):
+    media_type = media_type_of(request)
+    if media_type != _JSON and not media_type.endswith("+json"):
         raise RequestError(415, "Content-Type must be application/json")
     try:
         return orjson.loads(body)
     except (ValueError, RecursionError) as problem:
-        raise RequestError(400, f"the body is not JSON: {str(problem)[:200]}") from None
+        raise RequestError(400, f"the body is not JSON: {str(problem)[:_MAX_REASON]}") from None

@@ -1,81 +1,83 @@
 """The OTLP/HTTP receiver: `POST /v1/traces`, protobuf and JSON (OTLP 1.x specification).
 
 200 with an ExportTraceServiceResponse in the request's encoding; spans that can never be
-taken are counted in `partial_success`, which senders do not repeat. 400 for what is not
-OTLP; a passing fault of ours is 503 with Retry-After, because senders give up on a 500.
+stored are counted in `partial_success`, which exporters do not retry. 400 for what is not
+OTLP; a transient failure is 503 with Retry-After, because exporters give up on a 500.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import anyio
-from fastapi import APIRouter, Request, Response
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response
 
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.otlp_parsing import kept, request_of_json, request_of_protobuf, understood
-from otel_agent_telemetry.service.problems import OTLP_PATH, PROTOBUF, RequestError
+from otel_agent_telemetry.service.error_responses import OTLP_PATH, PROTOBUF, RequestError
+from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_json, parse_protobuf, store_received
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
-from otel_agent_telemetry.service.routes_write import backend_of
+from otel_agent_telemetry.service.requests import backend_of
 
 JSON: Final = "application/json"
 _LARGE_BODY: Final = 32 << 10
-_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
-_OBJECT: Final = {"schema": {"type": "object"}}
+"""Bytes from which a body is parsed in another thread: spans cost more a byte than run states."""
+_BYTES: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_OBJECT: Final[dict[str, Any]] = {"schema": {"type": "object"}}
 _OBJECTS: Final = {"type": ["array", "null"], "items": {"type": "object"}}
-_REQUEST: Final = {
-    PROTOBUF: _BYTES,
-    JSON: {"schema": {"type": "object", "properties": {"resourceSpans": _OBJECTS}}},
+_REQUEST_BODY: Final = {
+    "required": True,
+    "content": {
+        PROTOBUF: _BYTES,
+        JSON: {"schema": {"type": "object", "properties": {"resourceSpans": _OBJECTS}}},
+    },
 }
 
-router = APIRouter(tags=["OTLP"])
+operations = OperationGroup("OTLP")
 
 
-@router.post(
+@operations.add(
+    "POST",
     OTLP_PATH,
     summary="OTLP/HTTP traces",
-    responses={
-        **schemas.answers(None, 200, 400, 413, 415, 429, 503),
-        200: {"content": {PROTOBUF: _BYTES, JSON: _OBJECT}},
-    },
-    openapi_extra={"requestBody": {"required": True, "content": _REQUEST}},
+    responses=schemas.responses(None, 200, 400, 413, 415, 429, 503, content={PROTOBUF: _BYTES, JSON: _OBJECT}),
+    request_body=_REQUEST_BODY,
 )
 async def export_traces(request: Request) -> Response:
-    """Root spans become runs, their events the runs' events, the spans below them their steps.
+    """Store root spans as runs, their events as the runs' events, the spans below them as their steps.
 
-    The same spans again change nothing. Answers after the commit that holds them.
+    Sending the same spans again changes nothing. The response comes after the commit that holds them.
     """
-    backend, kind = backend_of(request), _encoding_of(request)
-    with backend.held.holding() as hold:
-        body = await read_body(request, hold, max_bytes=backend.settings.api_max_body_bytes)
-        received = await _received(backend, kind, body)
-        answer = await kept(received, backend.write, request.app.state.figures.spans)
-    return _encoded(answer, kind)
+    backend, media_type = backend_of(request), _encoding_of(request)
+    with backend.body_budget.reserve() as reservation:
+        body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
+        if len(body) < _LARGE_BODY:
+            received = _parse(backend, media_type, body)
+        else:
+            received = await anyio.to_thread.run_sync(_parse, backend, media_type, body)
+        response = await store_received(received, backend, request.app.state.metrics.spans)
+    return _encode(response, media_type)
 
 
 def _encoding_of(request: Request) -> str:
-    kind = media_type_of(request)
-    if kind not in (PROTOBUF, JSON):
+    """Return the media type of the request. Raises RequestError 415."""
+    media_type = media_type_of(request)
+    if media_type not in (PROTOBUF, JSON):
         raise RequestError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
-    return kind
+    return media_type
 
 
-async def _received(backend: Backend, kind: str, body: bytes) -> Received:
-    if len(body) < _LARGE_BODY:
-        return parsed(backend, kind, body)
-    return await anyio.to_thread.run_sync(parsed, backend, kind, body)
+def _parse(backend: Backend, media_type: str, body: bytes) -> Received:
+    """Return the runs and spans of a body. Raises RequestError 400."""
+    return extract_runs(backend.settings, parse_json(body) if media_type == JSON else parse_protobuf(body))
 
 
-def parsed(backend: Backend, kind: str, body: bytes) -> Received:
-    """The runs and spans of a body. Raises RequestError 400."""
-    return understood(backend.settings, request_of_json(body) if kind == JSON else request_of_protobuf(body))
-
-
-def _encoded(message: Message, kind: str) -> Response:
-    """A message in the encoding of the request."""
-    content = MessageToJson(message, indent=None).encode() if kind == JSON else message.SerializeToString()
-    return Response(content, media_type=kind)
+def _encode(message: Message, media_type: str) -> Response:
+    """Return a message as a response in the encoding of the request."""
+    content = MessageToJson(message, indent=None).encode() if media_type == JSON else message.SerializeToString()
+    return Response(content, media_type=media_type)

@@ -1,9 +1,9 @@
-"""From JSON bodies to records: the rules of the endpoints, beyond those of the model.
+"""Conversion of JSON bodies to records: the rules of the API beyond those of `RunRecord`.
 
 - Times need a zone.
 - `metrics_json` and `context_json` are objects, or the JSON text of one.
 - A field that is no column of a run is kept in `context_json`, under its own name, unless
-  that name is taken there; `id`, `commit_url` and `repo_url`, which answers add, mean nothing.
+  that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, are ignored.
 - `git_commit_source` is one of three words.
 """
 
@@ -27,12 +27,12 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink, RunRecord
-from otel_agent_telemetry.service.problems import RequestError
+from otel_agent_telemetry.service.error_responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
 
 _COLUMNS: Final = frozenset(COLUMNS)
-_ANSWER_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
+_RESPONSE_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
 _DATE: Final = len("2026-01-31")
 _DATE_AND_HOUR: Final = len("2026-01-31T12")
@@ -41,21 +41,21 @@ _MAX_NAME: Final = 255
 _MAX_UNKNOWN: Final = 1000
 
 
-def record_of(item: Any) -> RunRecord:
-    """The state that an object of a body describes. Raises RecordError naming the first rule it breaks."""
+def run_from_body(item: Any) -> RunRecord:
+    """Return the state that a JSON object describes. Raises RecordError naming the first rule it breaks."""
     if not isinstance(item, dict):
         raise RecordError("run", f"must be an object, got {shown(item)}")
     if item.keys() <= _COLUMNS:
-        return RunRecord.from_fields(_checked(item))
+        return RunRecord.from_fields(_column_values(item))
     known = {name: value for name, value in item.items() if name in _COLUMNS}
-    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _ANSWER_ONLY}
+    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _RESPONSE_ONLY}
     if unknown:
         known["context_json"] = {**_checked_names(unknown), **(_object_or_none(known, "context_json") or {})}
-    return RunRecord.from_fields(_checked(known))
+    return RunRecord.from_fields(_column_values(known))
 
 
-def _checked(item: Mapping[str, Any]) -> Fields:
-    """The columns as the model takes them. Raises RecordError."""
+def _column_values(item: Mapping[str, Any]) -> Fields:
+    """Return the columns as `RunRecord.from_fields` takes them. Raises RecordError."""
     fields = dict(item)
     for name in JSON_COLUMNS & fields.keys():
         value = _object_or_none(fields, name)
@@ -70,7 +70,7 @@ def _checked(item: Mapping[str, Any]) -> Fields:
 
 
 def _json_text(name: str, value: dict[str, Any]) -> str:
-    """All of it or nothing: what would be stored in part is refused. Raises RecordError."""
+    """Return a JSON column's text. Raises RecordError where the text could not hold the whole value."""
     try:
         return orjson.dumps(value).decode()
     except (TypeError, RecursionError):
@@ -78,6 +78,7 @@ def _json_text(name: str, value: dict[str, Any]) -> str:
 
 
 def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields that are no columns. Raises RecordError for too many, or a name too long."""
     if len(unknown) > _MAX_UNKNOWN:
         raise RecordError("run", f"has {len(unknown)} fields that are no columns; {_MAX_UNKNOWN} may be kept")
     if longest := next((name for name in unknown if len(name) > _MAX_NAME), None):
@@ -86,6 +87,7 @@ def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return a JSON column given as an object or as its text; None when it is missing or empty. Raises RecordError."""
     value = fields.get(name)
     if isinstance(value, str) and value:
         try:
@@ -100,50 +102,50 @@ def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | No
 
 
 def check_zone(name: str, value: Any) -> None:
-    """Refuse a time that does not say in which zone it is: nobody could tell when it was."""
+    """Raise RecordError for a time without a zone. What is no text, or empty, is left to the column's own check."""
     if not isinstance(value, str) or not value or value.endswith(_UTC, _DATE_AND_HOUR):
         return
     if len(value) <= _DATE or _ZONE.fullmatch(value, _DATE) is None:
         raise RecordError(name, f"must have a zone, as in 2026-01-31T12:00:00Z, got {shown(value)}")
 
 
-def patch_of(body: Any) -> Fields:
-    """The columns that a PATCH sets, as they are stored. Raises RequestError (400: no field) or RecordError."""
+def patch_from_body(body: Any) -> Fields:
+    """Return the columns that a PATCH sets, as they are stored. Raises RequestError 400 without any, RecordError."""
     if not isinstance(body, dict):
         raise RecordError("body", "must be an object of the fields to set")
     if not body:
         raise RequestError(400, "no field to update was given")
-    if strange := sorted(body.keys() - PATCHABLE_COLUMNS):
-        raise RecordError(shown(strange[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE_COLUMNS))}")
+    if unknown := sorted(body.keys() - PATCHABLE_COLUMNS):
+        raise RecordError(shown(unknown[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE_COLUMNS))}")
     if body.get("duration_ms", 0) is None:
         body = {**body, "duration_ms": 0}
     return {
         name: None if value is None or value == "" else clean_text(check_column(name, value))
-        for name, value in _checked(body).items()
+        for name, value in _column_values(body).items()
     }
 
 
-def link_of(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:
-    """The association that a body tells, of `run_id` or of the run that it names. Raises RecordError.
+def commit_link_from_body(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:
+    """Return the commit link of a body, for `run_id` or else for the run that the body names. Raises RecordError.
 
-    A time after now means now: it would outlast every later association.
+    An `associated_at` in the future counts as now: it would outlast every later association.
     """
     if not isinstance(body, dict):
         raise RecordError("body", "must be an object with commit_hash and commit_source")
     check_zone("commit_timestamp", body.get("commit_timestamp"))
     check_zone("associated_at", body.get("associated_at"))
-    told = _known(body, "associated_at") if run_id is None else None
+    given = _given(body, "associated_at") if run_id is None else None
     return CommitLink(
         run_id=body.get("run_id", "") if run_id is None else run_id,
         commit_hash=body.get("commit_hash", ""),
         commit_source=body.get("commit_source", ""),
         commit_author=body.get("commit_author"),
-        commit_timestamp=_known(body, "commit_timestamp"),
-        associated_at=now_iso if told is None else min(check_time("associated_at", told), now_iso),
+        commit_timestamp=_given(body, "commit_timestamp"),
+        associated_at=now_iso if given is None else min(check_time("associated_at", given), now_iso),
     )
 
 
-def _known(body: Mapping[str, Any], name: str) -> Any:
-    """A member; None for the empty text too."""
+def _given(body: Mapping[str, Any], name: str) -> Any:
+    """Return a member of the body; None for an empty text too."""
     value = body.get(name)
     return None if value == "" else value

@@ -1,7 +1,7 @@
-"""What is changed in a run that is stored: read, decided and written inside the writer's transaction.
+"""Changes of stored runs: read, decide and write inside one transaction of the writer.
 
-Each function returns what became of it, a problem included: an exception would undo what
-others have waiting in the same transaction.
+Each function returns its outcome, errors included: an exception would roll back the writes
+of other requests in the same transaction.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _DEFAULT_SOURCE = "manual"
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """The run as it is now, and whether that is different from before."""
+class PatchedRun:
+    """The run after a PATCH, and whether the PATCH changed it."""
 
     record: RunRecord
-    different: bool
+    changed: bool
 
 
 def patch_run(
     connection: Connection, event_id: str, fields: Mapping[str, Any], *, now_ns: int
-) -> Changed | RecordError | None:
-    """Set fields of a run; None when there is no such run. The same again changes nothing."""
+) -> PatchedRun | RecordError | None:
+    """Set fields of a run. Return None when there is no such run, RecordError for a value that breaks a rule."""
     stored = own_state(connection, event_id)
     if stored is None:
         return None
@@ -43,20 +43,20 @@ def patch_run(
     if "status" in fields and fields["status"] is None:
         return RecordError("status", f"must be one of {', '.join(st.STATUSES)}")
     try:
-        link = _link_of(stored, fields, _later_than_told(connection, stored.run_id, now_ns))
+        link = _commit_link(stored, fields, _association_time(connection, stored.run_id, now_ns))
     except RecordError as problem:
         return problem
     state = replace(stored, **_settable(stored, fields, with_commit=link is None))
     if state == stored and link is None:
-        return Changed(stored, different=False)
+        return PatchedRun(stored, changed=False)
     if state != stored:
         state = replace(state, updated_at=_after(stored.updated_at, now_ns))
     result = write_batch(connection, WriteBatch((state,), (link,) if link is not None else ()))
-    return Changed(state, different=link is not None or result.outcomes == ("updated",))
+    return PatchedRun(state, changed=link is not None or result.outcomes == ("updated",))
 
 
 def _settable(stored: RunRecord, fields: Mapping[str, Any], *, with_commit: bool) -> dict[str, Any]:
-    """The values to set; None takes a number back to 0."""
+    """Return the values to set; None resets a number to 0. A commit that becomes an association is left out."""
     return {
         name: 0 if value is None and isinstance(getattr(stored, name), int) else value
         for name, value in fields.items()
@@ -64,19 +64,19 @@ def _settable(stored: RunRecord, fields: Mapping[str, Any], *, with_commit: bool
     }
 
 
-def _later_than_told(connection: Connection, run_id: str, now_ns: int) -> str:
-    """Now, and later than every association of the run: what is associated last shows."""
-    told = last_association(connection, run_id)
-    return iso_utc(now_ns) if told is None else _after(told, now_ns)
+def _association_time(connection: Connection, run_id: str, now_ns: int) -> str:
+    """Return the time for a new association: now, or just after the last one, so that the new one shows."""
+    last = last_association(connection, run_id)
+    return iso_utc(now_ns) if last is None else _after(last, now_ns)
 
 
 def _after(stored: str, now_ns: int) -> str:
-    """Now, and later than a stored time whatever the clocks say: what was set last stands."""
+    """Return now, or just after a stored time when the clock is behind it: the last change must stand."""
     return iso_utc(max(now_ns, parse_iso(stored) + STATE_STEP_NS))
 
 
-def _link_of(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> CommitLink | None:
-    """A commit that is set is an association, so that no late state of the run erases it. Raises RecordError."""
+def _commit_link(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> CommitLink | None:
+    """Return the association for a PATCH of commit fields, so that no late state erases it. Raises RecordError."""
     if not any(name in fields for name in COMMIT_COLUMNS):
         return None
     values = {name: fields[name] if name in fields else getattr(stored, name) for name in COMMIT_COLUMNS}
@@ -95,11 +95,11 @@ def _link_of(stored: RunRecord, fields: Mapping[str, Any], now_iso: str) -> Comm
     )
 
 
-def associate(connection: Connection, event_id: str, told: CommitLink, *, now_ns: int) -> RunRecord | None:
-    """Associate a commit with the run of this event id, whatever run id `told` has; None when there is none."""
+def associate_run(connection: Connection, event_id: str, link: CommitLink, *, now_ns: int) -> RunRecord | None:
+    """Associate a commit with the run of this event id, ignoring the link's run id; return None without such a run."""
     stored = own_state(connection, event_id)
     if stored is None:
         return None
-    at = _later_than_told(connection, stored.run_id, now_ns)
-    write_batch(connection, WriteBatch((), (replace(told, run_id=stored.run_id, associated_at=at),)))
+    associated_at = _association_time(connection, stored.run_id, now_ns)
+    write_batch(connection, WriteBatch((), (replace(link, run_id=stored.run_id, associated_at=associated_at),)))
     return stored

@@ -1,13 +1,13 @@
-"""The models of bodies and answers, for OpenAPI only: `run_bodies` checks bodies.
+"""The models of request and response bodies, for the OpenAPI document.
 
-The models of a run follow from `columns.TABLE`.
+Request bodies are validated by `run_bodies`, not by these models (see `openapi`). The models
+of a run follow from `columns.TABLE`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
@@ -26,7 +26,14 @@ _EXAMPLE_TIME: Final = "2026-01-31T12:00:00.000000+00:00"
 
 Moment = Annotated[str, Field(json_schema_extra={"pattern": TIME_PATTERN})]
 StatusWord = Annotated[str, Field(json_schema_extra={"enum": [*SPELLINGS]})]
-EventId = Annotated[str, Path(description="The run's idempotency key, a UUID.", examples=[_EXAMPLE_ID])]
+REFERENCE: Final = "#/components/schemas/{model}"
+
+
+class EventIdPath(BaseModel):
+    """The path parameter of every operation on one run."""
+
+    event_id: str = Field(description="The run's idempotency key, a UUID.", examples=[_EXAMPLE_ID])
+
 
 _EXAMPLES: Final[dict[str, Any]] = {
     "event_id": _EXAMPLE_ID,
@@ -61,18 +68,19 @@ _KINDS: Final[dict[Kind, Any]] = {
 """What a column holds → the type of its values in a body."""
 
 
-def _sent(column: Column) -> Any:
-    """Return the pydantic type and field of a column in a body."""
+def _request_field(column: Column) -> Any:
+    """Return the pydantic type and field of a column in a request body."""
     about = column.description + (" ISO 8601 with a zone." if column.kind == "time" else "")
     if column.required and column.name not in FALLBACKS:
-        return (_sent_type(column), Field(..., description=about))
+        return (_request_type(column), Field(..., description=about))
     return (
-        _sent_type(column) | Literal[""] | None,
+        _request_type(column) | Literal[""] | None,
         Field(None, description=about + " Null or empty when it is not known."),
     )
 
 
-def _sent_type(column: Column) -> Any:
+def _request_type(column: Column) -> Any:
+    """Return the pydantic type of a column's values in a request body."""
     if column.kind == "hex":
         pattern = f"^[0-9a-fA-F]{{{column.max_length}}}$"
         return Annotated[str, Field(json_schema_extra={"pattern": pattern})]
@@ -81,8 +89,8 @@ def _sent_type(column: Column) -> Any:
     return _KINDS[column.kind]
 
 
-def _answered(column: Column) -> Any:
-    """Return the pydantic type and field of a column in an answer."""
+def _response_field(column: Column) -> Any:
+    """Return the pydantic type and field of a column in a response."""
     if column.kind in ("count", "number"):
         return (int, Field(description=column.description, ge=0))
     kinds: dict[Kind, Any] = {"flag": bool, "json": Any, "status": RunStatus}
@@ -90,11 +98,11 @@ def _answered(column: Column) -> Any:
     return (kind, Field(description=column.description))
 
 
-RunState: Final = create_model(
-    "RunState",
+RunBody: Final = create_model(
+    "RunBody",
     __config__=ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLES]}),
-    __doc__="One state of one run. Fields that are not listed are kept in context_json.",
-    **{column.name: _sent(column) for column in TABLE},
+    __doc__="One state of one run. Fields that are not listed are stored in context_json.",
+    **{column.name: _request_field(column) for column in TABLE},
 )
 RunPatch: Final = create_model(
     "RunPatch",
@@ -103,14 +111,14 @@ RunPatch: Final = create_model(
         json_schema_extra={"minProperties": 1, "examples": [{"status": "cancelled", "end_time": _EXAMPLE_TIME}]},
     ),
     __doc__="The fields to set.",
-    **{column.name: _sent(column) for column in TABLE if column.patchable},
+    **{column.name: _request_field(column) for column in TABLE if column.patchable},
 )
 Run: Final = create_model(
     "Run",
     __config__=ConfigDict(extra="forbid"),
     __doc__="A stored run.",
     id=(int, Field(description="Its number in this database; other databases number their runs anew.")),
-    **{column.name: _answered(column) for column in TABLE},
+    **{column.name: _response_field(column) for column in TABLE},
     commit_url=(str | None, Field(description="The web page of its commit.")),
     repo_url=(str | None, Field(description="The web page of its repository.")),
 )
@@ -147,8 +155,8 @@ class Problem(BaseModel):
     detail: str
 
 
-class RunKept(BaseModel):
-    """What happened to a state."""
+class RunStored(BaseModel):
+    """The outcome of storing one state."""
 
     status: Literal["created", "updated", "duplicate"]
     event_id: str
@@ -156,7 +164,7 @@ class RunKept(BaseModel):
     message: str | None = None
 
 
-class ItemProblem(BaseModel):
+class ItemError(BaseModel):
     """Why one item of a batch was refused."""
 
     index: int
@@ -164,22 +172,22 @@ class ItemProblem(BaseModel):
     reason: str
 
 
-class BatchKept(BaseModel):
-    """What happened to a batch: the numbers add up to `total`."""
+class BatchStored(BaseModel):
+    """The outcome of a batch: the numbers and the errors add up to `total`."""
 
     inserted: int
     updated: int
     duplicates: int
-    errors: list[ItemProblem]
+    errors: list[ItemError]
     total: int
 
 
-class CommitsKept(BaseModel):
-    """What happened to commits: `pending` ones wait for their run."""
+class CommitsStored(BaseModel):
+    """The outcome of a batch of commits: `pending` ones wait for their run."""
 
     linked: int
     pending: int
-    errors: list[ItemProblem]
+    errors: list[ItemError]
     total: int
 
 
@@ -257,7 +265,7 @@ class FieldValues(BaseModel):
     truncated: bool
 
 
-class Health(BaseModel):
+class ServiceHealth(BaseModel):
     """Whether runs can be stored."""
 
     status: Literal["ok"]
@@ -284,39 +292,61 @@ class Metrics(BaseModel):
     performance: dict[str, Any]
 
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (RunState, RunPatch, CommitBody, CommitOfRun)
-"""Models that `body` refers to; `app` adds them to the components of the description."""
+COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
+    *(RunBody, RunPatch, CommitBody, CommitOfRun),
+    *(Run, RunStored, BatchStored, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl, Event, Step),
+    *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
+)
+"""The models that the operations refer to by name."""
 
 LINK_HEADER: Final = {"Link": {"description": 'The next page, rel="next".', "schema": {"type": "string"}}}
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-_PROBLEMS: Final = {
+_ERRORS: Final = {
     400: "The request is malformed.",
+    401: "The bearer token is missing or wrong.",
     404: "There is no such run.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The media type or encoding of the body is not supported.",
     422: "A value breaks a rule.",
     429: "Too many requests from this address.",
-    503: "The database cannot be written or read now; try again later.",
+    503: "Runs cannot be stored or read now; retry later.",
 }
 
 
-def answers(model: Any, *statuses: int, headers: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of an endpoint: the first status is the success, with the model."""
-    success, *errors = statuses
-    responses: dict[int | str, dict[str, Any]] = {
-        success: {"model": model, **({"headers": headers} if headers else {})}
-    }
-    for status in (*errors, 401, 408):
-        responses[status] = {"model": Problem, "description": _PROBLEMS.get(status, "")}
-    responses[401]["description"] = "The bearer token is missing or wrong."
-    responses[408]["description"] = "The body did not arrive in time."
-    for status in {429, 503} & responses.keys():
-        responses[status]["headers"] = _RETRY_AFTER
-    return responses
+def responses(
+    model: type[BaseModel] | None,
+    status: int,
+    *errors: int,
+    many: bool = False,
+    headers: dict[str, Any] | None = None,
+    content: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the OpenAPI responses of an operation: `status` with the model, each of `errors` with `Problem`.
+
+    401 and 408 are added, since any request may get them. `many`: an array of the model.
+    `content`: media types beside JSON.
+    """
+    success: dict[str, Any] = {"description": "Successful Response"}
+    if headers:
+        success["headers"] = headers
+    success["content"] = {**(json_content(model, many=many) if model else {}), **(content or {})}
+    described = {str(status): success}
+    for error in (*errors, 401, 408):
+        described[str(error)] = {"description": _ERRORS[error], "content": json_content(Problem)}
+    for retryable in {"429", "503"} & described.keys():
+        described[retryable]["headers"] = _RETRY_AFTER
+    return described
 
 
-def body(name: str, *, many: bool = False) -> dict[str, Any]:
-    """Return the `openapi_extra` of an endpoint whose JSON body is this model, or an array of it."""
-    one = {"$ref": f"#/components/schemas/{name}"}
-    schema = {"type": "array", "items": one, "maxItems": 10_000} if many else one
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def json_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI request body for a JSON object of this model, or an array of up to 10,000."""
+    return {"required": True, "content": json_content(model, many=many, max_items=10_000)}
+
+
+def json_content(model: type[BaseModel], *, many: bool = False, max_items: int | None = None) -> dict[str, Any]:
+    """Return the OpenAPI content of a JSON body that holds the model, or an array of it."""
+    schema: dict[str, Any] = {"$ref": REFERENCE.format(model=model.__name__)}
+    if many:
+        schema = {"type": "array", "items": schema, **({"maxItems": max_items} if max_items else {})}
+    return {"application/json": {"schema": schema}}

@@ -1,9 +1,9 @@
-"""Running the app: the socket, the signals, the end.
+"""Running the app under uvicorn: listening socket, signals, shutdown.
 
-The order of starting is what makes a refusal clear: the database first (another writer? not
-ours?), then the port, then the lock file says where this service answers. SIGTERM and SIGINT
-end it: no new connection, every request that was accepted is answered, what waits is
-written, and the process ends with 0.
+The order of the start makes each failure clear: first the database (does another process
+write it? is its schema known?), then the port, then the URL goes into the lock file. SIGTERM
+and SIGINT end the service: no new connection, a response to every accepted request, a commit
+of what waits, exit status 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
@@ -23,16 +23,16 @@ from otel_agent_telemetry.service.backend import Backend, check_settings
 from otel_agent_telemetry.storage.store import Store
 
 _log = logging.getLogger(__name__)
-_GRACEFUL_S: Final = 20
+_SHUTDOWN_TIMEOUT_S: Final = 20
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 _MAX_CONNECTIONS: Final = 4096
 _GRPC_PORT: Final = "TELEMETRY_OTLP_GRPC_PORT"
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, not a binding
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, not a binding
 
 
 def serve(settings: TelemetryConfig) -> None:
-    """Serve until a signal ends it. Blocks; for the main thread.
+    """Serve until SIGTERM or SIGINT. Blocks; must run in the main thread.
 
     Raises ConfigurationError (the port cannot be bound, settings do not fit), StorageError.
     """
@@ -48,17 +48,17 @@ def serve(settings: TelemetryConfig) -> None:
         listener = bound(settings.api_host, settings.api_port)
         url = address_of(settings, listener)
         backend.announce(url)
-        _run(app, settings, listener, saying=f"serving {backend.database} at {url}")
+        _run(app, settings, listener, message=f"serving {backend.database} at {url}")
     finally:
         backend.close()
 
 
 def bound(host: str, port: int, *, setting: str = "--host or --port") -> socket.socket:
-    """A listening socket. Raises ConfigurationError that names the setting."""
+    """Return a listening socket. Raises ConfigurationError that names the setting."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, UnicodeError) as problem:  # a name that no host can have
+    except (OSError, UnicodeError) as problem:  # a name that is no valid host name
         raise ConfigurationError(
             f"listening on {host}:{port}: {getattr(problem, 'strerror', None) or problem}",
             hint=f"Give another {setting}, or end what listens there.",
@@ -66,13 +66,14 @@ def bound(host: str, port: int, *, setting: str = "--host or --port") -> socket.
 
 
 def address_of(settings: TelemetryConfig, listener: socket.socket) -> str:
-    """The URL at which processes of this machine reach the service."""
+    """Return the URL at which processes of this machine reach the service."""
     host, port = settings.api_host, listener.getsockname()[1]
-    host = _EVERYWHERE.get(host, host)
+    host = _ANY_ADDRESS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _options(settings: TelemetryConfig) -> dict[str, object]:
+    """Return uvicorn's options."""
     return {
         "access_log": False,
         "log_config": None,
@@ -80,35 +81,37 @@ def _options(settings: TelemetryConfig) -> dict[str, object]:
         "lifespan": "on",
         "ws": "none",
         "timeout_keep_alive": _KEEP_ALIVE_S,
-        "timeout_graceful_shutdown": _GRACEFUL_S,
+        "timeout_graceful_shutdown": _SHUTDOWN_TIMEOUT_S,
         "limit_concurrency": _MAX_CONNECTIONS,
         "proxy_headers": settings.trusted_proxies is not None,
         "forwarded_allow_ips": settings.trusted_proxies or "",
     }
 
 
-def _run(app: FastAPI, settings: TelemetryConfig, listener: socket.socket, *, saying: str) -> None:
+def _run(app: Starlette, settings: TelemetryConfig, listener: socket.socket, *, message: str) -> None:
+    """Serve on an open socket until a signal; log `message` once. Raises ConfigurationError when the start fails."""
     server = uvicorn.Server(uvicorn.Config(app, **_options(settings)))  # type: ignore[arg-type]  # a table
-    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+    # uvicorn handles signals only while it serves; these also cover the start of the app
+    previous = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        _log.warning("%s", saying)
+        _log.warning("%s", message)
         server.run(sockets=[listener])
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
         listener.close()
     if not server.started and not server.should_exit:
-        raise ConfigurationError("the service did not start; the lines above say why")
+        raise ConfigurationError("the service did not start; the log lines above have the cause")
 
 
 def _serve_with_workers(settings: TelemetryConfig) -> None:
-    """Several processes on one port, each with a writer of its own.
+    """Serve with several processes on one port, each with its own writer; for PostgreSQL. Blocks.
 
-    What would make each of them refuse is found here, where it can be said in one line.
-    Their settings come from the environment, so the base directory is handed down.
+    Whatever would make every worker fail is checked here first, so that it is reported once.
+    Workers read their settings from the environment, so the base directory is exported to it.
     """
     check_settings(settings)
-    database = _made_ready(settings)
+    database = _prepare_database(settings)
     with bound(settings.api_host, settings.api_port) as free:
         url, port = address_of(settings, free), free.getsockname()[1]
     settings.hand_down()
@@ -123,8 +126,8 @@ def _serve_with_workers(settings: TelemetryConfig) -> None:
     )
 
 
-def _made_ready(settings: TelemetryConfig) -> str:
-    """The database's name, once it has the current schema: no worker finds another one at it."""
+def _prepare_database(settings: TelemetryConfig) -> str:
+    """Create or upgrade the database and return its name; workers then find it current and do not compete for it."""
     store = Store(settings)
     try:
         store.open()

@@ -1,21 +1,16 @@
-"""The one thread that writes: what waits together is committed together.
+"""The writer thread: requests that wait together are committed together.
 
-An endpoint submits a *write* (run states, associations, spans: anything that may be merged
-with its neighbours) or a *change* (a function that reads and writes inside the transaction).
-The thread takes all that waits, up to a bound, and commits it in one transaction; only then
-does anybody hear of it. While one commit is on its way to the disk the next group gathers,
-so that commits cost the same whether one sender waits or hundreds.
+An endpoint submits a *write* (run states, commit associations, spans: anything that may be
+merged with its neighbours) or a *change* (a function that reads and writes inside the
+transaction). The thread takes everything that waits, up to a bound, and commits it in one
+transaction; only then are the requests responded to. While one commit is on its way to the
+disk the next group gathers, so a commit costs the same for one client as for hundreds.
 
-When a group fails for something in it, each of its members is tried by itself: one sender's
-value never fails another's. When the database is away, all of them are told so.
+When a group fails because of a value in it, each of its jobs is committed alone: one
+client's value never fails another's. When the database is unavailable, all of them fail.
 
-Between the event loop and the writer's thread: many jobs in one step, and many results.
-
-Waking a thread, or a loop, costs more than the rest of what a small write needs. And senders
-that were answered together come again together: a writer that began with the first of them
-would commit one, and then the others. So a job goes over only when the loop has come round
-once without another one, or the oldest has been held back for `_HELD_S`; with one sender
-that is at once.
+`LoopBridge` carries jobs from an event loop to the thread and results back, many in one
+step: waking a thread or a loop costs more than everything else that a small write needs.
 """
 
 from __future__ import annotations
@@ -35,7 +30,7 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.service.problems import OverloadedError
+from otel_agent_telemetry.service.error_responses import OverloadedError
 from otel_agent_telemetry.storage.runs import lock_links
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult, merged_batch, write_batch
 
@@ -47,8 +42,8 @@ MAX_WAITING_ITEMS: Final = 200_000
 
 
 @dataclass(slots=True)
-class WriterFigures:
-    """What the writer has done since it began; read by `/metrics` without a lock."""
+class WriterStats:
+    """Counts of the writer since its start; read by `/metrics` without a lock."""
 
     commits: int = 0
     writes: int = 0
@@ -57,12 +52,12 @@ class WriterFigures:
     busy_s: float = 0.0
     last_problem: str = ""
     on_commit: Callable[[float, int], None] = field(default=lambda _seconds, _items: None)
-    """Called after each commit with its seconds and its items."""
+    """Called after each commit, in the writer's thread, with its duration in seconds and its number of items."""
 
 
 @dataclass(slots=True)
 class Job:
-    """Something to commit, and whoever waits for it."""
+    """Something to commit, and the future of its result. Holds either a batch or a change."""
 
     future: Future[Any]
     size: int
@@ -72,58 +67,60 @@ class Job:
 
 
 def write_job(batch: WriteBatch) -> Job:
-    """A batch to be committed."""
+    """Return a job that writes a batch."""
     return Job(Future(), max(len(batch), 1), batch=batch)
 
 
 def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job:
-    """`work`, to be done inside a transaction; it may run again when that fails, so it has no other effect.
+    """Return a job that runs `work` inside a transaction and results in its value.
 
-    `writes`: whether it may write runs.
+    `work` may run again when a transaction fails, so it must have no other effect. `writes`:
+    whether it may write runs; default True.
     """
     return Job(Future(), 1, change=work, writes=writes)
 
 
 class GroupWriter:
-    """Writes for everybody. Start it once; `submit` and `accept` are safe from any thread."""
+    """Commits the jobs of all threads. Started once; `submit` and `accept` are safe from any thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: deque[Job] = deque()
         self._waiting_items = 0
-        self._turn = threading.Condition()
+        self._wakeup = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="agent-telemetry-writer", daemon=True)
-        self.figures = WriterFigures()
+        self.stats = WriterStats()
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """How many items wait for a commit."""
+        """Return how many items wait for a commit."""
         return self._waiting_items
 
     def submit(self, batch: WriteBatch) -> Future[WriteResult]:
-        """Commit a batch with whatever else waits; the future is done after the commit.
+        """Queue a batch; the future is done after the commit that holds it.
 
-        OverloadedError in it when too much waits already. A future that is cancelled before
-        its turn is never written.
+        The future fails with OverloadedError when too much waits already. A future that is
+        cancelled before its turn is never written.
         """
         job = write_job(batch)
         self.accept((job,))
         return job.future
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Commit these with whatever else waits; each one's future is done after its commit, or says why not."""
-        with self._turn:
-            refused = [(job, problem) for job in jobs if (problem := self._taken_in(job)) is not None]
-            self._turn.notify()
+        """Queue jobs; each one's future is done after its commit, or fails with the reason."""
+        with self._wakeup:
+            refused = [(job, problem) for job in jobs if (problem := self._enqueue(job)) is not None]
+            self._wakeup.notify()
         for job, problem in refused:
             job.future.set_exception(problem)
 
-    def _taken_in(self, job: Job) -> OverloadedError | None:
+    def _enqueue(self, job: Job) -> OverloadedError | None:
+        """Add a job to the queue, or return why not. The caller holds the condition."""
         if self._stopping:
             return OverloadedError("the service is stopping", retry_after_s=5)
         if self._waiting_items + job.size > MAX_WAITING_ITEMS and self._waiting:
@@ -133,10 +130,10 @@ class GroupWriter:
         return None
 
     def stop(self, timeout_s: float) -> bool:
-        """Write what was accepted and end; False when that took longer. Idempotent. Blocks."""
-        with self._turn:
+        """Commit the accepted jobs and end the thread; False when that took longer. Idempotent. Blocks."""
+        with self._wakeup:
             self._stopping = True
-            self._turn.notify()
+            self._wakeup.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -144,20 +141,21 @@ class GroupWriter:
     def _run(self) -> None:
         with suppress_instrumentation():
             while group := self._next_group():
-                began = time.monotonic()
+                started_at = time.monotonic()
                 self._commit_group(group)
-                self.figures.busy_s += time.monotonic() - began
+                self.stats.busy_s += time.monotonic() - started_at
 
     def _next_group(self) -> list[Job]:
-        """What waits, in order, without what was given up; empty when it is over."""
-        with self._turn:
+        """Wait for jobs and return them in order, without cancelled ones; empty when the writer stops."""
+        with self._wakeup:
             while True:
-                self._turn.wait_for(lambda: self._waiting or self._stopping)
-                group = self._taken()
+                self._wakeup.wait_for(lambda: self._waiting or self._stopping)
+                group = self._dequeue()
                 if group or self._stopping:
                     return group
 
-    def _taken(self) -> list[Job]:
+    def _dequeue(self) -> list[Job]:
+        """Return the next jobs, up to `MAX_GROUP_ITEMS` items but at least one job."""
         group: list[Job] = []
         items = 0
         while self._waiting and (not group or items + self._waiting[0].size <= MAX_GROUP_ITEMS):
@@ -169,11 +167,12 @@ class GroupWriter:
         return group
 
     def _commit_group(self, group: list[Job]) -> None:
+        """Commit a group; when a value in it is refused, commit each of its jobs alone."""
         try:
             self._commit(group)
         except StoreUnavailableError as problem:
             self._fail(group, problem)
-        except Exception as problem:  # one of them is to blame, or we are
+        except Exception as problem:  # one of the jobs is at fault, or the code is
             if len(group) == 1:
                 self._fail(group, problem)
                 return
@@ -181,38 +180,39 @@ class GroupWriter:
                 self._commit_group([job])
 
     def _commit(self, group: list[Job]) -> None:
-        began = time.monotonic()
+        """Commit a group in one transaction and set the results. Raises whatever the transaction raises."""
+        started_at = time.monotonic()
         results = self._store.transact(lambda connection: _apply(connection, group))
-        self.figures.commits += 1
-        self.figures.writes += len(group)
+        self.stats.commits += 1
+        self.stats.writes += len(group)
         items = sum(job.size for job in group)
-        self.figures.items += items
-        self.figures.last_problem = ""
-        self.figures.on_commit(time.monotonic() - began, items)
+        self.stats.items += items
+        self.stats.last_problem = ""
+        self.stats.on_commit(time.monotonic() - started_at, items)
         for job, result in zip(group, results, strict=True):
-            _settle(job.future, result)
+            _set_result(job.future, result)
 
     def _fail(self, group: list[Job], problem: Exception) -> None:
-        self.figures.failed += len(group)
+        """Count and log a failure, and set it on every future of the group."""
+        self.stats.failed += len(group)
         if isinstance(problem, StorageError):
-            self.figures.last_problem = str(problem)
+            self.stats.last_problem = str(problem)
         else:
             _log.error("writing failed: %s", type(problem).__name__, exc_info=problem)
         for job in group:
             job.future.set_exception(problem)
 
 
-def _settle(future: Future[Any], result: Any) -> None:
-    with contextlib.suppress(Exception):  # a callback of whoever waited, who may be gone
+def _set_result(future: Future[Any], result: Any) -> None:
+    with contextlib.suppress(Exception):  # a callback of a waiter whose event loop is closed
         future.set_result(result)
 
 
 def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
-    """The result of each job, in order. Neighbouring writes become one; changes keep their place.
-
-    A change reads what it writes. It takes the lock of associations unshared before anything
-    else of the group shares it: two transactions that share it can never both unshare it.
-    """
+    """Return the result of each job, in order. Neighbouring writes are merged; changes keep their place."""
+    # A change reads what it writes, so it takes the lock of associations exclusively, and before
+    # anything else of the group takes it shared: two transactions that hold it shared could
+    # never both make it exclusive.
     if any(job.change is not None and job.writes for job in group):
         lock_links(connection, shared=False)
     results: list[Any] = []
@@ -220,7 +220,7 @@ def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
 
     def flush() -> None:
         if batches:
-            results.extend(_written(connection, batches))
+            results.extend(_write_merged(connection, batches))
             batches.clear()
 
     for job in group:
@@ -234,18 +234,19 @@ def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
     return results
 
 
-def _written(connection: Connection, batches: Sequence[WriteBatch]) -> list[WriteResult]:
+def _write_merged(connection: Connection, batches: Sequence[WriteBatch]) -> list[WriteResult]:
+    """Write batches as one, and return each one's part of the result."""
     if len(batches) == 1:
         return [write_batch(connection, batches[0])]
     whole = write_batch(connection, merged_batch(batches))
     return list(whole.split(batches))
 
 
-_HELD_S: Final = 0.005
+_MAX_HOLD_S: Final = 0.005
 
 
-class Handover:
-    """Jobs of one event loop for the writer. Made and awaited in that loop."""
+class LoopBridge:
+    """Carries jobs of one event loop to the writer, and their results back. Used in that loop alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, writer: GroupWriter) -> None:
         self.loop = loop
@@ -254,16 +255,17 @@ class Handover:
         self._held_before = 0
         self._held_since = 0.0
         self._done: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
-        self._woken = False
+        self._wakeup_scheduled = False
 
     async def result(self, job: Job, timeout_s: float) -> Any:
-        """What the job gives once it is committed. TimeoutError when that takes longer: it is then not begun any more.
+        """Return the job's result after its commit. Raises what the writer set as its failure.
 
-        Raises what the writer says of the job. A commit that has begun may still happen after a TimeoutError.
+        Raises TimeoutError when that takes longer than `timeout_s`. A job that has not begun
+        by then never will; a commit that has begun may still happen.
         """
         waiter: asyncio.Future[Any] = self.loop.create_future()
-        timer = self.loop.call_later(timeout_s, _give_up, waiter)
-        job.future.add_done_callback(lambda done: self._put(done, waiter))
+        timer = self.loop.call_later(timeout_s, _time_out, waiter)
+        job.future.add_done_callback(lambda done: self._deliver(done, waiter))
         self._hold(job)
         try:
             return await waiter
@@ -272,34 +274,40 @@ class Handover:
             job.future.cancel()
 
     def _hold(self, job: Job) -> None:
+        """Hold a job back until the loop has run one iteration without another one."""
         if not self._held:
             self._held_since = self.loop.time()
             self._held_before = 0
-            self.loop.call_soon(self._look)
+            self.loop.call_soon(self._flush_when_idle)
         self._held.append(job)
 
-    def _look(self) -> None:
-        """Once each time that the loop comes round, while something is held back."""
+    def _flush_when_idle(self) -> None:
+        """Hand the held jobs over, unless more came in this iteration and the oldest is younger than 5 ms."""
+        # Clients answered together retry together; wait one loop iteration so their writes share
+        # a commit. A writer woken by the first of them would commit one, and then the others.
         grown = len(self._held) > self._held_before
-        if grown and self.loop.time() - self._held_since < _HELD_S:
+        if grown and self.loop.time() - self._held_since < _MAX_HOLD_S:
             self._held_before = len(self._held)
-            self.loop.call_soon(self._look)
+            self.loop.call_soon(self._flush_when_idle)
             return
         jobs, self._held = self._held, []
         self._writer.accept(jobs)
 
-    def _put(self, future: Future[Any], waiter: asyncio.Future[Any]) -> None:
-        """In whatever thread settled the future."""
+    def _deliver(self, future: Future[Any], waiter: asyncio.Future[Any]) -> None:
+        """Queue a result for the loop and wake it; called in the thread that completed the future."""
         self._done.append((future, waiter))
-        if not self._woken:
-            self._woken = True
+        # A race: two threads may both see False and wake the loop twice, which is harmless. The loop
+        # clears the flag before it empties the queue, so that no result stays behind.
+        if not self._wakeup_scheduled:
+            self._wakeup_scheduled = True
             try:
-                self.loop.call_soon_threadsafe(self._settle)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                self._woken = False
+                self.loop.call_soon_threadsafe(self._resolve_waiters)
+            except RuntimeError:  # the loop is closed, so nothing waits any more
+                self._wakeup_scheduled = False
 
-    def _settle(self) -> None:
-        self._woken = False
+    def _resolve_waiters(self) -> None:
+        """Set every queued result on its waiter; runs in the loop."""
+        self._wakeup_scheduled = False
         while self._done:
             future, waiter = self._done.popleft()
             if waiter.done() or future.cancelled():
@@ -311,6 +319,6 @@ class Handover:
                 waiter.set_result(future.result())
 
 
-def _give_up(waiter: asyncio.Future[Any]) -> None:
+def _time_out(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())

@@ -19,7 +19,7 @@ CHAT = {
     "gen_ai.response.model": "m-1",
     "gen_ai.usage.input_tokens": 12,
     "gen_ai.usage.output_tokens": 3,
-    "gen_ai.input.messages": "what was said",
+    "gen_ai.input.messages": "a prompt",
 }
 
 
@@ -65,7 +65,7 @@ def get(service, event_id, below=""):
 
 def assert_the_run_is_there(service, event_id, root, status):
     """One row, with what a person who reads the program expects."""
-    told = get(service, event_id)
+    actual = get(service, event_id)
     wanted = {
         "agent_name": "buyer",
         "job_type": "invoke_agent buyer",
@@ -79,9 +79,9 @@ def assert_the_run_is_there(service, event_id, root, status):
         "context_json": {"basket": ["a", "b"]},
         "error_summary": "LookupError: no such card" if status == "failed" else None,
     }
-    assert {name: told[name] for name in wanted} == wanted
-    assert ("raise LookupError" in (told["error_details"] or "")) == (status == "failed")
-    assert told["metrics_json"]["gen_ai"] == {
+    assert {name: actual[name] for name in wanted} == wanted
+    assert ("raise LookupError" in (actual["error_details"] or "")) == (status == "failed")
+    assert actual["metrics_json"]["gen_ai"] == {
         "child_errors": 1,
         "had_errors": True,
         "input_tokens": 12,
@@ -103,7 +103,7 @@ def assert_the_run_is_there(service, event_id, root, status):
 
 
 def one_finished_run(*, fails=False):
-    """The event id, the root and all the spans of an agent run that nobody exported yet."""
+    """Return the event id, the root and all spans of an agent run that was not exported yet."""
     kept = InMemorySpanExporter()
     with provider_with(SimpleSpanProcessor(kept)) as provider:
         event_id, root = one_agent_run(provider, fails=fails)

@@ -1,4 +1,4 @@
-"""A real HTTP proxy that stands between a client and a service, and spoils what it is told to spoil.
+"""A real HTTP proxy between a client and a service, which injects configured faults.
 
 `script` lines up faults, each for one request; `always` is what happens to every request
 after them, until it is None again. Whatever is not spoilt goes to the service and back.

@@ -58,7 +58,7 @@ def pairs(values):
 def span(number, parent=None, *, attributes=None, events=(), seconds=1, trace=TRACE, **more):
     """A span that starts `number` seconds after T0. Events: names and their attributes."""
     start = T0 + number * SECOND
-    told = [
+    actual = [
         Span.Event(name=name, time_unix_nano=start + at, attributes=pairs(values))
         for at, (name, values) in enumerate(events)
     ]
@@ -71,7 +71,7 @@ def span(number, parent=None, *, attributes=None, events=(), seconds=1, trace=TR
         "start_time_unix_nano": start,
         "end_time_unix_nano": start + seconds * SECOND,
         "attributes": pairs(attributes or {}),
-        "events": told,
+        "events": actual,
         **more,
     }
     return Span(**values)
@@ -122,10 +122,10 @@ def send(service, message, kind=PROTOBUF, **more):
 def response_of(answer):
     """The message of an answer in either encoding: `(rejected spans, error message)`."""
     if answer.headers["content-type"] == PROTOBUF:
-        told = ExportTraceServiceResponse.FromString(answer.content).partial_success
-        return told.rejected_spans, told.error_message
-    told = answer.json().get("partialSuccess", {})
-    return int(told.get("rejectedSpans", 0)), told.get("errorMessage", "")
+        actual = ExportTraceServiceResponse.FromString(answer.content).partial_success
+        return actual.rejected_spans, actual.error_message
+    actual = answer.json().get("partialSuccess", {})
+    return int(actual.get("rejectedSpans", 0)), actual.get("errorMessage", "")
 
 
 def rows_of(service):

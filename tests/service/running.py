@@ -1,4 +1,4 @@
-"""The real service for the tests: in a thread of this process, or as the command in a process of its own."""
+"""The real service for tests: in a thread of this process, or as the command in a subprocess."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SERVING = re.compile(r"serving .* at (http://\S+)")
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """A server with an event that is set once it listens."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -37,7 +37,7 @@ class _Server(uvicorn.Server):
 
 
 class Service:
-    """A service that answers at `url`. `client` sends its token, when it asks for one."""
+    """A running service at `url`. `client` sends the token when one is required."""
 
     def __init__(self, settings, url, app=None):
         self.settings = settings
@@ -46,7 +46,7 @@ class Service:
         self.client = self.new_client()
 
     def new_client(self, **more):
-        """A client of its own connections; `headers={}` leaves the token out."""
+        """Return a client with its own connections; `headers={}` omits the token."""
         return httpx.Client(**{"base_url": self.url, "timeout": TIMEOUT_S, "headers": self._headers(), **more})
 
     def _headers(self):
@@ -56,7 +56,7 @@ class Service:
 
 @contextmanager
 def running(settings, *, clock=None):
-    """The real app under uvicorn on a free port of loopback, with an event loop in a thread of its own.
+    """Run the real app under uvicorn on a free port of loopback, its event loop in a thread.
 
     Opens and closes the backend as `server.serve` does, so a refusal to start is raised here.
     """
@@ -92,7 +92,7 @@ def _serving(app, settings, listener):
 
 
 class ServiceProcess(Service):
-    """`agent-telemetry serve` as a process. Its log goes to a file, so that it never waits for a reader."""
+    """`agent-telemetry serve` as a process. Its log goes to a file, so that a full pipe cannot block it."""
 
     def __init__(self, popen, log_path, url):
         super().__init__(None, url)
@@ -102,25 +102,25 @@ class ServiceProcess(Service):
 
     @property
     def log(self):
-        """All that it wrote so far."""
+        """Return what it has logged so far."""
         return self.log_path.read_text()
 
     def kill(self):
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the end."""
         self.popen.kill()
         self.popen.wait(PATIENCE_S)
 
     def terminate(self):
-        """SIGTERM, as systemd ends it; its exit code."""
+        """Send SIGTERM and return the exit code."""
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(PATIENCE_S * 2)
 
     def rss_bytes(self):
-        """The memory that the process holds now."""
+        """Return the resident memory of the process."""
         return _status_bytes(self.pid, "VmRSS")
 
     def peak_rss_bytes(self):
-        """The most memory that it ever held."""
+        """Return the peak resident memory of the process."""
         return _status_bytes(self.pid, "VmHWM")
 
 
@@ -131,7 +131,7 @@ def _status_bytes(pid, name):
 
 @contextmanager
 def serve_process(base_dir, env=None, *, port=0):
-    """A real `agent-telemetry serve` over `base_dir`; it is killed at the end when it still runs."""
+    """Run a real `agent-telemetry serve` over `base_dir`; it is killed at the end."""
     log_path = Path(base_dir).with_name(f"{Path(base_dir).name}.service.log")
     with log_path.open("w") as log:
         popen = subprocess.Popen(
@@ -168,7 +168,7 @@ def _answers(service):
 
 
 def emptied(service):
-    """The service without its runs and without what it remembers of them."""
+    """Return the service after deleting its rows and clearing its caches."""
     engine = make_engine(service.settings)
     with writing(engine, "emptying") as connection:
         for table in metadata.sorted_tables:

@@ -1,4 +1,4 @@
-"""Bodies that the tests of the service send, and what they ask of answers."""
+"""Request bodies and response checks of the service's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTLP_CODES = {400: 3, 401: 16, 405: 12, 408: 4, 413: 8, 415: 3, 422: 3, 429: 8, 
 
 
 def at(seconds):
-    """Our text of an instant so many seconds after the clock's of the tests."""
+    """Return the stored text of the time `seconds` after the start of the tests' clock."""
     return iso_utc(T0 + round(seconds * SECOND))
 
 
@@ -24,7 +24,7 @@ def event_id(number):
 
 
 def state(number=1, *, updated=0, **more):
-    """A state of the run `run-{number}`, observed so many seconds after its start. None leaves a field out."""
+    """Return a state of the run `run-{number}`, observed `updated` seconds after its start. None omits a field."""
     values = {
         "event_id": event_id(number),
         "run_id": f"run-{number}",
@@ -43,13 +43,13 @@ def ended(number=1, *, updated=5, status="success", **more):
     return state(number, updated=updated, status=status, end_time=at(number + updated), **more)
 
 
-def tell(service, *states):
-    """Keep states, each by a request of its own; what became of them."""
+def post_states(service, *states):
+    """Post states, one request each; return their outcomes."""
     return [kept(service.client.post("/api/v1/runs", json=one)) for one in states]
 
 
-def tell_batch(service, states):
-    """Keep states in one request; its answer."""
+def post_batch(service, states):
+    """Post states in one batch; return the response."""
     answer = service.client.post("/api/v1/runs/batch", json=states)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -61,21 +61,21 @@ def kept(answer):
 
 
 def shown(service, number=1):
-    """The run as it is read."""
+    """Return the run as the API shows it."""
     answer = service.client.get(f"/api/v1/runs/{event_id(number)}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def listed(service, **query):
-    """The run ids of one page."""
+    """Return the run ids of one page."""
     answer = service.client.get("/api/v1/runs", params=query)
     assert answer.status_code == 200, answer.text
     return [run["run_id"] for run in answer.json()]
 
 
 def problem(answer, status):
-    """The `detail` of an error, after a look at its shape; at the OTLP endpoint that of its specification."""
+    """Check the shape of an error response and return its `detail`."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
     if answer.request.url.path == "/v1/traces":
         return _otlp_problem(answer)
@@ -88,11 +88,11 @@ def problem(answer, status):
 
 
 def _otlp_problem(answer):
-    """A google.rpc.Status in the encoding of the request; `detail` beside it where that is JSON."""
+    """Check a google.rpc.Status in the encoding of the request and return its message."""
     if answer.request.headers.get("content-type", "").startswith("application/x-protobuf"):
         assert answer.headers["content-type"] == "application/x-protobuf"
-        told = Status.FromString(answer.content)
-        code, message = told.code, told.message
+        actual = Status.FromString(answer.content)
+        code, message = actual.code, actual.message
     else:
         body = answer.json()
         code, message = body["code"], body["message"]
@@ -121,5 +121,5 @@ def commit_of(service, number=1):
 
 
 def put(service, body, path="/api/v1/runs", *, method="POST", **headers):
-    """Send a body as it is."""
+    """Send a body unchanged."""
     return service.client.request(method, path, content=body, headers={**JSON, **headers})

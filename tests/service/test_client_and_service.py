@@ -1,4 +1,4 @@
-"""From the agent's call to the row of the real service: up, away, killed, slow, limited, lying."""
+"""From the agent's call to the row of a real service that is up, down, killed, slow, rate-limited or faulty."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def record_more(client, agent):
 
 
 def test_service_that_is_down_at_start_gets_everything_later(tmp_path):
-    """Nobody listens when the agent begins: calls succeed, a flush says no, and the first service gets it all."""
+    """No service listens when the agent begins: calls succeed, a flush returns False, and the first service gets everything."""
     port = quiet_port()
     config = isolated_config(tmp_path / "agent", api_url=f"http://127.0.0.1:{port}", exit_timeout_s=1.0)
     client = TelemetryClient(config)
@@ -212,7 +212,7 @@ def waits_because_of(config, word):
 
 
 def test_rate_limit_of_the_service_delays_and_loses_nothing(tmp_path, agent):
-    """What is over the limit is told 429 and waits; the same runs go through once the limit is gone."""
+    """Requests over the limit get 429 and wait; the same runs are delivered once the limit is lifted."""
     limited = isolated_config(tmp_path / "service", rate_limit_enabled=True, rate_limit_rpm=2)
     with running(limited) as service:
         for _ in range(2):

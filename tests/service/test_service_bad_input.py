@@ -1,4 +1,4 @@
-"""Whatever is sent: never a 500, always `{"detail": text}`, and what is taken comes back as it was."""
+"""Invalid requests: never a 500, always `{"detail": text}`; accepted values are returned unchanged."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import orjson
 import pytest
 from otlp_requests import JSON, PROTOBUF, request, send_body, span
 from running import serve_process
-from service_cases import event_id, listed, problem, put, state, tell
+from service_cases import event_id, listed, post_states, problem, put, state
 
-from otel_agent_telemetry.service import request_body as bodies
+from otel_agent_telemetry.service import request_body
 
 MIB = 1 << 20
 
@@ -80,7 +80,7 @@ def test_json_of_another_shape_is_refused(sqlite_service, body):
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "x"])
 def test_another_content_type_is_415(sqlite_service, kind):
-    """JSON is what it says."""
+    """Only a JSON media type is accepted."""
     for method, path in WRITES:
         body = b"[]" if path.endswith(("/batch", "/commits")) else b"{}"
         problem(put(sqlite_service, body, path, method=method, **{"Content-Type": kind}), 415)
@@ -99,7 +99,7 @@ def test_another_content_type_is_415(sqlite_service, kind):
         ("deflate", zlib.compress(b"{}" * 1000)[:-3]),
     ],
 )
-def test_a_body_that_is_not_what_its_encoding_says_is_400(sqlite_service, encoding, body):
+def test_a_body_that_does_not_match_its_encoding_is_400(sqlite_service, encoding, body):
     """Torn, foreign, followed by rubbish; at the runs and at OTLP."""
     problem(put(sqlite_service, body, **{"Content-Encoding": encoding}), 400)
     answer = sqlite_service.client.post(
@@ -110,7 +110,7 @@ def test_a_body_that_is_not_what_its_encoding_says_is_400(sqlite_service, encodi
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "x"])
 def test_an_unknown_encoding_is_415(sqlite_service, encoding):
-    """With those that are known."""
+    """The response lists the supported ones."""
     answer = put(sqlite_service, b"{}", **{"Content-Encoding": encoding})
     problem(answer, 415)
     assert "gzip" in answer.headers["Accept-Encoding"]
@@ -186,15 +186,15 @@ def test_a_content_length_that_is_no_number_is_refused(small_service, length):
 
 
 def test_a_body_that_stops_arriving_is_408(sqlite_settings, serving, monkeypatch):
-    """And whoever comes meanwhile is served."""
-    monkeypatch.setattr(bodies, "_READ_S", 1.0)
+    """Other requests are served meanwhile."""
+    monkeypatch.setattr(request_body, "_READ_TIMEOUT_S", 1.0)
     service = serving(sqlite_settings)
     found = []
     slow = threading.Thread(
         target=lambda: found.append(raw_request(service, HEAD + b"Content-Length: 100\r\n\r\n", [b"{"]))
     )
     slow.start()
-    assert tell(service, state()) == ["created"]
+    assert post_states(service, state()) == ["created"]
     slow.join(20)
     assert found == [(408, 1)]
 
@@ -205,9 +205,9 @@ def test_a_sender_that_goes_away_in_the_middle_leaves_nothing(sqlite_service):
     for _ in range(5):
         with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
             connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + orjson.dumps(state()))
-    assert tell(sqlite_service, state(2)) == ["created"]
+    assert post_states(sqlite_service, state(2)) == ["created"]
     assert listed(sqlite_service) == ["run-2"]
-    assert sqlite_service.app.state.backend.held.now == 0
+    assert sqlite_service.app.state.backend.body_budget.held == 0
 
 
 def zeros(gibibytes=1):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 from otlp_requests import PROTOBUF, request, response_of, send_body, span
-from service_cases import COMMIT, at, event_id, listed, problem, put, shown, state, tell, tell_batch
+from service_cases import COMMIT, at, event_id, listed, post_batch, post_states, problem, put, shown, state
 
 from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, TIME_COLUMNS
 from otel_agent_telemetry.storage.engine import make_engine, writing
@@ -34,7 +34,7 @@ def test_odd_ids_in_a_path_are_404(sqlite_service, odd):
 @pytest.mark.parametrize("odd", ODD_IDS, ids=lambda odd: ascii(odd[:12]))
 def test_odd_ids_in_a_query_find_nothing(service, odd):
     """200 and no run, on both databases."""
-    tell(service, state())
+    post_states(service, state())
     for name in ("run_id", "agent_name", "job_type", "trace_id", "parent_run_id"):
         assert listed(service, **{name: odd}) == []
 
@@ -77,7 +77,7 @@ def test_hostile_text_comes_back_verbatim(service, text):
     values = dict.fromkeys(TEXTS, text)
     nested = {text[:200]: [text, {text[:200]: text}]}
     sent = state(**values, metrics_json=nested, context_json={"a": text})
-    tell(service, sent)
+    post_states(service, sent)
     run = shown(service)
     assert {name: run[name] for name in TEXTS} == values
     assert run["metrics_json"] == nested
@@ -89,7 +89,7 @@ def test_hostile_text_comes_back_verbatim(service, text):
 
 def test_nul_in_text_is_replaced_because_no_database_holds_it(service):
     """By U+FFFD, on both databases alike; filters find it by either."""
-    tell(service, state(agent_name="a\0b", metrics_json={"k\0": "v\0"}))
+    post_states(service, state(agent_name="a\0b", metrics_json={"k\0": "v\0"}))
     assert shown(service)["agent_name"] == "a\ufffdb"
     assert listed(service, agent_name="a\0b") == listed(service, agent_name="a\ufffdb") == ["run-1"]
     assert shown(service)["metrics_json"] == {"k\0": "v\0"}
@@ -109,14 +109,14 @@ def test_what_is_no_count_is_refused(sqlite_service, field, value):
 @pytest.mark.parametrize(("value", "kept"), [(0, 0), (2**63 - 1, 2**63 - 1), (7.0, 7), (-0.0, 0)])
 def test_the_greatest_and_the_least_count_are_kept(service, value, kept):
     """On both databases; a float that is whole is a count."""
-    tell(service, state(items_discovered=value, duration_ms=value))
+    post_states(service, state(items_discovered=value, duration_ms=value))
     assert (shown(service)["items_discovered"], shown(service)["duration_ms"]) == (kept, kept)
 
 
 def test_figures_of_any_size_are_kept_in_metrics(service):
     """What JSON holds: huge integers as what a double makes of them, negative zero, tiny and huge floats."""
     figures = {"big": 2**64 - 1, "least": -(2**63), "float": 1.7976931348623157e308, "tiny": 5e-324, "half": 0.5}
-    tell(service, state(metrics_json=figures))
+    post_states(service, state(metrics_json=figures))
     assert shown(service)["metrics_json"] == figures
 
 
@@ -150,14 +150,14 @@ BAD_TIMES = [
 @pytest.mark.parametrize("text", ODD_TIMES)
 def test_odd_times_are_kept_as_their_instant(service, text):
     """The ends of the calendar, far zones, nanoseconds."""
-    tell(service, state(start_time=text))
+    post_states(service, state(start_time=text))
     assert shown(service)["start_time"] == ODD_TIMES[text]
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
 def test_times_beyond_the_calendar_in_utc_are_its_ends(service, text):
-    """They cannot be told in UTC; the nearest that can is kept."""
-    tell(service, state(start_time=text))
+    """They cannot be expressed in UTC; the nearest that can is stored."""
+    post_states(service, state(start_time=text))
     assert shown(service)["start_time"][:4] in ("0001", "9999")
 
 
@@ -179,7 +179,7 @@ def test_of_duplicate_keys_the_last_counts(service):
 
 def test_unknown_fields_are_kept_within_bounds(service):
     """A thousand of them, names of 255 characters; more is 422."""
-    tell(service, state(**{f"field {n}": n for n in range(1000)}))
+    post_states(service, state(**{f"field {n}": n for n in range(1000)}))
     assert len(shown(service)["context_json"]) == 1000
     problem(put(service, orjson.dumps(state(2, **{f"field {n}": n for n in range(1001)}))), 422)
     problem(put(service, orjson.dumps(state(3, **{"n" * 256: 1}))), 422)
@@ -188,7 +188,7 @@ def test_unknown_fields_are_kept_within_bounds(service):
 def test_a_batch_of_any_items_is_answered_item_by_item(service):
     """Bad ones of each kind spare the good one between them."""
     bad = [None, 7, "x", [], {}, state(2, run_id="a/b"), state(3, items_failed=-1), state(4, start_time="now")]
-    answer = tell_batch(service, [*bad[:4], state(1), *bad[4:]])
+    answer = post_batch(service, [*bad[:4], state(1), *bad[4:]])
     assert (answer["inserted"], answer["total"]) == (1, 9)
     assert [error["index"] for error in answer["errors"]] == [0, 1, 2, 3, 5, 6, 7, 8]
     assert listed(service) == ["run-1"]
@@ -198,13 +198,13 @@ def test_a_batch_has_at_most_10000_items(sqlite_service):
     """One more is 413, and none of them is kept."""
     problem(sqlite_service.client.post("/api/v1/runs/batch", json=[state(n) for n in range(10_001)]), 413)
     assert listed(sqlite_service) == []
-    answer = tell_batch(sqlite_service, [state(n) for n in range(10_000)])
+    answer = post_batch(sqlite_service, [state(n) for n in range(10_000)])
     assert (answer["inserted"], answer["total"]) == (10_000, 10_000)
 
 
 def test_the_last_moment_of_times_is_readable(service):
     """A page may hold the ends of the calendar, and its cursor goes on from there."""
-    tell_batch(
+    post_batch(
         service, [state(1, created_at="9999-12-31T23:59:59.999999Z"), state(2, created_at="0001-01-01T00:00:00Z")]
     )
     first = service.client.get("/api/v1/runs?limit=1")
@@ -230,13 +230,13 @@ def test_the_last_moment_of_times_is_readable(service):
 def test_ids_and_numbers_that_no_database_must_see_are_422(service, name, value):
     """Alone; in a batch its neighbours are kept."""
     problem(service.client.post("/api/v1/runs", json=state(1, **{name: value})), 422)
-    told = tell_batch(service, [state(1), state(2, **{name: value}), state(3)])
-    assert (told["inserted"], [error["index"] for error in told["errors"]]) == (2, [1])
+    actual = post_batch(service, [state(1), state(2, **{name: value}), state(3)])
+    assert (actual["inserted"], [error["index"] for error in actual["errors"]]) == (2, [1])
 
 
 def test_a_trace_is_found_by_its_id_in_any_case(service):
     """Stored in lower case, asked for in either."""
-    tell(service, state(trace_id="AB" * 16, span_id="CD" * 8))
+    post_states(service, state(trace_id="AB" * 16, span_id="CD" * 8))
     assert shown(service)["trace_id"] == "ab" * 16
     assert listed(service, trace_id="aB" * 16) == ["run-1"]
 
@@ -248,7 +248,7 @@ def test_json_that_would_be_kept_in_part_is_refused(sqlite_service):
         deep = {"a": deep}
     assert "nested" in problem(sqlite_service.client.post("/api/v1/runs", json=state(context_json=deep)), 422)
     large = {"items": list(range(200_000))}
-    tell(sqlite_service, state(metrics_json=large))
+    post_states(sqlite_service, state(metrics_json=large))
     assert shown(sqlite_service)["metrics_json"] == large
 
 
@@ -259,9 +259,9 @@ def test_what_only_the_database_refuses_spares_its_neighbours(postgresql_service
     with too_long_for_an_index(postgresql_service, "agent_name"):
         refused = state(2, agent_name=INCOMPRESSIBLE)
         problem(client.post("/api/v1/runs", json=refused), 422)
-        told = tell_batch(postgresql_service, [state(1), refused, state(3)])
-        assert (told["inserted"], [error["index"] for error in told["errors"]]) == (2, [1])
-        assert told["errors"][0]["event_id"] == event_id(2)
+        actual = post_batch(postgresql_service, [state(1), refused, state(3)])
+        assert (actual["inserted"], [error["index"] for error in actual["errors"]]) == (2, [1])
+        assert actual["errors"][0]["event_id"] == event_id(2)
         sent = request(span(1), span(2, attributes={"agent.run.agent_name": INCOMPRESSIBLE}), span(3))
         assert response_of(send_body(postgresql_service, sent.SerializeToString(), PROTOBUF))[0] == 1
         assert len(listed(postgresql_service)) == 4

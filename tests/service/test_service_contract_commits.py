@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from service_cases import COMMIT, SECOND, associate, at, commit_of, ended, event_id, problem, shown, state, tell
+from service_cases import COMMIT, SECOND, associate, at, commit_of, ended, event_id, post_states, problem, shown, state
 
 
 def test_a_commit_is_associated_with_a_run(service):
     """200 with the ids, and all four fields show."""
-    tell(service, state())
+    post_states(service, state())
     answer = associate(service)
     assert answer.status_code == 200
     ids = {"event_id": event_id(1), "run_id": "run-1"}
@@ -18,16 +18,16 @@ def test_a_commit_is_associated_with_a_run(service):
 
 def test_a_late_state_does_not_erase_an_association(service):
     """Neither one without a commit nor one with another."""
-    tell(service, state())
+    post_states(service, state())
     associate(service)
-    tell(service, state(updated=2), ended(updated=3600, git_commit_hash="fedcba9", git_commit_source="ci"))
+    post_states(service, state(updated=2), ended(updated=3600, git_commit_hash="fedcba9", git_commit_source="ci"))
     assert shown(service)["status"] == "success"
     assert commit_of(service) == tuple(COMMIT.values())
 
 
 def test_the_later_association_shows(service, clock):
     """Author and time of the earlier one go with it."""
-    tell(service, state())
+    post_states(service, state())
     associate(service)
     clock.advance(1)
     answer = associate(service, commit_hash="1234567", commit_source="ci", commit_author=None, commit_timestamp=None)
@@ -37,7 +37,7 @@ def test_the_later_association_shows(service, clock):
 
 def test_the_same_association_again_changes_nothing(service):
     """It may be repeated after an answer that was lost."""
-    tell(service, state())
+    post_states(service, state())
     associate(service)
     before = shown(service)
     assert associate(service).status_code == 200
@@ -68,25 +68,25 @@ def test_a_commit_for_a_run_that_is_not_here_is_404(service):
 )
 def test_a_commit_that_breaks_a_rule_is_422(service, field, value):
     """The detail names the field, and the run stays as it is."""
-    tell(service, state())
+    post_states(service, state())
     assert problem(associate(service, **{field: value}), 422).startswith(f"{field}:")
     assert commit_of(service) == (None, None, None, None)
 
 
-def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service):
+def test_a_commit_associated_before_its_run_shows_when_the_run_arrives(service):
     """`POST /api/v1/commits` goes by run_id and waits."""
     answer = service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT}])
     assert answer.status_code == 200
     assert answer.json() == {"linked": 0, "pending": 1, "errors": [], "total": 1}
-    tell(service, state(), ended())
+    post_states(service, state(), ended())
     assert commit_of(service) == tuple(COMMIT.values())
 
 
-def test_commits_by_run_id_are_counted_and_bad_ones_told(service):
+def test_commits_by_run_id_are_counted_and_bad_ones_listed(service):
     """`linked`, `pending` and `errors` add up to the total."""
-    tell(service, state())
-    told = [{"run_id": name, **COMMIT} for name in ("run-1", "later", "a/b")]
-    answer = service.client.post("/api/v1/commits", json=[*told, {"run_id": "run-1", "commit_hash": "x"}, 7])
+    post_states(service, state())
+    actual = [{"run_id": name, **COMMIT} for name in ("run-1", "later", "a/b")]
+    answer = service.client.post("/api/v1/commits", json=[*actual, {"run_id": "run-1", "commit_hash": "x"}, 7])
     assert answer.status_code == 200
     body = answer.json()
     assert (body["linked"], body["pending"], body["total"]) == (1, 1, 5)
@@ -94,23 +94,23 @@ def test_commits_by_run_id_are_counted_and_bad_ones_told(service):
     assert commit_of(service) == tuple(COMMIT.values())
 
 
-def test_of_two_commits_the_one_told_later_shows_whatever_came_first(service):
+def test_of_two_commits_the_one_associated_later_shows_whatever_came_first(service):
     """`associated_at` decides, as of states `updated_at` does."""
-    tell(service, state())
+    post_states(service, state())
     later = {"run_id": "run-1", **COMMIT, "associated_at": at(100)}
     earlier = {"run_id": "run-1", **COMMIT, "commit_hash": "1234567", "associated_at": at(50)}
-    for told in (later, earlier):
-        assert service.client.post("/api/v1/commits", json=[told]).json()["linked"] == 1
+    for actual in (later, earlier):
+        assert service.client.post("/api/v1/commits", json=[actual]).json()["linked"] == 1
     assert commit_of(service)[0] == COMMIT["commit_hash"]
 
 
-def test_an_association_counts_from_when_it_is_told(service, clock):
-    """Without `associated_at` it is now, so that it wins over what was told before."""
-    tell(service, state())
+def test_an_association_counts_from_when_it_is_made(service, clock):
+    """Without `associated_at` it is now, so that it wins over earlier associations."""
+    post_states(service, state())
     clock.advance(60)
     associate(service)
     service.client.post("/api/v1/commits", json=[{"run_id": "run-1", **COMMIT, "commit_hash": "1234567"}])
-    assert commit_of(service)[0] == "abcdef1234567890"  # told at the same instant, the greater hash shows
+    assert commit_of(service)[0] == "abcdef1234567890"  # associated at the same instant: the greater hash shows
     clock.advance(1)
     associate(service, commit_hash="7654321")
     assert commit_of(service)[0] == "7654321"
@@ -118,8 +118,8 @@ def test_an_association_counts_from_when_it_is_told(service, clock):
 
 @pytest.mark.parametrize("step_s", [0, -1, -3600])
 def test_the_last_association_shows_whatever_the_clock_does(service, clock, step_s):
-    """The clock stands still or is set back between two calls; what was told last shows."""
-    tell(service, state())
+    """The clock stands still or is set back between two calls; the last association shows."""
+    post_states(service, state())
     associate(service, commit_hash="fffffff")
     clock.jump(clock.now_ns() + step_s * SECOND)
     associate(service, commit_hash="aaaaaaa")
@@ -132,9 +132,9 @@ def test_the_last_association_shows_whatever_the_clock_does(service, clock, step
 
 def test_an_association_from_the_future_counts_as_one_of_now(service, clock):
     """It does not outlast every later one."""
-    tell(service, state())
-    told = {**COMMIT, "run_id": "run-1", "associated_at": "2099-01-01T00:00:00Z"}
-    assert service.client.post("/api/v1/commits", json=[told]).json()["linked"] == 1
+    post_states(service, state())
+    actual = {**COMMIT, "run_id": "run-1", "associated_at": "2099-01-01T00:00:00Z"}
+    assert service.client.post("/api/v1/commits", json=[actual]).json()["linked"] == 1
     clock.advance(1)
     associate(service, commit_hash="1234567")
     assert commit_of(service)[0] == "1234567"

@@ -1,4 +1,4 @@
-"""Who may ask, and how often: the token, the rate limit, the access log."""
+"""The guards: bearer token, rate limit, access log, loopback host check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 from on_disk import eventually
-from service_cases import event_id, listed, problem, state, tell
+from service_cases import event_id, listed, post_states, problem, state
 
 TOKEN = "a-token-that-nobody-guesses"
 OPEN = ("/health", "/version")
@@ -36,7 +36,7 @@ GUARDED = [
 
 @pytest.fixture
 def guarded(sqlite_settings, serving):
-    """A service that asks for the token."""
+    """A service that requires the token."""
     return serving(sqlite_settings.with_(api_auth_enabled=True, api_auth_token=TOKEN))
 
 
@@ -51,7 +51,7 @@ def stranger(guarded):
 
 
 def test_every_call_needs_the_token(guarded, stranger):
-    """Reads, unknown paths and the description included: 401 that says how to ask."""
+    """Reads, unknown paths and the description included: 401 with `WWW-Authenticate`."""
     for method, path in GUARDED:
         answer = stranger.request(method, path)
         problem(answer, 401)
@@ -62,15 +62,15 @@ def test_every_call_needs_the_token(guarded, stranger):
 def test_the_list_of_guarded_calls_is_complete(guarded):
     """All that is described, but for the open paths."""
     described = guarded.client.get("/openapi.json").json()["paths"]
-    told = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    actual = {(method.upper(), path) for path, methods in described.items() for method in methods}
     tried = {
         (method, path.replace(event_id(1), "{event_id}").replace("/status", "/{field}")) for method, path in GUARDED
     }
-    assert {call for call in told if call[1] not in OPEN} <= tried
+    assert {call for call in actual if call[1] not in OPEN} <= tried
 
 
 def test_health_and_version_are_open(stranger):
-    """How balancers and clients find out whether to come at all."""
+    """Load balancers and clients use them before they have a token."""
     for path in OPEN:
         assert stranger.get(path).status_code == 200
 
@@ -90,17 +90,17 @@ def test_health_and_version_are_open(stranger):
     ],
 )
 def test_anything_but_the_token_is_401(stranger, header):
-    """Another scheme, another token, part of it."""
+    """Another scheme, another token, a part of the token."""
     problem(stranger.get("/api/v1/runs", headers={"Authorization": header}), 401)
 
 
 def test_the_scheme_may_be_spelled_in_any_case(stranger):
-    """RFC 9110: schemes are."""
+    """Schemes are case-insensitive (RFC 9110)."""
     assert stranger.get("/api/v1/runs", headers={"Authorization": f"bEARER {TOKEN}"}).status_code == 200
 
 
 def test_two_authorization_headers_are_401(stranger):
-    """Nobody knows which of them is meant."""
+    """It is ambiguous which of them counts."""
     both = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer other")]
     problem(stranger.get("/api/v1/runs", headers=both), 401)
 
@@ -116,7 +116,7 @@ def test_a_token_that_is_not_ascii_works(sqlite_settings, serving):
 
 
 def test_the_description_asks_for_the_token_where_it_is_needed(guarded):
-    """All but the open paths."""
+    """Every operation except the open paths."""
     description = guarded.client.get("/openapi.json").json()
     assert description["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
     assert description["security"] == [{"bearer": []}]
@@ -137,7 +137,7 @@ def limited(sqlite_settings, serving):
 
 
 def test_what_is_over_the_limit_is_429(limited):
-    """Each answer says what is left; the refusal says when to come again."""
+    """Each response has the remaining requests; the refusal has `Retry-After`."""
     answers = [limited.client.get("/api/v1/runs") for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert {answer.headers["X-RateLimit-Limit"] for answer in answers} == {"5"}
@@ -147,7 +147,7 @@ def test_what_is_over_the_limit_is_429(limited):
 
 
 def test_errors_and_unknown_paths_count_too(limited):
-    """Guessing is limited like asking."""
+    """Invalid requests are limited like valid ones."""
     for _ in range(5):
         answer = limited.client.get("/nonsense")
         problem(answer, 404)
@@ -156,14 +156,14 @@ def test_errors_and_unknown_paths_count_too(limited):
 
 
 def test_health_and_version_are_never_limited(limited):
-    """They do not count either."""
+    """They are not counted either."""
     for path in OPEN:
         assert {limited.client.get(path).status_code for _ in range(10)} == {200}
     assert limited.client.get("/api/v1/runs").headers["X-RateLimit-Remaining"] == "4"
 
 
 def test_each_address_has_its_own_limit(limited):
-    """Loopback has many addresses."""
+    """Requests from two loopback addresses have two limits."""
     while limited.client.get("/api/v1/runs").status_code == 200:
         pass
     with limited.new_client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
@@ -171,7 +171,7 @@ def test_each_address_has_its_own_limit(limited):
 
 
 def test_a_forwarded_address_is_not_believed(limited):
-    """Unless a proxy is trusted: else everybody would be anybody."""
+    """Unless a proxy is trusted: otherwise any client could claim any address."""
     codes = [
         limited.client.get("/api/v1/runs", headers={"X-Forwarded-For": f"192.0.2.{n}"}).status_code for n in range(6)
     ]
@@ -182,12 +182,12 @@ def test_a_trusted_proxy_names_the_client(sqlite_settings, serving):
     """Then each client has its own limit."""
     settings = sqlite_settings.with_(rate_limit_enabled=True, rate_limit_rpm=1, trusted_proxies="127.0.0.1")
     service = serving(settings)
-    told = [{"X-Forwarded-For": f"192.0.2.{n}"} for n in (1, 1, 2)]
-    assert [service.client.get("/api/v1/runs", headers=one).status_code for one in told] == [200, 429, 200]
+    actual = [{"X-Forwarded-For": f"192.0.2.{n}"} for n in (1, 1, 2)]
+    assert [service.client.get("/api/v1/runs", headers=one).status_code for one in actual] == [200, 429, 200]
 
 
 def test_the_limit_is_over_after_a_while(limited, monkeypatch):
-    """Two minutes later the address may ask again as often."""
+    """Two minutes later the address has its full rate again."""
     while limited.client.get("/api/v1/runs").status_code == 200:
         pass
     now = time.time
@@ -196,7 +196,7 @@ def test_the_limit_is_over_after_a_while(limited, monkeypatch):
 
 
 def test_guessing_tokens_is_limited(sqlite_settings, serving):
-    """The limit stands before the token."""
+    """The rate limit is checked before the token."""
     settings = sqlite_settings.with_(
         rate_limit_enabled=True, rate_limit_rpm=5, api_auth_enabled=True, api_auth_token=TOKEN
     )
@@ -211,14 +211,14 @@ def access_lines(caplog):
     return [record.getMessage() for record in caplog.records if record.name.endswith(".access")]
 
 
-def test_the_access_log_tells_each_request_but_no_secret(guarded, stranger, caplog):
-    """Who, what, how it ended; neither token nor query nor body, and one line each."""
+def test_the_access_log_has_each_request_but_no_secret(guarded, stranger, caplog):
+    """One line each with client, method, path and status; no token, query or body."""
     caplog.set_level(logging.INFO, "otel_agent_telemetry.service.access")
-    tell(guarded, state(agent_name="agent-in-the-body"))
+    post_states(guarded, state(agent_name="agent-in-the-body"))
     guarded.client.get("/api/v1/runs", params={"agent_name": "name-in-the-query"})
     stranger.get("/api/v1/runs", headers={"Authorization": "Bearer a-wrong-token"})
     guarded.client.get("/forged%0A127.0.0.1%20GET")
-    lines = eventually(lambda: found if len(found := access_lines(caplog)) == 4 else None)  # told after the answer
+    lines = eventually(lambda: found if len(found := access_lines(caplog)) == 4 else None)  # logged after the response
     assert [line.split()[1:4] for line in lines[:3]] == [
         ["POST", "'/api/v1/runs'", "201"],
         ["GET", "'/api/v1/runs'", "200"],
@@ -235,7 +235,7 @@ def test_the_access_log_tells_each_request_but_no_secret(guarded, stranger, capl
 
 @pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.example:80", "a@127.0.0.1", "[::2]", "10.0.0.1:8765"])
 def test_a_foreign_name_for_loopback_is_refused(sqlite_service, host):
-    """A page that rebinds its name to this address reads and writes nothing."""
+    """A web page that rebinds its DNS name to this address can neither read nor write."""
     for method, path in (("GET", "/api/v1/runs"), ("POST", "/api/v1/runs"), ("POST", "/v1/traces"), ("GET", "/health")):
         answer = sqlite_service.client.request(method, path, headers={"Host": host})
         assert answer.status_code == 421, answer.text
@@ -265,7 +265,7 @@ def test_a_write_without_a_content_type_is_refused(sqlite_service):
 
 
 def test_a_made_up_client_address_forges_no_line(sqlite_settings, serving, caplog):
-    """What a trusted proxy passes on may still be anybody's text."""
+    """The address that a trusted proxy forwards is still untrusted text."""
     service = serving(sqlite_settings.with_(trusted_proxies="*"))
     forged = "1.2.3.4 GET '/api/v1/runs' 200 0.1 ms\x85next"
     with caplog.at_level(logging.INFO, "otel_agent_telemetry.service.access"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from service_cases import COMMIT, associate, at, commit_of, ended, event_id, problem, shown, state, tell
+from service_cases import COMMIT, associate, at, commit_of, ended, event_id, post_states, problem, shown, state
 
 from otel_agent_telemetry.columns import PATCHABLE_COLUMNS
 
@@ -42,7 +42,7 @@ def test_the_table_of_patches_is_complete():
 @pytest.mark.parametrize("field", sorted(PATCHES))
 def test_patch_sets_a_field_and_updated_at(service, clock, field):
     """200 with what was set; nothing else of the run changes."""
-    tell(service, state())
+    post_states(service, state())
     before = shown(service)
     clock.advance(60)
     sent, stored = PATCHES[field]
@@ -61,7 +61,7 @@ def test_patch_sets_a_field_and_updated_at(service, clock, field):
 
 def test_the_same_patch_again_changes_nothing(service, clock):
     """200 with `updated` false, and `updated_at` stays."""
-    tell(service, state())
+    post_states(service, state())
     fields = {name: sent for name, (sent, _) in PATCHES.items()}
     assert patch(service, **fields).json()["updated"] is True
     before = shown(service)
@@ -73,7 +73,7 @@ def test_the_same_patch_again_changes_nothing(service, clock):
 
 def test_patch_takes_null_for_not_known(service):
     """Texts become null, numbers 0."""
-    tell(service, ended(error_summary="why", duration_ms=5, items_failed=3, metrics_json={"a": 1}))
+    post_states(service, ended(error_summary="why", duration_ms=5, items_failed=3, metrics_json={"a": 1}))
     fields = dict.fromkeys(("error_summary", "duration_ms", "items_failed", "metrics_json", "end_time"))
     assert patch(service, **fields).status_code == 200
     assert [shown(service)[name] for name in fields] == [None, 0, 0, None, None]
@@ -81,23 +81,23 @@ def test_patch_takes_null_for_not_known(service):
 
 def test_a_patched_run_stands_against_late_states(service, clock):
     """A state observed before the PATCH does not undo it, although it arrives after."""
-    tell(service, state())
+    post_states(service, state())
     clock.advance(60)
     patch(service, status="cancelled", error_summary="by hand")
-    assert tell(service, ended(updated=30)) == ["duplicate"]
+    assert post_states(service, ended(updated=30)) == ["duplicate"]
     assert shown(service)["error_summary"] == "by hand"
 
 
 def test_patch_is_later_than_the_run_whatever_the_clocks_say(service):
     """The agent's clock is an hour ahead of the service's."""
-    tell(service, state(updated=3600))
+    post_states(service, state(updated=3600))
     patch(service, status="cancelled")
     assert shown(service)["updated_at"] > at(3601)
 
 
 def test_patch_of_no_field_is_400(service):
     """There is nothing to do."""
-    tell(service, state())
+    post_states(service, state())
     problem(patch(service), 400)
 
 
@@ -126,7 +126,7 @@ def test_patch_of_a_run_that_is_not_here_is_404(service):
 )
 def test_a_patch_that_breaks_a_rule_is_422(service, field, value):
     """And nothing of the run changes, good neighbours included."""
-    tell(service, state())
+    post_states(service, state())
     before = shown(service)
     assert field.removeprefix("git_") in problem(patch(service, output_summary="good", **{field: value}), 422)
     assert shown(service) == before
@@ -134,7 +134,7 @@ def test_a_patch_that_breaks_a_rule_is_422(service, field, value):
 
 def test_a_commit_cannot_be_patched_away(service, clock):
     """422: an association is kept apart and would show again."""
-    tell(service, state())
+    post_states(service, state())
     associate(service)
     clock.advance(60)
     assert "git_commit_hash" in problem(patch(service, git_commit_hash=None), 422)
@@ -143,25 +143,25 @@ def test_a_commit_cannot_be_patched_away(service, clock):
 
 def test_an_ended_run_cannot_be_patched_to_run(service):
     """422: an end is never undone."""
-    tell(service, ended())
+    post_states(service, ended())
     assert "success" in problem(patch(service, status="running"), 422)
     assert shown(service)["status"] == "success"
 
 
 def test_a_commit_that_was_patched_survives_a_late_state(service, clock):
     """Commit fields are kept apart from states."""
-    tell(service, state())
+    post_states(service, state())
     clock.advance(60)
     patch(service, git_commit_hash="abcdef1", git_commit_author="somebody")
-    assert tell(service, ended(updated=3600, git_commit_hash=None)) == ["updated"]
+    assert post_states(service, ended(updated=3600, git_commit_hash=None)) == ["updated"]
     run = shown(service)
     assert (run["status"], run["git_commit_hash"], run["git_commit_author"]) == ("success", "abcdef1", "somebody")
 
 
 def test_patches_through_two_services_at_once_are_all_kept(postgresql_settings, serving):
-    """Each sets a field of its own in the same run: both fields are there, whoever was first."""
+    """Each sets a field of its own in the same run: both fields are there, in whatever order."""
     one, other = serving(postgresql_settings), serving(postgresql_settings)
-    tell(one, state())
+    post_states(one, state())
     clients = {"items_failed": one.new_client(), "items_skipped": other.new_client()}
     with ThreadPoolExecutor(2) as pool, clients["items_failed"], clients["items_skipped"]:
         for number in range(1, 31):
@@ -174,15 +174,15 @@ def test_patches_through_two_services_at_once_are_all_kept(postgresql_settings, 
 
 
 def test_patch_that_cannot_outlast_what_is_stored_does_not_say_it_did(service):
-    """A state from the end of time stands; the answer says that nothing was updated."""
-    tell(service, state(updated_at="9999-12-31T23:59:59.999999Z", items_failed=7))
+    """A state from the end of time stands; the response has `updated` false."""
+    post_states(service, state(updated_at="9999-12-31T23:59:59.999999Z", items_failed=7))
     assert patch(service, items_failed=3).json()["updated"] is False
     assert shown(service)["items_failed"] == 7
 
 
 def test_nul_in_a_patched_text_is_replaced_once(service):
     """The same again changes nothing."""
-    tell(service, state())
+    post_states(service, state())
     assert patch(service, error_summary="a\0b").json()["updated"] is True
     assert patch(service, error_summary="a\0b").json()["updated"] is False
     assert shown(service)["error_summary"] == "a\ufffdb"

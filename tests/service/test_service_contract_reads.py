@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from otlp_requests import request, run_of, send, span
-from service_cases import at, ended, event_id, listed, problem, shown, state, tell, tell_batch
+from service_cases import at, ended, event_id, listed, post_batch, post_states, problem, shown, state
 
 from otel_agent_telemetry.service.routes_read import COUNTED_FIELDS, FIELDS
 
@@ -45,19 +45,19 @@ def test_without_runs_the_list_is_empty(service):
 
 def test_runs_are_listed_newest_first(service):
     """By `created_at`, whatever the order of arrival and of start."""
-    tell_batch(service, [state(n, start_time=at(100 - n)) for n in (2, 5, 1, 4, 3)])
+    post_batch(service, [state(n, start_time=at(100 - n)) for n in (2, 5, 1, 4, 3)])
     assert listed(service) == ["run-5", "run-4", "run-3", "run-2", "run-1"]
 
 
 def test_of_runs_created_at_one_instant_the_last_kept_is_first(service):
     """So the order is total, and pages do not overlap."""
-    tell(service, *(state(n, created_at=at(0)) for n in (2, 3, 1)))
+    post_states(service, *(state(n, created_at=at(0)) for n in (2, 3, 1)))
     assert listed(service) == ["run-1", "run-3", "run-2"]
 
 
 def test_a_listed_run_is_the_same_as_the_run_alone(service):
     """Every column in both."""
-    tell(service, ended(git_repo="https://github.com/owner/repo", metrics_json={"a": 1}))
+    post_states(service, ended(git_repo="https://github.com/owner/repo", metrics_json={"a": 1}))
     assert service.client.get("/api/v1/runs").json() == [shown(service)]
 
 
@@ -74,21 +74,21 @@ def test_a_listed_run_is_the_same_as_the_run_alone(service):
 def test_a_text_filter_takes_exactly_equal_values(service, field, value):
     """Case counts, and no character means something else."""
     others = [value[:-1] + "%", "other"] if field == "trace_id" else [value.upper() + "_", value[:-1] + "%", "other"]
-    tell_batch(service, [state(n, **{field: text}) for n, text in enumerate([value, *others])])
+    post_batch(service, [state(n, **{field: text}) for n, text in enumerate([value, *others])])
     found = service.client.get("/api/v1/runs", params={field: value}).json()
     assert [run["event_id"] for run in found] == [event_id(0)]
     assert listed(service, **{field: "nobody"}) == []
 
 
 def test_a_trace_is_found_in_either_case(service):
-    """Ids are hex, told in lower case."""
-    tell(service, state(trace_id=TRACE))
+    """Ids are hex, returned in lower case."""
+    post_states(service, state(trace_id=TRACE))
     assert listed(service, trace_id=TRACE.upper()) == ["run-1"]
 
 
 def test_the_status_filter_takes_every_spelling(service):
     """And 400 for what is no status (contract, decision 2)."""
-    tell_batch(service, [state(1), ended(2), ended(3, status="failed")])
+    post_batch(service, [state(1), ended(2), ended(3, status="failed")])
     assert listed(service, status="running") == ["run-1"]
     assert listed(service, status="Completed") == listed(service, status="ok") == ["run-2"]
     assert listed(service, status="error") == ["run-3"]
@@ -97,14 +97,14 @@ def test_the_status_filter_takes_every_spelling(service):
 
 def test_created_bounds_are_exclusive(service):
     """Neither end belongs to it."""
-    tell_batch(service, [state(n) for n in range(1, 6)])
+    post_batch(service, [state(n) for n in range(1, 6)])
     assert listed(service, created_after=at(2), created_before=at(5)) == ["run-4", "run-3"]
     assert listed(service, created_after=at(5)) == listed(service, created_before=at(1)) == []
 
 
 def test_start_bounds_are_inclusive(service):
     """Both ends belong to it."""
-    tell_batch(service, [state(n) for n in range(1, 6)])
+    post_batch(service, [state(n) for n in range(1, 6)])
     assert listed(service, start_time_from=at(2), start_time_to=at(4)) == ["run-4", "run-3", "run-2"]
     assert listed(service, start_time_from=at(3), start_time_to=at(3)) == ["run-3"]
 
@@ -121,26 +121,26 @@ def test_start_bounds_are_inclusive(service):
 )
 def test_a_bound_may_be_any_iso_time_with_a_zone(sqlite_service, text):
     """The instant counts, not the text."""
-    tell_batch(sqlite_service, [state(n) for n in range(1, 6)])
+    post_batch(sqlite_service, [state(n) for n in range(1, 6)])
     assert listed(sqlite_service, start_time_from=text, start_time_to=text) == ["run-3"]
 
 
 def test_a_plus_that_was_not_escaped_is_understood(service):
     """In a query it arrives as a blank; nothing else can be meant."""
-    tell(service, state(3))
+    post_states(service, state(3))
     answer = service.client.get("/api/v1/runs?start_time_from=2025-10-09T08:53:23+00:00")
     assert [run["run_id"] for run in answer.json()] == ["run-3"]
 
 
 def test_filters_are_joined_by_and(service):
     """A run must pass all of them."""
-    tell_batch(service, [state(1, agent_name="a"), ended(2, agent_name="a"), ended(3, agent_name="b")])
+    post_batch(service, [state(1, agent_name="a"), ended(2, agent_name="a"), ended(3, agent_name="b")])
     assert listed(service, agent_name="a", status="success", created_after=at(0)) == ["run-2"]
 
 
 def test_limit_and_offset_cut_a_window(service):
     """Newest first; past the end there is nothing."""
-    tell_batch(service, [state(n) for n in range(1, 6)])
+    post_batch(service, [state(n) for n in range(1, 6)])
     assert listed(service, limit=2) == ["run-5", "run-4"]
     assert listed(service, limit=2, offset=3) == ["run-2", "run-1"]
     assert listed(service, offset=5) == []
@@ -148,7 +148,7 @@ def test_limit_and_offset_cut_a_window(service):
 
 def test_a_page_has_100_runs_unless_asked_and_1000_at_most(service):
     """The default, the least and the greatest."""
-    tell_batch(service, [state(n) for n in range(1, 1003)])
+    post_batch(service, [state(n) for n in range(1, 1003)])
     assert [len(listed(service, **query)) for query in ({}, {"limit": 1}, {"limit": 1000})] == [100, 1, 1000]
 
 
@@ -179,18 +179,18 @@ def test_a_query_that_breaks_a_rule_is_422(sqlite_service, query):
 
 def test_pages_follow_the_link_and_keep_the_filters(service):
     """Every run once, in order, and no link on the last page."""
-    tell_batch(service, [state(n, agent_name="a&b" if n % 2 else "other") for n in range(1, 12)])
+    post_batch(service, [state(n, agent_name="a&b" if n % 2 else "other") for n in range(1, 12)])
     pages = walk(service, "/api/v1/runs?limit=2&agent_name=a%26b")
     assert pages == [["run-11", "run-9"], ["run-7", "run-5"], ["run-3", "run-1"]]
 
 
 def test_a_walk_sees_each_run_once_while_others_arrive(service):
     """1200 runs created at one instant; new ones come between the pages, newer, older and at the same instant."""
-    tell_batch(service, [state(n, created_at=at(1000)) for n in range(1200)])
+    post_batch(service, [state(n, created_at=at(1000)) for n in range(1200)])
 
     def insert(pages):
         base = 10_000 + 10 * pages
-        tell_batch(service, [state(base + n, created_at=at(when)) for n, when in enumerate((2000, 1000))])
+        post_batch(service, [state(base + n, created_at=at(when)) for n, when in enumerate((2000, 1000))])
 
     pages = walk(service, "/api/v1/runs?limit=100", between=insert)
     assert [len(page) for page in pages] == [100] * 12
@@ -199,8 +199,8 @@ def test_a_walk_sees_each_run_once_while_others_arrive(service):
 
 def test_a_walk_goes_on_behind_a_run_that_has_changed(service):
     """A cursor is a place, not a row."""
-    tell_batch(service, [state(n) for n in range(1, 7)])
-    pages = walk(service, "/api/v1/runs?limit=2", between=lambda n: tell(service, ended(7 - 2 * n, updated=500)))
+    post_batch(service, [state(n) for n in range(1, 7)])
+    pages = walk(service, "/api/v1/runs?limit=2", between=lambda n: post_states(service, ended(7 - 2 * n, updated=500)))
     assert pages == [["run-6", "run-5"], ["run-4", "run-3"], ["run-2", "run-1"]]
 
 
@@ -217,13 +217,13 @@ def test_a_run_that_is_not_here_is_404(service, below):
 def test_a_run_is_found_by_its_id_in_either_case(service):
     """UUIDs are hex."""
     letters = "abcdefab-cdef-4abc-8def-abcdefabcdef"
-    tell(service, state(event_id=letters))
+    post_states(service, state(event_id=letters))
     assert service.client.get(f"/api/v1/runs/{letters.upper()}").json()["event_id"] == letters
 
 
 def test_a_run_without_spans_has_no_events_and_no_spans(service):
     """200 and empty arrays."""
-    tell(service, state())
+    post_states(service, state())
     for below in ("events", "spans"):
         answer = service.client.get(f"/api/v1/runs/{event_id(1)}/{below}")
         assert (answer.status_code, answer.json()) == (200, [])
@@ -256,7 +256,7 @@ def test_addresses_of_commits_and_repositories(with_git_hosts):
     """The three platforms, one's own, and null where none can be built; alone and in the run."""
     client = with_git_hosts.client
     for number, (repo, page, path) in enumerate(ADDRESSES, start=1):
-        tell(with_git_hosts, state(number, git_repo=repo, git_commit_hash=SHA))
+        post_states(with_git_hosts, state(number, git_repo=repo, git_commit_hash=SHA))
         commit_page = f"{page}{path}{SHA}" if page else None
         at_run = f"/api/v1/runs/{event_id(number)}"
         assert client.get(f"{at_run}/repo-url").json() == {"repo_url": page}
@@ -267,9 +267,9 @@ def test_addresses_of_commits_and_repositories(with_git_hosts):
 
 def test_there_is_no_address_without_repository_or_commit(service):
     """200 with null."""
-    tell(service, state(1), state(2, git_repo="git@github.com:o/r.git"), state(3, git_commit_hash=SHA))
-    told = [service.client.get(f"/api/v1/runs/{event_id(n)}/commit-url").json()["commit_url"] for n in (1, 2, 3)]
-    assert told == [None, None, None]
+    post_states(service, state(1), state(2, git_repo="git@github.com:o/r.git"), state(3, git_commit_hash=SHA))
+    actual = [service.client.get(f"/api/v1/runs/{event_id(n)}/commit-url").json()["commit_url"] for n in (1, 2, 3)]
+    assert actual == [None, None, None]
     assert service.client.get(f"/api/v1/runs/{event_id(2)}/repo-url").json()["repo_url"] == "https://github.com/o/r"
 
 
@@ -279,8 +279,8 @@ def test_there_is_no_address_without_repository_or_commit(service):
 def test_metadata_counts_agents_and_job_types(service):
     """Exact after updates that change them, duplicates and batches."""
     assert service.client.get("/api/v1/metadata").json() == {"agent_names": {}, "job_types": {}}
-    tell_batch(service, [state(n, agent_name=f"agent {n % 2}", job_type="x") for n in range(5)])
-    tell(service, ended(0, agent_name="agent 2", job_type="y"), state(1, agent_name="agent 1", job_type="x"))
+    post_batch(service, [state(n, agent_name=f"agent {n % 2}", job_type="x") for n in range(5)])
+    post_states(service, ended(0, agent_name="agent 2", job_type="y"), state(1, agent_name="agent 1", job_type="x"))
     assert service.client.get("/api/v1/metadata").json() == {
         "agent_names": {"agent 0": 2, "agent 1": 2, "agent 2": 1},
         "job_types": {"x": 4, "y": 1},
@@ -291,25 +291,25 @@ def test_metadata_counts_agents_and_job_types(service):
 def test_the_values_of_a_field_are_distinct_and_in_order(service, field):
     """Runs without one do not count."""
     values = ["failed", "running", "success"] if field == "status" else ["a", "b", "c"]
-    told = [values[2], values[0], values[1], values[0]]
-    tell_batch(service, [state(n, **{field: value}) for n, value in enumerate(told)])
+    actual = [values[2], values[0], values[1], values[0]]
+    post_batch(service, [state(n, **{field: value}) for n, value in enumerate(actual)])
     if field not in COUNTED_FIELDS:
-        tell(service, state(9))
+        post_states(service, state(9))
     answer = service.client.get(f"/api/v1/metadata/{field}")
     assert answer.json() == {"field": field, "values": values, "truncated": False}
 
 
-def test_at_most_a_thousand_values_are_told(service):
+def test_at_most_a_thousand_values_are_returned(service):
     """And that there are more."""
     for field in ("job_type", "host"):
-        tell_batch(service, [state(n, **{field: f"{n:04}"}) for n in range(1001)])
+        post_batch(service, [state(n, **{field: f"{n:04}"}) for n in range(1001)])
         answer = service.client.get(f"/api/v1/metadata/{field}").json()
         assert (len(answer["values"]), answer["truncated"]) == (1000, True)
         assert all(one < other for one, other in pairwise(answer["values"]))
 
 
 def test_values_of_other_fields_are_refused(service):
-    """What may be long or secret is nobody's list."""
+    """Fields that may be long or secret have no list of values."""
     for field in ("error_details", "event_id", "nonsense", "id"):
         assert "agent_name" in problem(service.client.get(f"/api/v1/metadata/{field}"), 422)
 

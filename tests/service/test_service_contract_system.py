@@ -1,4 +1,4 @@
-"""The promises about the service itself: health, figures, version, and the one shape of errors."""
+"""The service's own endpoints: health, version, metrics, the OpenAPI document, and the shape of errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from service_cases import at, ended, event_id, problem, state, tell, tell_batch
+from service_cases import at, ended, event_id, post_batch, post_states, problem, state
 
 from otel_agent_telemetry.buffer.health import Health
 from otel_agent_telemetry.clock import parse_iso
@@ -32,7 +32,7 @@ def figures_of(text):
 
 
 def test_a_service_that_can_write_is_healthy(service):
-    """200 with what is asked most of a database."""
+    """200 with the database's name and sync settings."""
     answer = service.client.get("/health")
     settings = service.settings
     sqlite = settings.database_url is None
@@ -53,7 +53,7 @@ def body_path(settings):
 
 
 def test_a_locked_database_is_not_healthy(sqlite_settings, serving):
-    """503 that says why and when to come again; healthy once the lock is gone."""
+    """503 with the reason and `Retry-After`; healthy once the lock is released."""
     service = serving(sqlite_settings.with_(db_busy_timeout_ms=100, db_max_retries=0))
     with closing(sqlite3.connect(sqlite_settings.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -67,7 +67,7 @@ def test_a_locked_database_is_not_healthy(sqlite_settings, serving):
 
 def probe_again(service):
     """What was found a moment ago is forgotten."""
-    service.app.state.backend._probed = (float("-inf"), "")
+    service.app.state.backend._last_probe = (float("-inf"), "")
 
 
 def test_a_database_whose_folder_takes_no_files_is_not_healthy(sqlite_settings, serving):
@@ -80,13 +80,13 @@ def test_a_database_whose_folder_takes_no_files_is_not_healthy(sqlite_settings, 
     in_the_way.rmdir()
     probe_again(service)
     assert service.client.get("/health").status_code == 200
-    assert tell(service, state()) == ["created"]
+    assert post_states(service, state()) == ["created"]
 
 
 def test_health_of_a_server_that_is_away_is_503(postgresql_settings, postgres, serving):
     """And 200 again when it is back, without a restart of the service."""
     service = serving(postgresql_settings.with_(db_max_retries=0))
-    assert tell(service, state()) == ["created"]
+    assert post_states(service, state()) == ["created"]
     postgres.server.stop()
     try:
         detail = problem(service.client.get("/health"), 503)
@@ -96,14 +96,14 @@ def test_health_of_a_server_that_is_away_is_503(postgresql_settings, postgres, s
         postgres.server.start()
     probe_again(service)
     assert service.client.get("/health").status_code == 200
-    assert tell(service, state()) == ["duplicate"]
+    assert post_states(service, state()) == ["duplicate"]
 
 
 # Version
 
 
-def test_the_version_tells_the_api_and_the_schema(sqlite_service):
-    """Which is how clients find out that this is the service."""
+def test_the_version_names_the_api_and_the_schema(sqlite_service):
+    """Clients use it to recognise the service."""
     body = sqlite_service.client.get("/version").json()
     assert (body["version"], body["schema_version"]) == ("3.0.0", 8)
 
@@ -112,7 +112,7 @@ def test_the_version_tells_the_api_and_the_schema(sqlite_service):
 
 
 def test_without_runs_the_figures_are_zero(service):
-    """200 with the same members."""
+    """200 with every member present."""
     body = service.client.get("/metrics").json()
     body.pop("performance")
     assert body == {"total_runs": 0, "agents": {}, "recent_24h": 0, "statuses": {}}
@@ -120,8 +120,8 @@ def test_without_runs_the_figures_are_zero(service):
 
 def test_figures_are_exact_after_upserts(service, clock):
     """Runs that move from one agent and status to another, duplicates and batches count once."""
-    tell_batch(service, [state(n, agent_name=f"agent {n % 2}") for n in range(1, 8)])
-    tell(service, ended(1), ended(1), ended(2, status="failed", agent_name="agent 1"), state(2))
+    post_batch(service, [state(n, agent_name=f"agent {n % 2}") for n in range(1, 8)])
+    post_states(service, ended(1), ended(1), ended(2, status="failed", agent_name="agent 1"), state(2))
     service.client.patch(f"/api/v1/runs/{event_id(3)}", json={"status": "cancelled"})
     body = service.client.get("/metrics").json()
     performance = body.pop("performance")
@@ -139,7 +139,7 @@ def test_recent_runs_are_those_of_the_last_24_hours(service, clock):
     """To the microsecond, by `created_at`."""
     now = parse_iso(at(0)) / 1e9
     ages = [0, 3600, DAY - 0.001, DAY, DAY + 0.001, 3 * DAY]
-    tell_batch(service, [state(n, created_at=at(-age)) for n, age in enumerate(ages)])
+    post_batch(service, [state(n, created_at=at(-age)) for n, age in enumerate(ages)])
     assert clock.now_ns() == round(now * 1e9)
     assert service.client.get("/metrics").json()["recent_24h"] == 3
 
@@ -148,8 +148,8 @@ def test_recent_runs_are_those_of_the_last_24_hours(service, clock):
 def test_figures_in_prometheus_text_are_exact(service, path):
     """Both ways give what its own parser reads, with the same numbers as JSON."""
     names = ["agent", 'odd "name"\n\\', "ägent"]
-    tell_batch(service, [state(n, agent_name=names[n % 3]) for n in range(6)])
-    tell(service, ended(0, agent_name=names[0]))
+    post_batch(service, [state(n, agent_name=names[n % 3]) for n in range(6)])
+    post_states(service, ended(0, agent_name=names[0]))
     answer = service.client.get(path, headers={"Accept": "text/plain"})
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
@@ -165,12 +165,12 @@ def test_figures_in_prometheus_text_are_exact(service, path):
     assert figures["agent_telemetry_commit_duration_seconds_count"][()] >= 2
 
 
-def test_the_oldest_open_run_is_told_as_a_time(service):
-    """For alerts on runs that never end; nothing is told when none is open."""
-    tell_batch(service, [state(n, created_at=at(-60 * n)) for n in range(1, 4)])
-    tell(service, ended(3, created_at=at(-180)))
+def test_the_oldest_open_run_is_exported_as_a_time(service):
+    """For alerts on runs that never end; the metric is absent when none is open."""
+    post_batch(service, [state(n, created_at=at(-60 * n)) for n in range(1, 4)])
+    post_states(service, ended(3, created_at=at(-180)))
     assert _oldest_open(service) == {(): pytest.approx(parse_iso(at(-120)) / 1e9)}
-    tell(service, ended(1, created_at=at(-60)), ended(2, created_at=at(-120)))
+    post_states(service, ended(1, created_at=at(-60)), ended(2, created_at=at(-120)))
     assert _oldest_open(service) is None
 
 
@@ -179,10 +179,10 @@ def _oldest_open(service):
     return figures.get("agent_telemetry_oldest_open_run_timestamp_seconds")
 
 
-def test_figures_of_the_process_are_told_while_the_database_cannot_be_read(sqlite_settings, serving):
+def test_metrics_of_the_process_are_exported_while_the_database_cannot_be_read(sqlite_settings, serving):
     """An outage is when they are needed; that it is one is a figure too."""
     service = serving(sqlite_settings.with_(db_max_retries=0))
-    tell(service, state(1))
+    post_states(service, state(1))
     assert figures_of(service.client.get("/metrics/prometheus").text)["agent_telemetry_database_up"] == {(): 1}
     sqlite_settings.db_path.write_bytes(b"rubbish " * 4096)
     problem(service.client.post("/api/v1/runs", json=state(2)), 503)
@@ -219,25 +219,25 @@ def test_who_takes_json_gets_json(sqlite_service, accept):
 
 
 def test_many_health_checks_at_once_write_once(sqlite_settings, serving):
-    """The store is asked at most once a second, whoever asks: it needs no token."""
+    """The database is probed at most once a second, since any client may call it."""
     service = serving(sqlite_settings)
     time.sleep(1.1)  # past what is remembered of an earlier probe
-    before = service.app.state.backend.writer.figures.commits
+    before = service.app.state.backend.writer.stats.commits
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: service.client.get("/health").status_code, range(20)))
     assert answers == [200] * 20
-    assert service.app.state.backend.writer.figures.commits - before <= 2
+    assert service.app.state.backend.writer.stats.commits - before <= 2
 
 
 def test_names_of_agents_in_labels_are_bounded(sqlite_service):
-    """Long ones are cut, and told together where they begin alike."""
-    tell(sqlite_service, state(1, agent_name="x" * 5000), state(2, agent_name="x" * 6000))
+    """Long ones are cut, and summed where they begin alike."""
+    post_states(sqlite_service, state(1, agent_name="x" * 5000), state(2, agent_name="x" * 6000))
     text = sqlite_service.client.get("/metrics/prometheus").text
     assert f'agent_telemetry_runs{{agent_name="{"x" * 200}",status="running"}} 2.0' in text
 
 
 def test_requests_are_counted_by_route_not_by_path(sqlite_settings, serving):
-    """A path that anybody makes up is no label."""
+    """A path that a client invents is not a label."""
     service = serving(sqlite_settings)
     for number in (1, 2):
         service.client.get(f"/api/v1/runs/{event_id(number)}")
@@ -251,14 +251,14 @@ def test_requests_are_counted_by_route_not_by_path(sqlite_settings, serving):
     }
 
 
-def test_many_agents_are_told_together(sqlite_service):
+def test_many_agents_share_one_label(sqlite_service):
     """The hundred with the most runs by name, the rest as one."""
     runs = [state(n, agent_name=f"agent {n % 110:03}") for n in range(210)]
-    tell_batch(sqlite_service, runs)
-    told = figures_of(sqlite_service.client.get("/metrics/prometheus").text)["agent_telemetry_runs"]
-    assert len(told) == 101
-    assert told["(others)", "running"] == 10
-    assert sum(told.values()) == 210
+    post_batch(sqlite_service, runs)
+    actual = figures_of(sqlite_service.client.get("/metrics/prometheus").text)["agent_telemetry_runs"]
+    assert len(actual) == 101
+    assert actual["(others)", "running"] == 10
+    assert sum(actual.values()) == 210
 
 
 # Errors of HTTP
@@ -266,7 +266,7 @@ def test_many_agents_are_told_together(sqlite_service):
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/v1", "/api/v1/runs/", "/docs", "/favicon.ico", "//", "/%2e%2e/x"])
 def test_an_unknown_path_is_404(sqlite_service, path):
-    """In the one shape."""
+    """The error has the common shape."""
     problem(sqlite_service.client.get(path), 404)
 
 
@@ -329,22 +329,12 @@ def test_the_description_has_every_route(sqlite_service, description):
     """What is served is described, and nothing else."""
     served = {
         f"{method.lower()} {route.path}"
-        for router in (sqlite_service.app.router,)
-        for route in _flat(router.routes)
+        for route in sqlite_service.app.routes
         if getattr(route, "include_in_schema", False)
         for method in route.methods
     }
     assert {name for name, _ in operations(description)} == served
     assert len(served) >= 18
-
-
-def _flat(routes):
-    for route in routes:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            yield from _flat(inner.routes)
-        else:
-            yield route
 
 
 def test_every_operation_is_described_in_full(description):
@@ -380,13 +370,13 @@ def test_every_reference_of_the_description_leads_somewhere(description):
 
     look(description)
     assert named <= schemas.keys()
-    for body in ("RunState", "RunPatch", "CommitBody", "CommitOfRun"):
+    for body in ("RunBody", "RunPatch", "CommitBody", "CommitOfRun"):
         assert body in named
         assert schemas[body].get("examples"), body
 
 
 def test_errors_are_described_as_they_are(description):
-    """Each status from 400 on is a `Problem`, and those that pass say when to come again."""
+    """Each status from 400 on is a `Problem`, and the transient ones have `Retry-After`."""
     for name, operation in operations(description):
         for status, answer in operation["responses"].items():
             if status >= "400":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from service_cases import at, ended, event_id, problem, shown, state, tell, tell_batch
+from service_cases import at, ended, event_id, post_batch, post_states, problem, shown, state
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.status import SPELLINGS, canonical_status
@@ -66,7 +66,7 @@ def test_a_new_run_is_created(service):
 
 def test_the_same_state_again_is_a_duplicate(service):
     """201 with a message, and the row stays as it is."""
-    tell(service, state())
+    post_states(service, state())
     before = shown(service)
     answer = service.client.post("/api/v1/runs", json=state())
     assert answer.status_code == 201
@@ -77,7 +77,7 @@ def test_the_same_state_again_is_a_duplicate(service):
 
 def test_a_later_state_updates_the_run(service):
     """201 with the ids."""
-    tell(service, state())
+    post_states(service, state())
     answer = service.client.post("/api/v1/runs", json=ended())
     assert answer.status_code == 201
     assert answer.json() == {"status": "updated", "event_id": event_id(1), "run_id": "run-1"}
@@ -88,30 +88,30 @@ def test_a_later_state_updates_the_run(service):
 def test_states_in_any_order_end_in_the_same_run(service, order):
     """Start, a later running state, the end: the end stands whatever came last."""
     states = [state(), state(updated=2, items_discovered=7), ended(items_discovered=9)]
-    outcomes = tell(service, *(states[at] for at in order))
+    outcomes = post_states(service, *(states[at] for at in order))
     assert outcomes[0] == "created"
     assert set(outcomes[1:]) <= {"updated", "duplicate"}
     run = shown(service)
     assert (run["status"], run["items_discovered"], run["updated_at"]) == ("success", 9, at(6))
-    assert tell(service, *states) == ["duplicate"] * 3
+    assert post_states(service, *states) == ["duplicate"] * 3
 
 
 def test_an_ended_run_never_runs_again(service):
     """Not even by a running state that was observed later."""
-    assert tell(service, ended(), state(updated=3600)) == ["created", "duplicate"]
+    assert post_states(service, ended(), state(updated=3600)) == ["created", "duplicate"]
     assert shown(service)["status"] == "success"
 
 
 def test_of_two_ends_the_later_stands(service):
     """By `updated_at`, not by arrival."""
-    assert tell(service, ended(updated=9, status="failed"), ended(updated=5)) == ["created", "duplicate"]
+    assert post_states(service, ended(updated=9, status="failed"), ended(updated=5)) == ["created", "duplicate"]
     assert shown(service)["status"] == "failed"
 
 
 def test_every_column_is_kept_and_read_back(service):
     """What was sent, plus `id` and the two addresses; JSON columns as objects, `api_posted` a boolean."""
     sent = ended(**FULL)
-    tell(service, sent)
+    post_states(service, sent)
     run = shown(service)
     assert run.keys() == {*COLUMNS} | ANSWER_ONLY
     assert {name: run[name] for name in sent} == sent
@@ -123,7 +123,7 @@ def test_every_column_is_kept_and_read_back(service):
 def test_a_sparse_state_has_the_defaults(service):
     """Five fields are enough: created and updated follow the start, numbers are 0, texts null."""
     sparse = {name: state()[name] for name in ("event_id", "run_id", "start_time", "agent_name", "job_type")}
-    tell(service, sparse)
+    post_states(service, sparse)
     run = shown(service)
     assert run["created_at"] == run["updated_at"] == run["start_time"] == at(1)
     assert run["status"] == "running"
@@ -134,20 +134,20 @@ def test_a_sparse_state_has_the_defaults(service):
 
 def test_a_duration_of_null_is_zero(service):
     """Contract: `duration_ms: null` is 0."""
-    tell(service, {**state(), "duration_ms": None})
+    post_states(service, {**state(), "duration_ms": None})
     assert shown(service)["duration_ms"] == 0
 
 
 @pytest.mark.parametrize("spelling", [*SPELLINGS, "SUCCESS", "Failure", " ok "])
 def test_every_spelling_of_a_status_is_kept_as_its_word(service, spelling):
     """Contract, decision 2."""
-    tell(service, state(status=spelling))
+    post_states(service, state(status=spelling))
     assert shown(service)["status"] == canonical_status(spelling)
 
 
 def test_fields_that_are_no_columns_are_kept_in_context_json(service):
     """Unknown fields are kept, what is there already wins, and what answers add means nothing."""
-    tell(service, state(colour="red", why="x", id=7, commit_url="javascript:1", context_json={"why": "because"}))
+    post_states(service, state(colour="red", why="x", id=7, commit_url="javascript:1", context_json={"why": "because"}))
     run = shown(service)
     assert run["context_json"] == {"colour": "red", "why": "because"}
     assert run["id"] != 7
@@ -156,20 +156,20 @@ def test_fields_that_are_no_columns_are_kept_in_context_json(service):
 
 def test_json_columns_may_be_the_text_of_an_object(service):
     """As older clients send them."""
-    tell(service, state(metrics_json='{"a": 1}', context_json=""))
+    post_states(service, state(metrics_json='{"a": 1}', context_json=""))
     run = shown(service)
     assert (run["metrics_json"], run["context_json"]) == ({"a": 1}, None)
 
 
 def test_a_run_that_is_read_can_be_sent_back(service):
     """What GET answers is a body that POST takes, and it changes nothing."""
-    tell(service, ended(**FULL))
-    assert tell(service, shown(service)) == ["duplicate"]
+    post_states(service, ended(**FULL))
+    assert post_states(service, shown(service)) == ["duplicate"]
 
 
 def test_times_are_kept_in_utc(service):
     """Another zone is the same instant; an event id is kept in lower case."""
-    tell(service, state(start_time="2025-10-09T10:53:21+02:00", event_id=event_id(1).upper()))
+    post_states(service, state(start_time="2025-10-09T10:53:21+02:00", event_id=event_id(1).upper()))
     assert shown(service)["start_time"] == at(1)
 
 
@@ -203,7 +203,7 @@ def test_a_value_that_breaks_a_rule_is_422(service, field, value):
 
 def test_credentials_in_a_repository_are_dropped(service):
     """They are not stored, so no answer shows them."""
-    tell(service, state(git_repo="https://user:hunter2@github.com/owner/repo.git"))
+    post_states(service, state(git_repo="https://user:hunter2@github.com/owner/repo.git"))
     run = shown(service)
     assert run["git_repo"] == "https://github.com/owner/repo.git"
     assert run["repo_url"] == "https://github.com/owner/repo"
@@ -214,8 +214,8 @@ def test_credentials_in_a_repository_are_dropped(service):
 
 def test_a_batch_counts_what_became_of_each(service):
     """New ones, a later state, the same again, bad ones: the numbers add up to the total."""
-    tell(service, state(1), state(2))
-    answer = tell_batch(service, [ended(1), state(2), state(3), {**state(4), "status": "odd"}, "text", None])
+    post_states(service, state(1), state(2))
+    answer = post_batch(service, [ended(1), state(2), state(3), {**state(4), "status": "odd"}, "text", None])
     errors = answer.pop("errors")
     assert answer == {"inserted": 1, "updated": 1, "duplicates": 1, "total": 6}
     assert [error["index"] for error in errors] == [3, 4, 5]
@@ -231,22 +231,22 @@ def test_start_and_end_of_a_run_in_one_batch_are_one_row(service, backwards):
     """The first one there inserts; the other updates it, or adds nothing."""
     states = [ended(), state()] if backwards else [state(), ended()]
     other = {"updated": 0, "duplicates": 1} if backwards else {"updated": 1, "duplicates": 0}
-    assert tell_batch(service, states) == {"inserted": 1, **other, "errors": [], "total": 2}
+    assert post_batch(service, states) == {"inserted": 1, **other, "errors": [], "total": 2}
     assert [run["status"] for run in service.client.get("/api/v1/runs").json()] == ["success"]
 
 
 def test_the_same_state_twice_in_one_batch_is_a_duplicate(service):
     """As it would be in two requests."""
     counts = {"inserted": 1, "updated": 0, "duplicates": 2, "errors": [], "total": 3}
-    assert tell_batch(service, [state()] * 3) == counts
+    assert post_batch(service, [state()] * 3) == counts
 
 
 def test_an_empty_batch_is_counted_as_nothing(service):
     """200: nothing to do is no error."""
-    assert tell_batch(service, []) == {"inserted": 0, "updated": 0, "duplicates": 0, "errors": [], "total": 0}
+    assert post_batch(service, []) == {"inserted": 0, "updated": 0, "duplicates": 0, "errors": [], "total": 0}
 
 
 def test_a_batch_of_bad_items_keeps_nothing(service):
     """200 with all of them in `errors`."""
-    answer = tell_batch(service, [{}, [], 7])
+    answer = post_batch(service, [{}, [], 7])
     assert (answer["inserted"], answer["total"], len(answer["errors"])) == (0, 3, 3)

@@ -1,4 +1,4 @@
-"""The service delivers what agents of its base directory left behind, however they ended."""
+"""The service delivers the buffers of its base directory, however their writers ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if len(sys.argv) > 3:
 print("returned", flush=True)
 sys.stdin.readline()
 """
-"""Ends some runs, leaves one open, says so and waits. With a third argument it delivers first."""
+"""Ends some runs, leaves one open, reports that and waits. With a third argument it delivers first."""
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def agent_of(config, name, count, *more):
 
 
 def left_by_a_killed_agent(config, name, count):
-    """What an agent recorded that nobody delivered before it was killed."""
+    """Return what a killed agent recorded and nothing delivered."""
     with agent_of(config, name, count) as agent:
         assert agent.line() == "returned"
         agent.kill()
 
 
 def delivered_to(config, target):
-    """Whether the last pass went there; it says so at its end."""
+    """Return whether the last pass, which reports its target, went there."""
     return read_health(config.buffer_dir).target == target
 
 
@@ -96,7 +96,7 @@ def assert_replay_agrees(config, tmp_path):
     assert rows_of(anew) == rows_of(config)
 
 
-def test_refused_records_are_set_aside_and_hold_nobody_up(config):
+def test_refused_records_are_set_aside_and_do_not_block(config):
     """A line that is no run goes to rejected/ with the reason; the runs around it are rows."""
     with nobody_delivers(config):
         left_by_a_killed_agent(config, "before", 3)

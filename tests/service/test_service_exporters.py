@@ -67,8 +67,8 @@ def test_our_processor_and_an_exporter_to_one_service_give_one_row(service, tmp_
         if not exporter_first:
             assert get(service, event_id, "/spans") == []
             assert provider.force_flush()
-    told = get(service, event_id)
-    assert told["run_id"] == root.attributes["agent.run.id"]
+    actual = get(service, event_id)
+    assert actual["run_id"] == root.attributes["agent.run.id"]
     assert_the_run_is_there(service, event_id, root, "failed" if fails else "success")
 
 

@@ -102,7 +102,7 @@ def test_the_same_spans_over_both_protocols_are_one_row(sqlite_grpc_settings, se
     assert_the_run_is_there(service, event_id, root, "success")
 
 
-def test_spans_that_break_a_rule_are_told_and_spare_their_neighbours(sqlite_grpc_settings, serving):
+def test_spans_that_break_a_rule_are_counted_and_spare_their_neighbours(sqlite_grpc_settings, serving):
     """Partial success, as over HTTP."""
     service = serving(sqlite_grpc_settings)
     broken = span(2)
@@ -157,7 +157,7 @@ def test_the_rate_is_limited_together_with_http(sqlite_grpc_settings, serving):
 
 
 def test_a_locked_database_is_unavailable_and_later_kept(sqlite_grpc_settings, serving):
-    """What cannot be kept now is told so, and the same is kept once the lock is gone."""
+    """A request that cannot be stored now is UNAVAILABLE; the same one is stored once the lock is released."""
     service = serving(sqlite_grpc_settings.with_(api_write_timeout_s=0.2, db_busy_timeout_ms=50))
     with closing(sqlite3.connect(service.settings.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -188,7 +188,7 @@ def test_each_call_has_a_line_in_the_access_log(sqlite_grpc_settings, serving, c
     assert "known" not in caplog.text
 
 
-def test_without_its_library_it_says_what_to_install(sqlite_grpc_settings, monkeypatch):
+def test_without_its_library_it_names_what_to_install(sqlite_grpc_settings, monkeypatch):
     """The extra is named, before anything is opened."""
     monkeypatch.setitem(sys.modules, "grpc", None)
     monkeypatch.delitem(sys.modules, "otel_agent_telemetry.service.otlp_grpc", raising=False)

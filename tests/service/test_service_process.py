@@ -17,7 +17,7 @@ import httpx
 import pytest
 from on_disk import PATIENCE_S, ROOT, child_environment, eventually, record
 from running import COMMAND, serve_process
-from service_cases import JSON, ended, event_id, shown, state, tell
+from service_cases import JSON, ended, event_id, post_states, shown, state
 
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -36,7 +36,7 @@ def config(tmp_path):
 
 
 def serve(config, *arguments, env=None):
-    """A service that is expected to end by itself: its exit code and what it said."""
+    """Run a service that is expected to exit by itself; return its exit code and its log."""
     command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0", *map(str, arguments)]
     environment = child_environment(env)
     done = subprocess.run(
@@ -73,7 +73,7 @@ class InFlight:
 
 
 def refuses_connections(service):
-    """Whether nobody listens any more."""
+    """Return whether the port no longer accepts connections."""
     try:
         socket.create_connection((httpx.URL(service.url).host, httpx.URL(service.url).port), timeout=1).close()
     except OSError:
@@ -103,7 +103,7 @@ def test_signal_under_load_loses_nothing_and_it_begins_again_at_once(config, num
 
 
 def test_requests_in_flight_are_answered_after_a_signal(config):
-    """SIGTERM, and again, while requests wait for a locked database: each is kept and told so, then it ends with 0."""
+    """SIGTERM, and again, while requests wait for a locked database: each is stored and gets its response, then it exits with 0."""
     with serve_process(config.base_dir, {"TELEMETRY_API_WRITE_TIMEOUT_S": "60"}) as service:
         with locked_database(config):
             waiting = InFlight(service, IN_FLIGHT)
@@ -118,9 +118,9 @@ def test_requests_in_flight_are_answered_after_a_signal(config):
 
 
 def test_signal_while_the_database_stays_locked_ends_it_all_the_same(config):
-    """Nothing can be written: those who wait are told 503, and it ends with 0 without waiting for ever."""
+    """Nothing can be written: waiting requests get 503, and it exits with 0 within bounded time."""
     with serve_process(config.base_dir, {"TELEMETRY_API_WRITE_TIMEOUT_S": "2"}) as service:
-        tell(service, state(100))
+        post_states(service, state(100))
         with locked_database(config):
             waiting = InFlight(service, IN_FLIGHT)
             service.popen.send_signal(signal.SIGTERM)
@@ -128,42 +128,42 @@ def test_signal_while_the_database_stays_locked_ends_it_all_the_same(config):
             assert service.popen.wait(PATIENCE_S) == 0, service.log
             assert WriterLock(config.db_path).holder() is None
     with serve_process(config.base_dir) as again:
-        assert tell(again, state(100), ended(100)) == ["duplicate", "updated"]
+        assert post_states(again, state(100), ended(100)) == ["duplicate", "updated"]
 
 
-def test_second_service_on_a_database_says_who_holds_it(config):
+def test_second_service_on_a_database_names_the_holder(config):
     """Exit code 4 and one line: process, host and address of the first, which goes on."""
     with serve_process(config.base_dir) as first:
-        code, said = serve(config)
+        code, result = serve(config)
 
-        assert code == 4, said
-        assert len(said.splitlines()) == 1, said
+        assert code == 4, result
+        assert len(result.splitlines()) == 1, result
         for part in (f"process {first.pid} on {socket.gethostname()}", first.url, str(config.db_path)):
-            assert part in said
-        assert tell(first, state(1)) == ["created"]
+            assert part in result
+        assert post_states(first, state(1)) == ["created"]
 
 
 def test_service_that_only_begins_is_named_too(config):
-    """A second one gives a holder without an address a few seconds, then says who it is."""
+    """A second one waits a few seconds for a holder without a URL, then names it."""
     lock = WriterLock(config.db_path)
     assert lock.try_acquire()
     try:
-        code, said = serve(config)
+        code, result = serve(config)
     finally:
         lock.release()
 
-    assert (code, len(said.splitlines())) == (4, 1), said
-    assert f"process {os.getpid()} on" in said
+    assert (code, len(result.splitlines())) == (4, 1), result
+    assert f"process {os.getpid()} on" in result
 
 
 def test_port_in_use_is_one_clear_line(config):
     """Exit code 2; the database is free again afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, said = serve(config, "--port", port)
+        code, result = serve(config, "--port", port)
 
-    assert (code, len(said.splitlines())) == (2, 1), said
-    assert f"127.0.0.1:{port}" in said
+    assert (code, len(result.splitlines())) == (2, 1), result
+    assert f"127.0.0.1:{port}" in result
     assert WriterLock(config.db_path).holder() is None
 
 
@@ -171,23 +171,23 @@ def test_grpc_port_in_use_is_one_clear_line(config):
     """The setting is named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, said = serve(config, env={"TELEMETRY_OTLP_GRPC_PORT": str(port)})
+        code, result = serve(config, env={"TELEMETRY_OTLP_GRPC_PORT": str(port)})
 
-    assert (code, len(said.splitlines())) == (2, 1), said
-    assert f"127.0.0.1:{port}" in said
-    assert "TELEMETRY_OTLP_GRPC_PORT" in said
+    assert (code, len(result.splitlines())) == (2, 1), result
+    assert f"127.0.0.1:{port}" in result
+    assert "TELEMETRY_OTLP_GRPC_PORT" in result
 
 
 @pytest.mark.parametrize("host", ["x" * 70, "exa..mple", "256.1.1.1"])
 def test_host_that_cannot_be_is_one_clear_line(config, host):
     """Exit code 2."""
-    code, said = serve(config, "--host", host)
-    assert (code, len(said.splitlines())) == (2, 1), said
-    assert host in said
+    code, result = serve(config, "--host", host)
+    assert (code, len(result.splitlines())) == (2, 1), result
+    assert host in result
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_at_any_moment_after_its_address_is_told_ends_it(config, number):
+def test_signal_at_any_moment_after_its_address_is_logged_ends_it(config, number):
     """From the line that names its address on no signal is lost: exit 0."""
     for delay_s in (0, 0.002, 0.005, 0.01, 0.02):
         command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
@@ -209,17 +209,17 @@ def test_settings_that_would_not_protect_are_refused(config, name):
     """Exit code 2, one line naming the variable, and nothing was made."""
     env, variable = REFUSALS[name]
 
-    code, said = serve(config, env=env)
+    code, result = serve(config, env=env)
 
-    assert (code, len(said.splitlines())) == (2, 1), said
-    assert variable in said
+    assert (code, len(result.splitlines())) == (2, 1), result
+    assert variable in result
     assert not config.db_path.exists()
 
 
 def test_stop_by_signal_before_it_serves_leaves_no_lock(config):
     """Ended while it waits for a locked database at its start: the next one begins as if nothing had been."""
     with serve_process(config.base_dir) as service:
-        tell(service, state(1))
+        post_states(service, state(1))
         service.terminate()
     with locked_database(config):
         command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
@@ -239,13 +239,13 @@ WORKERS = {"TELEMETRY_API_WORKERS": "2"}
 
 
 def test_workers_on_postgresql_share_a_port_and_the_base_directory(config, postgres_url):
-    """Two workers keep what is told, drain the folder of `--base-dir`, end with 0 on SIGTERM and begin again."""
+    """Two workers store what is sent, drain the folder of `--base-dir`, end with 0 on SIGTERM and begin again."""
     left = Writer(config.buffer_dir, now_ns=1_760_000_000_000_000_000)
     left.write(record(7, status="success", updated=3))
     left.leave()
     env = {**WORKERS, "TELEMETRY_DATABASE_URL": postgres_url}
     with serve_process(config.base_dir, env) as service:
-        assert tell(service, state(1), ended(1)) == ["created", "updated"]
+        assert post_states(service, state(1), ended(1)) == ["created", "updated"]
         eventually(lambda: list_writers(config.buffer_dir) == [])
         assert service.terminate() == 0, service.log
         assert "Traceback" not in service.log, service.log
@@ -266,5 +266,5 @@ def test_workers_refuse_in_one_line_what_one_process_refuses(config, postgres_ur
             serve(config, env={**env, "TELEMETRY_DATABASE_URL": nowhere, "TELEMETRY_DB_MAX_RETRIES": "0"}),
         ]
 
-    assert [(code, len(said.splitlines())) for code, said in refused] == [(2, 1), (2, 1), (4, 1)], refused
+    assert [(code, len(result.splitlines())) for code, result in refused] == [(2, 1), (2, 1), (4, 1)], refused
     assert "not-to-be-shown" not in str(refused)

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from service_cases import ended, listed, problem, state, tell
+from service_cases import ended, listed, post_states, problem, state
 
 
 def test_a_locked_database_is_503_in_time_and_ok_afterwards(sqlite_settings, serving):
@@ -23,7 +23,7 @@ def test_a_locked_database_is_503_in_time_and_ok_afterwards(sqlite_settings, ser
         assert int(answer.headers["Retry-After"]) > 0
         assert took < 10
         other.execute("ROLLBACK")
-    assert tell(service, state())[0] in ("created", "duplicate")  # the first may have been written after all
+    assert post_states(service, state())[0] in ("created", "duplicate")  # the first may have been written after all
     assert listed(service) == ["run-1"]
 
 
@@ -49,7 +49,7 @@ def test_a_disk_that_is_full_is_503_and_ok_after_space_is_made(disk, sqlite_sett
     )
     assert sorted(listed(service)) == sorted(f"run-{n}" for n in kept)
     ballast.unlink()
-    assert tell(service, ended(1)) == ["updated" if 1 in kept else "created"]
+    assert post_states(service, ended(1)) == ["updated" if 1 in kept else "created"]
     with closing(sqlite3.connect(service.settings.db_path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -76,7 +76,7 @@ def attempt(service, body):
 def test_a_database_file_that_is_deleted_is_never_written_to_unseen(sqlite_settings, serving):
     """A write into a file without a name would be lost: 503 until it is back, health included."""
     service = serving(sqlite_settings.with_(db_max_retries=0))
-    tell(service, state(1))
+    post_states(service, state(1))
     aside = sqlite_settings.db_path.with_name("aside.sqlite")
     sqlite_settings.db_path.rename(aside)
     problem(service.client.post("/api/v1/runs", json=state(2)), 503)
@@ -84,14 +84,14 @@ def test_a_database_file_that_is_deleted_is_never_written_to_unseen(sqlite_setti
     assert not sqlite_settings.db_path.exists() or sqlite_settings.db_path.stat().st_size == 0
     sqlite_settings.db_path.unlink(missing_ok=True)
     aside.rename(sqlite_settings.db_path)
-    assert tell(service, state(2)) == ["created"]
+    assert post_states(service, state(2)) == ["created"]
     assert sorted(listed(service)) == ["run-1", "run-2"]
 
 
 def test_a_database_file_that_is_replaced_is_never_written_to_unseen(sqlite_settings, serving, tmp_path):
     """Another file under the same name: 503 or a write that the new file holds, never one that is lost."""
     service = serving(sqlite_settings.with_(db_max_retries=0))
-    tell(service, state(1))
+    post_states(service, state(1))
     copy = tmp_path / "copy.sqlite"
     with closing(sqlite3.connect(sqlite_settings.db_path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
@@ -105,9 +105,9 @@ def test_a_database_file_that_is_replaced_is_never_written_to_unseen(sqlite_sett
 
 @pytest.mark.parametrize("method_and_path", [("POST", "/api/v1/runs"), ("GET", "/api/v1/runs"), ("GET", "/metrics")])
 def test_a_database_that_was_overwritten_is_503(sqlite_settings, serving, method_and_path):
-    """Rubbish in the file is nobody's 500."""
+    """A corrupt file causes no 500."""
     service = serving(sqlite_settings.with_(db_max_retries=0))
-    tell(service, state(1))
+    post_states(service, state(1))
     sqlite_settings.db_path.write_bytes(b"rubbish " * 4096)
     method, path = method_and_path
     answer = service.client.request(method, path, json=state(2) if method == "POST" else None)

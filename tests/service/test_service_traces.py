@@ -28,7 +28,7 @@ from otlp_requests import (
     span_id,
 )
 from running import emptied
-from service_cases import at, listed, problem, state, tell
+from service_cases import at, listed, post_states, problem, state
 
 from otel_agent_telemetry.otel import mapping
 
@@ -103,7 +103,7 @@ def test_both_encodings_give_the_same_rows(service):
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded"])
 def test_another_content_type_is_415(sqlite_service, kind):
-    """The detail says which are taken."""
+    """The detail names the accepted ones."""
     assert PROTOBUF in problem(send_body(sqlite_service, b"", kind), 415)
 
 
@@ -130,7 +130,7 @@ def test_a_root_span_becomes_a_run(service):
     resource = {"service.name": "svc", "host.name": "h", "deployment.environment.name": "prod", "telemetry.sdk": "x"}
     attributes = {**AGENT, "gen_ai.workflow.name": "plan", "agent.run.items_failed": 2, "colour": "red", "n": 1.5}
     send(service, request(span(1, attributes=attributes, seconds=2), resource=resource))
-    told = run(service)
+    actual = run(service)
     wanted = {
         "event_id": run_of(1),
         "run_id": f"20251009T085321Z-planner-{run_of(1)[:8]}",
@@ -150,8 +150,8 @@ def test_a_root_span_becomes_a_run(service):
         "environment": "prod",
         "metrics_json": None,
     }
-    assert {name: told[name] for name in wanted} == wanted
-    assert told["context_json"] == {"colour": "red", "n": 1.5, "gen_ai.workflow.name": "plan"}
+    assert {name: actual[name] for name in wanted} == wanted
+    assert actual["context_json"] == {"colour": "red", "n": 1.5, "gen_ai.workflow.name": "plan"}
 
 
 def test_a_span_may_name_its_run(service):
@@ -179,12 +179,12 @@ def test_an_error_gives_the_run_its_status_and_why(sqlite_service, attributes, e
     """From the exception event, else from the status description."""
     broken = Status(code=Status.STATUS_CODE_ERROR, message="it broke")
     send(sqlite_service, request(span(1, attributes=attributes, events=events, status=broken)))
-    told = run(sqlite_service)
-    assert (told["status"], told["error_summary"]) == wanted
+    actual = run(sqlite_service)
+    assert (actual["status"], actual["error_summary"]) == wanted
 
 
 def test_steps_are_read_in_order_with_their_attributes(service):
-    """All that a span says, but not what was said to or by a model."""
+    """Every attribute of a span is stored, except prompts and completions."""
     attributes = {"a": "text", "b": [1, 2], "c": {"d": True}, "gen_ai.prompt": "secret prompt", "api_key": "k"}
     child = span(
         2,
@@ -219,26 +219,26 @@ def test_events_of_run_and_steps_are_read_in_order_of_time(service):
         service,
         request(span(1, events=[("first", {"n": 1}), ("second", {})]), span(2, 1, events=[("third", {"x": []})])),
     )
-    told = below(service, 1, "events")
-    assert [(event["event_type"], event["payload"], event["span_id"]) for event in told] == [
+    actual = below(service, 1, "events")
+    assert [(event["event_type"], event["payload"], event["span_id"]) for event in actual] == [
         ("first", {"n": 1}, span_id(1).hex()),
         ("second", {}, span_id(1).hex()),
         ("third", {"x": []}, span_id(2).hex()),
     ]
-    assert {event["event_id"] for event in told} == {run_of(1)}
-    assert {event["run_id"] for event in told} == {run(service)["run_id"]}
-    assert [event["timestamp"] for event in told] == [at(1), at(1), at(2)]
+    assert {event["event_id"] for event in actual} == {run_of(1)}
+    assert {event["run_id"] for event in actual} == {run(service)["run_id"]}
+    assert [event["timestamp"] for event in actual] == [at(1), at(1), at(2)]
 
 
-def test_roots_own_totals_stand_in_where_no_step_tells_tokens(service):
+def test_roots_own_totals_stand_in_where_no_step_has_tokens(service):
     """Tokens are never counted twice: frameworks repeat the sum on the root."""
     totals = {"gen_ai.usage.input_tokens": 30, "gen_ai.usage.output_tokens": 20}
     send(service, request(span(1, attributes=totals), span(2, 1)))
-    told = run(service)["metrics_json"]["gen_ai"]
-    assert (told["input_tokens"], told["output_tokens"], told["steps"]) == (30, 20, 1)
+    actual = run(service)["metrics_json"]["gen_ai"]
+    assert (actual["input_tokens"], actual["output_tokens"], actual["steps"]) == (30, 20, 1)
     send(service, request(chat(3, 1, 7, 5)))
-    told = run(service)["metrics_json"]["gen_ai"]
-    assert (told["input_tokens"], told["output_tokens"], told["steps"]) == (7, 5, 2)
+    actual = run(service)["metrics_json"]["gen_ai"]
+    assert (actual["input_tokens"], actual["output_tokens"], actual["steps"]) == (7, 5, 2)
 
 
 def test_events_of_a_run_that_came_alone_name_it(service):
@@ -290,7 +290,7 @@ def test_a_run_that_came_by_the_runs_endpoint_has_the_steps_too(service):
     """Its start over `POST /api/v1/runs`, its spans over OTLP: one row, whatever came first."""
     start = state(1, event_id=run_of(1), run_id="mine", trace_id=TRACE.hex(), span_id=span_id(1).hex())
     send(service, request(span(2, 1)))
-    assert tell(service, start) == ["created"]
+    assert post_states(service, start) == ["created"]
     send(service, request(span(3, 1), span(1, attributes={"agent.run.id": "mine"})))
     assert listed(service) == ["mine"]
     assert run(service)["status"] == "success"
@@ -349,19 +349,21 @@ def test_what_is_no_trace_request_is_400(sqlite_service, kind, body):
 
 
 def test_names_that_are_not_known_are_ignored(service):
-    """Newer senders may say more (OTLP 1.x), at any level."""
+    """Newer exporters may send unknown fields (OTLP 1.x), at any level."""
     value = orjson.loads(otlp_json(request(span(1))))
     value["new"] = {"deep": [1]}
     value["resourceSpans"][0]["new"] = 1
-    told = value["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
-    told.update(new=None, kind="SPAN_KIND_SERVER", links=[{"traceId": TRACE.hex(), "spanId": span_id(7).hex(), "x": 1}])
+    actual = value["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    actual.update(
+        new=None, kind="SPAN_KIND_SERVER", links=[{"traceId": TRACE.hex(), "spanId": span_id(7).hex(), "x": 1}]
+    )
     assert response_of(send_body(service, orjson.dumps(value), JSON)) == (0, "")
     assert run(service)["status"] == "success"
 
 
 def test_names_in_snake_case_are_understood(service):
     """As protobuf's own JSON may spell them."""
-    told = {
+    actual = {
         "trace_id": TRACE.hex(),
         "span_id": span_id(1).hex(),
         "name": "job",
@@ -369,7 +371,7 @@ def test_names_in_snake_case_are_understood(service):
         "end_time_unix_nano": 1760000002000000000,
         "attributes": [{"key": "agent.run.agent_name", "value": {"string_value": "snake"}}],
     }
-    body = {"resource_spans": [{"scope_spans": [{"spans": [told]}]}]}
+    body = {"resource_spans": [{"scope_spans": [{"spans": [actual]}]}]}
     assert response_of(send_body(service, orjson.dumps(body), JSON)) == (0, "")
     assert (run(service)["agent_name"], run(service)["duration_ms"]) == ("snake", 1000)
 

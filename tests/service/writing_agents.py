@@ -52,7 +52,7 @@ def _page(service, agent, offset):
 
 
 def quiet_port():
-    """A free port that the system gives to nobody else by itself, so that a service can come back on it."""
+    """Return a free port that the system does not assign by itself, so that a service can restart on it."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:

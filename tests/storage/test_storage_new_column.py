@@ -28,8 +28,8 @@ USE_OF_THE_COLUMN = """
 import sys
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.service.app import create_app
-from otel_agent_telemetry.service.run_bodies import patch_of
+from otel_agent_telemetry.service.app import openapi_document
+from otel_agent_telemetry.service.run_bodies import patch_from_body
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
 from otel_agent_telemetry.storage.queries import RunQuery, list_runs
 from otel_agent_telemetry.storage.runs import upsert_runs
@@ -45,9 +45,9 @@ with writing(engine, "writing") as connection:
     upsert_runs(connection, [record])
 with reading(engine, "reading") as connection:
     print(sorted(str(run.tenant) for run in list_runs(connection, RunQuery())))
-print(patch_of({"tenant": "south"}))
-schemas = create_app(config).openapi()["components"]["schemas"]
-print([name for name in ("RunState", "RunPatch", "Run") if "tenant" in schemas[name]["properties"]])
+print(patch_from_body({"tenant": "south"}))
+schemas = openapi_document(with_auth=False)["components"]["schemas"]
+print([name for name in ("RunBody", "RunPatch", "Run") if "tenant" in schemas[name]["properties"]])
 """
 
 
@@ -72,7 +72,7 @@ def test_a_column_is_a_row_and_a_migration(copy_with_one_more_column, tmp_path) 
     """A version 7 database is upgraded to it, and the column is written, read, patched and described."""
     make_version_7(tmp_path / "db/telemetry.sqlite", [row_7(1)])
     used = _python(copy_with_one_more_column, "-c", USE_OF_THE_COLUMN, str(tmp_path)).splitlines()
-    assert used == ["upgraded", "['None', 'north']", "{'tenant': 'south'}", "['RunState', 'RunPatch', 'Run']"]
+    assert used == ["upgraded", "['None', 'north']", "{'tenant': 'south'}", "['RunBody', 'RunPatch', 'Run']"]
     page = (copy_with_one_more_column / "docs/reference/columns.md").read_text("utf-8")
     assert "| `tenant` | text | null | yes | yes |  |  | Tenant of the run. |\n" in page
 
