@@ -61,7 +61,10 @@ def audit(
 
 
 def _object(runs: "RunFigures | None", files: "FileFigures", since: str | None) -> dict[str, object]:
-    """Return the report for `--json`; each agent gets its success rate."""
+    """Return the report for `--json`: `{"since", "runs", "files"}`.
+
+    `runs` is None without a database; each of its agents gets its success rate.
+    """
     from dataclasses import asdict
 
     figures = None if runs is None else asdict(runs)

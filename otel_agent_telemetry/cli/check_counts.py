@@ -58,6 +58,9 @@ def _print(found: "Sequence[CountDifference]", *, repaired: bool) -> None:
 
 
 def _object(found: "Sequence[CountDifference]", *, repaired: bool) -> dict[str, Any]:
-    """Return the result for `--json`."""
+    """Return the result for `--json`: `{"ok", "repaired", "differences"}`.
+
+    Each difference has the table, the key, and the count as kept and as it is.
+    """
     differences = [{"table": one.table, "key": list(one.key), "kept": one.kept, "actual": one.actual} for one in found]
     return {"ok": not found or repaired, "repaired": repaired and bool(found), "differences": differences}

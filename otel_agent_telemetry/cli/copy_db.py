@@ -86,7 +86,7 @@ def _print(report: "CopyReport") -> None:
 
 
 def _object(report: "CopyReport") -> dict[str, Any]:
-    """Return the report for `--json`."""
+    """Return the report for `--json`; `lacking` are the rows that the text output calls missing."""
     names = ("rows", "written", "refused", "lacking")
     return {
         "source": report.source,

@@ -109,7 +109,10 @@ def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool) ->
 
 
 def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", limit: int | None) -> int:
-    """Write the runs with a progress bar and return their number, 0 without a database."""
+    """Write the runs with a progress bar and return their number.
+
+    Without a database it prints a note and returns 0: the export is a heading or an empty file.
+    """
     from otel_agent_telemetry.operations.export import export_runs
 
     with progress_bar("exporting", unit="rows") as on_progress:

@@ -71,7 +71,7 @@ def _print(report: "ReplayReport") -> None:
 
 
 def _object(report: "ReplayReport") -> dict[str, object]:
-    """Return the report for `--json`."""
+    """Return the report for `--json`, without the schema, which the text output shows."""
     names = (
         "files",
         "bytes",

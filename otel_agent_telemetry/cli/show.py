@@ -128,7 +128,10 @@ def _describe(item: "Item") -> tuple[str, str]:
 
 
 def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
-    """Return the run and what happened in it for `--json`."""
+    """Return the run and what happened in it for `--json`.
+
+    `{"run", "events", "steps", "children", "left_out"}`; children contain their own children.
+    """
     from dataclasses import asdict
 
     from otel_agent_telemetry.operations.run_json import run_object

@@ -106,7 +106,7 @@ def file_figures(config: TelemetryConfig) -> FileFigures:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Return the files of a folder; none when the folder is missing."""
+    """Return the files of a folder, without its folders; none when it is missing."""
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 

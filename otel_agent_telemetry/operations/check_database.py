@@ -58,7 +58,10 @@ def _configured_service(url: str) -> Finding:
 
 
 def _writes_our_database(config: TelemetryConfig, url: str) -> bool:
-    """Return whether the service at `url` writes the configured database."""
+    """Return whether the service at `url` writes the configured database.
+
+    Taken for granted with PostgreSQL, where any number of services may write.
+    """
     if config.database_url is not None:
         return True
     holder = WriterLock(config.db_path).holder()

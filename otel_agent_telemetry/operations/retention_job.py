@@ -102,7 +102,10 @@ def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:
 
 
 def delete_files(*found: OldFiles | None) -> None:
-    """Remove these files and sync their folders. Raises OSError."""
+    """Remove these files and sync their folders, so that a power cut does not bring them back.
+
+    A file that is missing already is skipped. Raises OSError.
+    """
     files = [path for old in found if old is not None for path in old.files]
     for path in files:
         path.unlink(missing_ok=True)

@@ -54,7 +54,10 @@ class RunTree:
 
 @dataclass(frozen=True, slots=True)
 class KnownParts:
-    """The child runs, steps and events that a database or a service has of a run."""
+    """The child runs, steps and events that a database or a service has of a run.
+
+    Steps and events are those that arrived over OTLP; the journal adds those of this host.
+    """
 
     children: tuple[ChildRun, ...] = ()
     steps: Sequence[RunSpan] = ()
