@@ -9,9 +9,20 @@ write to a closed or reused descriptor; that is why there is no `close`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+from time import monotonic_ns
+from typing import NoReturn
 
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows: descriptors keep the number that they get
+    fcntl = None  # type: ignore[assignment]
+
+_VERIFY_NS = 1_000_000
+"""A comparison costs a microsecond; between two of them a millisecond may pass."""
 PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -20,36 +31,69 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) |
 class AppendFile:
     """An open file to append to. `dirty` says that something was written since `sync`.
 
+    The descriptor is this object's own and has a high number, where an application that
+    closes and reopens descriptors by number does not meet it. It is compared with the file
+    (device and inode) before a write that comes more than a millisecond after the last
+    comparison: a number that was closed and given to another file is never written to. For
+    the same reason the object refuses to be copied or pickled.
+
     Raises OSError from the constructor when the file cannot be opened or made; missing
     folders are made (0700), the file is made 0600.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_torn", "dirty", "path", "size")
+    __slots__ = ("__weakref__", "_fd", "_identity", "_torn", "_verified_ns", "dirty", "path", "size")
 
     def __init__(self, path: Path) -> None:
         self._fd = -1
         make_private_dir(path.parent)
-        self._fd = os.open(path, _FLAGS, PRIVATE_FILE)
+        self._fd = move_high(os.open(path, _FLAGS, PRIVATE_FILE))
         self.path = path
-        self.size = os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        self._identity = (status.st_dev, status.st_ino)
+        self._verified_ns = monotonic_ns()
+        self.size = status.st_size
         self.dirty = True  # a new file's directory entry wants a sync as well
         self._torn = False
 
     def write(self, line: bytes) -> None:
         """Append one line (LF included); on return it survives the death of the process.
 
-        Raises OSError when it could not be written whole. What a short write leaves behind
-        is closed off by a LF before the next line, so that only the head is lost.
+        Raises OSError when it could not be written whole, and LostDescriptorError, before it
+        writes anything, when the descriptor is no longer this file's. What a short write leaves
+        behind is closed off by a LF before the next line, so that only the head is lost.
         """
+        now_ns = monotonic_ns()
+        if now_ns - self._verified_ns > _VERIFY_NS:
+            self._verify(now_ns)
         if self._torn:
             line = b"\n" + line
         self.dirty = True
-        written = os.write(self._fd, line)
+        try:
+            written = os.write(self._fd, line)
+        except OSError as problem:
+            if problem.errno != errno.EBADF:
+                raise
+            self._fd = -1
+            raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path)) from None
         self.size += written
         if written != len(line):
             self._torn = True
             raise _short_write(written, len(line), self.path)
         self._torn = False
+
+    def _verify(self, now_ns: int) -> None:
+        if not self._is_ours():
+            self._fd = -1  # never closed: it is somebody else's now, or nobody's
+            raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path))
+        self._verified_ns = now_ns
+
+    def _is_ours(self) -> bool:
+        """Whether the descriptor still leads to the file that was opened."""
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
 
     def sync(self) -> None:
         """Force what was written to the disk (fdatasync). Blocks; not for the caller's thread.
@@ -57,20 +101,57 @@ class AppendFile:
         Raises OSError.
         """
         if self.dirty:
+            self._verify(monotonic_ns())
             self.dirty = False
             _datasync(self._fd)
 
     def replaced(self) -> bool:
-        """Whether the path no longer leads to this file: removed, or rotated by someone else."""
+        """Whether the path no longer leads to this file (removed, rotated), or the descriptor was closed."""
         try:
-            return not os.path.samestat(os.fstat(self._fd), os.stat(self.path))
+            status = os.stat(self.path)
         except OSError:
             return True
+        return (status.st_dev, status.st_ino) != self._identity or not self._is_ours()
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("an AppendFile owns a file descriptor and cannot be copied or pickled")
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        self.__copy__()
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        if getattr(self, "_fd", -1) >= 0 and self._is_ours():
             with contextlib.suppress(OSError):
                 os.close(self._fd)
+
+
+class LostDescriptorError(OSError):
+    """Other code of the process closed the descriptor; the file must be opened anew."""
+
+
+def move_high(fd: int) -> int:
+    """Give a descriptor a high number, out of the way of code that closes descriptors by number.
+
+    Returns the descriptor that is open afterwards: the same one where the platform or the
+    limit of open files allows no other.
+    """
+    if fcntl is None:
+        return fd  # type: ignore[unreachable]  # on Windows it is
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _lowest_high_number())
+    except OSError:
+        return fd
+    os.close(fd)
+    return high
+
+
+def _lowest_high_number() -> int:
+    """Three quarters of the usual limit of 1024: the kernel's table grows with the highest number in use."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(soft, 1024) * 3 // 4 if soft > 0 else 768
 
 
 _datasync = getattr(os, "fdatasync", os.fsync)

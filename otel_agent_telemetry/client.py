@@ -142,7 +142,7 @@ class TelemetryClient:
         kept = self._kept(payload)
         run = self._active.get(run_id)
         if run is not None and run.span.is_recording():
-            run.span.add_event(event_type, EventPayload(_attributes(kept), kept))
+            run.span.add_event(event_type, EventPayload(_attributes(kept), kept), self._recorder.clock.now_ns())
             return
         self._recorder.record_event(
             {
@@ -257,6 +257,8 @@ class TelemetryClient:
             **{names.PREFIX + name: value for name, value in settings.items() if type(value) in _SCALARS},
         }
         title = f"invoke_agent {agent}"
+        if start_ns is None:
+            start_ns = self._recorder.clock.now_ns()
         self._tracer.start_span(title, context=parameters.in_context(), attributes=attributes, start_time=start_ns)
         if parameters.run is None:
             tracer = private(self.config)[0].get_tracer(_TRACER)
@@ -279,7 +281,7 @@ class TelemetryClient:
     def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
         settings, extra = _split(kwargs)
         run.update_settings(settings, extra)
-        run.set_final_status("" if status is None else status, attribute=names.STATUS)
+        run.status = "" if status is None else status
         span = run.span
         for name, value in {**settings, "status": status}.items():
             if type(value) in _SCALARS:
@@ -287,7 +289,7 @@ class TelemetryClient:
         if st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
             summary = settings.get("error_summary")
             span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
-        span.end(end_ns)
+        span.end(self._recorder.clock.now_ns() if end_ns is None else end_ns)
 
     def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
         """End a tracked run with its block's exception, or with the status that was set. Never raises."""

@@ -16,6 +16,7 @@ from otel_agent_telemetry.patterns import lazy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS = 1_000_000_000
+_LARGEST_SECONDS = 10**12
 _EARLIEST = "0001-01-01T00:00:00.000000+00:00"
 _LATEST = "9999-12-31T23:59:59.999999+00:00"
 _MOMENT = lazy(
@@ -86,6 +87,24 @@ def _plain(found: re.Match[str]) -> str:
     fraction = f".{found['fraction'][:6]:<06}" if found["fraction"] else ""
     offset = f"{found['hours']}:{found['minutes']}{found['seconds'] or ''}" if found["hours"] else "+00:00"
     return f"{found['day']}T{time_of_day}{fraction}{offset}"
+
+
+def instant_ns(value: object, default_ns: int) -> int:
+    """Return the nanoseconds since 1970 that a caller's timestamp means.
+
+    An `int` is nanoseconds, as OpenTelemetry has it. A `float` below 10^12 is seconds, as
+    `time.time()` gives them, a larger one nanoseconds. A `datetime` without a zone is local
+    time, as Python reads it. None, and whatever else, is the default.
+    """
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        number = float(value)  # type: ignore[arg-type]  # numbers of any kind; others raise
+        return round(number * _NS) if abs(number) < _LARGEST_SECONDS else int(number)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return default_ns
 
 
 def normal_iso(text: str) -> str:

@@ -13,13 +13,14 @@ and what can be believed of them is returned, as `wire.read_line` says.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import AppendFile, sync_dir
+from otel_agent_telemetry.append import AppendFile, LostDescriptorError, sync_dir
 from otel_agent_telemetry.clock import day_of
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.wire import Line, read_line
@@ -56,9 +57,13 @@ class Journal:
         day = self._day
         if day is None or not day.starts_ns <= now_ns < day.ends_ns:
             day = self._turn_to(now_ns)
-        day.file.write(line)
+        try:
+            day.file.write(line)
+        except LostDescriptorError:  # other code of the process closed it; the file itself is still there
+            self._turn_to(now_ns).file.write(line)
 
     def _turn_to(self, now_ns: int) -> _Day:
+        """Open the file of a day and write to it from now on."""
         previous, day = self._day, _Day(self.folder, now_ns)
         self._day = day
         if previous is not None:
@@ -72,7 +77,8 @@ class Journal:
         """
         for _ in range(len(self._retired)):
             file, rounds = self._retired.popleft()
-            file.sync()
+            with contextlib.suppress(LostDescriptorError):
+                file.sync()
             if rounds > 1:
                 self._retired.append((file, rounds - 1))
         day = self._day

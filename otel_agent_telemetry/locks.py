@@ -12,11 +12,15 @@ on the application's thread; here the file's content is ours (who holds it) and 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import weakref
 from pathlib import Path
+from typing import NoReturn
+
+from otel_agent_telemetry.append import move_high
 
 if sys.platform == "win32":
     import msvcrt
@@ -49,15 +53,26 @@ class FileLock:
     only one of them gets it.
     """
 
-    __slots__ = ("__weakref__", "_fd", "path")
+    __slots__ = ("__weakref__", "_fd", "_identity", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self._identity = (0, 0)
         _locks.add(self)
 
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a FileLock owns a file descriptor and cannot be copied or pickled")
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        self.__copy__()
+
     def __del__(self) -> None:
-        self.release()
+        if hasattr(self, "_fd"):
+            self.release()
 
     @property
     def held(self) -> bool:
@@ -75,7 +90,8 @@ class FileLock:
             fd = os.open(self.path, _FLAGS, 0o600)
             try:
                 if _try_lock(fd) and _still_named(fd, self.path):
-                    self._fd, fd = fd, -1
+                    self._identity = _identity_of(fd)
+                    self._fd, fd = move_high(fd), -1
             finally:
                 if fd >= 0:
                     os.close(fd)
@@ -91,7 +107,8 @@ class FileLock:
                 if unlink:
                     self.path.unlink(missing_ok=True)
             finally:
-                os.close(fd)
+                if _identity_of(fd) == self._identity:  # else other code closed it, and may have reused the number
+                    os.close(fd)
 
     def fileno(self) -> int:
         """The descriptor of the locked file, open to read and write; -1 when not held."""
@@ -103,16 +120,23 @@ class FileLock:
 
     def taken_away(self) -> bool:
         """Whether the file that is locked no longer stands at its path."""
-        return self._fd < 0 or not _still_named(self._fd, self.path)
+        return self._fd < 0 or _identity_of(self._fd) != self._identity or not _still_named(self._fd, self.path)
 
     def write(self, content: bytes) -> None:
-        """Replace the file's content, in place: works on a full disk once it had that length."""
+        """Replace the file's content, in place: works on a full disk once it had that length.
+
+        Raises OSError, also when other code closed the descriptor.
+        """
+        if _identity_of(self._fd) != self._identity:
+            raise OSError(errno.EBADF, "the lock's descriptor was closed by other code", str(self.path))
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.write(self._fd, content)
         os.ftruncate(self._fd, len(content))
 
     def touch(self) -> None:
-        """Set the file's modification time to now: the holder's last sign of life."""
+        """Set the file's modification time to now: the holder's last sign of life. Raises OSError."""
+        if _identity_of(self._fd) != self._identity:
+            raise OSError(errno.EBADF, "the lock's descriptor was closed by other code", str(self.path))
         os.utime(self._fd if os.utime in os.supports_fd else self.path)
 
 
@@ -144,6 +168,15 @@ def _drop_all_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_drop_all_after_fork)
+
+
+def _identity_of(fd: int) -> tuple[int, int]:
+    """Device and inode of an open file; (0, 0) when the descriptor is not open."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def _still_named(fd: int, path: Path) -> bool:

@@ -157,7 +157,7 @@ class RunIDMetrics:
 
 
 def span_event_id(trace_id: str, span_id: str) -> str:
-    """Return the UUID (version 8) of a span's run.
+    """Return the UUID (version 8) of the run that a span is, the same wherever the span is read.
 
     Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
     """

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -33,7 +33,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from otel_agent_telemetry.capture.telemetry_capture import CaptureFiles, TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import Clock
-from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan, later_state
@@ -41,7 +40,7 @@ from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.provider import adopt, close_providers
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.settings import SETTINGS
-from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line, decode_line, encode_line
+from otel_agent_telemetry.wire import EVENT, RUN, Line, decode_line
 
 _NS: Final = 1_000_000_000
 _EXIT_TIMEOUT_S: Final = "20"
@@ -182,28 +181,20 @@ class MemoryRecorder(Recorder):
         """Return the recorder's part of a kind; captured entries go to a list instead of files."""
         return cast("C", self.captures) if kind is CaptureFiles else super().component(kind)
 
-    def record_run(self, fields: Fields) -> None:
-        """Keep one state of a run. Raises RecordError when it breaks the model."""
-        self.counters.run_states += 1
-        self.states.append(RunRecord.from_fields(_as_read(RUN, fields)))
-
-    def record_event(self, members: Mapping[str, Any]) -> None:
-        """Keep one event."""
-        self.counters.events += 1
-        self.events.append(_value(RunEvent, {"event_id": "", **_as_read(EVENT, members)}))
-
-    def record_span(self, members: Mapping[str, Any]) -> None:
-        """Keep one state of a step."""
-        self.counters.spans += 1
-        self.spans.append(_value(RunSpan, _as_read(SPAN, members)))
+    def _store(self, line: bytes, now_ns: int, *, buffered: bool, wake: bool = True) -> None:  # noqa: ARG002 - as there
+        """Keep a line as its reader would see it. Raises RecordError when a run breaks the model."""
+        record = decode_line(line)
+        kind = record["record_type"]
+        if kind == RUN:
+            self.states.append(RunRecord.from_fields(record))
+        elif kind == EVENT:
+            self.events.append(_value(RunEvent, {"event_id": "", **record}))
+        else:
+            self.spans.append(_value(RunSpan, record))
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association."""
         self.commits.append(CommitLink(**asdict(link)))
-
-    def journal_run(self, fields: Fields) -> None:
-        """Keep a state."""
-        self.record_run(fields)
 
     def sync(self) -> None:
         """Do nothing: memory needs no sync."""
@@ -214,10 +205,6 @@ class MemoryRecorder(Recorder):
 
     def close(self, timeout_s: float | None = None) -> None:
         """Do nothing, whatever `timeout_s`: no file and no thread is open."""
-
-
-def _as_read(record_type: str, members: Mapping[str, Any]) -> Line:
-    return decode_line(encode_line(record_type, members))
 
 
 def _value(kind: type[T], line: Line) -> T:

@@ -18,21 +18,33 @@ Usage = Mapping[str, Any]
 
 USAGE_KEY: Final = "gen_ai"
 """The member of a run's `metrics_json` that holds its usage."""
+BY_MODEL: Final = "by_model"
+"""Model → its calls, its tokens and its provider: what a price depends on."""
 COST: Final = "cost_nusd"
 _TOKENS: Final = "_tokens"
 _MAX_WORDS: Final = 100
 
 
 def added(usages: Iterable[Usage]) -> dict[str, Any]:
-    """Return the sum of usages, names in order."""
+    """Return the sum of usages, names in order: counts add up, lists and objects are united, of two texts one stays."""
     total: dict[str, Any] = {}
     for usage in usages:
         for name, value in usage.items():
             if isinstance(value, int):
                 total[name] = total.get(name, 0) + value
+            elif isinstance(value, Mapping):
+                total[name] = _united(total.get(name, {}), value)
+            elif isinstance(value, str):
+                total[name] = max(total.get(name, ""), value)
             else:
                 total[name] = sorted({*total.get(name, ()), *value})[:_MAX_WORDS]
     return dict(sorted(total.items()))
+
+
+def _united(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, Usage]:
+    """Objects of usages, by name; those beyond the first hundred names are left out."""
+    united = {name: added([known.get(name, {}), more.get(name, {})]) for name in {**known, **more}}
+    return dict(sorted(united.items())[:_MAX_WORDS])
 
 
 def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:

@@ -47,6 +47,7 @@ EVENT: Final = "event"
 SPAN: Final = "span"
 
 LINE_HEAD: Final = b'{"record_type":"'
+_RUN_HEAD: Final = b'{"record_type":"run",'
 _INNER_HEAD: Final = b'{ "record_type":"'
 _WIDE: Final = b'","wide":true'
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
@@ -89,6 +90,22 @@ def encode_clean(record_type: str, writer: str, seq: int, members: Mapping[str, 
     except (TypeError, ValueError, RuntimeError):  # as in encode_line
         del line["record_type"]
         return _encode_anything(record_type, line)
+
+
+def line_head(record_type: str, writer: str) -> bytes:
+    """Return how the lines of a writer begin, up to the value of `seq`; members follow the number and a comma."""
+    return b'%b%b","writer":"%b","seq":' % (LINE_HEAD, record_type.encode(), writer.encode())
+
+
+def encode_members(members: Mapping[str, Any]) -> bytes:
+    """Return the members of a line as JSON text without the braces around them.
+
+    For flat members whose texts were cleaned: nothing in them can look like a line's beginning.
+    """
+    try:
+        return orjson.dumps(members)[1:-1]
+    except (TypeError, ValueError, RuntimeError):  # a lone surrogate, a number beyond 64 bits
+        return _encode_anything(RUN, members)[len(_RUN_HEAD) : -2]
 
 
 def dumps_text(value: Any) -> str:

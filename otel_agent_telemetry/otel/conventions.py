@@ -58,6 +58,12 @@ _CONTENT_PREFIXES: Final = (
 )
 
 
+VALUES_DECIDE: Final = frozenset({OPENINFERENCE_KIND, TRACELOOP_KIND, METRICS, PART_OF, "metadata"})
+"""Names whose values decide what a run is called or made of: spans with one go the long way."""
+AGENT_NAMES: Final = frozenset({GEN_AI_OPERATION, OPENINFERENCE_KIND, TRACELOOP_KIND})
+"""Names by whose values a span is an agent's invocation."""
+
+
 def is_content(key: str) -> bool:
     """Whether an attribute holds what was said to or by a model, not what happened."""
     return key in _CONTENT or key.startswith(_CONTENT_PREFIXES)

@@ -26,7 +26,6 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
 from otel_agent_telemetry.otel.mapping import agent_name_of
-from otel_agent_telemetry.otel.pricing import PRICES
 from otel_agent_telemetry.otel.spans import SpanView, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
@@ -37,10 +36,7 @@ from otel_agent_telemetry.usage import Usage
 
 
 def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> None:
-    """Record what no processor of this process has recorded live.
-
-    Blocks while the price list is loaded, when the first model call comes.
-    """
+    """Record what no processor of this process has recorded live."""
     views = sorted(((span, view_of(span)) for span in spans), key=_started)  # a parent starts before its children
     batch = _Batch(recorder, [view for _, view in views])
     runs: dict[str, ActiveRun] = {}
@@ -76,7 +72,7 @@ class _Batch:
         for view in views:
             above = self.run_above(view.span_id)
             if above is not None and above != view.span_id:
-                self._usage_by_run[above].add(view, PRICES)
+                self._usage_by_run[above].add(view)
 
     def run_above(self, span_id: str | None) -> str | None:
         """The nearest run at or above a span."""
@@ -90,9 +86,6 @@ class _Batch:
     def used_by(self, view: SpanView) -> Usage:
         """What a run and its steps used."""
         usage = self._usage_by_run[view.span_id]
-        if usage.unpriced:
-            PRICES.load()
-            usage.price(PRICES)
         usage.set_run_total(view)
         return usage.shown()
 
@@ -146,6 +139,7 @@ class AgentRunSpanExporter(SpanExporter):
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
         self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
+        self.recorder.active.exporter_present = True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Record a batch of ended spans. On return their lines survive the death of the process."""

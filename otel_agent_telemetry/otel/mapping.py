@@ -9,7 +9,7 @@ Agents inside runs: which of their spans are runs of their own (design, "What is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -114,7 +114,7 @@ def run_columns(
     """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
     attributes = view.attributes
     columns = clamp({**_marked_columns(attributes, problems), **told.settings}, problems)
-    for source in (_conventional(attributes), _conventional_of_resource(view.resource), around.columns):
+    for source in (_conventional(attributes), conventional_of_resource(view.resource), around.columns):
         for column, text in source.items():
             columns.setdefault(column, text)
     if "@" in columns.get("git_repo", ""):  # a remote is anybody's text, and may hold a password
@@ -154,7 +154,7 @@ def _conventional(attributes: Mapping[str, Any]) -> dict[str, str]:
 _of_resource: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
 
 
-def _conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
+def conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
     """The same for a resource; this process's one or two are remembered, because each start and end asks.
 
     Those that views of live spans share are proxies (`spans.view_of`). A plain dict was
@@ -170,14 +170,17 @@ def _conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
     return known[1]
 
 
+def left_over_names(keys: Iterable[str], *, capture_content: bool) -> tuple[str, ...]:
+    """Return the attributes that give no column and are kept in `context_json`."""
+    return tuple(
+        key
+        for key in keys
+        if not key.startswith(names.PREFIX) and key not in _OURS and (capture_content or not names.is_content(key))
+    )
+
+
 def _left_over(attributes: Mapping[str, Any], around: ResourceDefaults) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in attributes.items()
-        if not key.startswith(names.PREFIX)
-        and key not in _OURS
-        and (around.capture_content or not names.is_content(key))
-    }
+    return {key: attributes[key] for key in left_over_names(attributes, capture_content=around.capture_content)}
 
 
 def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: ResourceDefaults) -> None:

@@ -5,8 +5,6 @@
 
 Whoever reads either gives its runs that `parent_run_id`. The id is told to everyone whom the
 application sends baggage to; `TELEMETRY_PROPAGATE_RUNS=false` keeps it at home.
-
-The run that a context came from, by its baggage; light, unlike `propagation`, because every run's start asks.
 """
 
 from __future__ import annotations
@@ -26,17 +24,8 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_agent_telemetry.otel.start_parameters import RUN_ID_KEY
 from otel_agent_telemetry.recording.active_runs import open_run
-from otel_agent_telemetry.run_id import check_custom_run_id
-
-RUN_ID_KEY: Final = "agent_run.id"
-
-
-def parent_run_of(context: Context | None) -> str | None:
-    """The run that a context came from, as its baggage says; None when it says none that can be one."""
-    told = baggage.get_baggage(RUN_ID_KEY, context)
-    return str(told) if told is not None and check_custom_run_id(told) is None else None
-
 
 _HEADER: Final = "baggage"
 

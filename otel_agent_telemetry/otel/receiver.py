@@ -37,7 +37,6 @@ _KINDS: Final = ("internal", "internal", "server", "client", "producer", "consum
 _STATUSES: Final = ("unset", "ok", "error")
 _TRACE_ID: Final = 16
 _SPAN_ID: Final = 8
-_HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _MAX_REASONS: Final = 5
 
 
@@ -107,7 +106,6 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_span_id=parent,
-        parent_is_remote=parent is not None and span.flags & _HAS_REMOTE != 0 and span.flags & _IS_REMOTE != 0,
         kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
         start_ns=start_ns,
         end_ns=max(span.end_time_unix_nano, start_ns),

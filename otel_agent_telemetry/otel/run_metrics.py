@@ -19,8 +19,8 @@ from typing import Final
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 
 _OUTCOMES: Final = ("discovered", "succeeded", "failed", "skipped")
@@ -45,8 +45,11 @@ class RunMetrics:
             "agent.telemetry.buffer.waiting", [_careful(self._waiting)], "By", "What waits to be delivered."
         )
 
-    def ended(self, fields: Fields) -> None:
-        """A run has ended with these columns. Never waits."""
+    def ended(self, run: ActiveRun) -> None:
+        """Count a run that has ended. Never waits; costs nothing while nobody collects metrics."""
+        if not _is_collected():
+            return
+        fields = run.fields
         attributes = {
             names.GEN_AI_AGENT_NAME: fields.get("agent_name", ""),
             names.JOB_TYPE: fields.get("job_type", ""),
@@ -91,3 +94,8 @@ def _careful(read: Callable[[], Iterable[Observation]]) -> Callable[[CallbackOpt
             return []
 
     return observe
+
+
+def _is_collected() -> bool:
+    """Whether the application has set a meter provider: until then the API's proxy stands in for one."""
+    return type(metrics.get_meter_provider()).__name__ not in ("_ProxyMeterProvider", "NoOpMeterProvider")

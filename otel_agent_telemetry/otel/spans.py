@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_agent_telemetry.clock import instant_ns
+
 _KINDS = ("internal", "server", "client", "producer", "consumer")
 _STATUSES = ("unset", "ok", "error")
 
@@ -27,7 +29,6 @@ class SpanView(NamedTuple):
     trace_id: str
     span_id: str
     parent_span_id: str | None
-    parent_is_remote: bool
     kind: str
     start_ns: int
     end_ns: int | None
@@ -35,11 +36,6 @@ class SpanView(NamedTuple):
     status_message: str | None
     attributes: dict[str, Any]
     resource: Mapping[str, Any]
-
-    @property
-    def is_local_root(self) -> bool:
-        """Whether this process has no span above it."""
-        return self.parent_span_id is None or self.parent_is_remote
 
 
 def view_of(span: ReadableSpan) -> SpanView:
@@ -52,14 +48,13 @@ def view_of(span: ReadableSpan) -> SpanView:
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
         parent_span_id=None if parent is None else f"{parent.span_id:016x}",
-        parent_is_remote=parent is not None and parent.is_remote,
         kind=_KINDS[span.kind.value],
-        start_ns=span.start_time or 0,
-        end_ns=span.end_time,
+        start_ns=instant_ns(span.start_time, 0),
+        end_ns=None if span.end_time is None else instant_ns(span.end_time, instant_ns(span.start_time, 0)),
         status=_STATUSES[span.status.status_code.value],
         status_message=span.status.description,
         attributes=attributes_of(span),
-        resource=_resource_of(span.resource),
+        resource=resource_of(span.resource),
     )
 
 
@@ -77,7 +72,8 @@ _resources: dict[int, tuple[Resource, Mapping[str, Any]]] = {}
 """id → the resource itself (which keeps the id its own) and its attributes; a process has one or two."""
 
 
-def _resource_of(resource: Resource) -> Mapping[str, Any]:
+def resource_of(resource: Resource) -> Mapping[str, Any]:
+    """Return the attributes of a resource, the same mapping for the same resource."""
     known = _resources.get(id(resource))
     if known is None:
         if len(_resources) >= _MAX_RESOURCES:

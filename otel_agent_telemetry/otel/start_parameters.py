@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.run_id import check_custom_run_id
 
 _KEY: Final = otel_context.create_key("otel-agent-telemetry-told")
 
@@ -34,10 +36,10 @@ class StartParameters:
         return otel_context.set_value(_KEY, self, context)
 
     @classmethod
-    def of(cls, context: otel_context.Context | None) -> StartParameters | None:
-        """The order that a span's parent context carries."""
-        order = otel_context.get_value(_KEY, context) if context is not None else None
-        return order if isinstance(order, cls) else None
+    def of(cls, context: otel_context.Context) -> StartParameters | None:
+        """Return the parameters that a span's parent context carries, None when it carries none."""
+        parameters = context.get(_KEY)
+        return parameters if isinstance(parameters, cls) else None
 
 
 class EventPayload(dict[str, Any]):
@@ -48,3 +50,13 @@ class EventPayload(dict[str, Any]):
     def __init__(self, attributes: Mapping[str, Any], payload: Any) -> None:
         super().__init__(attributes)
         self.payload = payload
+
+
+RUN_ID_KEY: Final = "agent_run.id"
+"""The baggage member that names a run across processes; `propagation` sends it."""
+
+
+def parent_run_of(context: otel_context.Context) -> str | None:
+    """Return the run that a context came from, as its baggage says; None when it names none that can be one."""
+    run_id = baggage.get_baggage(RUN_ID_KEY, context)
+    return str(run_id) if run_id is not None and check_custom_run_id(run_id) is None else None

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.usage import BY_MODEL, Usage
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
@@ -45,6 +45,20 @@ _MOST: Final = 1 << 50
 _MAX_MODEL: Final = 200
 _PROVIDERS: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
 PLAIN_STEP: Final[Usage] = {"steps": 1}
+
+
+TOKEN_NAMES: Final = frozenset(
+    name
+    for spellings in TOKEN_SPELLINGS.values()
+    for spelling in spellings
+    for name in (spelling, spelling.replace(_AGGREGATED[0], _AGGREGATED[1]))
+)
+"""Attributes that give a number of tokens."""
+USAGE_NAMES: Final = TOKEN_NAMES | {
+    *(names.GEN_AI_OPERATION, names.OPENINFERENCE_KIND, names.TRACELOOP_KIND, _LLM_REQUEST),
+    *_MODELS,
+}
+"""Attributes without any of which a span tells nothing of what was used."""
 
 
 class ModelCall(NamedTuple):
@@ -81,6 +95,17 @@ def model_call_of(view: SpanView, usage: Usage) -> ModelCall | None:
         return None
     told = (names.text_attribute(view.attributes, key) for key in _PROVIDERS)
     return ModelCall(usage, usage["models"][0], next(filter(None, told), None), view.start_ns)
+
+
+def usage_by_model(view: SpanView, usage: Usage) -> Usage:
+    """Return the usage of a step with what its model call used under the model's name too, for its price."""
+    call = model_call_of(view, usage)
+    if call is None:
+        return usage
+    counted = {name: count for name, count in usage.items() if name.endswith("_tokens") or name == "model_calls"}
+    if call.provider is not None:
+        counted["provider"] = call.provider
+    return {**usage, BY_MODEL: {call.model: counted}}
 
 
 def own_usage(view: SpanView) -> dict[str, Any]:

@@ -1,66 +1,92 @@
-"""What the steps of one live run have used so far: counted where they end, summed where the run does."""
+"""What the steps of one live run have used so far: counted where they end, summed where the run does.
+
+Costs are not counted here: prices are applied where runs are stored or read, from the sums
+by model that `shown` gives.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections import deque
 from typing import Any
 
-from otel_agent_telemetry.otel.pricing import PriceList
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.otel.usage import PLAIN_STEP, ModelCall, model_call_of, own_usage, step_usage
-from otel_agent_telemetry.usage import COST, Usage, added, shown_usage
+from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage, step_usage, usage_by_model
+from otel_agent_telemetry.usage import Usage, added, shown_usage
 
 
 class UsageAccumulator:
-    """For the threads in which a run's steps end. No lock: what they do here is each one step of the interpreter."""
+    """Sums up a run's use. Adding takes no lock: it is one step of the interpreter."""
 
-    __slots__ = ("_own", "_plain", "_usages", "unpriced")
+    __slots__ = ("_own", "_plain_steps", "_times_read", "_usages")
 
     def __init__(self) -> None:
-        self._plain = itertools.count()
-        self._usages: deque[Usage] = deque()
+        self._plain_steps: itertools.count[int] | None = None
+        self._times_read = 0
+        self._usages: deque[Usage] | None = None
         self._own: Usage = {}
-        self.unpriced: deque[ModelCall] = deque()
-        """Model calls whose cost is not counted yet, because the price list was not there."""
 
     def __bool__(self) -> bool:
-        return bool(self._usages or self._plain_steps())
+        return bool(self._usages or self._plain_steps or self._own)
 
-    def _plain_steps(self) -> int:
-        """How often the counter was asked: its state, read without asking it."""
-        return int(self._plain.__reduce__()[1][0])
+    def add_plain_step(self) -> None:
+        """Count a step that used nothing."""
+        counter = self._plain_steps
+        if counter is None:
+            with _guard:  # once a run
+                if self._plain_steps is None:
+                    self._plain_steps = itertools.count()
+                counter = self._plain_steps
+        next(counter)
 
-    def add(self, view: SpanView, prices: PriceList) -> None:
-        """A step has ended."""
+    def add(self, view: SpanView) -> None:
+        """Count a step that has ended."""
         usage = step_usage(view)
         if usage is PLAIN_STEP:
-            next(self._plain)
+            self.add_plain_step()
             return
-        self._usages.append(usage)
-        call = model_call_of(view, usage)
-        if call is not None:
-            self.unpriced.append(call)
-            if prices.is_loaded:
-                self.price(prices)
-
-    def price(self, prices: PriceList) -> None:
-        """Count the cost of the calls that have none yet. What no price is known for is left out for good."""
-        while self.unpriced:
-            try:
-                call = self.unpriced.popleft()
-            except IndexError:  # another thread was faster
-                return
-            cost = prices.cost_of(call)
-            if cost is not None:
-                self._usages.append({COST: cost})
+        usages = self._usages
+        if usages is None:
+            with _guard:
+                if self._usages is None:
+                    self._usages = deque()
+                usages = self._usages
+        usages.append(usage_by_model(view, usage))
 
     def set_run_total(self, view: SpanView) -> None:
-        """What the run's own span says of the whole, or an agent's span that only repeats it."""
+        """Note what the run's own span, or one that only repeats it, says of the whole."""
         self._own = own_usage(view) or self._own
 
     def shown(self) -> dict[str, Any]:
-        """The run's usage as a reader sees it. Empty for none."""
-        plain = self._plain_steps()
-        steps = added([*list(self._usages), {"steps": plain}] if plain else list(self._usages))
-        return shown_usage(own=self._own, steps=steps)
+        """Return the run's use as a reader sees it; empty for none."""
+        usages = list(self._usages) if self._usages is not None else []
+        plain = self._count_plain_steps()
+        if plain:
+            usages.append({"steps": plain})
+        if not usages and not self._own:
+            return {}
+        return shown_usage(own=self._own, steps=added(usages))
+
+    def _count_plain_steps(self) -> int:
+        """Read the counter by taking from it, because nothing else tells its state on every Python."""
+        if self._plain_steps is None:
+            return 0
+        with _guard:
+            taken = next(self._plain_steps) - self._times_read
+            self._times_read += 1
+            return taken
+
+
+_guard = threading.Lock()
+"""Held for a few steps of the interpreter: when a run's first step ends, and where a sum is read."""
+
+
+def _renew_guard() -> None:
+    global _guard  # noqa: PLW0603 - the one lock of this module
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread of the parent may have held it
+    os.register_at_fork(after_in_child=_renew_guard)

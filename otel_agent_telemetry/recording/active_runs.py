@@ -7,10 +7,10 @@ it back, are single dictionary operations.
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic_ns, time_ns
 from typing import Any
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
@@ -19,7 +19,8 @@ from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, dupli
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN = 10_000
-_MAX_LEFT = 1_000
+_MAX_LEFT = 256
+_CLOCK_STEP_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,48 @@ class ResourceDefaults:
 
 
 class ActiveRun:
-    """One open run: its identity, its last written state, and what its owner set since.
+    """One open run: its identity, what its lines hold, and what its owner set since.
 
-    `fields` is the last state as written; `settings` what the client set by name; `extra`
-    what it set under names that are no columns. `span` is the live span, None for a run
-    that was seen only after its end.
+    Most attributes have a default on the class, because a run is made on the application's
+    thread and most runs use few of them.
     """
 
-    __slots__ = (
-        *("agent_name", "attributes", "child_agent", "columns", "ended", "event_id", "exception", "extra", "fields"),
-        *("generation", "reported_usage", "handled_at_start", "is_agent", "monotonic", "run_id", "settings", "span"),
-        *("span_id", "start_ns", "status", "takes_child_name", "usage", "trace_id", "updated_ns"),
-    )  # fmt: skip
+    attributes: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    """Every attribute that the span was seen to have, the latest value of each."""
+    columns: Fields = {}  # noqa: RUF012 - replaced, never changed
+    """The run's columns but for its status, its end and its use: column name → value."""
+    encoded: bytes = b""
+    """`columns` as members of a line."""
+    state: Fields = {}  # noqa: RUF012 - replaced, never changed
+    """The columns that the last state wrote beside `columns`."""
+    resource_defaults: object = None
+    """The resource defaults that `columns` were made with."""
+    event_members: bytes = b""
+    """How the members of each event and step of the run begin."""
+    agent_name = ""
+    status: Any = None
+    """What the client said the run ends as; None when it said nothing."""
+    settings: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    """Columns that the client set by name."""
+    extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    """What the client set under names that are no columns."""
+    exception: dict[str, Any] | None = None
+    """Attributes of the last exception event."""
+    child_agent: str | None = None
+    """The name of the first agent below, for a run that has none of its own."""
+    reported_usage: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    """What the run itself says it used: figure by figure it counts before what was counted."""
+    is_agent = False
+    """Whether the run's own span says that it is an agent's doing."""
+    takes_child_name = False
+    parent_run_id: str | None = None
+    handled_at_start: BaseException | None = None
+    """The exception that was being handled when the span began: it is not what ends the run."""
+    span: Any = None
+    """The live span; None for a run that was seen only after its end."""
+    ended = False
+    generation: object = None
+    """Which process began the run: only that one writes its states."""
 
     def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int, usage: Any) -> None:
         self.run_id = run_id
@@ -56,50 +87,38 @@ class ActiveRun:
         self.trace_id = trace_id
         self.span_id = span_id
         self.start_ns = start_ns
-        self.updated_ns = 0
-        self.monotonic = time.monotonic()
-        self.agent_name = ""
-        self.fields: Fields = {}
-        self.attributes: dict[str, Any] = {}
-        """Every attribute that the span was seen to have, the latest value of each."""
-        self.columns: tuple[dict[str, Any], object, Fields] | None = None
-        """Attributes and surroundings that the columns were last made from, and the columns."""
-        self.status: Any = None
-        """What the client said the run ends as; None when it said nothing."""
-        self.settings: dict[str, Any] = {}
-        self.extra: dict[str, Any] = {}
-        self.exception: dict[str, Any] | None = None
+        self.updated_ns = start_ns
+        self.began = time_ns(), monotonic_ns()
+        """Wall clock and monotonic clock when the span began: they go apart when a clock is set."""
         self.usage = usage
         """What its steps have used so far: the processor's accumulator."""
-        self.child_agent: str | None = None
-        """The name of the first agent below, for a run that has none of its own."""
-        self.reported_usage: dict[str, Any] = {}
-        """What the run itself says it used: figure by figure it counts before what was counted."""
-        self.is_agent = False
-        """Whether the run's own span says that it is an agent's doing."""
-        self.takes_child_name = False
-        self.handled_at_start: BaseException | None = None
-        self.span: Any = None
-        self.ended = False
-        self.generation: object = None
+
+    @property
+    def fields(self) -> Fields:
+        """The last written state: column name → value."""
+        return {**self.columns, **self.state}
 
     def update_settings(self, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         """Add what the client set: columns by name, and other values under names that are no columns."""
         if settings or extra:
-            self.settings.update(settings)
-            self.extra.update(extra)
-            self.columns = None
+            self.settings = {**self.settings, **settings}
+            self.extra = {**self.extra, **extra}
+            self.encoded = b""
 
-    def set_final_status(self, status: object, *, attribute: str) -> None:
-        """Remember what the client ends the run as; `attribute` is the span's, which then changes no column."""
-        self.status = status
-        if self.columns is not None:
-            self.columns[0][attribute] = status
-
-    def next_update_ns(self, now_ns: int) -> int:
-        """The instant of this run's next state: now, but always after the last one, whatever the clock does."""
-        self.updated_ns = max(now_ns, self.updated_ns + STATE_STEP_NS)
+    def next_update_ns(self, at_ns: int) -> int:
+        """Return the instant of this run's next state: `at_ns`, but always after the last one."""
+        self.updated_ns = max(at_ns, self.updated_ns + STATE_STEP_NS)
         return self.updated_ns
+
+    def elapsed_ns(self) -> int:
+        """Return how long the run has been open, by a clock that nobody sets."""
+        return monotonic_ns() - self.began[1]
+
+    def clock_step_ms(self) -> int:
+        """Return by how much the wall clock was set since the run began; 0 for less than a second."""
+        wall_ns, elapsed_ns = self.began
+        step_ns = (time_ns() - wall_ns) - (monotonic_ns() - elapsed_ns)
+        return step_ns // 1_000_000 if abs(step_ns) > _CLOCK_STEP_NS else 0
 
 
 _everywhere: list[weakref.ref[ActiveRuns]] = []
@@ -124,6 +143,8 @@ class ActiveRuns:
         self.metrics = RunIDMetrics()
         self.generation = object()
         self._runs: dict[str, ActiveRun] = {}
+        self.exporter_present = False
+        """Whether an exporter of this recorder exists, which must leave alone what was recorded live."""
         self._seen: dict[str, None] = {}
         self.open_spans: dict[int, Any] = {}
         """Span id → what the processors of this recorder know of that open span; shared between them."""
@@ -166,13 +187,15 @@ class ActiveRuns:
                 run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
 
     def leave(self, span_id: int, run: ActiveRun) -> None:
-        """A run's span, or a step's, has ended; remembered for the last thousand."""
+        """Note that a run's span, or a step's, has ended; the last 256 are kept."""
         self.left_spans[span_id] = run
         if len(self.left_spans) > _MAX_LEFT:
             self.left_spans.pop(next(iter(self.left_spans), 0), None)
 
     def mark_recorded_live(self, event_id: str) -> None:
-        """A processor records this run as it happens; remembered for the last 10,000 runs."""
+        """Note that a processor records this run as it happens: the last 10,000 runs, once there is an exporter."""
+        if not self.exporter_present:
+            return
         self._seen[event_id] = None
         if len(self._seen) > _MAX_SEEN:
             self._seen.pop(next(iter(self._seen), ""), None)

@@ -16,10 +16,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
 from otel_agent_telemetry.buffer.writer import BufferWriter
@@ -31,7 +31,7 @@ from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.recording.active_runs import ActiveRuns, ResourceDefaults
 from otel_agent_telemetry.recording.background import Worker
 from otel_agent_telemetry.recording.fork import wait_for_imports
-from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean
+from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean, line_head
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import CommitLink
@@ -54,17 +54,20 @@ def weak_callback(method: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-class RunSink(Protocol):
-    """Where the processor, the exporter and the log processor put what they observed."""
+class _LineWriter:
+    """This process as a writer of lines: its id, its next numbers, and how its lines begin.
 
-    def record_run(self, fields: Fields) -> None:
-        """One state of a run."""
+    One object, so that no line gets the id of one writer and the number of another. A line's
+    beginning is chosen after the recorder was asked which writer it is now: a forked child
+    has a new one before any of its code runs.
+    """
 
-    def record_event(self, members: Mapping[str, Any]) -> None:
-        """One event of a run: the members of `RunEvent`."""
+    __slots__ = ("heads", "identity", "numbers")
 
-    def record_span(self, members: Mapping[str, Any]) -> None:
-        """One state of a step: the members of `RunSpan`."""
+    def __init__(self, identity: WriterIdentity) -> None:
+        self.identity = identity
+        self.numbers = itertools.count(1)
+        self.heads = {kind: line_head(kind, identity.writer) for kind in (RUN, EVENT, SPAN)}
 
 
 class Recorder:
@@ -80,6 +83,7 @@ class Recorder:
     def __init__(self, config: TelemetryConfig, *, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or SystemClock()
+        self._now_ns = self.clock.now_ns
         self.journal = Journal(config.ndjson_dir)
         self.active = ActiveRuns()
         self.resource_defaults = self._initial_defaults()
@@ -125,17 +129,15 @@ class Recorder:
 
     def _begin(self) -> None:
         self.counters = Counters()
-        self._sequence: tuple[str, Iterator[int]] = ("", itertools.count(1))
-        """Writer id and its next numbers: one object, so that no line gets one of each of two writers."""
+        self._writer: _LineWriter | None = None
         self._buffer: BufferWriter | None = None
         self._opening = threading.RLock()  # a signal handler that records may come at any moment
         self._open_again_at = 0.0
-        self._identity: WriterIdentity | None = None
         self.worker = Worker(self)
 
     def _before_fork(self) -> None:
         """Give the background, which began with the first record, the moment that its imports take."""
-        if self._identity is not None:
+        if self._writer is not None:
             wait_for_imports()
 
     def _after_fork_in_child(self) -> None:
@@ -167,7 +169,7 @@ class Recorder:
     @property
     def writer(self) -> str:
         """This process's writer id; "" before the first record."""
-        return self._sequence[0]
+        return self._writer.identity.writer if self._writer is not None else ""
 
     @property
     def buffer(self) -> BufferWriter | None:
@@ -202,13 +204,40 @@ class Recorder:
         """Keep a state that its target has already, in the journal only."""
         self._write(RUN, fields, buffered=False, wake=False)
 
+    def append_run(self, members: bytes) -> None:
+        """Keep one state of a run, given as JSON text that ends in `}` and needs no further look.
+
+        For callers that have encoded and screened it: `wire.encode_members`. Never blocks,
+        never raises OSError.
+        """
+        self.counters.run_states += 1
+        self._append(RUN, members, buffered=True)
+
+    def append_event(self, members: bytes) -> None:
+        """Keep one event, given as in `append_run`, in the journal."""
+        self.counters.events += 1
+        self._append(EVENT, members, buffered=False)
+
+    def append_span(self, members: bytes) -> None:
+        """Keep one state of a step, given as in `append_run`, in the journal."""
+        self.counters.spans += 1
+        self._append(SPAN, members, buffered=False)
+
+    def _append(self, record_type: str, members: bytes, *, buffered: bool) -> None:
+        now_ns = self._now_ns()
+        writer = self._writer or self._identify(now_ns)
+        seq = self.counters.last_seq = next(writer.numbers)
+        self._store(b"%b%d,%b\n" % (writer.heads[record_type], seq, members), now_ns, buffered=buffered)
+
     def _write(self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True) -> None:
-        now_ns = self.clock.now_ns()
-        if self._identity is None:
-            self._identify(now_ns)
-        writer, numbers = self._sequence
-        seq = self.counters.last_seq = next(numbers)
-        line = encode_clean(record_type, writer, seq, members)
+        now_ns = self._now_ns()
+        writer = self._writer or self._identify(now_ns)
+        seq = self.counters.last_seq = next(writer.numbers)
+        line = encode_clean(record_type, writer.identity.writer, seq, members)
+        self._store(line, now_ns, buffered=buffered, wake=wake)
+
+    def _store(self, line: bytes, now_ns: int, *, buffered: bool, wake: bool = True) -> None:
+        """Write a line to its files: the buffer first, so that a run state in the journal can be delivered."""
         kept = buffered and self._to_buffer(line)
         try:
             self.journal.append(line, now_ns=now_ns)
@@ -223,20 +252,17 @@ class Recorder:
         if wake:
             self.worker.wake(delivery=buffered)
 
-    def _identify(self, now_ns: int) -> None:
+    def _identify(self, now_ns: int) -> _LineWriter:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
         with self._opening:
-            if self._identity is None:
-                identity = WriterIdentity.of_this_process(now_ns)
-                if self._identity is None:
-                    self._become(identity)
+            if self._writer is None:
+                writer = _LineWriter(WriterIdentity.of_this_process(now_ns))
+                if self._writer is None:  # a signal handler may have been faster
+                    self._writer = writer
             if not self._watches_exit:
                 self._watches_exit = True
                 atexit.register(weak_callback(self.at_exit))
-
-    def _become(self, identity: WriterIdentity) -> None:
-        self._sequence = (identity.writer, itertools.count(1))
-        self._identity = identity
+            return self._writer
 
     def _to_buffer(self, line: bytes) -> bool:
         try:
@@ -252,13 +278,13 @@ class Recorder:
     def _open(self) -> BufferWriter | None:
         """The buffer's writing side; None while it could not be opened within the last second."""
         with self._opening:
-            if self._buffer is None and self._identity is not None and time.monotonic() >= self._open_again_at:
+            if self._buffer is None and self._writer is not None and time.monotonic() >= self._open_again_at:
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
                 try:
-                    self._buffer = self._new_buffer(self._identity)
-                except FileExistsError:  # our lock was taken for a dead writer's: be somebody else
-                    self._become(WriterIdentity.of_this_process(self.clock.now_ns()))
-                    self._buffer = self._new_buffer(self._identity)
+                    self._buffer = self._new_buffer(self._writer.identity)
+                except FileExistsError:  # our lock was taken for a dead writer's: become a new one
+                    self._writer = _LineWriter(WriterIdentity.of_this_process(self.clock.now_ns()))
+                    self._buffer = self._new_buffer(self._writer.identity)
                 self._open_again_at = 0.0
             return self._buffer
 
@@ -289,7 +315,7 @@ class Recorder:
         except OSError as problem:
             self.counters.failed("sign of life", problem)
         if buffer.lost():
-            self._buffer, self._identity = None, None
+            self._buffer, self._writer = None, None
             self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
 
     def run_periodic_tasks(self, timeout_s: float) -> None:
@@ -337,7 +363,7 @@ class Recorder:
         """
         if next(self.active.mine(), None) is not None:
             return
-        buffer, self._buffer, self._identity = self._buffer, None, None
+        buffer, self._buffer, self._writer = self._buffer, None, None
         if buffer is None:
             return
         try:

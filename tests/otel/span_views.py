@@ -12,7 +12,6 @@ def view(attributes=None, *, name="span", status="ok"):
         trace_id="1" * 32,
         span_id="2" * 16,
         parent_span_id=None,
-        parent_is_remote=False,
         kind="internal",
         start_ns=1_760_000_000_000_000_000,
         end_ns=1_760_000_001_000_000_000,

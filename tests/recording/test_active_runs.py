@@ -141,7 +141,10 @@ def test_forked_child_leaves_the_runs_of_its_parent_alone(active):
 
 
 def test_live_runs_are_remembered_within_bounds(active):
-    """The last 10,000 runs are known as recorded live; memory does not grow beyond."""
+    """With an exporter the last 10,000 runs are known as recorded live, without one none: memory does not grow."""
+    active.mark_recorded_live("before there was an exporter")
+    assert not active.recorded_live("before there was an exporter")
+    active.exporter_present = True
     for number in range(10_500):
         active.mark_recorded_live(f"event-{number}")
 

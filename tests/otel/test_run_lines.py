@@ -1,0 +1,139 @@
+"""The lines of live spans: the fast way and the long way write the same, whatever a span holds."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import StatusCode
+
+from otel_agent_telemetry import AgentRunSpanProcessor
+from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
+from otel_agent_telemetry.otel.run_lines import RunLines
+from otel_agent_telemetry.testing import MemoryRecorder, isolated_config
+
+START_NS = 1_760_000_000_000_000_000
+
+NAMES = some.sampled_from(
+    (
+        *(
+            "agent.run.agent_name",
+            "agent.run.items_failed",
+            "agent.run.item_name",
+            "agent.run.id",
+            "agent.run.nonsense",
+        ),
+        *("agent.run.metrics", "agent.run.context_json", "agent.run.duration_ms", "agent.run.parent_run_id"),
+        *("gen_ai.agent.name", "gen_ai.operation.name", "gen_ai.workflow.name", "gen_ai.usage.input_tokens"),
+        *("vcs.repository.url.full", "deployment.environment.name", "service.name", "agent.name", "metadata"),
+        *("openinference.span.kind", "gen_ai.request.model", "input.value", "gen_ai.prompt.0", "session.id"),
+        *("password", "x-api-key", "record_type", "user", "error.type", "k" * 300),
+    )
+)
+TEXTS = some.sampled_from(
+    (
+        *("plain", "", "invoke_agent", "execute_tool", "chat", "researcher", "AGENT", "LLM", "unknown_service:x"),
+        *(
+            'quote " and \n',
+            "grüße ✓",
+            "\ud800",
+            "sk-abcdefghijklmnopqrstuv",
+            "https://u:p@host/r",
+            "Bearer abcdefghijkl",
+        ),
+        *("token=abcdef", "PASSWORD: x", "K=1 \u212aey", '{"record_type":"run"}', "x" * 9_000, "{}", '{"a":1}', "7"),
+    )
+)
+VALUES = some.one_of(
+    TEXTS,
+    some.integers(-(2**70), 2**70),
+    some.floats(),
+    some.booleans(),
+    some.lists(TEXTS, max_size=2),
+    some.dictionaries(TEXTS, some.integers(0, 9), max_size=2),
+    some.none(),
+)
+ATTRIBUTES = some.dictionaries(NAMES, VALUES, max_size=8)
+SPANS = some.tuples(some.sampled_from(("work", "invoke_agent x", "grüße", "a" * 300)), ATTRIBUTES, ATTRIBUTES)
+
+
+class Counting(IdGenerator):
+    """The same ids in the same order for every provider."""
+
+    def __init__(self):
+        self.last = 0
+
+    def generate_span_id(self):
+        self.last += 1
+        return self.last
+
+    generate_trace_id = generate_span_id
+
+
+def lines_of(root, steps, events, status, *, fast):
+    """What a tree of spans leaves behind."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    kept = []
+    recorder._store = lambda line, *_args, **_rest: kept.append(line)
+    recorder.component(RunLines)._is_roomy = fast
+    provider = TracerProvider(
+        id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
+    )
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    tracer = provider.get_tracer("app")
+    name, at_start, later = root
+    with tracer.start_as_current_span(
+        name, attributes=at_start, start_time=START_NS, end_on_exit=False, set_status_on_exception=False
+    ) as span:
+        for number, (event, attributes) in enumerate(events):
+            span.add_event(event, attributes, START_NS + number)
+        for number, (name, attributes, more) in enumerate(steps):
+            step = tracer.start_span(name, attributes=attributes, start_time=START_NS + number)
+            step.set_attributes(more)
+            step.end(START_NS + 10**9)
+        span.set_attributes(later)
+        span.set_status(status)
+        span.end(START_NS + 2 * 10**9)
+    return (
+        [{**orjson.loads(line), "writer": ""} for line in kept] if not any(b'"wide"' in line for line in kept) else kept
+    )
+
+
+@given(
+    SPANS,
+    some.lists(SPANS, max_size=3),
+    some.lists(some.tuples(some.sampled_from(("step", "exception", "record_type")), ATTRIBUTES), max_size=3),
+    some.sampled_from((StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR)),
+)
+def test_the_fast_and_the_long_way_write_the_same_lines(root, steps, events, status):
+    """Identity, columns, context, usage, events and steps: member by member."""
+    fast = lines_of(root, steps, events, status, fast=True)
+    long = lines_of(root, steps, events, status, fast=False)
+    assert [plain(line) for line in fast] == [plain(line) for line in long]
+
+
+def plain(line):
+    """A line without what differs by process: its writer. A wide one as its bytes without it."""
+    if isinstance(line, bytes):
+        return line.split(b'"seq":', 1)[1] if b'"wide"' in line else orjson.loads(line)["seq"]
+    return line
+
+
+def test_spans_of_this_sdk_become_live_spans():
+    """Else the long way would be taken for every event, and nobody would notice."""
+    assert HAS_KNOWN_SHAPE
+
+
+@pytest.mark.parametrize("changed", [1, True, 1.0])
+def test_a_value_that_equals_the_one_before_is_stored_as_its_own_type(changed):
+    """1, True and 1.0 are equal and are not the same JSON."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    with provider.get_tracer("app").start_as_current_span("work", attributes={"x": 1}) as span:
+        span.set_attribute("x", changed)
+    assert recorder.states[-1].context_json == orjson.dumps({"x": changed}).decode()
