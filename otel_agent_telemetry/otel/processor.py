@@ -33,7 +33,7 @@ from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.start_parameters import StartParameters, parent_run_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
-from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
+from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 from otel_agent_telemetry.run_id import span_event_id
 
