@@ -86,7 +86,7 @@ class TelemetryConfig:
     otlp_protocol: str = "http/protobuf"
     sdk_disabled: bool = False
     discover_service: bool = True
-    """Whether a service at the default address is looked for when no URL is given."""
+    """Whether a service at the default address is used when no URL is given."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """One sentence for each variable whose value could not be read."""
 
@@ -161,7 +161,7 @@ def _absolute(path: Path | str) -> Path:
     """Return the absolute path: a relative one would follow the working directory and strand records."""
     try:
         return Path(path).absolute()
-    except OSError:  # the working directory is gone
+    except OSError:  # the working directory was removed
         return Path(path)
 
 

@@ -91,7 +91,7 @@ class ArrayFile:
                 await asyncio.sleep(delay_s)
                 if self._try_append(entry):
                     return True
-        except (asyncio.CancelledError, GeneratorExit):  # the task is cancelled, or its loop is gone
+        except (asyncio.CancelledError, GeneratorExit):  # the task is cancelled, or its loop was closed
             self._put_aside(entry)
             raise
         self._put_aside(entry)
@@ -193,6 +193,7 @@ class ArrayFile:
                 self._rename(lock, "")
             except OSError:  # the folder cannot be written: a file that is too large keeps more than none
                 return end
+        # The lock went with the renamed file: another writer may have made and locked the new one first.
         if not self._acquire(lock):
             return None
         return find_end(lock.fileno(), os.fstat(lock.fileno()).st_size)
@@ -209,7 +210,7 @@ class ArrayFile:
         return old
 
     def _free_name(self, mark: str) -> Path:
-        """Return an unused `telemetry.20251024T143045.123456Z.json`, with `.{mark}` behind it if one is given."""
+        """Return an unused `telemetry.20251024T143045.123456Z.json`, followed by `.{mark}` if one is given."""
         now_ns = self._clock.now_ns()
         while True:
             moment = iso_utc(now_ns)[:26].replace("-", "").replace(":", "") + "Z"
@@ -260,7 +261,7 @@ def _force(path: Path) -> None:
 
 
 def _add(fd: int, end: ArrayEnd, entries: Sequence[bytes]) -> ArrayEnd:
-    """Write entries behind the last one and return the new end, or leave the file closed as it was. Raises OSError."""
+    """Write entries after the last one and return the new end, or leave the file closed as it was. Raises OSError."""
     opening = (b"[\n" if end.offset == 0 else b"\n") if end.empty else b",\n"
     content = opening + b",\n".join(entries)
     try:

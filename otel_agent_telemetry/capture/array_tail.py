@@ -31,7 +31,7 @@ _CLOSED: Final = b"}\n]\n"
 
 
 class ArrayEnd(NamedTuple):
-    """Where the next element goes: the offset behind the last one, and whether there is none."""
+    """Where the next element goes: the offset after the last one, and whether there is none."""
 
     offset: int
     empty: bool

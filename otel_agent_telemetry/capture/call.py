@@ -83,6 +83,7 @@ class CapturedCall:
         await self._capture.keep_async(entry)
 
     def _entry(self, status: str, error_message: str | None, metadata: dict[str, Any] | None) -> Entry:
+        # Not the wall clock, which may be set while the work runs.
         took_ns = time.perf_counter_ns() - self._began_ns
         return {
             "timestamp": iso_utc(self._capture.client._recorder.clock.now_ns()),  # noqa: SLF001 - one package

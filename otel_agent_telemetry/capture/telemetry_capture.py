@@ -208,7 +208,7 @@ class TelemetryCapture:
         problem: Exception | None = None
         try:
             self._finish_write(added=await self._file.append_async(dumps_text(entry).encode()))
-        except Exception as failure:  # the outer edge of a disk that is full, read-only or gone
+        except Exception as failure:  # the outer edge of a disk that is full, read-only or unmounted
             problem = failure
         self._warn_of_foreign_file()
         self._report(problem)
@@ -220,7 +220,7 @@ class TelemetryCapture:
         problem: Exception | None = None
         try:
             self._finish_write(added=self._file.append(dumps_text(entry).encode(), wait=wait))
-        except Exception as failure:  # the outer edge of a disk that is full, read-only or gone
+        except Exception as failure:  # the outer edge of a disk that is full, read-only or unmounted
             problem = failure
         self._warn_of_foreign_file()
         return problem
