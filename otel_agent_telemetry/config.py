@@ -84,11 +84,17 @@ class TelemetryConfig:
     otlp_enabled: bool = False
     otlp_endpoint: str | None = None
     otlp_protocol: str = "http/protobuf"
+    http_proxy: str | None = None
+    https_proxy: str | None = None
+    all_proxy: str | None = None
+    no_proxy: str | None = None
     sdk_disabled: bool = False
     discover_service: bool = True
     """Whether a service at the default address is used when no URL is given."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """One sentence for each variable whose value could not be read."""
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Setting → the variable that gave it, for those read from the environment."""
 
     def __post_init__(self) -> None:
         base = _absolute(self.base_dir)
@@ -100,10 +106,14 @@ class TelemetryConfig:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> TelemetryConfig:
         """Return the configuration in `environ` (default: `os.environ`). Never raises; logs what cannot be read."""
-        values, warnings = _read(os.environ if environ is None else environ)
+        values, warnings, variables = _read(os.environ if environ is None else environ)
         for warning in warnings:
             _log.warning("%s", warning)
-        return cls(**values, warnings=tuple(warnings))
+        return cls(**values, warnings=tuple(warnings), variables=variables)
+
+    def variable_of(self, setting: str) -> str:
+        """Return the variable that a setting was read from, or else the first that it can be read from."""
+        return self.variables.get(setting) or _BY_FIELD[setting].variables[0]
 
     def with_(self, **changes: Any) -> TelemetryConfig:
         """Return a copy with some settings changed; paths that follow `base_dir` follow a new one."""
@@ -173,9 +183,10 @@ _UNDER_BASE: Final = {
 }
 
 
-def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     values: dict[str, Any] = {}
     warnings: list[str] = []
+    variables: dict[str, str] = {}
     for setting in SETTINGS:
         for variable in setting.variables:
             given = environ.get(variable, "").strip()
@@ -183,11 +194,12 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
                 continue
             try:
                 values[setting.field] = setting.parse(given)
+                variables[setting.field] = variable
             except ValueError as problem:
                 shown = "its value" if setting.secret else repr(_public(given)[:80])
                 warnings.append(f"{variable}: {shown} cannot be used ({problem}); using {setting.default!r}")
             break
-    return values, warnings
+    return values, warnings, variables
 
 
 def _shown(setting: Setting, value: Any) -> str:

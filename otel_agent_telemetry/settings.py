@@ -203,6 +203,13 @@ SETTINGS: Final = (
             "URL", "OpenTelemetry's own variable: set, it turns that path on."),
     Setting("otlp_protocol", ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
             _one_of("http/protobuf", "grpc", "http/json"), "http/protobuf", "", "OpenTelemetry's own variable."),
+    Setting("http_proxy", ("http_proxy", "HTTP_PROXY"), _text, None, "URL",
+            "HTTP proxy for requests to http:// addresses; loopback is always reached without."),
+    Setting("https_proxy", ("https_proxy", "HTTPS_PROXY"), _text, None, "URL",
+            "HTTP proxy for requests to https:// addresses, by CONNECT; SOCKS is not supported."),
+    Setting("all_proxy", ("all_proxy", "ALL_PROXY"), _text, None, "URL", "The proxy where neither of these is set."),
+    Setting("no_proxy", ("no_proxy", "NO_PROXY"), _text, None, "",
+            "Hosts that are reached without a proxy, separated by commas; `*` for all."),
     Setting("sdk_disabled", ("OTEL_SDK_DISABLED",), lambda value: value.lower() == "true", False, "",
             "OpenTelemetry's own switch: true records nothing."),
 )  # fmt: skip

@@ -105,7 +105,10 @@ class InMemoryTarget:
             if self._away:
                 return self._away.popleft()
             rejected = []
-            for position, record in enumerate(batch.records):
+            for position, line in enumerate(batch.lines):
+                if line["record_type"] != RUN:
+                    continue
+                record = RunRecord.from_fields(line)
                 reason = next((why for which, why in self._refusals if which(record)), None)
                 if reason is None:
                     self._keep(record)

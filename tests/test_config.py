@@ -63,6 +63,10 @@ GOOD = {
     ),
     "otlp_enabled": ("true", True),
     "otlp_endpoint": ("http://collector:4318", "http://collector:4318"),
+    "http_proxy": ("http://proxy:3128", "http://proxy:3128"),
+    "https_proxy": ("http://proxy:3128", "http://proxy:3128"),
+    "all_proxy": ("socks5://proxy:1080", "socks5://proxy:1080"),
+    "no_proxy": ("[::1], .example.com", "[::1], .example.com"),
     "sdk_disabled": ("TRUE", True),
 }
 """Field → a text that a variable may hold, and what it means."""
@@ -112,7 +116,7 @@ def _name(value: object) -> str:
 def test_the_table_and_the_fields_tell_the_same() -> None:
     """Each setting is a field with the same default, and has a help text; no variable stands twice."""
     defaults = {field.name: field.default for field in fields(TelemetryConfig)}
-    assert {setting.field for setting in SETTINGS} == set(defaults) - {"warnings"}
+    assert {setting.field for setting in SETTINGS} == set(defaults) - {"warnings", "variables"}
     for setting in SETTINGS:
         assert setting.help.endswith(".")
         if setting.field != "base_dir":

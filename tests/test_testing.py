@@ -28,8 +28,8 @@ def test_in_memory_target_keeps_the_greatest_state():
     """An end is not undone by a running state that comes later."""
     target = InMemoryTarget()
 
-    target.deliver(Batch((record(status="success", updated=2),)))
-    target.deliver(Batch((record(updated=9),)))
+    target.deliver(Batch.of((record(status="success", updated=2),)))
+    target.deliver(Batch.of((record(updated=9),)))
 
     (kept,) = target.runs.values()
     assert kept.status == "success"
@@ -42,7 +42,7 @@ def test_in_memory_target_remembers_that_a_run_was_posted():
     posted = record(status="success", updated=2, api_posted=1, api_posted_at=ended.updated_at, api_retry_count=2)
 
     for states in ((ended,), (posted,), (ended,)):
-        target.deliver(Batch(states))
+        target.deliver(Batch.of(states))
 
     (kept,) = target.runs.values()
     assert (kept.api_posted, kept.api_retry_count) == (1, 2)
@@ -53,7 +53,7 @@ def test_in_memory_target_follows_its_script():
     target = InMemoryTarget()
     target.be_away(2, after_s=7.0)
     target.refuse(lambda run: run.run_id == "run-2", reason="never")
-    batch = Batch((record(1), record(2), record(3)))
+    batch = Batch.of((record(1), record(2), record(3)))
 
     assert [target.deliver(batch) for _ in range(2)] == [RetryLater("away", 7.0)] * 2
     outcome = target.deliver(batch)

@@ -50,6 +50,16 @@ def still_unconfirmed(segments: Mapping[Path, int]) -> dict[Path, int]:
     return {path: size for path, size in segments.items() if path.exists() and read_acknowledged(path) < size}
 
 
+def confirm(segment: Path, size: int) -> None:
+    """Note that the target has confirmed the first `size` bytes, unless more is noted or the segment is gone.
+
+    A process that was stopped while it delivered may come to this after another has gone on
+    for it. Raises OSError.
+    """
+    if segment.exists() and read_acknowledged(segment) < size:
+        write_acknowledged(segment, size)
+
+
 def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
     """Segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.columns import CLOSING_STEP_NS
-from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.columns import CLOSING_STEP_NS, Fields
 
 
-def closing_state(last: RunRecord, *, reason: str, last_sign: str) -> RunRecord:
-    """The `failed` state of a run left open: ended at its last sign of life, `reason` as the summary."""
-    ends = max(last_sign, last.start_time)
-    fields = last.to_fields()
-    fields.update(
-        status=st.FAILED,
-        end_time=ends,
-        updated_at=iso_utc(parse_iso(last.updated_at) + CLOSING_STEP_NS),
-        duration_ms=(parse_iso(ends) - parse_iso(last.start_time)) // 1_000_000,
-        error_summary=f"{reason}; the run never ended (last sign of life {ends})",
-    )
-    return RunRecord.from_fields(fields)
+def closing_state(last: Fields, *, reason: str, last_sign: str) -> Fields:
+    """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary."""
+    ends = max(last_sign, last["start_time"])
+    return {
+        **last,
+        "status": st.FAILED,
+        "end_time": ends,
+        "updated_at": iso_utc(parse_iso(last["updated_at"]) + CLOSING_STEP_NS),
+        "duration_ms": (parse_iso(ends) - parse_iso(last["start_time"])) // 1_000_000,
+        "error_summary": f"{reason}; the run never ended (last sign of life {ends})",
+    }

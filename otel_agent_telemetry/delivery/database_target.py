@@ -1,6 +1,11 @@
-"""The local database as a target: used when no service takes the runs."""
+"""A database by SQLAlchemy as a target: for `TELEMETRY_DATABASE_URL`, when no service takes the runs.
+
+It imports what a recording process must not import on its background thread: see `import_driver`.
+"""
 
 from __future__ import annotations
+
+import contextlib
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
@@ -14,6 +19,14 @@ from otel_agent_telemetry.errors import (
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.urls import without_credentials
+
+
+def import_driver(config: TelemetryConfig) -> None:
+    """Import, on the calling thread, all that writing the configured database imports later. Connects to nothing."""
+    import alembic.command  # noqa: F401 - a database without our tables is made by it
+
+    with contextlib.suppress(ConfigurationError):  # delivery reports it
+        Store(config).close()
 
 
 class DatabaseTarget:

@@ -1,6 +1,6 @@
-"""The one deliverer of a buffer folder: passes of the drain until it is told to stop.
+"""Passes of the drain with one target at a time, waiting after a failure as `retry` has it.
 
-Made by the worker's thread once it holds the drain lock; also used by `agent-telemetry sync`.
+The caller holds the drain lock, or delivers beside a process that holds it and stands still.
 """
 
 from __future__ import annotations
@@ -9,23 +9,28 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from otel_agent_telemetry.clock import SystemClock
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.outcome import RetryLater, Target
 from otel_agent_telemetry.delivery.resolve import resolve_target
-from otel_agent_telemetry.delivery.retry import until_delivered
+from otel_agent_telemetry.delivery.retry import Backoff
 from otel_agent_telemetry.delivery.webhook import Webhook
-from otel_agent_telemetry.model import RunRecord
 
-_RESOLVE_PASSES: Final = 240
-"""After so many passes (two minutes of idling) we look again whether a service has come up."""
+_RESOLVE_AGAIN_S: Final = 120.0
+"""How long a target is kept before we look again whether a service has come up."""
+_WAIT_STEP_S: Final = 1.0
+NOT_YET: Final = "the wait after the last attempt is not over"
+"""Reason of a pass that sent nothing."""
 
 
 class Deliverer:
-    """Delivers with retries. The caller holds the drain lock; one thread.
+    """Delivers until told to stop. One thread.
 
-    `resolve` says which target runs go to now; by default as `resolve.resolve_target` does.
+    `resolve` returns which target runs go to now; by default as `resolve.resolve_target` does.
+    `on_progress` is called after each batch and pass, and each second of waiting.
     """
 
     def __init__(
@@ -33,15 +38,18 @@ class Deliverer:
         host: DeliveryHost,
         *,
         stop: threading.Event,
-        flush_requested: threading.Event,
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._resolve = resolve
         self._stop = stop
-        self._flush_requested = flush_requested
+        self._on_progress = on_progress
         self._target: Target | None = None
-        self._passes = 0
+        self._resolved_at = 0.0
+        self._backoff = Backoff()
+        self.retry_at = 0.0
+        """When the target may be asked again after a failure, by the monotonic clock; 0.0 when at once."""
         self._webhook = self._make_webhook()
         self.drain = Drain(
             host.config.buffer_dir,
@@ -49,7 +57,8 @@ class Deliverer:
             clock=host.clock,
             counters=host.counters,
             on_delivered=self._delivered,
-            on_closed=lambda state: host.journal_run(state.to_fields()),
+            on_closed=host.journal_run,
+            on_batch=on_progress,
         )
 
     def _make_webhook(self) -> Webhook | None:
@@ -62,21 +71,28 @@ class Deliverer:
             config,
             clock=self._host.clock,
             counters=self._host.counters,
-            on_posted=lambda state: self._host.record_run(state.to_fields()),
+            on_posted=self._host.record_run,
         )
 
-    def _delivered(self, records: Sequence[RunRecord]) -> None:
+    def _delivered(self, states: Sequence[Fields]) -> None:
         if self._webhook is not None:
-            self._webhook.post(records)
+            self._webhook.post(states)
 
-    def run(self, next_work: Callable[[], None], late: Callable[[], bool]) -> None:
-        """Deliver until told to stop, then once more; `late` ends that last pass early."""
+    def run(
+        self, next_work: Callable[[], None], late: Callable[[], bool], give_way: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Deliver until told to stop, then once more; `late` ends that last pass early.
+
+        `give_way` ends it at once, before the next pass.
+        """
         try:
-            retrying = until_delivered(self._stop, self._sleep)
-            while not self._stop.is_set():
-                retrying(self.deliver_once, late)
-                next_work()
-            self._finish(late)
+            while not self._stop.is_set() and not give_way():
+                if isinstance(self.deliver_once(late), RetryLater):
+                    self._wait()
+                else:
+                    next_work()
+            if self._stop.is_set():
+                self._finish(late)
         finally:
             self.close()
 
@@ -89,20 +105,31 @@ class Deliverer:
         self.deliver_once(late)
 
     def deliver_once(self, late: Callable[[], bool] = lambda: False) -> int | RetryLater:
-        """One pass: how many records were handed over, or why to try again."""
+        """One pass: how many records were handed over, or why to try again.
+
+        Nothing is sent before the wait after the last failure is over.
+        """
         if late():
             return 0
+        wait_s = self.retry_at - SystemClock.monotonic_s()
+        if wait_s > 0:
+            return RetryLater(NOT_YET, wait_s)
         outcome = self.drain.run_pass(self._resolved(), stop=late)
         if isinstance(outcome, RetryLater):
+            self.retry_at = SystemClock.monotonic_s() + self._backoff.after(outcome)
             self._forget_target()
+        else:
+            self.retry_at = 0.0
+            self._backoff.reset()
+        self._on_progress()
         return outcome
 
     def _resolved(self) -> Target:
-        self._passes += 1
-        if self._passes % _RESOLVE_PASSES == 0:
+        now = SystemClock.monotonic_s()
+        if self._target is not None and now - self._resolved_at >= _RESOLVE_AGAIN_S:
             self._forget_target()
         if self._target is None:
-            self._target = self._resolve(self._host.config)
+            self._target, self._resolved_at = self._resolve(self._host.config), now
         return self._target
 
     def _forget_target(self) -> None:
@@ -110,12 +137,14 @@ class Deliverer:
         if target is not None:
             target.close()
 
-    def _sleep(self, seconds: float) -> None:
-        """Wait before a retry, less when somebody flushes or stops."""
-        self._flush_requested.wait(seconds)
-        self._flush_requested.clear()
+    def _wait(self) -> None:
+        """Wait for the next attempt. Only stopping cuts it short: a flush does not shorten it."""
+        while (left_s := self.retry_at - SystemClock.monotonic_s()) > 0 and not self._stop.wait(
+            min(left_s, _WAIT_STEP_S)
+        ):
+            self._on_progress()
 
     def close(self) -> None:
-        """Give up the target and the locks of gone writers."""
+        """Close the target and let go of the locks of gone writers."""
         self._forget_target()
         self.drain.release()

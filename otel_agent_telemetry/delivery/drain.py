@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, write_acknowledged
+from otel_agent_telemetry.buffer.acknowledgements import confirm, read_acknowledged
 from otel_agent_telemetry.buffer.health import read_health, read_writer_note
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, list_writers
 from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, SegmentLine, read_segment
 from otel_agent_telemetry.clock import Clock, iso_utc
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.abandoned_runs import closing_state
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater, Target
@@ -36,7 +37,7 @@ from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import last_activity_times
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.wire import RUN, Line
 
 _RECORDS_BETWEEN_RESTS: Final = 25
@@ -64,8 +65,8 @@ class _Writer:
 class Drain:
     """Passes over a buffer folder. One thread at a time, and only while it holds the drain lock.
 
-    `on_delivered` hears of the records of each confirmed batch, `on_closed` of each closing
-    state once it is confirmed.
+    `on_delivered` is called with the run states of each confirmed batch, `on_closed` with each
+    closing state once it is confirmed.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Drain:
         journal_dir: Path,
         clock: Clock,
         counters: Counters,
-        on_delivered: Callable[[Sequence[RunRecord]], None],
-        on_closed: Callable[[RunRecord], None],
+        on_delivered: Callable[[Sequence[Fields]], None],
+        on_closed: Callable[[Fields], None],
+        on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.health = read_health(folder)
@@ -85,6 +87,7 @@ class Drain:
         self._counters = counters
         self._on_delivered = on_delivered
         self._on_closed = on_closed
+        self._on_batch = on_batch
         self._since_rest = 0
         self._writers: dict[str, _Writer] = {}
         self._written_health = asdict(self.health)
@@ -185,6 +188,7 @@ class Drain:
     def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
         batch = pending.batch()
         outcome = target.deliver(batch) if len(batch) else Delivered()
+        self._on_batch()
         if isinstance(outcome, Delivered):
             outcome = self._store_rejected(target, pending.refused(batch, outcome)) or outcome
         if isinstance(outcome, RetryLater):
@@ -211,13 +215,17 @@ class Drain:
         for segment, ends_at in pending.reach.values():
             segment.acked = ends_at
             try:
-                write_acknowledged(segment.path, ends_at)
+                confirm(segment.path, ends_at)
             except OSError as problem:
                 self._counters.failed("noting a delivery", problem)
 
     def _count(self, batch: Batch, outcome: Delivered) -> None:
         refused = {item.position for item in outcome.rejected}
-        taken = [record for position, record in enumerate(batch.records) if position not in refused]
+        taken = [
+            _columns(line)
+            for position, line in enumerate(batch.lines)
+            if line["record_type"] == RUN and position not in refused
+        ]
         if len(batch) > len(refused):
             self.health.delivered += len(batch) - len(refused)
             self.health.last_delivery = iso_utc(self._clock.now_ns())
@@ -244,18 +252,18 @@ class Drain:
     def _close_runs(self, target: Target, writer: _Writer) -> int | RetryLater:
         closed = 0
         states = self._closing_states(writer)
-        while batch := Batch(tuple(islice(states, MAX_BATCH_RECORDS))):
+        while batch := Batch(tuple({"record_type": RUN, **state} for state in islice(states, MAX_BATCH_RECORDS))):
             outcome = target.deliver(batch)
             if isinstance(outcome, RetryLater):
                 return outcome
-            for state in batch.records:
-                self._on_closed(state)
+            for state in batch.lines:
+                self._on_closed(_columns(state))
             self._count(batch, outcome)
             closed += len(batch)
         self.health.closed_runs += closed
         return closed
 
-    def _closing_states(self, writer: _Writer) -> Iterator[RunRecord]:
+    def _closing_states(self, writer: _Writer) -> Iterator[Fields]:
         if not writer.open_runs:
             return
         identity, touch = _identity(writer.header), iso_utc(writer.files.lock.stat().st_mtime_ns)
@@ -266,8 +274,8 @@ class Drain:
                 continue
             line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
             for record in line.records if line is not None else ():
-                if record.get("event_id") == event_id and (last := _record_or_none(record)):
-                    sign = max(signs.get(event_id, ""), last.updated_at, touch)
+                if record.get("event_id") == event_id and (last := _state_or_none(record)):
+                    sign = max(signs.get(event_id, ""), last["updated_at"], touch)
                     yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
 
     def _note_problem(self, reason: str) -> None:
@@ -339,11 +347,15 @@ def _identity(header: Line) -> WriterIdentity:
     )
 
 
-def _record_or_none(record: Line) -> RunRecord | None:
+def _state_or_none(record: Line) -> Fields | None:
     try:
-        return RunRecord.from_fields(record)
+        return checked_state(record)
     except RecordError:
         return None  # it was set aside when it was read
+
+
+def _columns(line: Line) -> Fields:
+    return {name: value for name, value in line.items() if name != "record_type"}
 
 
 def _counters_of(writer: _Writer) -> dict[str, Any]:

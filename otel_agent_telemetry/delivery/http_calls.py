@@ -9,6 +9,7 @@ import httpx
 import orjson
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.proxies import is_loopback
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import load_object
@@ -28,11 +29,22 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
     """
     headers = {**headers, b"User-Agent": b"otel-agent-telemetry", **bearer(config.api_auth_token)}
     try:
-        return httpx.Client(base_url=url, headers=headers, timeout=config.api_timeout_s, follow_redirects=False)
+        return httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=config.api_timeout_s,
+            follow_redirects=False,
+            trust_env=not is_loopback(httpx.URL(url).host),
+        )
     except FAILURES as problem:
         raise ConfigurationError(
             f"the service's URL {without_credentials(url)} cannot be asked: {type(problem).__name__}",
             hint="Check TELEMETRY_API_URL.",
+        ) from None
+    except (ImportError, ValueError, OSError) as problem:  # what httpx makes of proxies and certificates
+        raise ConfigurationError(
+            f"a connection to {without_credentials(url)} cannot be prepared: {type(problem).__name__}",
+            hint="Check http_proxy, https_proxy, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSLKEYLOGFILE.",
         ) from None
 
 

@@ -12,19 +12,17 @@ find. A proxy may refuse a batch for its size: halves are tried then too, but no
 
 from __future__ import annotations
 
-import email.utils
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
-import httpx
 import orjson
 
 from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.http_calls import FAILURES, service_client, told
+from otel_agent_telemetry.delivery.http_connection import MAX_ANSWER, Answer, Headers, HttpConnection, Unreachable
 from otel_agent_telemetry.delivery.outcome import (
     Batch,
     Delivered,
@@ -32,16 +30,15 @@ from otel_agent_telemetry.delivery.outcome import (
     Rejected,
     RetryLater,
     deliver_bisected,
+    is_link,
 )
 from otel_agent_telemetry.errors import DeliveryError
-from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.urls import without_credentials
-from otel_agent_telemetry.wire import load_json
+from otel_agent_telemetry.wire import RUN, Line, load_json
 
 _REFUSALS: Final = frozenset({400, 413, 415, 422})
 _NO_SUCH_CALL: Final = frozenset({404, 405})
 _TOO_LARGE: Final = frozenset({413})
-_MAX_ANSWER: Final = 16 << 20
 _OK: Final = 200
 
 
@@ -50,53 +47,55 @@ class HttpTarget:
 
     def __init__(self, url: str, config: TelemetryConfig) -> None:
         self.name = without_credentials(url)
-        self._client = service_client(url, config, {b"Content-Type": b"application/json"})
+        headers: Headers = {"Content-Type": "application/json", **bearer(config.api_auth_token)}
+        self._connection = HttpConnection(url, config, headers=headers, timeout_s=config.api_timeout_s)
 
     def deliver(self, batch: Batch) -> Outcome:
         """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
         rejected: list[Rejected] = []
-        if batch.records:
-            outcome = self._deliver_runs(batch)
+        runs = [at for at, line in enumerate(batch.lines) if line["record_type"] == RUN]
+        if runs:
+            outcome = self._deliver_runs(Batch(tuple(batch.lines[at] for at in runs)))
             if isinstance(outcome, RetryLater):
                 return outcome
-            rejected.extend(outcome.rejected)
-        if batch.links:
-            answers = self._deliver_links(batch.links)
+            rejected += (Rejected(runs[item.position], item.reason) for item in outcome.rejected)
+        links = [at for at, line in enumerate(batch.lines) if is_link(line)]
+        if links:
+            answers = self._deliver_links([batch.lines[at] for at in links])
             if isinstance(answers, RetryLater):
                 return answers
-            first = len(batch.records)
-            rejected.extend(Rejected(first + position, reason) for position, reason in answers.items())
+            rejected += (Rejected(links[position], reason) for position, reason in answers.items())
         return Delivered(tuple(rejected))
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
-        body = orjson.dumps([_body(record) for record in batch.records])
-        divisible = _TOO_LARGE if len(batch.records) > 1 else frozenset()
-        answer = self._request("POST", "/api/v1/runs/batch", content=body, settles=divisible)
+        body = orjson.dumps([_body(line) for line in batch.lines])
+        divisible = _TOO_LARGE if len(batch) > 1 else frozenset()
+        answer = self._request("POST", "/api/v1/runs/batch", body=body, settles=divisible)
         if isinstance(answer, RetryLater):
             return answer
-        if answer.status_code in _REFUSALS:
-            return deliver_bisected(self, Batch(batch.records), _told(answer))
+        if answer.status in _REFUSALS:
+            return deliver_bisected(self, batch, _told(answer))
         try:
-            return _confirmed(_json(answer), len(batch.records))
+            return _confirmed(_json(answer), len(batch))
         except DeliveryError as problem:
-            return RetryLater(f"{self.name} answered {answer.status_code}, but {problem}")
+            return RetryLater(f"{self.name} answered {answer.status}, but {problem}")
 
-    def _deliver_links(self, links: Sequence[CommitLink]) -> RetryLater | dict[int, str]:
+    def _deliver_links(self, links: Sequence[Line]) -> RetryLater | dict[int, str]:
         """Associate commits by run id: position → why one never will be, else when to try again."""
-        body = orjson.dumps([asdict(link) for link in links])
-        answer = self._request("POST", "/api/v1/commits", content=body, settles=_NO_SUCH_CALL)
+        body = orjson.dumps([{"run_id": link["run_id"], **link["payload"]} for link in links])
+        answer = self._request("POST", "/api/v1/commits", body=body, settles=_NO_SUCH_CALL)
         if isinstance(answer, RetryLater):
             return answer
-        if answer.status_code in _REFUSALS and len(links) == 1:
+        if answer.status in _REFUSALS and len(links) == 1:
             return {0: _told(answer)}
-        if answer.status_code != _OK:  # a service without that call, or one that refuses the batch as a whole
-            return self._deliver_each(links, by_event_id=answer.status_code in _NO_SUCH_CALL)
+        if answer.status != _OK:  # a service without that call, or one that refuses the batch as a whole
+            return self._deliver_each(links, by_event_id=answer.status in _NO_SUCH_CALL)
         try:
             return _links_refused(_json(answer), len(links))
         except DeliveryError as problem:
-            return RetryLater(f"{self.name} answered {answer.status_code}, but {problem}")
+            return RetryLater(f"{self.name} answered {answer.status}, but {problem}")
 
-    def _deliver_each(self, links: Sequence[CommitLink], *, by_event_id: bool) -> RetryLater | dict[int, str]:
+    def _deliver_each(self, links: Iterable[Line], *, by_event_id: bool) -> RetryLater | dict[int, str]:
         refused: dict[int, str] = {}
         for position, link in enumerate(links):
             if by_event_id:
@@ -110,58 +109,65 @@ class HttpTarget:
                 refused[position] = answer
         return refused
 
-    def _deliver_link(self, link: CommitLink) -> RetryLater | str:
+    def _deliver_link(self, link: Line) -> RetryLater | str:
         """Associate one commit by its run's event id: "" when done, a sentence when never, else later."""
-        found = self._request("GET", "/api/v1/runs", params={"run_id": link.run_id, "limit": "1"})
+        query = urlencode({"run_id": link["run_id"], "limit": "1"})
+        found = self._request("GET", f"/api/v1/runs?{query}")
         if isinstance(found, RetryLater):
             return found
-        if found.status_code in _REFUSALS:
+        if found.status in _REFUSALS:
             return _told(found)
         runs = _list_or_none(found)
         if runs is None:
-            return RetryLater(f"{self.name} answered {found.status_code}, but not with a list of runs")
+            return RetryLater(f"{self.name} answered {found.status}, but not with a list of runs")
         if not runs:
-            return f"no run {link.run_id!r} is known to {self.name}"
+            return f"no run {link['run_id']!r} is known to {self.name}"
         body = {
             name: value
             for name in ("commit_hash", "commit_source", "commit_author", "commit_timestamp")
-            if (value := getattr(link, name)) is not None
+            if (value := link["payload"].get(name)) is not None
         }
         path = f"/api/v1/runs/{runs[0].get('event_id')}/associate-commit"
-        done = self._request("POST", path, content=orjson.dumps(body))
+        done = self._request("POST", path, body=orjson.dumps(body))
         if isinstance(done, RetryLater):
             return done
-        return "" if done.status_code == _OK else _told(done)
+        return "" if done.status == _OK else _told(done)
 
     def _request(
-        self, method: str, path: str, *, settles: frozenset[int] = frozenset(), **sent: Any
-    ) -> httpx.Response | RetryLater:
+        self, method: str, path: str, *, body: bytes | None = None, settles: frozenset[int] = frozenset()
+    ) -> Answer | RetryLater:
         """The answer, when it is one that settles something (200, a refusal, `settles`); else when to try again."""
-        try:
-            answer = self._client.request(method, path, **sent)
-        except FAILURES as problem:
-            return RetryLater(f"{self.name} cannot be reached: {told(problem)}")
-        if answer.status_code == _OK or answer.status_code in settles or _is_refusal(answer):
+        answer = self._connection.request(method, path, body=body)
+        if isinstance(answer, Unreachable):
+            return RetryLater(f"{self.name} cannot be reached: {answer.reason}")
+        if answer.status == _OK or answer.status in settles or _is_refusal(answer):
             return answer
-        if answer.status_code in _REFUSALS:
-            return RetryLater(f"{self.name} answered {answer.status_code}, but not in the words of this service")
-        return RetryLater(
-            f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.headers.get("Retry-After"))
-        )
+        if answer.status in _REFUSALS:
+            return RetryLater(f"{self.name} answered {answer.status}, but not in the words of this service")
+        return RetryLater(f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.retry_after))
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.close()
+
+
+def bearer(token: str | None) -> dict[str, bytes]:
+    """Return the `Authorization` header of a token, none without one; a token in any script goes as UTF-8."""
+    return {"Authorization": b"Bearer " + token.encode(errors="replace")} if token else {}
 
 
 def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
-    """Whether what answers `GET {url}/version` says that it is this service. Sends no token."""
-    try:
-        answer = httpx.get(f"{url}/version", timeout=timeout_s, follow_redirects=False)
-        value = orjson.loads(answer.content)
-    except (*FAILURES, ValueError):
+    """Return whether what answers `GET {url}/version` on this machine says that it is this service. Sends no token."""
+    connection = HttpConnection(url, TelemetryConfig(), headers={}, timeout_s=timeout_s)
+    answer = connection.request("GET", "/version")
+    connection.close()
+    if isinstance(answer, Unreachable) or answer.status != _OK:
         return False
-    return answer.status_code == _OK and isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
+    try:
+        value = orjson.loads(answer.content)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
 
 
 def retry_after_s(header: str | None) -> float | None:
@@ -173,15 +179,17 @@ def retry_after_s(header: str | None) -> float | None:
         return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
+    import email.utils
+
     try:
         return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
     except ValueError:
         return None
 
 
-def _body(record: RunRecord) -> dict[str, Any]:
+def _body(line: Line) -> dict[str, Any]:
     """A state as the service takes it: defaults left out, JSON columns as objects."""
-    body = record.to_fields()
+    body = {name: value for name, value in line.items() if name != "record_type"}
     for name in JSON_COLUMNS & body.keys():
         value = load_json(body[name], {"text": body[name]})
         body[name] = value if isinstance(value, dict) else {"value": value}
@@ -223,8 +231,8 @@ def _count(value: Any) -> int:
     return count
 
 
-def _json(answer: httpx.Response) -> Any:
-    if len(answer.content) > _MAX_ANSWER:
+def _json(answer: Answer) -> Any:
+    if len(answer.content) > MAX_ANSWER:
         raise DeliveryError("the answer is too large")
     try:
         return orjson.loads(answer.content)
@@ -232,7 +240,7 @@ def _json(answer: httpx.Response) -> Any:
         raise DeliveryError("not with JSON") from None
 
 
-def _list_or_none(answer: httpx.Response) -> list[dict[str, Any]] | None:
+def _list_or_none(answer: Answer) -> list[dict[str, Any]] | None:
     try:
         value = _json(answer)
     except DeliveryError:
@@ -240,9 +248,9 @@ def _list_or_none(answer: httpx.Response) -> list[dict[str, Any]] | None:
     return value if isinstance(value, list) and all(isinstance(item, dict) for item in value) else None
 
 
-def _is_refusal(answer: httpx.Response) -> bool:
+def _is_refusal(answer: Answer) -> bool:
     """Whether the service will never take what was sent. Anything else may answer these statuses too."""
-    return answer.status_code in _REFUSALS and _explains(_detail(answer))
+    return answer.status in _REFUSALS and _explains(_detail(answer))
 
 
 def _explains(detail: Any) -> bool:
@@ -252,7 +260,7 @@ def _explains(detail: Any) -> bool:
     return isinstance(detail, str)
 
 
-def _detail(answer: httpx.Response) -> Any:
+def _detail(answer: Answer) -> Any:
     """What an error says (contract, "HTTP service"); None when it is not one of ours."""
     try:
         value = _json(answer)
@@ -261,6 +269,6 @@ def _detail(answer: httpx.Response) -> Any:
     return value.get("detail") if isinstance(value, dict) else None
 
 
-def _told(answer: httpx.Response) -> str:
+def _told(answer: Answer) -> str:
     """Status and what the service said, short enough for a log line."""
-    return f"{answer.status_code} {str(_detail(answer) or '')[:300]}".strip()
+    return f"{answer.status} {str(_detail(answer) or '')[:300]}".strip()

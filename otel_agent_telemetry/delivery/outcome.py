@@ -1,28 +1,62 @@
-"""What a target says of a batch. Expected outcomes are values, not exceptions."""
+"""What goes to a target, and what it answers. Expected outcomes are values, not exceptions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from otel_agent_telemetry.bisection import Bisection
-from otel_agent_telemetry.model import CommitLink, RunRecord
+from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunRecord
+from otel_agent_telemetry.wire import EVENT, RUN, Line
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Run states, each run at most once, and commit associations, to be delivered together."""
+    """Lines of the `wire` format to be delivered together, of any type.
 
-    records: tuple[RunRecord, ...] = ()
-    links: tuple[CommitLink, ...] = ()
+    A `run` line is a checked state (`run_state.checked_state`), each run at most once; an
+    `event` line of type `agent.run.commit` a checked association. A target passes over types
+    that it has no place for.
+    """
+
+    lines: tuple[Line, ...] = ()
+
+    @classmethod
+    def of(cls, records: Iterable[RunRecord] = (), links: Iterable[CommitLink] = ()) -> Batch:
+        """Return a batch of record objects: the runs first, then the associations."""
+        runs = ({"record_type": RUN, **record.to_fields()} for record in records)
+        return cls((*runs, *map(link_line, links)))
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """The run states as record objects, for targets that work with these."""
+        return tuple(RunRecord.from_fields(line) for line in self.lines if line["record_type"] == RUN)
+
+    @property
+    def links(self) -> tuple[CommitLink, ...]:
+        """The commit associations as record objects."""
+        return tuple(CommitLink.from_event(line) for line in self.lines if is_link(line))
 
     def __len__(self) -> int:
-        return len(self.records) + len(self.links)
+        return len(self.lines)
+
+
+def is_link(line: Line) -> bool:
+    """Return whether a line is a commit association."""
+    return line["record_type"] == EVENT and line.get("event_type") == COMMIT_EVENT
+
+
+def link_line(link: CommitLink) -> Line:
+    """Return a commit association as its line."""
+    payload = asdict(link)
+    head = {"record_type": EVENT, "run_id": payload.pop("run_id"), "event_type": COMMIT_EVENT}
+    return {**head, "timestamp": link.associated_at, "payload": payload}
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The target will never take this item: its position (records first, then links) and why."""
+    """The target will never take this line: its position in the batch and why."""
 
     position: int
     reason: str
@@ -30,7 +64,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The target has committed the batch, but for the items named."""
+    """The target has committed the batch, except for the lines named."""
 
     rejected: tuple[Rejected, ...] = ()
 
@@ -47,19 +81,23 @@ Outcome = Delivered | RetryLater
 
 
 class Target(Protocol):
-    """Where batches go. Used by one thread at a time; may block, so never by the application's."""
+    """Where batches go: a service, a database. `tests/delivery/test_target_contract.py` holds what each must do.
+
+    Used by one thread at a time; may block, so never by the application's.
+    """
 
     name: str
     """For people: a database path or a URL, without credentials."""
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Hand the batch over; `Delivered` only when it is committed.
+        """Hand the batch over; return `Delivered` only when it is committed.
 
-        Never raises for what a target may do; a bug may.
+        The same batch again changes nothing. Whatever a network, a server or a disk does is an
+        outcome; an exception is a fault of ours.
         """
 
     def close(self) -> None:
-        """Give up connections. Idempotent."""
+        """Close connections. Idempotent."""
 
 
 def reject_each(batch: Batch, reason: str) -> Delivered:
@@ -76,13 +114,8 @@ def deliver_bisected(target: Target, batch: Batch, reason: str) -> Outcome:
     bisection = Bisection(range(len(batch)), refusal=reason)
     rejected: list[Rejected] = []
     for part in bisection:
-        outcome = target.deliver(_part(batch, part[0], part[-1] + 1))
+        outcome = target.deliver(Batch(batch.lines[part[0] : part[-1] + 1]))
         if isinstance(outcome, RetryLater):
             return outcome
         rejected.extend(Rejected(part[0] + item.position, item.reason) for item in outcome.rejected)
     return Delivered((*rejected, *(Rejected(*refused) for refused in bisection.refused)))
-
-
-def _part(batch: Batch, start: int, end: int) -> Batch:
-    first_link = len(batch.records)
-    return Batch(batch.records[start:end], batch.links[max(start - first_link, 0) : max(end - first_link, 0)])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.buffer.segment import SegmentLine
-from otel_agent_telemetry.delivery.outcome import Batch, Delivered
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, is_link, link_line
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import CommitLink, RunRecord, later_state
-from otel_agent_telemetry.wire import EVENT, RUN, Line
+from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.run_state import checked_state, merged_state
+from otel_agent_telemetry.wire import RUN, Line
 
 MAX_BATCH_RECORDS: Final = 500
 MAX_BATCH_BYTES: Final = 8 << 20
@@ -31,8 +33,8 @@ class Pending:
     """Records on their way into one batch. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, RunRecord] = {}
-        self._links: list[CommitLink] = []
+        self._runs: dict[str, Fields] = {}
+        self._others: list[Line] = []
         self._no_records: list[tuple[Line, str]] = []
         self._bytes = 0
         self.torn_lines = 0
@@ -51,29 +53,22 @@ class Pending:
 
     def _add_record(self, record: Line) -> None:
         if record["record_type"] == RUN:
-            run = RunRecord.from_fields(record)
-            known = self._runs.get(run.event_id)
-            self._runs[run.event_id] = run if known is None else later_state(known, run)
-        elif record["record_type"] == EVENT:
-            self._links.append(CommitLink.from_event(record))
+            state = checked_state(record)
+            state["record_type"] = RUN
+            known = self._runs.get(state["event_id"])
+            self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
+        elif is_link(record):
+            self._others.append(link_line(CommitLink.from_event(record)))
 
     @property
     def full(self) -> bool:
         """Whether the batch has its size: 500 records or 8 MiB of lines."""
-        return len(self._runs) + len(self._links) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
+        return len(self._runs) + len(self._others) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
 
     def batch(self) -> Batch:
-        """What to hand to the target."""
-        return Batch(tuple(self._runs.values()), tuple(self._links))
+        """Return what to hand to the target: runs first."""
+        return Batch((*self._runs.values(), *self._others))
 
     def refused(self, batch: Batch, outcome: Delivered) -> list[tuple[Line, str]]:
-        """What must be set aside and why: lines that are no records, and items that the target refused."""
-        refused = list(self._no_records)
-        for item in outcome.rejected:
-            if item.position < len(batch.records):
-                record: Line = {"record_type": RUN, **batch.records[item.position].to_fields()}
-            else:
-                link = batch.links[item.position - len(batch.records)]
-                record = {"record_type": EVENT, **asdict(link)}
-            refused.append((record, item.reason))
-        return refused
+        """Return what must be set aside and why: lines that are no records, and those that the target refused."""
+        return [*self._no_records, *((batch.lines[item.position], item.reason) for item in outcome.rejected)]

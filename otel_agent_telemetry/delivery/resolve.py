@@ -24,6 +24,10 @@ def resolve_target(config: TelemetryConfig) -> Target:
         from otel_agent_telemetry.delivery.http_target import HttpTarget
 
         return HttpTarget(url, config)
+    if config.database_url is None:
+        from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
+
+        return SqliteTarget(config)
     from otel_agent_telemetry.delivery.database_target import DatabaseTarget
 
     return DatabaseTarget(config)

@@ -1,75 +1,44 @@
-"""When to try again: pure policies over tenacity, with a wait that can be cut short.
+"""When to try again: pure policies. Whoever retries does the waiting.
 
-Delivery tries for ever, 0.5 s to 60 s apart with jitter, later when the target says so
-(Retry-After). A webhook is tried four times, after 1, 2 and 4 s (contract, "External
-posting"). Waiting is on an event, so stopping and flushing never wait for a wait.
+Delivery is tried for ever, up to 0.5 s, 1 s, 2 s … 60 s apart with full jitter. A webhook is
+tried four times, after 1, 2 and 4 s (contract, "External posting"). A target that names a time
+itself (Retry-After) is never asked before it, up to five minutes.
+
+Written here because a recording process imports nothing third-party on its background thread.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import TypeVar
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_result,
-    stop_after_attempt,
-    stop_when_event_set,
-    wait_chain,
-    wait_fixed,
-    wait_random_exponential,
-)
-from tenacity import sleep_using_event as sleep_on
-from tenacity.wait import wait_base
+import random
+from typing import Final
 
 from otel_agent_telemetry.delivery.outcome import RetryLater
 
-T = TypeVar("T")
-MAX_RETRY_AFTER_S = 300.0
+MAX_RETRY_AFTER_S: Final = 300.0
+POSTING_WAITS_S: Final = (1.0, 2.0, 4.0)
+_FIRST_S: Final = 0.5
+_LONGEST_S: Final = 60.0
+_DOUBLINGS: Final = 7
+_random: Final = random.SystemRandom()  # the application's own sequence of numbers stays as it is
 
 
-class WaitAsRequested(wait_base):
-    """What the target asked for, up to five minutes, and never less than the usual wait."""
+class Backoff:
+    """How long to wait after each of several failures in a row."""
 
-    def __init__(self, otherwise: wait_base) -> None:
-        self._otherwise = otherwise
+    def __init__(self) -> None:
+        self._failures = 0
 
-    def __call__(self, retry_state: RetryCallState) -> float:
-        """Seconds until the next attempt."""
-        usual = float(self._otherwise(retry_state))
-        outcome = retry_state.outcome.result() if retry_state.outcome is not None else None
-        told = outcome.after_s if isinstance(outcome, RetryLater) else None
-        return usual if told is None else max(usual, min(told, MAX_RETRY_AFTER_S))
+    def after(self, outcome: RetryLater) -> float:
+        """Return the seconds from this failure to the next attempt."""
+        most = min(_FIRST_S * 2**self._failures, _LONGEST_S)
+        self._failures = min(self._failures + 1, _DOUBLINGS)
+        return as_asked(outcome, _random.uniform(0, most))
 
-
-def must_wait(result: object) -> bool:
-    """Whether a result asks for another attempt."""
-    return isinstance(result, RetryLater)
+    def reset(self) -> None:
+        """Begin anew: an attempt has worked."""
+        self._failures = 0
 
 
-def until_delivered(stop: threading.Event, sleep: Callable[[float], None]) -> Retrying:
-    """Retry for ever while the result is RetryLater; ends with that result when `stop` is set."""
-    return Retrying(
-        retry=retry_if_result(must_wait),
-        wait=WaitAsRequested(wait_random_exponential(multiplier=0.5, max=60)),
-        stop=stop_when_event_set(stop),
-        sleep=sleep,
-        retry_error_callback=_last_result,
-    )
-
-
-def posting(stop: threading.Event, sleep: Callable[[float], None] | None = None) -> Retrying:
-    """Four attempts, 1, 2 and 4 s apart, while the result is RetryLater; `sleep` waits (default: on `stop`)."""
-    return Retrying(
-        retry=retry_if_result(must_wait),
-        wait=WaitAsRequested(wait_chain(wait_fixed(1), wait_fixed(2), wait_fixed(4))),
-        stop=stop_after_attempt(4) | stop_when_event_set(stop),
-        sleep=sleep or sleep_on(stop),
-        retry_error_callback=_last_result,
-    )
-
-
-def _last_result(state: RetryCallState) -> object:
-    return state.outcome.result() if state.outcome is not None else None
+def as_asked(outcome: RetryLater, usual_s: float) -> float:
+    """Return the usual wait, or what the target asked for where that is longer, up to five minutes."""
+    return usual_s if outcome.after_s is None else max(usual_s, min(outcome.after_s, MAX_RETRY_AFTER_S))

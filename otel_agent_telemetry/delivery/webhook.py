@@ -13,29 +13,28 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
-import httpx
 import orjson
 
 from otel_agent_telemetry.clock import Clock, iso_utc
-from otel_agent_telemetry.columns import JSON_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.columns import JSON_COLUMNS, POSTING_COLUMNS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.http_calls import FAILURES, bearer, told
-from otel_agent_telemetry.delivery.http_target import retry_after_s
+from otel_agent_telemetry.delivery.http_connection import Headers, HttpConnection, Unreachable
+from otel_agent_telemetry.delivery.http_target import bearer, retry_after_s
 from otel_agent_telemetry.delivery.outcome import RetryLater
-from otel_agent_telemetry.delivery.retry import posting
+from otel_agent_telemetry.delivery.retry import POSTING_WAITS_S, as_asked
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
-from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.status import RUNNING
 
 _QUEUE: Final = 10_000
-_SUMMARY_LEFT_OUT: Final = frozenset({"error_details", *POSTING_COLUMNS, *JSON_COLUMNS})
+_TIMEOUT_S: Final = 10.0
+_SUMMARY_LEFT_OUT: Final = frozenset({"record_type", "error_details", *POSTING_COLUMNS, *JSON_COLUMNS})
 
 
 class Webhook:
-    """Posts ended runs. `post` never blocks; `on_posted` hears of each run's new state.
+    """Posts ended runs. `post` never blocks; `on_posted` is called with each run's new state.
 
     `sleep` waits between attempts; by default it ends early when the webhook is closed.
     """
@@ -46,26 +45,28 @@ class Webhook:
         *,
         clock: Clock,
         counters: Counters,
-        on_posted: Callable[[RunRecord], None],
+        on_posted: Callable[[Fields], None],
         sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self._url = config.sheets_url or ""
-        self._token = config.sheets_token
+        self._config = config
         self._clock = clock
         self._counters = counters
         self._on_posted = on_posted
-        self._sleep = sleep
-        self._waiting: queue.Queue[RunRecord | None] = queue.Queue(_QUEUE)
+        self._sleep = sleep or self._wait
+        self._waiting: queue.Queue[Fields | None] = queue.Queue(_QUEUE)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def post(self, records: Sequence[RunRecord]) -> None:
+    def _wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    def post(self, states: Sequence[Fields]) -> None:
         """Take the ended runs among these that were not posted yet. Never blocks; a full queue is counted."""
-        for record in records:
-            if not record.ended or record.api_posted or record.api_retry_count:
+        for state in states:
+            if state["status"] == RUNNING or state.get("api_posted") or state.get("api_retry_count"):
                 continue
             try:
-                self._waiting.put_nowait(record)
+                self._waiting.put_nowait(state)
             except queue.Full as problem:
                 self._counters.failed("posting", problem)
         if self._thread is None and not self._waiting.empty():
@@ -85,34 +86,30 @@ class Webhook:
         self._thread = None
 
     def _work(self) -> None:
-        with suppress_instrumentation(), httpx.Client(timeout=10.0, follow_redirects=False) as client:
-            while (record := self._waiting.get()) is not None and not self._stop.is_set():
+        headers: Headers = {"Content-Type": "application/json", **bearer(self._config.sheets_token)}
+        url = self._config.sheets_url or ""
+        connection = HttpConnection(url, self._config, headers=headers, timeout_s=_TIMEOUT_S)
+        with suppress_instrumentation():
+            while (state := self._waiting.get()) is not None and not self._stop.is_set():
                 try:
-                    self._on_posted(self._post_one(client, record))
+                    self._on_posted(self._post_one(connection, state))
                 except Exception as problem:  # this thread's outer edge
                     self._counters.internal("posting", problem)
+            connection.close()
 
-    def _post_one(self, client: httpx.Client, record: RunRecord) -> RunRecord:
-        retrying = posting(self._stop, self._sleep)
-        outcome = retrying(self._attempt, client, record)
-        retries = max(int(retrying.statistics.get("attempt_number", 1)) - 1, 0)
+    def _post_one(self, connection: HttpConnection, state: Fields) -> Fields:
+        """Post one run, with retries; return its state with how that went."""
+        retries = 0
+        outcome = _attempt(connection, state)
+        while isinstance(outcome, RetryLater) and retries < len(POSTING_WAITS_S) and not self._stop.is_set():
+            self._sleep(as_asked(outcome, POSTING_WAITS_S[retries]))
+            retries += 1
+            outcome = _attempt(connection, state)
         if outcome is None:
-            return replace(record, api_posted=1, api_posted_at=iso_utc(self._clock.now_ns()), api_retry_count=retries)
-        self._counters.warn("posting", "run %s was not posted: %s", record.run_id, outcome.reason)
-        return replace(record, api_retry_count=max(retries, 1))
-
-    def _attempt(self, client: httpx.Client, record: RunRecord) -> RetryLater | _GivenUp | None:
-        headers = {b"Content-Type": b"application/json", **bearer(self._token)}
-        try:
-            answer = client.post(self._url, content=orjson.dumps(summary_of(record)), headers=headers)
-        except FAILURES as problem:
-            return RetryLater(told(problem))
-        status = answer.status_code
-        if status < 400:  # noqa: PLR2004 - a script host answers 302 when it has taken the row
-            return None
-        if status == 429 or status >= 500:  # noqa: PLR2004
-            return RetryLater(f"answer {status}", after_s=retry_after_s(answer.headers.get("Retry-After")))
-        return _GivenUp(f"answer {status}")
+            posted = {"api_posted": 1, "api_posted_at": iso_utc(self._clock.now_ns())}
+            return {**state, **posted, **({"api_retry_count": retries} if retries else {})}
+        self._counters.warn("posting", "run %s was not posted: %s", state["run_id"], outcome.reason)
+        return {**state, "api_retry_count": max(retries, 1)}
 
 
 class _GivenUp:
@@ -122,6 +119,17 @@ class _GivenUp:
         self.reason = reason
 
 
-def summary_of(record: RunRecord) -> dict[str, object]:
-    """The summary fields of a run without nulls and without the large columns."""
-    return {name: value for name, value in record.to_fields().items() if name not in _SUMMARY_LEFT_OUT}
+def _attempt(connection: HttpConnection, state: Fields) -> RetryLater | _GivenUp | None:
+    answer = connection.request("POST", body=orjson.dumps(summary_of(state)))
+    if isinstance(answer, Unreachable):
+        return RetryLater(answer.reason)
+    if answer.status < 400:  # noqa: PLR2004 - a script host answers 302 when it has taken the row
+        return None
+    if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
+        return RetryLater(f"answer {answer.status}", after_s=retry_after_s(answer.retry_after))
+    return _GivenUp(f"answer {answer.status}")
+
+
+def summary_of(state: Fields) -> Fields:
+    """Return the summary fields of a run without nulls and without the large columns."""
+    return {name: value for name, value in state.items() if name not in _SUMMARY_LEFT_OUT}

@@ -17,18 +17,16 @@ from typing import Final
 
 from otel_agent_telemetry.buffer.acknowledgements import still_unconfirmed, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.health import read_health
-from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers
+from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.deliverer import Deliverer
+from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer
+from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
-from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.recording.recorder import Recorder
 
 _POLL_S: Final = 0.02
 _PROGRESS_INTERVAL_S: Final = 0.1
-_FIRST_RETRY_S: Final = 0.1
-_MAX_RETRY_S: Final = 2.0
 _CLOSE_TIMEOUT_S: Final = 0.5
 
 Progress = Callable[[int, int], None]
@@ -97,12 +95,13 @@ class _Delivery:
     def run(self, *, wait_for_others: bool) -> DeliveryReport:
         """Deliver, or wait until the holder of the drain lock has delivered.
 
-        The lock is tried again every 20 ms, so a holder that dies is replaced at once.
+        The lock is tried again every 20 ms, so a holder that dies is replaced at once;
+        one that makes no progress is passed over after 10 s.
         """
-        lock = FileLock(drain_lock_path(self._config.buffer_dir))
+        lock = DrainLock(self._config.buffer_dir)
         try:
             # An operating-system lock cannot be awaited with a timeout.
-            while not lock.try_acquire():
+            while not lock.try_acquire() and not lock.holder_stalled():
                 self._report()
                 if not self._unconfirmed():
                     return self._result(by_another=True)
@@ -111,25 +110,21 @@ class _Delivery:
                 time.sleep(_POLL_S)
             # Our own HTTP requests must not become spans, and so runs, of an instrumented process.
             with suppress_instrumentation():
-                return self._result(problem=self._deliver())
+                return self._result(problem=self._deliver(lock))
         finally:
             lock.release()
 
-    def _deliver(self) -> str:
+    def _deliver(self, lock: DrainLock) -> str:
         """Deliver until nothing is left or the time is over. Returns the last problem, "" without one."""
-        recorder = Recorder(self._config)
-        stop, flush_requested = threading.Event(), threading.Event()
-        deliverer = Deliverer(recorder, stop=stop, flush_requested=flush_requested)
+        recorder, stop = Recorder(self._config), threading.Event()
+        deliverer = Deliverer(recorder, stop=stop, on_progress=lock.note_progress)
+        problem = ""
         try:
-            wait_s = _FIRST_RETRY_S
             while isinstance(outcome := deliverer.deliver_once(self._late_between_batches), RetryLater):
-                left_s = max(self._deadline - time.monotonic(), 0.0)
-                # Retry-After of the target wins over a shorter back-off.
-                flush_requested.wait(min(max(wait_s, outcome.after_s or 0.0), left_s))
-                wait_s = min(wait_s * 2, _MAX_RETRY_S)
-                # Checked after an attempt, so that a timeout of 0 still delivers once.
-                if self._late():
-                    return outcome.reason
+                problem = problem if outcome.reason == NOT_YET else outcome.reason
+                if deliverer.retry_at >= self._deadline:
+                    return problem
+                stop.wait(max(min(deliverer.retry_at - time.monotonic(), _POLL_S), 0.0))
             stop.set()
             deliverer.run(lambda: None, self._late)  # stores what the webhook reported meanwhile
             return ""

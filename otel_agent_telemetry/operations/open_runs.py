@@ -68,7 +68,8 @@ def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
             # ISO 8601 in UTC: the greater text is the later time.
             sign = max(signs[run.event_id], run.updated_at)
             if sign < cutoff:
-                yield closing_state(run, reason="no process here has it open", last_sign=sign)
+                state = closing_state(run.to_fields(), reason="no process here has it open", last_sign=sign)
+                yield RunRecord.from_fields(state)
 
 
 def _candidates(config: TelemetryConfig, cutoff: str) -> list[str]:
@@ -118,7 +119,7 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
     waiting, closed = iter(states), 0
     try:
         with suppress_instrumentation():
-            while batch := Batch(tuple(islice(waiting, _BATCH))):
+            while batch := Batch.of(islice(waiting, _BATCH)):
                 outcome = target.deliver(batch)
                 if isinstance(outcome, RetryLater):
                     raise StoreUnavailableError(outcome.reason)

@@ -146,7 +146,7 @@ class _Replay:
 
     def _write(self) -> None:
         """Write the current batch and begin an empty one."""
-        batch = Batch(tuple(self._runs.values()), tuple(self._links))
+        batch = Batch.of(self._runs.values(), self._links)
         self._runs, self._links, self._bytes = {}, [], 0
         outcome = self.deliver(batch) if len(batch) else Delivered()
         for item in outcome.rejected if isinstance(outcome, Delivered) else ():

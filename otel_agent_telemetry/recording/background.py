@@ -1,12 +1,12 @@
-"""The background of a process that records runs: two daemon threads and one exit handler.
+"""The background of a process that records runs: two daemon threads.
 
-- The *house* thread, once a second: fsync, sign of life, counters.
+- The *sync* thread, once a second: fsync, sign of life, counters.
 - The *delivery* thread: tries to become the one deliverer of this buffer folder, and as
-  long as it is, drains it; else it looks again every half second.
+  long as it is, delivers once a second; else it looks again twice a second.
 
-Neither exists before the first record. A `RetryLater` makes the delivery thread wait as
-`delivery.retry` says; flush and stop cut the wait short. Stopping is idempotent, and a
-later record starts both anew.
+Neither exists before the first record. Stopping is idempotent, and a later record starts
+both anew. The threads import nothing third-party: what the configured target needs of it is
+imported when the client or the processor is made, see `import_ahead`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from otel_agent_telemetry.buffer.layout import drain_lock_path
+from otel_agent_telemetry.clock import SystemClock
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.host import DeliveryHost
-from otel_agent_telemetry.locks import FileLock
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.delivery.loop import DeliveryLoop
 
 TICK_EVERY_S: Final = 1.0
-LOOK_EVERY_S: Final = 0.5
-LINGER_S: Final = 0.2
-"""After a wake-up, so that what follows shares the batch: most runs then cost one row written, not two."""
-_FLUSH_LOOK_S: Final = 0.01
+PASS_EVERY_S: Final = 1.0
+"""How long records wait for company: most runs then cost one row written, not two."""
+_FLUSH_LOOK_S: Final = 0.005
+
+
+def import_ahead(config: TelemetryConfig) -> None:
+    """Import, on the calling thread, the third-party modules that delivery of this configuration needs.
+
+    None but for a database other than the SQLite file: SQLAlchemy, Alembic and the driver, some
+    300 ms. What cannot be imported is reported when delivery meets it. Idempotent.
+    """
+    if config.database_url is not None and not config.api_url:
+        from otel_agent_telemetry.delivery.database_target import import_driver
+
+        import_driver(config)
 
 
 class BackgroundHost(DeliveryHost, Protocol):
@@ -38,58 +52,56 @@ class BackgroundHost(DeliveryHost, Protocol):
 
 
 class _BackgroundThreads:
-    """Two threads and what they are told: from one start to its stop."""
+    """Two threads and what they are asked for: from one start to its stop."""
 
-    __slots__ = ("deadline", "flush_requested", "stop", "threads", "work")
+    __slots__ = ("deadline", "loop", "pass_wanted", "stop", "threads")
 
     def __init__(self) -> None:
-        self.work = threading.Event()
-        self.flush_requested = threading.Event()
+        self.pass_wanted = threading.Event()
         self.stop = threading.Event()
         self.deadline = 0.0
         self.threads: list[threading.Thread] = []
+        self.loop: DeliveryLoop | None = None
 
     def next_work(self) -> None:
-        """Wait for something to deliver, from this process or, a look later, from another one."""
-        if self.work.wait(LOOK_EVERY_S):
-            self.flush_requested.wait(LINGER_S)
-        self.work.clear()
-        self.flush_requested.clear()
+        """Wait for the next pass: a second, or until somebody flushes or stops."""
+        self.pass_wanted.wait(PASS_EVERY_S)
+        self.pass_wanted.clear()
 
     def late(self) -> bool:
         """Whether we are stopping and the time for it is over."""
-        return self.stop.is_set() and time.monotonic() >= self.deadline
+        return self.stop.is_set() and SystemClock.monotonic_s() >= self.deadline
 
     def end(self, timeout_s: float) -> None:
-        """Tell both threads to stop and wait for them, `timeout_s` at most."""
-        self.deadline = time.monotonic() + timeout_s
-        for event in (self.stop, self.work, self.flush_requested):
-            event.set()
+        """Stop both threads and wait for them, `timeout_s` at most."""
+        self.deadline = SystemClock.monotonic_s() + timeout_s
+        self.stop.set()
+        self.pass_wanted.set()
         for thread in self.threads:
             if thread.ident is not None and thread is not threading.current_thread():
-                thread.join(max(self.deadline - time.monotonic(), 0.0) + 0.05)
+                thread.join(max(self.deadline - SystemClock.monotonic_s(), 0.0) + 0.05)
 
 
 class Worker:
-    """The background. `wake` is all that the application's thread calls: a look-up when it is awake."""
+    """The background. `wake` is all that the application's thread calls: a look-up once it is awake."""
 
     def __init__(self, host: BackgroundHost) -> None:
         self._host = host
+        import_ahead(host.config)
         self._starting = threading.RLock()  # a signal handler that records may come at any moment
         self._shift: _BackgroundThreads | None = None
 
-    def wake(self, *, delivery: bool) -> None:
+    def wake(self, *, delivery: bool = True) -> None:  # noqa: ARG002 - until no caller passes it
         """Something was recorded. Starts the threads at the first call, and after a stop."""
-        shift = self._shift or self._start()
-        if delivery and not shift.work.is_set():
-            shift.work.set()
+        if self._shift is None:
+            self._start()
 
     def _start(self) -> _BackgroundThreads:
         with self._starting:
             if self._shift is not None:
                 return self._shift
             shift = _BackgroundThreads()
-            for name, task in (("house", self._tick_every_second), ("delivery", self._deliver)):
+            for name, task in (("sync", self._tick_every_second), ("delivery", self._deliver)):
                 thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
                 shift.threads.append(thread)
             if self._shift is not None:  # a signal handler was faster
@@ -104,9 +116,9 @@ class Worker:
             return shift
 
     def _tick_every_second(self, shift: _BackgroundThreads) -> None:
-        self._guarded("looking around", self._host.detect_environment)
+        self._guarded("reading the environment", self._host.detect_environment)
         while not shift.stop.wait(TICK_EVERY_S):
-            self._guarded("house keeping", self._host.tick)
+            self._guarded("sync", self._host.tick)
 
     def _guarded(self, what: str, task: Callable[[], None]) -> None:
         try:
@@ -115,38 +127,28 @@ class Worker:
             self._host.counters.internal(what, problem)
 
     def _deliver(self, shift: _BackgroundThreads) -> None:
+        from otel_agent_telemetry.delivery.loop import DeliveryLoop
         from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 
-        lock = FileLock(drain_lock_path(self._host.config.buffer_dir))
+        shift.loop = DeliveryLoop(self._host, stop=shift.stop, next_work=shift.next_work, late=shift.late)
         with suppress_instrumentation():
-            while True:
-                stopping = shift.stop.is_set()
-                self._guarded("delivery", lambda: self._deliver_if_free(lock, shift))
-                if stopping:
-                    return
-                shift.stop.wait(LOOK_EVERY_S)
-
-    def _deliver_if_free(self, lock: FileLock, shift: _BackgroundThreads) -> None:
-        from otel_agent_telemetry.delivery.deliverer import Deliverer
-
-        try:
-            if self._host.config.buffer_dir.is_dir() and lock.try_acquire():
-                deliverer = Deliverer(self._host, stop=shift.stop, flush_requested=shift.flush_requested)
-                deliverer.run(shift.next_work, shift.late)
-        finally:
-            lock.release()
+            shift.loop.run()
 
     def flush(self, writer: str, *, timeout_s: float) -> bool:
-        """Wait until all that `writer` has buffered is confirmed. Blocks; False when time ran out."""
+        """Wait until all that `writer` has buffered is confirmed. Blocks; False when it is not.
+
+        Returns at once when the target may only be asked again beyond `timeout_s`.
+        """
         from otel_agent_telemetry.buffer.acknowledgements import still_unconfirmed, undelivered
 
-        deadline = time.monotonic() + timeout_s
+        deadline = SystemClock.monotonic_s() + timeout_s
         waiting = undelivered(self._host.config.buffer_dir, writer) if writer else {}
+        shift = None
         while waiting:
-            shift = self._shift or self._start()
-            shift.flush_requested.set()
-            shift.work.set()
-            if time.monotonic() >= deadline:
+            if shift is not self._shift or shift is None:
+                shift = self._shift or self._start()
+                shift.pass_wanted.set()
+            if SystemClock.monotonic_s() >= deadline or (shift.loop is not None and shift.loop.retry_at >= deadline):
                 return False
             time.sleep(_FLUSH_LOOK_S)
             waiting = still_unconfirmed(waiting)

@@ -12,16 +12,14 @@ import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
-from otel_agent_telemetry.buffer.layout import drain_lock_path
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.deliverer import Deliverer
+from otel_agent_telemetry.delivery.loop import DeliveryLoop
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.error_responses import OverloadedError
@@ -66,7 +64,7 @@ class BufferDrain:
         self.counters = Counters()
         self._writer = writer
         self._journal = JournalWriter(config, clock=clock, counters=self.counters)
-        self._stop, self._flush_requested = threading.Event(), threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
 
     def start(self) -> None:
@@ -76,30 +74,15 @@ class BufferDrain:
     def stop(self) -> None:
         """Finish the current batch and release the drain lock. Idempotent. Blocks up to 10 s."""
         self._stop.set()
-        self._flush_requested.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        lock = FileLock(drain_lock_path(self.config.buffer_dir))
+        loop = DeliveryLoop(
+            self, stop=self._stop, next_work=self._next_work, late=self._stop.is_set, resolve=self._target
+        )
         with suppress_instrumentation():
-            while not self._stop.is_set():
-                try:
-                    self._deliver_if_free(lock)
-                except Exception as problem:  # the outer edge of the background
-                    self.counters.internal("delivering the buffer", problem)
-                self._stop.wait(_POLL_S)
-
-    def _deliver_if_free(self, lock: FileLock) -> None:
-        """Take the drain lock and deliver until `stop`, unless another process holds the lock."""
-        try:
-            if self.config.buffer_dir.is_dir() and lock.try_acquire():
-                deliverer = Deliverer(
-                    self, stop=self._stop, flush_requested=self._flush_requested, resolve=self._target
-                )
-                deliverer.run(self._next_work, self._stop.is_set)
-        finally:
-            lock.release()
+            loop.run()
 
     def _target(self, _config: TelemetryConfig) -> WriterTarget:
         return WriterTarget(self._writer, "this service")

@@ -227,7 +227,7 @@ def drain_backlog(folder: Path) -> str:
     writer.close()
     recorder, lock = Recorder(config), FileLock(drain_lock_path(config.buffer_dir))
     assert lock.try_acquire()
-    deliverer = Deliverer(recorder, stop=threading.Event(), flush_requested=threading.Event())
+    deliverer = Deliverer(recorder, stop=threading.Event())
     began = time.monotonic()
     deliverer.drain.run_pass(deliverer._resolved(), stop=lambda: True)
     first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -63,7 +63,7 @@ class Writer:
 
 
 class Drained:
-    """A drain, and what it told of."""
+    """A drain, and what it passed on: states as mappings."""
 
     def __init__(self, folder, *, clock, journal_dir=None, remember=True):
         self.delivered = []

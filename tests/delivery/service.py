@@ -120,7 +120,7 @@ class TestService:
                 errors.append({"index": index, "event_id": item.get("event_id"), "reason": str(problem)})
                 continue
             before = self.store.runs.get(run.event_id)
-            self.store.deliver(Batch((run,)))
+            self.store.deliver(Batch.of((run,)))
             after = self.store.runs[run.event_id]
             counts["inserted" if before is None else "duplicates" if before == after else "updated"] += 1
         return {**counts, "errors": errors, "total": len(items)}

@@ -17,7 +17,10 @@ START = 1_760_000_000 * 10**9
 
 
 def close(state, last_sign=""):
-    return closing_state(state, reason="process 1 on host is gone", last_sign=last_sign or state.updated_at)
+    closed = closing_state(
+        state.to_fields(), reason="process 1 on host is gone", last_sign=last_sign or state.updated_at
+    )
+    return RunRecord.from_fields(closed)
 
 
 def test_closing_says_how_the_run_ended():
@@ -77,7 +80,7 @@ def test_closing_never_overrides_a_genuine_end(history, data):
     target = InMemoryTarget()
 
     for state in arriving:
-        target.deliver(Batch((state,)))
+        target.deliver(Batch.of((state,)))
 
     (standing,) = target.runs.values()
     assert standing == last[0]

@@ -118,7 +118,7 @@ def test_service_killed_in_the_middle_and_back(client, service):
 
 FAULTS = {
     "503": Fault(503),
-    "503 with Retry-After": Fault(503, headers={"Retry-After": "3600"}),
+    "503 with Retry-After": Fault(503, headers={"Retry-After": "1"}),
     "429": Fault(429, headers={"Retry-After": "1"}),
     "401": Fault(401),
     "500 after commit": Fault(500, after_keeping=True),
@@ -329,5 +329,5 @@ def test_commit_association_of_a_run_unknown_to_the_service_is_set_aside_with_th
     assert service.commits == []
     (rejected,) = (config.buffer_dir / "rejected").glob("*.jsonl")
     told = json.loads(rejected.read_text())
-    assert told["commit_hash"] == "abcdef1"
+    assert told["payload"]["commit_hash"] == "abcdef1"
     assert "no run 'later' is known" in told["rejected_because"]

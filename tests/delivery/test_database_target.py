@@ -35,7 +35,7 @@ def target(config: TelemetryConfig) -> Iterator[DatabaseTarget]:
 
 
 def batch() -> Batch:
-    return Batch((RunRecord.from_fields({"event_id": new_event_id(), "run_id": "r", "start_time": NOW,
+    return Batch.of((RunRecord.from_fields({"event_id": new_event_id(), "run_id": "r", "start_time": NOW,
                                          "agent_name": "a", "job_type": "j"}),))  # fmt: skip
 
 

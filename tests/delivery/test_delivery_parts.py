@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import random
 
 import pytest
 from on_disk import record, rows_of
 from opentelemetry import context as otel_context
 from service import Fault
-from tenacity import RetryCallState
 
 from otel_agent_telemetry.buffer.segment import SegmentLine
-from otel_agent_telemetry.delivery.database_target import DatabaseTarget
 from otel_agent_telemetry.delivery.http_target import HttpTarget
 from otel_agent_telemetry.delivery.outcome import (
     Batch,
@@ -24,10 +22,11 @@ from otel_agent_telemetry.delivery.outcome import (
 from otel_agent_telemetry.delivery.pending import Pending, SegmentProgress
 from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejected
 from otel_agent_telemetry.delivery.resolve import local_service_url, resolve_target
-from otel_agent_telemetry.delivery.retry import posting, until_delivered
+from otel_agent_telemetry.delivery.retry import Backoff, as_asked
+from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.delivery.stats import read_stats
 from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed, suppress_instrumentation
-from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
 
@@ -44,7 +43,7 @@ class Picky(InMemoryTarget):
         self.poison = poison
 
     def deliver(self, batch):
-        names = [item.run_id for item in (*batch.records, *batch.links)]
+        names = [line["run_id"] for line in batch.lines]
         if any(name in self.poison for name in names):
             return deliver_bisected(self, batch, f"poison in {len(batch)}")
         return super().deliver(batch)
@@ -56,7 +55,7 @@ class Picky(InMemoryTarget):
 def test_halves_find_exactly_the_poison(poison):
     """Whatever is poisonous is rejected at its position; everything else is delivered."""
     target = Picky(*poison)
-    batch = Batch(tuple(record(number) for number in range(10)))
+    batch = Batch.of(tuple(record(number) for number in range(10)))
 
     outcome = target.deliver(batch)
 
@@ -67,7 +66,7 @@ def test_halves_find_exactly_the_poison(poison):
 def test_halves_cross_from_records_to_links():
     """Positions count records first, then links, also where a half holds both."""
     target = Picky("bad-link")
-    batch = Batch((record(1),), (link("run-1"), link("bad-link"), link("run-2")))
+    batch = Batch.of((record(1),), (link("run-1"), link("bad-link"), link("run-2")))
 
     assert [item.position for item in target.deliver(batch).rejected] == [2]
     assert [kept.run_id for kept in target.links] == ["run-1", "run-2"]
@@ -78,8 +77,8 @@ def test_a_half_that_must_wait_makes_the_whole_wait():
     target = InMemoryTarget()
     target.be_away(1)
 
-    assert deliver_bisected(target, Batch((record(1), record(2))), "x") == RetryLater("away")
-    assert reject_each(Batch((record(1),), (link(),)), "no") == Delivered((Rejected(0, "no"), Rejected(1, "no")))
+    assert deliver_bisected(target, Batch.of((record(1), record(2))), "x") == RetryLater("away")
+    assert reject_each(Batch.of((record(1),), (link(),)), "no") == Delivered((Rejected(0, "no"), Rejected(1, "no")))
 
 
 def add(pending, *records, size=100):
@@ -96,7 +95,7 @@ def test_pending_keeps_one_state_a_run_and_all_links():
     add(
         pending,
         *({"record_type": "run", **state.to_fields()} for state in states),
-        {"record_type": "event", "run_id": "run-1", "payload": {"commit_hash": "abcdef1", "commit_source": "ci",
+        {"record_type": "event", "event_type": COMMIT_EVENT, "run_id": "run-1", "payload": {"commit_hash": "abcdef1", "commit_source": "ci",
                                                                "associated_at": "2026-01-01"}},
         {"record_type": "span", "name": "not ours to deliver"},
         {"record_type": "new in a later version"},
@@ -136,7 +135,11 @@ def test_pending_is_full_by_number_or_size():
 def test_pending_sets_lines_aside_that_are_no_records(payload):
     """Each with a reason that names what is wrong."""
     pending = Pending()
-    add(pending, {"record_type": "run"}, {"record_type": "event", "run_id": "r", "payload": payload})
+    add(
+        pending,
+        {"record_type": "run"},
+        {"record_type": "event", "event_type": COMMIT_EVENT, "run_id": "r", "payload": payload},
+    )
 
     refused = pending.refused(pending.batch(), Delivered())
 
@@ -147,62 +150,39 @@ def test_pending_sets_lines_aside_that_are_no_records(payload):
 # --- retry policies
 
 
-def waits(retrying, outcomes):
-    """How long it waits between attempts that answer so, and what comes of them."""
-    waited = []
-    retrying.sleep = waited.append
-    answers = iter(outcomes)
-    return retrying(lambda: next(answers)), waited
+def test_waits_grow_from_half_a_second_to_a_minute():
+    """With full jitter, for as long as it fails; a success begins anew."""
+    backoff = Backoff()
+    waits = [backoff.after(RetryLater("down")) for _ in range(40)]
 
-
-def test_delivery_is_tried_until_it_works():
-    """Waits grow with jitter from half a second to a minute, and never end by themselves."""
-    outcomes = [RetryLater("down")] * 40
-
-    result, waited = waits(until_delivered(threading.Event(), lambda _: None), [*outcomes, 7])
-
-    assert result == 7
-    assert len(waited) == 40
-    assert all(0 <= wait <= 60 for wait in waited)
-    assert max(waited[:2]) <= 1
-    assert max(waited[-20:]) > 10
+    assert all(0 <= wait <= 60 for wait in waits)
+    assert waits[0] <= 0.5
+    assert max(waits[-20:]) > 10
+    backoff.reset()
+    assert backoff.after(RetryLater("down")) <= 0.5
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), [(0.0, 0, 0.5), (30.0, 30, 30), (1e9, 300, 300), (None, 0, 0.5)])
 def test_retry_after_stretches_the_wait(asked, least, most):
     """What the target asked for, up to five minutes, never less than usual."""
-    _, (waited,) = waits(until_delivered(threading.Event(), lambda _: None), [RetryLater("busy", asked), 1])
-
-    assert least <= waited <= most
+    assert least <= Backoff().after(RetryLater("busy", asked)) <= most
 
 
-def test_stop_ends_the_trying_with_the_last_answer():
-    """No exception: the answer says why it was not delivered."""
-    stop = threading.Event()
-    stop.set()
+def test_the_application_s_random_numbers_are_its_own():
+    """Jitter draws nothing from the sequence that an application has seeded."""
+    random.seed(42)
+    expected = random.random()
+    random.seed(42)
+    Backoff().after(RetryLater("down"))
 
-    assert waits(until_delivered(stop, lambda _: None), [RetryLater("down")])[0] == RetryLater("down")
-
-
-def test_posting_is_tried_four_times():
-    """After 1, 2 and 4 s; then the last answer stands."""
-    result, waited = waits(posting(threading.Event()), [RetryLater(str(n)) for n in range(9)])
-
-    assert result == RetryLater("3")
-    assert waited == [1, 2, 4]
+    assert random.random() == expected
 
 
-def test_posting_waits_longer_when_told():
-    """Retry-After over the usual wait."""
-    _, waited = waits(posting(threading.Event()), [RetryLater("x", 10.0), RetryLater("x", 0.5), "done"])
-
-    assert waited == [10, 2]
-
-
-def test_wait_without_an_outcome_is_the_usual_one():
-    """Tenacity may ask before the first attempt."""
-    policy = posting(threading.Event())
-    assert policy.wait(RetryCallState(policy, None, (), {})) == 1
+def test_usual_wait_stands_unless_more_is_asked_for():
+    """A webhook's 1, 2 and 4 s, by the same rule."""
+    assert as_asked(RetryLater("x", 10.0), 1.0) == 10.0
+    assert as_asked(RetryLater("x", 0.5), 2.0) == 2.0
+    assert as_asked(RetryLater("x"), 4.0) == 4.0
 
 
 # --- which target
@@ -223,8 +203,8 @@ def test_without_a_service_the_database_is_written(tmp_path):
     config = isolated_config(tmp_path, db_synchronous="OFF")
     target = resolve_target(config)
 
-    assert isinstance(target, DatabaseTarget)
-    assert target.deliver(Batch((record(1),))) == Delivered()
+    assert isinstance(target, SqliteTarget)
+    assert target.deliver(Batch.of((record(1),))) == Delivered()
     assert list(rows_of(config)) == ["run-1"]
     target.close()
 
@@ -247,8 +227,8 @@ def test_statistics_come_from_the_service_then_from_the_database(service, tmp_pa
     service.script(Fault(500))
     assert read_stats(config).figures is None
 
-    target = DatabaseTarget(config)
-    target.deliver(Batch((record(1, status="success", updated=1),)))
+    target = SqliteTarget(config)
+    target.deliver(Batch.of((record(1, status="success", updated=1),)))
     target.close()
     service.kill()
     assert read_stats(config).figures["agents"] == {"agent": 1}

@@ -176,7 +176,7 @@ def test_gone_writer_is_delivered_closed_and_removed(writers, drained, target, f
     assert drained(target) == 3  # two runs, and the closing of one
 
     assert statuses(target) == {"run-1": "failed", "run-2": "success"}
-    assert [run.run_id for run in drained.closed] == ["run-1"]
+    assert [run["run_id"] for run in drained.closed] == ["run-1"]
     assert drained.health.closed_runs == 1
     assert sorted(path.name for path in folder.iterdir()) == ["health.json"]
 

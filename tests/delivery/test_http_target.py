@@ -10,7 +10,6 @@ from service import Fault
 
 from otel_agent_telemetry.delivery.http_target import HttpTarget, is_our_service, retry_after_s
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Rejected, RetryLater
-from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.testing import isolated_config
 
@@ -40,7 +39,7 @@ def target(service, tmp_path):
 
 
 def three(**more):
-    return Batch(tuple(record(number, status="success", updated=1, **more) for number in (1, 2, 3)))
+    return Batch.of(tuple(record(number, status="success", updated=1, **more) for number in (1, 2, 3)))
 
 
 def link(run_id="run-1", commit="abcdef1", **more):
@@ -58,7 +57,7 @@ def test_batch_is_delivered_whole(service, target):
 
 def test_json_columns_travel_as_objects(service, target):
     """Text that is JSON becomes an object; text that is not is wrapped, not refused."""
-    target.deliver(Batch((record(1, metrics_json='{"a":{"b":[1,2]}}', context_json="not json"),)))
+    target.deliver(Batch.of((record(1, metrics_json='{"a":{"b":[1,2]}}', context_json="not json"),)))
 
     ((body,),) = service.batches()
     assert body["metrics_json"] == {"a": {"b": [1, 2]}}
@@ -286,18 +285,20 @@ def test_token_that_no_header_can_carry_is_told_without_it(service, tmp_path, si
 
     assert isinstance(outcome, RetryLater)
     assert "hunter" not in outcome.reason
-    assert outcome.reason.endswith("LocalProtocolError") or "401" in outcome.reason
+    assert "control character" in outcome.reason or "401" in outcome.reason
     assert "X-Other" not in {name for request in service.requests for name in request.headers}
 
 
-@pytest.mark.parametrize("host", ["1.2.3.400", "a\u200bb", "a\nb"])
-def test_url_that_cannot_be_asked_is_a_configuration_error(tmp_path, host):
-    """Told with the variable to look at, and without the URL's credentials."""
-    with pytest.raises(ConfigurationError, match="cannot be asked") as raised:
-        HttpTarget(f"http://user:pass@{host}:1", isolated_config(tmp_path))
+@pytest.mark.parametrize("host", ["1.2.3.400", "a\u200bb", "a\nb", "[::1", ""])
+def test_url_that_cannot_be_asked_means_later(tmp_path, host):
+    """An outcome without the URL's credentials; nothing is raised."""
+    target = HttpTarget(f"http://user:pass@{host}:1", isolated_config(tmp_path, api_timeout_s=1.0))
+    outcome = target.deliver(three())
+    target.close()
 
-    assert "TELEMETRY_API_URL" in raised.value.hint
-    assert "pass" not in str(raised.value)
+    assert isinstance(outcome, RetryLater)
+    assert "cannot be reached" in outcome.reason
+    assert "pass" not in outcome.reason
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 70])
@@ -330,7 +331,7 @@ def test_base_path_of_the_url_is_kept(service, tmp_path):
 
 def test_commit_association_reaches_the_run(service, target):
     """The run is found by its run id, and only what is known is sent."""
-    outcome = target.deliver(Batch(three().records, (link(commit_author="A <a@b>"),)))
+    outcome = target.deliver(Batch.of(three().records, (link(commit_author="A <a@b>"),)))
 
     assert outcome == Delivered()
     assert service.commits == [
@@ -342,7 +343,7 @@ def test_refused_association_is_the_only_one_set_aside(service, target):
     """Positions of links come after those of records; the neighbour goes through."""
     service.script(None, None, Fault(422, b'{"detail": "no commit"}'))
 
-    outcome = target.deliver(Batch(three().records, (link(), link("run-2", "abcdef2"))))
+    outcome = target.deliver(Batch.of(three().records, (link(), link("run-2", "abcdef2"))))
 
     assert outcome == Delivered((Rejected(3, "422 no commit"),))
     assert [body["commit_hash"] for _, body in service.commits] == ["abcdef2"]
@@ -353,8 +354,8 @@ def test_association_waits_for_a_service_that_is_away(service, target, fault):
     """Looking the run up fails: later, not never."""
     service.script(None, fault)
 
-    assert isinstance(target.deliver(Batch(three().records, (link(),))), RetryLater)
-    assert target.deliver(Batch(three().records, (link(),))) == Delivered()
+    assert isinstance(target.deliver(Batch.of(three().records, (link(),))), RetryLater)
+    assert target.deliver(Batch.of(three().records, (link(),))) == Delivered()
     assert len(service.commits) == 1
 
 
@@ -365,8 +366,8 @@ def test_association_refused_in_a_strangers_words_waits(service, target, before,
     target.deliver(three())
     service.script(*[None] * before, Fault(400, body))
 
-    assert isinstance(target.deliver(Batch((), (link(),))), RetryLater)
-    assert target.deliver(Batch((), (link(),))) == Delivered()
+    assert isinstance(target.deliver(Batch.of((), (link(),))), RetryLater)
+    assert target.deliver(Batch.of((), (link(),))) == Delivered()
     assert len(service.commits) == 1
 
 
@@ -375,19 +376,19 @@ def test_event_id_that_no_url_can_hold_means_later(service, target, event_id):
     """A service that tells rubbish ids is not believed; nothing is raised."""
     service.script(None, None, Fault(200, f'[{{"event_id": "{event_id}"}}]'.encode()))
 
-    outcome = target.deliver(Batch(three().records, (link(),)))
+    outcome = target.deliver(Batch.of(three().records, (link(),)))
 
     assert isinstance(outcome, RetryLater)
-    assert "InvalidURL" in outcome.reason
-    assert target.deliver(Batch(three().records, (link(),))) == Delivered()
+    assert "cannot be reached" in outcome.reason or "answered" in outcome.reason
+    assert target.deliver(Batch.of(three().records, (link(),))) == Delivered()
 
 
 def test_run_ids_are_quoted_in_queries(service, target):
     """An id with every kind of sign is looked up as it is."""
     strange = "a&limit=1000 #?ü%2F+=;"
-    target.deliver(Batch((record(1, run_id=strange),)))
+    target.deliver(Batch.of((record(1, run_id=strange),)))
 
-    assert target.deliver(Batch((), (link(strange),))) == Delivered()
+    assert target.deliver(Batch.of((), (link(strange),))) == Delivered()
     assert len(service.commits) == 1
 
 
@@ -411,6 +412,6 @@ def test_large_batches_are_sent_as_they_are(service, target):
     """Five hundred records with a megabyte of text arrive whole."""
     records = tuple(record(number, error_details="ü" * 1000) for number in range(500))
 
-    assert target.deliver(Batch(records)) == Delivered()
+    assert target.deliver(Batch.of(records)) == Delivered()
     assert len(service.rows) == 500
     assert orjson.loads(service.requests[0].body)[499]["error_details"] == "ü" * 1000

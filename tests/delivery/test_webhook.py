@@ -9,6 +9,7 @@ from service import Fault
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.webhook import Webhook, summary_of
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.testing import isolated_config
 
 TOKEN = "only-for-the-webhook"
@@ -31,9 +32,9 @@ class Posting:
 
     def __call__(self, *records):
         """Post and wait until it is done with them."""
-        self.webhook.post(records)
+        self.webhook.post([run.to_fields() for run in records])
         self.webhook.close(10)
-        return self.posted
+        return [RunRecord.from_fields(state) for state in self.posted]
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_summary_is_posted_without_nulls_and_with_the_token(posting, service, cl
     assert (request.method, request.path) == ("POST", "/hook")
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
     assert request.headers["Content-Type"] == "application/json"
-    assert request.json == summary_of(run)
+    assert request.json == summary_of(run.to_fields())
     assert request.json["items_succeeded"] == 3
     assert None not in request.json.values()
     assert not {"error_details", "context_json", "metrics_json", "api_posted"} & request.json.keys()
@@ -88,7 +89,7 @@ def test_token_that_no_header_can_carry_is_told_without_it(service, clock, tmp_p
     (state,) = Posting(service, clock, tmp_path, sheets_token=f"hunter2{sign}hunter3")(ended())
 
     assert (state.api_posted, service.requests) == (0, [])
-    assert "run run-1 was not posted: LocalProtocolError" in caplog.text
+    assert "run run-1 was not posted: a token holds a control character" in caplog.text
     assert "hunter" not in caplog.text
 
 
@@ -182,9 +183,9 @@ def test_post_never_blocks_and_close_is_bounded(posting, service):
     hold = threading.Event()
     service.script(Fault(hold=hold))
     try:
-        posting.webhook.post([ended(1)])
+        posting.webhook.post([ended(1).to_fields()])
         assert service.arrived.wait(10)
-        posting.webhook.post([ended(number) for number in range(2, 20_000)])
+        posting.webhook.post([ended(2).to_fields()] * 20_000)
         assert "posting" in posting.counters.last_error  # the queue's bound is told
         posting.webhook.close(0.1)
         posting.webhook.close(0.1)
@@ -197,7 +198,7 @@ def test_nothing_is_started_for_nothing(posting):
     """No ended run, no thread."""
     before = threading.active_count()
 
-    posting.webhook.post([record(1)])
+    posting.webhook.post([record(1).to_fields()])
 
     assert threading.active_count() == before
     posting.webhook.close(0)

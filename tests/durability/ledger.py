@@ -48,7 +48,7 @@ def settle(config: TelemetryConfig) -> None:
     lock = FileLock(drain_lock_path(config.buffer_dir))
     assert lock.try_acquire(), "a deliverer is still alive"
     recorder = Recorder(config, clock=LaterClock())
-    deliverer = Deliverer(recorder, stop=threading.Event(), flush_requested=threading.Event())
+    deliverer = Deliverer(recorder, stop=threading.Event())
     try:
         outcome: int | RetryLater = 1
         while outcome:

@@ -210,7 +210,7 @@ def test_threads_exist_from_the_first_record_to_the_stop(recorder):
     """Two of them, both daemons; stopping ends them, twice is harmless, a later record begins anew."""
     assert names() == []
     recorder.record_run(state())
-    assert names() == ["agent-telemetry-delivery", "agent-telemetry-house"]
+    assert names() == ["agent-telemetry-delivery", "agent-telemetry-sync"]
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("agent-telemetry"))
 
     recorder.close(5.0)
@@ -218,7 +218,7 @@ def test_threads_exist_from_the_first_record_to_the_stop(recorder):
     assert names() == []
 
     recorder.record_run(state(2))
-    assert names() == ["agent-telemetry-delivery", "agent-telemetry-house"]
+    assert names() == ["agent-telemetry-delivery", "agent-telemetry-sync"]
 
 
 def test_events_alone_wait_for_no_delivery(recorder, service):
@@ -297,15 +297,40 @@ def test_stop_is_bounded_while_the_target_hangs(recorder, service):
         hold.set()
 
 
-def test_service_that_asks_to_wait_is_asked_again_at_a_flush(config, service):
-    """Retry-After of an hour does not hold a flush back for an hour."""
-    service.script(Fault(503, headers={"Retry-After": "3600"}))
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(429, headers={"Retry-After": "60"}), Fault(503, headers={"Retry-After": "3600"})],
+    ids=["429", "503"],
+)
+def test_flush_asks_nothing_of_a_service_that_asked_to_wait(config, service, fault):
+    """False at once, without a request, while the next attempt lies beyond the flush's own time."""
+    service.script(*[fault] * 50)
     client = TelemetryClient(config)
     client.end_run(client.start_run("agent", "job", run_id="mine"))
-    eventually(lambda: service.requests)
+    assert not client.flush(30)
+    asked = len(service.requests)
 
-    assert client.flush(10)
-    assert service.runs["mine"].status == "success"
+    began = time.monotonic()
+    answers = [client.flush(30) for _ in range(10)]
+
+    assert answers == [False] * 10
+    assert time.monotonic() - began < 30
+    assert len(service.requests) == asked == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_flush_hurries_no_retry(config, service, status):
+    """Ten threads that flush send no more than the back-off allows."""
+    service.script(*[Fault(status)] * 1000)
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("agent", "job", run_id="mine"))
+    threads = [threading.Thread(target=client.flush, args=(1.0,)) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(service.requests) < 30  # 146 in five seconds it was
 
 
 def test_deliverer_survives_its_own_bugs(config, service, monkeypatch, caplog):

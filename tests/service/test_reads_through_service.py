@@ -157,7 +157,7 @@ def link(run_id, commit="abcdef1"):
 def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender, environment, config):
     """Nothing is set aside for having come too early."""
     target = HttpTarget(service.url, sender)
-    assert target.deliver(Batch((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
+    assert target.deliver(Batch.of((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
     target.close()
     record(sender)
     commits = {

@@ -1,0 +1,157 @@
+"""One server over `http.client`: requests, one at a time, over a connection that stays open.
+
+Redirects are not followed. Whatever a network, a proxy, a certificate or an odd address does
+is an `Unreachable`, whose reason holds neither a token nor a password.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.proxies import Proxy, UnusableProxy, basic_authorization, proxy_for
+
+MAX_ANSWER: Final = 16 << 20
+_LEAST_S: Final = 0.001
+_PORTS: Final = {"http": 80, "https": 443}
+_AUTHORITIES: Final = "certificate authorities are read from SSL_CERT_FILE, SSL_CERT_DIR, or the system's store"
+
+Headers = Mapping[str, str | bytes]
+"""Name → value; bytes where the value may be beyond ASCII."""
+
+
+class Answer(NamedTuple):
+    """A whole response, at most MAX_ANSWER bytes and one of its content."""
+
+    status: int
+    content: bytes
+    retry_after: str | None = None
+
+
+class Unreachable(NamedTuple):
+    """No answer came, and why: one phrase."""
+
+    reason: str
+
+
+class HttpConnection:
+    """Requests to one URL and the paths below it. Used by one thread at a time; opens nothing yet."""
+
+    def __init__(self, url: str, config: TelemetryConfig, *, headers: Headers, timeout_s: float) -> None:
+        self._headers = dict(headers)
+        self._timeout_s = max(timeout_s, _LEAST_S)
+        self._open: http.client.HTTPConnection | None = None
+        self._proxy: Proxy | UnusableProxy | None = None
+        try:
+            self._url = urlsplit(url)
+            self._port = self._url.port or _PORTS[self._url.scheme]
+            self._host = self._url.hostname or ""
+            self._proxy = proxy_for(self._url, config)
+        except (ValueError, KeyError):
+            self._host = ""
+        if self._host and (basic := basic_authorization(self._url)):
+            self._headers.setdefault("Authorization", basic)
+
+    def request(
+        self, method: str, path: str = "", *, body: bytes | None = None, headers: Headers | None = None
+    ) -> Answer | Unreachable:
+        """Send one request and return its answer. `path` is put behind the URL's own.
+
+        Blocks up to the timeout for each step. A connection that the server has closed
+        meanwhile is opened anew, once.
+        """
+        if not self._host:
+            return Unreachable("its URL is not http:// or https:// with a host")
+        if isinstance(self._proxy, UnusableProxy):
+            return Unreachable(self._proxy.reason)
+        if any(map(_has_control, self._headers.values())):
+            return Unreachable("a token holds a control character, which no header can carry")
+        reused = self._open is not None and self._open.sock is not None
+        try:
+            try:
+                return self._exchange(method, path, body, headers or {})
+            except (http.client.RemoteDisconnected, ConnectionError):
+                self.close()
+                if not reused:
+                    raise
+                return self._exchange(method, path, body, headers or {})
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            self.close()
+            return Unreachable(self._phrase(problem))
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: Headers) -> Answer:
+        if self._open is None:
+            self._open = self._connection()
+        sent = {"User-Agent": "otel-agent-telemetry", "Accept-Encoding": "identity", **self._headers, **headers}
+        self._open.request(method, self._target(path), body, sent)
+        answer = self._open.getresponse()
+        content = answer.read(MAX_ANSWER + 1)
+        if len(content) > MAX_ANSWER:
+            self.close()
+        elif answer.length:  # a cut connection: reading by size does not raise for it
+            raise http.client.IncompleteRead(content, answer.length)
+        return Answer(answer.status, content, answer.headers.get("Retry-After"))
+
+    def _target(self, path: str) -> str:
+        """The request line's address: a path; the whole URL for a proxy that is not tunnelled through."""
+        own = self._url.path + path or "/"
+        if self._url.query:
+            own += f"?{self._url.query}"
+        if self._proxy is None or self._url.scheme == "https":
+            return own
+        return f"http://{_authority(self._url)}{own}"
+
+    def _connection(self) -> http.client.HTTPConnection:
+        proxy = self._proxy if isinstance(self._proxy, Proxy) else None
+        host, port = (proxy.host, proxy.port) if proxy else (self._host, self._port)
+        if self._url.scheme == "http":
+            plain = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+            if proxy and proxy.authorization:
+                self._headers["Proxy-Authorization"] = proxy.authorization
+            plain.set_debuglevel(0)  # an application may have set the class's, which prints headers
+            return plain
+        secure = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=_tls_context())
+        if proxy:
+            credentials = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+            secure.set_tunnel(self._host, self._port, credentials)
+        secure.set_debuglevel(0)
+        return secure
+
+    def _phrase(self, problem: Exception) -> str:
+        """A failure in words: the type alone where the text may quote a header, and so the token."""
+        name = type(problem).__name__
+        if not isinstance(problem, OSError):
+            return name
+        text = f"{name}: {problem.strerror or problem}" if str(problem) else name
+        if name == "SSLCertVerificationError":
+            text += f" ({_AUTHORITIES})"
+        return text if not isinstance(self._proxy, Proxy) else f"{text} (through the proxy {self._proxy.host})"
+
+    def close(self) -> None:
+        """Close the connection. Idempotent; the next request opens one."""
+        connection, self._open = self._open, None
+        if connection is not None:
+            connection.close()
+
+
+def _tls_context() -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context()
+    except OSError:  # SSLKEYLOGFILE names a file that cannot be written: the keys stay unwritten
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        return context
+
+
+def _has_control(value: str | bytes) -> bool:
+    text = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    return any(sign < 32 or sign == 127 for sign in text)  # noqa: PLR2004 - of ASCII
+
+
+def _authority(url: SplitResult) -> str:
+    """Host and port of a URL, without credentials."""
+    return url.netloc.rpartition("@")[2]

@@ -1,0 +1,118 @@
+"""The local SQLite file as a target: used by a recording process when no service takes the runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final
+
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected, is_link
+from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
+from otel_agent_telemetry.storage.sqlite_file import open_sqlite, transaction
+from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.wire import RUN
+
+_REFUSALS: Final = frozenset(
+    {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
+)
+"""What a value causes; trying it again does not help."""
+_HINTS: Final = {
+    sqlite3.SQLITE_BUSY: "Another process is writing to it; TELEMETRY_DB_BUSY_TIMEOUT_MS is how long we wait.",
+    sqlite3.SQLITE_FULL: "Free some space on its disk.",
+    sqlite3.SQLITE_IOERR: "Its disk is full or failing.",
+    sqlite3.SQLITE_READONLY: "Make the file and its folder writable for this user.",
+    sqlite3.SQLITE_CANTOPEN: "Check that its folder exists, can be entered, and that the path names a file.",
+    sqlite3.SQLITE_NOTADB: "Move the file away, or point TELEMETRY_DB_PATH elsewhere.",
+    sqlite3.SQLITE_CORRUPT: "Restore a backup, or move the file away and rebuild it with `agent-telemetry replay`.",
+}
+"""Primary result code → what to do."""
+
+
+class SqliteTarget:
+    """Writes batches into the configured file, each in one transaction. Takes runs and commit associations.
+
+    The file has one writer: while a service holds it, nothing is written here and the answer
+    is `RetryLater`, upon which the deliverer looks for that service.
+    """
+
+    def __init__(self, config: TelemetryConfig) -> None:
+        self.name = str(config.db_path)
+        self._config = config
+        self._writer_lock = WriterLock(config.db_path)
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] = (0, 0)
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Commit the batch.
+
+        A file that is locked, full, read-only, of another version or not ours means later; one
+        that refuses the content is asked again with halves of it.
+        """
+        try:
+            if not self._writer_lock.try_acquire():
+                return RetryLater(f"{self.name} is being written by {_holder(self._writer_lock)}")
+            self._write(batch)
+        except SchemaError as problem:
+            return self._later(f"{problem} ({problem.hint})" if problem.hint else str(problem))
+        except (StoreUnavailableError, OSError) as problem:
+            return self._later(str(problem))
+        except (sqlite3.Error, OverflowError) as problem:
+            code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+            if code in _REFUSALS or not isinstance(problem, sqlite3.DatabaseError) or not code:
+                return deliver_bisected(self, batch, f"writing runs to {self.name}: {_first_line(problem)}")
+            hint = _HINTS.get(code, "")
+            text = f"writing runs to {self.name}: {_first_line(problem)}"
+            return self._later(f"{text} ({hint})" if hint else text)
+        finally:
+            self._writer_lock.release()
+        return Delivered()
+
+    def _write(self, batch: Batch) -> None:
+        connection = self._opened()
+        runs = [
+            {name: value for name, value in line.items() if name != "record_type"}
+            for line in batch.lines
+            if line["record_type"] == RUN
+        ]
+        with transaction(connection):
+            write_states(connection, runs)
+            write_links(connection, [(line["run_id"], line["payload"]) for line in batch.lines if is_link(line)])
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection; opened anew when another file stands in the old one's place, as after `restore`."""
+        if self._connection is not None and self._file != self._file_now():
+            self.close()
+        if self._connection is None:
+            self._connection = open_sqlite(self._config)
+            self._file = self._file_now()
+        return self._connection
+
+    def _file_now(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._config.db_path)
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_dev, found.st_ino
+
+    def _later(self, reason: str) -> RetryLater:
+        self.close()
+        return RetryLater(reason)
+
+    def close(self) -> None:
+        """Close the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _holder(lock: WriterLock) -> str:
+    holder = lock.holder()
+    if holder is None:
+        return "another process"
+    return f"process {holder.pid} on {holder.host}" + (f", which answers at {holder.url}" if holder.url else "")
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]

@@ -1,0 +1,113 @@
+"""A run's state as a mapping: checked in one pass, ordered, merged; without a record class.
+
+What `model.RunRecord`, `order_key` and `later_state` do for readers, this does for delivery,
+where making a record object costs more than writing its row. A *checked state* maps column
+to value, defaults left out but `schema_version` and `status`; a test holds both forms together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from otel_agent_telemetry.columns import (
+    COLUMNS,
+    COUNT_COLUMNS,
+    FREE_TEXT_COLUMNS,
+    POSTING_COLUMNS,
+    REQUIRED_COLUMNS,
+    SCHEMA_VERSION,
+    TIME_COLUMNS,
+    Fields,
+    check_column,
+)
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import ORDER_COLUMNS
+from otel_agent_telemetry.status import RUNNING, STATUSES
+
+NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
+"""The columns that hold integers; all others hold text or nothing."""
+_ALL: Final = frozenset(COLUMNS)
+_TIME: Final = re.compile(
+    r"[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00", re.ASCII
+).fullmatch
+_AS_STORED: Final[dict[str, Callable[[str], object]]] = {
+    **dict.fromkeys(FREE_TEXT_COLUMNS, str.__len__),
+    **dict.fromkeys(TIME_COLUMNS, _TIME),
+    **dict.fromkeys(("run_id", "parent_run_id"), re.compile(r"[\w.:+@=-]{1,255}", re.ASCII).fullmatch),
+    "event_id": re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch,
+    "trace_id": re.compile(r"[0-9a-f]{32}").fullmatch,
+    "span_id": re.compile(r"[0-9a-f]{16}").fullmatch,
+    "status": frozenset(STATUSES).__contains__,
+}
+"""Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge."""
+_MOST: Final = 1 << 31
+_FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
+_EMPTY: Final = {name: 0 if name in NUMBERS else "" for name in ORDER_COLUMNS}
+
+
+def checked_state(values: Mapping[str, Any]) -> Fields:
+    """Return the columns of a mapping that may come from anywhere, each checked; unknown keys are ignored.
+
+    An empty text is "not known", as None is. Raises RecordError naming the first column that
+    breaks a rule, as `RunRecord.from_fields` does.
+    """
+    state: Fields = {}
+    for name, value in values.items():
+        if type(value) is str:
+            is_right = _AS_STORED.get(name)
+            if is_right is not None and is_right(value):
+                state[name] = value
+                continue
+            if not value:
+                continue
+        elif value is None:
+            continue
+        elif type(value) is int and name in NUMBERS and 0 <= value < _MOST:
+            state[name] = value
+            continue
+        if name in _ALL:
+            state[name] = check_column(name, value)
+    if not state.keys() >= _REQUIRED:
+        _put_required(state)
+    return state
+
+
+_REQUIRED: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
+
+
+def _put_required(state: Fields) -> None:
+    """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
+    state.setdefault("schema_version", SCHEMA_VERSION)
+    state.setdefault("status", RUNNING)
+    for name in REQUIRED_COLUMNS:
+        if name not in state:
+            fallback = next((other for other in _FALLBACKS.get(name, ()) if other in state), None)
+            if fallback is None:
+                raise RecordError(name, "is required")
+            state[name] = state[fallback]
+
+
+def state_key(state: Fields) -> tuple[Any, ...]:
+    """Return the sort key of a checked state among the states of its run (`model.order_key`)."""
+    get = state.get
+    return (state["status"] != RUNNING, *(get(name) or empty for name, empty in _EMPTY.items()))
+
+
+def is_greater(one: Fields, other: Fields) -> bool:
+    """Return whether one checked state stands against another of its run; the full key is made for ties only."""
+    quick = (one["status"] != RUNNING, one["updated_at"])
+    against = (other["status"] != RUNNING, other["updated_at"])
+    return quick > against or (quick == against and state_key(one) > state_key(other))
+
+
+def merged_state(one: Fields, other: Fields) -> Fields:
+    """Return what stands of two checked states of one run, with the greater of each posting column."""
+    stands, fallen = (other, one) if is_greater(other, one) else (one, other)
+    grown = {
+        name: value
+        for name in POSTING_COLUMNS
+        if (value := fallen.get(name)) and (not (kept := stands.get(name)) or value > kept)
+    }
+    return {**stands, **grown} if grown else stands

@@ -1,0 +1,78 @@
+"""What a new SQLite file of this version holds, as SQL: made from the migrations, kept here frozen.
+
+A recording process makes its file from this, without Alembic; a test holds the two together.
+Written by `tests/storage/freeze_ddl.py`, not by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KNOWN_REVISIONS: Final = ("0008", "0009")
+"""Every revision of the schema, oldest first."""
+HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
+STATEMENTS: Final = """
+CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY
+(version_num))
+
+CREATE TABLE agent_runs (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, schema_version INTEGER
+DEFAULT 0 NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, start_time TEXT NOT NULL, end_time TEXT,
+agent_name TEXT NOT NULL, agent_owner TEXT, job_type TEXT NOT NULL, status TEXT NOT NULL, trigger_type TEXT, product
+TEXT, product_family TEXT, platform TEXT, subdomain TEXT, website TEXT, website_section TEXT, item_name TEXT,
+items_discovered BIGINT DEFAULT 0 NOT NULL, items_succeeded BIGINT DEFAULT 0 NOT NULL, items_failed BIGINT DEFAULT 0
+NOT NULL, items_skipped BIGINT DEFAULT 0 NOT NULL, duration_ms BIGINT DEFAULT 0 NOT NULL, input_summary TEXT,
+output_summary TEXT, source_ref TEXT, target_ref TEXT, error_summary TEXT, error_details TEXT, git_repo TEXT,
+git_branch TEXT, git_commit_hash TEXT, git_run_tag TEXT, git_commit_source TEXT, git_commit_author TEXT,
+git_commit_timestamp TEXT, host TEXT, environment TEXT, metrics_json TEXT, context_json TEXT, api_posted INTEGER
+DEFAULT 0 NOT NULL, api_posted_at TEXT, api_retry_count BIGINT DEFAULT 0 NOT NULL, insight_id TEXT, parent_run_id
+TEXT, trace_id TEXT, span_id TEXT, service_name TEXT, PRIMARY KEY (id))
+
+CREATE UNIQUE INDEX ux_agent_runs_event_id ON agent_runs (event_id)
+
+CREATE INDEX ix_agent_runs_run_id ON agent_runs (run_id)
+
+CREATE INDEX ix_agent_runs_created_at ON agent_runs (created_at, id)
+
+CREATE INDEX ix_agent_runs_running ON agent_runs (created_at) WHERE status = 'running'
+
+CREATE INDEX ix_agent_runs_parent_run_id ON agent_runs (parent_run_id) WHERE parent_run_id IS NOT NULL
+
+CREATE TABLE commits (commit_hash TEXT NOT NULL, run_id TEXT NOT NULL, commit_source TEXT NOT NULL, commit_author
+TEXT, commit_timestamp TEXT, associated_at TEXT NOT NULL, PRIMARY KEY (commit_hash, run_id))
+
+CREATE INDEX ix_commits_run_id ON commits (run_id)
+
+CREATE TABLE run_events (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, event_type TEXT NOT
+NULL, timestamp TEXT NOT NULL, payload_json TEXT, trace_id TEXT, span_id TEXT DEFAULT '' NOT NULL, seq INTEGER NOT
+NULL, PRIMARY KEY (id))
+
+CREATE TABLE run_spans (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, trace_id TEXT NOT NULL,
+span_id TEXT NOT NULL, parent_span_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
+status_message TEXT, start_time TEXT NOT NULL, end_time TEXT, duration_ms BIGINT DEFAULT 0 NOT NULL, attributes_json
+TEXT, is_run INTEGER DEFAULT 0 NOT NULL, usage_json TEXT, PRIMARY KEY (id))
+
+CREATE UNIQUE INDEX ux_run_spans_span ON run_spans (trace_id, span_id)
+
+CREATE TABLE run_counts (agent_name TEXT NOT NULL, job_type TEXT NOT NULL, status TEXT NOT NULL, runs BIGINT NOT
+NULL, PRIMARY KEY (agent_name, job_type, status))
+
+CREATE TABLE run_hours (hour TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (hour))
+
+CREATE TRIGGER agent_runs_deleted AFTER DELETE ON agent_runs BEGIN UPDATE run_counts SET runs = runs - 1 WHERE
+agent_name = old.agent_name AND job_type = old.job_type AND status = old.status; UPDATE run_hours SET runs = runs -
+1 WHERE hour = substr(old.created_at, 1, 13); END
+
+CREATE INDEX ix_agent_runs_trace_id ON agent_runs (trace_id) WHERE trace_id IS NOT NULL
+
+CREATE INDEX ix_run_spans_event_id ON run_spans (event_id, trace_id, parent_span_id)
+
+CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, seq)
+
+CREATE INDEX ix_run_events_event_id ON run_events (event_id)
+
+CREATE TABLE run_rollups (event_id TEXT NOT NULL, parent_run_id TEXT, usage_json TEXT NOT NULL, PRIMARY KEY
+(event_id))
+
+CREATE INDEX ix_run_rollups_parent_run_id ON run_rollups (parent_run_id) WHERE parent_run_id IS NOT NULL
+""".strip().split("\n\n")
+"""In the order in which they are run."""
