@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := $(CURDIR)/.demo
 TESTS  ?= tests
 
-.PHONY: demo test durability collector check format columns bench structure clean
+.PHONY: demo test test-interpreters durability collector check format columns bench structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
@@ -28,9 +28,27 @@ demo: $(VENV)/.made
 test: $(VENV)/.made
 	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal
 
+# The fast part: what needs no extra, no service and no other program.
+FAST := $(filter-out tests/test_docs.py, $(wildcard tests/test_*.py)) tests/buffer tests/capture tests/recording \
+  $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequences.py) \
+  $(addprefix tests/otel/test_, exporter.py log_events.py mapping.py processor.py propagation.py usage.py)
+
+# The fast part with the base install on each newer interpreter that is found here, warnings being errors.
+test-interpreters:
+	@found=; for version in 3.12 3.13 3.14; do \
+	  for python in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+	    $$python -c '' 2>/dev/null || continue; \
+	    found="$$found $$version"; venv=$(VENV)-$$version; echo "Python $$version: $$python"; \
+	    $$python -m venv $$venv && \
+	    $$venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest hypothesis && \
+	    $$venv/bin/python -W error -m pytest -q $(wildcard $(FAST)) || exit 1; \
+	    break; \
+	  done; \
+	done; echo "tested with Python:$${found:- none of 3.12 to 3.14 is installed}"
+
 # Only the tests that kill processes, for longer: make durability KILLS=1000
 durability: $(VENV)/.made
-	DURABILITY_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/durability -m durability -s
+	DURABILITY_KILLS=$(or $(KILLS),1000) DURABILITY_SERVICE_KILLS=40 $(BIN)/python -m pytest tests/durability -m durability -s
 
 # The OpenTelemetry Collector of collector-config/builder.yaml, for trying its pipelines and for their tests. Needs Go;
 # about 6 minutes on two cores the first time, nothing afterwards. AGENT_TELEMETRY_CACHE moves it out of .cache.
@@ -62,4 +80,4 @@ structure: $(VENV)/.made
 	@$(BIN)/python tests/structure_report.py $(ROOT)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from costs import cost_s
+from on_disk import PATIENCE_S
 
 from otel_agent_telemetry.git import GitContext, read_git_context
 
@@ -239,7 +240,7 @@ def test_a_pipe_or_folder_in_a_files_place_holds_nobody_up(repository: Path, nam
         done: list[object] = []
         reader = threading.Thread(target=lambda to=done: to.append(read_git_context(repository)), daemon=True)
         reader.start()
-        reader.join(10)
+        reader.join(PATIENCE_S)
         assert len(done) == 1
 
 
@@ -250,11 +251,10 @@ def test_a_config_of_100_mb_is_not_read_whole(repository: Path) -> None:
         for _ in range(100):
             file.write(b"#" * ((1 << 20) - 1) + b"\n")
         file.write(b'[remote "late"]\n\turl = https://example.com/late.git\n')
-    started = time.monotonic()
     assert context(repository).repo == REMOTE
+    assert cost_s(lambda: context(repository)) < 0.5 * cost_s(config.read_bytes)
     config.write_bytes(config.read_bytes().replace(b'[remote "origin"]', b'[removed "origin"]'))
     assert context(repository).repo is None
-    assert time.monotonic() - started < 5
 
 
 def test_content_that_is_not_utf8_is_read_as_far_as_it_goes(repository: Path) -> None:

@@ -2,14 +2,14 @@
 
 import json
 import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from uuid import UUID
 
 import pytest
+from costs import growth
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,10 +213,8 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_value_raises_or_takes_long(name: str) -> None:
     """Whatever the payload, the line is one whole line of bounded size, in bounded time."""
-    started = time.monotonic()
     raw = encode_line(EVENT, {"event_id": "e", "payload": HOSTILE[name], "after": "kept"})
-    text = dumps_text(HOSTILE[name])
-    assert time.monotonic() - started < 10
+    text = dumps_text(HOSTILE[name])  # neither returns when a value without an end is followed
     assert len(raw) < 10_000_000
     assert raw.count(b"\n") == 1
     line = decode_line(raw)
@@ -381,10 +379,14 @@ def test_binary_noise_before_a_line_does_not_hide_it(noise: bytes, line: tuple[s
 def test_thousands_of_heads_are_read_in_linear_time() -> None:
     """A full disk's worth of heads hides nothing and costs little."""
     head = encode_line(EVENT, {"payload": "x" * 1000})[:-20]
-    started = time.monotonic()
-    found = read_line(head * 5000 + encode_line(RUN, {"event_id": "e"}))
-    assert found.records == ({"record_type": RUN, "event_id": "e"},)
-    assert time.monotonic() - started < 5
+    tail = encode_line(RUN, {"event_id": "e"})
+    assert read_line(head * 5000 + tail).records == ({"record_type": RUN, "event_id": "e"},)
+
+    def reading(heads: int) -> Callable[[], object]:
+        raw = head * heads + tail
+        return lambda: read_line(raw)
+
+    assert growth(reading, small=600, large=4800) < 30  # 8 when it is linear, 64 when it is quadratic
 
 
 def test_text_that_is_not_json_becomes_the_default() -> None:

@@ -24,6 +24,9 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.testing import InMemoryTarget
 
+HOLD_S = 600.0
+"""How long an answer is held unless the test lets it go: longer than any test waits for what must not wait for it."""
+
 
 @dataclass
 class Fault:
@@ -207,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fail(self, fault, path, body):
         if fault.hold is not None:
-            fault.hold.wait(30)
+            fault.hold.wait(HOLD_S)
         if fault.after_keeping:
             self._right(path, body)
         if fault.reset:

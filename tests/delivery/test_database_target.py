@@ -57,12 +57,12 @@ def test_delivered_means_committed(config, target):
 def test_nothing_is_written_while_a_service_holds_the_database(config, target):
     """The answer names who holds it and where it answers; once it is gone, the same batch goes through."""
     code = (
-        "import sys, time; from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
         "from otel_agent_telemetry.storage.writer_lock import WriterLock\n"
         f"lock = WriterLock(Path({str(config.db_path)!r}))\n"
-        "assert lock.try_acquire('http://127.0.0.1:9999'); print('held', flush=True); time.sleep(60)\n"
+        "assert lock.try_acquire('http://127.0.0.1:9999'); print('held', flush=True); sys.stdin.read()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as service:
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
         assert service.stdout is not None
         assert service.stdout.readline() == b"held\n"
         waiting = batch()

@@ -64,12 +64,12 @@ class Reader:
         os.close(self._fd)
 
     def end(self) -> bytes:
-        self._thread.join(30)
+        self._thread.join(60)
         return self.said
 
 
 def kill_after(pid: int, reader: Reader, delay_s: float) -> bytes:
-    assert reader.first.wait(30), "the process did nothing"
+    assert reader.first.wait(60), "the process did nothing"
     time.sleep(delay_s)  # the random point at which it dies, not a synchronisation
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -142,7 +142,7 @@ def test_the_deliverer_is_killed_while_others_write(tmp_path: Path) -> None:
         pid, fd = fork_agent(tmp_path, name=f"d{number}", seed=number)
         alive[pid] = Reader(fd)
     for reader in alive.values():
-        assert reader.first.wait(30)
+        assert reader.first.wait(60)
     config = config_for(tmp_path)
     while len(alive) > 1:
         holder = _await_holder(config.buffer_dir / "drain.lock", alive)
@@ -156,7 +156,7 @@ def test_the_deliverer_is_killed_while_others_write(tmp_path: Path) -> None:
 
 def _await_holder(lock: Path, among: dict[int, Reader]) -> int:
     """The pid that holds a lock, as the kernel lists it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if lock.exists():
             inode = str(lock.stat().st_ino)

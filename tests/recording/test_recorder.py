@@ -27,7 +27,7 @@ def state(number=1, status="success", updated=1):
 
 
 def environment(config, **more):
-    return {"TELEMETRY_BASE_DIR": str(config.base_dir), **more}
+    return {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_EXIT_TIMEOUT_S": "60", **more}
 
 
 def test_run_states_go_to_buffer_and_journal(recorder, config):
@@ -222,11 +222,11 @@ if child == 0:
     raise SystemExit(0)
 assert os.waitpid(child, 0)[1] == 0
 client.flush(10)
-import sqlite3, time
-rows, until = {}, time.monotonic() + 30  # what the child left is delivered by whoever looks next
-while rows.get("child-open", "running") == "running" and time.monotonic() < until:
-    rows = dict(sqlite3.connect(client.config.db_path).execute("select run_id, status from agent_runs"))
-    time.sleep(0.02)
+from tests.on_disk import eventually, rows_of
+def ended():  # what the child left is delivered by the next process that delivers
+    rows = rows_of(client.config)
+    return rows if rows.get("child-open", {"status": "running"})["status"] != "running" else None
+rows = {name: row["status"] for name, row in eventually(ended).items()}
 print(rows["parent"], rows["child-open"])
 client.end_run("parent")
 """
@@ -351,7 +351,7 @@ EXITS = {
     "end of the script": "",
     "sys.exit": "import sys\nsys.exit(3)",
     "uncaught exception": "raise ValueError('x')",
-    "interrupt": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(5)",
+    "interrupt": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport signal\nsignal.pause()",
 }
 
 

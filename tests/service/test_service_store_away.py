@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import time
 from contextlib import closing
 
 import pytest
@@ -12,16 +11,13 @@ from service_cases import ended, listed, post_states, problem, state
 
 
 def test_a_locked_database_is_503_in_time_and_ok_afterwards(sqlite_settings, serving):
-    """Another program holds it for longer than a write may wait; the answer comes within that time."""
+    """Another program holds it for longer than a write may wait; the answer comes before it lets go."""
     service = serving(sqlite_settings.with_(api_write_timeout_s=1.0))
     with closing(sqlite3.connect(sqlite_settings.db_path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        began = time.monotonic()
-        answer = service.client.post("/api/v1/runs", json=state())
-        took = time.monotonic() - began
+        answer = service.client.post("/api/v1/runs", json=state())  # comes while the database is still locked
         assert "not committed within 1 s" in problem(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
-        assert took < 10
         other.execute("ROLLBACK")
     assert post_states(service, state())[0] in ("created", "duplicate")  # the first may have been written after all
     assert listed(service) == ["run-1"]
