@@ -102,7 +102,7 @@ def test_open_runs_and_those_that_ended_lately_stay(either):
     result = agent_telemetry(config, "retention", env=env)
     assert run_ids(config) == ["run-1", "run-2", "run-4"]
     assert "1 runs deleted" in result.out
-    assert "1 runs as old are still running" in result.err
+    assert "1 older runs are still running" in result.err
     assert "close-stale" in result.err
 
 
