@@ -19,6 +19,7 @@ from otel_agent_telemetry.cli.capture_query import capture_query
 from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
 from otel_agent_telemetry.cli.copy_db import copy_db
+from otel_agent_telemetry.cli.deliver import deliver
 from otel_agent_telemetry.cli.doctor import doctor
 from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, with_exit_status
 from otel_agent_telemetry.cli.export import export
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "tail": tail,
     "stats": stats,
     "sync": sync,
+    "deliver": deliver,
     "verify": verify,
     "replay": replay,
     "close-stale": close_stale,

@@ -52,7 +52,7 @@ class SqliteTarget:
         """
         try:
             if not self._writer_lock.try_acquire():
-                return RetryLater(f"{self.name} is being written by {_holder(self._writer_lock)}")
+                return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
             self._write(batch)
         except SchemaError as problem:
             return self._later(f"{problem} ({problem.hint})" if problem.hint else str(problem))
@@ -105,13 +105,6 @@ class SqliteTarget:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _holder(lock: WriterLock) -> str:
-    holder = lock.holder()
-    if holder is None:
-        return "another process"
-    return f"process {holder.pid} on {holder.host}" + (f", which answers at {holder.url}" if holder.url else "")
 
 
 def _first_line(problem: Exception) -> str:

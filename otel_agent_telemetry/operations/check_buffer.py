@@ -11,6 +11,7 @@ from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, unde
 from otel_agent_telemetry.buffer.health import Health, live_counters, read_health
 from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.drain_lock import read_holder
 from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.locks import is_locked
@@ -31,6 +32,7 @@ def check_buffer(config: TelemetryConfig) -> Iterator[Finding]:
         return
     health = read_health(folder)
     yield from _writers(folder)
+    yield from _stopped_holder(folder)
     yield from _waiting(folder, health)
     yield from _rejected(folder)
     yield from _failures(folder, health)
@@ -50,6 +52,17 @@ def _writers(folder: Path) -> Iterator[Finding]:
         )
     else:
         yield ok("buffer", text)
+
+
+def _stopped_holder(folder: Path) -> Iterator[Finding]:
+    """Yield an error when the process that delivers does not run: Ctrl-Z, a debugger, a paused container."""
+    holder = read_holder(folder) if is_locked(drain_lock_path(folder)) else None
+    if holder is not None and holder.stopped:
+        yield error(
+            "delivery",
+            f"process {holder.pid} holds {drain_lock_path(folder).name} and is stopped; others deliver beside it",
+            f"Continue it (`kill -CONT {holder.pid}`) or end it.",
+        )
 
 
 def _waiting(folder: Path, health: Health) -> Iterator[Finding]:

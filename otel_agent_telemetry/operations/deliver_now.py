@@ -8,6 +8,8 @@ beginning, and takes over if that process ends.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +25,9 @@ from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.errors import SchemaError, StorageError
 from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.storage.sqlite_file import OLDER_HINT, open_sqlite
 
 _POLL_S: Final = 0.02
 _PROGRESS_INTERVAL_S: Final = 0.1
@@ -68,7 +72,28 @@ def deliver_now(
     # The lock file would create the folder, and reads create nothing.
     if not config.buffer_dir.is_dir() or not list_writers(config.buffer_dir):
         return DeliveryReport(done=True)
+    upgrade_old_file(config)
     return _Delivery(config, time.monotonic() + timeout_s, on_progress).run(wait_for_others=wait_for_others)
+
+
+def upgrade_old_file(config: TelemetryConfig) -> None:
+    """Upgrade the configured SQLite file if it is of an older version: a recording process does not.
+
+    After a backup. A file that cannot be upgraded stays as it is, and the delivery reports why.
+    """
+    if config.api_url or config.database_url or not config.db_path.exists():
+        return
+    try:
+        open_sqlite(config).close()
+    except (SchemaError, sqlite3.Error, OSError) as problem:
+        if not isinstance(problem, SchemaError) or problem.hint != OLDER_HINT:
+            return
+        from otel_agent_telemetry.storage.store import Store
+
+        store = Store(config)
+        with contextlib.suppress(StorageError):
+            store.open()
+        store.close()
 
 
 def with_short_timeouts(config: TelemetryConfig, *, timeout_s: float) -> TelemetryConfig:

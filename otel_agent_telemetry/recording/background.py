@@ -1,6 +1,6 @@
 """The background of a process that records runs: two daemon threads.
 
-- The *sync* thread, once a second: fsync, sign of life, counters.
+- The *tick* thread, once a second: fsync, sign of life, counters.
 - The *delivery* thread: tries to become the one deliverer of this buffer folder, and as
   long as it is, delivers once a second; else it looks again twice a second.
 
@@ -101,7 +101,7 @@ class Worker:
             if self._shift is not None:
                 return self._shift
             shift = _BackgroundThreads()
-            for name, task in (("sync", self._tick_every_second), ("delivery", self._deliver)):
+            for name, task in (("tick", self._tick_every_second), ("delivery", self._deliver)):
                 thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
                 shift.threads.append(thread)
             if self._shift is not None:  # a signal handler was faster

@@ -20,6 +20,7 @@ from otel_agent_telemetry.append import make_private_dir
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock, is_locked
+from otel_agent_telemetry.processes import is_stopped
 
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.01
@@ -91,7 +92,9 @@ class WriterLock:
         if holder is None:
             return "another process"
         who = f"the service at {holder.url}" if holder.url else "another process"
-        return f"{who} (process {holder.pid} on {holder.host}, since {holder.started})"
+        # A stopped process keeps its lock: Ctrl-Z, a debugger, a paused container.
+        state = ", which is stopped" if holder.host == socket.gethostname() and is_stopped(holder.pid) else ""
+        return f"{who} (process {holder.pid} on {holder.host}, since {holder.started}{state})"
 
     def release(self) -> None:
         """Stop being the writer. Does nothing when this process is not."""

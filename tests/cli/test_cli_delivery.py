@@ -7,11 +7,12 @@ from contextlib import closing
 
 import pytest
 from command import OPEN_A_RUN, agent_telemetry, record_runs, start_command
-from on_disk import Process, nobody_delivers, rows_of
+from on_disk import Process, eventually, nobody_delivers, rows_of
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.acknowledgements import undelivered
 from otel_agent_telemetry.delivery.rejected import store_rejected
+from tests.storage.version_7_database import make_version_7
 
 RECORD_AND_DIE = """
 import os, sys
@@ -203,3 +204,33 @@ def test_an_association_refused_before_does_not_count_as_this_one(config):
     old = {"record_type": "event", "run_id": "run-0", "commit_hash": "abcdef1", "associated_at": "2020-01-01"}
     store_rejected(config.buffer_dir, old, target="t", reason="r", now_ns=0)
     assert agent_telemetry(config, "associate-commit", "run-0", "abcdef1", "--source", "ci").code == 0
+
+
+def test_deliver_delivers_until_it_is_stopped(config):
+    """What dead processes left and what live ones record; SIGTERM ends it with 0."""
+    leave_undelivered(config, 3)
+    running = start_command(config, "deliver")
+    eventually(lambda: len(rows_of(config)) == 4)
+    leave_undelivered_again = Process(RECORD_AND_DIE.replace("run-", "late-"), config.base_dir, 2)
+    with leave_undelivered_again:
+        assert leave_undelivered_again.end()[0] == 9
+    eventually(lambda: "late-1" in rows_of(config))
+    running.terminate()
+    out, err = running.communicate(timeout=60)
+
+    assert (running.returncode, out, err) == (0, "", "")
+
+
+def test_sync_upgrades_a_file_of_an_older_version(config):
+    """A recording process leaves that to a command: its records wait, then everything is stored."""
+    make_version_7(config.db_path, [])
+    leave_undelivered(config, 2)
+    with Process(RECORD_AND_DIE.replace("os._exit(9)", "client.close(); print(client.flush(1.0))"),
+                 config.base_dir, 1) as process:  # fmt: skip
+        code, out, err = process.end()
+    assert (code, out.strip()) == (0, "False")
+    assert "older than this version" in err
+
+    assert agent_telemetry(config, "sync").code == 0
+
+    assert {"run-0", "run-1", "open"} <= rows_of(config).keys()

@@ -146,7 +146,7 @@ def test_certificates_that_are_not_found_are_named(tls_server, value):
     assert "SSL_CERT_FILE" in out
 
 
-@pytest.mark.parametrize("value", ["/missing/keys", "/", "\udc80"])
+@pytest.mark.parametrize("value", ["/missing/keys", "/"])
 def test_a_key_log_that_cannot_be_written_stops_nothing(tls_server, value):
     """The keys stay unwritten."""
     env = {"SSL_CERT_FILE": str(tls_server.certificate), "SSLKEYLOGFILE": value}

@@ -210,7 +210,7 @@ def test_threads_exist_from_the_first_record_to_the_stop(recorder):
     """Two of them, both daemons; stopping ends them, twice is harmless, a later record begins anew."""
     assert names() == []
     recorder.record_run(state())
-    assert names() == ["agent-telemetry-delivery", "agent-telemetry-sync"]
+    assert names() == ["agent-telemetry-delivery", "agent-telemetry-tick"]
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("agent-telemetry"))
 
     recorder.close(5.0)
@@ -218,7 +218,7 @@ def test_threads_exist_from_the_first_record_to_the_stop(recorder):
     assert names() == []
 
     recorder.record_run(state(2))
-    assert names() == ["agent-telemetry-delivery", "agent-telemetry-sync"]
+    assert names() == ["agent-telemetry-delivery", "agent-telemetry-tick"]
 
 
 def test_events_alone_wait_for_no_delivery(recorder, service):
