@@ -1,11 +1,10 @@
-"""Usage of models and tools: calls, tokens, cost; as mappings that can be added.
+"""Usage of models and tools: calls, tokens; as mappings that can be added.
 
 A *usage* maps names to counts (integers ≥ 0) or to lists of words: `model_calls`,
 `tool_calls`, `input_tokens`, `models` … Counts are added, lists united, so order and grouping
 do not matter. `otel.usage` extracts usages from spans.
 
-Cost is kept as an integer in `cost_nusd`, 10^-9 US dollars, because a sum of floats depends
-on their order; readers see `cost_usd`.
+Prices are no part of a usage: a reader works them out from what each model used (`storage.pricing`).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ USAGE_KEY: Final = "gen_ai"
 BY_MODEL: Final = "by_model"
 """Model → its calls, its tokens and its provider: what a price depends on."""
 COST: Final = "cost_nusd"
+"""10^-9 US dollars, in roll-ups that earlier versions stored."""
 _TOKENS: Final = "_tokens"
 _MAX_WORDS: Final = 100
 
@@ -55,9 +55,6 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     """
     steps_have_tokens = any(name.endswith(_TOKENS) and count for name, count in steps.items())
     usage = added([steps] if steps_have_tokens else [own, steps])
-    cost = usage.pop(COST, None)
-    if cost is not None:
-        usage["cost_usd"] = cost / 1e9
     if usage.get("child_errors"):
         usage["had_errors"] = True
     return dict(sorted(usage.items()))

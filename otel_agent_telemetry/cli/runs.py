@@ -47,7 +47,8 @@ def runs(
     invocation = invocation_of(context)
     if not no_sync:
         sync_before_read(invocation)
-    found = invocation.open_reader().runs(replace(query, limit=limit))
+    # The table shows no cost, so the price list is not loaded for it.
+    found = invocation.open_reader().runs(replace(query, limit=limit, priced=as_json))
     if found is None:
         note_missing_database(invocation)
     if as_json:

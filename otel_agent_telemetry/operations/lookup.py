@@ -13,6 +13,7 @@ from otel_agent_telemetry.model import RunRecord, later_state
 from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.storage.configured_database import reading_database
+from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.queries import runs_beginning, runs_named
 
 MAX_CANDIDATES: Final = 6
@@ -66,7 +67,7 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
             runs[state.event_id] = state if known is None else later_state(known, state)
     exact = [run for run in runs.values() if wanted in (run.run_id, run.event_id)]
     newest_first = sorted(exact or runs.values(), key=lambda run: run.created_at, reverse=True)
-    return newest_first[: 1 if exact else MAX_CANDIDATES]
+    return [with_cost(run) for run in newest_first[: 1 if exact else MAX_CANDIDATES]]
 
 
 def _journalled_states(config: TelemetryConfig, wanted: RunFilter) -> Iterator[RunRecord]:

@@ -28,7 +28,7 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.storage.configured_database import reading_database
-from otel_agent_telemetry.storage.queries import get_run, iter_open_runs
+from otel_agent_telemetry.storage.queries import iter_open_runs, own_states
 
 # Bounds memory: whole runs of one chunk are held.
 _CHUNK: Final = 5_000
@@ -87,8 +87,8 @@ def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord
     with reading_database(config) as connection:
         if connection is None:
             return []
-        runs = (get_run(connection, event_id=event_id) for event_id in event_ids)
-        return [run for run in runs if run is not None and not run.ended]
+        states = {run.event_id: run for run in own_states(connection, event_ids)}
+        return [run for event_id in event_ids if (run := states.get(event_id)) is not None and not run.ended]
 
 
 def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str]:

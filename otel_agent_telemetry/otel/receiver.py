@@ -22,14 +22,12 @@ from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
 from otel_agent_telemetry.otel.mapping import agent_name_of
-from otel_agent_telemetry.otel.pricing import PRICES
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.otel.usage import model_call_of, own_usage, step_usage
+from otel_agent_telemetry.otel.usage import own_usage, step_usage, usage_by_model
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.traces import SpanNode
-from otel_agent_telemetry.usage import COST, Usage
 
 _log = logging.getLogger(__name__)
 
@@ -118,20 +116,10 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
 
 def _take(received: Received, view: SpanView, span: Span, runs: str, around: ResourceDefaults) -> None:
     run = is_run(view, runs)
-    usage = own_usage(view) if run else _priced(view, step_usage(view))
+    usage = own_usage(view) if run else usage_by_model(view, step_usage(view))
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
     node = SpanNode(step, run, usage, _events_of(view, span, around))
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around) if run else None))
-
-
-def _priced(view: SpanView, usage: Usage) -> Usage:
-    """The usage of a step with its cost. Blocks while the price list is loaded, the first time."""
-    call = model_call_of(view, usage)
-    if call is None:
-        return usage
-    PRICES.load()
-    cost = PRICES.cost_of(call)
-    return usage if cost is None else {**usage, COST: cost}
 
 
 def _record_of(view: SpanView, span: Span, around: ResourceDefaults) -> RunRecord:

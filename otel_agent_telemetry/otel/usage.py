@@ -9,7 +9,7 @@ repeat the sum of what is below them; what a run's own span says of the whole is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
@@ -61,15 +61,6 @@ USAGE_NAMES: Final = TOKEN_NAMES | {
 """Attributes without any of which a span tells nothing of what was used."""
 
 
-class ModelCall(NamedTuple):
-    """What a call cost depends on."""
-
-    usage: Usage
-    model: str
-    provider: str | None
-    at_ns: int
-
-
 def step_usage(view: SpanView) -> Usage:
     """What one step adds to its run: counts, and the models it called."""
     attributes = view.attributes
@@ -89,23 +80,15 @@ def step_usage(view: SpanView) -> Usage:
     return usage
 
 
-def model_call_of(view: SpanView, usage: Usage) -> ModelCall | None:
-    """The call that a step is, given its usage; None when it is none, or does not say of which model."""
-    if not usage.get("model_calls") or not usage.get("models"):
-        return None
-    told = (names.text_attribute(view.attributes, key) for key in _PROVIDERS)
-    return ModelCall(usage, usage["models"][0], next(filter(None, told), None), view.start_ns)
-
-
 def usage_by_model(view: SpanView, usage: Usage) -> Usage:
     """Return the usage of a step with what its model call used under the model's name too, for its price."""
-    call = model_call_of(view, usage)
-    if call is None:
+    if not usage.get("model_calls") or not usage.get("models"):
         return usage
     counted = {name: count for name, count in usage.items() if name.endswith("_tokens") or name == "model_calls"}
-    if call.provider is not None:
-        counted["provider"] = call.provider
-    return {**usage, BY_MODEL: {call.model: counted}}
+    named = (names.text_attribute(view.attributes, key) for key in _PROVIDERS)
+    if (provider := next(filter(None, named), None)) is not None:
+        counted["provider"] = provider
+    return {**usage, BY_MODEL: {usage["models"][0]: counted}}
 
 
 def own_usage(view: SpanView) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.backend import Backend, check_settings
+from otel_agent_telemetry.storage.pricing import load_prices
 from otel_agent_telemetry.storage.store import Store
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def serve(settings: TelemetryConfig) -> None:
         listener = bound(settings.api_host, settings.api_port)
         url = address_of(settings, listener)
         backend.announce(url)
+        # Here rather than in the thread of the first request that shows a cost.
+        load_prices()
         _run(app, settings, listener, message=f"serving {backend.database} at {url}")
     finally:
         backend.close()

@@ -4,14 +4,14 @@ Listings go newest `created_at` first, then newest row first; a page continues a
 `(created_at, id)` of the last run of the page before, so that a deep page costs what the
 first costs. Texts of times compare as instants, because they have one form (`clock`).
 
-Runs are read with their roll-ups (`steps`), except by `own_state` and `iter_open_runs`: what
-is written back must be the run's own state. Numbers over many runs are in `audit_queries`,
-counts in `counts`.
+Runs are read with their roll-ups (`steps`) and their cost (`pricing`), except by `own_state`,
+`own_states` and `iter_open_runs`: what is written back must be the run's own state. Numbers over
+many runs are in `audit_queries`, counts in `counts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -22,8 +22,9 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_by, count_since
+from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
-from otel_agent_telemetry.storage.statements import by_code_point
+from otel_agent_telemetry.storage.statements import by_code_point, rows_with
 from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
@@ -41,7 +42,8 @@ class RunQuery:
 
     `created_before` and `created_after` are exclusive, `start_time_from` and `start_time_to`
     inclusive, all in our form of time; `status` is a canonical word. With `cursor` the page
-    continues after that row. The caller has checked the values.
+    continues after that row. Without `priced` the runs have no cost, and the price list is not
+    loaded. The caller has checked the values.
     """
 
     agent_name: str | None = None
@@ -57,6 +59,7 @@ class RunQuery:
     limit: int = 100
     offset: int = 0
     cursor: Cursor | None = None
+    priced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     if query.cursor is not None:
         selected = selected.where(_older_than(query.cursor))
     page = _newest_first(selected).limit(query.limit).offset(query.offset)
-    return _with_rollups(connection, _stored(connection, page))
+    return _as_read(connection, _stored(connection, page), priced=query.priced)
 
 
 def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def find_run(connection: Connection, *, run_id: str | None = None, event_id: str
     if not wanted:
         return None
     found = _stored(connection, _newest_first(select(*_columns).where(*wanted)).limit(1))
-    return next(iter(_with_rollups(connection, found)), None)
+    return next(iter(_as_read(connection, found)), None)
 
 
 def get_run(connection: Connection, *, run_id: str | None = None, event_id: str | None = None) -> RunRecord | None:
@@ -137,10 +140,15 @@ def own_state(connection: Connection, event_id: str) -> RunRecord | None:
     return found[0].record if found else None
 
 
+def own_states(connection: Connection, event_ids: Iterable[str]) -> list[RunRecord]:
+    """Return the runs' own states, without their roll-ups, in no order; nothing is locked."""
+    return [record_of(tuple(row)) for row in rows_with(connection, select(*_columns[:-1]), _runs.event_id, event_ids)]
+
+
 def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
     """Return the runs whose `parent_run_id` is this `run_id`, oldest first."""
     selected = select(*_columns).where(_is_inside(run_id)).order_by(_runs.created_at, _runs.id)
-    return [run.record for run in _with_rollups(connection, _stored(connection, selected))]
+    return [run.record for run in _as_read(connection, _stored(connection, selected))]
 
 
 def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> Iterator[RunRecord]:
@@ -176,10 +184,7 @@ def iter_states(connection: Connection) -> Iterator[RunState]:
 
 
 def runs_named(connection: Connection, name: str, *, limit: int) -> list[RunRecord]:
-    """Return the runs whose `run_id` or `event_id` is exactly this, newest first, at most `limit`.
-
-    Without their roll-ups.
-    """
+    """Return the runs whose `run_id` or `event_id` is exactly this, newest first, at most `limit`."""
     wanted = clean_text(name)
     return _read(connection, (_runs.event_id == wanted) | (_runs.run_id == wanted), limit)
 
@@ -187,7 +192,7 @@ def runs_named(connection: Connection, name: str, *, limit: int) -> list[RunReco
 def runs_beginning(connection: Connection, prefix: str, *, limit: int) -> list[RunRecord]:
     """Return the runs whose `run_id` or `event_id` begins so, newest first, at most `limit`.
 
-    Case-sensitive; without their roll-ups.
+    Case-sensitive.
     """
     if not prefix:
         return []
@@ -258,12 +263,11 @@ def _newer_than(cursor: Cursor) -> ColumnElement[bool]:
     )
 
 
-def _with_rollups(connection: Connection, runs: list[StoredRun]) -> list[StoredRun]:
-    """Return the runs as they are read: with what their spans add up to."""
+def _as_read(connection: Connection, runs: list[StoredRun], *, priced: bool = True) -> list[StoredRun]:
+    """Return the runs as they are read: with what their spans add up to and, when `priced`, what they cost."""
     rollups = rollups_of(connection, [run.record.event_id for run in runs if run.record.trace_id])
-    if not rollups:
-        return runs
-    return [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
+    shown = [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
+    return [StoredRun(run.id, with_cost(run.record)) for run in shown] if priced else shown
 
 
 def _stored(connection: Connection, selected: Select[Any]) -> list[StoredRun]:
@@ -279,4 +283,4 @@ def _begins(connection: Connection, column: ColumnElement[Any], prefix: str) -> 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[RunRecord]:
     selected = _newest_first(select(*_columns).where(condition)).limit(limit)
-    return [run.record for run in _stored(connection, selected)]
+    return [run.record for run in _as_read(connection, _stored(connection, selected))]

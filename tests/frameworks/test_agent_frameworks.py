@@ -18,7 +18,6 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
 
-from otel_agent_telemetry.otel.pricing import PRICES
 from otel_agent_telemetry.testing import capture_runs
 from tests.frameworks.fake_models import OpenAIModel, hand_over_to, langchain_model, said
 
@@ -32,7 +31,6 @@ KEY = "sk-never-used-0000000000000000"
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
     """No key, no tracing to anybody's service."""
-    PRICES.load()
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "0")
     monkeypatch.setenv("LANGSMITH_TRACING", "false")

@@ -56,6 +56,7 @@ def a_tree():
 
 
 GEN_AI = {
+    "by_model": {"m-1": {"input_tokens": 17, "model_calls": 2, "output_tokens": 8}},
     "child_errors": 1,
     "had_errors": True,
     "input_tokens": 17,
@@ -65,7 +66,14 @@ GEN_AI = {
     "steps": 4,
     "tool_calls": 1,
 }
-GEN_AI_INSIDE = {"input_tokens": 100, "model_calls": 1, "models": ["m-1"], "output_tokens": 50, "steps": 1}
+GEN_AI_INSIDE = {
+    "by_model": {"m-1": {"input_tokens": 100, "model_calls": 1, "output_tokens": 50}},
+    "input_tokens": 100,
+    "model_calls": 1,
+    "models": ["m-1"],
+    "output_tokens": 50,
+    "steps": 1,
+}
 
 
 def assert_the_tree_is_there(service):
@@ -78,6 +86,19 @@ def assert_the_tree_is_there(service):
     assert [step["name"] for step in below(service, 1, "spans")] == ["chain", "span 3", "span 4", "span 5", "span 6"]
     assert [step["name"] for step in below(service, 6, "spans")] == ["span 7"]
     assert [event["event_type"] for event in below(service, 1, "events")] == ["began", "first token"]
+
+
+def test_a_run_has_the_same_cost_by_its_spans_and_by_its_state(service):
+    """And the state, which holds no price, is a duplicate the second time, also after it was read."""
+    used = {"gen_ai.request.model": "gpt-4o-mini", "gen_ai.usage.input_tokens": 1000}
+    send(service, request(span(1, name="root"), span(2, 1, attributes={**CHAT, **used})))
+    by_model = {"gpt-4o-mini": {"model_calls": 1, "input_tokens": 1000}}
+    sent = state(9, status="success", metrics_json={"gen_ai": {"by_model": by_model}})
+    assert post_states(service, sent) == ["created"]
+    by_state = service.client.get(f"/api/v1/runs/{sent['event_id']}").json()
+    assert by_state["metrics_json"]["gen_ai"]["cost_usd"] == 0.00015
+    assert run(service, 1)["metrics_json"]["gen_ai"]["cost_usd"] == 0.00015
+    assert post_states(service, sent) == ["duplicate"]
 
 
 # Encodings

@@ -1,0 +1,132 @@
+"""What runs cost, worked out when a run is read, by the price list of genai-prices: offline, nothing is fetched.
+
+A run's state holds what each of its models used (`usage.BY_MODEL`) and no price. So a
+recording process needs no price list, and a state is the same whichever list was installed
+where it passed: a cost within it would decide which of two equal states is later. The prices
+are those of the run's start time. Without the extra `cost` nothing has a price, and neither
+has a model that the list does not know: unknown is not zero.
+
+Owns the only import of `genai_prices`, which takes a good part of a second: at the first run
+that has model calls, or in `load_prices`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from types import ModuleType
+from typing import Any, Final
+
+from otel_agent_telemetry.clock import parse_iso
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.usage import BY_MODEL, COST, USAGE_KEY
+from otel_agent_telemetry.wire import dumps_text, load_object
+
+_log = logging.getLogger(__name__)
+_COST_USD: Final = "cost_usd"
+_KINDS: Final = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_input_tokens": "cache_read_tokens",
+    "cache_write_input_tokens": "cache_write_tokens",
+}
+"""Our name of a kind of tokens → the price list's. Reasoning tokens are output tokens to it, as they are to us."""
+_USD: Final = 1_000_000_000
+"""Costs are added as 10^-9 US dollars, because a sum of floats depends on their order."""
+
+
+def load_prices() -> None:
+    """Import the price list now instead of at the first run that needs it. Blocks; never raises."""
+    cost_of("gpt-4o-mini", {"input_tokens": 1}, datetime.now(UTC))
+
+
+def with_cost(record: RunRecord) -> RunRecord:
+    """Return the run with `cost_usd` in its usage, and in that of each model with a known price.
+
+    A cost that the run reports itself is kept. Returns `record` itself when there is nothing to add.
+    """
+    text = record.metrics_json
+    # Most runs call no model; their JSON is not parsed.
+    if text is None or (BY_MODEL not in text and COST not in text):
+        return record
+    metrics = load_object(text)
+    used = metrics.get(USAGE_KEY) if metrics is not None else None
+    if metrics is None or not isinstance(used, dict):
+        return record
+    with contextlib.suppress(ValueError, OverflowError):  # a start time that is none
+        shown = _priced(used, datetime.fromtimestamp(parse_iso(record.start_time) / 1e9, UTC))
+        if shown != used:
+            return replace(record, metrics_json=dumps_text({**metrics, USAGE_KEY: dict(sorted(shown.items()))}))
+    return record
+
+
+def _priced(used: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    """Return a run's usage with costs; `COST`, which earlier versions stored, becomes part of `cost_usd`."""
+    shown = {name: value for name, value in used.items() if name != COST}
+    if _COST_USD in used:
+        return shown
+    costs = [stored] if isinstance(stored := used.get(COST), int) else []
+    by_model = used.get(BY_MODEL)
+    if isinstance(by_model, dict):
+        of_models = {model: cost_of(model, one, at) for model, one in by_model.items() if isinstance(one, dict)}
+        known = {model: cost for model, cost in of_models.items() if cost is not None}
+        priced = {model: {**by_model[model], _COST_USD: cost / _USD} for model, cost in known.items()}
+        shown[BY_MODEL] = {**by_model, **priced}
+        costs += [sum(known.values())] if known else []
+    if costs:
+        # Both where spans of one run came before and after an upgrade: never the sum, they can be of the same calls.
+        shown[_COST_USD] = max(costs) / _USD
+    return shown
+
+
+def cost_of(model: str, used: Mapping[str, Any], at: datetime) -> int | None:
+    """Return 10^-9 US dollars for what the calls of one model used at a time; None when that is not known."""
+    prices = _price_list()
+    tokens = {theirs: count for ours, theirs in _KINDS.items() if isinstance(count := used.get(ours), int) and count}
+    if prices is None or not tokens:
+        return None
+    calls = used.get("model_calls")
+    calls = calls if isinstance(calls, int) and calls > 0 else 1
+    provider = used.get("provider")
+    for provider_id in (provider, None) if provider else (None,):  # a gateway's name, or a spelling of its own
+        with contextlib.suppress(Exception):  # not in the list; or foreign code, asked with anybody's values
+            ask = functools.partial(
+                prices.calc_price, model_ref=model, provider_id=provider_id, genai_request_timestamp=at
+            )
+            total = sum(
+                (number * ask(prices.Usage(**one)).total_price for number, one in _spread(tokens, calls)), Decimal()
+            )
+            return round(total * _USD)
+    return None
+
+
+def _spread(tokens: Mapping[str, int], calls: int) -> Iterator[tuple[int, dict[str, int]]]:
+    """Yield (number of equal calls, tokens of each), for tokens spread evenly over the calls.
+
+    Some prices depend on the length of the one call, which a sum does not have. At most one
+    group more than there are kinds of tokens.
+    """
+    edges = sorted({0, calls, *(count % calls for count in tokens.values())})
+    for start, end in pairwise(edges):
+        one = {kind: count // calls + (start < count % calls) for kind, count in tokens.items()}
+        if any(one.values()):
+            yield end - start, one
+
+
+@functools.cache
+def _price_list() -> ModuleType | None:
+    """Return the price list, None when there is none."""
+    try:
+        return importlib.import_module("genai_prices")
+    except ImportError:
+        return None  # the extra is not installed
+    except Exception as problem:  # foreign code
+        _log.warning("runs have no cost, the price list cannot be loaded: %s", type(problem).__name__)
+        return None
