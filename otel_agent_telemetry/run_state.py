@@ -32,7 +32,7 @@ _ALL: Final = frozenset(COLUMNS)
 _TIME: Final = re.compile(
     r"[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00", re.ASCII
 ).fullmatch
-_AS_STORED: Final[dict[str, Callable[[str], object]]] = {
+AS_STORED: Final[dict[str, Callable[[str], object]]] = {
     **dict.fromkeys(FREE_TEXT_COLUMNS, str.__len__),
     **dict.fromkeys(TIME_COLUMNS, _TIME),
     **dict.fromkeys(("run_id", "parent_run_id"), re.compile(r"[\w.:+@=-]{1,255}", re.ASCII).fullmatch),
@@ -42,7 +42,9 @@ _AS_STORED: Final[dict[str, Callable[[str], object]]] = {
     "status": frozenset(STATUSES).__contains__,
 }
 """Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge."""
-_MOST: Final = 1 << 31
+_ALWAYS: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
+PLAIN_NUMBERS_END: Final = 1 << 31
+"""An integer from 0 to below this is right in every column of NUMBERS."""
 _FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
 _EMPTY: Final = {name: 0 if name in NUMBERS else "" for name in ORDER_COLUMNS}
 
@@ -56,7 +58,7 @@ def checked_state(values: Mapping[str, Any]) -> Fields:
     state: Fields = {}
     for name, value in values.items():
         if type(value) is str:
-            is_right = _AS_STORED.get(name)
+            is_right = AS_STORED.get(name)
             if is_right is not None and is_right(value):
                 state[name] = value
                 continue
@@ -64,21 +66,19 @@ def checked_state(values: Mapping[str, Any]) -> Fields:
                 continue
         elif value is None:
             continue
-        elif type(value) is int and name in NUMBERS and 0 <= value < _MOST:
+        elif type(value) is int and name in NUMBERS and 0 <= value < PLAIN_NUMBERS_END:
             state[name] = value
             continue
         if name in _ALL:
             state[name] = check_column(name, value)
-    if not state.keys() >= _REQUIRED:
-        _put_required(state)
+    put_required(state)
     return state
 
 
-_REQUIRED: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
-
-
-def _put_required(state: Fields) -> None:
+def put_required(state: Fields) -> None:
     """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
+    if state.keys() >= _ALWAYS:
+        return
     state.setdefault("schema_version", SCHEMA_VERSION)
     state.setdefault("status", RUNNING)
     for name in REQUIRED_COLUMNS:

@@ -51,7 +51,7 @@ class DatabaseTarget:
         try:
             if self._writer_lock is not None and not self._writer_lock.try_acquire():
                 return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
-            self._opened().write(batch.records, batch.links)
+            self._opened().write(batch.states, batch.links)
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
             self.close()
             return RetryLater(_sentence(problem))

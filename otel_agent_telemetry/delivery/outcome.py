@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from otel_agent_telemetry.bisection import Bisection
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunRecord
 from otel_agent_telemetry.wire import EVENT, RUN, Line
 
@@ -30,8 +31,17 @@ class Batch:
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
-        """The run states as record objects, for targets that work with these."""
-        return tuple(RunRecord.from_fields(line) for line in self.lines if line["record_type"] == RUN)
+        """The run states as record objects, for readers that work with these."""
+        return tuple(RunRecord.from_fields(state) for state in self.states)
+
+    @property
+    def states(self) -> list[Fields]:
+        """The run states, without the `record_type` of their lines."""
+        return [
+            {name: value for name, value in line.items() if name != "record_type"}
+            for line in self.lines
+            if line["record_type"] == RUN
+        ]
 
     @property
     def links(self) -> tuple[CommitLink, ...]:

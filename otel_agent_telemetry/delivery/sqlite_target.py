@@ -12,7 +12,6 @@ from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.storage.sqlite_file import open_sqlite, transaction
 from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
 from otel_agent_telemetry.storage.writer_lock import WriterLock
-from otel_agent_telemetry.wire import RUN
 
 _REFUSALS: Final = frozenset(
     {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
@@ -71,13 +70,8 @@ class SqliteTarget:
 
     def _write(self, batch: Batch) -> None:
         connection = self._opened()
-        runs = [
-            {name: value for name, value in line.items() if name != "record_type"}
-            for line in batch.lines
-            if line["record_type"] == RUN
-        ]
         with transaction(connection):
-            write_states(connection, runs)
+            write_states(connection, batch.states)
             write_links(connection, [(line["run_id"], line["payload"]) for line in batch.lines if is_link(line)])
 
     def _opened(self) -> sqlite3.Connection:

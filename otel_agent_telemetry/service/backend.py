@@ -26,7 +26,7 @@ from otel_agent_telemetry.service.buffer_drain import BufferDrain
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
-from otel_agent_telemetry.storage.runs import WriteOutcome
+from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 

@@ -42,7 +42,7 @@ class WriterTarget:
     def deliver(self, batch: Batch) -> Outcome:
         """Commit a batch; values that the database refuses are found by halving it. Blocks up to 120 s."""
         try:
-            self._writer.submit(WriteBatch(batch.records, batch.links)).result(_COMMIT_TIMEOUT_S)
+            self._writer.submit(WriteBatch(batch.states, batch.links)).result(_COMMIT_TIMEOUT_S)
         except (StoreUnavailableError, SchemaError, OverloadedError) as problem:
             return RetryLater(str(problem))
         except (FutureTimeoutError, TimeoutError):

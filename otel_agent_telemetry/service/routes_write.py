@@ -47,13 +47,13 @@ async def create_run(request: Request) -> Response:
     Of two states of one `event_id` the later one stands, and an end is never undone. Fields
     that are no columns of a run are stored in its `context_json`.
     """
-    async with parsed_body(request, run_from_body) as record:
-        result = await backend_of(request).write(WriteBatch((record,)))
+    async with parsed_body(request, run_from_body) as state:
+        result = await backend_of(request).write(WriteBatch((state,)))
     status = _STATUS_OF[result.outcomes[0]]
     if status == "duplicate":
         message = "this state, or a later one, is stored already"
-        return json_response({"status": status, "event_id": record.event_id, "message": message}, 201)
-    return json_response({"status": status, "event_id": record.event_id, "run_id": record.run_id}, 201)
+        return json_response({"status": status, "event_id": state["event_id"], "message": message}, 201)
+    return json_response({"status": status, "event_id": state["event_id"], "run_id": state["run_id"]}, 201)
 
 
 @operations.add(

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import base64
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, MAX_COUNT, POSTING_COLUMNS, REQUIRED_COLUMNS
+from otel_agent_telemetry.columns import (
+    COLUMNS,
+    COMMIT_COLUMNS,
+    INTEGER_COLUMNS,
+    MAX_COUNT,
+    POSTING_COLUMNS,
+    REQUIRED_COLUMNS,
+    Fields,
+)
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import ORDER_COLUMNS, RunRecord
 from otel_agent_telemetry.status import RUNNING
+
+WriteOutcome = Literal["inserted", "updated", "duplicate"]
+"""What became of a state that was written: the first of its run, a change of the row, or neither."""
 
 Row = tuple[Any, ...]
 """One value for each of `columns.COLUMNS`."""
@@ -33,7 +44,11 @@ RUN_ID: Final = _index_of("run_id")
 _STATUS: Final = _index_of("status")
 _POSTING: Final = tuple(map(_index_of, POSTING_COLUMNS))
 _COMMIT: Final = tuple(map(_index_of, COMMIT_COLUMNS))
-_MUST_BE_TEXT: Final = frozenset(map(_index_of, (*REQUIRED_COLUMNS, "status")))
+_TEXTS_NEVER_NULL: Final = frozenset((*REQUIRED_COLUMNS, "status"))
+_MUST_BE_TEXT: Final = frozenset(map(_index_of, _TEXTS_NEVER_NULL))
+
+_DEFAULTS: Final = tuple(0 if name in INTEGER_COLUMNS else None for name in COLUMNS)
+"""The value of each column that a state leaves out; `status` and `schema_version` every state has."""
 
 _values: Final = attrgetter(*COLUMNS)
 _ordered: Final = itemgetter(*map(_index_of, ORDER_COLUMNS))
@@ -46,6 +61,11 @@ def row_of(record: RunRecord) -> Row:
     return storable(_values(record))
 
 
+def row_of_state(state: Fields) -> Row:
+    """Return the row that keeps a storable state (`storable_state`)."""
+    return tuple(map(state.get, COLUMNS, _DEFAULTS))
+
+
 def storable(values: Row) -> Row:
     """Return the values as every database can hold them; the same object when nothing had to change."""
     if "" in values:
@@ -56,6 +76,17 @@ def storable(values: Row) -> Row:
     if _is_clean("".join([value for value in values if value.__class__ is str])):
         return values
     return tuple(clean_text(value) for value in values)
+
+
+def storable_state(state: Fields) -> Fields:
+    """Return a state as every database can hold it; the same object when nothing had to change.
+
+    An empty text is left out: it is "not known", and every required column has a value.
+    """
+    values = state.values()
+    if "" not in values and _is_clean("".join([value for value in values if value.__class__ is str])):
+        return state
+    return {name: clean_text(value) for name, value in state.items() if value != "" or name in _TEXTS_NEVER_NULL}
 
 
 def clean_text(value: Any) -> Any:

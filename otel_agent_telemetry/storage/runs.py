@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import Executable
 
-from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS, Fields
 from otel_agent_telemetry.model import ORDER_COLUMNS, CommitLink, RunRecord
 from otel_agent_telemetry.storage.counts import add_to_counts
 from otel_agent_telemetry.storage.rows import (
@@ -42,16 +42,27 @@ from otel_agent_telemetry.storage.rows import (
     RUN_ID,
     CommitValues,
     Row,
+    WriteOutcome,
     clean_text,
     merged,
     posting_of,
-    row_of,
+    row_of_state,
+    storable_state,
     with_commit,
 )
-from otel_agent_telemetry.storage.statements import Statement, by_code_point, compile_statement, insert_into, rows_with
+from otel_agent_telemetry.storage.sqlite_runs import write_states
+from otel_agent_telemetry.storage.statements import (
+    Statement,
+    by_code_point,
+    compile_statement,
+    driver_connection,
+    insert_into,
+    rows_with,
+)
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
-WriteOutcome = Literal["inserted", "updated", "duplicate"]
+RunState = RunRecord | Fields
+"""A run's state: a record, or a checked state (`run_state.checked_state`)."""
 
 _LINK_LOCK: Final = 0x6F61745F6C696E6B
 _NEVER_POSTED: Final = (0, None, 0)
@@ -78,14 +89,21 @@ _associations: Final = select(
 _present_run_ids: Final = select(agent_runs.c.run_id).distinct()
 
 
-def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[WriteOutcome]:
+def upsert_runs(connection: Connection, runs: Sequence[RunState]) -> list[WriteOutcome]:
     """Write states within the connection's transaction; return what became of each, in their order.
 
-    `duplicate`: the record adds nothing to what is stored or came before it in `records`.
-    Raises the driver's errors, see `error_translation.translated`.
+    `duplicate`: the state adds nothing to what is stored or came before it in `runs`. On
+    SQLite, whose writer is alone, by `sqlite_runs`. Raises the driver's errors, see
+    `error_translation.translated`.
     """
+    if connection.dialect.name == "sqlite":
+        return write_states(driver_connection(connection), map(fields_of, runs))
+    return upsert_rows(connection, [row_of_state(storable_state(fields_of(run))) for run in runs])
+
+
+def upsert_rows(connection: Connection, rows: Sequence[Row]) -> list[WriteOutcome]:
+    """Write states given as rows, as `upsert_runs` does, where other writers may come between. For both dialects."""
     lock_links(connection, shared=True)
-    rows = [row_of(record) for record in records]
     commits_of = latest_commits(connection, {row[RUN_ID] for row in rows})
     stored = _stored_rows(connection, {row[EVENT_ID] for row in rows})
     current = dict(stored)
@@ -101,6 +119,11 @@ def upsert_runs(connection: Connection, records: Sequence[RunRecord]) -> list[Wr
     write_rows(connection, agent_runs, [now for _, now in changes])
     add_to_counts(connection, changes)
     return outcomes
+
+
+def fields_of(run: RunState) -> Fields:
+    """Return a state as column → value."""
+    return run.to_fields() if isinstance(run, RunRecord) else run
 
 
 def link_commits(connection: Connection, links: Sequence[CommitLink]) -> list[bool]:

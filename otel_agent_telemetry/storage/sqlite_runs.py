@@ -22,28 +22,35 @@ from itertools import islice
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, Fields
-from otel_agent_telemetry.run_state import NUMBERS
+from otel_agent_telemetry.run_state import merged_state
 from otel_agent_telemetry.status import RUNNING
-from otel_agent_telemetry.storage.rows import CommitValues, Row, clean_text, merged, storable
+from otel_agent_telemetry.storage.rows import (
+    CommitValues,
+    Row,
+    WriteOutcome,
+    clean_text,
+    merged,
+    row_of_state,
+    storable_state,
+)
 
 _HOUR: Final = len("2026-01-31T23")
 _ROWS_A_STATEMENT: Final = 16
 _MAX_STATEMENTS: Final = 200
 _COMMIT_NAMES: Final = ("commit_hash", "run_id", "commit_source", "commit_author", "commit_timestamp", "associated_at")
 _COMMIT_ORDER: Final = ("associated_at", "commit_source", "commit_author", "commit_timestamp")
-_DEFAULTS: Final = {name: 0 if name in NUMBERS else None for name in COLUMNS}
 _NEVER_POSTED: Final = (0, None, 0)
+_EVENT_ID: Final = COLUMNS.index("event_id")
 
 _STORED: Final = (
     "SELECT event_id, status, updated_at, agent_name, job_type, substr(created_at, 1, 13), "
     f"{', '.join(POSTING_COLUMNS)} FROM agent_runs WHERE event_id IN (SELECT value FROM json_each(?))"
 )
-_WHOLE: Final = f"SELECT {', '.join(COLUMNS)} FROM agent_runs WHERE event_id = ?"
+_WHOLE: Final = f"SELECT {', '.join(COLUMNS)} FROM agent_runs WHERE event_id IN (SELECT value FROM json_each(?))"
 _LINKS: Final = (
     "SELECT run_id, associated_at, commit_hash, commit_source, commit_author, commit_timestamp FROM commits "
     "WHERE run_id IN (SELECT value FROM json_each(?))"
 )
-_POSTED: Final = f"UPDATE agent_runs SET {', '.join(f'{name} = ?' for name in POSTING_COLUMNS)} WHERE event_id = ?"
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "event_id")
 _KIND_COUNTED: Final = (
     "INSERT INTO run_counts (agent_name, job_type, status, runs) VALUES (?, ?, ?, ?) "
@@ -70,12 +77,14 @@ _LINK_SHOWN: Final = (
 )
 
 
-def write_states(connection: sqlite3.Connection, states: Iterable[Fields]) -> None:
-    """Let checked states (`run_state.checked_state`, each run at most once) stand against what is stored.
+def write_states(connection: sqlite3.Connection, states: Iterable[Fields]) -> list[WriteOutcome]:
+    """Let checked states (`run_state.checked_state`) stand against what is stored; return what became of each.
 
-    Within the connection's transaction. Raises sqlite3.Error, OverflowError.
+    Outcomes are in the order of the states, of which several may be of one run; each is as
+    `runs.upsert_runs` describes it. Within the connection's transaction, which must have
+    begun IMMEDIATE. Raises sqlite3.Error, OverflowError.
     """
-    _Writing(connection, list(states)).write()
+    return _Writing(connection, [storable_state(state) for state in states]).write()
 
 
 def write_links(connection: sqlite3.Connection, links: Sequence[tuple[str, Fields]]) -> None:
@@ -95,74 +104,90 @@ def write_links(connection: sqlite3.Connection, links: Sequence[tuple[str, Field
 
 
 class _Writing:
-    """One call of `write_states`."""
+    """One call of `write_states`: which state of each run stands, and what that changes."""
 
     def __init__(self, connection: sqlite3.Connection, states: list[Fields]) -> None:
         self._connection = connection
         self._states = states
-        self._rows: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
-        self._postings: list[Row] = []
-        self._kinds: Counter[Row] = Counter()
-        self._hours: Counter[str] = Counter()
+        self._keys = json.dumps([state["event_id"] for state in states])
+        self._stored: dict[str, Row] = {row[0]: row for row in connection.execute(_STORED, (self._keys,))}
+        self._whole: dict[str, Row] | None = None
+        self._standing: dict[str, Fields] = {}
+        """`event_id` → the state to be written, for runs whose stored row does not stand."""
 
-    def write(self) -> None:
-        keys = json.dumps([clean_text(state["event_id"]) for state in self._states])
-        stored = {row[0]: row for row in self._connection.execute(_STORED, (keys,))}
-        shown = _latest_commits(self._connection, (state["run_id"] for state in self._states))
+    def write(self) -> list[WriteOutcome]:
+        """Decide, then write. Return the outcome of each state."""
+        commits = _latest_commits(self._connection, (state["run_id"] for state in self._states))
+        outcomes: list[WriteOutcome] = []
         for state in self._states:
-            commit = shown.get(state["run_id"]) if shown else None
-            kept = state if commit is None else {**state, **dict(zip(COMMIT_COLUMNS, commit, strict=True))}
-            before = stored.get(state["event_id"])
-            if before is None:
-                self._put(kept)
-            else:
-                self._put_against(before, kept)
-        for names, rows in self._rows.items():
-            _insert(self._connection, names, rows)
-        self._connection.executemany(_POSTED, self._postings)
+            commit = commits.get(state["run_id"])
+            shown = state if commit is None else {**state, **dict(zip(COMMIT_COLUMNS, commit, strict=True))}
+            outcomes.append(self._put(state["event_id"], shown))
+        self._insert()
         self._count()
+        return outcomes
 
-    def _put(self, state: Fields) -> None:
-        names = tuple(state)
-        values = storable(tuple(state.values()))
-        self._rows[names].append(values)
-        placed = dict(zip(names, values, strict=True))
-        self._kinds[(placed["agent_name"], placed["job_type"], placed["status"])] += 1
-        self._hours[placed["created_at"][:_HOUR]] += 1
+    def _put(self, event_id: str, state: Fields) -> WriteOutcome:
+        """Let a state stand against those of its run before it."""
+        standing = self._standing.get(event_id)
+        if standing is not None:
+            after: Fields | None = merged_state(standing, state)
+            if after is standing:
+                return "duplicate"
+        else:
+            before = self._stored.get(event_id)
+            if before is None:
+                self._standing[event_id] = state
+                return "inserted"
+            after = self._against(before, state)
+        if after is None:
+            return "duplicate"
+        self._standing[event_id] = after
+        return "updated"
 
-    def _put_against(self, before: Row, state: Fields) -> None:
-        """Write what differs of a state from the row that is there."""
-        event_id, status, updated_at, agent_name, job_type, hour, *posting = before
+    def _against(self, before: Row, state: Fields) -> Fields | None:
+        """Return what stands of a stored row and a state; None when the row stands as it is."""
+        event_id, status, updated_at, *_, posted, posted_at, retries = before
+        posting = (posted, posted_at, retries)
         new = (state["status"] != RUNNING, state["updated_at"])
         old = (status != RUNNING, updated_at)
-        if new == old:
-            standing = self._tie(event_id, state)
-            if standing is None:
-                return
-            state = standing
-        elif new < old:
-            grown = tuple(map(_greater, posting, (state.get(name, _DEFAULTS[name]) for name in POSTING_COLUMNS)))
-            if grown != tuple(posting):
-                self._postings.append((*grown, event_id))
-            return
-        elif tuple(posting) != _NEVER_POSTED:
-            given = (state.get(name, _DEFAULTS[name]) for name in POSTING_COLUMNS)
-            state = {**state, **dict(zip(POSTING_COLUMNS, map(_greater, posting, given), strict=True))}
-        self._put(state)
-        self._kinds[(agent_name, job_type, status)] -= 1
-        self._hours[hour] -= 1
-
-    def _tie(self, event_id: str, state: Fields) -> Fields | None:
-        """What stands of two states of one moment, by every column; None when the stored one does."""
-        row = self._connection.execute(_WHOLE, (event_id,)).fetchone()
-        given = storable(tuple(state.get(name, _DEFAULTS[name]) for name in COLUMNS))
-        standing = merged(row, given)
+        given = tuple(map(state.get, POSTING_COLUMNS, _NEVER_POSTED))
+        grown = posting if given == _NEVER_POSTED else tuple(map(_greater, posting, given))
+        if new > old:
+            return state if grown == given else {**state, **dict(zip(POSTING_COLUMNS, grown, strict=True))}
+        if new < old and grown == posting:
+            return None
+        row = self._whole_rows()[event_id]
+        standing = merged(row, row_of_state(state))
         return None if standing is row else dict(zip(COLUMNS, standing, strict=True))
 
+    def _whole_rows(self) -> dict[str, Row]:
+        """Return the stored rows with every column, read once and only where few columns cannot decide."""
+        if self._whole is None:
+            self._whole = {row[_EVENT_ID]: row for row in self._connection.execute(_WHOLE, (self._keys,))}
+        return self._whole
+
+    def _insert(self) -> None:
+        rows: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+        for state in self._standing.values():
+            rows[tuple(state)].append(tuple(state.values()))
+        for names, group in rows.items():
+            _insert(self._connection, names, group)
+
     def _count(self) -> None:
-        kinds = [(*kind, number) for kind, number in self._kinds.items() if number]
-        self._connection.executemany(_KIND_COUNTED, kinds)
-        self._connection.executemany(_HOUR_COUNTED, [item for item in self._hours.items() if item[1]])
+        """Add what was written to the counts of kinds and hours, and subtract what it replaced."""
+        kinds: Counter[Row] = Counter()
+        hours: Counter[str] = Counter()
+        for event_id, state in self._standing.items():
+            kinds[(state["agent_name"], state["job_type"], state["status"])] += 1
+            hours[state["created_at"][:_HOUR]] += 1
+            if (before := self._stored.get(event_id)) is not None:
+                _, status, _, agent_name, job_type, hour, *_ = before
+                kinds[(agent_name, job_type, status)] -= 1
+                hours[hour] -= 1
+        changed = [(*kind, number) for kind, number in kinds.items() if number]
+        self._connection.executemany(_KIND_COUNTED, changed)
+        self._connection.executemany(_HOUR_COUNTED, [item for item in hours.items() if item[1]])
 
 
 def _greater(one: Any, other: Any) -> Any:

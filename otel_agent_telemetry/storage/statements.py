@@ -85,6 +85,11 @@ def _planned_once(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
+def driver_connection(connection: Connection) -> Any:
+    """Return the driver's own connection, in the same transaction: SQLAlchemy costs more than SQLite's small writes."""
+    return connection.connection.driver_connection
+
+
 def compile_statement(statement: Executable, dialect: Dialect, names: tuple[str, ...]) -> Statement:
     """Return the statement's text for many rows, with parameters of these names."""
     sql = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]

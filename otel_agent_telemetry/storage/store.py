@@ -26,10 +26,11 @@ from tenacity import (
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StoreUnavailableError
-from otel_agent_telemetry.model import CommitLink, RunRecord
+from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
-from otel_agent_telemetry.storage.runs import WriteOutcome, link_commits, lock_links, upsert_runs
+from otel_agent_telemetry.storage.rows import WriteOutcome
+from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
@@ -42,7 +43,7 @@ _MAX_WAIT_S = 30.0
 class WriteBatch:
     """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`."""
 
-    records: Sequence[RunRecord] = ()
+    records: Sequence[RunState] = ()
     links: Sequence[CommitLink] = ()
     nodes: Sequence[SpanNode] = ()
 
@@ -84,12 +85,13 @@ def write_batch(connection: Connection, batch: WriteBatch) -> WriteResult:
 
     Raises the driver's errors, see `error_translation.translated`.
     """
+    states = [fields_of(run) for run in batch.records]
     lock_links(connection, shared=not batch.links)
-    traces = {record.trace_id for record in batch.records if record.trace_id}
+    traces = {trace for state in states if (trace := state.get("trace_id"))}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
-    outcomes = upsert_runs(connection, batch.records)
+    outcomes = upsert_runs(connection, states)
     # Updated runs too: the first state of a run need not have named its trace.
-    changed = [run for run, outcome in zip(batch.records, outcomes, strict=True) if outcome != "duplicate"]
+    changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome != "duplicate"]
     write_traces(connection, batch.nodes, changed)
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
@@ -121,7 +123,7 @@ class Store:
             self.transact(pack_counts)
         return report
 
-    def write(self, records: Sequence[RunRecord], links: Sequence[CommitLink] = ()) -> WriteResult:
+    def write(self, records: Sequence[RunState], links: Sequence[CommitLink] = ()) -> WriteResult:
         """Write a batch in one transaction; on return it is committed, on an error none of it is.
 
         Blocks for the busy timeout of each attempt. Raises StoreUnavailableError when every

@@ -24,9 +24,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Dialect, Select, bindparam, select, text, update
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
+from otel_agent_telemetry.storage.statements import driver_connection, key_lookup, rows_of_keys, rows_with
 from otel_agent_telemetry.storage.steps import (
     NO_RUN,
     EventRow,
@@ -39,6 +40,7 @@ from otel_agent_telemetry.storage.steps import (
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage
 
+_ANY_ORPHAN: Final = "SELECT 1 FROM run_spans WHERE event_id = '' LIMIT 1"
 _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64
 
@@ -78,15 +80,27 @@ class _StoredSpan(NamedTuple):
     is_run: bool
 
 
-def write_traces(connection: Connection, nodes: Sequence[SpanNode], records: Sequence[RunRecord]) -> None:
-    """Write spans that are new, and give orphans that waited for them or for the runs of `records` their run.
+def write_traces(connection: Connection, nodes: Sequence[SpanNode], states: Sequence[Fields]) -> None:
+    """Write spans that are new, and give orphans that waited for them or for the runs of `states` their run.
 
-    Within the connection's transaction, after the records have been written.
+    Within the connection's transaction, after the states have been written.
     """
     if nodes:
         _NewSpans(connection, nodes).write()
-    roots = [((run.trace_id, run.span_id), run.event_id) for run in records if run.trace_id and run.span_id]
-    _adopt_orphans(connection, {key: event_id for key, event_id in roots if event_id == span_event_id(*key)})
+    roots = [
+        ((trace_id, span_id), run["event_id"])
+        for run in states
+        if (trace_id := run.get("trace_id")) and (span_id := run.get("span_id"))
+    ]
+    if roots and _any_orphan(connection):
+        _adopt_orphans(connection, {key: event_id for key, event_id in roots if event_id == span_event_id(*key)})
+
+
+def _any_orphan(connection: Connection) -> bool:
+    """Return whether any span waits for its run; on SQLite one step in an index, spared elsewhere."""
+    if connection.dialect.name != "sqlite":
+        return True
+    return driver_connection(connection).execute(_ANY_ORPHAN).fetchone() is not None
 
 
 def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,8 @@ from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.errors import SchemaError
 from otel_agent_telemetry.model import CommitLink, RunRecord, later_state
 from otel_agent_telemetry.run_state import checked_state, merged_state
+from otel_agent_telemetry.storage.rows import row_of
+from otel_agent_telemetry.storage.runs import link_commits, upsert_rows
 from otel_agent_telemetry.storage.sqlite_file import open_sqlite, transaction
 from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
 from otel_agent_telemetry.storage.store import Store
@@ -77,6 +80,13 @@ def contents(path: Path):
         }
 
 
+def write_as_with_other_writers(connection, *, records, commits):
+    """Write as on PostgreSQL: by upserts whose condition is the order of states. Return the outcomes."""
+    outcomes = upsert_rows(connection, [row_of(one) for one in records])
+    link_commits(connection, commits)
+    return outcomes
+
+
 def nonzero(rows):
     return [row for row in rows if row[-1]]
 
@@ -84,22 +94,19 @@ def nonzero(rows):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches)
 def test_the_same_rows_as_through_the_store(given_batches):
-    """Any states in any order, in any batches, with associations between: runs, commits and counts are equal."""
+    """Any states in any order, in any batches, with associations between: runs, commits, counts, outcomes are equal."""
     with TemporaryDirectory() as folder:
         ours, theirs = (isolated_config(Path(folder) / name, db_synchronous="OFF") for name in ("ours", "theirs"))
         store = Store(theirs)
         store.open()
         with closing(open_sqlite(ours)) as connection:
             for records, commits in given_batches:
-                store.write(records, commits)
-                single: dict[str, dict] = {}
-                for state in (checked_state(one.to_fields()) for one in records):
-                    known = single.get(state["event_id"])
-                    single[state["event_id"]] = state if known is None else merged_state(known, state)
+                expected = store.transact(partial(write_as_with_other_writers, records=records, commits=commits))
                 payloads = [asdict(link) for link in commits]
                 with transaction(connection):
-                    write_states(connection, single.values())
+                    outcomes = write_states(connection, [checked_state(one.to_fields()) for one in records])
                     write_links(connection, [(payload.pop("run_id"), payload) for payload in payloads])
+                assert outcomes == expected
         store.close()
         mine, other = contents(ours.db_path), contents(theirs.db_path)
         for table in ("agent_runs", "commits", "run_rollups"):
