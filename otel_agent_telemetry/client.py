@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from opentelemetry.trace import Status, StatusCode, TracerProvider
@@ -25,6 +27,7 @@ from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private
 from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
 from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
@@ -81,8 +84,12 @@ class TelemetryClient:
     `config`: default `TelemetryConfig.from_env()`; its warnings are logged.
     `tracer_provider`: default the global one when it is the SDK's, else a private one. A
     provider is never replaced. A run that it does not sample is recorded with the private one.
-    Safe under threads and after a fork.
+    Safe under threads and after a fork. A copy is the client itself; a pickled client records
+    nothing where it is unpickled, and warns once.
     """
+
+    _off_because = ""
+    """Why nothing is recorded, where that is not the configuration's wish; empty once it was logged."""
 
     def __init__(self, config: TelemetryConfig | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
         self.config = config if isinstance(config, TelemetryConfig) else TelemetryConfig.from_env()
@@ -92,6 +99,29 @@ class TelemetryClient:
         self._tracer = provider.get_tracer(_TRACER)
         self._recorder = self._processor.recorder
         self._active = self._processor.active
+
+    def __copy__(self) -> TelemetryClient:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> TelemetryClient:
+        return self
+
+    def __getstate__(self) -> dict[str, bool]:
+        return {"is_elsewhere": True}  # files and threads belong to this process
+
+    def __setstate__(self, _state: object) -> None:
+        """Become a client that records nothing and warns once when it is used. Opens nothing, reads no environment."""
+        self.config = TelemetryConfig(base_dir=Path(os.devnull), sdk_disabled=True, discover_service=False)
+        self._recorder = Recorder.shared(self.config)
+        self._active = self._recorder.active
+        self._off_because = "a TelemetryClient that came through pickle records nothing: make one in each process"
+
+    def _is_off(self) -> bool:
+        """Return whether nothing is recorded; log why, once, where somebody might expect otherwise."""
+        if self._off_because:
+            _log.warning("%s", self._off_because)
+            self._off_because = ""
+        return self.config.sdk_disabled
 
     # --- runs
 
@@ -112,20 +142,23 @@ class TelemetryClient:
 
         Entering it returns a `RunContext`. An exception of the block ends the run and propagates.
         """
+        return TrackedRun(
+            functools.partial(self._begin_tracked, agent_name, job_type, trigger_type, kwargs), self._finish
+        )
 
-        def begin() -> tuple[RunContext, ActiveRun | None]:
-            run_id, run = self._begin(agent_name, job_type, trigger_type, kwargs)
-            return RunContext(run_id, self.log_event, self._set_metrics), run
-
-        return TrackedRun(begin, self._finish)
+    def _begin_tracked(
+        self, agent_name: str, job_type: str, trigger_type: str, kwargs: Mapping[str, Any]
+    ) -> tuple[RunContext, ActiveRun | None]:
+        run_id, run = self._begin(agent_name, job_type, trigger_type, kwargs)
+        return RunContext(run_id, self.log_event, self._set_metrics), run
 
     @_never_raises("ERROR", None)
     def end_run(self, run_id: str, status: EndStatus = st.SUCCESS, **kwargs: Unpack[EndSettings]) -> None:
         """End a run, from any thread. An id that is not open here is a warning on stderr."""
-        if self.config.sdk_disabled:
+        if self._is_off():
             return
         run = self._active.get(run_id)
-        if run is None:
+        if run is None or not self._active.is_mine(run):
             _print(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
             return
         self._end(run, status, kwargs)
@@ -137,7 +170,7 @@ class TelemetryClient:
         An event of a run that is not open here (another process's, or ended) is kept under
         its run id alone.
         """
-        if self.config.sdk_disabled:
+        if self._is_off():
             return
         kept = self._kept(payload)
         run = self._active.get(run_id)
@@ -187,7 +220,7 @@ class TelemetryClient:
             )
         except RecordError as problem:
             return False, f"[ERROR] associate_commit failed: {problem}"
-        if not self.config.sdk_disabled:
+        if not self._is_off():
             self._recorder.record_commit(link)
         return True, f"Commit {commit_hash} associated with run {run_id}"
 
@@ -236,7 +269,7 @@ class TelemetryClient:
         name = "unknown"
         try:
             name = _word(agent_name, name)
-            if self.config.sdk_disabled:
+            if self._is_off():
                 return str(kwargs.get("run_id") or generate_run_id(name)), None
             run = self._start(name, _word(job_type, "unknown"), _word(trigger_type, "cli"), kwargs)
         except Exception as problem:  # the outer edge of start_run and track_run
@@ -272,7 +305,7 @@ class TelemetryClient:
         self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, settings: dict[str, Any]
     ) -> str | None:
         """Record a run that has ended already and return its id; None when recording is off or failed."""
-        if self.config.sdk_disabled:
+        if self._is_off():
             return None
         run = self._start(agent, job, trigger, settings, start_ns=start_ns)
         self._end(run, status, {}, end_ns=end_ns)
@@ -294,7 +327,7 @@ class TelemetryClient:
     def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
         """End a tracked run with its block's exception, or with the status that was set. Never raises."""
         try:
-            if run.ended:
+            if run.ended or not self._active.is_mine(run):  # the parent process of a fork ends what it began
                 return
             if problem is None:
                 self._end(run, st.SUCCESS if run.status is None else run.status, {})
@@ -310,7 +343,7 @@ class TelemetryClient:
     @_never_raises("WARN", None)
     def _set_metrics(self, run_id: str, metrics: Mapping[str, Any]) -> None:
         run = self._active.get(run_id)
-        if run is None:
+        if self._is_off() or run is None or not self._active.is_mine(run):
             return
         settings, extra = _split(metrics)
         run.status = extra.pop("status", run.status)

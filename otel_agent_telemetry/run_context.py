@@ -35,6 +35,8 @@ class RunContext:
         with client.track_run("my_agent", "process_files") as run:
             run.log_event("checkpoint", {"step": 1})
             run.set_metrics(items_discovered=10, items_succeeded=10)
+
+    A copy is the handle itself; a pickled one records nothing where it is unpickled.
     """
 
     def __init__(self, run_id: str, log_event: LogEvent, set_metrics: SetMetrics) -> None:
@@ -42,6 +44,12 @@ class RunContext:
         """The run's id: the custom one if it was accepted, else a generated one."""
         self._log_event = log_event
         self._set_metrics = set_metrics
+
+    def __copy__(self) -> RunContext:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> RunContext:
+        return self
 
     def log_event(self, event_type: str, payload: Mapping[str, Any] | None = None) -> None:
         """Keep an event; on return it survives the death of the process."""
@@ -76,6 +84,16 @@ class TrackedRun:
         self._end = end
         self._run: ActiveRun | None = None
         self._attached: tuple[Token[otel_context.Context], Token[None]] | None = None
+
+    def __copy__(self) -> TrackedRun:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> TrackedRun:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process: the open run, and the context that it is current in."""
+        return {**vars(self), "_run": None, "_attached": None}
 
     def __enter__(self) -> RunContext:
         handle, self._run = self._begin()

@@ -50,7 +50,7 @@ class SegmentFile(AppendFile):
         self._writer = ""
 
     def __del__(self) -> None:
-        if self._writer:
+        if getattr(self, "_writer", ""):  # missing where the constructor never ran
             with contextlib.suppress(OSError):
                 self.write(encode_line(SEALED, {"writer": self._writer}))
         super().__del__()

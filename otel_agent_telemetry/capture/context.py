@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ class TelemetryContext:
     `success`. `entry` is the entry, once the block has ended. `capture`: where to, default
     `TelemetryCapture.shared()`. No method raises of itself. The end of the block waits for
     the file's lock as `TelemetryCapture.capture` does; `async with` does not block the event
-    loop meanwhile.
+    loop meanwhile. A copy is the context itself; a pickled one keeps nothing where it is unpickled.
 
         with TelemetryContext(skill="plugin.build", caller="CLI") as block:
             block.set_inputs({"path": "./plugin"})
@@ -44,6 +45,16 @@ class TelemetryContext:
         self._status: str | None = None
         self._error: str | None = None
         self._call: CapturedCall | None = None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., TelemetryContext], tuple[Any, ...]]:
+        capture = self._capture or TelemetryCapture.shared()
+        return _unpickled, (type(self), self._skill, self._caller, self._inputs, capture)
 
     @property
     def run_id(self) -> str | None:
@@ -116,3 +127,10 @@ class TelemetryContext:
 
     def _warn(self, problem: Exception) -> None:
         _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
+
+
+def _unpickled(
+    kind: type[TelemetryContext], skill: str, caller: str, inputs: dict[str, Any], capture: TelemetryCapture
+) -> TelemetryContext:
+    """Return what a pickled context becomes; its capture has become one that keeps nothing."""
+    return kind(skill, caller, inputs, capture=capture)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -96,7 +96,8 @@ class TelemetryCapture:
     `telemetry_file`: default `BETTY_TELEMETRY_FILE`, else `{base}/registry/telemetry.json`.
     `config`: default the environment's. `client`: records the runs, default a client of
     `config`. Cheap to make; all of one configuration share everything. Safe under threads
-    and after a fork.
+    and after a fork. A copy is the object itself; a pickled one keeps nothing where it is
+    unpickled, and warns once.
 
         telemetry = TelemetryCapture()
         telemetry.capture("plugin.build", "success", 320.5, "CLI", inputs={"path": "./plugin"})
@@ -116,6 +117,15 @@ class TelemetryCapture:
         """The JSON array file."""
         self._recorder = self.client._recorder  # noqa: SLF001 - captures write through the client's recorder
         self._file = self._recorder.component(CaptureFiles).at(self.telemetry_file)
+
+    def __copy__(self) -> TelemetryCapture:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> TelemetryCapture:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., TelemetryCapture], tuple[str, TelemetryClient]]:
+        return _unpickled, (str(self.telemetry_file), self.client)  # the client arrives as one that records nothing
 
     @classmethod
     def shared(cls) -> TelemetryCapture:
@@ -262,3 +272,8 @@ class TelemetryCapture:
         given = {name: value for name, value in filters.items() if value is not None}
         matching = (entry for entry in self._file.entries() if all(entry.get(name) == given[name] for name in given))
         return list(matching if limit is None else itertools.islice(matching, max(limit, 0)))
+
+
+def _unpickled(telemetry_file: str, client: TelemetryClient) -> TelemetryCapture:
+    """Return what a pickled capture becomes; its client has become one that records nothing."""
+    return TelemetryCapture(telemetry_file, client=client)

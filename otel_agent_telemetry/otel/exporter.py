@@ -135,14 +135,29 @@ def _record_events(recorder: Recorder, span: ReadableSpan, view: SpanView, run: 
 
 
 class AgentRunSpanExporter(SpanExporter):
-    """Records ended spans as runs, events and steps. Returns FAILURE only when it broke itself."""
+    """Records ended spans as runs, events and steps. Returns FAILURE when it broke itself, or was shut down.
+
+    A copy is the object itself; it cannot be pickled.
+    """
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
         self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
         self.recorder.active.exporter_present = True
+        self._is_shut_down = False
+
+    def __copy__(self) -> AgentRunSpanExporter:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> AgentRunSpanExporter:
+        return self
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Record a batch of ended spans. On return their lines survive the death of the process."""
+        """Record a batch of ended spans. On return their lines survive the death of the process.
+
+        After `shutdown` nothing is recorded and the answer is FAILURE, as OpenTelemetry specifies.
+        """
+        if self._is_shut_down:
+            return SpanExportResult.FAILURE
         try:
             record_ended_spans(self.recorder, spans)
         except Exception as problem:  # the outer edge of a batch processor's thread
@@ -152,6 +167,7 @@ class AgentRunSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Deliver what can be delivered within the exit timeout. Idempotent."""
+        self._is_shut_down = True
         self.recorder.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from time import time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, SupportsIndex
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
@@ -41,20 +41,34 @@ class EventSink(Protocol):
 class OpenSpan:
     """An open span that is recorded: a run itself, or a step of one."""
 
-    __slots__ = ("attributes", "changed", "encoded", "ended", "is_run", "live", "run", "sink", "span_id", "undo")
+    __slots__ = ("attributes", "changed", "encoded", "ended", "generation", "is_run", "live", "run", "sink", "span_id")
 
-    def __init__(self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, *, is_run: bool) -> None:
+    def __init__(
+        self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, *, is_run: bool, generation: object
+    ) -> None:
         self.run = run
         self.live = live
         self.span_id = span_id
         self.sink = sink
         self.is_run = is_run
+        self.generation = generation
+        """Which process began the span: only that one writes its end."""
         self.changed = False
         """Whether attributes were set since the start; always True where that cannot be observed."""
         self.attributes: dict[str, Any] = {}
         self.ended = False
         self.encoded = b""
         """A step's members that its start wrote and its end repeats."""
+
+    def __copy__(self) -> OpenSpan:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> OpenSpan:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickle as None: a span that an application pickles arrives without what is known of it here."""
+        return type(None), ()
 
     def attach(self) -> None:
         """Observe the span's events and attributes from now on."""
@@ -123,6 +137,11 @@ class LiveSpan(_Span):
         """Set attributes as the SDK does."""
         self._agent_telemetry.changed = True
         super().set_attributes(attributes)
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Copy and pickle as the SDK's span does: a copy is not recorded, and fails where the SDK's fails."""
+        state = {name: value for name, value in vars(self).items() if name != "_agent_telemetry"}
+        return object.__new__, (_Span,), state
 
     def _readable_span(self) -> ReadableSpan:
         """The ended span as processors get it, with what we know of it."""

@@ -12,6 +12,7 @@ The SDK calls processors without a try: each method here is an outer edge.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 from otel_agent_telemetry.run_id import span_event_id
 
+_log = logging.getLogger(__name__)
 _MAX_OPEN_STEPS: Final = 100_000
 
 
@@ -45,7 +47,8 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     `config`: default `TelemetryConfig.from_env()`. `recorder`: where records go, default
     the process's recorder of that configuration. No method raises or waits, but
-    `force_flush` and `shutdown`, which wait up to their timeout. A copy is the object itself.
+    `force_flush` and `shutdown`, which wait up to their timeout. A copy is the object itself;
+    a pickled one is an `UnpickledProcessor`.
     """
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
@@ -63,6 +66,9 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def __deepcopy__(self, _memo: object) -> AgentRunSpanProcessor:
         return self
+
+    def __reduce__(self) -> tuple[type[UnpickledProcessor], tuple[()]]:
+        return UnpickledProcessor, ()
 
     # --- the SDK's hooks
 
@@ -83,7 +89,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             if opened is None:
                 return
             opened.detach()
-            if opened.run.generation is not self.active.generation:
+            if opened.generation is not self.active.generation:
                 return  # the parent process of a fork began it, and ends it
             if opened.is_run:
                 self._end_run(opened, span)
@@ -180,7 +186,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _enter(self, span: Span, run: ActiveRun, *, is_run: bool) -> OpenSpan:
         span_id = span.get_span_context().span_id
-        opened = OpenSpan(run, span, f"{span_id:016x}", self._lines, is_run=is_run)
+        opened = OpenSpan(run, span, f"{span_id:016x}", self._lines, is_run=is_run, generation=self.active.generation)
         self._open[span_id] = opened
         opened.attach()
         return opened
@@ -291,6 +297,21 @@ class AgentRunSpanProcessor(SpanProcessor):
                 self._write_end(run, run.span, ending, end_ns=self.recorder.clock.now_ns(), changed=True)
             except Exception as problem:  # one run's trouble spares the others
                 self.recorder.counters.internal("closing a run", problem)
+
+
+class UnpickledProcessor(SpanProcessor):
+    """What a pickled processor becomes: it records nothing, and warns once when a span starts."""
+
+    _has_warned = False
+
+    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:  # noqa: ARG002
+        """Warn, the first time."""
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("a processor that came through pickle records nothing: make one in each process")
+
+    def find_open(self, span_id: int) -> None:
+        """Return None: no span is recorded."""
 
 
 _SUCCEEDED: Final = Ending(st.SUCCESS)

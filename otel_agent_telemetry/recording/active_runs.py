@@ -164,9 +164,13 @@ class ActiveRuns:
         """The open run of that id."""
         return self._runs.get(run_id)
 
+    def is_mine(self, run: ActiveRun) -> bool:
+        """Return whether this process began the run, rather than its parent before a fork."""
+        return run.generation is self.generation
+
     def mine(self) -> Iterator[ActiveRun]:
         """The open runs that this process itself began."""
-        return (run for run in list(self._runs.values()) if run.generation is self.generation)
+        return (run for run in list(self._runs.values()) if self.is_mine(run))
 
     def claim(self, run: ActiveRun, *, wanted: object, agent_name: str, token: str) -> None:
         """Give the run its id and enter it: the wanted one if it may be used, else a generated one.

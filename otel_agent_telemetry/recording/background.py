@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.host import DeliveryHost
+from otel_agent_telemetry.recording.shutdown import is_shutting_down
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.loop import DeliveryLoop
@@ -96,7 +97,10 @@ class Worker:
         if self._shift is None:
             self._start()
 
-    def _start(self) -> _BackgroundThreads:
+    def _start(self) -> _BackgroundThreads | None:
+        """Start the threads; None while the interpreter shuts down: the next deliverer takes over then."""
+        if is_shutting_down():
+            return None
         with self._starting:
             if self._shift is not None:
                 return self._shift
@@ -111,7 +115,7 @@ class Worker:
                 for thread in shift.threads:
                     thread.start()
             except RuntimeError as problem:  # the next deliverer takes over
-                if "interpreter shutdown" not in str(problem):  # Python 3.12 and later refuse threads at exit
+                if "interpreter shutdown" not in str(problem):  # Python 3.12 refuses them once the main thread ended
                     self._host.counters.failed("starting the background", problem)
             return shift
 
@@ -147,6 +151,8 @@ class Worker:
         while waiting:
             if shift is not self._shift or shift is None:
                 shift = self._shift or self._start()
+                if shift is None:
+                    return False
                 shift.pass_wanted.set()
             if SystemClock.monotonic_s() >= deadline or (shift.loop is not None and shift.loop.retry_at >= deadline):
                 return False

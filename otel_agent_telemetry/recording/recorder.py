@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
 from otel_agent_telemetry.buffer.writer import BufferWriter
@@ -74,7 +74,8 @@ class Recorder:
     """Writes the records of this process; one for each configuration, see `Recorder.shared`.
 
     Opens nothing and starts nothing before the first record. Safe under threads. After a
-    fork the child writes under an identity, segments and threads of its own.
+    fork the child writes under an identity, segments and threads of its own. A copy is the
+    recorder itself; it refuses to be pickled.
     """
 
     _shared: dict[TelemetryConfig, Recorder] = {}  # noqa: RUF012 - the registry is the point
@@ -99,6 +100,15 @@ class Recorder:
             os.register_at_fork(
                 before=weak_callback(self._before_fork), after_in_child=weak_callback(self._after_fork_in_child)
             )
+
+    def __copy__(self) -> Recorder:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Recorder:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Recorder owns files and threads of its process and cannot be pickled")
 
     def component(self, kind: Callable[[Recorder], T]) -> T:
         """The one object of a kind that goes with this recorder, made at the first call."""

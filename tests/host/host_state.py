@@ -1,0 +1,76 @@
+"""What a program sees of its own process: taken before and after telemetry, and compared.
+
+Imported by the programs of this folder; needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import gc
+import locale
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+FOREIGN = ("httpx", "httpcore", "sqlalchemy", "alembic", "rich", "requests", "genai_prices", "psycopg", "tenacity")
+"""Third-party modules that delivery could want, and that must not appear behind the application."""
+
+
+def host_state() -> dict[str, object]:
+    """Everything that belongs to the application, by name."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return {
+        "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "hooks": (sys.excepthook, sys.unraisablehook, sys.displayhook, threading.excepthook),
+        "import system": (list(sys.meta_path), list(sys.path), list(sys.path_hooks)),
+        "warning filters": list(warnings.filters),
+        "root handlers": (list(logging.getLogger().handlers), logging.getLogger().level),
+        "streams": (sys.stdin, sys.stdout, sys.stderr),
+        "working directory": Path.cwd(),
+        "umask": mask,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "environment": dict(os.environ),
+        "gc": (gc.get_freeze_count(), gc.isenabled(), gc.get_threshold(), gc.get_debug(), list(gc.callbacks)),
+        "random": random.getstate(),
+        "limits": (sys.getrecursionlimit(), sys.getswitchinterval(), socket.getdefaulttimeout()),
+        "threading": (threading.stack_size(), threading.gettrace(), threading.getprofile()),
+        "tracing": (sys.gettrace(), sys.getprofile()),
+        "children": children(),
+    }
+
+
+def changes(before: dict[str, object]) -> list[str]:
+    """Names of what is not as it was."""
+    now = host_state()
+    return [name for name, value in before.items() if now[name] != value]
+
+
+def children() -> list[str]:
+    """Ids of this process's child processes."""
+    return [pid for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()]
+
+
+def descriptors() -> dict[int, str]:
+    """Each open descriptor and what it leads to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = str(Path(f"/proc/self/fd/{name}").readlink())
+        except OSError:  # the one that lists them
+            continue
+    return found
+
+
+def later_than_a_comparison() -> None:
+    """Let more than the millisecond pass in which a descriptor counts as compared."""
+    import time
+
+    until = time.monotonic_ns() + 2_000_000
+    while time.monotonic_ns() < until:
+        pass
