@@ -24,7 +24,6 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
 from otel_agent_telemetry.columns import (
     COLUMNS,
-    COMMIT_COLUMNS,
     FALLBACKS,
     FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
@@ -37,6 +36,7 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_id import check_custom_run_id
+from otel_agent_telemetry.run_state import ORDER_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +127,6 @@ class RunRecord:
             if (value := getattr(self, name)) is not None and (value != 0 or name == "schema_version")
         }
 
-
-_TIE_COLUMNS: Final = tuple(
-    name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
-)
-ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
-"""The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""
 
 _COLUMN_SET: Final = frozenset(COLUMNS)
 

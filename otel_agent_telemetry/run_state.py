@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.columns import (
     COLUMNS,
+    COMMIT_COLUMNS,
     COUNT_COLUMNS,
     FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
@@ -23,8 +24,13 @@ from otel_agent_telemetry.columns import (
     check_column,
 )
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import ORDER_COLUMNS
 from otel_agent_telemetry.status import RUNNING, STATUSES
+
+_TIE_COLUMNS: Final = tuple(
+    name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
+)
+ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
+"""The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""
 
 NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
 """The columns that hold integers; all others hold text or nothing."""

@@ -23,7 +23,8 @@ from otel_agent_telemetry.urls import without_credentials
 
 def import_driver(config: TelemetryConfig) -> None:
     """Import, on the calling thread, all that writing the configured database imports later. Connects to nothing."""
-    import alembic.command  # noqa: F401 - a database without our tables is made by it
+    import alembic.command
+    import alembic.config  # noqa: F401 - a database without our tables is made by these
 
     with contextlib.suppress(ConfigurationError):  # delivery reports it
         Store(config).close()

@@ -6,22 +6,25 @@ The caller holds the drain lock, or delivers beside a process that holds it and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from otel_agent_telemetry.clock import SystemClock
-from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.outcome import RetryLater, Target
 from otel_agent_telemetry.delivery.resolve import resolve_target
 from otel_agent_telemetry.delivery.retry import Backoff
-from otel_agent_telemetry.delivery.webhook import Webhook
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.delivery.webhook import Webhook
 
 _RESOLVE_AGAIN_S: Final = 120.0
 """How long a target is kept before we look again whether a service has come up."""
 _WAIT_STEP_S: Final = 1.0
+_LAST_WAIT_S: Final = 0.5
 NOT_YET: Final = "the wait after the last attempt is not over"
 """Reason of a pass that sent nothing."""
 
@@ -30,7 +33,8 @@ class Deliverer:
     """Delivers until told to stop. One thread.
 
     `resolve` returns which target runs go to now; by default as `resolve.resolve_target` does.
-    `on_progress` is called after each batch and pass, and each second of waiting.
+    `on_progress` is called after each batch and pass, and each second of waiting;
+    `rest` as `drain.Drain` has it.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Deliverer:
         stop: threading.Event,
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
         on_progress: Callable[[], None] = lambda: None,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._resolve = resolve
@@ -56,9 +61,10 @@ class Deliverer:
             journal_dir=host.config.ndjson_dir,
             clock=host.clock,
             counters=host.counters,
-            on_delivered=self._delivered,
+            on_delivered=None if self._webhook is None else self._webhook.post,
             on_closed=host.journal_run,
             on_batch=on_progress,
+            rest=rest,
         )
 
     def _make_webhook(self) -> Webhook | None:
@@ -67,16 +73,14 @@ class Deliverer:
             return None
         if config.sheets_auth_required and not config.sheets_token:
             return None
+        from otel_agent_telemetry.delivery.webhook import Webhook  # an HTTP client costs 20 ms to import
+
         return Webhook(
             config,
             clock=self._host.clock,
             counters=self._host.counters,
             on_posted=self._host.record_run,
         )
-
-    def _delivered(self, states: Sequence[Fields]) -> None:
-        if self._webhook is not None:
-            self._webhook.post(states)
 
     def run(
         self, next_work: Callable[[], None], late: Callable[[], bool], give_way: Callable[[], bool] = lambda: False
@@ -86,18 +90,23 @@ class Deliverer:
         `give_way` ends it at once, before the next pass.
         """
         try:
+            failed = False
             while not self._stop.is_set() and not give_way():
-                if isinstance(self.deliver_once(late), RetryLater):
-                    self._wait()
-                else:
-                    next_work()
+                self._wait() if failed else next_work()
+                failed = isinstance(self.deliver_once(late), RetryLater)
             if self._stop.is_set():
                 self._finish(late)
         finally:
             self.close()
 
     def _finish(self, late: Callable[[], bool]) -> None:
-        """The last passes: what is waiting, what posting made of it, and then our own closed segments."""
+        """The last passes: what is waiting, what posting made of it, and then our own closed segments.
+
+        A wait after a failure that is nearly over is waited for; during a longer one nothing is sent.
+        """
+        left_s = self.retry_at - SystemClock.monotonic_s()
+        if 0 < left_s <= _LAST_WAIT_S and not late():
+            time.sleep(left_s)
         self.deliver_once(late)
         if self._webhook is not None:
             self._webhook.close(self._host.config.exit_timeout_s / 2)

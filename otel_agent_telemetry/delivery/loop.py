@@ -32,12 +32,14 @@ class DeliveryLoop:
         next_work: Callable[[], None],
         late: Callable[[], bool],
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._stop = stop
         self._next_work = next_work
         self._late = late
         self._resolve = resolve
+        self._rest = rest
         self._lock = DrainLock(host.config.buffer_dir)
         self._deliverer: Deliverer | None = None
 
@@ -72,7 +74,13 @@ class DeliveryLoop:
             self._lock.release()
 
     def _deliver(self, give_way: Callable[[], bool]) -> None:
-        deliverer = Deliverer(self._host, stop=self._stop, resolve=self._resolve, on_progress=self._lock.note_progress)
+        deliverer = Deliverer(
+            self._host,
+            stop=self._stop,
+            resolve=self._resolve,
+            on_progress=self._lock.note_progress,
+            rest=self._rest,
+        )
         self._deliverer = deliverer
         try:
             deliverer.run(self._next_work, self._late, give_way)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.columns import Fields
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunRecord
 from otel_agent_telemetry.wire import EVENT, RUN, Line
+
+if TYPE_CHECKING:  # record classes are made where somebody works with them
+    from otel_agent_telemetry.model import CommitLink, RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Batch:
     @property
     def records(self) -> tuple[RunRecord, ...]:
         """The run states as record objects, for readers that work with these."""
+        from otel_agent_telemetry.model import RunRecord
+
         return tuple(RunRecord.from_fields(state) for state in self.states)
 
     @property
@@ -46,6 +50,8 @@ class Batch:
     @property
     def links(self) -> tuple[CommitLink, ...]:
         """The commit associations as record objects."""
+        from otel_agent_telemetry.model import CommitLink
+
         return tuple(CommitLink.from_event(line) for line in self.lines if is_link(line))
 
     def __len__(self) -> int:
@@ -54,11 +60,17 @@ class Batch:
 
 def is_link(line: Line) -> bool:
     """Return whether a line is a commit association."""
-    return line["record_type"] == EVENT and line.get("event_type") == COMMIT_EVENT
+    if line["record_type"] != EVENT:
+        return False
+    from otel_agent_telemetry.model import COMMIT_EVENT
+
+    return bool(line.get("event_type") == COMMIT_EVENT)
 
 
 def link_line(link: CommitLink) -> Line:
     """Return a commit association as its line."""
+    from otel_agent_telemetry.model import COMMIT_EVENT
+
     payload = asdict(link)
     head = {"record_type": EVENT, "run_id": payload.pop("run_id"), "event_type": COMMIT_EVENT}
     return {**head, "timestamp": link.associated_at, "payload": payload}

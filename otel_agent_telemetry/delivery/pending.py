@@ -10,7 +10,6 @@ from otel_agent_telemetry.buffer.segment import SegmentLine
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, is_link, link_line
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.wire import RUN, Line
 
@@ -58,6 +57,8 @@ class Pending:
             known = self._runs.get(state["event_id"])
             self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
         elif is_link(record):
+            from otel_agent_telemetry.model import CommitLink
+
             self._others.append(link_line(CommitLink.from_event(record)))
 
     @property

@@ -28,6 +28,7 @@ TICK_EVERY_S: Final = 1.0
 PASS_EVERY_S: Final = 1.0
 """How long records wait for company: most runs then cost one row written, not two."""
 _FLUSH_LOOK_S: Final = 0.005
+_REST_S: Final = 0.000_05
 
 
 def import_ahead(config: TelemetryConfig) -> None:
@@ -55,12 +56,13 @@ class BackgroundHost(DeliveryHost, Protocol):
 class _BackgroundThreads:
     """Two threads and what they are asked for: from one start to its stop."""
 
-    __slots__ = ("deadline", "loop", "pass_wanted", "stop", "threads")
+    __slots__ = ("deadline", "flushing", "loop", "pass_wanted", "stop", "threads")
 
     def __init__(self) -> None:
         self.pass_wanted = threading.Event()
         self.stop = threading.Event()
         self.deadline = 0.0
+        self.flushing = False
         self.threads: list[threading.Thread] = []
         self.loop: DeliveryLoop | None = None
 
@@ -68,6 +70,15 @@ class _BackgroundThreads:
         """Wait for the next pass: a second, or until somebody flushes or stops."""
         self.pass_wanted.wait(PASS_EVERY_S)
         self.pass_wanted.clear()
+
+    def rest(self) -> None:
+        """Give the interpreter away for a moment, unless somebody waits for the delivery.
+
+        A thread of the application that comes back from a write would else wait a whole
+        switch interval (5 ms) for us.
+        """
+        if not self.flushing and not self.stop.is_set():
+            time.sleep(_REST_S)
 
     def late(self) -> bool:
         """Whether we are stopping and the time for it is over."""
@@ -134,7 +145,9 @@ class Worker:
         from otel_agent_telemetry.delivery.loop import DeliveryLoop
         from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 
-        shift.loop = DeliveryLoop(self._host, stop=shift.stop, next_work=shift.next_work, late=shift.late)
+        shift.loop = DeliveryLoop(
+            self._host, stop=shift.stop, next_work=shift.next_work, late=shift.late, rest=shift.rest
+        )
         with suppress_instrumentation():
             shift.loop.run()
 
@@ -153,12 +166,15 @@ class Worker:
                 shift = self._shift or self._start()
                 if shift is None:
                     return False
+                shift.flushing = True
                 shift.pass_wanted.set()
             if SystemClock.monotonic_s() >= deadline or (shift.loop is not None and shift.loop.retry_at >= deadline):
-                return False
+                break
             time.sleep(_FLUSH_LOOK_S)
             waiting = still_unconfirmed(waiting)
-        return True
+        if shift is not None:
+            shift.flushing = False
+        return not waiting
 
     def stop(self, *, timeout_s: float) -> None:
         """Deliver for at most `timeout_s` more and end the threads. Idempotent. Blocks that long at most."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from operator import attrgetter, itemgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from otel_agent_telemetry.columns import (
     COLUMNS,
@@ -22,8 +22,11 @@ from otel_agent_telemetry.columns import (
     Fields,
 )
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import ORDER_COLUMNS, RunRecord
+from otel_agent_telemetry.run_state import ORDER_COLUMNS
 from otel_agent_telemetry.status import RUNNING
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.model import RunRecord
 
 WriteOutcome = Literal["inserted", "updated", "duplicate"]
 """What became of a state that was written: the first of its run, a change of the row, or neither."""
@@ -111,6 +114,8 @@ def _is_clean(text: str) -> bool:
 
 def record_of(row: Row) -> RunRecord:
     """Return the record that a row keeps."""
+    from otel_agent_telemetry.model import RunRecord  # delivery imports this module and makes no records
+
     return RunRecord(**dict(zip(COLUMNS, row, strict=True)))
 
 

@@ -35,7 +35,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.expression import Executable
 
 from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS, Fields
-from otel_agent_telemetry.model import ORDER_COLUMNS, CommitLink, RunRecord
+from otel_agent_telemetry.model import CommitLink, RunRecord
+from otel_agent_telemetry.run_state import ORDER_COLUMNS
 from otel_agent_telemetry.storage.counts import add_to_counts
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,

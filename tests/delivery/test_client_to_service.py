@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from on_disk import PATIENCE_S, Process, buffer_lines, eventually, journal_lines, run_python
+from on_disk import PATIENCE_S, Process, buffer_lines, eventually, journal_lines, nobody_delivers, run_python
 from service import Fault
 
 from otel_agent_telemetry import TelemetryClient
@@ -146,7 +146,8 @@ def test_nothing_is_lost_and_nothing_twice_behind_a_fault(client, service, confi
 def test_request_refused_as_a_whole_is_taken_apart(client, service, config, status):
     """A limit in front of the service refuses large bodies: smaller ones go through."""
     service.script(*[Fault(status)] * 2)
-    record_runs(client, 30)
+    with nobody_delivers(config):
+        record_runs(client, 30)
 
     assert client.flush(15)
 
