@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
 from otel_agent_telemetry.patterns import lazy
@@ -19,6 +19,8 @@ _NS = 1_000_000_000
 _LARGEST_SECONDS = 10**12
 _EARLIEST = "0001-01-01T00:00:00.000000+00:00"
 _LATEST = "9999-12-31T23:59:59.999999+00:00"
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
 _MOMENT = lazy(
     r"(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>(?:[01]\d|2[0-3])(?::[0-5]\d(?::[0-5]\d)?)?)(?:(?<=:\d\d:\d\d)[.,](?P<fraction>\d+))?"
@@ -60,12 +62,29 @@ def iso_utc(ns: int) -> str:
     second, rest = divmod(ns, _NS)
     cached, prefix = _cache.entry
     if cached != second:
-        try:
-            prefix = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
-        except OverflowError:
+        if not _FIRST_SECOND <= second <= _LAST_SECOND:
             return _EARLIEST if second < 0 else _LATEST
+        prefix = _to_the_second(second)
         _cache.entry = (second, prefix)
     return f"{prefix}.{rest // 1000:06d}+00:00"
+
+
+def _to_the_second(second: int) -> str:
+    """Return the text of a second since 1970, by the proleptic Gregorian calendar.
+
+    In plain arithmetic: `datetime` may crash while the interpreter finalises (CPython 3.13.0).
+    """
+    days, rest = divmod(second, 86_400)
+    # Years that begin in March have their leap day at the end; 400 of them have 146,097 days.
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    year += 400 * era + (month >= 10)  # noqa: PLR2004 - January and February belong to the next year
+    month = month + 3 if month < 10 else month - 9  # noqa: PLR2004 - the same
+    hour, rest = divmod(rest, 3_600)
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{rest // 60:02d}:{rest % 60:02d}"
 
 
 def parse_iso(text: str) -> int:

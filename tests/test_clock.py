@@ -166,3 +166,18 @@ def test_threads_in_different_seconds_do_not_mix_their_texts() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
+def test_the_text_of_a_second_is_the_calendars(second):
+    """Years 1 to 9999, leap days included: the same text as datetime's."""
+    expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+    assert iso_utc(second * 1_000_000_000)[:19] == expected.isoformat()[:19]
+
+
+def test_the_text_of_each_day_of_four_centuries():
+    """Every day from 1 March 1600 to 28 February 2000, where the rule of leap years has its whole period."""
+    day = datetime(1600, 3, 1, tzinfo=UTC)
+    for _ in range(146_097):
+        assert iso_utc(int(day.timestamp()) * 1_000_000_000)[:10] == day.isoformat()[:10]
+        day += timedelta(days=1)

@@ -287,14 +287,20 @@ class AgentRunSpanProcessor(SpanProcessor):
         """Write the terminal state. `changed`: whether attributes may have been set since the start."""
         self._lines.write_end(run, span, ending, end_ns=end_ns, changed=changed)
         self.active.release(run)
-        self._metrics.ended(run)
+        if not run.closed:
+            self._metrics.ended(run)
 
     def close_open_runs(self) -> None:
-        """End every run that this process began and left open: what the interpreter's exit does."""
+        """End every run that this process began and left open: what the interpreter's exit does.
+
+        A later exit handler, finalizer or daemon thread may still end one: its end stands then.
+        """
         for run in self.active.mine():
             try:
                 ending = Ending(st.FAILED, "the process exited while the run was still open")
-                self._write_end(run, run.span, ending, end_ns=self.recorder.clock.now_ns(), changed=True)
+                self._lines.write_end(run, run.span, ending, end_ns=self.recorder.clock.now_ns(), changed=True)
+                run.closed = True
+                self._metrics.ended(run)
             except Exception as problem:  # one run's trouble spares the others
                 self.recorder.counters.internal("closing a run", problem)
 

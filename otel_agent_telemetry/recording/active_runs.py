@@ -78,6 +78,8 @@ class ActiveRun:
     span: Any = None
     """The live span; None for a run that was seen only after its end."""
     ended = False
+    closed = False
+    """Whether the interpreter's exit has ended the run for the application, which may still end it itself."""
     generation: object = None
     """Which process began the run: only that one writes its states."""
 
@@ -169,8 +171,8 @@ class ActiveRuns:
         return run.generation is self.generation
 
     def mine(self) -> Iterator[ActiveRun]:
-        """The open runs that this process itself began."""
-        return (run for run in list(self._runs.values()) if self.is_mine(run))
+        """The open runs that this process itself began, without those that its exit has closed."""
+        return (run for run in list(self._runs.values()) if self.is_mine(run) and not run.closed)
 
     def claim(self, run: ActiveRun, *, wanted: object, agent_name: str, token: str) -> None:
         """Give the run its id and enter it: the wanted one if it may be used, else a generated one.
@@ -181,6 +183,8 @@ class ActiveRuns:
         run.generation = self.generation
         custom = self._accepted(wanted)
         run.run_id = custom or generate_run_id(agent_name, at_ns=run.start_ns, token=token)
+        if (before := self._runs.get(run.run_id)) is not None and before.closed:
+            self.release(before)
         while self._runs.setdefault(run.run_id, run) is not run:
             self.metrics.count_duplicate()
             if custom:

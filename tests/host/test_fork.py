@@ -1,0 +1,170 @@
+"""Applications that fork: each process writes its own runs, and only the one that began a run ends it."""
+
+import pytest
+from on_disk import journal_lines, rows_of
+from programs import run_host
+
+pytestmark = pytest.mark.requires("POSIX")
+
+# Python 3.12 and later warn of a fork beside threads, as they do of any library with a thread.
+FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+
+LEAVES = """
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+how = sys.argv[1]
+
+def main():
+    with client.track_run("parent", "job", run_id="parent") as run:
+        pid = os.fork()
+        if pid == 0:
+            run.log_event("in the child")
+            run.set_metrics(items_failed=7)
+            client.end_run("parent", "failed")
+            with client.track_run("child", "job", run_id="child"):
+                pass
+            if how == "sys.exit":
+                sys.exit(5)
+            if how == "exception":
+                raise ValueError("of the child")
+            if how == "os._exit":
+                os._exit(5)
+            return 5
+        assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) in (1, 5)
+        run.set_metrics(items_succeeded=3)
+    return 0
+
+ended = main()
+if ended:
+    sys.exit(ended)
+assert client.flush(30)
+"""
+
+
+@pytest.mark.parametrize("how", ["sys.exit", "exception", "return", "os._exit"])
+def test_a_child_that_leaves_the_block_of_a_run_does_not_end_it(config, how):
+    """However the child leaves, the parent's run ends as the parent ends it, and the child's is below it."""
+    run_host(config, LEAVES, how, options=FORKS, quiet=False)
+
+    rows = rows_of(config)
+    assert rows["parent"]["status"] == "success"
+    assert (rows["parent"]["items_succeeded"], rows["parent"]["items_failed"]) == (3, 0)
+    assert rows["child"]["parent_run_id"] == "parent"
+    states = [line for line in journal_lines(config, "run") if line["run_id"] == "parent"]
+    child = {line["writer"] for line in journal_lines(config, "run") if line["run_id"] == "child"}
+    assert len({line["writer"] for line in states}) == len(child) == 1
+    assert child.isdisjoint(line["writer"] for line in states)
+    assert [line["status"] for line in states if line["status"] != "running"] == ["success"]
+    events = [line for line in journal_lines(config, "event") if line["event_type"] == "in the child"]
+    assert [(line["run_id"], line["writer"] in child) for line in events] == [("parent", True)]
+
+
+STEPS = """
+from opentelemetry.sdk.trace import TracerProvider
+from otel_agent_telemetry import AgentRunSpanProcessor
+provider = TracerProvider()
+provider.add_span_processor(AgentRunSpanProcessor())
+tracer = provider.get_tracer("app")
+
+def main():
+    with tracer.start_as_current_span("run"):
+        with tracer.start_as_current_span("of the parent"):
+            pid = os.fork()
+            if pid == 0:
+                with tracer.start_as_current_span("of the child"):
+                    pass
+                return
+            assert os.waitpid(pid, 0)[1] == 0
+main()
+"""
+
+
+def test_a_fork_inside_a_step_ends_it_once(config):
+    """A step that was open at the fork is ended by the parent only; the child's own step has its end."""
+    run_host(config, STEPS, options=FORKS)
+
+    steps = journal_lines(config, "span")
+    ends = [line["name"] for line in steps if line["status"] != "running"]
+    assert sorted(ends) == ["of the child", "of the parent"]
+    writers = {line["name"]: line["writer"] for line in steps}
+    assert writers["of the child"] != writers["of the parent"]
+    terminal = [line for line in journal_lines(config, "run") if line["status"] != "running"]
+    assert [line["writer"] for line in terminal] == [writers["of the parent"]]
+
+
+POOL = """
+import multiprocessing
+from otel_agent_telemetry import TelemetryClient
+
+def work(number):
+    client = TelemetryClient()
+    with client.track_run("worker", "job", run_id=f"work-{number}") as run:
+        run.log_event("in a worker")
+    return number
+
+if __name__ == "__main__":
+    client = TelemetryClient()
+    with client.track_run("parent", "job", run_id="parent"):
+        with multiprocessing.get_context(sys.argv[1]).Pool(3) as pool:
+            assert pool.map(work, range(9)) == list(range(9))
+            pool.close()
+            pool.join()
+    assert client.flush(30)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_workers_of_a_pool_record_their_own_runs(config, tmp_path, method):
+    """Pools of each kind: a row for each run, each ended once, and the parent's ended by the parent."""
+    from programs import PRELUDE
+
+    script = tmp_path / "program.py"
+    script.write_text(PRELUDE + POOL)
+    code = f"import runpy; sys.argv[1:] = [{method!r}]; runpy.run_path({str(script)!r}, run_name='__main__')"
+    if method != "fork":  # children import the program: it must be a file
+        code = f"import subprocess; sys.exit(subprocess.run([sys.executable, {str(script)!r}, {method!r}]).returncode)"
+    run_host(config, code, options=FORKS)
+    run_host(config, "from otel_agent_telemetry import TelemetryClient\nclient = TelemetryClient()\n"
+             "client.end_run(client.start_run('a', 'b', run_id='last'))\nassert client.flush(30)")  # fmt: skip
+
+    runs = journal_lines(config, "run")
+    terminal = [(line["run_id"], line["status"]) for line in runs if line["status"] != "running"]
+    expected = [("parent", "success"), ("last", "success"), *((f"work-{number}", "success") for number in range(9))]
+    assert sorted(terminal) == sorted(expected)
+    if method == "fork":
+        assert {line.get("parent_run_id") for line in runs if line["run_id"].startswith("work")} == {"parent"}
+
+
+BESIDE = """
+import threading
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+stop = threading.Event()
+
+def record():
+    while not stop.is_set():
+        with client.track_run("thread", "job") as run:
+            run.log_event("event")
+
+threads = [threading.Thread(target=record) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(20):
+    pid = os.fork()
+    if pid == 0:
+        with client.track_run("child", "job", run_id=f"child-{number}"):
+            pass
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_forks_beside_threads_that_record(config):
+    """Twenty forks while three threads record: no child hangs, and each keeps its run."""
+    run_host(config, BESIDE, options=FORKS)
+
+    ended = {line["run_id"] for line in journal_lines(config, "run") if line["status"] == "success"}
+    assert {f"child-{number}" for number in range(20)} <= ended
