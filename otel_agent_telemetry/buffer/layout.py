@@ -1,6 +1,6 @@
 """Names in the buffer folder, and finding them again.
 
-{buffer}/drain.lock                  held by the one process that delivers
+{buffer}/drain.lock                  held by the one process that delivers; see `delivery.drain_lock`
 {buffer}/{writer}.lock               held by a live writer; its identity and counters
 {buffer}/{writer}-{n:06d}.jsonl      segment n of that writer: 0, 1, 2 …
 {buffer}/{writer}-{n:06d}.jsonl.ack  how many bytes of it the target has confirmed
