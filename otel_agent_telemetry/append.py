@@ -82,13 +82,13 @@ class AppendFile:
         self._torn = False
 
     def _verify(self, now_ns: int) -> None:
-        if not self._is_ours():
+        if not self.is_open():
             self._fd = -1  # never closed: it is somebody else's now, or nobody's
             raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path))
         self._verified_ns = now_ns
 
-    def _is_ours(self) -> bool:
-        """Whether the descriptor still leads to the file that was opened."""
+    def is_open(self) -> bool:
+        """Return whether the descriptor still leads to the file that was opened: other code may have closed it."""
         try:
             status = os.fstat(self._fd)
         except OSError:
@@ -111,7 +111,7 @@ class AppendFile:
             status = os.stat(self.path)
         except OSError:
             return True
-        return (status.st_dev, status.st_ino) != self._identity or not self._is_ours()
+        return (status.st_dev, status.st_ino) != self._identity or not self.is_open()
 
     def __copy__(self) -> NoReturn:
         raise TypeError("an AppendFile owns a file descriptor and cannot be copied or pickled")
@@ -123,7 +123,7 @@ class AppendFile:
         self.__copy__()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0 and self._is_ours():
+        if getattr(self, "_fd", -1) >= 0 and self.is_open():
             with contextlib.suppress(OSError):
                 os.close(self._fd)
 

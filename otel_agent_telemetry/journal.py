@@ -93,7 +93,7 @@ class Journal:
             sync_dir(self.folder)
 
     def forget(self) -> None:
-        """Drop the open files; the next line opens them anew. For a forked child."""
+        """Close the files; the next line opens them anew. In a forked child, the parent's stay open."""
         self._day = None
         self._retired.clear()
 

@@ -82,10 +82,14 @@ class FileLock:
     def try_acquire(self) -> bool:
         """Take the lock if it is free; never waits. Makes the file (0600) when it is missing.
 
+        True also when this object holds it already. A lock whose descriptor other code of the
+        process closed was given up by that, and is taken anew.
         Raises OSError when the file cannot be opened, or its file system has no locks.
         """
         if self._fd >= 0:
-            return True
+            if _identity_of(self._fd) == self._identity:
+                return True
+            self._fd = -1  # other code closed it, and may have reused the number
         with _no_fork:
             fd = os.open(self.path, _FLAGS, 0o600)
             try:

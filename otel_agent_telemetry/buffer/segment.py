@@ -38,11 +38,13 @@ class SegmentFile(AppendFile):
 
     __slots__ = ("_writer", "number")
 
-    def __init__(self, folder: Path, identity: WriterIdentity, number: int) -> None:
+    def __init__(self, folder: Path, identity: WriterIdentity, number: int, *, resumed: bool = False) -> None:
+        """Begin segment `number`, or open it again to go on in it."""
         self._writer = ""
         super().__init__(segment_path(folder, identity.writer, number))
         self.number = number
-        self.write(encode_line(SEGMENT, {"format": FORMAT, "number": number, **asdict(identity)}))
+        if not resumed:
+            self.write(encode_line(SEGMENT, {"format": FORMAT, "number": number, **asdict(identity)}))
         self._writer = identity.writer
 
     def abandon(self) -> None:

@@ -6,6 +6,8 @@ segment whose lock is free knows that its writer is gone.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 from collections import deque
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir
+from otel_agent_telemetry.append import LostDescriptorError, make_private_dir, sync_dir
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import lock_path
 from otel_agent_telemetry.buffer.segment import SegmentFile
@@ -49,7 +51,27 @@ class BufferWriter:
         segment = self._segment
         if segment is None or segment.size >= self._segment_bytes:
             segment = self._rotate(segment)
-        segment.write(line)
+        try:
+            segment.write(line)
+        except LostDescriptorError:
+            self.recover().write(line)
+
+    def recover(self) -> SegmentFile:
+        """Open what other code of the process closed: take the lock, go on in the segment, and return that.
+
+        Raises LostDescriptorError when another process took the lock meanwhile, which has
+        delivered the segments as a dead process's then; OSError.
+        """
+        if not self._lock.try_acquire():
+            raise LostDescriptorError(errno.EBADF, "the lock was closed by other code and is taken", str(self.folder))
+        segment = self._segment
+        if segment is None or not segment.path.exists():
+            return self._rotate(segment)
+        if not segment.is_open():
+            again = SegmentFile(self.folder, self.identity, segment.number, resumed=True)
+            segment.abandon()
+            self._segment = segment = again
+        return segment
 
     def _rotate(self, full: SegmentFile | None) -> SegmentFile:
         """Begin the next segment; of two threads that meet here one's stays empty, which is harmless."""
@@ -64,12 +86,16 @@ class BufferWriter:
         """Force everything to the disk and leave segments that someone removed. Blocks. Raises OSError."""
         for _ in range(len(self._retired)):
             segment, rounds = self._retired.popleft()
-            segment.sync()
+            with contextlib.suppress(LostDescriptorError):
+                segment.sync()
             if rounds > 1:
                 self._retired.append((segment, rounds - 1))
         current = self._segment
         if current is not None and current.dirty:
-            current.sync()
+            try:
+                current.sync()
+            except LostDescriptorError:
+                self.recover().sync()
             sync_dir(self.folder)
 
     def lost(self) -> bool:
@@ -78,7 +104,11 @@ class BufferWriter:
         return self._lock.taken_away() or (current is not None and current.replaced())
 
     def touch(self) -> None:
-        """Leave a sign of life that a deliverer can read after our death. Raises OSError."""
+        """Leave a sign of life that a deliverer can read after our death. Raises OSError.
+
+        Also opens anew what other code of the process closed since.
+        """
+        self.recover()
         self._lock.touch()
 
     def note(self, counters: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ is an `Unreachable`, whose reason holds neither a token nor a password.
 from __future__ import annotations
 
 import http.client
+import os
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -45,6 +47,7 @@ class HttpConnection:
         self._headers = dict(headers)
         self._timeout_s = max(timeout_s, _LEAST_S)
         self._open: http.client.HTTPConnection | None = None
+        self._socket: tuple[int, int] | None = None
         self._proxy: Proxy | UnusableProxy | None = None
         try:
             self._url = urlsplit(url)
@@ -70,6 +73,7 @@ class HttpConnection:
             return Unreachable(self._proxy.reason)
         if any(map(_has_control, self._headers.values())):
             return Unreachable("a token holds a control character, which no header can carry")
+        self._leave_lost_socket()
         reused = self._open is not None and self._open.sock is not None
         try:
             try:
@@ -88,6 +92,7 @@ class HttpConnection:
             self._open = self._connection()
         sent = {"User-Agent": "otel-agent-telemetry", "Accept-Encoding": "identity", **self._headers, **headers}
         self._open.request(method, self._target(path), body, sent)
+        self._socket = _identity_of(self._open.sock)
         answer = self._open.getresponse()
         content = answer.read(MAX_ANSWER + 1)
         if len(content) > MAX_ANSWER:
@@ -133,9 +138,26 @@ class HttpConnection:
 
     def close(self) -> None:
         """Close the connection. Idempotent; the next request opens one."""
+        self._leave_lost_socket()
         connection, self._open = self._open, None
         if connection is not None:
             connection.close()
+
+    def _leave_lost_socket(self) -> None:
+        """Forget a socket whose number other code closed, and may have reused: it is not ours to close."""
+        sock = self._open.sock if self._open is not None else None
+        if sock is not None and self._socket is not None and _identity_of(sock) != self._socket:
+            sock.detach()
+            self._open = None
+
+
+def _identity_of(sock: socket.socket | None) -> tuple[int, int] | None:
+    """Device and inode of a socket; None when it is not open, or the platform numbers sockets otherwise."""
+    try:
+        status = os.fstat(sock.fileno()) if sock is not None else None
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _tls_context() -> ssl.SSLContext:

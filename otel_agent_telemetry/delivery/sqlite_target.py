@@ -9,6 +9,7 @@ from typing import Final
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected, is_link
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
+from otel_agent_telemetry.storage.held_descriptors import HeldDescriptors
 from otel_agent_telemetry.storage.sqlite_file import open_sqlite, transaction
 from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -29,6 +30,9 @@ _HINTS: Final = {
 """Primary result code → what to do."""
 
 
+_never_closed: Final[list[sqlite3.Connection]] = []
+
+
 class SqliteTarget:
     """Writes batches into the configured file, each in one transaction. Takes runs and commit associations.
 
@@ -42,6 +46,7 @@ class SqliteTarget:
         self._writer_lock = WriterLock(config.db_path)
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] = (0, 0)
+        self._held: HeldDescriptors
 
     def deliver(self, batch: Batch) -> Outcome:
         """Commit the batch.
@@ -76,10 +81,11 @@ class SqliteTarget:
 
     def _opened(self) -> sqlite3.Connection:
         """The connection; opened anew when another file stands in the old one's place, as after `restore`."""
-        if self._connection is not None and self._file != self._file_now():
+        if self._connection is not None and (self._file != self._file_now() or not self._held.intact()):
             self.close()
         if self._connection is None:
             self._connection = open_sqlite(self._config)
+            self._held = HeldDescriptors(self._config.db_path)
             self._file = self._file_now()
         return self._connection
 
@@ -97,8 +103,12 @@ class SqliteTarget:
     def close(self) -> None:
         """Close the file."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if self._held.intact():
             connection.close()
+        else:  # its numbers are the application's files now: closing it would close those
+            _never_closed.append(connection)
 
 
 def _first_line(problem: Exception) -> str:

@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from otel_agent_telemetry.append import LostDescriptorError
 from otel_agent_telemetry.buffer.identity import WriterIdentity, host_name
 from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
@@ -278,7 +279,10 @@ class Recorder:
         try:
             buffer = self._buffer or self._open()
             if buffer is not None:
-                buffer.append(line)
+                try:
+                    buffer.append(line)
+                except LostDescriptorError:  # and another process took this one for dead meanwhile
+                    self._begin_as_new_writer(buffer).append(line)
                 return True
         except OSError as problem:
             self.counters.failed("buffer write", problem)
@@ -297,6 +301,14 @@ class Recorder:
                     self._buffer = self._new_buffer(self._writer.identity)
                 self._open_again_at = 0.0
             return self._buffer
+
+    def _begin_as_new_writer(self, lost: BufferWriter) -> BufferWriter:
+        """Leave segments that are somebody else's to deliver now; lines get another writer. Raises OSError."""
+        with self._opening:
+            if self._buffer is lost:
+                self._writer = _LineWriter(WriterIdentity.of_this_process(self.clock.now_ns()))
+                self._buffer = self._new_buffer(self._writer.identity)
+            return self._buffer or lost
 
     def _new_buffer(self, identity: WriterIdentity) -> BufferWriter:
         return BufferWriter(self.config.buffer_dir, identity, segment_bytes=self.config.segment_bytes)
@@ -374,6 +386,7 @@ class Recorder:
         if next(self.active.mine(), None) is not None:
             return
         buffer, self._buffer, self._writer = self._buffer, None, None
+        self.journal.forget()
         if buffer is None:
             return
         try:
