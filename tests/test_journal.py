@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from otel_agent_telemetry import journal as journal_module
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.journal import (
     Journal,
@@ -18,6 +21,7 @@ from otel_agent_telemetry.journal import (
     last_activity_times,
     lines_of_run,
     read_journal,
+    read_parts,
     time_of,
 )
 from otel_agent_telemetry.testing import ManualClock
@@ -185,7 +189,9 @@ def day(tmp_path):
 
 
 def seqs(path, **how):
-    return [record["seq"] for line in read_journal(path, **how) for record in line.records]
+    by_line = [record["seq"] for line in read_journal(path, **how) for record in line.records]
+    assert [record["seq"] for part in read_parts(path, **how) for record in part.records] == by_line
+    return by_line
 
 
 def test_days_are_found_in_order_and_strangers_left_alone(tmp_path, day):
@@ -219,6 +225,9 @@ def test_line_cut_anywhere_spoils_no_other(day, cut):
 
     assert [record["seq"] for found in lines for record in found.records] == [1, 3, 4]
     assert [found.torn for found in lines] == [False, cut > 0, False]
+    assert [(len(part.records), part.torn) for part in read_parts(day(line(1) + head + line(3) + line(4)))] == [
+        (3, cut > 0)
+    ]
 
 
 def test_binary_noise_is_torn_and_counted_by_size(day):
@@ -231,6 +240,40 @@ def test_binary_noise_is_torn_and_counted_by_size(day):
     assert [record["seq"] for found in lines for record in found.records] == [1, 2]
     assert any(found.torn for found in lines)
     assert sum(found.size for found in lines) == path.stat().st_size
+    (part,) = read_parts(path)
+    assert part == ([record for found in lines for record in found.records], path.stat().st_size, 21)
+
+
+@given(
+    some.lists(
+        some.tuples(some.sampled_from(["whole", "head", "noise", "wide", "empty"]), some.integers(0, 90)), max_size=12
+    ),
+    some.integers(1, 200),
+    some.booleans(),
+)
+def test_parts_hold_what_the_lines_hold(pieces, block, ends_with_lf):
+    """Whatever stands between whole lines, and wherever a block of bytes ends."""
+    content = b"".join(_piece(kind, number) for kind, number in pieces) + (b"\n" if ends_with_lf else b"")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        path = Path(folder, "events_20260101.ndjson")
+        path.write_bytes(content)
+        patched.setattr(journal_module, "_BLOCK", block)
+        for containing in ("", '"run_id":"7'):
+            parts, lines = (
+                list(read_parts(path, containing=containing)),
+                list(read_journal(path, containing=containing)),
+            )
+            assert [record for part in parts for record in part.records] == [r for one in lines for r in one.records]
+            assert sum(part.torn for part in parts) == sum(one.torn for one in lines)
+        whole = content.rfind(b"\n") + 1
+        assert sum(part.size for part in read_parts(path)) == len(content)
+        assert sum(part.size for part in read_parts(path, end=len(content))) == whole
+
+
+def _piece(kind, number):
+    whole = encode_line("run", {"writer": "w", "seq": number + 1, "run_id": f"{number}", "n": 1})
+    pieces = {"whole": whole, "head": whole[:number], "noise": b"\x00" * number + b"\n", "empty": b"\n"}
+    return pieces.get(kind) or encode_line("run", {"writer": "w", "seq": number + 1, "n": 2**80})
 
 
 def test_huge_line_without_lf_is_read_in_bounded_memory(day):

@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.journal import journal_files, read_journal
+from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunRecord, later_state
 from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
@@ -73,8 +73,8 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
 def _journalled_states(config: TelemetryConfig, wanted: RunFilter) -> Iterator[RunRecord]:
     """Yield the valid run states of the journal that match, oldest file first."""
     for path in journal_files(config.ndjson_dir):
-        for line in read_journal(path, containing=wanted.needle):
-            for record in filter(wanted.matches, run_lines(line.records)):
+        for part in read_parts(path, containing=wanted.needle):
+            for record in filter(wanted.matches, run_lines(part.records)):
                 try:
                     yield RunRecord.from_fields(record)
                 # A line of a newer or damaged version cannot be shown as a run.

@@ -22,7 +22,7 @@ from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
 from otel_agent_telemetry.delivery.resolve import resolve_target
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.journal import journal_files, read_journal, time_of
+from otel_agent_telemetry.journal import journal_files, read_parts, time_of
 from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
@@ -99,8 +99,8 @@ def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str
     # One day earlier, in case the clock was set back after the run began.
     first_day = day_of(min(parse_iso(run.created_at) for run in runs) - _DAY_NS)
     for path in journal_files(config.ndjson_dir, first_day=first_day):
-        for line in read_journal(path):
-            for record in line.records:
+        for part in read_parts(path):
+            for record in part.records:
                 run = record.get("event_id")
                 if run in signs:
                     signs[run] = max(signs[run], time_of(record))

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names of our own tables
 """Bookkeeping of `verify` in bounded memory: the latest state of every run, and line numbers by writer.
 
 Both ledgers keep their rows in `scratch`, a temporary SQLite database, whatever the number of
@@ -21,16 +22,18 @@ to `scratch`, and all are merged at the end. Two tables:
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.clock import normal_iso
-from otel_agent_telemetry.status import RUNNING, canonical_status
+from otel_agent_telemetry.status import RUNNING, STATUSES, canonical_status
 from otel_agent_telemetry.storage.queries import RunState
-from otel_agent_telemetry.wire import Line
+from otel_agent_telemetry.wire import RUN, Line
 
 _MAX_IN_MEMORY: Final = 10_000
 _ISO_LENGTH: Final = 32
@@ -45,23 +48,24 @@ _LATER: Final = (
     "ON CONFLICT (event_id) DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_at "
     "WHERE (excluded.ended, excluded.updated_at) > (ended, updated_at)"
 )
-_NOT_WAITING: Final = (
-    "NOT EXISTS (SELECT 1 FROM waiting AS w WHERE w.event_id = j.event_id "
+_IS_WAITING: Final = (
+    "EXISTS (SELECT 1 FROM waiting AS w WHERE w.event_id = j.event_id "
     "AND (w.ended, w.updated_at) >= (j.ended, j.updated_at))"
 )
-_NOT_STORED: Final = (
-    "FROM journalled AS j LEFT JOIN stored AS s USING (event_id) LEFT JOIN refused AS r USING (event_id) "
-    f"WHERE s.event_id IS NULL AND {_NOT_WAITING}"
-)
-_FINDINGS: Final = {
-    "missing": f"{_NOT_STORED} AND r.event_id IS NULL",
-    "refused": f"{_NOT_STORED} AND r.event_id IS NOT NULL",
-    "older": "FROM journalled AS j JOIN stored AS s USING (event_id) "
-    f"WHERE (j.ended, j.updated_at) > (s.ended, s.updated_at) AND {_NOT_WAITING}",
-    "ahead": "FROM journalled AS j JOIN stored AS s USING (event_id) "
-    "WHERE (s.ended, s.updated_at) > (j.ended, j.updated_at)",
-    "unjournalled": "FROM stored AS j WHERE NOT EXISTS (SELECT 1 FROM journalled AS k WHERE k.event_id = j.event_id)",
+_JOINED: Final = "FROM journalled AS j LEFT JOIN stored AS s USING (event_id)"
+_IS_REFUSED: Final = "EXISTS (SELECT 1 FROM refused AS r WHERE r.event_id = j.event_id)"
+_CONDITIONS: Final = {
+    "missing": f"s.event_id IS NULL AND NOT {_IS_WAITING} AND NOT {_IS_REFUSED}",
+    "refused": f"s.event_id IS NULL AND NOT {_IS_WAITING} AND {_IS_REFUSED}",
+    "older": f"(j.ended, j.updated_at) > (s.ended, s.updated_at) AND NOT {_IS_WAITING}",
+    "ahead": "(s.ended, s.updated_at) > (j.ended, j.updated_at)",
 }
+_UNJOURNALLED: Final = "FROM stored AS j WHERE NOT EXISTS (SELECT 1 FROM journalled AS k WHERE k.event_id = j.event_id)"
+FINDINGS: Final = (*_CONDITIONS, "unjournalled")
+_COUNTS: Final = (
+    f"SELECT {', '.join(f'total({condition})' for condition in _CONDITIONS.values())}, count(s.event_id) {_JOINED}"
+)
+"""One pass: how many runs each condition holds for, and how many runs are in both tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,13 @@ class RunName:
     run_id: str
 
 
+class Finding(NamedTuple):
+    """How many runs a finding has, and the first few of them."""
+
+    total: int
+    runs: list[RunName]
+
+
 class RunLedger:
     """Collects states in any order and finds where journal, buffer and database differ. Not safe under threads."""
 
@@ -80,25 +91,33 @@ class RunLedger:
         self._latest: dict[str, tuple[str, int, str]] = {}
         scratch.executescript(_TABLES)
 
-    def journalled(self, record: Line) -> None:
-        """Add a `run` line of the journal."""
-        event_id, state = str(record.get("event_id")), _state_of(record)
-        known = self._latest.get(event_id)
-        if known is None or state > known[1:]:
-            self._latest[event_id] = (str(record.get("run_id")), *state)
+    def journalled(self, records: Iterable[Line]) -> None:
+        """Add the `run` lines among lines of the journal."""
+        latest = self._latest
+        for record in records:
+            if record.get("record_type") != RUN or not record.get("event_id"):
+                continue
+            event_id, (ended, at) = str(record["event_id"]), _state_of(record)
+            known = latest.get(event_id)
+            if known is None or (ended, at) > (known[1], known[2]):
+                latest[event_id] = (str(record.get("run_id")), ended, at)
         # Most runs have several states close together, so memory merges them before the disk does.
-        if len(self._latest) >= _MAX_IN_MEMORY:
+        if len(latest) >= _MAX_IN_MEMORY:
             self._spill()
+
+    def _spilled(self) -> sqlite3.Connection:
+        self._spill()
+        return self._scratch
 
     def _spill(self) -> None:
         rows = [(event_id, *state) for event_id, state in self._latest.items()]
-        self._scratch.executemany(f"INSERT INTO journalled VALUES (?, ?, ?, ?) {_LATER}", rows)  # noqa: S608 - constants
+        self._scratch.executemany(f"INSERT INTO journalled VALUES (?, ?, ?, ?) {_LATER}", rows)
         self._latest.clear()
 
     def waiting(self, records: Iterable[Line]) -> None:
         """Add `run` lines of the buffer that the target has not confirmed."""
         rows = ((str(record.get("event_id")), *_state_of(record)) for record in records)
-        self._scratch.executemany(f"INSERT INTO waiting VALUES (?, ?, ?) {_LATER}", rows)  # noqa: S608 - constants
+        self._scratch.executemany(f"INSERT INTO waiting VALUES (?, ?, ?) {_LATER}", rows)
 
     def refused(self, records: Iterable[Line]) -> None:
         """Add `run` lines that the target rejected."""
@@ -113,18 +132,23 @@ class RunLedger:
 
     def count(self, table: str) -> int:
         """Return how many runs a table has: `journalled`, `waiting` or `stored`."""
-        self._spill()
-        return int(self._scratch.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - constants
+        selected = f"SELECT count(*) FROM {table}"
+        return int(self._spilled().execute(selected).fetchone()[0])
 
-    def finding(self, name: str, *, limit: int) -> tuple[int, list[RunName]]:
-        """Return how many runs a finding (a key of `_FINDINGS`) has, and the first `limit` of them."""
-        self._spill()
-        clause = _FINDINGS[name]
-        total = int(self._scratch.execute(f"SELECT count(*) {clause}").fetchone()[0])
-        # The table of stored rows has no run ids.
-        run_id = "''" if name == "unjournalled" else "j.run_id"
-        chosen = f"SELECT j.event_id, {run_id} {clause} ORDER BY j.event_id LIMIT ?"
-        return total, [RunName(*row) for row in self._scratch.execute(chosen, (limit,))]
+    def findings(self, *, limit: int) -> dict[str, Finding]:
+        """Return for each of `FINDINGS` how many runs it has, and the first `limit` of them."""
+        *counts, in_both = map(int, self._spilled().execute(_COUNTS).fetchone())
+        counts.append(self.count("stored") - in_both)
+        named = zip(FINDINGS, counts, strict=True)
+        return {name: Finding(count, self._first(name, limit) if count else []) for name, count in named}
+
+    def _first(self, name: str, limit: int) -> list[RunName]:
+        if name in _CONDITIONS:
+            selected = f"SELECT j.event_id, j.run_id {_JOINED} WHERE {_CONDITIONS[name]}"
+        else:
+            selected = f"SELECT j.event_id, '' {_UNJOURNALLED}"  # the table of stored rows has no run ids
+        rows = self._scratch.execute(f"{selected} ORDER BY j.event_id LIMIT ?", (limit,))
+        return [RunName(*row) for row in rows]
 
 
 def run_lines(records: Iterable[Line]) -> Iterator[Line]:
@@ -134,16 +158,18 @@ def run_lines(records: Iterable[Line]) -> Iterator[Line]:
 
 def _state_of(record: Line) -> tuple[int, str]:
     """Return what orders two states: whether it has ended, and `updated_at`."""
-    word = canonical_status(record.get("status", RUNNING)) or RUNNING
+    word = record.get("status", RUNNING)
+    if word not in STATUSES:
+        word = canonical_status(word) or RUNNING
     return int(word != RUNNING), _instant(record.get("updated_at") or record.get("created_at"))
 
 
 def _instant(value: Any) -> str:
     """Return a time in the database's form; text that is not a time is returned unchanged."""
-    text = str(value or "")
     # Nearly every time has the stored form already; parsing would be most of the work.
-    if len(text) == _ISO_LENGTH and text.endswith("+00:00"):
-        return text
+    if type(value) is str and len(value) == _ISO_LENGTH and value.endswith("+00:00"):
+        return value
+    text = str(value or "")
     try:
         return normal_iso(text)
     except (ValueError, OverflowError):
@@ -181,20 +207,28 @@ class SequenceLedger:
             if len(self._issued) > _MAX_IN_MEMORY:
                 self._spill()
 
-    def saw(self, writer: str, number: int) -> None:
-        """Note that a line has this number; 0 stands for a line without one."""
-        if number <= 0:
-            return
-        interval = self._open.get(writer)
-        # The usual case: the next line of the same writer.
-        if interval is not None and number == interval[1] + 1:
-            interval[1] = number
-            return
-        if interval is not None:
-            self._scratch.execute("INSERT INTO intervals VALUES (?, ?, ?)", (writer, *interval))
-        self._open[writer] = [number, number]
-        if len(self._open) > _MAX_IN_MEMORY:
-            self._spill()
+    def saw(self, records: Sequence[Line]) -> None:
+        """Note the writers and numbers of lines; lines without them are passed over."""
+        intervals = self._open
+        for writer, number in _numbers_of(records):
+            interval = intervals.get(writer)
+            # The usual case: the next line of the same writer.
+            if interval is not None and number == interval[1] + 1:
+                interval[1] = number
+                continue
+            if interval is not None:
+                self._scratch.execute("INSERT INTO intervals VALUES (?, ?, ?)", (writer, *interval))
+            intervals[writer] = [number, number]
+            if len(intervals) > _MAX_IN_MEMORY:
+                self._spill()
+
+    def issue_seen(self) -> None:
+        """Note that every writer has used the numbers up to the highest seen so far."""
+        self._spill()
+        self._scratch.execute(
+            "INSERT INTO issued SELECT writer, max(last) FROM intervals WHERE true GROUP BY writer "
+            "ON CONFLICT (writer) DO UPDATE SET last = max(last, excluded.last)"
+        )
 
     def _spill(self) -> None:
         self._scratch.executemany(
@@ -230,6 +264,20 @@ class SequenceLedger:
                 # Intervals can overlap when a line was read twice.
                 expected = max(expected, last + 1)
         yield from _gap(current, expected, limit)
+
+
+_number_of: Final = itemgetter("writer", "seq")
+
+
+def _numbers_of(records: Sequence[Line]) -> list[tuple[str, int]]:
+    """Return the writers and numbers of lines, without the lines that have none."""
+    with contextlib.suppress(KeyError, ValueError):
+        found = list(map(_number_of, records))
+        writers, numbers = zip(*found, strict=True)
+        if set(map(type, writers)) == {str} and set(map(type, numbers)) == {int} and min(numbers) > 0:
+            return found
+    pairs = ((record.get("writer"), record.get("seq")) for record in records)
+    return [(writer, number) for writer, number in pairs if type(writer) is str and type(number) is int and number > 0]
 
 
 def _gap(writer: str, first: int, last: int) -> Iterator[Gap]:

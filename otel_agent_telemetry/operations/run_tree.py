@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.clock import day_of, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.journal import journal_files, read_journal
+from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import needle_of
 from otel_agent_telemetry.storage.configured_database import reading_database
@@ -92,8 +92,8 @@ def build_tree(config: TelemetryConfig, record: RunRecord, known: KnownParts, *,
 def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
     """Yield the run's journal lines, and events without `event_id` that have its run id; all contain that id."""
     for path in journal_files(config.ndjson_dir, first_day=_first_day(record)):
-        for line in read_journal(path, containing=needle_of(record.run_id)):
-            for found in line.records:
+        for part in read_parts(path, containing=needle_of(record.run_id)):
+            for found in part.records:
                 event_id = found.get("event_id")
                 if event_id == record.event_id or (not event_id and found.get("run_id") == record.run_id):
                     yield found

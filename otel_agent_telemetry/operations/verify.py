@@ -27,8 +27,8 @@ from otel_agent_telemetry.buffer.health import live_counters
 from otel_agent_telemetry.buffer.layout import list_writers, rejected_path
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.journal import JournalLine, journal_files, read_journal
-from otel_agent_telemetry.operations.run_ledger import Gap, RunLedger, RunName, SequenceLedger, run_lines
+from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
+from otel_agent_telemetry.operations.run_ledger import FINDINGS, Gap, RunLedger, RunName, SequenceLedger, run_lines
 from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import iter_states
 from otel_agent_telemetry.wire import Line
@@ -36,7 +36,6 @@ from otel_agent_telemetry.wire import Line
 Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and its size in bytes."""
 
-FINDINGS: Final = ("missing", "refused", "older", "ahead", "unjournalled")
 _RETRY_PAUSES_S: Final = (0.05, 0.1, 0.2)
 NOTES: Final = frozenset({"ahead", "unjournalled"})
 """Findings that can be expected; they alone do not make a report fail."""
@@ -116,8 +115,9 @@ class _Verification:
         self._read_new_end()
         self._await_lines_in_progress()
         self._read_tails()
-        for name in FINDINGS if report.compared_with else ():
-            report.counts[name], report.runs[name] = self._runs.finding(name, limit=limit)
+        if report.compared_with:
+            for name, found in self._runs.findings(limit=limit).items():
+                report.counts[name], report.runs[name] = found
         report.journalled, report.stored = self._runs.count("journalled"), self._runs.count("stored")
         report.waiting, report.writers = self._runs.count("waiting"), self._sequences.writers()
         for gap in self._gaps():
@@ -141,69 +141,65 @@ class _Verification:
         total, done = sum(sizes.values()), 0
         for path, size in sizes.items():
             self._read_to[path] = 0
-            for line in self._lines_up_to(path, size):
-                self._add_line(path, line)
+            for part in self._parts_up_to(path, size):
+                self._add(path, part)
                 if self._on_progress is not None:
                     self._on_progress(done + self._read_to[path], total)
             done += size
+        self._sequences.issue_seen()
 
-    def _lines_up_to(self, path: Path, size: int) -> Iterator[JournalLine]:
-        """Yield the next lines that end within `size`, without an incomplete last line: it may be in the making."""
-        for line in read_journal(path, offset=self._read_to[path]):
-            end = self._read_to[path] + line.size
-            # A torn line at the end can be a line that is being written.
-            if end > size or (end == size and line.torn):
-                return
-            self._read_to[path] = end
-            yield line
+    def _parts_up_to(self, path: Path, size: int) -> Iterator[JournalPart]:
+        """Yield the next lines that end within `size`, without a last line that has no LF: it may be in the making."""
+        for part in read_parts(path, offset=self._read_to[path], end=size):
+            self._read_to[path] += part.size
+            yield part
 
-    def _add_line(self, path: Path, line: JournalLine) -> None:
-        """Count a line, note its number, and add its run states."""
-        self._report.lines += len(line.records)
-        self._count_torn(path, line)
-        for record in line.records:
-            self._sequences.issued(*_numbered(record))
-            self._sequences.saw(*_numbered(record))
-        for record in run_lines(line.records):
-            self._runs.journalled(record)
+    def _add(self, path: Path, part: JournalPart | JournalLine) -> None:
+        """Count lines, note their numbers, and add their run states."""
+        self._report.lines += len(part.records)
+        self._count_torn(path, part.torn)
+        self._sequences.saw(part.records)
+        self._runs.journalled(part.records)
 
-    def _count_torn(self, path: Path, line: JournalLine) -> None:
-        """Count a torn line under the name of its file."""
-        if line.torn:
-            self._report.torn[path.name] = self._report.torn.get(path.name, 0) + 1
+    def _count_torn(self, path: Path, number: int) -> None:
+        """Count torn lines under the name of their file."""
+        if number:
+            self._report.torn[path.name] = self._report.torn.get(path.name, 0) + number
 
     def _read_new_end(self) -> None:
         """Read the lines that were appended since: only their numbers count, because they can fill a gap."""
         for path in journal_files(self._config.ndjson_dir):
             self._read_to.setdefault(path, 0)
             size = path.stat().st_size
-            for line in self._lines_up_to(path, size):
-                self._count_torn(path, line)
-                for record in line.records:
-                    self._sequences.saw(*_numbered(record))
+            for part in self._parts_up_to(path, size):
+                self._count_torn(path, part.torn)
+                self._sequences.saw(part.records)
 
     def _await_lines_in_progress(self) -> None:
         """Read again after short pauses: a thread may have taken a number and not have written its line yet."""
         for pause_s in _RETRY_PAUSES_S:
-            if next(self._gaps(), None) is None and not self._tails():
+            if next(self._gaps(), None) is None and not any(line.torn for line in self._tails().values()):
                 return
             time.sleep(pause_s)
             self._read_new_end()
 
     def _tails(self) -> dict[Path, JournalLine]:
-        """Return day file → its last line, where that is incomplete."""
+        """Return day file → its last line, where that has no LF."""
         last_lines = {
             path: line
             for path, offset in self._read_to.items()
             if offset < path.stat().st_size
             for line in islice(read_journal(path, offset=offset), 1)
         }
-        return {path: line for path, line in last_lines.items() if line.torn}
+        # A line with LF was appended just now.
+        return {path: line for path, line in last_lines.items() if not line.ended}
 
     def _read_tails(self) -> None:
-        """Count the lines that are still incomplete as torn, with the records that can be read from them."""
+        """Add the last lines without LF: torn, with the records that can be read from them, or whole but for the LF."""
         for path, line in self._tails().items():
-            self._add_line(path, line)
+            self._add(path, line)
+            for record in line.records:
+                self._sequences.issued(*_numbered(record))
 
     def _read_buffer(self) -> None:
         """Add the run states of the buffer that are not confirmed yet."""

@@ -29,6 +29,7 @@ from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
+_STATES_AT_A_TIME: Final = 5000
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
@@ -172,13 +173,12 @@ def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> 
 
 def iter_states(connection: Connection) -> Iterator[RunState]:
     """Yield every run's state, in order of id, in bounded memory."""
-    selected = select(_runs.id, _runs.event_id, _runs.status, _runs.updated_at).order_by(_runs.id)
+    selected = select(_runs.event_id, _runs.status, _runs.updated_at, _runs.id).order_by(_runs.id)
     last = 0
     while True:
-        rows = connection.execute(selected.where(_runs.id > last).limit(_ROWS_AT_A_TIME)).all()
-        for row in rows:
-            yield RunState(row.event_id, row.status, row.updated_at)
-        if len(rows) < _ROWS_AT_A_TIME:
+        rows = connection.execute(selected.where(_runs.id > last).limit(_STATES_AT_A_TIME)).all()
+        yield from (RunState(*row[:-1]) for row in rows)
+        if len(rows) < _STATES_AT_A_TIME:
             return
         last = rows[-1].id
 

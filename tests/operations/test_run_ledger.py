@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry.operations import run_ledger
-from otel_agent_telemetry.operations.run_ledger import RunLedger, SequenceLedger
+from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunLedger, SequenceLedger
 from otel_agent_telemetry.storage.queries import RunState
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-01T00:00:01.000000+00:00"
@@ -40,12 +40,12 @@ def test_each_difference_is_one_finding(journalled, waiting, stored, finding):
     with closing(sqlite3.connect("")) as scratch:
         ledger = RunLedger(scratch)
         if journalled:
-            ledger.journalled(state(*journalled))
+            ledger.journalled([state(*journalled)])
         if waiting:
             ledger.waiting([state(*waiting)])
         if stored:
             ledger.stored([RunState("e", *stored)])
-        found = {name for name in run_ledger._FINDINGS if ledger.finding(name, limit=5)[0]}
+        found = {name for name, finding in ledger.findings(limit=5).items() if finding.total == len(finding.runs) == 1}
     assert found == ({finding} if finding else set())
 
 
@@ -55,12 +55,12 @@ def test_the_latest_state_of_the_journal_counts_whatever_the_order(monkeypatch):
     with closing(sqlite3.connect("")) as scratch:
         ledger = RunLedger(scratch)
         for number in range(10):
-            ledger.journalled(state("success", LATE, f"e{number}"))
+            ledger.journalled([state("success", LATE, f"e{number}")])
         for number in range(10):
-            ledger.journalled(state("running", EARLY, f"e{number}"))
+            ledger.journalled([state("running", EARLY, f"e{number}")])
         ledger.stored(RunState(f"e{number}", "success", LATE) for number in range(10))
         assert ledger.count("journalled") == ledger.count("stored") == 10
-        assert all(ledger.finding(name, limit=5) == (0, []) for name in run_ledger._FINDINGS)
+        assert ledger.findings(limit=5) == dict.fromkeys(FINDINGS, (0, []))
 
 
 def test_names_are_bounded_and_counts_are_not():
@@ -68,19 +68,22 @@ def test_names_are_bounded_and_counts_are_not():
     with closing(sqlite3.connect("")) as scratch:
         ledger = RunLedger(scratch)
         for number in range(10):
-            ledger.journalled(state("success", LATE, f"e{number}"))
-        total, named = ledger.finding("missing", limit=3)
+            ledger.journalled([state("success", LATE, f"e{number}")])
+        total, named = ledger.findings(limit=3)["missing"]
     assert total == 10
     assert [run.event_id for run in named] == ["e0", "e1", "e2"]
+
+
+def line(writer, number):
+    return {"record_type": "event", "writer": writer, "seq": number}
 
 
 def gaps_of(arrivals, issued):
     """Missing numbers by writer, as the ledger finds them."""
     with closing(sqlite3.connect("")) as scratch:
         ledger = SequenceLedger(scratch)
-        for writer, number in arrivals:
-            ledger.issued(writer, number)
-            ledger.saw(writer, number)
+        ledger.saw([line(writer, number) for writer, number in arrivals])
+        ledger.issue_seen()
         for writer, number in issued.items():
             ledger.issued(writer, number)
         found = list(ledger.gaps())
@@ -104,12 +107,21 @@ def test_more_writers_than_memory_keeps_lose_nothing(monkeypatch):
     assert gaps_of(arrivals, {}) == {(f"w{writer}", 4) for writer in range(20)}
 
 
+@pytest.mark.parametrize("other", [{}, {"writer": "w"}, {"writer": ["w"], "seq": 2}, {"writer": "w", "seq": "2"}])
+def test_a_line_without_a_number_hides_no_other(other):
+    """Lines of other versions, or written by hand."""
+    with closing(sqlite3.connect("")) as scratch:
+        ledger = SequenceLedger(scratch)
+        ledger.saw([line("w", 1), other, line("w", 0), line("w", 3)])
+        ledger.issue_seen()
+        assert [(gap.first, gap.last) for gap in ledger.gaps()] == [(2, 2)]
+
+
 def test_a_number_seen_but_not_issued_is_no_gap():
     """Lines that came after the limit was taken only fill."""
     with closing(sqlite3.connect("")) as scratch:
         ledger = SequenceLedger(scratch)
         ledger.issued("w", 3)
-        for number in (1, 3, 9):
-            ledger.saw("w", number)
+        ledger.saw([line("w", number) for number in (1, 3, 9)])
         assert [(gap.first, gap.last, gap.lines) for gap in ledger.gaps()] == [(2, 2, 1)]
         assert ledger.writers() == 1
