@@ -332,7 +332,7 @@ def test_close_stale_closes_only_old_runs_that_nobody_has_open(config):
     store(config, record(1), record(2, status="success"))
     with Process(OPEN_A_RUN, config.base_dir, "alive") as process:
         process.line()
-        TelemetryClient(config).flush()
+        eventually(lambda: "alive" in rows_of(config))
         dry = agent_telemetry(config, "close-stale", "--older-than", "24h", "--dry-run")
         assert dry.code == 0
         assert "1 runs would be closed" in dry.out

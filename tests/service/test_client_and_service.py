@@ -75,7 +75,7 @@ def test_runs_of_a_tracer_arrive_once(config, service, agent):
 
 FAULTS = {
     "429 with Retry-After": Fault(429, headers={"Retry-After": "1"}),
-    "503 with Retry-After": Fault(503, headers={"Retry-After": "3600"}),
+    "503 with Retry-After": Fault(503, headers={"Retry-After": "1"}),
     "503 after it was kept": Fault(503, forward=True),
     "500": Fault(500, b"<html>gateway</html>"),
     "200 with rubbish": Fault(200, b"<html>welcome to this hotel</html>"),
