@@ -23,4 +23,6 @@ def suppress_instrumentation() -> Iterator[None]:
 
 def instrumentation_suppressed(context: otel_context.Context | None) -> bool:
     """Whether instrumentation is suppressed in a context (None: the current one)."""
-    return bool(otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY, context))
+    if context is None:
+        context = otel_context.get_current()
+    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY))

@@ -86,6 +86,12 @@ class OpenSpan:
 
         live.add_event = add_event
 
+    def set_unobserved(self, key: str, value: str) -> None:
+        """Set a text attribute of ours on the span, which counts as no change of it."""
+        live = self.live
+        if type(live) is not LiveSpan or not live.put(key, value):
+            live.set_attribute(key, value)
+
     def detach(self) -> None:
         """Give the span back as it was."""
         live = self.live
@@ -127,6 +133,18 @@ class LiveSpan(_Span):
             opened.sink.record_plain_event(opened, name, attributes, at_ns)
         else:
             super().add_event(name)  # logs the SDK's warning
+
+    def put(self, key: str, value: str) -> bool:
+        """Set an attribute that needs no cleaning; False where another one would have to leave for it."""
+        with self._lock:
+            bounded = self._attributes
+            if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
+                return False
+            attributes, limit = bounded._dict, bounded.maxlen
+            if limit is not None and len(attributes) >= limit and key not in attributes:
+                return False
+            attributes[key] = value
+            return True
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute as the SDK does."""

@@ -277,11 +277,12 @@ def _text(problem: BaseException) -> str:
 def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int) -> Fields:
     """The columns that only an ended run has."""
     ends = max(end_ns, start_ns)
+    ended_at = iso_utc(ends)
     fields: Fields = {
         "status": ending.status,
-        "end_time": iso_utc(ends),
+        "end_time": ended_at,
         "duration_ms": (ends - start_ns) // 1_000_000,
-        "updated_at": iso_utc(updated_ns),
+        "updated_at": ended_at if updated_ns == ends else iso_utc(updated_ns),
     }
     if ending.summary:
         fields["error_summary"] = clean(ending.summary)

@@ -26,7 +26,7 @@ from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.live_span import LiveSpan, OpenSpan, opened_of
+from otel_agent_telemetry.otel.live_span import OpenSpan, opened_of
 from otel_agent_telemetry.otel.mapping import Ending, ending_of, ending_with_status, own_agent_name, repeats
 from otel_agent_telemetry.otel.pending_usage import PendingUsage
 from otel_agent_telemetry.otel.run_lines import RunLines
@@ -208,9 +208,10 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _begin_run(
         self, span: Span, context: otel_context.Context, above: ActiveRun | None, parameters: StartParameters | None
     ) -> ActiveRun:
-        ids = span.get_span_context()
+        ids, start_ns = span.get_span_context(), span.start_time
         trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
-        start_ns = instant_ns(span.start_time, 0)
+        if type(start_ns) is not int:
+            start_ns = instant_ns(start_ns, 0)
         event_id = span_event_id(trace_id, span_id)
         run = ActiveRun(
             run_id="",
@@ -228,8 +229,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         opened = self._enter(span, run, is_run=True)
         self.active.mark_recorded_live(event_id)
         self._lines.start_run(run, wanted=wanted)
-        if type(span) is LiveSpan:
-            opened.changed = False  # by setting the run id
+        opened.set_unobserved(names.RUN_ID, run.run_id)
+        run.attributes[names.RUN_ID] = run.run_id
         return run
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
@@ -268,7 +269,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         interrupted = sys.exc_info()[1]
         if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
             interrupted = None
-        said = run.status if run.status is not None else self._lines.status_attribute(span)
+        said = run.status
+        if said is None and (opened.changed or run.has_status_attribute):
+            said = attributes_of(span).get(names.STATUS)
         if said is None and interrupted is None and span.status.status_code is not StatusCode.ERROR:
             ending = _SUCCEEDED
         else:

@@ -62,18 +62,19 @@ class RunLines:
         self._recorder = recorder
         self._config = recorder.config
         self._is_roomy = self._config.max_event_bytes >= _FAST_BYTES
+        self._known_defaults: tuple[object, object, Fields] = (None, None, {})
         self.plans = AttributePlans(capture_content=self._config.capture_content)
 
     # --- runs
 
     def start_run(self, run: ActiveRun, *, wanted: object) -> None:
-        """Give a run its id, write its first state and set the id on its span.
+        """Give a run its id and write its first state.
 
         `wanted`: the custom id that the client was given; else the span's attribute counts.
         """
         span = run.span
         attributes = attributes_of(span)
-        attributes.pop(names.STATUS, None)
+        run.has_status_attribute = attributes.pop(names.STATUS, None) is not None
         view = None
         name = run.agent_name or _plain_agent_name(attributes)
         if not name:
@@ -82,15 +83,11 @@ class RunLines:
         wanted = attributes.get(names.RUN_ID) if wanted is None else wanted
         self._recorder.active.claim(run, wanted=wanted, agent_name=name, token=run.event_id[:8])
         self._note_kind(run, attributes, view)
-        run.event_members = b'"event_id":"%b",%b,"trace_id":"%b"' % (
-            run.event_id.encode(),
-            encode_members({"run_id": run.run_id}),
-            run.trace_id.encode(),
-        )
         self._refresh(run, span, attributes)
-        self._write_state(run, {"status": st.RUNNING, "updated_at": iso_utc(run.start_ns)})
-        span.set_attribute(names.RUN_ID, run.run_id)
-        attributes[names.RUN_ID] = run.run_id
+        run.state = {"status": st.RUNNING, "updated_at": run.columns["start_time"]}
+        self._recorder.append_run(
+            b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, run.columns["start_time"].encode())
+        )
 
     def _note_kind(self, run: ActiveRun, attributes: dict[str, Any], view: SpanView | None) -> None:
         """Note whether the run is an agent's doing, and whether it still needs a name."""
@@ -116,7 +113,9 @@ class RunLines:
             self._refresh(run, span, attributes)
 
     def _identity(self, run: ActiveRun) -> Fields:
-        started = iso_utc(run.start_ns)
+        """Return the columns that say which run it is, and since when."""
+        known = run.columns
+        started = known["start_time"] if known else iso_utc(run.start_ns)
         identity: Fields = {
             "event_id": run.event_id,
             "run_id": run.run_id,
@@ -130,6 +129,15 @@ class RunLines:
             identity["parent_run_id"] = run.parent_run_id
         return identity
 
+    def _defaults(self, span: ReadableSpan) -> Fields:
+        """Return the columns that resource and process give to every run; one object while neither changes."""
+        resource, defaults = span.resource, self._recorder.resource_defaults
+        known = self._known_defaults
+        if known[0] is not resource or known[1] is not defaults:
+            columns = {**defaults.columns, **conventional_of_resource(resource_of(resource))}
+            self._known_defaults = known = (resource, defaults, columns)
+        return known[2]
+
     def _plain_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields | None:
         """The fast way; None where only the long one is right."""
         plan = self.plans.of(attributes)
@@ -137,7 +145,7 @@ class RunLines:
             return None
         if run.attributes and len(run.attributes.keys() - attributes.keys()):  # later attributes pushed some out
             return None
-        columns = {**self._recorder.resource_defaults.columns, **conventional_of_resource(resource_of(span.resource))}
+        columns = {**self._defaults(span), **self._identity(run)}
         if not plan.fill(columns, attributes) or not _fill_settings(columns, run.settings):
             return None
         if "agent_name" not in columns:
@@ -146,7 +154,7 @@ class RunLines:
             columns["job_type"] = _plain_text(attributes.get(names.GEN_AI_WORKFLOW)) or str(span.name) or "unknown"
         if plan.left_over:
             columns["context_json"] = orjson.dumps({key: attributes[key] for key in plan.left_over}).decode()
-        return {**self._identity(run), **columns}
+        return columns
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
         """The long way, for whatever a span holds. What is unusable is left out and counted."""
@@ -197,7 +205,8 @@ class RunLines:
             self._refresh_if_changed(run, span)
         if end_ns < run.start_ns:
             end_ns = run.start_ns + run.elapsed_ns()
-        state = ending_fields(ending, start_ns=run.start_ns, end_ns=end_ns, updated_ns=run.next_update_ns(end_ns))
+        updated_ns = run.next_update_ns(end_ns)
+        state = ending_fields(ending, start_ns=run.start_ns, end_ns=end_ns, updated_ns=updated_ns)
         for name in ("error_summary", "error_details"):  # what the client set stands
             if name in run.columns:
                 state.pop(name, None)
@@ -215,10 +224,6 @@ class RunLines:
         used = run.usage.shown()
         if used:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
-
-    def status_attribute(self, span: ReadableSpan) -> object:
-        """Return the status that a span's attributes name; None when they name none."""
-        return attributes_of(span).get(names.STATUS)
 
     # --- events
 
@@ -238,7 +243,13 @@ class RunLines:
                 return
             self._recorder.append_event(
                 b'%b,"span_id":"%b","event_type":%b,"timestamp":"%b","payload":%b}'
-                % (run.event_members, opened.span_id.encode(), orjson.dumps(name), iso_utc(at_ns).encode(), payload)
+                % (
+                    run.event_members or _event_members(run),
+                    opened.span_id.encode(),
+                    orjson.dumps(name),
+                    iso_utc(at_ns).encode(),
+                    payload,
+                )
             )
         except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits
             self.record_event(opened, name, attributes, at_ns)
@@ -296,7 +307,7 @@ class RunLines:
         try:
             parent = span.parent
             members = b'%b,"span_id":"%b","parent_span_id":"%016x","name":%b,"kind":"%b","start_time":"%b"' % (
-                opened.run.event_members,
+                opened.run.event_members or _event_members(opened.run),
                 opened.span_id.encode(),
                 parent.span_id if parent is not None else 0,
                 orjson.dumps(name),
@@ -347,6 +358,12 @@ class RunLines:
         view = view_of(span)
         run.usage.add(view)
         return view
+
+
+def _event_members(run: ActiveRun) -> bytes:
+    """Return, and keep, how the members of each event and step of a run begin."""
+    run.event_members = encode_members({"event_id": run.event_id, "run_id": run.run_id, "trace_id": run.trace_id})
+    return run.event_members
 
 
 def _fill_settings(columns: Fields, settings: Mapping[str, Any]) -> bool:

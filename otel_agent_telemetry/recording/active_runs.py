@@ -73,6 +73,7 @@ class ActiveRun:
     """Whether the run's own span says that it is an agent's doing."""
     takes_child_name = False
     parent_run_id: str | None = None
+    has_status_attribute = False
     handled_at_start: BaseException | None = None
     """The exception that was being handled when the span began: it is not what ends the run."""
     span: Any = None
