@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.live_span import LiveSpan
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private
 from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
@@ -172,16 +174,21 @@ class TelemetryClient:
         """
         if self._is_off():
             return
-        kept = self._kept(payload)
         run = self._active.get(run_id)
-        if run is not None and run.span.is_recording():
-            run.span.add_event(event_type, EventPayload(_attributes(kept), kept), self._recorder.clock.now_ns())
+        span = run.span if run is not None else None
+        now_ns = self._recorder.clock.now_ns()
+        if type(span) is LiveSpan and type(payload) is dict and span.takes_plain(event_type, plain := payload.copy()):
+            span.add_plain_event(event_type, plain, now_ns)
+            return
+        kept = self._kept(payload)
+        if span is not None and span.is_recording():
+            span.add_event(event_type, EventPayload(_attributes(kept), kept), now_ns)
             return
         self._recorder.record_event(
             {
                 "run_id": run_id,
                 "event_type": event_type,
-                "timestamp": self._recorder.now_iso(),
+                "timestamp": iso_utc(now_ns),
                 "payload": kept,
             }
         )

@@ -51,7 +51,8 @@ class _SecondCache:
     __slots__ = ("entry",)
 
     def __init__(self) -> None:
-        self.entry: tuple[int, str] = (-1, "")
+        self.entry: tuple[int, str] = (1 << 80, "")
+        """Where the second begins, in nanoseconds, and its text without a fraction."""
 
 
 _cache = _SecondCache()
@@ -59,13 +60,14 @@ _cache = _SecondCache()
 
 def iso_utc(ns: int) -> str:
     """Return an instant as text, to the microsecond, UTC. Instants outside years 1..9999 are clamped."""
-    second, rest = divmod(ns, _NS)
-    cached, prefix = _cache.entry
-    if cached != second:
+    begins, prefix = _cache.entry
+    rest = ns - begins
+    if not 0 <= rest < _NS:
+        second, rest = divmod(ns, _NS)
         if not _FIRST_SECOND <= second <= _LAST_SECOND:
             return _EARLIEST if second < 0 else _LATEST
         prefix = _to_the_second(second)
-        _cache.entry = (second, prefix)
+        _cache.entry = (second * _NS, prefix)
     return f"{prefix}.{rest // 1000:06d}+00:00"
 
 

@@ -17,6 +17,7 @@ import os
 import threading
 import time
 import uuid
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from otel_agent_telemetry.clock import iso_utc
@@ -56,9 +57,8 @@ def generate_run_id(agent_name: str, *, at_ns: int | None = None, token: str | N
     digits, default random. With a span's start and id every reader of the span generates the
     same run id.
     """
-    stamp = iso_utc(time.time_ns() if at_ns is None else at_ns)
-    stamp = f"{stamp[0:4]}{stamp[5:7]}{stamp[8:10]}T{stamp[11:13]}{stamp[14:16]}{stamp[17:19]}Z"
-    return f"{stamp}-{_id_safe(agent_name)}-{token or _hex8()}"
+    second = (time.time_ns() if at_ns is None else at_ns) // 1_000_000_000
+    return f"{_stamp(second)}-{_id_safe(agent_name[: MAX_RUN_ID_LENGTH - _STAMP_LENGTH])}-{token or _hex8()}"
 
 
 def duplicate_run_id(run_id: str) -> str:
@@ -66,8 +66,16 @@ def duplicate_run_id(run_id: str) -> str:
     return f"{run_id[: MAX_RUN_ID_LENGTH - _DUPLICATE_LENGTH]}-duplicate-{_hex8()}"
 
 
-def _id_safe(agent_name: str) -> str:
-    name = agent_name[: MAX_RUN_ID_LENGTH - _STAMP_LENGTH]
+@lru_cache(maxsize=4)
+def _stamp(second: int) -> str:
+    """Return a second since 1970 as `YYYYMMDDTHHMMSSZ`."""
+    text = iso_utc(second * 1_000_000_000)
+    return f"{text[0:4]}{text[5:7]}{text[8:10]}T{text[11:13]}{text[14:16]}{text[17:19]}Z"
+
+
+@lru_cache(maxsize=256)
+def _id_safe(name: str) -> str:
+    """Return an agent's name as it may stand in an id."""
     for bad in _FORBIDDEN:
         if bad in name:
             name = name.replace(bad, "-")

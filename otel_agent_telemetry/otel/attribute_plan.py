@@ -13,6 +13,7 @@ secret (`secret_patterns.is_harmless`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import (
@@ -32,7 +33,6 @@ from otel_agent_telemetry.secret_patterns import is_harmless
 _MAX_PLANS: Final = 256
 _MAX_NAMES: Final = 2_048
 _MAX_NAME: Final = 256
-_PLAIN_TYPES: Final = frozenset({str, int, float, bool})
 PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS
 """Columns that take any text, or any count, as it is."""
 _OBSERVED: Final = frozenset({"duration_ms"})
@@ -57,7 +57,7 @@ class AttributePlan:
         "kept",
         "left_over",
         "may_be_agent",
-        "tells_tokens",
+        *("tells_tokens", "_pick"),
     )
 
     def __init__(self, keys: tuple[str, ...], *, capture_content: bool) -> None:
@@ -66,6 +66,7 @@ class AttributePlan:
         self.columns: list[tuple[str, str, bool]] = []
         self.conventional = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
         self.left_over = left_over_names(keys, capture_content=capture_content)
+        self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
         self.kept = tuple(key for key in keys if capture_content or not names.is_content(key))
         marked = [key for key in keys if type(key) is str and key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_NAMES.isdisjoint(keys)
@@ -83,6 +84,12 @@ class AttributePlan:
                 self.fast = False  # unknown, or a column with a check of its own
                 return
             self.columns.append((key, column, column in COUNT_COLUMNS))
+
+    def left_over_of(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes that are kept in `context_json`."""
+        if self._pick is None:
+            return {key: attributes[key] for key in self.left_over}
+        return dict(zip(self.left_over, self._pick(attributes), strict=True))
 
     def fill(self, columns: Fields, attributes: Mapping[str, Any]) -> bool:
         """Add what the attributes give to `columns`, which hold the defaults; False for the long way.
@@ -138,8 +145,11 @@ class AttributePlans:
 
 def are_plain(attributes: Mapping[str, Any]) -> bool:
     """Return whether all values are plain and none shows a sign of a secret."""
-    values = attributes.values()
-    if not _PLAIN_TYPES.issuperset(map(type, values)):
-        return False
-    texts = [value for value in values if type(value) is str]
+    texts = []
+    for value in attributes.values():
+        kind = type(value)
+        if kind is str:
+            texts.append(value)
+        elif not (kind is int or kind is float or kind is bool):
+            return False
     return not texts or is_harmless(texts)

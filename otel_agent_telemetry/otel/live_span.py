@@ -109,27 +109,36 @@ class LiveSpan(_Span):
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event to the span and write it. On return its line survives the death of the process."""
-        opened, limits = self._agent_telemetry, self._limits
-        if (
-            type(attributes) is not dict
-            or type(name) is not str
-            or not (timestamp is None or type(timestamp) is int)
-            or limits.max_attribute_length is not None
-            or not _fits(limits.max_event_attributes, attributes)
-            or not opened.sink.takes_plain(attributes := attributes.copy())
-        ):
-            recording = self._end_time is None
-            super().add_event(name, attributes, timestamp)
-            if recording:
-                opened.sink.record_event(opened, name, attributes, timestamp)
-            return
-        at_ns = time_ns() if timestamp is None else timestamp
-        event = _event(name, _bounded(attributes, limits.max_event_attributes), at_ns)
+        if type(attributes) is dict and (timestamp is None or type(timestamp) is int):
+            plain = attributes.copy()
+            if self.takes_plain(name, plain):
+                self.add_plain_event(name, plain, time_ns() if timestamp is None else timestamp)
+                return
+        recording = self._end_time is None
+        super().add_event(name, attributes, timestamp)
+        if recording:
+            opened = self._agent_telemetry
+            opened.sink.record_event(opened, name, attributes, timestamp)
+
+    def takes_plain(self, name: str, attributes: dict[str, Any]) -> bool:
+        """Return whether an event needs no cleaning, neither OpenTelemetry's nor ours."""
+        limits = self._limits
+        return (
+            type(name) is str
+            and limits.max_attribute_length is None
+            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
+            and self._agent_telemetry.sink.takes_plain(attributes)
+        )
+
+    def add_plain_event(self, name: str, attributes: dict[str, Any], at_ns: int) -> None:
+        """Add an event that `takes_plain` has accepted; the attributes are the span's own from now on."""
+        event = _event(name, _bounded(attributes, self._limits.max_event_attributes), at_ns)
         with self._lock:
             recording = self._end_time is None
             if recording:
                 self._events.append(event)  # type: ignore[attr-defined]  # typed as what readers see
         if recording:
+            opened = self._agent_telemetry
             opened.sink.record_plain_event(opened, name, attributes, at_ns)
         else:
             super().add_event(name)  # logs the SDK's warning
@@ -175,10 +184,6 @@ def opened_of(span: object) -> OpenSpan | None:
     """Return what is known of a span that is being recorded live, or that has just ended; else None."""
     found = getattr(span, "__dict__", {}).get("_agent_telemetry")
     return found if isinstance(found, OpenSpan) else None
-
-
-def _fits(limit: int | None, attributes: dict[str, Any]) -> bool:
-    return limit is None or len(attributes) <= limit
 
 
 def _bounded(attributes: dict[str, Any], limit: int | None) -> BoundedAttributes:

@@ -272,7 +272,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         said = run.status
         if said is None and (opened.changed or run.has_status_attribute):
             said = attributes_of(span).get(names.STATUS)
-        if said is None and interrupted is None and span.status.status_code is not StatusCode.ERROR:
+        if st.canonical_status(said) == st.SUCCESS or (
+            said is None and interrupted is None and span.status.status_code is not StatusCode.ERROR
+        ):
             ending = _SUCCEEDED
         else:
             ending = self._ending(run, view_of(span), said, interrupted)

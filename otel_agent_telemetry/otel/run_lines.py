@@ -103,6 +103,7 @@ class RunLines:
         run.columns = columns
         run.encoded = encode_members(columns)
         run.attributes = attributes
+        run.tells_tokens = self.plans.of(attributes).tells_tokens
         run.resource_defaults = self._recorder.resource_defaults
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
@@ -143,7 +144,7 @@ class RunLines:
         plan = self.plans.of(attributes)
         if not (plan.fast and self._is_roomy) or run.extra or run.reported_usage or not are_plain(attributes):
             return None
-        if run.attributes and len(run.attributes.keys() - attributes.keys()):  # later attributes pushed some out
+        if span.dropped_attributes:  # later ones pushed some out, which the long way remembers
             return None
         columns = {**self._defaults(span), **self._identity(run)}
         if not plan.fill(columns, attributes) or not _fill_settings(columns, run.settings):
@@ -153,7 +154,7 @@ class RunLines:
         if "job_type" not in columns:
             columns["job_type"] = _plain_text(attributes.get(names.GEN_AI_WORKFLOW)) or str(span.name) or "unknown"
         if plan.left_over:
-            columns["context_json"] = orjson.dumps({key: attributes[key] for key in plan.left_over}).decode()
+            columns["context_json"] = orjson.dumps(plan.left_over_of(attributes)).decode()
         return columns
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
@@ -207,10 +208,12 @@ class RunLines:
             end_ns = run.start_ns + run.elapsed_ns()
         updated_ns = run.next_update_ns(end_ns)
         state = ending_fields(ending, start_ns=run.start_ns, end_ns=end_ns, updated_ns=updated_ns)
-        for name in ("error_summary", "error_details"):  # what the client set stands
-            if name in run.columns:
-                state.pop(name, None)
-        self._add_usage(run, span, state)
+        if ending.summary or ending.details:
+            for name in ("error_summary", "error_details"):  # what the client set stands
+                if name in run.columns:
+                    state.pop(name, None)
+        if run.usage or run.tells_tokens or "metrics_json" in run.columns:
+            self._add_usage(run, span, state)
         self._write_state(run, state)
 
     def _add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
@@ -219,7 +222,7 @@ class RunLines:
             if run.usage:
                 self._refresh(run, span, attributes_of(span))
             return
-        if self.plans.of(run.attributes).tells_tokens:
+        if run.tells_tokens:
             run.usage.set_run_total(view_of(span))
         used = run.usage.shown()
         if used:

@@ -20,13 +20,10 @@ from otel_agent_telemetry.usage import Usage, added, shown_usage
 class UsageAccumulator:
     """Sums up a run's use. Adding takes no lock: it is one step of the interpreter."""
 
-    __slots__ = ("_own", "_plain_steps", "_times_read", "_usages")
-
-    def __init__(self) -> None:
-        self._plain_steps: itertools.count[int] | None = None
-        self._times_read = 0
-        self._usages: deque[Usage] | None = None
-        self._own: Usage = {}
+    _plain_steps: itertools.count[int] | None = None
+    _times_read = 0
+    _usages: deque[Usage] | None = None
+    _own: Usage = {}  # noqa: RUF012 - replaced, never changed
 
     def __bool__(self) -> bool:
         return bool(self._usages or self._plain_steps or self._own)

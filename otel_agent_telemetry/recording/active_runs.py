@@ -19,7 +19,7 @@ from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, dupli
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN = 10_000
-_MAX_LEFT = 256
+_MAX_LEFT = 64
 _CLOCK_STEP_NS = 1_000_000_000
 
 
@@ -74,6 +74,8 @@ class ActiveRun:
     takes_child_name = False
     parent_run_id: str | None = None
     has_status_attribute = False
+    tells_tokens = False
+    """Whether the span's attributes give a number of tokens."""
     handled_at_start: BaseException | None = None
     """The exception that was being handled when the span began: it is not what ends the run."""
     span: Any = None
@@ -196,7 +198,7 @@ class ActiveRuns:
                 run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
 
     def leave(self, span_id: int, run: ActiveRun) -> None:
-        """Note that a run's span, or a step's, has ended; the last 256 are kept."""
+        """Note that a run's span, or a step's, has ended; the last 64 are kept."""
         self.left_spans[span_id] = run
         if len(self.left_spans) > _MAX_LEFT:
             self.left_spans.pop(next(iter(self.left_spans), 0), None)
@@ -229,3 +231,4 @@ class ActiveRuns:
         run.ended = True
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
+        run.span, run.exception, run.attributes = None, None, {}  # what a late step needs is little
