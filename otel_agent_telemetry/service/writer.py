@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
@@ -57,18 +58,27 @@ class WriterStats:
 
 @dataclass(slots=True)
 class Job:
-    """Something to commit, and the future of its result. Holds either a batch or a change."""
+    """Something to commit, and what became of it. Holds either a batch or a change.
 
-    future: Future[Any]
+    The writer calls `on_done` once, from whichever thread ends the job; then either `result`
+    or `problem` is set. It must not block. A `concurrent.futures.Future` did the same at the
+    cost of a lock and a condition for each request.
+    """
+
     size: int
     batch: WriteBatch | None = None
     change: Callable[[Connection], Any] | None = None
     writes: bool = True
+    on_done: Callable[[Job], None] = field(default=lambda _job: None)
+    is_cancelled: bool = False
+    """Set by the submitter: a job whose turn has not come yet is dropped, and `on_done` is not called."""
+    result: Any = None
+    problem: Exception | None = None
 
 
 def write_job(batch: WriteBatch) -> Job:
     """Return a job that writes a batch."""
-    return Job(Future(), max(len(batch), 1), batch=batch)
+    return Job(max(len(batch), 1), batch=batch)
 
 
 def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job:
@@ -77,7 +87,7 @@ def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job
     `work` may run again when a transaction fails, so it must have no other effect. `writes`:
     whether it may write runs; default True.
     """
-    return Job(Future(), 1, change=work, writes=writes)
+    return Job(1, change=work, writes=writes)
 
 
 class GroupWriter:
@@ -104,20 +114,21 @@ class GroupWriter:
     def submit(self, batch: WriteBatch) -> Future[WriteResult]:
         """Queue a batch; the future is done after the commit that holds it.
 
-        The future fails with OverloadedError when too much waits already. A future that is
-        cancelled before its turn is never written.
+        The future fails with OverloadedError when too much waits already.
         """
+        future: Future[WriteResult] = Future()
         job = write_job(batch)
+        job.on_done = partial(_set_result, future)
         self.accept((job,))
-        return job.future
+        return future
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs; each one's future is done after its commit, or fails with the reason."""
+        """Queue jobs; each is done after its commit, or at once with the reason why it cannot be queued."""
         with self._wakeup:
             refused = [(job, problem) for job in jobs if (problem := self._enqueue(job)) is not None]
             self._wakeup.notify()
         for job, problem in refused:
-            job.future.set_exception(problem)
+            _finish(job, problem=problem)
 
     def _enqueue(self, job: Job) -> OverloadedError | None:
         """Add a job to the queue, or return why not. The caller holds the condition."""
@@ -161,7 +172,7 @@ class GroupWriter:
         while self._waiting and (not group or items + self._waiting[0].size <= MAX_GROUP_ITEMS):
             job = self._waiting.popleft()
             self._waiting_items -= job.size
-            if job.future.set_running_or_notify_cancel():
+            if not job.is_cancelled:
                 group.append(job)
                 items += job.size
         return group
@@ -190,22 +201,30 @@ class GroupWriter:
         self.stats.last_problem = ""
         self.stats.on_commit(time.monotonic() - started_at, items)
         for job, result in zip(group, results, strict=True):
-            _set_result(job.future, result)
+            _finish(job, result)
 
     def _fail(self, group: list[Job], problem: Exception) -> None:
-        """Count and log a failure, and set it on every future of the group."""
+        """Count and log a failure, and end every job of the group with it."""
         self.stats.failed += len(group)
         if isinstance(problem, StorageError):
             self.stats.last_problem = str(problem)
         else:
             _log.error("writing failed: %s", type(problem).__name__, exc_info=problem)
         for job in group:
-            job.future.set_exception(problem)
+            _finish(job, problem=problem)
 
 
-def _set_result(future: Future[Any], result: Any) -> None:
-    with contextlib.suppress(Exception):  # a callback of a waiter whose event loop is closed
-        future.set_result(result)
+def _finish(job: Job, result: Any = None, *, problem: Exception | None = None) -> None:
+    job.result, job.problem = result, problem
+    with contextlib.suppress(Exception):  # a submitter that is gone must not fail the others of its group
+        job.on_done(job)
+
+
+def _set_result(future: Future[Any], job: Job) -> None:
+    if job.problem is not None:
+        future.set_exception(job.problem)
+    else:
+        future.set_result(job.result)
 
 
 def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
@@ -254,7 +273,7 @@ class LoopBridge:
         self._held: list[Job] = []
         self._held_before = 0
         self._held_since = 0.0
-        self._done: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
+        self._done: deque[tuple[Job, asyncio.Future[Any]]] = deque()
         self._wakeup_scheduled = False
 
     async def result(self, job: Job, timeout_s: float) -> Any:
@@ -265,13 +284,13 @@ class LoopBridge:
         """
         waiter: asyncio.Future[Any] = self.loop.create_future()
         timer = self.loop.call_later(timeout_s, _time_out, waiter)
-        job.future.add_done_callback(lambda done: self._deliver(done, waiter))
+        job.on_done = partial(self._deliver, waiter)
         self._hold(job)
         try:
             return await waiter
         finally:
             timer.cancel()
-            job.future.cancel()
+            job.is_cancelled = True
 
     def _hold(self, job: Job) -> None:
         """Hold a job back until the loop has run one iteration without another one."""
@@ -293,9 +312,9 @@ class LoopBridge:
         jobs, self._held = self._held, []
         self._writer.accept(jobs)
 
-    def _deliver(self, future: Future[Any], waiter: asyncio.Future[Any]) -> None:
-        """Queue a result for the loop and wake it; called in the thread that completed the future."""
-        self._done.append((future, waiter))
+    def _deliver(self, waiter: asyncio.Future[Any], job: Job) -> None:
+        """Queue a result for the loop and wake it; called in the thread that ended the job."""
+        self._done.append((job, waiter))
         # A race: two threads may both see False and wake the loop twice, which is harmless. The loop
         # clears the flag before it empties the queue, so that no result stays behind.
         if not self._wakeup_scheduled:
@@ -309,14 +328,13 @@ class LoopBridge:
         """Set every queued result on its waiter; runs in the loop."""
         self._wakeup_scheduled = False
         while self._done:
-            future, waiter = self._done.popleft()
-            if waiter.done() or future.cancelled():
+            job, waiter = self._done.popleft()
+            if waiter.done():
                 continue
-            problem = future.exception()
-            if problem is not None:
-                waiter.set_exception(problem)
+            if job.problem is not None:
+                waiter.set_exception(job.problem)
             else:
-                waiter.set_result(future.result())
+                waiter.set_result(job.result)
 
 
 def _time_out(waiter: asyncio.Future[Any]) -> None:
