@@ -62,13 +62,14 @@ class AttributePlan:
 
     def __init__(self, keys: tuple[str, ...], *, capture_content: bool) -> None:
         self.fast_payload = _are_plain_names(keys)
+        keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
         self.fast = self.fast_payload and not names.VALUES_DECIDE.intersection(keys)
         self.columns: list[tuple[str, str, bool]] = []
         self.conventional = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
         self.left_over = left_over_names(keys, capture_content=capture_content)
         self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
         self.kept = tuple(key for key in keys if capture_content or not names.is_content(key))
-        marked = [key for key in keys if type(key) is str and key.startswith(names.PREFIX)]
+        marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_NAMES.isdisjoint(keys)
         self.counts = not USAGE_NAMES.isdisjoint(keys)
         self.tells_tokens = not TOKEN_NAMES.isdisjoint(keys)
