@@ -30,6 +30,7 @@ except ImportError:
 MAX_RUN_ID_LENGTH: Final = 255
 _FORBIDDEN: Final = ("/", "\\", "\x00")
 _STAMP_LENGTH: Final = len("20251210T120530Z-") + len("-a1b2c3d4")
+_UUID_LENGTH: Final = 36
 _DUPLICATE_LENGTH: Final = len("-duplicate-a1b2c3d4")
 
 Rejection = Literal["empty", "too_long", "invalid_chars"]
@@ -164,12 +165,28 @@ class RunIDMetrics:
         _log.info("Run ID Metrics:\n%s", self.to_json())
 
 
-def span_event_id(trace_id: str, span_id: str) -> str:
+def span_event_id(trace_id: str, span_id: str, start_ns: int) -> str:
     """Return the UUID (version 8) of the run that a span is, the same wherever the span is read.
 
-    Source: design, invariant 2. SHA-1 over `trace_id:span_id` in hex, as RFC 9562 lays out.
+    `start_ns`: the span's start, nanoseconds since 1970. Ids alone repeat where an application
+    seeds `random`, which OpenTelemetry draws them from. Source: design, invariant 2. SHA-1 over
+    `trace_id:span_id:start_ns`, ids in hex, as RFC 9562 lays out.
     """
-    digest = sha1(f"{trace_id}:{span_id}".encode(), usedforsecurity=False).hexdigest()
+    return _version_8(f"{trace_id}:{span_id}:{start_ns}")
+
+
+def span_event_id_without_start(trace_id: str, span_id: str) -> str:
+    """Return the id that earlier versions derived, from trace id and span id alone; their rows keep it."""
+    return _version_8(f"{trace_id}:{span_id}")
+
+
+def is_derived(event_id: str) -> bool:
+    """Return whether an id has the form of those derived from a span (UUID version 8)."""
+    return len(event_id) == _UUID_LENGTH and event_id[14] == "8" and event_id[19] == "a"
+
+
+def _version_8(text: str) -> str:
+    digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 

@@ -28,7 +28,6 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.capture.telemetry_capture import CaptureFiles, TelemetryCapture
 from otel_agent_telemetry.client import TelemetryClient
@@ -37,7 +36,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan, later_state
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
-from otel_agent_telemetry.otel.provider import adopt, close_providers
+from otel_agent_telemetry.otel.provider import adopt, close_providers, own_provider
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.settings import SETTINGS
 from otel_agent_telemetry.wire import EVENT, RUN, Line, decode_line
@@ -247,7 +246,7 @@ class CapturedRuns:
     @property
     def spans(self) -> list[RunSpan]:
         """Return the last state of each step, in the order in which the steps began."""
-        return list({span.span_id: span for span in self.recorder.spans}.values())
+        return list({(span.event_id, span.span_id): span for span in self.recorder.spans}.values())
 
     @property
     def commits(self) -> list[CommitLink]:
@@ -277,7 +276,7 @@ def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[Cap
     """
     config = isolated_config(_NOWHERE, **{"skip_validation": True, **settings})
     recorder = MemoryRecorder(config, clock=clock)
-    provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider = own_provider(Resource.get_empty())
     adopt(provider, AgentRunSpanProcessor(recorder=recorder))
     client = TelemetryClient(config, tracer_provider=provider)
     before = TelemetryCapture.replace_shared(TelemetryCapture(client=client))

@@ -28,7 +28,7 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunRecord, later_state, order_key
-from otel_agent_telemetry.run_id import new_event_id, span_event_id
+from otel_agent_telemetry.run_id import is_derived, new_event_id, span_event_id
 from otel_agent_telemetry.status import STATUSES
 
 EVENT_ID = "0a0a0a0a-1b1b-4c4c-8d8d-2e2e2e2e2e2e"
@@ -319,18 +319,21 @@ def test_a_problem_does_not_quote_a_long_value() -> None:
 
 @given(st.from_regex(r"[0-9a-f]{32}", fullmatch=True), st.from_regex(r"[0-9a-f]{16}", fullmatch=True))
 def test_a_span_is_the_same_run_wherever_it_is_read(trace_id: str, span_id: str) -> None:
-    """The id is a function of trace and span, a UUID of version 8 and the RFC's variant."""
-    event_id = span_event_id(trace_id, span_id)
-    assert event_id == span_event_id(trace_id, span_id)
+    """The id is a function of trace, span and start, a UUID of version 8 and the RFC's variant."""
+    event_id = span_event_id(trace_id, span_id, 1)
+    assert event_id == span_event_id(trace_id, span_id, 1)
+    assert is_derived(event_id)
     parsed = uuid.UUID(event_id)
     assert (parsed.version, parsed.variant, str(parsed)) == (8, uuid.RFC_4122, event_id)
-    assert event_id != span_event_id(trace_id, "0" * 15 + ("1" if span_id[-1] != "1" else "2"))
+    assert event_id != span_event_id(trace_id, "0" * 15 + ("1" if span_id[-1] != "1" else "2"), 1)
+    assert event_id != span_event_id(trace_id, span_id, 2)
 
 
 def test_new_event_ids_differ_and_are_taken() -> None:
     """A fresh id is a UUID that a record accepts."""
     one, other = new_event_id(), new_event_id()
     assert one != other
+    assert not is_derived(one)
     assert RunRecord.from_fields({**REQUIRED, "event_id": one}).event_id == one
 
 

@@ -63,7 +63,7 @@ def ended_run(
     columns = run_columns(view, told=Overrides(usage=used), around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
-        "event_id": span_event_id(view.trace_id, view.span_id),
+        "event_id": span_event_id(view.trace_id, view.span_id, view.start_ns),
         "run_id": run_id,
         "schema_version": SCHEMA_VERSION,
         "created_at": iso_utc(view.start_ns),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -39,15 +40,15 @@ def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> Non
     """Record what no processor of this process has recorded live."""
     views = sorted(((span, view_of(span)) for span in spans), key=_started)  # a parent starts before its children
     batch = _Batch(recorder, [view for _, view in views])
-    runs: dict[str, ActiveRun] = {}
-    for span, view in views:
-        if view.span_id in batch.runs:
-            above = batch.run_above(view.parent_span_id)
-            runs[view.span_id] = _record_run(recorder, span, view, runs.get(above or ""), batch.used_by(view))
-    for span, view in views:
-        run = runs.get(batch.run_above(view.span_id) or "")
+    runs: dict[int, ActiveRun] = {}
+    for place, (span, view) in enumerate(views):
+        if place in batch.runs:
+            above = runs.get(batch.run_above(batch.parents[place]))
+            runs[place] = _record_run(recorder, span, view, above, batch.used_by(place))
+    for place, (span, view) in enumerate(views):
+        run = runs.get(batch.run_above(place))
         if run is not None:
-            if view.span_id not in runs:
+            if place not in runs:
                 step = step_members(view, recorder.resource_defaults, event_id=run.event_id, run_id=run.run_id)
                 recorder.record_span(step)
             _record_events(recorder, span, view, run)
@@ -57,43 +58,67 @@ def _started(pair: tuple[ReadableSpan, SpanView]) -> int:
     return pair[1].start_ns
 
 
+_NOWHERE: Final = -1
+
+
 class _Batch:
-    """Which spans of a batch are runs, which run the others belong to, and what they used."""
+    """Which spans of a batch are runs, which run the others belong to, and what they used.
+
+    Spans are named by their place in the batch, in order of their start: ids repeat where an
+    application seeds `random`. Of several spans with a parent's ids the parent is the last one
+    that had begun.
+    """
 
     def __init__(self, recorder: Recorder, views: Sequence[SpanView]) -> None:
-        self._parents = {view.span_id: view.parent_span_id for view in views}
+        self._views = views
+        self.parents = self._parents()
         self.runs = {
-            view.span_id
-            for view in views
+            place
+            for place, view in enumerate(views)
             if is_run(view, recorder.config.runs)
-            and not recorder.active.recorded_live(span_event_id(view.trace_id, view.span_id))
+            and not recorder.active.recorded_live(span_event_id(view.trace_id, view.span_id, view.start_ns))
         }
-        self._usage_by_run: defaultdict[str, UsageAccumulator] = defaultdict(UsageAccumulator)
-        for view in views:
-            above = self.run_above(view.span_id)
-            if above is not None and above != view.span_id:
+        self._usage_by_run: defaultdict[int, UsageAccumulator] = defaultdict(UsageAccumulator)
+        for place, view in enumerate(views):
+            above = self.run_above(place)
+            if above not in (_NOWHERE, place):
                 self._usage_by_run[above].add(view)
 
-    def run_above(self, span_id: str | None) -> str | None:
-        """The nearest run at or above a span."""
-        at = span_id
-        for _ in range(len(self._parents) + 1):
-            if at is None or at in self.runs:
-                return at
-            at = self._parents.get(at)
-        return None
+    def _parents(self) -> list[int]:
+        places: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
+        for place, view in enumerate(self._views):
+            places[view.trace_id, view.span_id].append(place)
+        return [
+            self._parent_of(place, places.get((view.trace_id, view.parent_span_id), ()))
+            for place, view in enumerate(self._views)
+        ]
 
-    def used_by(self, view: SpanView) -> Usage:
-        """What a run and its steps used."""
-        usage = self._usage_by_run[view.span_id]
-        usage.set_run_total(view)
+    def _parent_of(self, place: int, known: Sequence[int]) -> int:
+        """Return which of the spans with the parent's ids is the parent."""
+        view = self._views[place]
+        earlier = [one for one in known if self._views[one].start_ns <= view.start_ns and one != place]
+        return earlier[-1] if earlier else known[0] if known else _NOWHERE
+
+    def run_above(self, place: int) -> int:
+        """Return the place of the nearest run at or above a span; -1 where the batch has none."""
+        at = place
+        for _ in range(len(self.parents) + 1):
+            if at == _NOWHERE or at in self.runs:
+                return at
+            at = self.parents[at]
+        return _NOWHERE
+
+    def used_by(self, place: int) -> Usage:
+        """Return what a run and its steps used."""
+        usage = self._usage_by_run[place]
+        usage.set_run_total(self._views[place])
         return usage.shown()
 
 
 def _record_run(
     recorder: Recorder, span: ReadableSpan, view: SpanView, above: ActiveRun | None, used: Usage
 ) -> ActiveRun:
-    event_id = span_event_id(view.trace_id, view.span_id)
+    event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
     run = ActiveRun(
         run_id="",
         event_id=event_id,

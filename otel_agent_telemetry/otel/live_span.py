@@ -70,6 +70,10 @@ class OpenSpan:
         """Pickle as None: a span that an application pickles arrives without what is known of it here."""
         return type(None), ()
 
+    def has_id(self, span_id: int) -> bool:
+        """Return whether the span has this id."""
+        return int(self.span_id, 16) == span_id
+
     def attach(self) -> None:
         """Observe the span's events and attributes from now on."""
         live = self.live

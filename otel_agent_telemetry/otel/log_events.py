@@ -32,8 +32,9 @@ class AgentRunLogProcessor(LogRecordProcessor):
         name = record.event_name or (record.attributes or {}).get("event.name")
         if not name:
             return
-        span_id = record.span_id or trace.get_current_span(record.context).get_span_context().span_id
-        opened = self._processor.find_open(span_id) if span_id else None
+        span = trace.get_current_span(record.context)
+        span_id = record.span_id or span.get_span_context().span_id
+        opened = self._processor.find_open(span_id, span) if span_id else None
         if opened is not None:
             self._processor.record_event(opened, name, _payload(record), record.timestamp or record.observed_timestamp)
 

@@ -32,7 +32,7 @@ from otel_agent_telemetry.otel.pending_usage import PendingUsage
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
-from otel_agent_telemetry.otel.start_parameters import StartParameters, parent_run_of
+from otel_agent_telemetry.otel.start_parameters import StartParameters, parent_run_of, remote_parent
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
@@ -59,6 +59,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._metrics = self.recorder.component(RunMetrics)
         self._pending = self.recorder.component(PendingUsage)
         self._lines = self.recorder.component(RunLines)
+        self._started_in = remote_parent(self.config.trace_parent)
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
     def __copy__(self) -> AgentRunSpanProcessor:
@@ -151,20 +152,18 @@ class AgentRunSpanProcessor(SpanProcessor):
         """Return the run that a span's parent is or belongs to, also when that ended a moment ago."""
         if (parent := span.parent) is None:
             return None
-        opened = self._open.get(parent.span_id)
-        if opened is None:
-            return self.active.left_spans.get(parent.span_id)
         # Ids repeat where an application seeds `random`: the parent is the span that is current.
         current = opened_of(trace.get_current_span(context))
         if current is not None and current.sink is self._lines and current.live.get_span_context() is parent:
             return current.run
-        return opened.run
+        opened = self._open.get(parent.span_id)
+        return self.active.left_spans.get(parent.span_id) if opened is None else opened.run
 
     def _repeats(self, view: SpanView, run: ActiveRun) -> bool:
         name = run.child_agent
         if not repeats(view, run):
             return False
-        event_id = span_event_id(view.trace_id, view.span_id)
+        event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
         self.active.mark_recorded_live(event_id)  # an exporter beside us must not record it as a run
         self._set_adopted_name(run, name)
         return True
@@ -212,7 +211,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
         if type(start_ns) is not int:
             start_ns = instant_ns(start_ns, 0)
-        event_id = span_event_id(trace_id, span_id)
+        event_id = span_event_id(trace_id, span_id, start_ns)
         run = ActiveRun(
             run_id="",
             event_id=event_id,
@@ -235,7 +234,12 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
         """Return the parent run in another process: by baggage, else by this process's environment."""
-        return parent_run_of(context) or (self.config.parent_run_id if span.parent is None else None)
+        return parent_run_of(context) or (self.config.parent_run_id if self._begins_here(span) else None)
+
+    def _begins_here(self, span: Span) -> bool:
+        """Return whether a span is the first of this process: without a parent, or below the environment's span."""
+        parent, started_in = span.parent, self._started_in
+        return parent is None or (started_in is not None and parent.span_id == started_in.span_id)
 
     def write_update(self, run: ActiveRun) -> None:
         """Write what the client has set on an open run since its last state."""
@@ -247,8 +251,11 @@ class AgentRunSpanProcessor(SpanProcessor):
         """Write one event of an open span; for events that come as log records. Never raises."""
         self._lines.record_event(opened, name, attributes, timestamp)
 
-    def find_open(self, span_id: int) -> OpenSpan | None:
-        """Return the open run or step that a span is."""
+    def find_open(self, span_id: int, current: trace.Span) -> OpenSpan | None:
+        """Return the open run or step with this span id; of several, which seeded ids give, the current one."""
+        opened = opened_of(current)
+        if opened is not None and not opened.ended and opened.sink is self._lines and opened.has_id(span_id):
+            return opened
         return self._open.get(span_id)
 
     # --- ending

@@ -8,13 +8,14 @@ neighbours. Attributes are untrusted: values are bounded and masked as everywher
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.errors import RecordError
@@ -35,6 +36,7 @@ _KINDS: Final = ("internal", "internal", "server", "client", "producer", "consum
 _STATUSES: Final = ("unset", "ok", "error")
 _TRACE_ID: Final = 16
 _SPAN_ID: Final = 8
+_LATEST_START_NS: Final = 2**63 - 1  # in the year 2262: what a signed column holds
 _MAX_REASONS: Final = 5
 
 
@@ -64,26 +66,51 @@ class Received:
 def received_of(request: ExportTraceServiceRequest, *, runs: str, around: ResourceDefaults) -> Received:
     """The runs and spans of a request. `runs` says which spans are runs: `root`, `agents` or `marked`."""
     received = Received()
-    for view, span in _views_of(request, received):
-        try:
-            _take(received, view, span, runs, around)
-        except RecordError as problem:
-            received.refuse(f"span {view.span_id}: {problem}")
-        except Exception as problem:  # a bug of ours costs this span, not its neighbours
-            _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
-            received.refuse(f"span {view.span_id}: cannot be understood")
+    for group in request.resource_spans:
+        views = list(_views_of(group, received))
+        starts = _starts_of(view for view, _ in views)
+        for view, span in views:
+            try:
+                _take(received, view, span, runs, around, starts)
+            except RecordError as problem:
+                received.refuse(f"span {view.span_id}: {problem}")
+            except Exception as problem:  # a bug of ours costs this span, not its neighbours
+                _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
+                received.refuse(f"span {view.span_id}: cannot be understood")
     return received
 
 
-def _views_of(request: ExportTraceServiceRequest, received: Received) -> Iterator[tuple[SpanView, Span]]:
-    for group in request.resource_spans:
-        resource = _values_of(group.resource.attributes)
-        for scope in group.scope_spans:
-            for span in scope.spans:
-                if (reason := _rule_broken(span)) is None:
-                    yield _view_of(span, resource), span
-                else:
-                    received.refuse(reason)
+def _views_of(group: ResourceSpans, received: Received) -> Iterator[tuple[SpanView, Span]]:
+    resource = _values_of(group.resource.attributes)
+    for scope in group.scope_spans:
+        for span in scope.spans:
+            if (reason := _rule_broken(span)) is None:
+                yield _view_of(span, resource), span
+            else:
+                received.refuse(reason)
+
+
+_Starts = Mapping[tuple[str, str | None], Sequence[int]]
+"""`(trace id, span id)` → when the spans with these ids began that one sender sent together."""
+
+
+def _starts_of(views: Iterable[SpanView]) -> _Starts:
+    starts: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for view in views:
+        starts[view.trace_id, view.span_id].append(view.start_ns)
+    return starts
+
+
+def _parent_start(view: SpanView, starts: _Starts) -> str | None:
+    """Return when a span's parent began, None when its sender did not send it along.
+
+    Ids repeat where applications seed `random`; what comes from one sender belongs together.
+    """
+    known = starts.get((view.trace_id, view.parent_span_id))
+    if not known:
+        return None
+    earlier = [start_ns for start_ns in known if start_ns <= view.start_ns]
+    return iso_utc(max(earlier) if earlier else min(known))
 
 
 def _rule_broken(span: Span) -> str | None:
@@ -98,7 +125,7 @@ def _rule_broken(span: Span) -> str | None:
 
 def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
     parent = span.parent_span_id.hex() if any(span.parent_span_id) else None
-    start_ns = span.start_time_unix_nano or span.end_time_unix_nano
+    start_ns = min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
     return SpanView(
         name=span.name,
         trace_id=span.trace_id.hex(),
@@ -114,16 +141,16 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
     )
 
 
-def _take(received: Received, view: SpanView, span: Span, runs: str, around: ResourceDefaults) -> None:
+def _take(received: Received, view: SpanView, span: Span, runs: str, around: ResourceDefaults, starts: _Starts) -> None:
     run = is_run(view, runs)
     usage = own_usage(view) if run else usage_by_model(view, step_usage(view))
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
-    node = SpanNode(step, run, usage, _events_of(view, span, around))
+    node = SpanNode(step, run, usage, _events_of(view, span, around), view.start_ns, _parent_start(view, starts))
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around) if run else None))
 
 
 def _record_of(view: SpanView, span: Span, around: ResourceDefaults) -> RunRecord:
-    event_id = span_event_id(view.trace_id, view.span_id)
+    event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
     wanted = view.attributes.get(names.RUN_ID)
     if check_custom_run_id(wanted) is not None:
         wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])

@@ -87,8 +87,8 @@ def _indexes_of(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
 
 COMMITS: Final = CopiedTable(commits, ("commit_hash", "run_id"), ("commit_hash", "run_id"))
 RUNS: Final = CopiedTable(agent_runs, ("id",), ("event_id",))
-SPANS: Final = CopiedTable(run_spans, ("id",), ("trace_id", "span_id"))
-EVENTS: Final = CopiedTable(run_events, ("id",), ("trace_id", "span_id", "seq"))
+SPANS: Final = CopiedTable(run_spans, ("id",), ("trace_id", "span_id", "start_ns"))
+EVENTS: Final = CopiedTable(run_events, ("id",), ("trace_id", "span_id", "span_start_ns", "seq"))
 ROLLUPS: Final = CopiedTable(run_rollups, ("event_id",), ("event_id",))
 COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, ROLLUPS)
 """In the order of copying: commits first, so that a run shows its commit as soon as it is there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -44,14 +44,13 @@ CREATE INDEX ix_commits_run_id ON commits (run_id)
 
 CREATE TABLE run_events (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, event_type TEXT NOT
 NULL, timestamp TEXT NOT NULL, payload_json TEXT, trace_id TEXT, span_id TEXT DEFAULT '' NOT NULL, seq INTEGER NOT
-NULL, PRIMARY KEY (id))
+NULL, span_start_ns BIGINT DEFAULT (-1) NOT NULL, PRIMARY KEY (id))
 
 CREATE TABLE run_spans (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, trace_id TEXT NOT NULL,
 span_id TEXT NOT NULL, parent_span_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
 status_message TEXT, start_time TEXT NOT NULL, end_time TEXT, duration_ms BIGINT DEFAULT 0 NOT NULL, attributes_json
-TEXT, is_run INTEGER DEFAULT 0 NOT NULL, usage_json TEXT, PRIMARY KEY (id))
-
-CREATE UNIQUE INDEX ux_run_spans_span ON run_spans (trace_id, span_id)
+TEXT, is_run INTEGER DEFAULT 0 NOT NULL, usage_json TEXT, start_ns BIGINT DEFAULT (-1) NOT NULL, parent_start TEXT,
+PRIMARY KEY (id))
 
 CREATE TABLE run_counts (agent_name TEXT NOT NULL, job_type TEXT NOT NULL, status TEXT NOT NULL, runs BIGINT NOT
 NULL, PRIMARY KEY (agent_name, job_type, status))
@@ -62,11 +61,7 @@ CREATE TRIGGER agent_runs_deleted AFTER DELETE ON agent_runs BEGIN UPDATE run_co
 agent_name = old.agent_name AND job_type = old.job_type AND status = old.status; UPDATE run_hours SET runs = runs -
 1 WHERE hour = substr(old.created_at, 1, 13); END
 
-CREATE INDEX ix_agent_runs_trace_id ON agent_runs (trace_id) WHERE trace_id IS NOT NULL
-
 CREATE INDEX ix_run_spans_event_id ON run_spans (event_id, trace_id, parent_span_id)
-
-CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, seq)
 
 CREATE INDEX ix_run_events_event_id ON run_events (event_id)
 
@@ -74,5 +69,11 @@ CREATE TABLE run_rollups (event_id TEXT NOT NULL, parent_run_id TEXT, usage_json
 (event_id))
 
 CREATE INDEX ix_run_rollups_parent_run_id ON run_rollups (parent_run_id) WHERE parent_run_id IS NOT NULL
+
+CREATE UNIQUE INDEX ux_run_spans_span ON run_spans (trace_id, span_id, start_ns)
+
+CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, span_start_ns, seq)
+
+CREATE INDEX ix_agent_runs_trace_id ON agent_runs (trace_id, span_id) WHERE trace_id IS NOT NULL
 """.strip().split("\n\n")
 """In the order in which they are run."""

@@ -13,6 +13,7 @@ Owns the tables `run_events`, `run_spans` and `run_rollups`.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select, 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.rows import Cursor, Row, clean_text
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into, rows_with
-from otel_agent_telemetry.storage.tables import run_events, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import UNKNOWN_START, run_events, run_rollups, run_spans
 from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage
 from otel_agent_telemetry.wire import dumps_text, load_object
 
@@ -31,7 +32,8 @@ T = TypeVar("T")
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
 _SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
-_SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in ("attributes_json", "is_run", "usage_json"))
+_NOT_IN_SPAN: Final = frozenset({"attributes_json", "is_run", "usage_json", "start_ns", "parent_start"})
+_SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in _NOT_IN_SPAN)
 _ROLLUP_COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
 NO_RUN: Final = ""
@@ -39,18 +41,24 @@ NO_RUN: Final = ""
 
 
 class EventRow(NamedTuple):
-    """An event and its number among the events of its span, from 0."""
+    """An event, its number among the events of its span, from 0, and when that span began."""
 
     seq: int
     event: RunEvent
+    span_start_ns: int = UNKNOWN_START
 
 
 class SpanRow(NamedTuple):
-    """A span, whether it is a run itself, and what it used."""
+    """A span, whether it is a run itself, what it used, and when it began.
+
+    `parent_start`: `start_time` of its parent, where it is certain which span that is.
+    """
 
     span: RunSpan
     is_run: bool = False
     usage: Mapping[str, Any] = {}
+    start_ns: int = UNKNOWN_START
+    parent_start: str | None = None
 
 
 class Page(NamedTuple):
@@ -70,13 +78,13 @@ class PageOf(list[T]):
 
 def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
     """Write events; one of the same span and number that is stored already stays as it is."""
-    rows = [_event_row(seq, event) for seq, event in events]
+    rows = [_event_row(event) for event in events]
     _insert_events(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
 
 
 def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
     """Write spans; one that is stored already stays as it is."""
-    _insert_spans(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(*span) for span in spans])
+    _insert_spans(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(span) for span in spans])
 
 
 def events_of(connection: Connection, event_id: str, page: Page | None = None) -> PageOf[RunEvent]:
@@ -134,16 +142,25 @@ def _dumped(value: Any) -> str | None:
     return None if value is None else dumps_text(value)
 
 
-def _event_row(seq: int, event: RunEvent) -> Row:
-    values = {"payload_json": _dumped(event.payload), "seq": seq, "span_id": event.span_id or ""}
+def _event_row(row: EventRow) -> Row:
+    event = row.event
+    values = {
+        "payload_json": _dumped(event.payload),
+        "seq": row.seq,
+        "span_id": event.span_id or "",
+        "span_start_ns": row.span_start_ns,
+    }
     return tuple(clean_text(values[name] if name in values else getattr(event, name)) for name in _EVENT_COLUMNS)
 
 
-def _span_row(span: RunSpan, is_run: bool, usage: Mapping[str, Any]) -> Row:
+def _span_row(row: SpanRow) -> Row:
+    span = row.span
     values = {
         "attributes_json": _dumped(dict(span.attributes)),
-        "is_run": int(is_run),
-        "usage_json": _dumped(dict(usage)) if usage else None,
+        "is_run": int(row.is_run),
+        "usage_json": _dumped(dict(row.usage)) if row.usage else None,
+        "start_ns": row.start_ns,
+        "parent_start": row.parent_start,
     }
     return tuple(clean_text(values[name] if name in values else getattr(span, name)) for name in _SPAN_COLUMNS)
 
@@ -199,6 +216,27 @@ def add_to_rollups(
     _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
 
 
+def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: Mapping[str, str | None]) -> None:
+    """Sum the steps of these runs anew, and set parents again, None where none is known any more.
+
+    For spans that have found another run, which happens only where span ids repeat.
+    """
+    usages: defaultdict[str, list[Usage]] = defaultdict(list)
+    selected = select(run_spans.c.event_id, run_spans.c.usage_json).where(run_spans.c.is_run == 0)
+    recounted = set(event_ids)
+    for event_id, usage_json in rows_with(connection, selected, run_spans.c.event_id, recounted):
+        usages[event_id].append(loaded_usage(usage_json))
+    changed = recounted | parents.keys()
+    stored = rollups_of(connection, changed)
+    rows = []
+    for event_id in sorted(changed):
+        before = stored.get(event_id, Rollup())
+        steps = added(usages[event_id]) if event_id in recounted else before.steps
+        parent = parents.get(event_id) if event_id in parents else before.parent_run_id
+        rows.append((event_id, parent, dumps_text({"own": before.own, "steps": steps})))
+    _replace_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
+
+
 def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:
     """Return `event_id` → roll-up, for the runs that have one."""
     rollups = {}
@@ -223,6 +261,14 @@ def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
 def loaded_usage(text: str | None) -> dict[str, Any]:
     """Return the usage that a column holds, empty when it holds none."""
     return load_object(text or "{}") or {}
+
+
+@lru_cache(maxsize=8)
+def _replace_rollups(dialect: Dialect) -> Statement:
+    statement = insert_into(run_rollups, dialect)
+    changes = {name: statement.excluded[name] for name in ("parent_run_id", "usage_json")}
+    upsert = statement.on_conflict_do_update(index_elements=["event_id"], set_=changes)
+    return compile_statement(upsert, dialect, _ROLLUP_COLUMNS)
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,10 @@ from otel_agent_telemetry.columns import Column as RunColumn
 
 metadata: Final = MetaData()
 
+UNKNOWN_START: Final = -1
+"""`start_ns` of a span that an earlier version has stored, to the microsecond of `start_time` only."""
+_NO_START: Final = text(str(UNKNOWN_START))
+
 _ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
 _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
 
@@ -43,6 +47,7 @@ _HAS_TRACE: Final = text("trace_id IS NOT NULL")
 Index(
     "ix_agent_runs_trace_id",
     agent_runs.c.trace_id,
+    agent_runs.c.span_id,
     sqlite_where=_HAS_TRACE,
     postgresql_where=_HAS_TRACE,
 )
@@ -78,8 +83,16 @@ run_events: Final = Table(
     Column("trace_id", Text),
     Column("span_id", Text, nullable=False, server_default=text("''")),
     Column("seq", Integer, nullable=False),
+    Column("span_start_ns", BigInteger, nullable=False, server_default=_NO_START),
 )
-Index("ux_run_events_place", run_events.c.trace_id, run_events.c.span_id, run_events.c.seq, unique=True)
+Index(
+    "ux_run_events_place",
+    run_events.c.trace_id,
+    run_events.c.span_id,
+    run_events.c.span_start_ns,
+    run_events.c.seq,
+    unique=True,
+)
 Index("ix_run_events_event_id", run_events.c.event_id)
 
 run_spans: Final = Table(
@@ -101,8 +114,10 @@ run_spans: Final = Table(
     Column("attributes_json", Text),
     Column("is_run", Integer, nullable=False, server_default=text("0")),
     Column("usage_json", Text),
+    Column("start_ns", BigInteger, nullable=False, server_default=_NO_START),
+    Column("parent_start", Text),
 )
-Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, unique=True)
+Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
 run_rollups: Final = Table(

@@ -4,17 +4,20 @@ A span that is no run is a *step* of the nearest run above it in its trace. Coll
 batch exporters send children before their parents, in other requests, and some of them
 twice. So a span whose way up to a run is not known yet is stored as an *orphan* (`event_id`
 is empty) and is given its run when the missing link arrives, be that a span or a run's state
-that came by another way. A run is found by its derived `event_id` (`run_id.span_event_id`):
-one that has another `event_id` has no steps, whatever trace and span it names.
+that came by another way. A run is found by trace and span id; one whose `event_id` is not
+derived from a span (`run_id.span_event_id`) has no steps, whatever trace and span it names.
 
-What steps add to a run's roll-up (`steps`) is counted when a step and its run meet, once. So
-the rows end the same whatever the order, the partition into requests and the repetition. The
-one exception: where a run's state names a span that had come as a step, the spans below it
-that had found another run by then stay there.
+Where ids repeat, `span_places` decides which span is meant, and a span that arrives later may
+be the parent of spans that have found another run: they go over to it, with all below them.
+
+What steps add to a run's roll-up (`steps`) is counted when a step and its run meet, once, and
+summed anew for a run that loses steps. So the rows end the same whatever the order, the
+partition into requests and the repetition.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,11 +25,11 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Dialect, Select, bindparam, select, text, update
-from sqlalchemy.sql.expression import literal_column
 
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.run_id import span_event_id
+from otel_agent_telemetry.run_id import is_derived, span_event_id, span_event_id_without_start
+from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import driver_connection, key_lookup, rows_of_keys, rows_with
 from otel_agent_telemetry.storage.steps import (
     NO_RUN,
@@ -36,16 +39,17 @@ from otel_agent_telemetry.storage.steps import (
     add_spans,
     add_to_rollups,
     loaded_usage,
+    recount_rollups,
 )
-from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
+from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage
 
-_ANY_ORPHAN: Final = "SELECT 1 FROM run_spans WHERE event_id = '' LIMIT 1"
+_ANY_SPAN: Final = "SELECT 1 FROM run_spans WHERE trace_id IN (SELECT value FROM json_each(?)) LIMIT 1"
 _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64
 
-Key = tuple[str, str]
-"""`(trace_id, span_id)`, both in hex."""
+Identity = tuple[str, str, int]
+"""`(trace_id, span_id, start_ns)` of one span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class SpanNode:
     """One received span: a step, or a run's own span (`is_run`), which its run's state describes.
 
     `span.event_id` and `span.run_id` are not read: which run a span belongs to is found here.
-    `usage` is what the span itself reports that it used.
+    `start_ns` is the span's start in nanoseconds since 1970. `usage` is what the span itself
+    reports that it used.
     """
 
     span: RunSpan
@@ -61,46 +66,58 @@ class SpanNode:
     usage: Usage = field(default_factory=dict)
     events: tuple[RunEvent, ...] = ()
     """The span's events, in order; their `event_id` and `run_id` are not read either."""
+    start_ns: int = 0
+    parent_start: str | None = None
+    """`start_time` of the parent, where its sender sent it at the same time."""
 
     @property
     def key(self) -> Key:
-        """Return the span's identity."""
+        """Return the ids of the span."""
         return self.span.trace_id, self.span.span_id
 
     @property
+    def identity(self) -> Identity:
+        """Return what distinguishes the span from all others."""
+        return self.span.trace_id, self.span.span_id, self.start_ns
+
+    @property
+    def place(self) -> Place:
+        """Return where the span stands among those with its ids."""
+        return Place(self.key, self.span.start_time)
+
+    @property
     def parent(self) -> Key | None:
-        """Return the identity of the span's parent, None for a root span."""
+        """Return the ids of the span's parent, None for a root span."""
         return (self.span.trace_id, self.span.parent_span_id) if self.span.parent_span_id else None
 
 
-class _StoredSpan(NamedTuple):
-    """What the database holds of a span: the run it belongs to, and whether it is a run itself."""
-
-    event_id: str
-    is_run: bool
-
-
 def write_traces(connection: Connection, nodes: Sequence[SpanNode], states: Sequence[Fields]) -> None:
-    """Write spans that are new, and give orphans that waited for them or for the runs of `states` their run.
+    """Write spans that are new, and give spans below them or below the runs of `states` their run.
 
     Within the connection's transaction, after the states have been written.
     """
-    if nodes:
-        _NewSpans(connection, nodes).write()
-    roots = [
-        ((trace_id, span_id), run["event_id"])
+    run_keys = {
+        (trace_id, span_id): run["event_id"]
         for run in states
-        if (trace_id := run.get("trace_id")) and (span_id := run.get("span_id"))
-    ]
-    if roots and _any_orphan(connection):
-        _adopt_orphans(connection, {key: event_id for key, event_id in roots if event_id == span_event_id(*key)})
+        if (trace_id := run.get("trace_id")) and (span_id := run.get("span_id")) and is_derived(run["event_id"])
+    }
+    if not nodes and not _any_span_of(connection, {trace_id for trace_id, _ in run_keys}):
+        return
+    parents = {node.parent for node in nodes if node.parent is not None}
+    places = Places(connection)
+    places.load(run_keys.keys() | {node.key for node in nodes} | parents)
+    arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
+    if nodes:
+        arrived += _NewSpans(connection, places, nodes).write()
+    _settle_below(connection, places, arrived)
 
 
-def _any_orphan(connection: Connection) -> bool:
-    """Return whether any span waits for its run; on SQLite one step in an index, spared elsewhere."""
-    if connection.dialect.name != "sqlite":
-        return True
-    return driver_connection(connection).execute(_ANY_ORPHAN).fetchone() is not None
+def _any_span_of(connection: Connection, trace_ids: set[str]) -> bool:
+    """Return whether a span of these traces is stored; on SQLite a step in an index for each, spared elsewhere."""
+    if connection.dialect.name != "sqlite" or not trace_ids:
+        return bool(trace_ids)
+    found = driver_connection(connection).execute(_ANY_SPAN, (json.dumps(list(trace_ids)),))
+    return found.fetchone() is not None
 
 
 def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: bool) -> None:
@@ -119,10 +136,18 @@ def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: boo
         connection.execute(query, {"space": _LOCK_SPACE, "buckets": buckets})
 
 
+def _own_event_id(identity: Identity) -> str:
+    """Return the `event_id` of the run that a span is, or would be."""
+    trace_id, span_id, start_ns = identity
+    if start_ns == UNKNOWN_START:
+        return span_event_id_without_start(trace_id, span_id)
+    return span_event_id(trace_id, span_id, start_ns)
+
+
 class _Member(NamedTuple):
     """A span whose run is found: a step of the run `event_id`, or a run inside it."""
 
-    key: Key
+    identity: Identity
     event_id: str
     is_run: bool
     usage: Usage
@@ -131,86 +156,134 @@ class _Member(NamedTuple):
 class _NewSpans:
     """Spans of one transaction that are not stored yet, and the search for their runs."""
 
-    def __init__(self, connection: Connection, nodes: Sequence[SpanNode]) -> None:
+    def __init__(self, connection: Connection, places: Places, nodes: Sequence[SpanNode]) -> None:
         self._connection = connection
-        received = {node.key: node for node in reversed(nodes)}  # of the same span twice, the first
-        parents = {node.parent for node in received.values() if node.parent is not None}
-        self._stored = _stored_spans(connection, received.keys() | parents)
-        self._new = {key: node for key, node in received.items() if key not in self._stored}
-        self._runs = _known_runs(connection, parents)
-        self._run_below: dict[Key, str] = {}
-        """The run that children of a span belong to, for spans that `_run_of` has passed."""
+        self._places = places
+        received = {node.identity: node for node in reversed(nodes)}  # of the same span twice, the first
+        self._new = {
+            identity: node
+            for identity, node in received.items()
+            if not places.is_stored(node.key, node.start_ns, node.span.start_time)
+        }
+        self._steps = {node.place: node for node in self._new.values() if not node.is_run}
+        for node in self._new.values():
+            places.add_step(node.place, NO_RUN)
+        self._run_below: dict[Place, str] = {}
+        """The run that children of a place belong to, for places that `_run_of` has passed."""
 
-    def write(self) -> None:
-        """Insert the new spans and their events with their runs, and add them to the roll-ups."""
-        run_of = {key: self._run_of(node) for key, node in self._new.items()}
-        own = {span_event_id(*key) for key, node in self._new.items() if node.is_run and node.events}
+    def write(self) -> list[Place]:
+        """Insert the new spans and their events with their runs, add them to the roll-ups; return their places."""
+        run_of = {identity: self._run_of(node) for identity, node in self._new.items()}
+        own = {_own_event_id(identity) for identity, node in self._new.items() if node.is_run and node.events}
         run_ids = _run_ids(self._connection, own | {event_id for event_id in run_of.values() if event_id})
         self._insert(run_of, run_ids)
         self._add_to_rollups(run_of, run_ids)
-        below = {key: span_event_id(*key) if node.is_run else run_of[key] for key, node in self._new.items()}
-        _adopt_orphans(self._connection, {key: event_id for key, event_id in below.items() if event_id})
+        for identity, node in self._new.items():
+            if not node.is_run:
+                self._places.add_step(node.place, run_of[identity])
+        return [node.place for node in self._new.values()]
 
-    def _insert(self, run_of: Mapping[Key, str], run_ids: Mapping[str, str]) -> None:
+    def _insert(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
         spans, events = [], []
-        for key, node in self._new.items():
-            event_id = run_of[key]
-            own = span_event_id(*key) if node.is_run else event_id
+        for identity, node in self._new.items():
+            event_id = run_of[identity]
+            own = _own_event_id(identity) if node.is_run else event_id
             if node.parent is not None:
                 span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
-                spans.append(SpanRow(span, node.is_run, node.usage))
+                spans.append(SpanRow(span, node.is_run, node.usage, node.start_ns, node.parent_start))
             for seq, event in enumerate(node.events):
                 of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
-                events.append(EventRow(seq, of_run))
+                events.append(EventRow(seq, of_run, node.start_ns))
         add_spans(self._connection, spans)
         add_events(self._connection, events)
 
-    def _add_to_rollups(self, run_of: Mapping[Key, str], run_ids: Mapping[str, str]) -> None:
-        members = [_Member(key, run_of[key], node.is_run, node.usage) for key, node in self._new.items() if run_of[key]]
-        own = {span_event_id(*key): node.usage for key, node in self._new.items() if node.is_run}
+    def _add_to_rollups(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
+        members = [
+            _Member(identity, run_of[identity], node.is_run, node.usage)
+            for identity, node in self._new.items()
+            if run_of[identity]
+        ]
+        own = {_own_event_id(identity): node.usage for identity, node in self._new.items() if node.is_run}
         _add_members(self._connection, members, run_ids, own)
 
     def _run_of(self, node: SpanNode) -> str:
         """Return the run that a new span is a step of, or a run inside of; "" when none is known yet."""
-        passed: list[Key] = []
-        key, found = node.parent, ""
-        while key is not None:
-            if key in self._run_below:
-                found = self._run_below[key]
+        passed: list[Place] = []
+        place, found = self._parent_of(node), NO_RUN
+        while place is not None:
+            if place in self._run_below:
+                found = self._run_below[place]
                 break
-            passed.append(key)
-            parent = self._new.get(key)
-            if parent is None or parent.is_run or key in self._runs:
-                found = self._run_of_children(key)
+            passed.append(place)
+            step = self._steps.get(place) if self._places.is_step(place) else None
+            if step is None:
+                found = self._places.run_below(place)
                 break
-            self._run_below[key] = ""  # ends a circle of parents; overwritten below
-            key = parent.parent
+            self._run_below[place] = NO_RUN  # ends a circle of parents; overwritten below
+            place = self._parent_of(step)
         self._run_below.update(dict.fromkeys(passed, found))
         return found
 
-    def _run_of_children(self, key: Key) -> str:
-        """Return the run of a span's children, for a span that is a run or is not among the new ones."""
-        stored = self._stored.get(key)
-        if key in self._runs or stored is None or stored.is_run:
-            return self._runs.get(key, NO_RUN)
-        return stored.event_id
+    def _parent_of(self, node: SpanNode) -> Place | None:
+        if node.parent is None:
+            return None
+        return self._places.parent(node.parent, child_start=node.span.start_time, parent_start=node.parent_start)
 
 
-def _adopt_orphans(connection: Connection, below: Mapping[Key, str]) -> None:
-    """Give orphans under these spans the run named for each, and so on downwards, a level at a time.
+class _Child(NamedTuple):
+    """A stored span that has a parent."""
 
-    Reads only those orphans: what waits for other spans, of the same trace too, costs nothing.
+    identity: Identity
+    place: Place
+    parent: Key
+    parent_start: str | None
+    event_id: str
+    is_run: bool
+    usage: Usage
+
+
+def _settle_below(connection: Connection, places: Places, arrived: Iterable[Place]) -> None:
+    """Give spans below places that have arrived the run that is right now, and so on downwards, a level at a time.
+
+    Reads only orphans and, where ids repeat, spans of the runs next to the places: what waits for
+    other spans, of the same trace too, costs nothing.
     """
-    found: dict[Key, _Member] = {}
-    while below:
-        level = {child.key: child for child in _orphans_of(connection, below) if child.key not in found}
-        found.update(level)
-        below = {key: span_event_id(*key) if child.is_run else child.event_id for key, child in level.items()}
-    run_ids = _run_ids(connection, {child.event_id for child in found.values()})
-    members = [child for child in found.values() if child.event_id in run_ids]
-    if members:
-        _set_run(connection, members, run_ids)
-        _add_members(connection, members, run_ids, {})
+    wanted: defaultdict[Key, set[str]] = defaultdict(set)
+    for place in arrived:
+        before = places.runs_below_before(place)
+        if before or places.run_below(place) or places.is_repeated(place.key):
+            wanted[place.key] |= {NO_RUN, *before}
+    moved: dict[Identity, tuple[_Child, str]] = {}
+    while wanted:
+        level = {}
+        for child in _children(connection, wanted):
+            parent = places.parent(child.parent, child_start=child.place.start, parent_start=child.parent_start)
+            event_id = places.run_below(parent) if parent is not None else NO_RUN
+            if event_id != child.event_id and child.identity not in moved:
+                level[child.identity] = (child, event_id)
+        moved.update(level)
+        wanted = defaultdict(set)
+        steps = [(child, event_id) for child, event_id in level.values() if not child.is_run]
+        places.load(child.place.key for child, _ in steps)
+        for child, event_id in steps:
+            places.add_step(child.place, event_id)
+            wanted[child.place.key].add(child.event_id)
+    if moved:
+        _move(connection, list(moved.values()))
+
+
+def _move(connection: Connection, moves: Sequence[tuple[_Child, str]]) -> None:
+    """Let spans belong to another run, "" for none, and set the roll-ups right."""
+    run_ids = _run_ids(connection, {event_id for _, event_id in moves if event_id})
+    moves = [(child, event_id) for child, event_id in moves if not event_id or event_id in run_ids]
+    _set_run(connection, moves, run_ids)
+    lost = {child.event_id for child, _ in moves if child.event_id}
+    if lost:
+        parents = {_own_event_id(child.identity): run_ids.get(event_id) for child, event_id in moves if child.is_run}
+        recount_rollups(connection, lost | {event_id for _, event_id in moves if event_id}, parents)
+        return
+    members = [_Member(child.identity, event_id, child.is_run, child.usage) for child, event_id in moves]
+    _add_members(connection, members, run_ids, {})
 
 
 def _add_members(
@@ -222,17 +295,21 @@ def _add_members(
     """Add members to the roll-ups: a step's usage to its run's, and to an inner run its parent, never itself."""
     steps: defaultdict[str, list[Usage]] = defaultdict(list)
     parents: dict[str, str] = {}
-    for key, event_id, is_run, usage in members:
+    for identity, event_id, is_run, usage in members:
         if not is_run:
             steps[event_id].append(usage)
-        elif (inner := span_event_id(*key)) != event_id:
+        elif (inner := _own_event_id(identity)) != event_id:
             parents[inner] = run_ids.get(event_id, "")
     add_to_rollups(connection, steps=steps, own=own, parents=parents)
 
 
 _set_run_of_span: Final = (
     update(run_spans)
-    .where(run_spans.c.trace_id == bindparam("t"), run_spans.c.span_id == bindparam("s"))
+    .where(
+        run_spans.c.trace_id == bindparam("t"),
+        run_spans.c.span_id == bindparam("s"),
+        run_spans.c.start_ns == bindparam("n"),
+    )
     .values(event_id=bindparam("e"), run_id=bindparam("r"))
 )
 _set_run_of_events: Final = (
@@ -240,34 +317,24 @@ _set_run_of_events: Final = (
     .where(
         run_events.c.trace_id == bindparam("t"),
         run_events.c.span_id == bindparam("s"),
-        run_events.c.event_id == literal_column("''"),
+        run_events.c.span_start_ns == bindparam("n"),
+        run_events.c.event_id == bindparam("b"),
     )
     .values(event_id=bindparam("e"), run_id=bindparam("r"))
 )
 
 
-def _set_run(connection: Connection, members: Sequence[_Member], run_ids: Mapping[str, str]) -> None:
-    rows = [{"t": one.key[0], "s": one.key[1], "e": one.event_id, "r": run_ids[one.event_id]} for one in members]
-    connection.execute(_set_run_of_span, rows)
-    connection.execute(_set_run_of_events, rows)
-
-
-def _stored_spans(connection: Connection, keys: Iterable[Key]) -> dict[Key, _StoredSpan]:
-    found = rows_of_keys(connection, _find_spans(connection.dialect), keys)
-    return {(row.trace_id, row.span_id): _StoredSpan(row.event_id, bool(row.is_run)) for row in found}
-
-
-@lru_cache(maxsize=8)
-def _find_spans(dialect: Dialect) -> Select[Any]:
-    columns = run_spans.c
-    selected = select(columns.trace_id, columns.span_id, columns.event_id, columns.is_run)
-    return key_lookup(dialect, selected, (columns.trace_id, columns.span_id))
-
-
-def _known_runs(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
-    """Return the `event_id` of those of the spans that are stored as runs."""
-    derived = {span_event_id(*key): key for key in keys}
-    return {derived[event_id]: event_id for event_id in _run_ids(connection, derived)}
+def _set_run(connection: Connection, moves: Sequence[tuple[_Child, str]], run_ids: Mapping[str, str]) -> None:
+    rows = []
+    for child, event_id in moves:
+        trace_id, span_id, start_ns = child.identity
+        of_run = {"e": event_id, "r": run_ids.get(event_id, ""), "b": child.event_id}
+        rows.append({"t": trace_id, "s": span_id, "n": start_ns, **of_run})
+    if rows:
+        connection.execute(_set_run_of_span, rows)
+    of_steps = [row for row, (child, _) in zip(rows, moves, strict=True) if not child.is_run]
+    if of_steps:  # events of an inner run are its own
+        connection.execute(_set_run_of_events, of_steps)
 
 
 def _run_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]:
@@ -276,16 +343,25 @@ def _run_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]
     return {row[0]: row[1] for row in rows_with(connection, selected, agent_runs.c.event_id, event_ids)}
 
 
-def _orphans_of(connection: Connection, below: Mapping[Key, str]) -> Iterator[_Member]:
-    """Yield the orphans among the children of these spans, each with the run named for its parent."""
-    for row in rows_of_keys(connection, _find_orphans(connection.dialect), below):
-        event_id = below[row.trace_id, row.parent_span_id]
-        yield _Member((row.trace_id, row.span_id), event_id, bool(row.is_run), loaded_usage(row.usage_json))
+def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterator[_Child]:
+    """Yield the spans below these keys that belong to one of the runs named for each, "" being none."""
+    keys = [(event_id, *key) for key, event_ids in wanted.items() for event_id in event_ids]
+    for row in rows_of_keys(connection, _find_children(connection.dialect), keys):
+        yield _Child(
+            (row.trace_id, row.span_id, row.start_ns),
+            Place((row.trace_id, row.span_id), row.start_time),
+            (row.trace_id, row.parent_span_id),
+            row.parent_start,
+            row.event_id,
+            bool(row.is_run),
+            loaded_usage(row.usage_json),
+        )
 
 
 @lru_cache(maxsize=8)
-def _find_orphans(dialect: Dialect) -> Select[Any]:
+def _find_children(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
-    selected = select(columns.trace_id, columns.span_id, columns.parent_span_id, columns.is_run, columns.usage_json)
-    is_orphan = columns.event_id == literal_column("''")
-    return key_lookup(dialect, selected, (columns.trace_id, columns.parent_span_id), is_orphan)
+    of_place = (columns.trace_id, columns.span_id, columns.start_ns, columns.start_time)
+    of_parent = (columns.parent_span_id, columns.parent_start)
+    selected = select(*of_place, *of_parent, columns.event_id, columns.is_run, columns.usage_json)
+    return key_lookup(dialect, selected, (columns.event_id, columns.trace_id, columns.parent_span_id))

@@ -47,6 +47,22 @@ def one_run(trace_id, span_id, *, attributes=(), plain=False, **more):
     return ExportTraceServiceRequest(resource_spans=[group])
 
 
+def event_id_of(request):
+    """The event id of the run in a request of `one_run`."""
+    return event_id_of_span(request.resource_spans[0].scope_spans[0].spans[1])
+
+
+def event_id_of_span(span):
+    return span_event_id(span.trace_id.hex(), span.span_id.hex(), span.start_time_unix_nano)
+
+
+def send_run(client, trace_id, span_id, **more):
+    """The event id of a run that was answered."""
+    request = one_run(trace_id, span_id, **more)
+    assert send(client, request)
+    return event_id_of(request)
+
+
 def new_ids():
     """A trace id and a span id."""
     return os.urandom(16), os.urandom(8)
@@ -93,8 +109,9 @@ class Stream:
         with client_of(self._collector) as client:
             while not self._stopping.is_set():
                 trace_id, span_id = new_ids()
-                event_id = span_event_id(trace_id.hex(), span_id.hex())
+                request = one_run(trace_id, span_id)
+                event_id = event_id_of(request)
                 self.sent.add(event_id)
-                if send(client, one_run(trace_id, span_id)):
+                if send(client, request):
                     self.kept.add(event_id)
                 self._stopping.wait(_PAUSE_S)

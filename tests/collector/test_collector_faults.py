@@ -14,9 +14,8 @@ import httpx
 import pytest
 from on_disk import eventually
 from stored_runs import stored_runs, stored_steps
-from streaming import Stream, client_of, new_ids, one_run, send, text
+from streaming import Stream, client_of, new_ids, send_run, text
 
-from otel_agent_telemetry.run_id import span_event_id
 from tests.service.running import serve_process
 
 OUTAGE_S = float(os.environ.get("COLLECTOR_OUTAGE_S", "2"))
@@ -158,8 +157,7 @@ def test_large_spans_that_waited_are_not_refused_for_their_sum(collect, tmp_path
 def sent(client, **more):
     """The event id of a run that was answered."""
     trace_id, span_id = new_ids()
-    assert send(client, one_run(trace_id, span_id, **more))
-    return span_event_id(trace_id.hex(), span_id.hex())
+    return send_run(client, trace_id, span_id, **more)
 
 
 def test_backend_that_is_away_does_not_hold_up_the_service(collect, tmp_path):

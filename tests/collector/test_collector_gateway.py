@@ -8,9 +8,7 @@ import pytest
 from on_disk import eventually
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from stored_runs import stored_runs
-from streaming import client_of, new_ids, one_run, send, text
-
-from otel_agent_telemetry.run_id import span_event_id
+from streaming import client_of, event_id_of_span, new_ids, one_run, send, send_run, text
 
 BACKEND = "otlp_http/backend"
 ERROR = Status(code=Status.STATUS_CODE_ERROR, message="it failed")
@@ -31,8 +29,7 @@ def sender(collect, shared_service, backend):
 
         def send_one(**more):
             trace_id, span_id = new_ids()
-            assert send(client, one_run(trace_id, span_id, **more))
-            return span_event_id(trace_id.hex(), span_id.hex())
+            return send_run(client, trace_id, span_id, **more)
 
         return send_one
 
@@ -43,7 +40,7 @@ def sender(collect, shared_service, backend):
 def runs_at(backend):
     """Event ids of the roots that a backend has."""
     roots = [span for span in list(backend.spans) if not span.parent_span_id]
-    return {span_event_id(span.trace_id.hex(), span.span_id.hex()) for span in roots}
+    return {event_id_of_span(span) for span in roots}
 
 
 def test_probes_are_nobodys_runs(sender, shared_base):

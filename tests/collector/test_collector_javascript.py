@@ -56,7 +56,8 @@ def test_spans_of_the_javascript_sdk_become_runs(collect, service, installed, tm
         timeout=3 * PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
-    well, badly = (span_event_id(span["traceId"], span["spanId"]) for span in json.loads(done.stdout))
+    spans = json.loads(done.stdout)
+    well, badly = (span_event_id(span["traceId"], span["spanId"], int(span["startNs"])) for span in spans)
     eventually(lambda: len(stored_runs(tmp_path / "service")) == 2)
 
     rows = stored_runs(tmp_path / "service")

@@ -7,16 +7,14 @@ from on_disk import eventually
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otlp_backend import attributes_of
 from stored_runs import stored_runs
-from streaming import client_of, new_ids, one_run, send, text
+from streaming import client_of, new_ids, send_run, text
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.run_id import span_event_id
 
 
 def sent(client, **more):
     trace_id, span_id = new_ids()
-    assert send(client, one_run(trace_id, span_id, **more))
-    return span_event_id(trace_id.hex(), span_id.hex())
+    return send_run(client, trace_id, span_id, **more)
 
 
 @pytest.mark.parametrize("word", ["", "ROOT", "root ", "agent", "Agents", " MARKED"])

@@ -218,7 +218,7 @@ class TraceWriter(Writer):
     def work(self) -> None:
         trace_id, root = self.dice.randbytes(16), self.dice.randbytes(8)
         children = [self.dice.randbytes(8) for _ in range(3)]
-        event_id = span_event_id(trace_id.hex(), root.hex())
+        event_id = span_event_id(trace_id.hex(), root.hex(), _BEGAN_NS)
         self.book.spans_told.update(child.hex() for child in children)
         if not self._export(trace_id, root, children):
             return

@@ -48,7 +48,7 @@ def test_root_span_is_a_run_from_its_start_on(captured, tracer):
     (run,) = captured.runs
     context = span.get_span_context()
     assert (run.trace_id, run.span_id) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
-    assert run.event_id == span_event_id(run.trace_id, run.span_id)
+    assert run.event_id == span_event_id(run.trace_id, run.span_id, span.start_time)
     assert (run.status, run.job_type, run.agent_name) == ("success", "fetch mail", "unknown_service")
     assert json.loads(run.context_json) == {"shard": 3}
     assert run.run_id.endswith(run.event_id[:8])

@@ -56,7 +56,7 @@ def nodes_of(found):
 def test_a_root_is_a_run_with_ids_and_times_of_its_span():
     """The row that live recording makes, as far as an ended span tells."""
     (run,) = records_of(received({"span_id": span_id(1), "name": "tidy"}))
-    assert run.event_id == span_event_id(TRACE.hex(), span_id(1).hex())
+    assert run.event_id == span_event_id(TRACE.hex(), span_id(1).hex(), SECOND)
     assert (run.agent_name, run.job_type, run.service_name) == ("shop", "tidy", "shop")
     assert (run.status, run.duration_ms) == ("success", 2000)
     assert (run.created_at, run.updated_at) == ("1970-01-01T00:00:01.000000+00:00", "1970-01-01T00:00:03.000000+00:00")

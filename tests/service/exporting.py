@@ -54,7 +54,7 @@ def one_agent_run(provider, *, fails=False):
                 root.record_exception(problem)
                 root.set_status(trace.StatusCode.ERROR, str(problem))
     context = root.get_span_context()
-    return span_event_id(f"{context.trace_id:032x}", f"{context.span_id:016x}"), root
+    return span_event_id(f"{context.trace_id:032x}", f"{context.span_id:016x}", root.start_time), root
 
 
 def get(service, event_id, below=""):

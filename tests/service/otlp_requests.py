@@ -36,9 +36,9 @@ def span_id(number):
     return number.to_bytes(8, "big")
 
 
-def run_of(number, trace=TRACE):
+def run_of(number, trace=TRACE, start_ns=None):
     """The event id of the run that a span is."""
-    return span_event_id(trace.hex(), span_id(number).hex())
+    return span_event_id(trace.hex(), span_id(number).hex(), T0 + number * SECOND if start_ns is None else start_ns)
 
 
 def any_value(value):
@@ -129,13 +129,13 @@ def response_of(answer):
 
 
 def rows_of(service):
-    """Table → all its rows but for their numbers, in order."""
+    """Table → all its rows but for their numbers and for what came in the same request, in order."""
     engine = make_engine(service.settings)
     with reading(engine, "reading") as connection:
         found = {
             table.name: sorted(
                 (
-                    tuple(value for name, value in row._mapping.items() if name != "id")
+                    tuple(value for name, value in row._mapping.items() if name not in ("id", "parent_start"))
                     for row in connection.execute(table.select())
                 ),
                 key=repr,
@@ -154,8 +154,8 @@ def below(service, number, what, trace=TRACE):
     return answer.json()
 
 
-def run(service, number=1, trace=TRACE):
+def run(service, number=1, trace=TRACE, start_ns=None):
     """The run that a span is, as it is read."""
-    answer = service.client.get(f"/api/v1/runs/{run_of(number, trace)}")
+    answer = service.client.get(f"/api/v1/runs/{run_of(number, trace, start_ns)}")
     assert answer.status_code == 200, answer.text
     return answer.json()

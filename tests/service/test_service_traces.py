@@ -440,8 +440,9 @@ def test_odd_times_and_kinds_are_taken_as_they_can_be(service):
         span(3, end_time_unix_nano=1, trace=bytes(15) + b"\2", kind=99, status={"code": 99}),
     ]
     assert response_of(send(service, request(*spans))) == (0, "")
-    assert run(service, 1)["start_time"] == "1970-01-01T00:00:00.000000+00:00"
-    assert run(service, 2, bytes(15) + b"\1")["start_time"] == "2554-07-21T23:34:33.709551+00:00"
+    assert run(service, 1, start_ns=0)["start_time"] == "1970-01-01T00:00:00.000000+00:00"
+    latest = run(service, 2, bytes(15) + b"\1", start_ns=2**63 - 1)
+    assert latest["start_time"] == "2262-04-11T23:47:16.854775+00:00"
     assert run(service, 3, bytes(15) + b"\2")["duration_ms"] == 0
 
 

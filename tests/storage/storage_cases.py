@@ -29,7 +29,11 @@ T0 = 1_760_000_000 * SECOND
 
 
 def at(seconds):
-    return iso_utc(T0 + int(seconds * SECOND))
+    return iso_utc(at_ns(seconds))
+
+
+def at_ns(seconds):
+    return T0 + int(seconds * SECOND)
 
 
 def event_id(number):

@@ -44,8 +44,9 @@ def test_a_run_of_its_own_looks_for_its_own_orphans(sqlite_database):
     """By parent: what waits in the same trace for another span is not read."""
     with statements() as asked:
         deliver(sqlite_database, WriteBatch((run_of(1), run_of(2), run_of(1, trace=OTHER))))
-    (line,) = [line for line in sqlite_database.plans(asked) if "run_spans" in line]
-    assert "(event_id=? AND trace_id=? AND parent_span_id=?)" in line
+    by_ids, by_parent = (line for line in sqlite_database.plans(asked) if "run_spans" in line)
+    assert "(trace_id=? AND span_id=?)" in by_ids
+    assert "(event_id=? AND trace_id=? AND parent_span_id=?)" in by_parent
 
 
 def test_postgresql_looks_for_keys_whatever_it_thinks_of_the_table(postgresql_database):

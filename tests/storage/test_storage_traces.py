@@ -6,12 +6,13 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 from itertools import permutations
+from operator import itemgetter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from storage_cases import at, event_id
-from trace_cases import TRACE, deliver, ident, names_of, run, run_of, step, usage_of
+from trace_cases import TRACE, deliver, ident, names_of, run, run_id_of, run_of, step, usage_of
 
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
 from otel_agent_telemetry.storage.steps import Rollup, events_of, rollups_of, spans_of
@@ -147,12 +148,13 @@ def test_a_run_with_an_id_of_its_own_has_no_steps(database, order):
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_a_step_that_turns_out_to_be_a_run_has_the_spans_that_come_after(database, order):
-    """So it has them in every order but where they had found another run before."""
+    """So it has them in every order, also where they had found another run before."""
     batches = [run(1), step(2, 1), WriteBatch((run_of(2),)), step(3, 2, tokens=5)]
     deliver(database, *(batches[index] for index in order))
-    had_another = max(order.index(place) for place in (0, 1, 3)) < order.index(2)
-    assert names_of(database, 2) == ([] if had_another else ["span 3"])
-    assert names_of(database, 1) == (["span 2", "span 3"] if had_another else ["span 2"])
+    assert names_of(database, 2) == ["span 3"]
+    assert names_of(database, 1) == ["span 2"]
+    assert usage_of(database, 1) == {"steps": 1}
+    assert usage_of(database, 2) == {"input_tokens": 5, "steps": 1}
 
 
 def test_a_later_state_that_names_the_span_finds_the_steps(database):
@@ -165,66 +167,131 @@ def test_a_later_state_that_names_the_span_finds_the_steps(database):
     assert usage_of(database, 1) == {"input_tokens": 5, "steps": 1}
 
 
+TURN_S = 100
+
+
+def turns_of_a_seeded_loop(turns):
+    """What each turn of a loop sends that seeds `random`: a run, a step, and a step below it, with the same ids."""
+    for turn in range(turns):
+        start = turn * TURN_S
+        yield run(1, start=start + 1)
+        yield step(2, 1, tokens=1, count=1, start=start + 2)
+        yield step(3, 2, tokens=10, count=1, start=start + 3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_repeated_ids_of_several_runs_do_not_mix(database, seed):
+    """Each step, its events and its tokens belong to the run in whose time it began, in any order."""
+    batches = [*turns_of_a_seeded_loop(3)]
+    random.Random(seed).shuffle(batches)
+    deliver(database, *batches, *batches[:2])
+    for turn in range(3):
+        start = turn * TURN_S + 1
+        assert names_of(database, 1, start) == ["span 2", "span 3"]
+        assert usage_of(database, 1, start) == {"input_tokens": 11, "steps": 2}
+        with database.reading() as connection:
+            own = ident(1, start=start)
+            assert [event.span_id[-1] for event in events_of(connection, own)] == ["2", "3"]
+            assert {event.run_id for event in events_of(connection, own)} == {get_run(connection, event_id=own).run_id}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_sender_that_sends_the_parent_along_is_believed(database, order):
+    """Of two processes with the same ids at the same time, each keeps its steps."""
+    batches = [
+        merged_batch([step(2, 1, start=12, parent_start=10), run(1, start=10)]),
+        merged_batch([step(2, 1, start=13, parent_start=11), run(1, start=11)]),
+        step(3, 2, start=14, parent_start=12),
+        step(3, 2, start=15, parent_start=13),
+    ]
+    deliver(database, *(batches[index] for index in order))
+    for start in (10, 11):
+        with database.reading() as connection:
+            found = spans_of(connection, ident(1, start=start))
+        assert [one.start_time for one in found] == [at(start + 2), at(start + 4)]
+
+
+def test_a_run_inside_repeated_runs_names_the_one_in_whose_time_it_began(database):
+    """Also when that one comes last."""
+    deliver(database, run(1, start=1), run(2, 1, start=52), run(1, start=51))
+    with database.reading() as connection:
+        assert get_run(connection, event_id=ident(2, start=52)).parent_run_id == "run-1-at-51"
+
+
 @some.composite
 def forests(draw):
-    """Spans with parents, some of them runs, in two traces; and the order, partition and repetition of their arrival."""
-    size = draw(some.integers(1, 12))
+    """Spans with parents, some of them runs, in two traces; and the order, partition and repetition of their arrival.
+
+    Either parents name each other in circles, or some spans have the ids of another one and another start.
+    """
+    size, ids_repeat = draw(some.integers(1, 12)), draw(some.booleans())
     spans = []
     for number in range(1, size + 1):
-        parent = draw(some.one_of(some.none(), some.integers(1, size).filter(lambda one, me=number: one != me)))
+        others = [one for one in range(1, number if ids_repeat else size + 1) if one != number]
+        parent = draw(some.sampled_from([None, *others]))
         trace = draw(some.sampled_from([TRACE, TRACE[::-1]]))
-        spans.append((number, parent, trace, parent is None or draw(some.booleans())))
+        starts = draw(some.sampled_from([(number,), (number, number + 20), (number + 3, number + 7)]))
+        for start in starts if ids_repeat else (number,):
+            is_run = parent is None or draw(some.booleans())
+            spans.append((number, parent, trace, is_run, start))
     order = draw(some.permutations(spans))
     again = draw(some.lists(some.sampled_from(spans), max_size=4))
     cuts = draw(some.lists(some.booleans(), min_size=len(order) + len(again), max_size=len(order) + len(again)))
     return spans, order + again, cuts
 
 
+def parent_of(spans, span):
+    """The last of the spans with the parent's ids that had begun, else the first."""
+    _, parent, trace, _, start = span
+    known = sorted((one for one in spans if (one[2], one[0]) == (trace, parent)), key=itemgetter(4))
+    earlier = [one for one in known if one[4] <= start]
+    return earlier[-1] if earlier else known[0] if known else None
+
+
 def expected_of(spans):
     """Run → its steps, its tokens and the run around it, by walking up in plain Python."""
-    known = {(trace, number): (parent, is_run) for number, parent, trace, is_run in spans}
     steps, tokens, around = defaultdict(set), defaultdict(int), {}
-    for (trace, number), (parent, is_run) in known.items():
-        at_key, seen = (trace, parent), set()
-        while at_key in known and at_key not in seen and not known[at_key][1]:
-            seen.add(at_key)
-            at_key = (trace, known[at_key][0])
-        if at_key not in known or at_key in seen:
+    for span in spans:
+        above, seen = parent_of(spans, span), set()
+        while above is not None and above not in seen and not above[3]:
+            seen.add(above)
+            above = parent_of(spans, above)
+        if above is None or above in seen:
             continue
-        steps[at_key].add(number)
-        if not is_run:
-            tokens[at_key] += number
-        elif at_key != (trace, number):
-            around[trace, number] = at_key
+        steps[above].add((span[0], span[4]))
+        if not span[3]:
+            tokens[above] += span[0]
+        elif above != span:
+            around[span] = above
     return steps, tokens, around
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(forest=forests(), seed=some.integers(0, 10))
 def test_any_order_partition_and_repetition_ends_the_same(database, forest, seed):
-    """Invariant 2 for spans."""
+    """Invariant 2 for spans, with ids that repeat."""
     with database.writing() as connection:
         for table in (agent_runs, run_spans, run_events, run_rollups):
             connection.execute(table.delete())
     spans, arrivals, cuts = forest
     groups, group = [], []
-    for (number, parent, trace, is_run), cut in zip(arrivals, cuts, strict=True):
-        group.append(run(number, parent, trace=trace) if is_run else step(number, parent, tokens=number, trace=trace))
+    for (number, parent, trace, is_run, start), cut in zip(arrivals, cuts, strict=True):
+        more = {"trace": trace, "start": start}
+        group.append(run(number, parent, **more) if is_run else step(number, parent, tokens=number, **more))
         if cut:
             groups, group = [*groups, merged_batch(group)], []
     random.Random(seed).shuffle(groups)
     deliver(database, *groups, merged_batch(group))
     steps, tokens, around = expected_of(spans)
     with database.reading() as connection:
-        for number, _, trace, is_run in spans:
-            if not is_run:
-                continue
-            key = (trace, number)
-            found = get_run(connection, event_id=ident(number, trace))
-            assert {int(one.span_id, 16) for one in spans_of(connection, found.event_id)} == steps[key]
-            assert found.parent_run_id == (f"run-{around[key][1]}" if key in around else None)
+        for span in (one for one in spans if one[3]):
+            number, _, trace, _, start = span
+            found = get_run(connection, event_id=ident(number, trace, start))
+            stored = {(int(one.span_id, 16), one.start_time) for one in spans_of(connection, found.event_id)}
+            assert stored == {(step_number, at(step_start)) for step_number, step_start in steps[span]}
+            assert found.parent_run_id == (run_id_of(around[span][0], around[span][4]) if span in around else None)
             rollup = rollups_of(connection, [found.event_id]).get(found.event_id, Rollup())
-            assert rollup.steps.get("input_tokens", 0) == tokens[key]
+            assert rollup.steps.get("input_tokens", 0) == tokens[span]
 
 
 def test_usages_add_up_by_sum_and_by_union():

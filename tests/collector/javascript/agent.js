@@ -28,10 +28,12 @@ function run(basket, problem) {
       root.setStatus({ code: SpanStatusCode.ERROR, message: problem.message });
     }
     root.end();
-    return root.spanContext();
+    const [seconds, nanoseconds] = root.startTime;
+    const startNs = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+    return { ...root.spanContext(), startNs: startNs.toString() };
   });
 }
 
 const done = [run(["a", "b"]), run(["c"], new RangeError("no such card"))];
 await provider.shutdown();
-console.log(JSON.stringify(done.map(({ traceId, spanId }) => ({ traceId, spanId }))));
+console.log(JSON.stringify(done.map(({ traceId, spanId, startNs }) => ({ traceId, spanId, startNs }))));

@@ -1,0 +1,130 @@
+"""Which of the spans with the same ids is a span's parent, and which run the spans below it belong to.
+
+A span names its parent by trace and span id. Both repeat where an application seeds `random`,
+which OpenTelemetry draws ids from: in each process, or in each turn of a loop. A *place* is one
+of the spans with the same ids, identified by when it began. A span's parent is the place that
+it is known to belong to (its sender sent both at once), else the last one that had begun when
+the span began, else, where clocks differ, the first.
+
+Owns reading what is stored of the spans and runs with given ids; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Dialect, Select, select
+
+from otel_agent_telemetry.run_id import is_derived
+from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys
+from otel_agent_telemetry.storage.steps import NO_RUN
+from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_spans
+
+Key = tuple[str, str]
+"""`(trace_id, span_id)`, both in hex."""
+
+
+class Place(NamedTuple):
+    """One of the spans with the same ids, by its `start_time`."""
+
+    key: Key
+    start: str
+
+
+class Places:
+    """The known places of some keys, and the run of what is below each.
+
+    `load` reads what is stored; `add_step` notes what the transaction is about to store.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._loaded: set[Key] = set()
+        self._runs: defaultdict[Key, dict[str, str]] = defaultdict(dict)
+        self._steps: defaultdict[Key, dict[str, str]] = defaultdict(dict)
+        self._spans: defaultdict[Key, list[tuple[int, str]]] = defaultdict(list)
+
+    def load(self, keys: Iterable[Key]) -> None:
+        """Read the stored spans and runs of those keys that were not read yet."""
+        new = set(keys) - self._loaded
+        if not new:
+            return
+        self._loaded |= new
+        dialect = self._connection.dialect
+        for row in rows_of_keys(self._connection, _find_spans(dialect), new):
+            key = (row.trace_id, row.span_id)
+            self._spans[key].append((row.start_ns, row.start_time))
+            self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run else row.event_id)
+        for row in rows_of_keys(self._connection, _find_runs(dialect), new):
+            if is_derived(row.event_id):
+                runs = self._runs[row.trace_id, row.span_id]
+                runs[row.start_time] = max(row.event_id, runs.get(row.start_time, NO_RUN))
+
+    def is_stored(self, key: Key, start_ns: int, start_time: str) -> bool:
+        """Return whether a span is stored, also by a version that knew its start to the microsecond only."""
+        return any(
+            stored_ns == start_ns or (stored_ns == UNKNOWN_START and stored_time == start_time)
+            for stored_ns, stored_time in self._spans[key]
+        )
+
+    def add_step(self, place: Place, event_id: str) -> None:
+        """Note that a span with a place of its own belongs to this run, "" while that is not known."""
+        self._steps[place.key][place.start] = event_id
+
+    def of_run(self, key: Key, event_id: str) -> Iterator[Place]:
+        """Yield the place of a stored run."""
+        return (Place(key, start) for start, of_run in self._runs[key].items() if of_run == event_id)
+
+    def parent(self, key: Key, *, child_start: str, parent_start: str | None) -> Place | None:
+        """Return which of the spans with the ids `key` is the parent of a span; None when none is known."""
+        starts = self._runs[key].keys() | self._steps[key].keys()
+        if not starts:
+            return None
+        if parent_start in starts:
+            return Place(key, parent_start)
+        earlier = [start for start in starts if start <= child_start]
+        return Place(key, max(earlier) if earlier else min(starts))
+
+    def run_below(self, place: Place) -> str:
+        """Return the run of the spans below a place; "" when it is not known."""
+        return self._runs[place.key].get(place.start) or self._steps[place.key].get(place.start, NO_RUN)
+
+    def is_step(self, place: Place) -> bool:
+        """Return whether a place is that of a span which is not known to be a run."""
+        return place.start not in self._runs[place.key]
+
+    def runs_below_before(self, place: Place) -> set[str]:
+        """Return the runs that children of a place had while the place was unknown, besides none.
+
+        Those of the places next to it, and the run that its span was a step of before it turned
+        out to be a run.
+        """
+        starts = self._runs[place.key].keys() | self._steps[place.key].keys()
+        earlier = [start for start in starts if start < place.start]
+        later = [start for start in starts if start > place.start]
+        nearest = [*([max(earlier)] if earlier else ()), *([min(later)] if later else ())]
+        before = {self.run_below(Place(place.key, start)) for start in nearest}
+        return (before | {self._steps[place.key].get(place.start, NO_RUN)}) - {NO_RUN}
+
+    def is_repeated(self, key: Key) -> bool:
+        """Return whether there is more than one span with these ids."""
+        return len(self._runs[key].keys() | self._steps[key].keys()) > 1
+
+
+@lru_cache(maxsize=8)
+def _find_spans(dialect: Dialect) -> Select[Any]:
+    columns = run_spans.c
+    selected = select(
+        columns.trace_id, columns.span_id, columns.start_ns, columns.start_time, columns.event_id, columns.is_run
+    )
+    return key_lookup(dialect, selected, (columns.trace_id, columns.span_id))
+
+
+@lru_cache(maxsize=8)
+def _find_runs(dialect: Dialect) -> Select[Any]:
+    columns = agent_runs.c
+    selected = select(columns.event_id, columns.trace_id, columns.span_id, columns.start_time)
+    return key_lookup(dialect, selected, (columns.trace_id, columns.span_id), columns.trace_id.is_not(None))
