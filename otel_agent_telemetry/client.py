@@ -24,10 +24,11 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.id_generator import use_system_ids
 from otel_agent_telemetry.otel.live_span import LiveSpan
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private
-from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters
+from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters, remote_parent
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
@@ -99,8 +100,10 @@ class TelemetryClient:
             _log.warning("%s", message)
         provider, self._processor = choose(self.config, tracer_provider)
         self._tracer = provider.get_tracer(_TRACER)
+        use_system_ids(self._tracer)
         self._recorder = self._processor.recorder
         self._active = self._processor.active
+        self._started_in = remote_parent(self.config.trace_parent)
 
     def __copy__(self) -> TelemetryClient:
         return self
@@ -299,10 +302,11 @@ class TelemetryClient:
         title = f"invoke_agent {agent}"
         if start_ns is None:
             start_ns = self._recorder.clock.now_ns()
-        self._tracer.start_span(title, context=parameters.in_context(), attributes=attributes, start_time=start_ns)
+        context = parameters.in_context(self._started_in)
+        self._tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)
         if parameters.run is None:
             tracer = private(self.config)[0].get_tracer(_TRACER)
-            tracer.start_span(title, context=parameters.in_context(), attributes=attributes, start_time=start_ns)
+            tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)
         if parameters.run is None:
             raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
         return parameters.run

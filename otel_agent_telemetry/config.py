@@ -54,6 +54,7 @@ class TelemetryConfig:
     max_event_bytes: int = 1 << 20
     propagate_runs: bool = True
     parent_run_id: str | None = None
+    trace_parent: str | None = None
     capture_content: bool = False
     api_url: str | None = None
     api_timeout_s: float = 10.0

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 BASE_DIR_VARIABLE: Final = "TELEMETRY_BASE_DIR"
+_HEX: Final = frozenset("0123456789abcdef")
 _RUN_IN_BAGGAGE: Final = "agent_run.id"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -116,8 +117,15 @@ def _http_url(value: str) -> str:
 def _run_in_baggage(value: str) -> str | None:
     """Return the run id of a W3C baggage header; None when it has none, or an invalid one."""
     members = (member.partition(";")[0].partition("=") for member in value.split(","))
-    ids = [unquote_plus(text.strip()) for key, _, text in members if key.strip() == _RUN_IN_BAGGAGE]
+    ids = [unquote(text.strip()) for key, _, text in members if key.strip() == _RUN_IN_BAGGAGE]
     return ids[0] if ids and check_custom_run_id(ids[0]) is None else None
+
+
+def _trace_parent(value: str) -> str | None:
+    """Return a W3C `traceparent` (`00-{trace id}-{span id}-{flags}`); None for any other text."""
+    parts = value.split("-")
+    well_formed = [len(part) for part in parts] == [2, 32, 16, 2] and all(_HEX.issuperset(part) for part in parts)
+    return value if well_formed and parts[0] == "00" and parts[1].strip("0") and parts[2].strip("0") else None
 
 
 SETTINGS: Final = (
@@ -149,6 +157,8 @@ SETTINGS: Final = (
             "Send the current run's id along as baggage, wherever the application sends baggage."),
     Setting("parent_run_id", ("BAGGAGE",), _run_in_baggage, None, "",
             "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
+    Setting("trace_parent", ("TRACEPARENT", "OTEL_TRACEPARENT"), _trace_parent, None, "",
+            "The span that this process was started in; a client's runs without a parent continue its trace."),
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",

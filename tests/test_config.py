@@ -37,6 +37,7 @@ GOOD = {
     "otlp_grpc_port": ("4317", 4317),
     "propagate_runs": ("off", False),
     "parent_run_id": ("a=1,agent_run.id=the%20run;p=q, b=2", "the run"),
+    "trace_parent": (f"00-{1:032x}-{2:016x}-01", f"00-{1:032x}-{2:016x}-01"),
     "api_workers": ("2", 2),
     "api_write_timeout_s": ("3.5", 3.5),
     "api_max_body_bytes": ("4096", 4096),

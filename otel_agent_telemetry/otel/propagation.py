@@ -24,6 +24,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.start_parameters import RUN_ID_KEY
 from otel_agent_telemetry.recording.active_runs import open_run
 
@@ -71,7 +72,9 @@ def _with_run(context: Context | None) -> Context | None:
 
 def current_run_id(context: Context | None = None) -> str | None:
     """The run id of the open run that the context's current span is, or is a step of; None outside."""
-    run = open_run(trace.get_current_span(context).get_span_context().span_id)
+    span = trace.get_current_span(context)
+    opened = opened_of(span)  # two open spans have the same id where the application seeds `random`
+    run = opened.run if opened is not None and not opened.ended else open_run(span.get_span_context().span_id)
     return None if run is None else run.run_id
 
 
@@ -81,4 +84,5 @@ def run_environment() -> dict[str, str]:
     if current_run_id() is not None:
         TraceContextTextMapPropagator().inject(headers)
         W3CBaggagePropagator().inject(headers, _with_run(None))
+        headers[_HEADER] = headers[_HEADER].replace("+", "%20")  # a form's plus; W3C decodes percent signs only
     return {name.upper(): value for name, value in headers.items()}

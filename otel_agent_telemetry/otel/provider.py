@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.otel.id_generator import SystemIdGenerator
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recording.recorder import Recorder
 
@@ -163,7 +164,7 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
     """
     with _guard:
         if config not in _private:
-            provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(), shutdown_on_exit=False)
+            provider = own_provider(Resource.create())
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)
             _remember(provider, processor)
@@ -171,6 +172,13 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
                 _export_over_otlp(provider, config)
             _private[config] = (provider, processor)
         return _private[config]
+
+
+def own_provider(resource: Resource) -> TracerProvider:
+    """Return a new provider that samples everything and draws its ids from the operating system."""
+    return TracerProvider(
+        sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False, id_generator=SystemIdGenerator()
+    )
 
 
 def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:

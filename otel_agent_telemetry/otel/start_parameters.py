@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from opentelemetry import baggage
+from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.run_id import check_custom_run_id
@@ -31,8 +32,11 @@ class StartParameters:
         self.run: ActiveRun | None = None
         """The run that came of it."""
 
-    def in_context(self, context: otel_context.Context | None = None) -> otel_context.Context:
-        """The context to start the span in."""
+    def in_context(self, parent: SpanContext | None = None) -> otel_context.Context:
+        """Return the context to start the span in: the current one, in which `parent` is the span where none is."""
+        context = otel_context.get_current()
+        if parent is not None and not trace.get_current_span(context).get_span_context().is_valid:
+            context = trace.set_span_in_context(NonRecordingSpan(parent), context)
         return otel_context.set_value(_KEY, self, context)
 
     @classmethod
@@ -50,6 +54,14 @@ class EventPayload(dict[str, Any]):
     def __init__(self, attributes: Mapping[str, Any], payload: Any) -> None:
         super().__init__(attributes)
         self.payload = payload
+
+
+def remote_parent(trace_parent: str | None) -> SpanContext | None:
+    """Return the span that a valid W3C `traceparent` names; None for None."""
+    if trace_parent is None:
+        return None
+    _, trace_id, span_id, flags = trace_parent.split("-")
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 RUN_ID_KEY: Final = "agent_run.id"

@@ -48,7 +48,7 @@ def test_the_environment_of_a_subprocess_names_the_run_and_the_span(captured):
     with captured.provider.get_tracer("app").start_as_current_span("work", attributes={"agent.run.id": "é 1"}) as span:
         told = run_environment()
         assert current_run_id() == "é 1"
-    assert told["BAGGAGE"] == "agent_run.id=%C3%A9+1"
+    assert told["BAGGAGE"] == "agent_run.id=%C3%A9%201"
     assert told["TRACEPARENT"].split("-")[1:3] == [
         f"{span.get_span_context().trace_id:032x}",
         f"{span.get_span_context().span_id:016x}",

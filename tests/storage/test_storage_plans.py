@@ -42,6 +42,7 @@ def test_a_request_of_spans_reads_no_table_and_no_orphan_but_its_own(sqlite_data
 
 def test_a_run_of_its_own_looks_for_its_own_orphans(sqlite_database):
     """By parent: what waits in the same trace for another span is not read."""
+    deliver(sqlite_database, step(9, 8))
     with statements() as asked:
         deliver(sqlite_database, WriteBatch((run_of(1), run_of(2), run_of(1, trace=OTHER))))
     by_ids, by_parent = (line for line in sqlite_database.plans(asked) if "run_spans" in line)
