@@ -106,11 +106,25 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(module), name)
+    value = getattr(_imported(module), name)
     globals()[name] = value
     return value
+
+
+def _imported(module: str) -> Any:
+    """Import a module of ours, also where a limit in the environment keeps OpenTelemetry's SDK from being imported."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ValueError as problem:
+        from otel_agent_telemetry.config import hidden_variable
+
+        variable = str(problem).partition(" ")[0]
+        if not variable.startswith("OTEL_"):
+            raise
+        with hidden_variable(variable):
+            return importlib.import_module(module)
 
 
 def __dir__() -> list[str]:

@@ -97,9 +97,14 @@ class TelemetryClient:
     def __init__(self, config: TelemetryConfig | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
         self.config = config if isinstance(config, TelemetryConfig) else TelemetryConfig.from_env()
         for message in self.config.validate()[1]:
-            _log.warning("%s", message)
+            if self.config is config or message not in self.config.warnings:  # those are logged
+                _log.warning("%s", message)
         provider, self._processor = choose(self.config, tracer_provider)
-        self._tracer = provider.get_tracer(_TRACER)
+        try:
+            self._tracer = provider.get_tracer(_TRACER)
+        except Exception:  # the application's provider needs something that the environment names wrongly
+            provider, self._processor = private(self.config)
+            self._tracer = provider.get_tracer(_TRACER)
         use_system_ids(self._tracer)
         self._recorder = self._processor.recorder
         self._active = self._processor.active

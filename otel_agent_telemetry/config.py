@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -216,6 +217,17 @@ def _public(url: str) -> str:
     from otel_agent_telemetry.urls import without_credentials
 
     return without_credentials(url)
+
+
+@contextmanager
+def hidden_variable(name: str) -> Iterator[None]:
+    """Hide a variable of this process for a moment: for an import that fails over its value."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
 
 
 def default_base_dir() -> Path:

@@ -24,7 +24,15 @@ _ONCE: Final = "_TRACER_PROVIDER_SET_ONCE"
 
 def is_unset() -> bool:
     """Whether nobody has set a global provider yet."""
-    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return isinstance(current_provider(), trace.ProxyTracerProvider)
+
+
+def current_provider() -> trace.TracerProvider:
+    """Return the global provider; OpenTelemetry's proxy where OTEL_PYTHON_TRACER_PROVIDER names none that exists."""
+    try:
+        return trace.get_tracer_provider()
+    except Exception:  # OpenTelemetry has logged which
+        return trace.ProxyTracerProvider()
 
 
 def stand_in(provider: Any, on_replaced: Callable[[Any], object]) -> Any:

@@ -15,13 +15,11 @@ import logging
 from typing import Any
 
 from opentelemetry import _logs as logs
-from opentelemetry import trace
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel import provider as providers
 from otel_agent_telemetry.otel.exporter import AgentRunSpanExporter
-from otel_agent_telemetry.otel.global_provider import is_unset, stand_in
-from otel_agent_telemetry.otel.propagation import propagate_runs
+from otel_agent_telemetry.otel.global_provider import current_provider, is_unset, stand_in
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ def _instrument(config: TelemetryConfig, given: Any) -> bool:
         providers.remember(stand_in(provider, functools.partial(_add_to, config=config)), processor)
         _propagate(config)
         return True
-    return _add_to(given if given is not None else trace.get_tracer_provider(), config)
+    return _add_to(given if given is not None else current_provider(), config)
 
 
 def _add_to(provider: Any, config: TelemetryConfig) -> bool:
@@ -56,14 +54,23 @@ def _add_to(provider: Any, config: TelemetryConfig) -> bool:
     if processor is None:
         _log.warning("agent runs are not recorded: %s takes no span processors of ours", type(provider).__qualname__)
         return False
-    providers.attach_to_logs(logs.get_logger_provider(), processor)
+    try:
+        providers.attach_to_logs(logs.get_logger_provider(), processor)
+    except Exception as problem:  # OTEL_PYTHON_LOGGER_PROVIDER names one that does not exist
+        _log.warning("events of log records are not recorded: %s", type(problem).__name__)
     _propagate(config)
     return True
 
 
 def _propagate(config: TelemetryConfig) -> None:
-    if config.propagate_runs:
+    if not config.propagate_runs:
+        return
+    try:
+        from otel_agent_telemetry.otel.propagation import propagate_runs
+
         propagate_runs()
+    except Exception as problem:  # OTEL_PROPAGATORS names one that does not exist
+        _log.warning("runs are not propagated to other processes: %s", problem)
 
 
 class AgentRunsInstrumentor:

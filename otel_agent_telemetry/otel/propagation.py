@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from opentelemetry import baggage, propagate, trace
+from opentelemetry import baggage, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import (
@@ -58,8 +58,11 @@ class RunPropagator(TextMapPropagator):
 def propagate_runs() -> None:
     """Send the current run along wherever the application sends baggage. Idempotent.
 
-    A propagator that the application sets later sends none.
+    A propagator that the application sets later sends none. Raises ValueError when
+    OTEL_PROPAGATORS names one that does not exist.
     """
+    from opentelemetry import propagate
+
     whole = propagate.get_global_textmap()
     if _HEADER in whole.fields and not isinstance(whole, RunPropagator):
         propagate.set_global_textmap(RunPropagator(whole))

@@ -14,20 +14,22 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.otel.global_provider import current_provider
 from otel_agent_telemetry.otel.id_generator import SystemIdGenerator
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recording.recorder import Recorder
 
 _log = logging.getLogger(__name__)
+_DEFAULT_LIMIT: Final = 128
 
 
 class BoundedBatchSpanProcessor(BatchSpanProcessor):
@@ -57,10 +59,13 @@ def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
     """
     try:
         exporter = _grpc_exporter() if config.otlp_protocol == "grpc" else _http_exporter()
+        return BoundedBatchSpanProcessor(exporter, exit_timeout_s=config.exit_timeout_s)
     except ImportError:
         _log.warning("OTLP export is asked for, but its exporter is missing: pip install otel-agent-telemetry[otlp]")
         return None
-    return BoundedBatchSpanProcessor(exporter, exit_timeout_s=config.exit_timeout_s)
+    except Exception as problem:  # OTEL_EXPORTER_OTLP_* or OTEL_BSP_* hold what they cannot
+        _log.warning("spans are not exported over OTLP: %s: %s", type(problem).__name__, problem)
+        return None
 
 
 def _http_exporter() -> SpanExporter:
@@ -176,9 +181,35 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
 
 def own_provider(resource: Resource) -> TracerProvider:
     """Return a new provider that samples everything and draws its ids from the operating system."""
+    more: dict[str, Any] = {}
+    if "meter_provider" in TracerProvider.__init__.__code__.co_varnames:  # newer SDKs; the global one may not load
+        more["meter_provider"] = NoOpMeterProvider()
     return TracerProvider(
-        sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False, id_generator=SystemIdGenerator()
+        sampler=ALWAYS_ON,
+        resource=resource,
+        shutdown_on_exit=False,
+        span_limits=_limits(),
+        id_generator=SystemIdGenerator(),
+        **more,
     )
+
+
+def _limits() -> SpanLimits:
+    """Return the limits that the environment sets; the SDK's defaults where it holds a value that is none."""
+    try:
+        return SpanLimits()
+    except ValueError as problem:
+        _log.warning("%s; using the defaults of all limits", problem)
+        return SpanLimits(
+            max_events=_DEFAULT_LIMIT,
+            max_links=_DEFAULT_LIMIT,
+            max_attributes=_DEFAULT_LIMIT,
+            max_span_attributes=_DEFAULT_LIMIT,
+            max_event_attributes=_DEFAULT_LIMIT,
+            max_link_attributes=_DEFAULT_LIMIT,
+            max_attribute_length=SpanLimits.UNSET,
+            max_span_attribute_length=SpanLimits.UNSET,
+        )
 
 
 def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:
@@ -203,6 +234,6 @@ def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None
 
 def choose(config: TelemetryConfig, given: Any = None) -> tuple[Any, AgentRunSpanProcessor]:
     """The provider that a client of this configuration uses: the given one, the global one, or our own."""
-    provider = given if given is not None else trace.get_tracer_provider()
+    provider = given if given is not None else current_provider()
     processor = attach(provider, config)
     return private(config) if processor is None else (provider, processor)

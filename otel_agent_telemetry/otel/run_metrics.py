@@ -26,12 +26,20 @@ from otel_agent_telemetry.recording.recorder import Recorder
 _OUTCOMES: Final = ("discovered", "succeeded", "failed", "skipped")
 
 
+def _meter() -> metrics.Meter:
+    """Return our meter; one that measures nothing where OTEL_PYTHON_METER_PROVIDER names none that exists."""
+    try:
+        return metrics.get_meter("otel_agent_telemetry")
+    except Exception:  # OpenTelemetry has logged which
+        return metrics.NoOpMeter("otel_agent_telemetry")
+
+
 class RunMetrics:
     """The instruments of one recorder. Whoever collects them calls back in a thread of its own."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        meter = metrics.get_meter("otel_agent_telemetry")
+        meter = _meter()
         self._duration = meter.create_histogram("agent.run.duration", "s", "From a run's start to its end.")
         self._runs = meter.create_counter("agent.runs", "{run}", "Runs that ended.")
         self._items = meter.create_counter("agent.run.items", "{item}", "Items of runs that ended.")
