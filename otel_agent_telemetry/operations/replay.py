@@ -8,24 +8,29 @@ events and steps that it received over OTLP, are not in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, deliver_bisected
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, deliver_bisected, link_line
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError, SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.journal import journal_files, read_journal
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunRecord, later_state
+from otel_agent_telemetry.journal import JournalPart, journal_files, read_parts
+from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink
+from otel_agent_telemetry.run_state import checked_state, merged_state
+from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.schema import SchemaReport
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.wire import EVENT, RUN, Line
 
-_MAX_BATCH_RECORDS: Final = 1000
+_MAX_BATCH_RECORDS: Final = 5000
 _MAX_BATCH_BYTES: Final = 8 << 20
+_NEVER_IN_A_START: Final = frozenset(POSTING_COLUMNS)
+"""Of these the greater value is kept, whichever state stands."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and all of them."""
@@ -98,7 +103,9 @@ class _Replay:
         self._on_progress = on_progress
         self._report = ReplayReport()
         self._bytes = 0
-        self._runs: dict[str, RunRecord] = {}
+        self._runs: dict[str, Fields] = {}
+        self._begun: dict[str, Line] = {}
+        """`event_id` → the first state of a run of the batch, not checked yet, while it has no other."""
         self._links: list[CommitLink] = []
         self.name = self._store.name
 
@@ -118,53 +125,89 @@ class _Replay:
     def _read(self, path: Path, total: int) -> None:
         """Read one day file and write batches as they become full."""
         self._report.files += 1
-        for line in read_journal(path):
-            for record in line.records:
-                self._add(record)
-            self._report.torn += line.torn
-            self._report.bytes += line.size
-            self._bytes += line.size
+        for part in read_parts(path):
+            self._add(part)
             # Both bounds: a few runs can have megabytes of text.
-            if len(self._runs) + len(self._links) >= _MAX_BATCH_RECORDS or self._bytes >= _MAX_BATCH_BYTES:
+            if (
+                len(self._runs) + len(self._begun) + len(self._links) >= _MAX_BATCH_RECORDS
+                or self._bytes >= _MAX_BATCH_BYTES
+            ):
                 self._write()
             if self._on_progress is not None:
                 self._on_progress(self._report.bytes, max(total, self._report.bytes))
 
-    def _add(self, record: Line) -> None:
-        """Add a record to the current batch; of a run only its latest state is kept."""
-        try:
-            if record["record_type"] == RUN:
-                self._report.states += 1
-                state = RunRecord.from_fields(record)
-                known = self._runs.get(state.event_id)
-                self._runs[state.event_id] = state if known is None else later_state(known, state)
-            elif record["record_type"] == EVENT and record.get("event_type") == COMMIT_EVENT:
-                self._report.commits += 1
-                self._links.append(CommitLink.from_event(record))
-        except RecordError as problem:
-            self._report.refuse(str(problem))
+    def _add(self, part: JournalPart) -> None:
+        """Add lines to the current batch."""
+        self._report.torn += part.torn
+        self._report.bytes += part.size
+        self._bytes += part.size
+        for record in part.records:
+            try:
+                if record["record_type"] == RUN:
+                    self._add_state(record)
+                elif record["record_type"] == EVENT and record.get("event_type") == COMMIT_EVENT:
+                    self._report.commits += 1
+                    self._links.append(CommitLink.from_event(record))
+            except RecordError as problem:
+                self._report.refuse(str(problem))
+
+    def _add_state(self, record: Line) -> None:
+        """Add a state to the current batch; of a run only its latest is kept. Raises RecordError."""
+        self._report.states += 1
+        event_id = record.get("event_id")
+        is_first = type(event_id) is str and event_id not in self._runs and event_id not in self._begun
+        if is_first and record.get("status") == RUNNING:
+            self._begun[str(event_id)] = record
+            return
+        state = checked_state(record)
+        begun = self._begun.pop(state["event_id"], None)
+        # An end stands against any running state, so most of those are never checked.
+        if begun is not None and (state["status"] == RUNNING or not _NEVER_IN_A_START.isdisjoint(begun)):
+            self._merge(checked_state(begun))
+        self._merge(state)
+
+    def _merge(self, state: Fields) -> None:
+        known = self._runs.get(state["event_id"])
+        self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
 
     def _write(self) -> None:
         """Write the current batch and begin an empty one."""
-        batch = Batch.of(self._runs.values(), self._links)
-        self._runs, self._links, self._bytes = {}, [], 0
-        outcome = self.deliver(batch) if len(batch) else Delivered()
-        for item in outcome.rejected if isinstance(outcome, Delivered) else ():
-            self._report.refuse(item.reason)
-
-    def deliver(self, batch: Batch) -> Outcome:
-        """Write a batch in one transaction and count the results. Raises StoreUnavailableError, SchemaError."""
+        for begun in self._begun.values():
+            try:
+                self._merge(checked_state(begun))
+            except RecordError as problem:
+                self._report.refuse(str(problem))
+        states, links = list(self._runs.values()), self._links
+        self._runs, self._begun, self._links, self._bytes = {}, {}, [], 0
         try:
-            result = self._store.write(batch.records, batch.links)
+            self._store_batch(states, links)
         except (StoreUnavailableError, SchemaError):
             raise
         except StorageError as problem:
             # Halves find the records that the database refuses; their neighbours are written.
-            return deliver_bisected(self, batch, str(problem))
+            lines = ({"record_type": RUN, **state} for state in states)
+            outcome = deliver_bisected(self, Batch((*lines, *map(link_line, links))), str(problem))
+            for item in outcome.rejected if isinstance(outcome, Delivered) else ():
+                self._report.refuse(item.reason)
+
+    def _store_batch(self, states: Sequence[Fields], links: Sequence[CommitLink]) -> None:
+        """Write in one transaction and count the results. Raises StorageError."""
+        if not states and not links:
+            return
+        result = self._store.write(states, links)
         self._report.inserted += result.count("inserted")
         self._report.updated += result.count("updated")
         self._report.unchanged += result.count("duplicate")
         self._report.unlinked += result.linked.count(False)
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Write a batch, by halves where the database refuses it. Raises StoreUnavailableError, SchemaError."""
+        try:
+            self._store_batch(batch.states, batch.links)
+        except (StoreUnavailableError, SchemaError):
+            raise
+        except StorageError as problem:
+            return deliver_bisected(self, batch, str(problem))
         return Delivered()
 
     def close(self) -> None:

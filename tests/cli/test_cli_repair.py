@@ -302,12 +302,34 @@ def test_replay_of_many_runs_goes_in_batches(config):
     config.ndjson_dir.mkdir(parents=True)
     with journal_path(config.ndjson_dir, "20260101").open("wb") as file:
         for status, updated in (("running", 0), ("success", 5)):
-            for number in range(2500):
+            for number in range(5500):
                 file.write(encode_line("run", record(number, status=status, updated=updated).to_fields()))
     report = agent_telemetry(config, "replay", "--json").json
-    assert report["states"] == 5000
-    assert (report["inserted"], report["updated"]) == (2500, 2500)
+    assert report["states"] == 11_000
+    assert (report["inserted"], report["updated"]) == (5500, 5500)
     assert {row["status"] for row in rows_of(config).values()} == {"success"}
+
+
+def test_replay_keeps_what_stands_whatever_the_order_of_states(config):
+    """An end before its start, a posting that only the start has, a start that breaks a rule, and an end that does."""
+    states = [
+        record(1, status="success", updated=5).to_fields(),
+        record(1).to_fields(),
+        record(2, api_posted=1, api_retry_count=3).to_fields(),
+        record(2, status="failed", updated=5).to_fields(),
+        {**record(3).to_fields(), "parent_run_id": "not/allowed"},
+        record(3, status="success", updated=5).to_fields(),
+        record(4).to_fields(),
+        {**record(4, status="success", updated=5).to_fields(), "created_at": "never"},
+    ]
+    config.ndjson_dir.mkdir(parents=True)
+    content = b"".join(encode_line("run", state) for state in states)
+    journal_path(config.ndjson_dir, "20260101").write_bytes(content)
+    report = agent_telemetry(config, "replay", "--json").json
+    rows = rows_of(config)
+    assert (report["inserted"], report["refused"]) == (4, 1)
+    assert [rows[f"run-{number}"]["status"] for number in (1, 2, 3, 4)] == ["success", "failed", "success", "running"]
+    assert (rows["run-2"]["api_posted"], rows["run-2"]["api_retry_count"]) == (1, 3)
 
 
 def test_replay_refuses_a_database_that_a_service_writes(config):
