@@ -71,6 +71,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
+    # Many clients do not follow the redirect of a POST; a path with a slash too many is a 404.
     app.router.redirect_slashes = False
     app.state.backend = backend
     app.state.encoder = RunEncoder(dict(settings.git_hosts))
@@ -123,6 +124,7 @@ def _grpc_receiver(
     if backend.settings.otlp_grpc_port is None:
         return None
     try:
+        # Imported only where it is used: grpc is an extra that need not be installed.
         from otel_agent_telemetry.service.otlp_grpc import GrpcReceiver
     except ImportError as missing:
         raise ConfigurationError(
@@ -136,6 +138,7 @@ def _grpc_receiver(
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Open the backend and the gRPC receiver, and close them in reverse order."""
     backend: Backend = app.state.backend
+    # In a thread: an upgrade of a large database takes minutes, and the server must answer signals.
     await anyio.to_thread.run_sync(backend.open)
     try:
         if app.state.grpc is not None:

@@ -74,6 +74,7 @@ class Backend:
         if self._open:
             return
         check_settings(self.settings)
+        # The lock first: an upgrade of the schema must not run under another writer.
         self._acquire_lock()
         try:
             self._store.open()
@@ -81,6 +82,7 @@ class Backend:
         except BaseException:
             self._release()
             raise
+        # Threads last, so that a failed start leaves none behind.
         self.writer.start()
         self._drain.start()
         self._open = True
@@ -109,12 +111,14 @@ class Backend:
         if not self._open:
             return
         self._open = False
+        # The drain first, because it submits writes; the writer then commits what it has accepted, and ends.
         self._drain.stop()
         if not self.writer.stop(_CLOSE_TIMEOUT_S):
             _log.error(
                 "the last writes were not committed within %g s; their clients got no success response",
                 _CLOSE_TIMEOUT_S,
             )
+        # Only now: it ends the waiting between attempts, which the last writes may still need.
         self._stop.set()
         self._release()
 
@@ -152,6 +156,7 @@ class Backend:
             try:
                 result = await self.write(batch_of(part))
             except (StoreUnavailableError, SchemaError):
+                # Nothing is wrong with the items: halving would send all of them to a database that is away.
                 raise
             except StorageError as problem:
                 bisection.refuse(str(problem))
@@ -168,6 +173,7 @@ class Backend:
 
     async def _committed(self, job: Job) -> Any:
         timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
+        # Tests, and an app that is started again, use one backend in several loops one after another.
         if self._bridge is None or self._bridge.loop is not loop:
             self._bridge = LoopBridge(loop, self.writer)
         try:
@@ -195,6 +201,7 @@ class Backend:
         """Return why nothing can be written now, "" when writing works. Writes at most once a second."""
         async with self._probe_lock:
             probed_at, problem = self._last_probe
+            # Under the lock: a crowd of health checks waits for one probe instead of writing one each.
             if time.monotonic() - probed_at < _PROBE_INTERVAL_S:
                 return problem
             try:

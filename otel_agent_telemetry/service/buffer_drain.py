@@ -42,6 +42,7 @@ class WriterTarget:
     def deliver(self, batch: Batch) -> Outcome:
         """Commit a batch; values that the database refuses are found by halving it. Blocks up to 120 s."""
         try:
+            # Longer than any request waits: a batch that times out here is written again, which is harmless.
             self._writer.submit(WriteBatch(batch.states, batch.links)).result(_COMMIT_TIMEOUT_S)
         except (StoreUnavailableError, SchemaError, OverloadedError) as problem:
             return RetryLater(str(problem))

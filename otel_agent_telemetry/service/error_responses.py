@@ -76,6 +76,7 @@ class OverloadedError(RequestError):
 
 def error_response(scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error response in the shape that the scope's path uses."""
+    # A detail may quote a lone surrogate of the request, which no encoding of a response can hold.
     text = detail.encode("utf-8", "replace").decode()
     body, media_type = orjson.dumps({"detail": text}), "application/json"
     if scope["path"] == OTLP_PATH:
@@ -91,6 +92,7 @@ def _status_of(problem: Exception) -> tuple[int, str, Mapping[str, str] | None]:
     """Return status, detail and headers for an exception; log what an operator must see."""
     if isinstance(problem, RequestError):
         return problem.status, str(problem), problem.headers
+    # Before StorageError, their base: these may pass, so clients must keep the runs and come again.
     if isinstance(problem, (StoreUnavailableError, SchemaError)):
         _log.warning("responding 503 to a request: %s", problem)
         detail = f"the runs cannot be stored or read now: {problem}"

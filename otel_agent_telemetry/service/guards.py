@@ -55,6 +55,7 @@ class AccessLog:
                 status = message["status"]
             await send(message)
 
+        # An app that raises has sent no status; the server then responds 500.
         try:
             await self._app(scope, receive, sending)
         finally:
@@ -65,6 +66,7 @@ class AccessLog:
 
 def log_access(client: str, method: str, path: str, status: int | str, duration_s: float) -> None:
     """Log one request at level INFO. Client and path are escaped: they are untrusted and must not forge a line."""
+    # Asked first: escaping costs more than a request that nobody logs should pay.
     if _access.isEnabledFor(logging.INFO):
         address = client if _ADDRESS.fullmatch(client) else ascii(client[:_MAX_LOGGED])
         _access.info("%s %s %s %s %.1f ms", address, method, ascii(path[:_MAX_LOGGED]), status, duration_s * 1000)
@@ -104,6 +106,7 @@ class LoopbackHostCheck:
 @lru_cache(maxsize=64)
 def is_loopback_name(host: str) -> bool:
     """Return whether a `Host` header names this machine; true without one, which no browser sends."""
+    # A Host header has no user part: `evil@localhost` as a whole is no name of this machine.
     name = (urlsplit(f"//{host}").hostname or "") if "@" not in host else host
     if name in ("", "localhost") or name.endswith(".localhost"):
         return True
@@ -124,7 +127,9 @@ class RequestRates:
     def hit(self, client: str) -> RateDecision:
         """Count one request of a client, and return whether it is allowed."""
         allowed = self._limiter.hit(self._limit, client)
+        # Read after the hit, so that `remaining` counts this request too.
         window = self._limiter.get_window_stats(self._limit, client)
+        # At least 1 s: a client that is sent `Retry-After: 0` retries at once, and is refused again.
         wait_s = 0 if allowed else max(int(window.reset_time - time.time()) + 1, 1)
         return RateDecision(max(window.remaining, 0), wait_s)
 
@@ -179,6 +184,7 @@ class TokenCheck:
     def matches(self, headers: Sequence[bytes]) -> bool:
         """Return whether the values of the header are exactly one, `Bearer` with the token."""
         scheme, _, token = headers[0].partition(b" ") if len(headers) == 1 else (b"", b"", b"")
+        # Two headers are refused: a proxy in front may have checked the one that is not read here.
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
 

@@ -59,6 +59,7 @@ class GrpcReceiver:
             handlers=[_OneMethod(self._export, self._token)],
             options=[
                 ("grpc.max_receive_message_length", settings.api_max_body_bytes),
+                # By default gRPC lets two services share a port, each with half of the calls.
                 ("grpc.so_reuseport", int(settings.api_workers > 1)),
             ],
         )
@@ -82,6 +83,7 @@ class GrpcReceiver:
         except Exception as problem:  # the outer edge: every failure has a code
             code, detail = _status_of(problem)
             await context.abort(code, detail)
+        # `abort` raises, so the log line is written on the way out of both branches.
         finally:
             log_access(_client_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
 
@@ -90,6 +92,7 @@ class GrpcReceiver:
         if self._rates is not None and (wait_s := self._rates.hit(client).wait_s):
             raise OverloadedError("too many requests a minute from this address", retry_after_s=wait_s)
         with self._backend.body_budget.reserve() as reservation:
+            # The library has read the message by now; the reservation bounds how many are held while they wait.
             reservation.grow(len(body))
             received = await self._parse(body)
             response = await store_received(received, self._backend, self._metrics.spans)
@@ -116,6 +119,7 @@ class _OneMethod(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the handler of a call; None, which is UNIMPLEMENTED, for any other method."""
         if self._token is not None and not self._token.matches(_authorization(handler_call_details)):
+            # By a handler, not by None: that would be UNIMPLEMENTED, and nobody would look for a missing token.
             return self._refuse
         return self._export if handler_call_details.method == _EXPORT else None
 
@@ -135,6 +139,7 @@ async def _refuse_call(_body: bytes, context: _Context) -> NoReturn:
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> str:
     """Bind the port (0: any free one) and return `host:port`. Raises ConfigurationError."""
+    # An IPv6 address without brackets would be read as a host and a port.
     name = f"[{host}]" if ":" in host else host
     try:
         return f"{name}:{server.add_insecure_port(f'{name}:{port}')}"

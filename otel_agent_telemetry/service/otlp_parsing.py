@@ -60,6 +60,7 @@ async def store_received(received: Received, backend: Backend, spans: Counter) -
     _, refused = await backend.write_each(received.spans, _batch_of)
     for span, reason in refused:
         received.refuse(f"span {span.node.span.span_id}: {reason}")
+    # After the commit, so that spans of a request which fails and comes again are counted once.
     spans.labels("accepted").inc(len(received.spans) - len(refused))
     spans.labels("refused").inc(received.refused)
     response = ExportTraceServiceResponse()
@@ -87,6 +88,7 @@ def parse_json(body: bytes) -> ExportTraceServiceRequest:
             for link in _list(span, "links"):
                 _hex_ids_to_base64(link)
         request = ExportTraceServiceRequest()
+        # The specification requires receivers to ignore fields that newer senders add.
         ParseDict(value, request, ignore_unknown_fields=True)
     except (ParseError, TypeError, ValueError, AttributeError, RecursionError) as problem:
         raise RequestError(400, f"{_NOT_OTLP}: {str(problem)[:_MAX_REASON]}") from None

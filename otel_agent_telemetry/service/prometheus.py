@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -53,13 +54,16 @@ class ServiceMetrics:
         self.spans = Counter(
             "agent_telemetry_otlp_spans", "Spans received over OTLP.", ("result",), registry=self.registry
         )
+        # Finding a histogram by its labels takes a lock and two conversions; there are few of them.
+        self._durations_of = cache(lambda method, route, status: self._requests.labels(method, route, str(status)))
         self.registry.register(_WriterCollector(writer))
         writer.stats.on_commit = self._on_commit
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record one request: method, route template, status, duration in seconds."""
+        # Clients may invent methods, and every label value is a series that is kept for ever.
         label = method if method in {"GET", "POST", "PATCH", "HEAD", "OPTIONS", "PUT", "DELETE"} else "other"
-        self._requests.labels(label, route, str(status)).observe(seconds)
+        self._durations_of(label, route, status).observe(seconds)
 
     def _on_commit(self, seconds: float, items: int) -> None:
         self._commits.observe(seconds)
@@ -140,6 +144,7 @@ def bound_labels(runs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], i
     totals: Counts[str] = Counts()
     for (agent, _), number in runs.items():
         totals[agent[:_MAX_LABEL]] += number
+    # By name among equals, so that an agent does not change its series from one scrape to the next.
     named = set(sorted(totals, key=lambda agent: (-totals[agent], agent))[:_MAX_AGENTS])
     summed: Counts[tuple[str, str]] = Counts()
     for (agent, status), number in runs.items():

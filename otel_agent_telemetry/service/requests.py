@@ -99,6 +99,7 @@ async def parsed_body(request: Request, parse: Callable[[Any], T]) -> AsyncItera
     backend = backend_of(request)
     with backend.body_budget.reserve() as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
+        # Handing a small body to a thread would cost more than parsing it.
         if len(body) < _LARGE_BODY:
             yield parse(decode_json(request, body))
         else:

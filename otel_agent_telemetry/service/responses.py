@@ -69,6 +69,7 @@ class RunEncoder:
         for run in runs:
             member = self.encode(run)
             size += len(member) + 1
+            # One run always fits, or a page would never get past it.
             if encoded and size > MAX_PAGE_BYTES:
                 break
             encoded.append(member)

@@ -121,11 +121,13 @@ async def list_runs(request: Request) -> Response:
     """Return a page of runs, newest `created_at` first. The `Link` header leads to the next page while there is one."""
     filters, encoder = query_parameters(request, RunFilters), encoder_of(request)
     query = filters.to_query()
+    # Whether a next page exists is learnt from one row more, without counting the rows.
     one_more = replace(query, limit=query.limit + 1)
 
     def read_page(connection: Connection) -> tuple[bytes, StoredRun | None]:
         """Encode in the reader's thread, so that a large page does not hold up the event loop."""
         runs = page_of_runs(connection, one_more)
+        # Fewer than `limit` may fit into one response; the cursor then leads on from the last that did.
         body, encoded = encoder.page(runs[: query.limit])
         return body, runs[encoded - 1] if encoded < len(runs) else None
 
@@ -137,6 +139,7 @@ def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:
     """Return the `Link` header for the page after `last`; empty when there is none."""
     if last is None:
         return {}
+    # The cursor replaces the offset: both together would skip rows of the next page again.
     given = filters.model_dump(exclude_none=True, exclude={"cursor", "offset"}, exclude_defaults=True)
     return {"Link": f'<{path}?{urlencode({**given, "cursor": last.to_text()})}>; rel="next"'}
 
@@ -254,6 +257,7 @@ async def read_values(request: Request) -> Response:
 async def _distinct_values(request: Request, field: str) -> list[str]:
     """Return the values from the counts, from the app's cache, or from the runs; one more than are shown."""
     backend, cached = backend_of(request), request.app.state.field_values
+    # Reading distinct values takes a scan of all runs, so a page that asks for each field must not repeat it.
     if field in COUNTED_FIELDS:
         return list(await backend.read(lambda connection: count_by(connection, field)))
     if field in cached and time.monotonic() - cached[field][0] < _VALUES_CACHED_S:

@@ -89,6 +89,7 @@ def package_version() -> str:
 async def metrics(request: Request) -> Response:
     """Return metrics as JSON, or as Prometheus' text when `Accept` prefers it; same cost at any number of runs."""
     accept = request.headers.get("accept", "")
+    # A browser names neither format and gets JSON; Prometheus names its text formats and no JSON.
     if "application/json" not in accept and any(kind in accept for kind in _TEXT_FORMATS):
         return await prometheus_metrics(request)
     backend = backend_of(request)
@@ -124,6 +125,7 @@ async def prometheus_metrics(request: Request) -> Response:
     While the database cannot be read, the metrics of this process are returned without those of the runs.
     """
     backend = backend_of(request)
+    # The buffer is read in a thread: its folder may be on a slow disk, and the event loop serves everybody.
     stored, buffered = await _stored_run_metrics(backend), await anyio.to_thread.run_sync(_buffer_metrics, backend)
     parts = (request.app.state.metrics.registry, stored, buffered)
     body, content_type = exposition(request.headers.get("accept", ""), *parts)

@@ -54,6 +54,7 @@ async def export_traces(request: Request) -> Response:
     Sending the same spans again changes nothing. The response comes after the commit that holds them.
     """
     backend, media_type = backend_of(request), _encoding_of(request)
+    # Held until the response: the decoded spans are as large as the body and live as long.
     with backend.body_budget.reserve() as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
         if len(body) < _LARGE_BODY:

@@ -47,6 +47,7 @@ async def create_run(request: Request) -> Response:
     Of two states of one `event_id` the later one stands, and an end is never undone. Fields
     that are no columns of a run are stored in its `context_json`.
     """
+    # The response is sent outside: the body's bytes are released as soon as the write is committed.
     async with parsed_body(request, run_from_body) as state:
         result = await backend_of(request).write(WriteBatch((state,)))
     status = _STATUS_OF[result.outcomes[0]]
@@ -96,6 +97,7 @@ class _Items(Generic[T]):
         result, refused = await backend.write_each(self.valid, lambda pairs: batch_of([item for _, item in pairs]))
         for (index, _), reason in refused:
             self.refuse(index, reason)
+        # What the database refused was appended after what the rules refused.
         self.errors.sort(key=itemgetter("index"))
         return result
 
@@ -112,6 +114,7 @@ def _parse_items(body: Any, *, parse: Callable[[Any], T]) -> _Items[T]:
     """Return the items of a batch, each parsed or refused. Raises RecordError, RequestError 413."""
     if not isinstance(body, list):
         raise RecordError("body", "must be an array")
+    # A limit in items beside that in bytes: a small body of tiny items could hold up the writer for seconds.
     if len(body) > MAX_BATCH:
         raise RequestError(413, f"a batch may have {MAX_BATCH} items, this one has {len(body)}; send less at once")
     items: _Items[T] = _Items(body, [], [])
@@ -139,6 +142,7 @@ async def update_run(request: Request) -> Response:
         patched = await backend.change(lambda connection: patch_run(connection, event_id, fields, now_ns=now_ns))
     if patched is None:
         raise run_not_found(event_id)
+    # Returned by the change and raised only here: raised inside, it would roll back the whole group.
     if isinstance(patched, RecordError):
         raise patched
     return json_response({"event_id": event_id, "updated": patched.changed, "fields_updated": sorted(fields)})

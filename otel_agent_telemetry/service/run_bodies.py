@@ -55,6 +55,7 @@ def run_from_body(item: Any) -> Fields:
     """Return the checked state that a JSON object describes. Raises RecordError naming the first rule it breaks."""
     if not isinstance(item, dict):
         raise RecordError("run", f"must be an object, got {shown(item)}")
+    # A run as `GET` returned it may be posted again; that takes the second way, like fields of the client's own.
     values = item if item.keys() <= _COLUMNS else _with_context(item)
     try:
         return _state_in_one_pass(values)
@@ -93,6 +94,7 @@ def _with_context(item: Mapping[str, Any]) -> Mapping[str, Any]:
     known = {name: value for name, value in item.items() if name in _COLUMNS}
     unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _RESPONSE_ONLY}
     if unknown:
+        # What stands in `context_json` explicitly wins over a stray field of the same name.
         known["context_json"] = {**_checked_names(unknown), **(_object_or_none(known, "context_json") or {})}
     return known
 
@@ -107,6 +109,7 @@ def column_values(item: Mapping[str, Any]) -> Fields:
         check_zone(name, fields[name])
     if fields.get("git_commit_source") not in (None, "", *COMMIT_SOURCES):
         raise RecordError("git_commit_source", f"must be one of {', '.join(COMMIT_SOURCES)}")
+    # Clients take the URL from `git remote`, where CI systems put a token.
     if isinstance(repo := fields.get("git_repo"), str) and "@" in repo:
         fields["git_repo"] = without_credentials(repo)
     return fields
@@ -146,6 +149,7 @@ def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | No
 
 def check_zone(name: str, value: Any) -> None:
     """Raise RecordError for a time without a zone. What is no text, or empty, is left to the column's own check."""
+    # From the hour on: the dashes of a date look like the offset of a zone.
     if not isinstance(value, str) or not value or value.endswith(_UTC, _DATE_AND_HOUR):
         return
     if len(value) <= _DATE or _ZONE.fullmatch(value, _DATE) is None:
@@ -160,6 +164,7 @@ def patch_from_body(body: Any) -> Fields:
         raise RequestError(400, "no field to update was given")
     if unknown := sorted(body.keys() - PATCHABLE_COLUMNS):
         raise RecordError(shown(unknown[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE_COLUMNS))}")
+    # By the API a null duration is 0, where null resets any other column.
     if body.get("duration_ms", 0) is None:
         body = {**body, "duration_ms": 0}
     return {

@@ -38,6 +38,7 @@ def patch_run(
     stored = own_state(connection, event_id)
     if stored is None:
         return None
+    # Storing it would change nothing, because an end is never undone, and the client would not notice.
     if fields.get("status") == st.RUNNING and stored.ended:
         return RecordError("status", f"the run has ended as {stored.status}; an ended run never runs again")
     if "status" in fields and fields["status"] is None:
@@ -49,6 +50,7 @@ def patch_run(
     state = replace(stored, **_settable(stored, fields, with_commit=link is None))
     if state == stored and link is None:
         return PatchedRun(stored, changed=False)
+    # A PATCH that changes nothing keeps its time, so that repeating it stays without effect.
     if state != stored:
         state = replace(state, updated_at=_after(stored.updated_at, now_ns))
     result = write_batch(connection, WriteBatch((state,), (link,) if link is not None else ()))

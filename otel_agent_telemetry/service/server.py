@@ -45,6 +45,7 @@ def serve(settings: TelemetryConfig) -> None:
     backend.open()
     try:
         if settings.otlp_grpc_port is not None:
+            # Tried before anything is announced; the receiver itself binds inside the running app.
             bound(settings.api_host, settings.otlp_grpc_port, setting=_GRPC_PORT).close()
         listener = bound(settings.api_host, settings.api_port)
         url = address_of(settings, listener)

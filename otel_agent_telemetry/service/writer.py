@@ -134,6 +134,7 @@ class GroupWriter:
         """Add a job to the queue, or return why not. The caller holds the condition."""
         if self._stopping:
             return OverloadedError("the service is stopping", retry_after_s=5)
+        # A job larger than the bound is taken when nothing waits; refused, it could never be written.
         if self._waiting_items + job.size > MAX_WAITING_ITEMS and self._waiting:
             return OverloadedError(f"{self._waiting_items} records wait to be written")
         self._waiting.append(job)
@@ -172,6 +173,7 @@ class GroupWriter:
         while self._waiting and (not group or items + self._waiting[0].size <= MAX_GROUP_ITEMS):
             job = self._waiting.popleft()
             self._waiting_items -= job.size
+            # Without a lock: cancelled a moment later, it is written and nobody waits for the result.
             if not job.is_cancelled:
                 group.append(job)
                 items += job.size
