@@ -1,6 +1,5 @@
 """Copies of what a program holds of ours: a copy is the object itself, a pickled one records nothing."""
 
-import pytest
 from on_disk import journal_lines
 from programs import run_host, run_noisy_host
 
@@ -75,26 +74,6 @@ class State:
 
 copied = dataclasses.asdict(State(client, run, capture, trace.INVALID_SPAN))
 assert copied["client"] is client and copied["run"] is run and copied["capture"] is capture
-""",
-    )
-
-    assert events(config) == ["after", "later"]
-
-
-def test_a_pydantic_model_of_the_application_may_hold_them(config, tmp_path):
-    """model_copy(deep=True) gives a model with the same client and run."""
-    pytest.importorskip("pydantic")
-    run_in(
-        tmp_path,
-        config,
-        """
-import pydantic
-class State(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-    client: TelemetryClient
-    run: Any
-copied = State(client=client, run=run).model_copy(deep=True)
-assert copied.client is client and copied.run is run
 """,
     )
 
