@@ -11,7 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from on_disk import ROOT, child_environment, eventually, rows_of
+from on_disk import ROOT, child_environment, eventually, rows_of, run_python
 from opentelemetry import baggage, context, propagate
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -77,6 +77,32 @@ def test_a_subprocess_started_in_a_run_is_a_child_of_it(tmp_path):
     client.close()
     parents = {row["agent_name"]: row["parent_run_id"] for row in rows_of(config).values()}
     assert parents == {"parent": None, "child": run.run_id}
+
+
+@pytest.mark.parametrize("variable", ["TRACEPARENT", "OTEL_TRACEPARENT"])
+@pytest.mark.parametrize("of_the_application", [False, True])
+def test_a_client_continues_the_trace_that_its_process_was_started_in(tmp_path, variable, of_the_application):
+    """On a provider of its own and on the application's, also one that samples as the parent says."""
+    config = isolated_config(tmp_path / "base")
+    program = (
+        "import sys\nfrom opentelemetry.sdk.trace import TracerProvider\n"
+        "from otel_agent_telemetry import TelemetryClient\n"
+        "provider = TracerProvider() if sys.argv[1] == 'True' else None\n"
+        "client = TelemetryClient(tracer_provider=provider)\n"
+        "with client.track_run('child', 'job') as run: pass\nclient.flush(20)"
+    )
+    told = {"BAGGAGE": "agent_run.id=the%20parent+1", variable: f"00-{7:032x}-{8:016x}-00"}
+    run_python(program, of_the_application, env={"TELEMETRY_BASE_DIR": str(config.base_dir), **told})
+    (row,) = rows_of(config).values()
+    assert row["trace_id"] == f"{7:032x}"
+    assert row["parent_run_id"] == "the parent+1"
+
+
+@pytest.mark.parametrize("text", ["", "00-0-0-01", f"00-{0:032x}-{8:016x}-01", f"ff-{7:032x}-{8:016x}-01", "x" * 55])
+def test_a_trace_parent_that_is_none_is_nothing(text):
+    """It comes from the environment: anybody's text."""
+    config = TelemetryConfig.from_env({"TRACEPARENT": text})
+    assert (config.trace_parent, config.warnings) == (None, ())
 
 
 def test_headers_carry_the_run_beside_the_baggage_that_is_there(captured, own_propagator):
