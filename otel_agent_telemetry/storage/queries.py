@@ -30,6 +30,7 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
 _STATES_AT_A_TIME: Final = 5000
+_FEW_RUNS: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
@@ -91,7 +92,7 @@ def list_runs(connection: Connection, query: RunQuery) -> list[RunRecord]:
 
 def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     """Return the same with their ids; the last one's `cursor` continues with the next page."""
-    selected = select(*_columns).where(*_conditions(query))
+    selected = select(*_columns).where(*_conditions(query), *_few_by_start(connection, query))
     if query.cursor is not None:
         selected = selected.where(_older_than(query.cursor))
     page = _newest_first(selected).limit(query.limit).offset(query.offset)
@@ -218,14 +219,36 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     if query.parent_run_id is not None:
         found.append(_is_inside(query.parent_run_id))
     if query.status is not None:
-        found.append(is_running() if query.status == st.RUNNING else _runs.status == query.status)
-    bounds = (
-        (_runs.created_at.__lt__, query.created_before),
-        (_runs.created_at.__gt__, query.created_after),
-        (_runs.start_time.__ge__, query.start_time_from),
-        (_runs.start_time.__le__, query.start_time_to),
-    )
-    return [*found, *(compare(value) for compare, value in bounds if value is not None)]
+        found.append(_has_status(query.status))
+    bounds = ((_runs.created_at.__lt__, query.created_before), (_runs.created_at.__gt__, query.created_after))
+    return [*found, *(compare(value) for compare, value in bounds if value is not None), *_starts(query)]
+
+
+def _starts(query: RunQuery) -> list[ColumnElement[bool]]:
+    bounds = ((_runs.start_time.__ge__, query.start_time_from), (_runs.start_time.__le__, query.start_time_to))
+    return [compare(value) for compare, value in bounds if value is not None]
+
+
+def _few_by_start(connection: Connection, query: RunQuery) -> list[ColumnElement[bool]]:
+    """Return the condition that a run is one of those that began in the wanted time, when these are few.
+
+    A listing is read in order of `created_at` until the page is full: at once where many
+    runs began then, but through all runs where few or none did.
+    """
+    if not (starts := _starts(query)):
+        return []
+    ids = connection.execute(select(_runs.id).where(*starts).limit(_FEW_RUNS + 1)).scalars().all()
+    return [_runs.id.in_(ids)] if len(ids) <= _FEW_RUNS else []
+
+
+def _has_status(status: str) -> ColumnElement[bool]:
+    """Return the condition that a run has a status, in words that the partial indexes serve."""
+    if status == st.RUNNING:
+        return is_running()
+    is_status = _runs.status == status
+    if status == st.SUCCESS:
+        return is_status
+    return and_(is_status, *(_runs.status != literal_column(f"'{word}'") for word in (st.RUNNING, st.SUCCESS)))
 
 
 def is_running() -> ColumnElement[bool]:

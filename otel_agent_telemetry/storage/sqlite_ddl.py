@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -75,5 +75,10 @@ CREATE UNIQUE INDEX ux_run_spans_span ON run_spans (trace_id, span_id, start_ns)
 CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, span_start_ns, seq)
 
 CREATE INDEX ix_agent_runs_trace_id ON agent_runs (trace_id, span_id) WHERE trace_id IS NOT NULL
+
+CREATE INDEX ix_agent_runs_start_time ON agent_runs (start_time)
+
+CREATE INDEX ix_agent_runs_not_succeeded ON agent_runs (status, created_at, id) WHERE status <> 'running' AND status
+<> 'success'
 """.strip().split("\n\n")
 """In the order in which they are run."""

@@ -43,6 +43,16 @@ Index(
     sqlite_where=_IS_RUNNING,
     postgresql_where=_IS_RUNNING,
 )
+Index("ix_agent_runs_start_time", agent_runs.c.start_time)
+_NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
+Index(
+    "ix_agent_runs_not_succeeded",
+    agent_runs.c.status,
+    agent_runs.c.created_at,
+    agent_runs.c.id,
+    sqlite_where=_NOT_SUCCEEDED,
+    postgresql_where=_NOT_SUCCEEDED,
+)
 _HAS_TRACE: Final = text("trace_id IS NOT NULL")
 Index(
     "ix_agent_runs_trace_id",

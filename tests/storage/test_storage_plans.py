@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from storage_cases import Database, event_id, run, statements
+from storage_cases import Database, at, event_id, run, statements
 from trace_cases import TRACE, deliver, run_of, step
 
 from otel_agent_telemetry.storage.copied_tables import COPIED, batches, stored_in
-from otel_agent_telemetry.storage.queries import RunQuery, children_of, page_of_runs
+from otel_agent_telemetry.storage.queries import RunQuery, children_of, list_runs, page_of_runs
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.store import WriteBatch, merged_batch
 
@@ -108,3 +108,37 @@ def test_children_of_a_run_are_found_by_index(database):
     lines = [line for line in database.plans(asked) if "agent_runs" in line]
     assert lines
     assert [line for line in lines if "Seq Scan" in line or "created_at on" in line or line.startswith("SCAN")] == []
+
+
+@pytest.mark.parametrize("analyse", ["SELECT 1", "ANALYZE"])
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (RunQuery(status="failed"), "ix_agent_runs_not_succeeded"),
+        (RunQuery(start_time_from=at(1_000_000)), "ix_agent_runs_start_time"),
+        (RunQuery(start_time_to=at(-1)), "ix_agent_runs_start_time"),
+        (RunQuery(start_time_from=at(1198)), "ix_agent_runs_start_time"),
+    ],
+)
+def test_a_listing_with_few_matches_reads_no_other_runs(sqlite_database, query, index, analyse):
+    """In a database of any size: by an index, then each run by its number."""
+    many = [run(number, status="success", start_time=at(number)) for number in range(1200)]
+    deliver(sqlite_database, WriteBatch(many))
+    sqlite_database.execute(analyse)
+    with statements() as asked, sqlite_database.reading() as connection:
+        found = list_runs(connection, query)
+    assert [one.run_id for one in found] == (["run-1199", "run-1198"] if query.start_time_from == at(1198) else [])
+    lines = [line for line in sqlite_database.plans(asked) if "agent_runs" in line]
+    assert index in lines[0]
+    assert [line for line in lines if line.startswith("SCAN")] == []
+
+
+def test_a_listing_with_many_matches_stops_when_its_page_is_full(sqlite_database):
+    """It reads in its own order, and sorts nothing."""
+    many = [run(number, status="success", start_time=at(number)) for number in range(1200)]
+    deliver(sqlite_database, WriteBatch(many))
+    with statements() as asked, sqlite_database.reading() as connection:
+        assert len(list_runs(connection, RunQuery(start_time_from=at(3), limit=5))) == 5
+    lines = sqlite_database.plans(asked)
+    assert any("ix_agent_runs_created_at" in line for line in lines)
+    assert [line for line in lines if "TEMP B-TREE" in line] == []

@@ -168,6 +168,9 @@ def test_stats_count_what_there_is(database):
         }
 
 
+NOT_SUCCEEDED = "status <> 'running' AND status <> 'success'"
+
+
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
@@ -178,6 +181,10 @@ def test_stats_count_what_there_is(database):
         ),
         ("SELECT * FROM agent_runs WHERE parent_run_id = :wanted", "ix_agent_runs_parent_run_id"),
         ("SELECT * FROM agent_runs WHERE run_id = :wanted", "ix_agent_runs_run_id"),
+        (
+            f"SELECT * FROM agent_runs WHERE status = 'failed' AND {NOT_SUCCEEDED} ORDER BY created_at DESC LIMIT 9",
+            "ix_agent_runs_not_succeeded",
+        ),
         ("SELECT * FROM agent_runs WHERE event_id = :wanted", "ux_agent_runs_event_id"),
     ],
 )
