@@ -19,7 +19,7 @@ from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import SETTABLE_COLUMNS
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS, plain_text
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
@@ -189,6 +189,7 @@ class TelemetryClient:
             span.add_plain_event(event_type, plain, now_ns)
             return
         kept = self._kept(payload)
+        event_type = event_type if type(event_type) is str else _word(event_type, "event")
         if span is not None and span.is_recording():
             span.add_event(event_type, EventPayload(_attributes(kept), kept), now_ns)
             return
@@ -296,7 +297,7 @@ class TelemetryClient:
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
     ) -> ActiveRun:
         settings, extra = _split(kwargs)
-        run_id = extra.pop("run_id", None)
+        run_id = plain_text(extra.pop("run_id", None))
         settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
         parameters = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
         attributes = {
@@ -330,6 +331,7 @@ class TelemetryClient:
     def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
         settings, extra = _split(kwargs)
         run.update_settings(settings, extra)
+        status = plain_text(status)
         run.status = "" if status is None else status
         span = run.span
         for name, value in {**settings, "status": status}.items():
@@ -362,7 +364,7 @@ class TelemetryClient:
         if self._is_off() or run is None or not self._active.is_mine(run):
             return
         settings, extra = _split(metrics)
-        run.status = extra.pop("status", run.status)
+        run.status = plain_text(extra.pop("status", run.status))
         run.update_settings(settings, extra)
         self._processor.write_update(run)
 
@@ -389,6 +391,7 @@ def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None
 
 
 def _word(value: Any, default: str) -> str:
+    value = plain_text(value)
     if issubclass(type(value), str):  # isinstance would ask the object itself
         return value or default
     return default if value is None else bounded_repr(value)

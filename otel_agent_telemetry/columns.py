@@ -15,7 +15,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import normal_iso
@@ -23,6 +25,7 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
 
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 SCHEMA_VERSION: Final = 8
 MAX_COUNT: Final = 2**63 - 1
 
@@ -214,20 +217,43 @@ def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
     """Return the caller's values without those of a wrong type and negative ones.
 
     Adds a sentence to `problems` for each value left out; raises nothing (contract, "Client").
-    None and the empty text are "not known" and left out without a sentence. Only for
-    SETTABLE_COLUMNS; values of JSON_COLUMNS are returned unchanged and encoded later.
+    None and the empty text are "not known" and left out without a sentence. A count may be a
+    number of any type that is whole, or its digits as text; a text may be an `Enum` or a UUID.
+    Only for SETTABLE_COLUMNS; values of JSON_COLUMNS are returned unchanged and encoded later.
     """
     kept: Fields = {}
     for name, value in values.items():
         if value is None or (type(value) is str and not value):
             continue
         try:
-            kept[name] = value if name in JSON_COLUMNS else check_column(name, value)
+            kept[name] = value if name in JSON_COLUMNS else check_column(name, _meant(name, value))
         except RecordError as problem:
             problems.append(str(problem))
         except Exception as failure:  # code of the caller: a proxy, a number type
             problems.append(f"{name}: cannot be read, {type(failure).__name__}")
     return kept
+
+
+def _meant(name: str, value: Any) -> Any:
+    """Return what a caller's value means where its type is another one; else the value itself."""
+    value = plain_text(value)
+    if name not in COUNT_COLUMNS:
+        return value
+    if type(value) is str and (digits := value.strip()).isascii() and digits.isdigit():
+        return int(digits)
+    if not isinstance(value, (int, float, str)) and hasattr(type(value), "as_integer_ratio"):  # Decimal, Fraction
+        whole, parts = value.as_integer_ratio()
+        return whole if parts == 1 else value
+    return value
+
+
+def plain_text(value: Any) -> Any:
+    """Return the value of an `Enum`'s member, and a UUID as text; anything else as it is."""
+    if type(value) in _PLAIN_TYPES:
+        return value
+    if issubclass(type(value), Enum):
+        return plain_text(value.value)
+    return str(value) if type(value) is UUID else value
 
 
 def check_column(name: str, value: Any) -> Any:

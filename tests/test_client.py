@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from decimal import Decimal
 from enum import Enum
+from uuid import UUID
 
 import pytest
 from on_disk import Process, journal_lines, nobody_delivers, rows_of, run_python
@@ -1057,3 +1058,23 @@ def test_one_unreadable_value_spares_the_run_and_its_neighbours(client, captured
     assert (context["fine"], context["password"]) == (1, "***REDACTED***")
     assert "RuntimeError" in context["odd"]
     assert "unreadable" in captured.events[0].payload
+
+
+def test_enum_and_uuid_where_text_is_meant(client, captured):
+    """Names, statuses, event types and run ids: an Enum's member is its value, a UUID its text."""
+
+    class Name(Enum):
+        AGENT = "agent"
+        JOB = "job"
+        EVENT = "checkpoint"
+        PARTIAL = "partial"
+
+    wanted = UUID(int=7)
+    run_id = client.start_run(Name.AGENT, Name.JOB, run_id=wanted, items_discovered=Decimal(7), items_skipped="3")
+    client.log_event(run_id, Name.EVENT, {"a": 1})
+    client.end_run(run_id, Name.PARTIAL, items_failed=Decimal("2.0"))
+
+    run = captured.run(str(wanted))
+    assert (run.agent_name, run.job_type, run.status) == ("agent", "job", "partial")
+    assert (run.items_discovered, run.items_skipped, run.items_failed) == (7, 3, 2)
+    assert [event.event_type for event in captured.events] == ["checkpoint"]

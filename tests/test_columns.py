@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from typing import get_args, get_type_hints
+from uuid import UUID
 
 import pytest
 from on_disk import ROOT
@@ -16,6 +20,7 @@ from otel_agent_telemetry.columns import (
     TABLE,
     Column,
     Kind,
+    clamp,
 )
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.service.routes_read import RunFilters
@@ -48,3 +53,58 @@ def test_a_nullable_column_has_no_default() -> None:
     assert Column("a", "text", "A.").nullable
     assert not Column("a", "count", "A.", default=0).nullable
     assert not Column("a", "text", "A.", required=True).nullable
+
+
+class Colour(Enum):
+    RED = "red"
+    SEVEN = 7
+
+
+class Word(str, Enum):  # noqa: UP042 - as applications have them
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "meant"),
+    [
+        ("items_failed", Decimal("7.0"), 7),
+        ("items_failed", Decimal("7E1"), 70),
+        ("items_failed", Fraction(14, 2), 7),
+        ("items_failed", "7", 7),
+        ("items_failed", " 07 ", 7),
+        ("items_failed", 7.0, 7),
+        ("items_failed", Colour.SEVEN, 7),
+        ("product", Colour.RED, "red"),
+        ("product", Word.RED, "red"),
+        ("product", UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        ("parent_run_id", UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
+)
+def test_values_of_other_types_are_taken_for_what_they_are(column, given, meant):
+    """Whole numbers of any type and digits are counts; members of an Enum and UUIDs are texts."""
+    problems = []
+    assert clamp({column: given}, problems) == {column: meant}
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("column", "given"),
+    [
+        ("items_failed", Decimal("7.5")),
+        ("items_failed", Decimal("NaN")),
+        ("items_failed", Decimal("Infinity")),
+        ("items_failed", Decimal(-1)),
+        ("items_failed", Fraction(1, 2)),
+        ("items_failed", "-7"),
+        ("items_failed", "seven"),
+        ("items_failed", "\u0667"),
+        ("items_failed", "9" * 5000),
+        ("items_failed", Colour.RED),
+        ("product", Colour.SEVEN),
+    ],
+)
+def test_values_that_mean_nothing_for_their_column_are_left_out(column, given):
+    """Each with one sentence."""
+    problems = []
+    assert clamp({column: given}, problems) == {}
+    assert len(problems) == 1

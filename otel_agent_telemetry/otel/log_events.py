@@ -1,18 +1,22 @@
 """The log door: events that come as log records (OTEP 4430) instead of span events.
 
 A record with an `event_name` that is emitted inside a run, or inside a step of one, is an
-event of that run. Other log records are none of our business.
+event of that run. Any record with `exception.*` attributes that is emitted inside a run itself
+says why it failed, if it fails and its span has no exception event. Other log records are not
+recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+
+_EXCEPTION: Final = frozenset({"exception.type", "exception.message"})
 
 
 class AgentRunLogProcessor(LogRecordProcessor):
@@ -29,13 +33,19 @@ class AgentRunLogProcessor(LogRecordProcessor):
             self._processor.recorder.counters.internal("log event", problem)
 
     def _emit(self, record: Any) -> None:
-        name = record.event_name or (record.attributes or {}).get("event.name")
-        if not name:
+        attributes = record.attributes or {}
+        name = record.event_name or attributes.get("event.name")
+        is_exception = not attributes.keys().isdisjoint(_EXCEPTION)
+        if not name and not is_exception:
             return
         span = trace.get_current_span(record.context)
         span_id = record.span_id or span.get_span_context().span_id
         opened = self._processor.find_open(span_id, span) if span_id else None
-        if opened is not None:
+        if opened is None:
+            return
+        if is_exception and opened.is_run:
+            opened.run.logged_exception = dict(attributes)
+        if name:
             self._processor.record_event(opened, name, _payload(record), record.timestamp or record.observed_timestamp)
 
     def shutdown(self) -> None:

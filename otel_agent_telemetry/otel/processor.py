@@ -290,10 +290,10 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _ending(self, run: ActiveRun, view: SpanView, said: object, interrupted: BaseException | None) -> Ending:
         if said is None:
-            return ending_of(view, run.exception, interrupted)
+            return ending_of(view, run.exception or run.logged_exception, interrupted)
         if st.canonical_status(said) in (None, st.RUNNING):
             self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
-        return ending_with_status(said, ending_of(view, run.exception, None))
+        return ending_with_status(said, ending_of(view, run.exception or run.logged_exception, None))
 
     def _write_end(self, run: ActiveRun, span: ReadableSpan, ending: Ending, *, end_ns: int, changed: bool) -> None:
         """Write the terminal state. `changed`: whether attributes may have been set since the start."""
@@ -328,7 +328,7 @@ class UnpickledProcessor(SpanProcessor):
             self._has_warned = True
             _log.warning("a processor that came through pickle records nothing: make one in each process")
 
-    def find_open(self, span_id: int) -> None:
+    def find_open(self, span_id: int, span: object) -> None:
         """Return None: no span is recorded."""
 
 

@@ -65,6 +65,8 @@ class ActiveRun:
     """What the client set under names that are no columns."""
     exception: dict[str, Any] | None = None
     """Attributes of the last exception event."""
+    logged_exception: dict[str, Any] | None = None
+    """Attributes of the last log record with an exception, for a run whose span has no exception event."""
     child_agent: str | None = None
     """The name of the first agent below, for a run that has none of its own."""
     reported_usage: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed

@@ -143,3 +143,31 @@ def test_flush_is_the_processors(captured):
     processor = AgentRunLogProcessor(AgentRunSpanProcessor(recorder=captured.recorder))
     assert processor.force_flush(10)
     processor.shutdown()
+
+
+EXCEPTION = {"exception.type": "QuotaError", "exception.message": "no quota left", "exception.stacktrace": "at line 1"}
+
+
+@pytest.mark.parametrize("name", ["exception", "gen_ai.client.operation.exception", None])
+def test_an_exception_that_arrives_as_a_log_record_says_why_the_run_failed(captured, logger, tracer, name):
+    """Whatever its event is called, and of a plain log record too, which is no event."""
+    with tracer.start_as_current_span("root") as span:
+        logger.emit(event_name=name, attributes=EXCEPTION)
+        span.set_status(trace.StatusCode.ERROR)
+
+    run = captured.runs[0]
+    assert (run.status, run.error_summary, run.error_details) == ("failed", "QuotaError: no quota left", "at line 1")
+    assert [event.event_type for event in captured.events] == ([name] if name else [])
+
+
+def test_a_logged_exception_of_a_run_that_succeeds_or_raises_another(captured, logger, tracer):
+    """It was handled: the run's own exception, or none, is what counts."""
+    with tracer.start_as_current_span("handled"):
+        logger.emit(attributes=EXCEPTION)
+    with pytest.raises(ValueError), tracer.start_as_current_span("raises"):
+        logger.emit(attributes=EXCEPTION)
+        raise ValueError("the end")
+
+    handled, raises = sorted(captured.runs, key=lambda run: run.job_type)
+    assert (handled.status, handled.error_summary) == ("success", None)
+    assert (raises.status, raises.error_summary) == ("failed", "ValueError: the end")
