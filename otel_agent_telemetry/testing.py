@@ -246,7 +246,7 @@ class CapturedRuns:
     @property
     def spans(self) -> list[RunSpan]:
         """Return the last state of each step, in the order in which the steps began."""
-        return list({(span.event_id, span.span_id): span for span in self.recorder.spans}.values())
+        return list({(span.event_id, span.span_id, span.start_time): span for span in self.recorder.spans}.values())
 
     @property
     def commits(self) -> list[CommitLink]:

@@ -10,6 +10,7 @@ whatever its ids are: a step whose parents lead back to itself appears under the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,7 +134,7 @@ class _TreeBuilder:
     def __init__(self, tree: RunTree, limit: int) -> None:
         self.tree = tree
         self._limit = limit
-        self._steps: dict[str, RunSpan] = {}
+        self._steps: dict[tuple[str, str], RunSpan] = {}
         self._seen: set[tuple[str, str, str | None]] = set()
 
     def add_line(self, line: Line) -> None:
@@ -147,12 +148,13 @@ class _TreeBuilder:
 
     def add_step(self, step: RunSpan) -> None:
         """Add a step; one that has ended is not replaced."""
-        known = self._steps.get(step.span_id)
+        key = (step.span_id, step.start_time)  # ids repeat where a run seeds `random`
+        known = self._steps.get(key)
         if known is None and len(self._steps) >= self._limit:
             # Of a step that has both, start and end are two lines; count one of them.
             self.tree.left_out += step.end_time is None
         elif known is None or known.end_time is None:
-            self._steps[step.span_id] = step
+            self._steps[key] = step
 
     def add_event(self, event: RunEvent, *, remember: bool = True) -> None:
         """Add an event; `remember` those of the database, which the journal has as well."""
@@ -254,17 +256,32 @@ def outline(tree: RunTree) -> Iterator[OutlineRow]:
 def _nested(tree: RunTree) -> _Node:
     """Return the tree of items, each list ordered by time."""
     top = _Node(tree.record)
-    steps = {step.span_id: _Node(step) for step in tree.steps}
+    nodes = [_Node(step) for step in tree.steps]
+    steps: defaultdict[str, list[_Node]] = defaultdict(list)
+    for step, node in zip(tree.steps, nodes, strict=True):
+        steps[step.span_id].append(node)
     parents = {step.span_id: step.parent_span_id for step in tree.steps}
-    for step in tree.steps:
-        above = None if _is_in_circle(step.span_id, parents) else steps.get(step.parent_span_id or "")
-        (above or top).below.append(steps[step.span_id])
+    for step, node in zip(tree.steps, nodes, strict=True):
+        in_circle = _is_in_circle(step.span_id, parents)
+        above = None if in_circle else _begun_before(step.start_time, steps.get(step.parent_span_id or ""))
+        (above or top).below.append(node)
     for event in tree.events:
-        (steps.get(event.span_id or "") or top).below.append(_Node(event))
-    for node in (top, *steps.values()):
+        (_begun_before(event.timestamp, steps.get(event.span_id or "")) or top).below.append(_Node(event))
+    for node in (top, *nodes):
         node.below.sort(key=lambda child: _time_of(child.item))
     top.below.extend(_run_node(child) for child in tree.children)
     return top
+
+
+def _begun_before(time: str, nodes: Sequence[_Node] | None) -> _Node | None:
+    """Return the last of several steps with one span id that had begun at a time, else the first.
+
+    Ids repeat within a run that seeds `random` several times.
+    """
+    if not nodes:
+        return None
+    earlier = [node for node in nodes if _time_of(node.item) <= time]
+    return max(earlier, key=lambda node: _time_of(node.item)) if earlier else nodes[0]
 
 
 def _is_in_circle(span_id: str, parents: dict[str, str | None]) -> bool:

@@ -43,6 +43,14 @@ def test_items_stand_in_order_of_time_and_child_runs_last():
     assert rows == ["run", "├─ None", "├─ a", "│  ├─ a", "│  └─ b", "└─ None", "   └─ None"]
 
 
+def test_steps_with_one_span_id_are_each_shown_with_what_is_below_them():
+    """A run that seeds `random` before each step draws the same ids again."""
+    steps = [step("a", "run", "1"), step("b", "a", "2"), step("a", "run", "5"), step("b", "a", "6")]
+    rows = list(outline(RunTree(record(1, span_id="run"), [event("b", "7")], steps)))
+    shown = [(len(row.guides) // 3, getattr(row.item, "start_time", None) or row.item.timestamp) for row in rows[1:]]
+    assert shown == [(1, "1"), (2, "2"), (1, "5"), (2, "6"), (3, "7")]
+
+
 def test_a_deep_nest_needs_no_deep_stack():
     """Five thousand steps inside each other are walked without recursion."""
     steps = [step(str(n), str(n - 1), f"{n:05d}") for n in range(5000)]

@@ -15,9 +15,12 @@ from seeded_programs import RUNS, run_shape
 
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanProcessor
 from otel_agent_telemetry.operations.deliver_now import deliver_now
+from otel_agent_telemetry.operations.run_tree import read_tree
 from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.otel.propagation import current_run_id
 from otel_agent_telemetry.otel.provider import adopt
+from otel_agent_telemetry.storage.configured_database import reading_database
+from otel_agent_telemetry.storage.queries import RunQuery, list_runs
 from otel_agent_telemetry.testing import capture_runs, isolated_config
 
 NUMBERS = """
@@ -65,6 +68,12 @@ def test_every_run_of_a_seeded_program_has_a_row(tmp_path, shape, route):
     for record_type in ("event",) if mixes else ("span", "event"):
         lines = [line for line in journal_lines(config, record_type) if line.get("status") != "running"]
         assert sorted(line["event_id"] for line in lines) == sorted(row["event_id"] for row in rows.values())
+    with reading_database(config) as connection:
+        records = list_runs(connection, RunQuery(limit=100))
+    for run in records:
+        tree = read_tree(config, run, limit=10)
+        assert [event.event_type for event in tree.events] == ["began"]
+        assert mixes or [step.name for step in tree.steps] == ["call"]
     report = verify(config)
     assert report.ok, report
 

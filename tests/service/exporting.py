@@ -82,6 +82,7 @@ def assert_the_run_is_there(service, event_id, root, status):
     assert {name: actual[name] for name in wanted} == wanted
     assert ("raise LookupError" in (actual["error_details"] or "")) == (status == "failed")
     assert actual["metrics_json"]["gen_ai"] == {
+        "by_model": {"m-1": {"input_tokens": 12, "model_calls": 1, "output_tokens": 3}},
         "child_errors": 1,
         "had_errors": True,
         "input_tokens": 12,
