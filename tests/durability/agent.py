@@ -13,6 +13,7 @@ import random
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 from otel_agent_telemetry import TelemetryClient, TelemetryConfig
 
@@ -28,18 +29,29 @@ def work(client: TelemetryClient, out: int, *, name: str, seed: int, runs: int =
     for number in range(runs):
         run_id = f"{name}-{number}"
         tell(out, f"i start {run_id}")
-        client.start_run("crash-test", "work", run_id=run_id, input_summary="x" * dice.randrange(200))
+        client.start_run("crash-test", "work", run_id=run_id, **some_columns(dice))
         tell(out, f"a start {run_id}")
         for event in range(dice.randrange(4)):
             filler = "é" * dice.randrange(1500)
             tell(out, f"i event {run_id} {event}")
-            client.log_event(run_id, "step", {"n": event, "filler": filler, "crc": zlib.crc32(filler.encode())})
+            payload = {"n": event, "filler": filler, "crc": zlib.crc32(filler.encode()), **dice.choice(MORE)}
+            client.log_event(run_id, "step", payload)
             tell(out, f"a event {run_id} {event}")
         if dice.random() < 0.1:
             continue
         tell(out, f"i end {run_id}")
         client.end_run(run_id, "success", items_succeeded=number)
         tell(out, f"a end {run_id}")
+
+
+MORE = ({}, {}, {"nested": {"list": [1, None, "two"]}}, {"note": "token=of-no-use-to-anyone"})
+"""What an event holds besides: nothing, or what is not plain and is written the long way."""
+
+
+def some_columns(dice: random.Random) -> dict[str, Any]:
+    """Return plain columns, or some that are encoded the long way."""
+    plain = {"input_summary": "x" * dice.randrange(200)}
+    return dice.choice((plain, plain, {**plain, "context_json": {"of": ["any", "type"]}}, {**plain, "extra": {"a": 1}}))
 
 
 def tell(out: int, line: str) -> None:
