@@ -181,7 +181,8 @@ class LiveSpan(_Span):
         return ended
 
 
-LiveSpan.__name__, LiveSpan.__qualname__ = _Span.__name__, _Span.__qualname__  # what `repr` of a span shows
+# What `repr` of a span and of its type show.
+LiveSpan.__name__, LiveSpan.__qualname__, LiveSpan.__module__ = _Span.__name__, _Span.__qualname__, _Span.__module__
 
 
 def opened_of(span: object) -> OpenSpan | None:

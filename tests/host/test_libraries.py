@@ -1,4 +1,4 @@
-"""Applications that use a library which meets ours: pydantic, freezegun, gevent, openai, httpx."""
+"""Applications that use a library which meets ours: pydantic, freezegun, gevent, openai, httpx, logfire."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -8,7 +8,7 @@ import pytest
 from on_disk import PATIENCE_S, Process, journal_lines, rows_of
 from programs import PRELUDE, run_host
 
-for needed in ("pydantic", "freezegun", "gevent", "openai", "httpx"):
+for needed in ("pydantic", "freezegun", "gevent", "openai", "httpx", "logfire"):
     pytest.importorskip(needed)
 
 MODEL = """
@@ -202,3 +202,28 @@ def test_forty_calls_in_each_of_eight_processes(config, service, model_server, l
     assert [(status, err) for status, _, err in ended] == [(0, "")] * 8
     states = [line["status"] for line in journal_lines(config, "run") if line["status"] != "running"]
     assert states == ["success"] * 8 * 41
+
+
+LOGFIRE = """
+import logfire, otel_agent_telemetry
+logfire.configure(send_to_logfire=False, console=False, inspect_arguments=False)
+assert otel_agent_telemetry.instrument()
+with logfire.span("work", a=1) as span:
+    with logfire.span("step"):
+        pass
+    logfire.info("a log")
+try:
+    with logfire.span("fails"):
+        raise ValueError("of the application")
+except ValueError:
+    pass
+logfire.force_flush()
+"""
+
+
+def test_spans_of_logfire_are_recorded(config):
+    """Logfire wraps spans: runs, their ends and their errors are kept."""
+    run_host(config, LOGFIRE, options=(), quiet=False)
+
+    ended = {line["job_type"]: line["status"] for line in journal_lines(config, "run") if line["status"] != "running"}
+    assert ended == {"work": "success", "fails": "failed"}
