@@ -1,0 +1,178 @@
+"""Give stored spans the run that they belong to now, and set the roll-ups of the runs right.
+
+A span goes over to another run when the missing link to its run arrives, or, where ids repeat,
+a better parent (`span_places`). All below it goes with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Dialect, Select, bindparam, select, update
+
+from otel_agent_telemetry.run_id import span_event_id, span_event_id_without_start
+from otel_agent_telemetry.storage.span_places import Key, Place, Places
+from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
+from otel_agent_telemetry.storage.steps import NO_RUN, add_to_rollups, loaded_usage, recount_rollups
+from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_events, run_spans
+from otel_agent_telemetry.usage import Usage
+
+Identity = tuple[str, str, int]
+"""`(trace_id, span_id, start_ns)` of one span."""
+
+
+def own_event_id(identity: Identity) -> str:
+    """Return the `event_id` of the run that a span is, or would be."""
+    trace_id, span_id, start_ns = identity
+    if start_ns == UNKNOWN_START:
+        return span_event_id_without_start(trace_id, span_id)
+    return span_event_id(trace_id, span_id, start_ns)
+
+
+class Member(NamedTuple):
+    """A span whose run is found: a step of the run `event_id`, or a run inside it."""
+
+    identity: Identity
+    event_id: str
+    is_run: bool
+    usage: Usage
+
+
+class _Child(NamedTuple):
+    """A stored span that has a parent."""
+
+    identity: Identity
+    place: Place
+    parent: Key
+    parent_start: str | None
+    event_id: str
+    is_run: bool
+    usage: Usage
+
+
+def settle_below(connection: Connection, places: Places, arrived: Iterable[Place]) -> None:
+    """Give spans below places that have arrived the run that is right now, and so on downwards, a level at a time.
+
+    Reads only orphans and, where ids repeat, spans of the runs next to the places: what waits for
+    other spans, of the same trace too, costs nothing.
+    """
+    wanted: defaultdict[Key, set[str]] = defaultdict(set)
+    for place in arrived:
+        before = places.runs_below_before(place)
+        if before or places.run_below(place) or places.is_repeated(place.key):
+            wanted[place.key] |= {NO_RUN, *before}
+    moved: dict[Identity, tuple[_Child, str]] = {}
+    while wanted:
+        level = {}
+        for child in _children(connection, wanted):
+            parent = places.parent(child.parent, child_start=child.place.start, parent_start=child.parent_start)
+            event_id = places.run_below(parent) if parent is not None else NO_RUN
+            if event_id != child.event_id and child.identity not in moved:
+                level[child.identity] = (child, event_id)
+        moved.update(level)
+        wanted = defaultdict(set)
+        steps = [(child, event_id) for child, event_id in level.values() if not child.is_run]
+        places.load(child.place.key for child, _ in steps)
+        for child, event_id in steps:
+            places.add_step(child.place, event_id)
+            wanted[child.place.key].add(child.event_id)
+    if moved:
+        _move(connection, list(moved.values()))
+
+
+def _move(connection: Connection, moves: Sequence[tuple[_Child, str]]) -> None:
+    """Let spans belong to another run, "" for none, and set the roll-ups right."""
+    run_ids = run_ids_of(connection, {event_id for _, event_id in moves if event_id})
+    moves = [(child, event_id) for child, event_id in moves if not event_id or event_id in run_ids]
+    _set_run(connection, moves, run_ids)
+    lost = {child.event_id for child, _ in moves if child.event_id}
+    if lost:
+        parents = {own_event_id(child.identity): run_ids.get(event_id) for child, event_id in moves if child.is_run}
+        recount_rollups(connection, lost | {event_id for _, event_id in moves if event_id}, parents)
+        return
+    members = [Member(child.identity, event_id, child.is_run, child.usage) for child, event_id in moves]
+    add_members(connection, members, run_ids, {})
+
+
+def add_members(
+    connection: Connection,
+    members: Sequence[Member],
+    run_ids: Mapping[str, str],
+    own: Mapping[str, Usage],
+) -> None:
+    """Add members to the roll-ups: a step's usage to its run's, and to an inner run its parent, never itself."""
+    steps: defaultdict[str, list[Usage]] = defaultdict(list)
+    parents: dict[str, str] = {}
+    for identity, event_id, is_run, usage in members:
+        if not is_run:
+            steps[event_id].append(usage)
+        elif (inner := own_event_id(identity)) != event_id:
+            parents[inner] = run_ids.get(event_id, "")
+    add_to_rollups(connection, steps=steps, own=own, parents=parents)
+
+
+_set_run_of_span: Final = (
+    update(run_spans)
+    .where(
+        run_spans.c.trace_id == bindparam("t"),
+        run_spans.c.span_id == bindparam("s"),
+        run_spans.c.start_ns == bindparam("n"),
+    )
+    .values(event_id=bindparam("e"), run_id=bindparam("r"))
+)
+_set_run_of_events: Final = (
+    update(run_events)
+    .where(
+        run_events.c.trace_id == bindparam("t"),
+        run_events.c.span_id == bindparam("s"),
+        run_events.c.span_start_ns == bindparam("n"),
+        run_events.c.event_id == bindparam("b"),
+    )
+    .values(event_id=bindparam("e"), run_id=bindparam("r"))
+)
+
+
+def _set_run(connection: Connection, moves: Sequence[tuple[_Child, str]], run_ids: Mapping[str, str]) -> None:
+    rows = []
+    for child, event_id in moves:
+        trace_id, span_id, start_ns = child.identity
+        of_run = {"e": event_id, "r": run_ids.get(event_id, ""), "b": child.event_id}
+        rows.append({"t": trace_id, "s": span_id, "n": start_ns, **of_run})
+    if rows:
+        connection.execute(_set_run_of_span, rows)
+    of_steps = [row for row, (child, _) in zip(rows, moves, strict=True) if not child.is_run]
+    if of_steps:  # events of an inner run are its own
+        connection.execute(_set_run_of_events, of_steps)
+
+
+def run_ids_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]:
+    """Return `event_id` → `run_id` of those of the runs that are stored."""
+    selected = select(agent_runs.c.event_id, agent_runs.c.run_id)
+    return {row[0]: row[1] for row in rows_with(connection, selected, agent_runs.c.event_id, event_ids)}
+
+
+def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterator[_Child]:
+    """Yield the spans below these keys that belong to one of the runs named for each, "" being none."""
+    keys = [(event_id, *key) for key, event_ids in wanted.items() for event_id in event_ids]
+    for row in rows_of_keys(connection, _find_children(connection.dialect), keys):
+        yield _Child(
+            (row.trace_id, row.span_id, row.start_ns),
+            Place((row.trace_id, row.span_id), row.start_time),
+            (row.trace_id, row.parent_span_id),
+            row.parent_start,
+            row.event_id,
+            bool(row.is_run),
+            loaded_usage(row.usage_json),
+        )
+
+
+@lru_cache(maxsize=8)
+def _find_children(dialect: Dialect) -> Select[Any]:
+    columns = run_spans.c
+    of_place = (columns.trace_id, columns.span_id, columns.start_ns, columns.start_time)
+    of_parent = (columns.parent_span_id, columns.parent_start)
+    selected = select(*of_place, *of_parent, columns.event_id, columns.is_run, columns.usage_json)
+    return key_lookup(dialect, selected, (columns.event_id, columns.trace_id, columns.parent_span_id))
