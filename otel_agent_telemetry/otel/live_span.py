@@ -174,6 +174,14 @@ class LiveSpan(_Span):
         state = {name: value for name, value in vars(self).items() if name != "_agent_telemetry"}
         return object.__new__, (_Span,), state
 
+    def update_name(self, name: str) -> None:
+        """Rename the span as the SDK does; a run's job type, or a step's name, follows at the end."""
+        opened = self._agent_telemetry
+        opened.changed = True
+        if opened.is_run:
+            opened.run.encoded = b""
+        super().update_name(name)
+
     def _readable_span(self) -> ReadableSpan:
         """The ended span as processors get it, with what we know of it."""
         ended = super()._readable_span()

@@ -4,7 +4,7 @@ The members that all lines of a run share are encoded once. A state is those mem
 were encoded at the start while nothing has changed, and a few of its own:
 
     run line   = head seq "," columns "," state
-    columns    = members of every column but those of the state, encoded by `_encode`
+    columns    = members of every column but those of the state
     state      = status, updated_at, and at the end end_time, duration_ms, error_*, metrics_json
 
 Spans with plain attributes take the fast way of `attribute_plan`; all others the long way of
@@ -51,7 +51,6 @@ _FAST_BYTES: Final = 600_000
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
 _KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUSES: Final = {StatusCode.UNSET: b"unset", StatusCode.OK: b"ok", StatusCode.ERROR: b"error"}
-_TOOL_STEP: Final = {"steps": 1, "tool_calls": 1}
 _MAX_NAME: Final = 256
 
 

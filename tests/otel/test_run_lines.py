@@ -137,3 +137,17 @@ def test_a_value_that_equals_the_one_before_is_stored_as_its_own_type(changed):
     with provider.get_tracer("app").start_as_current_span("work", attributes={"x": 1}) as span:
         span.set_attribute("x", changed)
     assert recorder.states[-1].context_json == orjson.dumps({"x": changed}).decode()
+
+
+def test_a_span_that_is_renamed_is_stored_under_its_last_name():
+    """As every exporter of it tells; instrumentations of web frameworks rename their spans."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    tracer = provider.get_tracer("app")
+    with tracer.start_as_current_span("GET") as root:
+        with tracer.start_as_current_span("step") as step:
+            step.update_name("better step")
+        root.update_name("GET /things/{id}")
+    assert recorder.spans[-1].name == "better step"
+    assert recorder.states[-1].job_type == "GET /things/{id}"
