@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
 from otel_agent_telemetry.cli.invocation import invocation_of, now_ns
-from otel_agent_telemetry.cli.output import print_line, print_stderr
+from otel_agent_telemetry.cli.output import print_line, print_stderr, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.argument_types import CommitSource

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_duration, format_size, format_time, printable
 from otel_agent_telemetry.cli.invocation import (
+    AsJson,
+    NoSync,
     invocation_of,
     note_missing_database,
     note_other_service,
     now_ns,
     sync_before_read,
 )
-from otel_agent_telemetry.cli.options import AsJson, NoSync
-from otel_agent_telemetry.cli.output import print_json, print_line, print_table
+from otel_agent_telemetry.cli.output import (
+    format_duration,
+    format_size,
+    format_time,
+    print_json,
+    print_line,
+    print_table,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_size, format_time, printable
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
+from otel_agent_telemetry.cli.output import format_size, format_time, print_json, print_line, print_stderr, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.storage.restore import DatabaseContents

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
 from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.output import print_line, print_stderr
+from otel_agent_telemetry.cli.output import print_line, print_stderr, printable
 
 TelemetryFile = Annotated[
     str | None,

@@ -9,10 +9,8 @@ import typer
 
 from otel_agent_telemetry.cli.capture import TelemetryFile
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable, shortened
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, print_table
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, print_table, printable, shortened
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.capture.entry import Entry

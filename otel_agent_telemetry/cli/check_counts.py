@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
-from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_table
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of, note_missing_database
+from otel_agent_telemetry.cli.output import print_json, print_line, print_table, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.storage.counts import CountDifference

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_time, printable
-from otel_agent_telemetry.cli.invocation import invocation_of, note_other_service, sync_before_read
-from otel_agent_telemetry.cli.options import AsJson, parse_duration_ns
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr
+from otel_agent_telemetry.cli.invocation import (
+    AsJson,
+    invocation_of,
+    note_other_service,
+    parse_duration_ns,
+    sync_before_read,
+)
+from otel_agent_telemetry.cli.output import format_time, print_json, print_line, print_stderr, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
-from otel_agent_telemetry.cli.invocation import invocation_of, now_ns
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, style_of
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of, now_ns
+from otel_agent_telemetry.cli.output import print_json, print_line, printable, style_of
 
 
 def doctor(

@@ -10,8 +10,7 @@ from typing import ParamSpec
 
 import typer
 
-from otel_agent_telemetry.cli.formatting import printable
-from otel_agent_telemetry.cli.output import print_stderr
+from otel_agent_telemetry.cli.output import print_stderr, printable
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError, RecordError
 
 P = ParamSpec("P")

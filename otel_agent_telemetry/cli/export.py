@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
 from otel_agent_telemetry.cli.invocation import (
+    Agent,
     Invocation,
+    JobType,
+    NoSync,
+    Parent,
+    RunId,
+    Since,
+    Status,
+    Until,
     invocation_of,
     note_missing_database,
     note_other_service,
+    run_query,
     sync_before_read,
 )
-from otel_agent_telemetry.cli.options import Agent, JobType, NoSync, Parent, RunId, Since, Status, Until, run_query
-from otel_agent_telemetry.cli.output import print_stderr, progress_bar
+from otel_agent_telemetry.cli.output import print_stderr, printable, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.export import ExportFormat

@@ -6,9 +6,8 @@ Creates or upgrades the database, as the first delivery would.
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
 from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.output import print_line
+from otel_agent_telemetry.cli.output import print_line, printable
 
 
 def init_db(context: typer.Context) -> ExitCode:

@@ -1,17 +1,23 @@
-"""One call of the command: its configuration, where it reads runs, and the delivery before a read."""
+"""One call of the command: its configuration, the options that commands share, and the delivery before a read.
+
+Times, days and durations are read here as people type them.
+"""
 
 import logging
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otel_agent_telemetry.cli.output import print_stderr
+from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.run_reader import RunReader
+    from otel_agent_telemetry.storage.queries import RunQuery
 
 _log = logging.getLogger(__name__)
 _SYNC_S = 2.0
@@ -70,3 +76,92 @@ def note_missing_database(invocation: Invocation) -> None:
 def now_ns() -> int:
     """Return the current time in nanoseconds since the epoch."""
     return time.time_ns()
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+NoSync = Annotated[bool, typer.Option("--no-sync", help="Do not deliver buffered records first.")]
+
+Agent = Annotated[str | None, typer.Option(help="Only runs of this agent.")]
+Status = Annotated[str | None, typer.Option(help="Only runs with this status; every accepted spelling works.")]
+JobType = Annotated[str | None, typer.Option(help="Only runs of this job type.")]
+RunId = Annotated[str | None, typer.Option(help="Only runs with exactly this run id.")]
+Parent = Annotated[str | None, typer.Option(help="Only child runs of the run with this run id.")]
+Since = Annotated[
+    str | None, typer.Option(help="Only runs started at or after: an ISO 8601 time, or an age such as 2h or 3d.")
+]
+Until = Annotated[
+    str | None, typer.Option(help="Only runs started at or before: an ISO 8601 time, or an age such as 2h or 3d.")
+]
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_MAX_DURATION_S = 100 * 366 * 86_400
+_DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
+
+
+def run_query(
+    *,
+    agent: str | None,
+    status: str | None,
+    job_type: str | None,
+    run_id: str | None,
+    parent: str | None,
+    since: str | None,
+    until: str | None,
+) -> "RunQuery":
+    """Return the query of these options. Raises typer.BadParameter."""
+    from otel_agent_telemetry.storage.queries import RunQuery
+
+    return RunQuery(
+        agent_name=agent,
+        status=_canonical(status),
+        job_type=job_type,
+        run_id=run_id,
+        parent_run_id=parent,
+        start_time_from=parse_time(since, now_ns()) if since else None,
+        start_time_to=parse_time(until, now_ns()) if until else None,
+    )
+
+
+def _canonical(word: str | None) -> str | None:
+    """Return the stored word of a status. Raises typer.BadParameter."""
+    from otel_agent_telemetry.status import STATUSES, canonical_status
+
+    status = None if word is None else canonical_status(word)
+    if word is not None and status is None:
+        raise typer.BadParameter(f"{word!r} is not a status: {', '.join(STATUSES)}", param_hint="--status")
+    return status
+
+
+def parse_duration_ns(text: str) -> int:
+    """Return the nanoseconds of a duration such as `90s`, `2h` or `1d12h`. Raises typer.BadParameter."""
+    word = text.strip().lower()
+    parts = _DURATION_PART.findall(word)
+    if not parts or "".join(number + unit for number, unit in parts) != word:
+        raise typer.BadParameter(f"{text!r} is not a duration: write 90s, 30m, 2h, 3d or 1w")
+    seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    if seconds > _MAX_DURATION_S:
+        raise typer.BadParameter(f"{text!r} is longer than a hundred years")
+    return int(seconds * 1e9)
+
+
+def parse_time(text: str, now_ns: int) -> str:
+    """Return an ISO 8601 time in UTC, of such a time or of an age before now (`2h`). Raises typer.BadParameter."""
+    # No ISO 8601 time begins with a number and a unit.
+    if _DURATION_PART.match(text.strip().lower()):
+        return iso_utc(now_ns - parse_duration_ns(text))
+    try:
+        return iso_utc(parse_iso(text))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is neither an ISO 8601 time nor an age such as 2h or 3d") from None
+
+
+def parse_day(text: str) -> str:
+    """Return `YYYYMMDD` of a day in that form or as `YYYY-MM-DD`. Raises typer.BadParameter."""
+    found = _DAY.fullmatch(text.strip())
+    try:
+        parse_iso("-".join(found.groups()) if found else "")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day: write YYYYMMDD or YYYY-MM-DD") from None
+    assert found is not None
+    return "".join(found.groups())

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_size, printable
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.options import AsJson, parse_day
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of, parse_day
+from otel_agent_telemetry.cli.output import format_size, print_json, print_line, print_stderr, printable, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.replay import ReplayReport

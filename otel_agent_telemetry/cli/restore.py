@@ -10,10 +10,8 @@ import typer
 
 from otel_agent_telemetry.cli.backup import contents_object, print_contents, report_counts
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import printable
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig

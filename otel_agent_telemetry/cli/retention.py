@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_size, format_time
-from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database, note_other_service, now_ns
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of, note_missing_database, note_other_service, now_ns
+from otel_agent_telemetry.cli.output import format_size, format_time, print_json, print_line, print_stderr, progress_bar
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig

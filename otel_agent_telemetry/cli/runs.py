@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable
-from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database, sync_before_read
-from otel_agent_telemetry.cli.options import Agent, JobType, Parent, RunId, Since, Status, Until, run_query
-from otel_agent_telemetry.cli.output import print_json, print_line, print_table
+from otel_agent_telemetry.cli.invocation import (
+    Agent,
+    JobType,
+    Parent,
+    RunId,
+    Since,
+    Status,
+    Until,
+    invocation_of,
+    note_missing_database,
+    run_query,
+    sync_before_read,
+)
+from otel_agent_telemetry.cli.output import format_duration, format_time, print_json, print_line, print_table, printable
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable, printable_lines, shortened
-from otel_agent_telemetry.cli.invocation import invocation_of, sync_before_read
-from otel_agent_telemetry.cli.options import AsJson, NoSync
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, style_of
+from otel_agent_telemetry.cli.invocation import AsJson, NoSync, invocation_of, sync_before_read
+from otel_agent_telemetry.cli.output import (
+    format_duration,
+    format_time,
+    print_json,
+    print_line,
+    print_stderr,
+    printable,
+    printable_lines,
+    shortened,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig

@@ -8,10 +8,8 @@ from typing import Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode, report_error
-from otel_agent_telemetry.cli.formatting import printable
-from otel_agent_telemetry.cli.invocation import invocation_of, note_missing_database, sync_before_read
-from otel_agent_telemetry.cli.options import AsJson, NoSync
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, print_table
+from otel_agent_telemetry.cli.invocation import AsJson, NoSync, invocation_of, note_missing_database, sync_before_read
+from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, print_table, printable
 
 _EMPTY = {"total_runs": 0, "agents": {}, "recent_24h": 0, "statuses": {}}
 

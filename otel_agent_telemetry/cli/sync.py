@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_size, printable
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.options import AsJson
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, progress_bar
+from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
+from otel_agent_telemetry.cli.output import format_size, print_json, print_line, print_stderr, printable, progress_bar
 
 
 def sync(

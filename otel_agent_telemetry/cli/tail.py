@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.formatting import format_duration, format_time, printable, shortened
 from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.output import print_line, print_stderr, style_of
+from otel_agent_telemetry.cli.output import (
+    format_duration,
+    format_time,
+    print_line,
+    print_stderr,
+    printable,
+    shortened,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,14 +7,14 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_agent_telemetry.cli.formatting import (
+from otel_agent_telemetry.cli.invocation import parse_day, parse_duration_ns, parse_time
+from otel_agent_telemetry.cli.output import (
     format_duration,
     format_size,
     printable,
     printable_lines,
     shortened,
 )
-from otel_agent_telemetry.cli.options import parse_day, parse_duration_ns, parse_time
 
 SECOND = 10**9
 
