@@ -48,7 +48,7 @@ def audit(
 ) -> ExitCode:
     """Report runs and success rate by agent, the runs open longest, and the space that everything takes."""
     from otel_agent_telemetry.operations.audit_report import file_figures, run_figures
-    from otel_agent_telemetry.operations.retention_job import cutoff_of
+    from otel_agent_telemetry.operations.maintenance import cutoff_of
 
     invocation, now = invocation_of(context), now_ns()
     note_other_service(invocation)

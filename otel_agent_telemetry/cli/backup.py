@@ -1,6 +1,6 @@
 """`agent-telemetry backup`.
 
-The backup is made and verified by `operations.backup_job`; `restore` prints its summary with the
+The backup is made and verified by `operations.maintenance`; `restore` prints its summary with the
 functions here.
 """
 
@@ -29,7 +29,7 @@ def backup(
     as_json: AsJson = False,
 ) -> ExitCode:
     """Copy the SQLite database while it is in use, and verify the copy."""
-    from otel_agent_telemetry.operations.backup_job import take_backup
+    from otel_agent_telemetry.operations.maintenance import take_backup
 
     config = invocation_of(context).config
     # Absolute, because the message shows the path.

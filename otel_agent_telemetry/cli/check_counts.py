@@ -1,6 +1,6 @@
 """`agent-telemetry check-counts`.
 
-Prints what `operations.check_counts` finds; `--repair` corrects it.
+Prints what `operations.maintenance` finds; `--repair` corrects it.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ def check_counts(
 
     Reads every run; other processes may write meanwhile.
     """
-    from otel_agent_telemetry.operations import check_counts as checking
+    from otel_agent_telemetry.operations import maintenance
 
     invocation = invocation_of(context)
-    found = checking.check_counts(invocation.config)
+    found = maintenance.check_counts(invocation.config)
     if found is None:
         note_missing_database(invocation)
     elif found and repair:
-        found = checking.repair_counts(invocation.config)
+        found = maintenance.repair_counts(invocation.config)
     if as_json:
         print_json(_object(found or (), repaired=repair))
     elif found is not None:

@@ -1,6 +1,6 @@
 """`agent-telemetry deliver`.
 
-Runs `operations.deliver_until_stopped` until SIGTERM or Ctrl-C.
+Runs `operations.deliver` until SIGTERM or Ctrl-C.
 """
 
 import signal
@@ -19,7 +19,7 @@ def deliver(context: typer.Context) -> ExitCode:
     outage of the service their records are delivered without another run. Stops on SIGTERM or
     Ctrl-C. While another process delivers, waits to take over.
     """
-    from otel_agent_telemetry.operations.deliver_until_stopped import deliver_until_stopped
+    from otel_agent_telemetry.operations.deliver import deliver_until_stopped
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

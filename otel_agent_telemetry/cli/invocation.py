@@ -50,7 +50,7 @@ def sync_before_read(invocation: Invocation) -> None:
 
     So a run whose process was killed a moment ago is shown as failed.
     """
-    from otel_agent_telemetry.operations.deliver_now import deliver_now, with_short_timeouts
+    from otel_agent_telemetry.operations.deliver import deliver_now, with_short_timeouts
 
     config = with_short_timeouts(invocation.config, timeout_s=_REQUEST_TIMEOUT_S)
     try:

@@ -27,7 +27,7 @@ def restore(
     as_json: AsJson = False,
 ) -> ExitCode:
     """Replace the database by a backup; a backup of the replaced database is kept."""
-    from otel_agent_telemetry.operations.backup_job import PG_DUMP_HINT
+    from otel_agent_telemetry.operations.maintenance import PG_DUMP_HINT
     from otel_agent_telemetry.storage.database_file import database_file
     from otel_agent_telemetry.storage.restore import read_contents
 

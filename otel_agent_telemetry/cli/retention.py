@@ -1,6 +1,6 @@
 """`agent-telemetry retention`.
 
-Deletes what `operations.retention_job` finds to be old, or only counts it.
+Deletes what `operations.maintenance` finds to be old, or only counts it.
 """
 
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from otel_agent_telemetry.cli.output import format_size, format_time, print_json
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
-    from otel_agent_telemetry.operations.retention_job import OldFiles
+    from otel_agent_telemetry.operations.maintenance import OldFiles
     from otel_agent_telemetry.storage.row_retention import OldRows
 
 
@@ -42,22 +42,22 @@ def retention(
 
     Runs that are still `running` are kept, however old; `close-stale` closes them.
     """
-    from otel_agent_telemetry.operations import retention_job as retaining
+    from otel_agent_telemetry.operations import maintenance
 
     invocation, now = invocation_of(context), now_ns()
     config, kept_days = invocation.config, days or invocation.config.retention_days
-    cutoff = retaining.cutoff_of(kept_days, now)
+    cutoff = maintenance.cutoff_of(kept_days, now)
     note_other_service(invocation)
     with ExitStack() as held:
         # Taken before anything is deleted, so that a running service refuses the whole call.
-        file = held.enter_context(retaining.ready_to_vacuum(config)) if vacuum and not dry_run else None
-        rows = retaining.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
-        sizes = retaining.shrink(config, file) if file is not None else None
+        file = held.enter_context(maintenance.ready_to_vacuum(config)) if vacuum and not dry_run else None
+        rows = maintenance.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
+        sizes = maintenance.shrink(config, file) if file is not None else None
     # After the rows: when deleting them fails, the journal still has all of them.
-    old_files = retaining.old_day_files(config, cutoff, now_ns=now) if journal else None
-    old_captures = retaining.old_captures(config, cutoff) if captures else None
+    old_files = maintenance.old_day_files(config, cutoff, now_ns=now) if journal else None
+    old_captures = maintenance.old_captures(config, cutoff) if captures else None
     if not dry_run:
-        retaining.delete_files(old_files, old_captures)
+        maintenance.delete_files(old_files, old_captures)
     if rows is None:
         note_missing_database(invocation)
     if as_json:
@@ -74,7 +74,7 @@ def retention(
 
 def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
     """Delete the old rows with a progress bar."""
-    from otel_agent_telemetry.operations.retention_job import delete_old_rows
+    from otel_agent_telemetry.operations.maintenance import delete_old_rows
 
     with progress_bar("deleting", unit="rows") as on_progress:
         return delete_old_rows(config, cutoff, on_progress=on_progress)

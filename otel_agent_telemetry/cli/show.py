@@ -24,7 +24,7 @@ from otel_agent_telemetry.cli.output import (
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunRecord
-    from otel_agent_telemetry.operations.lookup import RunMatch
+    from otel_agent_telemetry.operations.run_reader import RunMatch
     from otel_agent_telemetry.operations.run_tree import ChildRun, Item, RunTree
 
 _WIDTH = 200

@@ -1,6 +1,6 @@
 """`agent-telemetry sync`.
 
-Delivers the buffer through `operations.deliver_now` and reports the result.
+Delivers the buffer through `operations.deliver` and reports the result.
 """
 
 from typing import Annotated
@@ -23,7 +23,7 @@ def sync(
     """
     from dataclasses import asdict
 
-    from otel_agent_telemetry.operations.deliver_now import deliver_now, with_short_timeouts
+    from otel_agent_telemetry.operations.deliver import deliver_now, with_short_timeouts
 
     config = invocation_of(context).config
     with progress_bar("delivering") as on_progress:

@@ -9,7 +9,7 @@ behind, and the next one continues. Between two batches other writers can write.
 follow by the database's own triggers (`counts`). A step that arrives after its run was deleted
 is stored as an orphan, as one that arrives too early is, and deleted when it is old itself.
 
-Day files of the journal are `operations.retention_job`'s.
+Day files of the journal are `operations.maintenance`'s.
 """
 
 from __future__ import annotations

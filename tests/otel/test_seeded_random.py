@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from seeded_programs import RUNS, run_shape
 
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanProcessor
-from otel_agent_telemetry.operations.deliver_now import deliver_now
+from otel_agent_telemetry.operations.deliver import deliver_now
 from otel_agent_telemetry.operations.run_tree import read_tree
 from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.otel.propagation import current_run_id

@@ -1,4 +1,7 @@
-"""Delivering the buffer now, from a process that recorded nothing itself: `sync`, and reads before they read.
+"""Deliver the buffer from a process that recorded nothing itself: once, or until it is stopped.
+
+`deliver_now` is for `sync`, and for commands that deliver before they read;
+`deliver_until_stopped` is for `agent-telemetry deliver`.
 
 One process at a time delivers, the holder of the drain lock (invariant 3). When the lock is
 free, this module takes it and delivers as the background thread of a recording process does.
@@ -23,6 +26,7 @@ from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
+from otel_agent_telemetry.delivery.loop import DeliveryLoop
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError
@@ -193,3 +197,37 @@ class _Delivery:
         if self._on_progress is not None and (at_once or now - self._reported_at >= _PROGRESS_INTERVAL_S):
             self._reported_at = now
             self._on_progress(self._total - unconfirmed_bytes(self._unconfirmed()), self._total)
+
+
+_PASS_EVERY_S: Final = 1.0
+
+
+def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> None:
+    """Deliver what every process of this host buffers, until `stop` is set; then once more.
+
+    Blocks. While another process delivers it looks twice a second whether that one has ended
+    or stands still. The last pass takes at most about `exit_timeout_s` seconds; what is left
+    waits in the buffer. Creates no folder.
+    """
+    upgrade_old_file(config)
+    recorder = Recorder(config)
+    deadline: list[float] = []
+
+    def late() -> bool:
+        if not stop.is_set():
+            return False
+        if not deadline:
+            deadline.append(time.monotonic() + config.exit_timeout_s)
+        return time.monotonic() >= deadline[0]
+
+    loop = DeliveryLoop(recorder, stop=stop, next_work=lambda: _pause(stop), late=late)
+    try:
+        # Our own HTTP requests must not become spans, and so runs, of an instrumented process.
+        with suppress_instrumentation():
+            loop.run()
+    finally:
+        recorder.close(timeout_s=config.exit_timeout_s)
+
+
+def _pause(stop: threading.Event) -> None:
+    stop.wait(_PASS_EVERY_S)
