@@ -25,7 +25,7 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_inst
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.id_generator import use_system_ids
-from otel_agent_telemetry.otel.live_span import LiveSpan
+from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event, takes_plain
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private
 from otel_agent_telemetry.otel.start_parameters import EventPayload, StartParameters, remote_parent
@@ -185,8 +185,8 @@ class TelemetryClient:
         run = self._active.get(run_id)
         span = run.span if run is not None else None
         now_ns = self._recorder.clock.now_ns()
-        if type(span) is LiveSpan and type(payload) is dict and span.takes_plain(event_type, plain := payload.copy()):
-            span.add_plain_event(event_type, plain, now_ns)
+        if type(span) is LiveSpan and type(payload) is dict and takes_plain(span, event_type, plain := payload.copy()):
+            add_plain_event(span, event_type, plain, now_ns)
             return
         kept = self._kept(payload)
         event_type = event_type if type(event_type) is str else _word(event_type, "event")

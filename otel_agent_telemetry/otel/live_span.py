@@ -93,7 +93,7 @@ class OpenSpan:
     def set_unobserved(self, key: str, value: str) -> None:
         """Set a text attribute of ours on the span, which counts as no change of it."""
         live = self.live
-        if type(live) is not LiveSpan or not live.put(key, value):
+        if type(live) is not LiveSpan or not put(live, key, value):
             live.set_attribute(key, value)
 
     def detach(self) -> None:
@@ -115,49 +115,14 @@ class LiveSpan(_Span):
         """Add an event to the span and write it. On return its line survives the death of the process."""
         if type(attributes) is dict and (timestamp is None or type(timestamp) is int):
             plain = attributes.copy()
-            if self.takes_plain(name, plain):
-                self.add_plain_event(name, plain, time_ns() if timestamp is None else timestamp)
+            if takes_plain(self, name, plain):
+                add_plain_event(self, name, plain, time_ns() if timestamp is None else timestamp)
                 return
         recording = self._end_time is None
         super().add_event(name, attributes, timestamp)
         if recording:
             opened = self._agent_telemetry
             opened.sink.record_event(opened, name, attributes, timestamp)
-
-    def takes_plain(self, name: str, attributes: dict[str, Any]) -> bool:
-        """Return whether an event needs no cleaning, neither OpenTelemetry's nor ours."""
-        limits = self._limits
-        return (
-            type(name) is str
-            and limits.max_attribute_length is None
-            and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
-            and self._agent_telemetry.sink.takes_plain(attributes)
-        )
-
-    def add_plain_event(self, name: str, attributes: dict[str, Any], at_ns: int) -> None:
-        """Add an event that `takes_plain` has accepted; the attributes are the span's own from now on."""
-        event = _event(name, _bounded(attributes, self._limits.max_event_attributes), at_ns)
-        with self._lock:
-            recording = self._end_time is None
-            if recording:
-                self._events.append(event)  # type: ignore[attr-defined]  # typed as what readers see
-        if recording:
-            opened = self._agent_telemetry
-            opened.sink.record_plain_event(opened, name, attributes, at_ns)
-        else:
-            super().add_event(name)  # logs the SDK's warning
-
-    def put(self, key: str, value: str) -> bool:
-        """Set an attribute that needs no cleaning; False where another one would have to leave for it."""
-        with self._lock:
-            bounded = self._attributes
-            if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
-                return False
-            attributes, limit = bounded._dict, bounded.maxlen
-            if limit is not None and len(attributes) >= limit and key not in attributes:
-                return False
-            attributes[key] = value
-            return True
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute as the SDK does."""
@@ -191,6 +156,47 @@ class LiveSpan(_Span):
 
 # What `repr` of a span and of its type show.
 LiveSpan.__name__, LiveSpan.__qualname__, LiveSpan.__module__ = _Span.__name__, _Span.__qualname__, _Span.__module__
+
+
+def takes_plain(span: LiveSpan, name: str, attributes: dict[str, Any]) -> bool:
+    """Return whether an event needs no cleaning, neither OpenTelemetry's nor ours.
+
+    A function, as the next two are: a span shows no public names but the SDK's.
+    """
+    limits = span._limits
+    return (
+        type(name) is str
+        and limits.max_attribute_length is None
+        and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
+        and span._agent_telemetry.sink.takes_plain(attributes)
+    )
+
+
+def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
+    """Add an event that `takes_plain` has accepted; the attributes are the span's own from now on."""
+    event = _event(name, _bounded(attributes, span._limits.max_event_attributes), at_ns)
+    with span._lock:
+        recording = span._end_time is None
+        if recording:
+            span._events.append(event)  # type: ignore[attr-defined]  # typed as what readers see
+    if recording:
+        opened = span._agent_telemetry
+        opened.sink.record_plain_event(opened, name, attributes, at_ns)
+    else:
+        _Span.add_event(span, name)  # logs the SDK's warning
+
+
+def put(span: LiveSpan, key: str, value: str) -> bool:
+    """Set an attribute that needs no cleaning; False where another one would have to leave for it."""
+    with span._lock:
+        bounded = span._attributes
+        if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
+            return False
+        attributes, limit = bounded._dict, bounded.maxlen
+        if limit is not None and len(attributes) >= limit and key not in attributes:
+            return False
+        attributes[key] = value
+        return True
 
 
 def opened_of(span: object) -> OpenSpan | None:
