@@ -1,9 +1,9 @@
-"""The remote and the branch of the git repository that a folder is in.
+"""The remote, the branch and the commit of the git repository that a folder is in.
 
 Read from git's own files, never by running git: a library must not start subprocesses in the
 host application. Read are `.git` (a folder, or the file `gitdir: …` of a worktree or a
-submodule), `commondir`, `HEAD`, and the remotes in `config` (gitrepository-layout(5),
-git-config(1) "CONFIGURATION FILE"). Not read: refs, objects, includes, the environment,
+submodule), `commondir`, `HEAD`, the ref that it names, and the remotes in `config`
+(gitrepository-layout(5), git-config(1) "CONFIGURATION FILE"). Not read: objects, includes, the environment,
 global configuration, the `reftable` format.
 
 Every read is bounded and only from regular files, so neither a huge file nor a pipe can
@@ -27,12 +27,14 @@ _POINTER: Final = "gitdir:"
 _MAX_SMALL_FILE: Final = 4096
 _MAX_CONFIG: Final = 1 << 20
 _BLOCK: Final = 1 << 20
+_MAX_PACKED_REFS: Final = 1 << 20
 _MAX_URL: Final = 4096
 _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
 
 _REF: Final = lazy(r"refs/[^\x00-\x20\x7f]+")
+_COMMIT: Final = lazy(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BRANCHES: Final = "refs/heads/"
 _REFTABLE_HEAD: Final = "refs/heads/.invalid"
 _SECTION: Final = lazy(
@@ -67,6 +69,46 @@ def read_git_context(start: Path) -> GitContext | None:
     if ref is not None and ref != _REFTABLE_HEAD:
         branch = _shown(ref.removeprefix(_BRANCHES))
     return GitContext(repo=_remote_url(common / "config"), branch=branch)
+
+
+class HeadCommit:
+    """The commit that a working tree stands on, read again and again as the tree moves.
+
+    A ref that is in no file of its own stands in `packed-refs`, of which at most 1 MiB is
+    read, and again only when that file has changed. Not safe under threads.
+    """
+
+    def __init__(self, start: Path) -> None:
+        self._dirs = _git_dirs(start)
+        self._packed: tuple[object, str] = (None, "")
+        """What `packed-refs` was when it was read last, and its text."""
+
+    def read(self) -> str | None:
+        """Return the commit as 40 or 64 hex digits; None without one. Blocks for two small reads. Never raises."""
+        if self._dirs is None:
+            return None
+        own, common = self._dirs
+        head = _first_line(own / "HEAD")
+        ref = _symbolic(head)
+        if ref is None:
+            return _commit(head)
+        return _commit(_first_line(own / ref)) or _commit(_first_line(common / ref)) or self._packed_ref(common, ref)
+
+    def _packed_ref(self, common: Path, ref: str) -> str | None:
+        path = common / "packed-refs"
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return None
+        version = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._packed[0] != version:
+            self._packed = (version, _text(path, _MAX_PACKED_REFS))
+        found = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(ref)}$", self._packed[1], re.MULTILINE)
+        return found[1] if found else None
+
+
+def _commit(text: str) -> str | None:
+    return text if _COMMIT.fullmatch(text) else None
 
 
 def _git_dirs(start: Path) -> tuple[Path, Path] | None:

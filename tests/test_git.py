@@ -13,7 +13,7 @@ import pytest
 from costs import cost_s
 from on_disk import PATIENCE_S
 
-from otel_agent_telemetry.git import GitContext, read_git_context
+from otel_agent_telemetry.git import GitContext, HeadCommit, read_git_context
 
 pytestmark = pytest.mark.requires("git", "POSIX")
 
@@ -351,3 +351,34 @@ def test_what_may_not_be_read_is_none(open_folder: Path) -> None:
     assert _as_nobody(answer) == [None, "main"]
     (repository / ".git").chmod(0)
     assert _as_nobody(answer) is None
+
+
+def test_the_commit_that_a_tree_stands_on_is_what_git_says(repository: Path) -> None:
+    """On a branch, detached, packed, in a worktree, after the next commit."""
+    head = HeadCommit(repository)
+    assert head.read() == git(repository, "rev-parse", "HEAD")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "next")
+    assert head.read() == git(repository, "rev-parse", "HEAD")
+    git(repository, "pack-refs", "--all")
+    assert head.read() == git(repository, "rev-parse", "HEAD")
+    git(repository, "checkout", "-q", "--detach", "HEAD~1")
+    assert head.read() == git(repository, "rev-parse", "HEAD")
+    worktree = repository.parent / "worktree"
+    git(repository, "worktree", "add", "-q", str(worktree), "main")
+    assert HeadCommit(worktree).read() == git(repository, "rev-parse", "main")
+
+
+def test_without_a_repository_or_a_commit_there_is_no_commit(tmp_path: Path) -> None:
+    """Neither is an error."""
+    assert HeadCommit(tmp_path).read() is None
+    assert HeadCommit(make_repository(tmp_path / "new", commits=0)).read() is None
+
+
+def test_a_packed_refs_file_of_any_size_is_read_to_a_bound(repository: Path) -> None:
+    """What lies behind the first MiB is not found, and costs nothing."""
+    git(repository, "pack-refs", "--all")
+    packed = repository / ".git" / "packed-refs"
+    wanted = packed.read_text()
+    filler = "".join(f"{number:040x} refs/tags/t{number}\n" for number in range(400_000))
+    packed.write_text(filler + wanted)
+    assert HeadCommit(repository).read() is None

@@ -48,6 +48,8 @@ from otel_agent_telemetry.wire import dumps_text, encode_members
 
 _FAST_BYTES: Final = 600_000
 """With less room than this for one payload, every one is measured: the long way."""
+START_COMMIT: Final = "start_commit"
+"""The member of `context_json` that names the commit a run began on."""
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
 _KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUSES: Final = {StatusCode.UNSET: b"unset", StatusCode.OK: b"ok", StatusCode.ERROR: b"error"}
@@ -82,6 +84,7 @@ class RunLines:
         wanted = attributes.get(names.RUN_ID) if wanted is None else wanted
         self._recorder.active.claim(run, wanted=wanted, agent_name=name, token=run.event_id[:8])
         self._note_kind(run, attributes, view)
+        run.start_commit = self._recorder.commit
         self._refresh(run, span, attributes)
         run.state = {"status": st.RUNNING, "updated_at": run.columns["start_time"]}
         self._recorder.append_run(
@@ -111,6 +114,16 @@ class RunLines:
         same = attributes == run.attributes and _same_types(attributes, run.attributes)
         if not (same and run.encoded and run.resource_defaults is self._recorder.resource_defaults):
             self._refresh(run, span, attributes)
+
+    def _start_commit(self, run: ActiveRun, span: ReadableSpan) -> str | None:
+        """Return the commit that the run began on.
+
+        The background reads the first one just after the process's first record: runs that
+        began before get it with their end.
+        """
+        if run.start_commit is None and span.end_time is not None:
+            return self._recorder.first_commit
+        return run.start_commit
 
     def _identity(self, run: ActiveRun) -> Fields:
         """Return the columns that say which run it is, and since when."""
@@ -152,8 +165,12 @@ class RunLines:
             columns["agent_name"] = _plain_agent_name(attributes) or agent_name_of(view_of(span), run.child_agent)
         if "job_type" not in columns:
             columns["job_type"] = _plain_text(attributes.get(names.GEN_AI_WORKFLOW)) or str(span.name) or "unknown"
-        if plan.left_over:
-            columns["context_json"] = orjson.dumps(plan.left_over_of(attributes)).decode()
+        commit = self._start_commit(run, span)
+        if plan.left_over or commit:
+            context = plan.left_over_of(attributes)
+            if commit:
+                context.setdefault(START_COMMIT, commit)
+            columns["context_json"] = orjson.dumps(context).decode()
         return columns
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
@@ -166,7 +183,9 @@ class RunLines:
         if view.end_ns is not None:
             run.usage.set_run_total(view)
         used = run.usage.shown()
-        overrides = Overrides(run.settings, run.extra, used, run.child_agent)
+        commit = self._start_commit(run, span)
+        extra = run.extra if commit is None or START_COMMIT in attributes else {START_COMMIT: commit, **run.extra}
+        overrides = Overrides(run.settings, extra, used, run.child_agent)
         columns = run_columns(view, told=overrides, around=self._recorder.resource_defaults, problems=problems)
         if problems:
             counters = self._recorder.counters

@@ -75,6 +75,8 @@ class ActiveRun:
     """Whether the run's own span says that it is an agent's doing."""
     takes_child_name = False
     parent_run_id: str | None = None
+    start_commit: str | None = None
+    """The commit that the process worked on when the run began; None for a process's first runs."""
     has_status_attribute = False
     tells_tokens = False
     """Whether the span's attributes give a number of tokens."""

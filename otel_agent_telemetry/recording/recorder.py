@@ -35,6 +35,7 @@ from otel_agent_telemetry.recording.fork import wait_for_imports
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean, line_head
 
 if TYPE_CHECKING:
+    from otel_agent_telemetry.git import HeadCommit
     from otel_agent_telemetry.model import CommitLink
 
 _OPEN_AGAIN_S = 1.0
@@ -89,6 +90,11 @@ class Recorder:
         self.journal = Journal(config.ndjson_dir)
         self.active = ActiveRuns()
         self.resource_defaults = self._initial_defaults()
+        self.commit: str | None = None
+        """The commit that the working directory stands on, as the background read it within the last second."""
+        self.first_commit: str | None = None
+        """The same when it was read for the first time, just after the process's first record."""
+        self._head: HeadCommit | None = None
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
         self.periodic_tasks: list[Callable[[float], None]] = []
@@ -169,13 +175,17 @@ class Recorder:
 
     def detect_environment(self) -> None:
         """Read the git repository that the process works in. Blocks on a few small files."""
-        from otel_agent_telemetry.git import read_git_context
+        from otel_agent_telemetry.git import HeadCommit, read_git_context
 
-        git = read_git_context(Path.cwd())
+        folder = Path.cwd()
+        self._head = HeadCommit(folder)
+        self.first_commit = self.commit = self._head.read()
+        git = read_git_context(folder)
         if git is not None:
-            told = {"git_repo": git.repo, "git_branch": git.branch}
-            columns = {**self.resource_defaults.columns, **{name: text for name, text in told.items() if text}}
-            self.resource_defaults = replace(self.resource_defaults, columns=columns)
+            known = {name: text for name, text in (("git_repo", git.repo), ("git_branch", git.branch)) if text}
+            self.resource_defaults = replace(
+                self.resource_defaults, columns={**self.resource_defaults.columns, **known}
+            )
 
     @property
     def writer(self) -> str:
@@ -328,6 +338,8 @@ class Recorder:
         if self.config.fsync == "interval":
             self.sync()
         self.run_periodic_tasks(_PERIODIC_TASK_TIMEOUT_S)
+        if self._head is not None:
+            self.commit = self._head.read()
         buffer = self._buffer
         if buffer is None:
             return

@@ -77,6 +77,7 @@ class Counting(IdGenerator):
 def lines_of(root, steps, events, status, *, fast):
     """What a tree of spans leaves behind."""
     recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    recorder.commit = "c" * 40
     kept = []
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
     recorder.component(RunLines)._is_roomy = fast
@@ -151,3 +152,19 @@ def test_a_span_that_is_renamed_is_stored_under_its_last_name():
         root.update_name("GET /things/{id}")
     assert recorder.spans[-1].name == "better step"
     assert recorder.states[-1].job_type == "GET /things/{id}"
+
+
+def test_a_run_names_the_commit_that_it_began_on(tmp_path):
+    """Not the one that the agent makes meanwhile; a process's first run, begun before any was read, has the first."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    tracer = provider.get_tracer("app")
+    with tracer.start_as_current_span("first") as first:
+        recorder.first_commit = recorder.commit = "a" * 40
+        first.set_attribute("x", 1)
+    with tracer.start_as_current_span("second") as second:
+        recorder.commit = "b" * 40
+        second.set_attribute("x", 1)
+    ended = [orjson.loads(state.context_json) for state in recorder.states if state.status == "success"]
+    assert [context["start_commit"] for context in ended] == ["a" * 40, "a" * 40]
