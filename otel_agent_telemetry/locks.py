@@ -4,7 +4,7 @@ The kernel releases the lock when the holding process dies, however it dies; not
 be cleaned up, and a lock file that lies about means nothing. `flock` on Unix: the lock
 belongs to the open file, so reading the file elsewhere in the process does not release it;
 a forked child would inherit it, so every child closes its copies at once. A byte lock on
-Windows.
+Windows. A holder may be stopped (Ctrl-Z, a debugger, a paused container): `is_stopped`.
 
 The kept locking libraries open the file themselves, truncate it, or cost 10–15 ms of import
 on the application's thread; here the file's content is ours (who holds it) and stays.
@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from otel_agent_telemetry.append import move_high
 
@@ -189,3 +189,16 @@ def _still_named(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:
         return False
+
+
+_STOPPED: Final = frozenset({"T", "t"})
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is there and does not run; False where the platform has no /proc."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    state = status.rpartition(b") ")[2][:1].decode("ascii", "replace")  # the name before it may hold anything
+    return state in _STOPPED

@@ -1,8 +1,13 @@
-"""A run's state as a mapping: checked in one pass, ordered, merged; without a record class.
+"""A run's state as a mapping: checked in one pass, ordered, merged, closed; without a record class.
 
 What `model.RunRecord`, `order_key` and `later_state` do for readers, this does for delivery,
 where making a record object costs more than writing its row. A *checked state* maps column
 to value, defaults left out but `schema_version` and `status`; a test holds both forms together.
+
+A run that is still `running` when its writer is gone becomes `failed` (invariant 6). The closing
+state is made from the last state alone, with `updated_at` one microsecond later: deterministic,
+so two deliverers write the same; and smaller than any end that the run's own process wrote,
+because a recorder moves `updated_at` by at least two microseconds for each state of a run.
 """
 
 from __future__ import annotations
@@ -11,7 +16,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import (
+    CLOSING_STEP_NS,
     COLUMNS,
     COMMIT_COLUMNS,
     COUNT_COLUMNS,
@@ -117,3 +125,16 @@ def merged_state(one: Fields, other: Fields) -> Fields:
         if (value := fallen.get(name)) and (not (kept := stands.get(name)) or value > kept)
     }
     return {**stands, **grown} if grown else stands
+
+
+def closing_state(last: Fields, *, reason: str, last_sign: str) -> Fields:
+    """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary."""
+    ends = max(last_sign, last["start_time"])
+    return {
+        **last,
+        "status": st.FAILED,
+        "end_time": ends,
+        "updated_at": iso_utc(parse_iso(last["updated_at"]) + CLOSING_STEP_NS),
+        "duration_ms": (parse_iso(ends) - parse_iso(last["start_time"])) // 1_000_000,
+        "error_summary": f"{reason}; the run never ended (last sign of life {ends})",
+    }

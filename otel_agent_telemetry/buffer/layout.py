@@ -1,4 +1,4 @@
-"""Names in the buffer folder, and finding them again.
+"""Names in the buffer folder, finding them again, and how much of each segment is confirmed.
 
 {buffer}/drain.lock                  held by the one process that delivers; see `delivery.drain_lock`
 {buffer}/{writer}.lock               held by a live writer; its identity and counters
@@ -6,14 +6,22 @@
 {buffer}/{writer}-{n:06d}.jsonl.ack  how many bytes of it the target has confirmed
 {buffer}/rejected/{YYYYMMDD}.jsonl   records that the target refused for good
 {buffer}/health.json                 counters of writers that are gone, and of deliveries
+
+An `.ack` file holds the number of bytes as 20 decimal digits and LF, rewritten in place. It is
+not forced to disk: an ack that is lost or too small only means that records are delivered
+again, which changes nothing (invariant 2). Anything unreadable counts as 0, and so does an
+ack beyond the segment's end: after a power cut a file may be shorter than it once was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from otel_agent_telemetry.append import PRIVATE_FILE
 from otel_agent_telemetry.patterns import lazy
 
 _SEGMENT: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})-(?P<number>\d{6,})\.jsonl")
@@ -76,3 +84,64 @@ def list_writers(folder: Path) -> list[WriterFiles]:
     return [
         WriterFiles(writer, lock_path(folder, writer), tuple(sorted(segments[writer]))) for writer in sorted(segments)
     ]
+
+
+_WIDTH = 20
+
+
+def read_acknowledged(segment: Path) -> int:
+    """Confirmed bytes of a segment, 0 when none are known."""
+    try:
+        confirmed = int(ack_path(segment).read_bytes()[:_WIDTH])
+        return confirmed if 0 <= confirmed <= segment.stat().st_size else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def write_acknowledged(segment: Path, size: int) -> None:
+    """Note that the target has confirmed the first `size` bytes. Raises OSError."""
+    fd = os.open(ack_path(segment), os.O_WRONLY | os.O_CREAT, PRIVATE_FILE)
+    try:
+        os.write(fd, b"%0*d\n" % (_WIDTH, size))
+    finally:
+        os.close(fd)
+
+
+def unconfirmed_bytes(segments: Mapping[Path, int]) -> int:
+    """Return how many bytes of these segments (path → size) the target has not confirmed.
+
+    A segment that has been removed was confirmed to its end and counts as 0.
+    """
+    return sum(max(size - read_acknowledged(path), 0) for path, size in segments.items() if path.exists())
+
+
+def still_unconfirmed(segments: Mapping[Path, int]) -> dict[Path, int]:
+    """Return those of the segments (path → size) that exist and are not confirmed up to that size."""
+    return {path: size for path, size in segments.items() if path.exists() and read_acknowledged(path) < size}
+
+
+def confirm(segment: Path, size: int) -> None:
+    """Note that the target has confirmed the first `size` bytes, unless more is noted or the segment is gone.
+
+    A process that was stopped while it delivered may come to this after another has gone on
+    for it. Raises OSError.
+    """
+    if segment.exists() and read_acknowledged(segment) < size:
+        write_acknowledged(segment, size)
+
+
+def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
+    """Segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
+
+    Raises OSError when the folder cannot be read.
+    """
+    waiting: dict[Path, int] = {}
+    for files in list_writers(folder):
+        if writer and files.writer != writer:
+            continue
+        for _, segment in files.segments:
+            with contextlib.suppress(FileNotFoundError):
+                size = segment.stat().st_size
+                if read_acknowledged(segment) < size:
+                    waiting[segment] = size
+    return waiting

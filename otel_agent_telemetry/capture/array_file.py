@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.append import make_private_dir, sync_dir, sync_file, write_whole
-from otel_agent_telemetry.capture.array_reader import Entry, newest_first
-from otel_agent_telemetry.capture.array_tail import ArrayEnd, find_end
+from otel_agent_telemetry.capture.array_reader import ArrayEnd, Entry, find_end, newest_first
 from otel_agent_telemetry.capture.set_aside import SetAsideEntries
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.locks import FileLock

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar, overload
 
-from otel_agent_telemetry.capture.call import BodyContext, CapturedCall
+from otel_agent_telemetry.capture.context import BodyContext, CapturedCall
 from otel_agent_telemetry.capture.entry import SUCCESS, Entry, name_of, outcome_of, plain_inputs
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.wire import bounded_repr

@@ -1,38 +1,93 @@
-"""Passes of the drain with one target at a time, waiting after a failure as `retry` has it.
+"""Delivery in the background: which process delivers, to which target, and in which passes.
 
-The caller holds the drain lock, or delivers beside a process that holds it and stands still.
+`DeliveryLoop` is the one deliverer of a buffer folder, for a recording process, a command or a
+service: it takes the drain lock and runs a `Deliverer`, or runs one beside a process that holds
+the lock and stands still. A `Deliverer` makes passes of the drain with one target at a time and
+waits after a failure as `outcome.Backoff` has it.
+
+`resolve_target` chooses the target (design, "Which target"). `TELEMETRY_API_URL` given: that
+service and nothing else. Not given: a service that holds this base directory's database, or one
+at the default address that identifies itself as ours; when there is none, the database itself.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from otel_agent_telemetry.clock import SystemClock
-from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
+from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.host import DeliveryHost
-from otel_agent_telemetry.delivery.outcome import RetryLater, Target
-from otel_agent_telemetry.delivery.resolve import resolve_target
-from otel_agent_telemetry.delivery.retry import Backoff
+from otel_agent_telemetry.delivery.outcome import Backoff, RetryLater, Target
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.webhook import Webhook
 
+
+_CONNECT_S: Final = 0.2
 _RESOLVE_AGAIN_S: Final = 120.0
 """How long a target is kept before we look again whether a service has come up."""
 _WAIT_STEP_S: Final = 1.0
 _LAST_WAIT_S: Final = 0.5
 NOT_YET: Final = "the wait after the last attempt is not over"
 """Reason of a pass that sent nothing."""
+LOOK_EVERY_S: Final = 0.5
+"""How often a process that does not deliver looks whether it should."""
+
+
+def resolve_target(config: TelemetryConfig) -> Target:
+    """The target that runs of this configuration go to now. Blocks for up to about a second."""
+    url = config.api_url or local_service_url(config)
+    if url is not None:
+        from otel_agent_telemetry.delivery.http_target import HttpTarget
+
+        return HttpTarget(url, config)
+    if config.database_url is None:
+        from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
+
+        return SqliteTarget(config)
+    from otel_agent_telemetry.delivery.database_target import DatabaseTarget
+
+    return DatabaseTarget(config)
+
+
+def local_service_url(config: TelemetryConfig) -> str | None:
+    """URL of a service on this machine that takes this base directory's runs, if there is one."""
+    if config.database_url is None:
+        from otel_agent_telemetry.storage.writer_lock import WriterLock
+
+        holder = WriterLock(config.db_path).holder()
+        if holder is not None and holder.url:
+            return holder.url
+    if config.discover_service and _somebody_listens(DEFAULT_API_URL):
+        from otel_agent_telemetry.delivery.http_target import is_our_service
+
+        if is_our_service(DEFAULT_API_URL):
+            return DEFAULT_API_URL
+    return None
+
+
+def _somebody_listens(url: str) -> bool:
+    """A plain connect first: refused at once on loopback, and it spares the import of an HTTP client."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "localhost", parts.port or 80)
+        with socket.create_connection(address, timeout=_CONNECT_S):
+            return True
+    except OSError:
+        return False
 
 
 class Deliverer:
     """Delivers until told to stop. One thread.
 
-    `resolve` returns which target runs go to now; by default as `resolve.resolve_target` does.
+    `resolve` returns which target runs go to now; by default as `resolve_target` does.
     `on_progress` is called after each batch and pass, and each second of waiting;
     `rest` as `drain.Drain` has it.
     """
@@ -157,3 +212,74 @@ class Deliverer:
         """Close the target and let go of the locks of gone writers."""
         self._forget_target()
         self.drain.release()
+
+
+class DeliveryLoop:
+    """Delivers while nobody else does, until `stop` is set; one thread.
+
+    `next_work` waits for the next pass, `late` ends the last one early. `retry_at` is when the
+    target may be asked again, by the monotonic clock: 0.0 unless an attempt has failed.
+    """
+
+    def __init__(
+        self,
+        host: DeliveryHost,
+        *,
+        stop: threading.Event,
+        next_work: Callable[[], None],
+        late: Callable[[], bool],
+        resolve: Callable[[TelemetryConfig], Target] = resolve_target,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._host = host
+        self._stop = stop
+        self._next_work = next_work
+        self._late = late
+        self._resolve = resolve
+        self._rest = rest
+        self._lock = DrainLock(host.config.buffer_dir)
+        self._deliverer: Deliverer | None = None
+
+    @property
+    def retry_at(self) -> float:
+        """When the next attempt may be made after one that failed, by the monotonic clock; else 0.0."""
+        deliverer = self._deliverer
+        return 0.0 if deliverer is None else deliverer.retry_at
+
+    def run(self) -> None:
+        """Deliver, or look twice a second whether to, until told to stop; and once more then."""
+        while True:
+            stopping = self._stop.is_set()
+            try:
+                self._deliver_if_needed()
+            except Exception as problem:  # the outer edge of the background
+                self._host.counters.internal("delivery", problem)
+            if stopping:
+                return
+            self._stop.wait(LOOK_EVERY_S)
+
+    def _deliver_if_needed(self) -> None:
+        if not self._host.config.buffer_dir.is_dir():
+            return
+        try:
+            if self._lock.try_acquire():
+                self._deliver(lambda: False)
+            elif self._lock.holder_stalled():
+                self._host.counters.warn("stalled", "the process that delivers stands still; delivering beside it")
+                self._deliver(lambda: not self._lock.holder_stalled())
+        finally:
+            self._lock.release()
+
+    def _deliver(self, give_way: Callable[[], bool]) -> None:
+        deliverer = Deliverer(
+            self._host,
+            stop=self._stop,
+            resolve=self._resolve,
+            on_progress=self._lock.note_progress,
+            rest=self._rest,
+        )
+        self._deliverer = deliverer
+        try:
+            deliverer.run(self._next_work, self._late, give_way)
+        finally:
+            self._deliverer = None

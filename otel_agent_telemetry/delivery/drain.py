@@ -21,22 +21,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.buffer.acknowledgements import confirm, read_acknowledged
 from otel_agent_telemetry.buffer.health import read_health, read_writer_note
 from otel_agent_telemetry.buffer.identity import WriterIdentity
-from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, list_writers
+from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, confirm, list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, SegmentLine, read_segment
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.abandoned_runs import closing_state
-from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater, Target
-from otel_agent_telemetry.delivery.pending import MAX_BATCH_RECORDS, Pending, SegmentProgress
+from otel_agent_telemetry.delivery.outcome import (
+    MAX_BATCH_RECORDS,
+    Batch,
+    Delivered,
+    Pending,
+    RetryLater,
+    SegmentProgress,
+    Target,
+)
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import last_activity_times
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.run_state import checked_state
+from otel_agent_telemetry.run_state import checked_state, closing_state
 from otel_agent_telemetry.wire import RUN, Line
 
 _LINES_BETWEEN_RESTS: Final = 50

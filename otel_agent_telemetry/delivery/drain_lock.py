@@ -17,12 +17,10 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from otel_agent_telemetry.buffer.acknowledgements import undelivered
 from otel_agent_telemetry.buffer.identity import host_name
-from otel_agent_telemetry.buffer.layout import drain_lock_path
+from otel_agent_telemetry.buffer.layout import drain_lock_path, undelivered
 from otel_agent_telemetry.clock import SystemClock
-from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.processes import is_stopped
+from otel_agent_telemetry.locks import FileLock, is_stopped
 
 STALLED_S: Final = 10.0
 _NOTE_EVERY_S: Final = 0.5

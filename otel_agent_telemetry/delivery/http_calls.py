@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.proxies import is_loopback
+from otel_agent_telemetry.delivery.http_connection import is_loopback
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import load_object

@@ -1,17 +1,42 @@
-"""What goes to a target, and what it answers. Expected outcomes are values, not exceptions."""
+"""What goes to a target, what it answers, and when to ask again. Expected outcomes are values, not exceptions.
+
+`Pending` collects the lines of several segments into one `Batch`; `Target` is what delivers it;
+`Backoff` says how long to wait after a `RetryLater`.
+
+The waits are pure policies: whoever retries does the waiting. Delivery is tried for ever, up to
+0.5 s, 1 s, 2 s … 60 s apart with full jitter. A webhook is tried four times, after 1, 2 and 4 s
+(contract, "External posting"). A target that names a time itself (Retry-After) is never asked
+before it, up to five minutes. No retry library is used, because a recording process imports
+nothing third-party on its background thread.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_agent_telemetry.bisection import Bisection
+from otel_agent_telemetry.buffer.segment import SegmentLine
 from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.wire import EVENT, RUN, Line
 
 if TYPE_CHECKING:  # record classes are made where somebody works with them
     from otel_agent_telemetry.model import CommitLink, RunRecord
+
+
+MAX_BATCH_RECORDS: Final = 500
+MAX_BATCH_BYTES: Final = 8 << 20
+MAX_RETRY_AFTER_S: Final = 300.0
+POSTING_WAITS_S: Final = (1.0, 2.0, 4.0)
+_FIRST_S: Final = 0.5
+_LONGEST_S: Final = 60.0
+_DOUBLINGS: Final = 7
+_random: Final = random.SystemRandom()  # the application's own sequence of numbers stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +166,83 @@ def deliver_bisected(target: Target, batch: Batch, reason: str) -> Outcome:
             return outcome
         rejected.extend(Rejected(part[0] + item.position, item.reason) for item in outcome.rejected)
     return Delivered((*rejected, *(Rejected(*refused) for refused in bisection.refused)))
+
+
+class Backoff:
+    """How long to wait after each of several failures in a row."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def after(self, outcome: RetryLater) -> float:
+        """Return the seconds from this failure to the next attempt."""
+        most = min(_FIRST_S * 2**self._failures, _LONGEST_S)
+        self._failures = min(self._failures + 1, _DOUBLINGS)
+        return as_asked(outcome, _random.uniform(0, most))
+
+    def reset(self) -> None:
+        """Begin anew: an attempt has worked."""
+        self._failures = 0
+
+
+def as_asked(outcome: RetryLater, usual_s: float) -> float:
+    """Return the usual wait, or what the target asked for where that is longer, up to five minutes."""
+    return usual_s if outcome.after_s is None else max(usual_s, min(outcome.after_s, MAX_RETRY_AFTER_S))
+
+
+@dataclass(slots=True)
+class SegmentProgress:
+    """How far one segment was read and confirmed, in bytes."""
+
+    number: int
+    path: Path
+    acked: int
+    read: int = 0
+    sealed: bool = False
+
+
+class Pending:
+    """Records on their way into one batch. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Fields] = {}
+        self._others: list[Line] = []
+        self._no_records: list[tuple[Line, str]] = []
+        self._bytes = 0
+        self.torn_lines = 0
+        self.reach: dict[Path, tuple[SegmentProgress, int]] = {}
+
+    def add(self, line: SegmentLine, segment: SegmentProgress, size: int) -> None:
+        """Take in one line of a segment; of several states of a run the later one is kept."""
+        for record in line.records:
+            try:
+                self._add_record(record)
+            except RecordError as problem:
+                self._no_records.append((record, str(problem)))
+        self.reach[segment.path] = (segment, line.ends_at)
+        self._bytes += size
+        self.torn_lines += line.torn
+
+    def _add_record(self, record: Line) -> None:
+        if record["record_type"] == RUN:
+            state = checked_state(record)
+            state["record_type"] = RUN
+            known = self._runs.get(state["event_id"])
+            self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
+        elif is_link(record):
+            from otel_agent_telemetry.model import CommitLink
+
+            self._others.append(link_line(CommitLink.from_event(record)))
+
+    @property
+    def full(self) -> bool:
+        """Whether the batch has its size: 500 records or 8 MiB of lines."""
+        return len(self._runs) + len(self._others) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
+
+    def batch(self) -> Batch:
+        """Return what to hand to the target: runs first."""
+        return Batch((*self._runs.values(), *self._others))
+
+    def refused(self, batch: Batch, outcome: Delivered) -> list[tuple[Line, str]]:
+        """Return what must be set aside and why: lines that are no records, and those that the target refused."""
+        return [*self._no_records, *((batch.lines[item.position], item.reason) for item in outcome.rejected)]

@@ -23,8 +23,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.http_connection import Headers, HttpConnection, Unreachable
 from otel_agent_telemetry.delivery.http_target import bearer, retry_after_s
-from otel_agent_telemetry.delivery.outcome import RetryLater
-from otel_agent_telemetry.delivery.retry import POSTING_WAITS_S, as_asked
+from otel_agent_telemetry.delivery.outcome import POSTING_WAITS_S, RetryLater, as_asked
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.status import RUNNING
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
-from otel_agent_telemetry.buffer.layout import list_writers
+from otel_agent_telemetry.buffer.layout import list_writers, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.rejected import count_rejected
 from otel_agent_telemetry.journal import journal_files

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.health import Health, live_counters, read_health
-from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers
+from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain_lock import read_holder
 from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected

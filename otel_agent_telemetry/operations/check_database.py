@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
-from otel_agent_telemetry.delivery.resolve import local_service_url
+from otel_agent_telemetry.delivery.deliverer import local_service_url
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn

@@ -20,13 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.buffer.acknowledgements import still_unconfirmed, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.health import read_health
-from otel_agent_telemetry.buffer.layout import list_writers
+from otel_agent_telemetry.buffer.layout import list_writers, still_unconfirmed, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer
+from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer, DeliveryLoop
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
-from otel_agent_telemetry.delivery.loop import DeliveryLoop
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError

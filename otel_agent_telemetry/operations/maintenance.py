@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.append import make_private_dir, sync_dir
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged, undelivered
+from otel_agent_telemetry.buffer.layout import read_acknowledged, undelivered
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.capture.array_reader import rotated
 from otel_agent_telemetry.clock import Clock, SystemClock, day_of, iso_utc

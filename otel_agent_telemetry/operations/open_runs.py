@@ -17,9 +17,8 @@ from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.clock import SystemClock, day_of, iso_utc, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.abandoned_runs import closing_state
+from otel_agent_telemetry.delivery.deliverer import resolve_target
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
-from otel_agent_telemetry.delivery.resolve import resolve_target
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.journal import journal_files, read_parts, time_of
@@ -27,6 +26,7 @@ from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
+from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import iter_open_runs, own_states
 

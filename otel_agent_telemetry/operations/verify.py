@@ -22,9 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from otel_agent_telemetry.buffer.acknowledgements import read_acknowledged
 from otel_agent_telemetry.buffer.health import live_counters
-from otel_agent_telemetry.buffer.layout import list_writers, rejected_path
+from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged, rejected_path
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts

@@ -28,12 +28,17 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentati
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.live_span import OpenSpan, opened_of
 from otel_agent_telemetry.otel.mapping import Ending, ending_of, ending_with_status, own_agent_name, repeats
-from otel_agent_telemetry.otel.pending_usage import PendingUsage
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
-from otel_agent_telemetry.otel.spans import SpanView, attributes_of, view_of
-from otel_agent_telemetry.otel.start_parameters import StartParameters, parent_run_of, remote_parent
-from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
+from otel_agent_telemetry.otel.spans import (
+    SpanView,
+    StartParameters,
+    attributes_of,
+    parent_run_of,
+    remote_parent,
+    view_of,
+)
+from otel_agent_telemetry.otel.usage_accumulator import PendingUsage, UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 from otel_agent_telemetry.run_id import span_event_id

@@ -25,7 +25,7 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_agent_telemetry.otel.live_span import opened_of
-from otel_agent_telemetry.otel.start_parameters import RUN_ID_KEY
+from otel_agent_telemetry.otel.spans import RUN_ID_KEY
 from otel_agent_telemetry.recording.active_runs import open_run
 
 _HEADER: Final = "baggage"

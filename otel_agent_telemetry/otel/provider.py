@@ -1,9 +1,12 @@
 """Which tracer provider carries our spans: the application's when it can, else our own.
 
 A provider that is set is never replaced, and each carries one processor for each
-configuration, however often it is asked for.
+configuration, however often it is asked for. Our own provider exports over OTLP with
+OpenTelemetry's exporter, whose shutdown is given a limit in time.
 
-The OTLP path of our own tracer provider: OpenTelemetry's exporter, with a bounded end.
+Our provider draws trace and span ids from the operating system. OpenTelemetry's generator draws
+from the global `random`: an application that seeds it, as evaluations and training scripts do,
+gets the same ids in every process, and other numbers of its own with tracing than without.
 """
 
 from __future__ import annotations
@@ -20,13 +23,43 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.global_provider import current_provider
-from otel_agent_telemetry.otel.id_generator import SystemIdGenerator
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recording.recorder import Recorder
+
+
+class SystemIdGenerator(IdGenerator):
+    """Draws ids from `os.urandom`. Has no state, so it is safe under threads and after a fork."""
+
+    def generate_span_id(self) -> int:
+        """Return 64 random bits that are not all zero."""
+        while not (span_id := int.from_bytes(os.urandom(8), "big")):
+            pass
+        return span_id
+
+    def generate_trace_id(self) -> int:
+        """Return 128 random bits that are not all zero."""
+        while not (trace_id := int.from_bytes(os.urandom(16), "big")):
+            pass
+        return trace_id
+
+    def is_trace_id_random(self) -> bool:
+        """Return True: all bits are random (read by newer versions of the SDK)."""
+        return True
+
+
+def use_system_ids(tracer: Any) -> None:
+    """Let one tracer of the SDK draw its ids from the system, unless its provider has a generator of its own.
+
+    For a tracer that nobody else uses: a provider gives the same one to all that ask for its name.
+    """
+    if type(getattr(tracer, "id_generator", None)) is RandomIdGenerator:
+        tracer.id_generator = SystemIdGenerator()
+
 
 _log = logging.getLogger(__name__)
 _DEFAULT_LIMIT: Final = 128

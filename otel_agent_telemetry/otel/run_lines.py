@@ -37,8 +37,7 @@ from otel_agent_telemetry.otel.mapping import (
     own_agent_name,
     run_columns,
 )
-from otel_agent_telemetry.otel.spans import SpanView, attributes_of, resource_of, view_of
-from otel_agent_telemetry.otel.start_parameters import EventPayload
+from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean

@@ -84,7 +84,7 @@ class RunMetrics:
         ]
 
     def _waiting(self) -> Iterable[Observation]:
-        from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
+        from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
 
         folder = self._recorder.config.buffer_dir
         return [Observation(unconfirmed_bytes(undelivered(folder)) if folder.is_dir() else 0)]

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.host import DeliveryHost
-from otel_agent_telemetry.recording.shutdown import is_shutting_down
+from otel_agent_telemetry.recording.interpreter import is_shutting_down
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.delivery.loop import DeliveryLoop
+    from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
 
 TICK_EVERY_S: Final = 1.0
 PASS_EVERY_S: Final = 1.0
@@ -142,7 +142,7 @@ class Worker:
             self._host.counters.internal(what, problem)
 
     def _deliver(self, shift: _BackgroundThreads) -> None:
-        from otel_agent_telemetry.delivery.loop import DeliveryLoop
+        from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
         from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 
         shift.loop = DeliveryLoop(
@@ -156,7 +156,7 @@ class Worker:
 
         Returns at once when the target may only be asked again beyond `timeout_s`.
         """
-        from otel_agent_telemetry.buffer.acknowledgements import still_unconfirmed, undelivered
+        from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
 
         deadline = SystemClock.monotonic_s() + timeout_s
         waiting = undelivered(self._host.config.buffer_dir, writer) if writer else {}

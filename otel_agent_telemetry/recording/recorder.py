@@ -31,7 +31,7 @@ from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.recording.active_runs import ActiveRuns, ResourceDefaults
 from otel_agent_telemetry.recording.background import Worker
-from otel_agent_telemetry.recording.fork import wait_for_imports
+from otel_agent_telemetry.recording.interpreter import wait_for_imports
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean, line_head
 
 if TYPE_CHECKING:

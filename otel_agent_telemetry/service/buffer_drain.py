@@ -16,7 +16,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.loop import DeliveryLoop
+from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError

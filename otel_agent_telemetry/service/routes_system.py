@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.buffer.acknowledgements import unconfirmed_bytes, undelivered
 from otel_agent_telemetry.buffer.health import read_health
+from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.errors import StorageError

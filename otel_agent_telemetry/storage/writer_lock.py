@@ -19,8 +19,7 @@ from typing import Any, Final
 from otel_agent_telemetry.append import make_private_dir
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
-from otel_agent_telemetry.locks import FileLock, is_locked
-from otel_agent_telemetry.processes import is_stopped
+from otel_agent_telemetry.locks import FileLock, is_locked, is_stopped
 
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.01

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from otel_agent_telemetry.buffer.acknowledgements import (
+from otel_agent_telemetry.buffer.layout import (
+    ack_path,
+    list_writers,
     read_acknowledged,
+    segment_path,
     still_unconfirmed,
     unconfirmed_bytes,
     undelivered,
     write_acknowledged,
 )
-from otel_agent_telemetry.buffer.layout import ack_path, list_writers, segment_path
 
 WRITER = "20260101T000000-1-0123abcd"
 

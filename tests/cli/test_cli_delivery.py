@@ -10,7 +10,7 @@ from command import OPEN_A_RUN, agent_telemetry, record_runs, start_command
 from on_disk import Process, eventually, nobody_delivers, rows_of
 
 from otel_agent_telemetry import TelemetryClient
-from otel_agent_telemetry.buffer.acknowledgements import undelivered
+from otel_agent_telemetry.buffer.layout import undelivered
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from tests.storage.version_7_database import make_version_7
 
@@ -60,7 +60,7 @@ def test_sync_waits_for_the_process_that_delivers(config):
 import sys
 from pathlib import Path
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.buffer.acknowledgements import undelivered, write_acknowledged
+from otel_agent_telemetry.buffer.layout import undelivered, write_acknowledged
 buffer = Path(sys.argv[1])
 lock = FileLock(buffer / "drain.lock")
 assert lock.try_acquire()

@@ -8,7 +8,7 @@ from on_disk import Process, eventually, nobody_delivers
 from opentelemetry import trace
 
 from otel_agent_telemetry import TelemetryClient
-from otel_agent_telemetry.buffer.acknowledgements import undelivered
+from otel_agent_telemetry.buffer.layout import undelivered
 
 
 def test_runs_lists_newest_first_in_plain_columns(config):

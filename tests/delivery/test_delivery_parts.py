@@ -10,19 +10,21 @@ from opentelemetry import context as otel_context
 from service import Fault
 
 from otel_agent_telemetry.buffer.segment import SegmentLine
+from otel_agent_telemetry.delivery.deliverer import local_service_url, resolve_target
 from otel_agent_telemetry.delivery.http_target import HttpTarget
 from otel_agent_telemetry.delivery.outcome import (
+    Backoff,
     Batch,
     Delivered,
+    Pending,
     Rejected,
     RetryLater,
+    SegmentProgress,
+    as_asked,
     deliver_bisected,
     reject_each,
 )
-from otel_agent_telemetry.delivery.pending import Pending, SegmentProgress
 from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejected
-from otel_agent_telemetry.delivery.resolve import local_service_url, resolve_target
-from otel_agent_telemetry.delivery.retry import Backoff, as_asked
 from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.delivery.stats import read_stats
 from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed, suppress_instrumentation

@@ -6,9 +6,8 @@ import pytest
 from buffers import Drained, Writer
 from on_disk import record
 
-from otel_agent_telemetry.buffer.acknowledgements import write_acknowledged
 from otel_agent_telemetry.buffer.health import read_health
-from otel_agent_telemetry.buffer.layout import ack_path, lock_path
+from otel_agent_telemetry.buffer.layout import ack_path, lock_path, write_acknowledged
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.testing import InMemoryTarget

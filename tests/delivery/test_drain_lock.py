@@ -9,12 +9,17 @@ import pytest
 from buffers import Writer
 from on_disk import Process, eventually, record
 
-from otel_agent_telemetry.buffer.acknowledgements import confirm, read_acknowledged, write_acknowledged
-from otel_agent_telemetry.buffer.layout import ack_path, drain_lock_path, list_writers
+from otel_agent_telemetry.buffer.layout import (
+    ack_path,
+    confirm,
+    drain_lock_path,
+    list_writers,
+    read_acknowledged,
+    write_acknowledged,
+)
 from otel_agent_telemetry.delivery.drain_lock import STALLED_S, DrainLock, read_holder
-from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.locks import FileLock, is_stopped
 from otel_agent_telemetry.operations.check_buffer import check_buffer
-from otel_agent_telemetry.processes import is_stopped
 from otel_agent_telemetry.testing import isolated_config
 
 

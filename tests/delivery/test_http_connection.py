@@ -14,8 +14,14 @@ import pytest
 from on_disk import run_python
 from service import Fault
 
-from otel_agent_telemetry.delivery.http_connection import Answer, HttpConnection, Unreachable
-from otel_agent_telemetry.delivery.proxies import Proxy, UnusableProxy, proxy_for
+from otel_agent_telemetry.delivery.http_connection import (
+    Answer,
+    HttpConnection,
+    Proxy,
+    Unreachable,
+    UnusableProxy,
+    proxy_for,
+)
 from otel_agent_telemetry.testing import isolated_config
 
 

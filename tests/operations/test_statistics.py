@@ -9,7 +9,7 @@ import pytest
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import Health
-from otel_agent_telemetry.delivery import resolve
+from otel_agent_telemetry.delivery import deliverer as resolve
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.operations.run_reader import open_reader
 from otel_agent_telemetry.storage.writer_lock import WriterLock

@@ -1,3 +1,5 @@
+"""Ending the runs that nobody can end any more: what the closing state says, and that it loses to any end."""
+
 from __future__ import annotations
 
 import itertools
@@ -7,10 +9,10 @@ from hypothesis import strategies as some
 from on_disk import record
 
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.delivery.abandoned_runs import closing_state
 from otel_agent_telemetry.delivery.outcome import Batch
 from otel_agent_telemetry.model import RunRecord, later_state
 from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.testing import InMemoryTarget
 
 START = 1_760_000_000 * 10**9

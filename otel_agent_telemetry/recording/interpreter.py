@@ -1,17 +1,34 @@
-"""A fork must not meet a half-done import of our background threads.
+"""When the interpreter allows threads and imports: not while it shuts down, and not across a fork.
 
-CPython copies a module that another thread is importing half-done into the child, and its
-import lock for ever locked: the child then hangs, or fails, at its next import of it. Our
-threads import late, to spare the application's start, so a fork soon after the first run
+A thread that is started while the interpreter finalises never runs, and on CPython 3.11 the
+thread that starts it waits for it for ever. So from the shutdown on, no thread is started and
+nothing is imported.
+
+CPython copies a module that another thread has imported only half-way into the child of a fork,
+with its import lock locked for ever: the child then hangs, or fails, at its next import of it.
+Our threads import late, to spare the application's start, so a fork soon after the first run
 could meet them. Before a fork we wait until no other thread is importing anything.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import time
 from typing import Any, Final
+
+
+def is_shutting_down() -> bool:
+    """Return whether exit handlers run already, or the interpreter finalises.
+
+    Not yet while the main thread has ended and other threads, which it waits for, still work.
+    """
+    if sys.is_finalizing():
+        return True
+    main = threading.main_thread()
+    return not main.is_alive() and all(thread.daemon for thread in threading.enumerate() if thread is not main)
+
 
 _LOOK_S: Final = 0.001
 
