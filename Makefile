@@ -70,11 +70,13 @@ format: $(VENV)/.made
 columns: $(VENV)/.made
 	$(BIN)/python scripts/write_columns.py
 
-# The ratios of the budgets, each measured in alternating pairs within this one run.
+# What recording, the service, reading and capturing cost, as one table; each row is measured in alternating pairs.
+# BENCH_BACKLOG, BENCH_ROWS, BENCH_ENTRIES and BENCH_LINES are the large numbers in it; BENCH_FAST=1 makes it short.
 bench: $(VENV)/.made
 	$(BIN)/python tests/bench/run.py
-	$(BIN)/python tests/bench/service.py
-	$(BIN)/python tests/bench/capture.py
+	@$(BIN)/python tests/bench/service.py
+	@$(BIN)/python tests/bench/million.py $(or $(BENCH_LINES),1000000)
+	@$(BIN)/python tests/bench/capture.py
 
 # Size, words and paths of the package as a table; ROOT=FOLDER counts another checkout.
 structure: $(VENV)/.made

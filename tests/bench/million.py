@@ -15,12 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.journal import journal_path
+from tests.bench.pairs import SQLITE, Row, goal_text, verdict_of
 
 LINES: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 LINES_A_RUN: Final = 5
@@ -96,11 +98,31 @@ def cpu_s_of(base: Path, *arguments: str, may_fail: bool = False) -> float:
 
 
 def report(base: Path, empty: Path, name: str, arguments: Sequence[str]) -> None:
-    """Print what a command costs, the least of three rounds; `replay` has one."""
-    cost = min(cpu_s_of(base, *arguments) for _ in range(1 if name == "replay" else 3))
-    start = min(cpu_s_of(empty, *arguments, may_fail=True) for _ in range(3))
-    goal = f"goal {GOALS_S[name]:g} s"
-    print(f"{name:<8}{cost:8.3f} s   start {start:6.3f} s   difference {cost - start:6.3f} s   {goal}", flush=True)
+    """Print what a command costs: the median of three rounds and the most; `replay` has one.
+
+    The goals of `runs` are for what it costs beyond its start, the others for the whole command.
+    """
+    rounds = 1 if name == "replay" else 3
+    start = median(cpu_s_of(empty, *arguments, may_fail=True) for _ in range(3))
+    apart = start if arguments[0] == "runs" else 0
+    costs = [cpu_s_of(base, *arguments) - apart for _ in range(rounds)]
+    goal = GOALS_S[name]
+    print(
+        Row(
+            f"agent-telemetry {_shown(arguments)}, {LINES:,} journal lines, CPU",
+            SQLITE,
+            f"{median(costs):.3f} s",
+            f"{max(costs):.3f} s",
+            goal_text(goal, unit=" s"),
+            verdict_of(median(costs), goal),
+            f"{'beyond' if apart else 'with'} its start of {start:.2f} s",
+        ).line(),
+        flush=True,
+    )
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    return " ".join("RUN" if part.startswith(DAY) else part for part in arguments if part != "--no-sync")
 
 
 def main() -> None:
