@@ -33,7 +33,7 @@ from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.storage.sqlite_file import open_sqlite
 from otel_agent_telemetry.wire import encode_line
 from tests.bench.pairs import FAST, SQLITE, Ratio, Row, at, goal_text, measured, verdict_of
-from tests.bench.records import config_in, some_records
+from tests.bench.records import config_in, process_environment, some_records
 
 BACKLOG = int(os.environ.get("BENCH_BACKLOG", "2000" if FAST else "100000"))
 PAIRS = 1 if FAST or BACKLOG > 300_000 else 3
@@ -105,7 +105,7 @@ def drain_rows(folder: Path) -> Iterator[Row]:
 
 def _in_process(what: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, what, str(folder), str(BACKLOG)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return json.loads(subprocess.run(command, env=process_environment({}), check=True, capture_output=True).stdout)
 
 
 def drain(folder: Path, records: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.journal import journal_path
 from tests.bench.pairs import SQLITE, Row, goal_text, verdict_of
+from tests.bench.records import process_environment
 
 LINES: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 LINES_A_RUN: Final = 5
@@ -88,7 +89,7 @@ def _state(run: int, head: str, at: str, part: int) -> str:
 def cpu_s_of(base: Path, *arguments: str, may_fail: bool = False) -> float:
     """Return the CPU seconds of one command; unless it `may_fail`, ends the measurement when it does."""
     command = [sys.executable, "-m", "otel_agent_telemetry.cli", *arguments]
-    environment = {**os.environ, "TELEMETRY_BASE_DIR": str(base), "TELEMETRY_DISCOVER_SERVICE": "false"}
+    environment = process_environment({"TELEMETRY_BASE_DIR": str(base), "TELEMETRY_DISCOVER_SERVICE": "false"})
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

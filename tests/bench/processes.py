@@ -12,8 +12,8 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.bench.pairs import FAST, NO_TARGET, SQLITE, Pairs, Ratio, Row, goal_text, measured, scaled, verdict_of
+from tests.bench.records import process_environment
 
-ROOT = Path(__file__).parents[2]
 RUNS = 20_000
 EXIT_GOAL_MS = 50.0
 
@@ -67,11 +67,12 @@ class Child(NamedTuple):
 
 def child(code: str, *arguments: str, environment: dict[str, str] | None = None) -> Child:
     """Run code in an interpreter of its own. Raises RuntimeError when it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled, a checkout would not be
     began = time.monotonic_ns()
     with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        env=process_environment(environment or {}),
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         output = process.stdout.read()

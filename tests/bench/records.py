@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from otel_agent_telemetry import TelemetryConfig
@@ -15,6 +16,13 @@ from otel_agent_telemetry.run_id import new_event_id
 def config_in(folder: Path) -> TelemetryConfig:
     """The defaults, in a folder of its own."""
     return TelemetryConfig(base_dir=folder, discover_service=False)
+
+
+def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a measured process. Its modules are kept compiled, as those of an installed package."""
+    ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **settings}
+    ours.pop("PYTHONDONTWRITEBYTECODE", None)
+    return ours
 
 
 def some_records(count: int) -> list[RunRecord]:
