@@ -16,7 +16,7 @@ from otel_agent_telemetry.wire import load_object
 
 FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 """What a request raises that gets no answer; the last two for an address that cannot be one."""
-_TOLD_BY_TYPE: Final = (httpx.LocalProtocolError, UnicodeError)
+_NAMED_BY_TYPE: Final = (httpx.LocalProtocolError, UnicodeError)
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _UNAUTHORIZED: Final = frozenset({401, 403})
@@ -53,10 +53,10 @@ def bearer(token: str | None) -> dict[bytes, bytes]:
     return {b"Authorization": b"Bearer " + token.encode(errors="replace")} if token else {}
 
 
-def told(problem: Exception) -> str:
+def described(problem: Exception) -> str:
     """One of FAILURES in words: the type alone where the text may quote a header, and so the token."""
     name = type(problem).__name__
-    return name if isinstance(problem, _TOLD_BY_TYPE) else f"{name}: {problem}"
+    return name if isinstance(problem, _NAMED_BY_TYPE) else f"{name}: {problem}"
 
 
 def get(client: httpx.Client, path: str, *, name: str, parameters: Mapping[str, str] | None = None) -> httpx.Response:
@@ -69,7 +69,7 @@ def get(client: httpx.Client, path: str, *, name: str, parameters: Mapping[str, 
         answer = client.get(path, params=parameters)
     except FAILURES as problem:
         raise StoreUnavailableError(
-            f"reading {name}: {told(problem)}",
+            f"reading {name}: {described(problem)}",
             hint="Check TELEMETRY_API_URL and that the service runs; runs recorded meanwhile wait in the buffer.",
         ) from None
     if answer.status_code in _UNAUTHORIZED:

@@ -74,7 +74,7 @@ class HttpTarget:
         if isinstance(answer, RetryLater):
             return answer
         if answer.status in _REFUSALS:
-            return deliver_bisected(self, batch, _told(answer))
+            return deliver_bisected(self, batch, _described(answer))
         try:
             return _confirmed(_json(answer), len(batch))
         except DeliveryError as problem:
@@ -87,7 +87,7 @@ class HttpTarget:
         if isinstance(answer, RetryLater):
             return answer
         if answer.status in _REFUSALS and len(links) == 1:
-            return {0: _told(answer)}
+            return {0: _described(answer)}
         if answer.status != _OK:  # a service without that call, or one that refuses the batch as a whole
             return self._deliver_each(links, by_event_id=answer.status in _NO_SUCH_CALL)
         try:
@@ -116,7 +116,7 @@ class HttpTarget:
         if isinstance(found, RetryLater):
             return found
         if found.status in _REFUSALS:
-            return _told(found)
+            return _described(found)
         runs = _list_or_none(found)
         if runs is None:
             return RetryLater(f"{self.name} answered {found.status}, but not with a list of runs")
@@ -131,7 +131,7 @@ class HttpTarget:
         done = self._request("POST", path, body=orjson.dumps(body))
         if isinstance(done, RetryLater):
             return done
-        return "" if done.status == _OK else _told(done)
+        return "" if done.status == _OK else _described(done)
 
     def _request(
         self, method: str, path: str, *, body: bytes | None = None, settles: frozenset[int] = frozenset()
@@ -144,7 +144,7 @@ class HttpTarget:
             return answer
         if answer.status in _REFUSALS:
             return RetryLater(f"{self.name} answered {answer.status}, but not in the words of this service")
-        return RetryLater(f"{self.name} answered {_told(answer)}", after_s=retry_after_s(answer.retry_after))
+        return RetryLater(f"{self.name} answered {_described(answer)}", after_s=retry_after_s(answer.retry_after))
 
     def close(self) -> None:
         """Close the connections."""
@@ -269,6 +269,6 @@ def _detail(answer: Answer) -> Any:
     return value.get("detail") if isinstance(value, dict) else None
 
 
-def _told(answer: Answer) -> str:
-    """Status and what the service said, short enough for a log line."""
+def _described(answer: Answer) -> str:
+    """Return the status and the text of an answer, short enough for a log line."""
     return f"{answer.status} {str(_detail(answer) or '')[:300]}".strip()

@@ -44,7 +44,7 @@ class AttributePlan:
 
     `columns`: (name, column, whether it is a count) for `agent.run.*`. `conventional`: (name,
     column) of semantic conventions. `left_over`: names kept in `context_json`. `kept`: names
-    kept on a step or in an event. `may_be_agent`, `counts`, `tells_tokens`: whether the values
+    kept on a step or in an event. `may_be_agent`, `counts`, `has_token_counts`: whether the values
     must be looked at for an agent's invocation, for use (model calls, tool calls), for tokens.
     """
 
@@ -57,7 +57,7 @@ class AttributePlan:
         "kept",
         "left_over",
         "may_be_agent",
-        *("tells_tokens", "_pick"),
+        *("has_token_counts", "_pick"),
     )
 
     def __init__(self, keys: tuple[str, ...], *, capture_content: bool) -> None:
@@ -72,7 +72,7 @@ class AttributePlan:
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_NAMES.isdisjoint(keys)
         self.counts = not USAGE_NAMES.isdisjoint(keys)
-        self.tells_tokens = not TOKEN_NAMES.isdisjoint(keys)
+        self.has_token_counts = not TOKEN_NAMES.isdisjoint(keys)
         if self.fast:
             self._take_marked(marked)
 

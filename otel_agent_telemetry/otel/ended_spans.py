@@ -57,10 +57,10 @@ def ended_run(
     used, where that is known here.
     """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
-    if (said := view.attributes.get(names.STATUS)) is not None:
-        ending = ending_with_status(said, ending)
+    if (given_status := view.attributes.get(names.STATUS)) is not None:
+        ending = ending_with_status(given_status, ending)
     end_ns = view.end_ns or view.start_ns
-    columns = run_columns(view, told=Overrides(usage=used), around=around, problems=problems)
+    columns = run_columns(view, overrides=Overrides(usage=used), around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
         "event_id": span_event_id(view.trace_id, view.span_id, view.start_ns),

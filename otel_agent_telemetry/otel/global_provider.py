@@ -39,7 +39,7 @@ def stand_in(provider: Any, on_replaced: Callable[[Any], object]) -> Any:
     """Make `provider` the global one; what stands there for it.
 
     When the application sets its own, tracers that were got before go over to it too, and
-    `on_replaced` is told of it. For a process that has none, see `is_unset`.
+    `on_replaced` is called with it. For a process that has none, see `is_unset`.
     """
     once = getattr(trace, _ONCE, None)
     if not hasattr(trace, _CURRENT) or not hasattr(once, "do_once"):
@@ -75,14 +75,14 @@ class _Tracer(trace.Tracer):
 
     def __init__(self, front: _Front, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._front = front
-        self._told = (args, kwargs)
+        self._arguments = (args, kwargs)
         self._of: Any = None
         self._tracer: Any = None
 
     def _now(self) -> Any:
         real = self._front.real
         if self._of is not real:
-            self._tracer, self._of = real.get_tracer(*self._told[0], **self._told[1]), real
+            self._tracer, self._of = real.get_tracer(*self._arguments[0], **self._arguments[1]), real
         return self._tracer
 
     def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:

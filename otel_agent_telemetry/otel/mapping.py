@@ -65,13 +65,13 @@ _SUCCEEDED: Final = Ending(st.SUCCESS)
 
 
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
-    """The agent's name as far as the span and those below it tell, else the service's."""
-    told = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
-    return told or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
+    """Return the agent's name from the span and those below it, else the service's name."""
+    name = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
+    return name or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
 
 
 def own_agent_name(view: SpanView) -> str | None:
-    """The agent's name that the span itself tells; None when it tells none."""
+    """Return the agent's name that the span's own attributes hold; None when they hold none."""
     return _agent_name_attribute(view.attributes) or _agent_name_in(view)
 
 
@@ -97,23 +97,23 @@ def _framework_name(view: SpanView) -> str | None:
     if names.text_attribute(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
         return None
     metadata = names.text_attribute(view.attributes, "metadata") or ""
-    if _LC_AGENT in metadata and isinstance(said := json_object(metadata).get(_LC_AGENT), str) and said:
-        return said
+    if _LC_AGENT in metadata and isinstance(agent := json_object(metadata).get(_LC_AGENT), str) and agent:
+        return agent
     return view.name
 
 
 def job_type_of(view: SpanView) -> str:
-    """What the run does, as far as the span tells."""
+    """Return what the run does: the first of the span's attributes for it, its name, or `unknown`."""
     get = view.attributes.get
     return str(get(names.JOB_TYPE) or get(names.GEN_AI_WORKFLOW) or view.name or "unknown")
 
 
 def run_columns(
-    view: SpanView, *, told: Overrides = NO_OVERRIDES, around: ResourceDefaults, problems: list[str]
+    view: SpanView, *, overrides: Overrides = NO_OVERRIDES, around: ResourceDefaults, problems: list[str]
 ) -> Fields:
-    """Every column but identity, status and times. What is unusable is left out and said in `problems`."""
+    """Return every column but identity, status and times. What is unusable is left out and noted in `problems`."""
     attributes = view.attributes
-    columns = clamp({**_marked_columns(attributes, problems), **told.settings}, problems)
+    columns = clamp({**_marked_columns(attributes, problems), **overrides.settings}, problems)
     for source in (_conventional(attributes), conventional_of_resource(view.resource), around.columns):
         for column, text in source.items():
             columns.setdefault(column, text)
@@ -121,10 +121,10 @@ def run_columns(
         from otel_agent_telemetry.urls import without_credentials
 
         columns["git_repo"] = without_credentials(columns["git_repo"])
-    columns.setdefault("agent_name", agent_name_of(view, told.child_agent))
+    columns.setdefault("agent_name", agent_name_of(view, overrides.child_agent))
     columns.setdefault("job_type", job_type_of(view))
-    _put_json(columns, "metrics_json", {USAGE_KEY: told.usage} if told.usage else {}, around)
-    _put_json(columns, "context_json", {**_left_over(attributes, around), **told.extra}, around)
+    _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
+    _put_json(columns, "context_json", {**_left_over(attributes, around), **overrides.extra}, around)
     return columns
 
 
@@ -196,16 +196,18 @@ def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Res
 
 def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Both; of what was used each figure that was given counts before the one that was counted."""
-    used, said = more.get(USAGE_KEY), given.get(USAGE_KEY)
-    if isinstance(used, Mapping) and isinstance(said, Mapping):
-        return {**given, **more, USAGE_KEY: {**used, **said}}
-    return {**more, **given} if said is not None else {**given, **more}
+    used, reported = more.get(USAGE_KEY), given.get(USAGE_KEY)
+    if isinstance(used, Mapping) and isinstance(reported, Mapping):
+        return {**given, **more, USAGE_KEY: {**used, **reported}}
+    return {**more, **given} if reported is not None else {**given, **more}
 
 
 def differing(columns: Fields, used: Usage) -> dict[str, Any]:
     """The figures of a run's usage that it gave itself, other than counted."""
-    said = json_object(columns.get("metrics_json") or "{}").get(USAGE_KEY)
-    return {name: value for name, value in said.items() if used.get(name) != value} if isinstance(said, dict) else {}
+    reported = json_object(columns.get("metrics_json") or "{}").get(USAGE_KEY)
+    if not isinstance(reported, dict):
+        return {}
+    return {name: value for name, value in reported.items() if used.get(name) != value}
 
 
 def json_object(given: Any) -> dict[str, Any]:
@@ -231,9 +233,9 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
     return _SUCCEEDED
 
 
-def ending_with_status(said: object, ending: Ending) -> Ending:
+def ending_with_status(given_status: object, ending: Ending) -> Ending:
     """The ending with the status that somebody named for it; what is no final status is `failed`."""
-    word = st.canonical_status(said)
+    word = st.canonical_status(given_status)
     if word == st.SUCCESS:
         return _SUCCEEDED
     final = word if word is not None and st.is_terminal(word) else st.FAILED
@@ -259,12 +261,12 @@ def _status_of_exception(kind: str) -> str:
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     if exception:
         kind = str(exception.get("exception.type") or "Exception")
-        said = str(exception.get("exception.message") or "")
-        summary = f"{kind}: {said}" if said else kind
+        message = str(exception.get("exception.message") or "")
+        summary = f"{kind}: {message}" if message else kind
         stack = exception.get("exception.stacktrace")
         return summary[:_MAX_SUMMARY], str(stack)[-_MAX_DETAILS:] if stack else None
-    said = view.status_message or str(view.attributes.get("error.type") or "")
-    return said[:_MAX_SUMMARY] or None, None
+    message = view.status_message or str(view.attributes.get("error.type") or "")
+    return message[:_MAX_SUMMARY] or None, None
 
 
 def _text(problem: BaseException) -> str:

@@ -281,24 +281,26 @@ class AgentRunSpanProcessor(SpanProcessor):
         interrupted = sys.exc_info()[1]
         if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
             interrupted = None
-        said = run.status
-        if said is None and (opened.changed or run.has_status_attribute):
-            said = attributes_of(span).get(names.STATUS)
-        if st.canonical_status(said) == st.SUCCESS or (
-            said is None and interrupted is None and span.status.status_code is not StatusCode.ERROR
+        given_status = run.status
+        if given_status is None and (opened.changed or run.has_status_attribute):
+            given_status = attributes_of(span).get(names.STATUS)
+        if st.canonical_status(given_status) == st.SUCCESS or (
+            given_status is None and interrupted is None and span.status.status_code is not StatusCode.ERROR
         ):
             ending = _SUCCEEDED
         else:
-            ending = self._ending(run, view_of(span), said, interrupted)
+            ending = self._ending(run, view_of(span), given_status, interrupted)
         end_ns = instant_ns(span.end_time, self.recorder.clock.now_ns())
         self._write_end(run, span, ending, end_ns=end_ns, changed=opened.changed)
 
-    def _ending(self, run: ActiveRun, view: SpanView, said: object, interrupted: BaseException | None) -> Ending:
-        if said is None:
+    def _ending(
+        self, run: ActiveRun, view: SpanView, given_status: object, interrupted: BaseException | None
+    ) -> Ending:
+        if given_status is None:
             return ending_of(view, run.exception or run.logged_exception, interrupted)
-        if st.canonical_status(said) in (None, st.RUNNING):
+        if st.canonical_status(given_status) in (None, st.RUNNING):
             self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
-        return ending_with_status(said, ending_of(view, run.exception or run.logged_exception, None))
+        return ending_with_status(given_status, ending_of(view, run.exception or run.logged_exception, None))
 
     def _write_end(self, run: ActiveRun, span: ReadableSpan, ending: Ending, *, end_ns: int, changed: bool) -> None:
         """Write the terminal state. `changed`: whether attributes may have been set since the start."""

@@ -104,7 +104,7 @@ class RunLines:
         run.columns = columns
         run.encoded = encode_members(columns)
         run.attributes = attributes
-        run.tells_tokens = self.plans.of(attributes).tells_tokens
+        run.has_token_counts = self.plans.of(attributes).has_token_counts
         run.resource_defaults = self._recorder.resource_defaults
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
@@ -185,7 +185,7 @@ class RunLines:
         commit = self._start_commit(run, span)
         extra = run.extra if commit is None or START_COMMIT in attributes else {START_COMMIT: commit, **run.extra}
         overrides = Overrides(run.settings, extra, used, run.child_agent)
-        columns = run_columns(view, told=overrides, around=self._recorder.resource_defaults, problems=problems)
+        columns = run_columns(view, overrides=overrides, around=self._recorder.resource_defaults, problems=problems)
         if problems:
             counters = self._recorder.counters
             counters.clamped += len(problems)
@@ -229,7 +229,7 @@ class RunLines:
             for name in ("error_summary", "error_details"):  # what the client set stands
                 if name in run.columns:
                     state.pop(name, None)
-        if run.usage or run.tells_tokens or "metrics_json" in run.columns:
+        if run.usage or run.has_token_counts or "metrics_json" in run.columns:
             self._add_usage(run, span, state)
         self._write_state(run, state)
 
@@ -239,7 +239,7 @@ class RunLines:
             if run.usage:
                 self._refresh(run, span, attributes_of(span))
             return
-        if run.tells_tokens:
+        if run.has_token_counts:
             run.usage.set_run_total(view_of(span))
         used = run.usage.shown()
         if used:

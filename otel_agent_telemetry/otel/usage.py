@@ -120,11 +120,11 @@ def is_tool_call(attributes: Mapping[str, Any]) -> bool:
 
 
 def tokens_of(attributes: Mapping[str, Any]) -> dict[str, int]:
-    """Tokens by kind, those that are told."""
+    """Return the tokens by kind, for the kinds that the attributes name."""
     found = {}
     for name, spellings in TOKEN_SPELLINGS.items():
-        told = (count for key in spellings if (count := _count(attributes.get(key))) is not None)
-        if (count := next(told, None)) is not None:
+        values = (count for key in spellings if (count := _count(attributes.get(key))) is not None)
+        if (count := next(values, None)) is not None:
             found[name] = count
     return found
 
@@ -137,5 +137,5 @@ def _count(value: Any) -> int | None:
 
 
 def _models_of(attributes: Mapping[str, Any]) -> list[str]:
-    told = (attributes.get(key) for key in _MODELS)
-    return next(([value[:_MAX_MODEL]] for value in told if isinstance(value, str) and value), [])
+    values = (attributes.get(key) for key in _MODELS)
+    return next(([value[:_MAX_MODEL]] for value in values if isinstance(value, str) and value), [])

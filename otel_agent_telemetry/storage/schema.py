@@ -169,14 +169,14 @@ def _migrate(connection: Connection) -> None:
 
 
 @contextmanager
-def _upgrade_lock(path: Path, patience_s: float) -> Iterator[None]:
+def _upgrade_lock(path: Path, wait_s: float) -> Iterator[None]:
     lock = FileLock(path.with_name(f"{path.name}.upgrade.lock"))
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + wait_s
     try:
         while not lock.try_acquire():
             if time.monotonic() >= deadline:
                 raise StoreUnavailableError(
-                    f"upgrading {path}: another process has been at it for {patience_s:g} s",
+                    f"upgrading {path}: another process has been at it for {wait_s:g} s",
                     hint="Wait for it to finish, or raise TELEMETRY_DB_BUSY_TIMEOUT_MS.",
                 )
             time.sleep(_PAUSE_S)
