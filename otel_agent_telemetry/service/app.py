@@ -24,7 +24,6 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service import routes_read, routes_system, routes_traces, routes_write
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import EXCEPTION_HANDLERS
 from otel_agent_telemetry.service.guards import (
     OPEN_PATHS,
     AccessLog,
@@ -37,7 +36,7 @@ from otel_agent_telemetry.service.guards import (
 )
 from otel_agent_telemetry.service.openapi import describe_service
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
-from otel_agent_telemetry.service.responses import RunEncoder, json_response
+from otel_agent_telemetry.service.responses import EXCEPTION_HANDLERS, RunEncoder, json_response
 
 _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (

@@ -3,6 +3,11 @@
 It is opened once and closed once. On SQLite it is the only writer of its database: it holds
 the writer's lock from `open` to `close` and publishes its URL in the lock file, so that
 agents on this host send their runs to it. On PostgreSQL any number of services may run.
+
+It delivers the buffer under its own base directory too, so that no record waits on its host.
+The service follows the same rule as every agent (design, invariant 3): the holder of the
+drain lock delivers for all. An agent that holds it delivers to this service over HTTP; when
+that agent ends, or none runs, the service takes the lock and gives the batches to its writer.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -19,16 +25,99 @@ from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.clock import Clock, SystemClock
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.counters import Counters
+from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
+from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.service.buffer_drain import BufferDrain
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.request_body import BodyBudget
+from otel_agent_telemetry.service.responses import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.writer_lock import WriterLock
+
+_POLL_S: Final = 0.5
+_STOP_TIMEOUT_S: Final = 10.0
+_COMMIT_TIMEOUT_S: Final = 120.0
+
+
+class WriterTarget:
+    """The service's own writer as a target of the drain."""
+
+    def __init__(self, writer: GroupWriter, name: str) -> None:
+        self.name = name
+        self._writer = writer
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Commit a batch; values that the database refuses are found by halving it. Blocks up to 120 s."""
+        try:
+            # Longer than any request waits: a batch that times out here is written again, which is harmless.
+            self._writer.submit(WriteBatch(batch.states, batch.links)).result(_COMMIT_TIMEOUT_S)
+        except (StoreUnavailableError, SchemaError, OverloadedError) as problem:
+            return RetryLater(str(problem))
+        except (FutureTimeoutError, TimeoutError):
+            return RetryLater(f"{self.name} did not commit within {_COMMIT_TIMEOUT_S:g} s")
+        except StorageError as problem:
+            return deliver_bisected(self, batch, str(problem))
+        return Delivered()
+
+    def close(self) -> None:
+        """Do nothing: the writer belongs to the service."""
+
+
+class BufferDrain:
+    """A thread that delivers the buffer while no other process does. Implements `DeliveryHost` for its deliverer."""
+
+    def __init__(self, config: TelemetryConfig, writer: GroupWriter, *, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.counters = Counters()
+        self._writer = writer
+        self._journal = JournalWriter(config, clock=clock, counters=self.counters)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the current batch and release the drain lock. Idempotent. Blocks up to 10 s."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        loop = DeliveryLoop(
+            self, stop=self._stop, next_work=self._next_work, late=self._stop.is_set, resolve=self._target
+        )
+        with suppress_instrumentation():
+            loop.run()
+
+    def _target(self, _config: TelemetryConfig) -> WriterTarget:
+        return WriterTarget(self._writer, "this service")
+
+    def _next_work(self) -> None:
+        self._stop.wait(_POLL_S)
+
+    def leave(self) -> None:
+        """Do nothing: this host writes no segments of its own."""
+
+    def record_run(self, fields: Fields) -> None:
+        """Write the state of a run that was posted to the webhook to the database, and to the journal."""
+        self._writer.submit(WriteBatch((RunRecord.from_fields(fields),)))
+        self.journal_run(fields)
+
+    def journal_run(self, fields: Fields) -> None:
+        """Write a state that is in the database already to the journal, where `replay` finds it."""
+        self._journal.write_run(fields)
+
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from otel_agent_telemetry.service.error_responses import error_response
+from otel_agent_telemetry.service.responses import error_response
 
 _access = logging.getLogger("otel_agent_telemetry.service.access")
 

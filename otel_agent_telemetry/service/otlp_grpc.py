@@ -20,10 +20,10 @@ import grpc.aio
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import INTERNAL_ERROR, OverloadedError, RequestError
 from otel_agent_telemetry.service.guards import RequestRates, TokenCheck, log_access
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_protobuf, store_received
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
+from otel_agent_telemetry.service.responses import INTERNAL_ERROR, OverloadedError, RequestError
 
 _log = logging.getLogger(__name__)
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

@@ -27,7 +27,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import RequestError
+from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.store import WriteBatch
 
 _IDS: Final = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")

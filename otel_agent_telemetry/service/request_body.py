@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 from starlette.requests import Request
 
-from otel_agent_telemetry.service.error_responses import OverloadedError, RequestError
+from otel_agent_telemetry.service.responses import OverloadedError, RequestError
 
 MAX_HELD_BYTES: Final = 512 << 20
 _READ_TIMEOUT_S: Final = 30.0

@@ -1,7 +1,7 @@
 """What the endpoints share: the app's parts, parameters, bodies, and the run that a path names.
 
 An endpoint takes Starlette's `Request` and reads from it with these functions. Each of them
-raises `RequestError` or `RecordError`, which `error_responses` turns into a response.
+raises `RequestError` or `RecordError`, which `responses` turns into a response.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from starlette.requests import Request
 from otel_agent_telemetry.columns import check_column
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import RequestError
 from otel_agent_telemetry.service.request_body import decode_json, read_body
-from otel_agent_telemetry.service.responses import RunEncoder
+from otel_agent_telemetry.service.responses import RequestError, RunEncoder
 from otel_agent_telemetry.storage.queries import StoredRun, find_run
 
 T = TypeVar("T")

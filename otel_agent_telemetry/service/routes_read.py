@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.columns import FILTERABLE_COLUMNS, LISTED_COLUMNS, check_time
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.error_responses import RequestError
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.requests import (
     backend_of,
@@ -23,7 +22,7 @@ from otel_agent_telemetry.service.requests import (
     query_parameters,
     stored_run,
 )
-from otel_agent_telemetry.service.responses import json_response, raw_json_response
+from otel_agent_telemetry.service.responses import RequestError, json_response, raw_json_response
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by

@@ -19,7 +19,6 @@ from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import error_response
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.prometheus import (
     BufferMetrics,
@@ -28,7 +27,7 @@ from otel_agent_telemetry.service.prometheus import (
     exposition,
 )
 from otel_agent_telemetry.service.requests import backend_of
-from otel_agent_telemetry.service.responses import json_response
+from otel_agent_telemetry.service.responses import error_response, json_response
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.queries import oldest_open, run_stats
 

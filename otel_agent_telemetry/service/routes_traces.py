@@ -18,11 +18,11 @@ from starlette.responses import Response
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.error_responses import OTLP_PATH, PROTOBUF, RequestError
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_json, parse_protobuf, store_received
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
 from otel_agent_telemetry.service.requests import backend_of
+from otel_agent_telemetry.service.responses import OTLP_PATH, PROTOBUF, RequestError
 
 JSON: Final = "application/json"
 _LARGE_BODY: Final = 32 << 10

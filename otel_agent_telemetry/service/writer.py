@@ -31,7 +31,7 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.service.error_responses import OverloadedError
+from otel_agent_telemetry.service.responses import OverloadedError
 from otel_agent_telemetry.storage.runs import lock_links
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult, merged_batch, write_batch
 
