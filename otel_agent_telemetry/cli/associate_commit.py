@@ -81,8 +81,8 @@ def _report_outcome(config: "TelemetryConfig", run_id: str, sha: str, began: str
 def _is_stored(config: "TelemetryConfig", run_id: str) -> bool:
     """Return whether the local database has the run; True without a check when a service has the runs."""
     from otel_agent_telemetry.buffer.health import read_health
-    from otel_agent_telemetry.storage.configured_database import reading_database
     from otel_agent_telemetry.storage.queries import get_run
+    from otel_agent_telemetry.storage.store import reading_database
 
     if config.api_url or read_health(config.buffer_dir).target.startswith("http"):
         return True

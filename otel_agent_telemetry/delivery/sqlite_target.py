@@ -9,8 +9,7 @@ from typing import Final
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected, is_link
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
-from otel_agent_telemetry.storage.held_descriptors import HeldDescriptors
-from otel_agent_telemetry.storage.sqlite_file import open_sqlite, transaction
+from otel_agent_telemetry.storage.sqlite_file import HeldDescriptors, open_sqlite, transaction
 from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 

@@ -99,8 +99,8 @@ def _are_counts(value: Any) -> bool:
 
 
 def _stats_of_database(config: TelemetryConfig) -> dict[str, Any] | None:
-    from otel_agent_telemetry.storage.configured_database import reading_database
     from otel_agent_telemetry.storage.queries import run_stats
+    from otel_agent_telemetry.storage.store import reading_database
 
     with reading_database(config) as connection:
         return None if connection is None else run_stats(connection, now_ns=time.time_ns())

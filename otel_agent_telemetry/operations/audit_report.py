@@ -25,7 +25,7 @@ from otel_agent_telemetry.storage.audit_queries import (
     table_rows,
     top_agents,
 )
-from otel_agent_telemetry.storage.configured_database import reading_database
+from otel_agent_telemetry.storage.store import reading_database
 
 DAYS_SHOWN: Final = 30
 

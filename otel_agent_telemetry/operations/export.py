@@ -40,9 +40,9 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_json import run_object
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.database_backup import blocks_writers, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
+from otel_agent_telemetry.storage.store import reading_database
 
 _PAGE: Final = 500
 _COPY_AFTER_RUNS: Final = 5_000

@@ -23,7 +23,6 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.journal import journal_files, time_of
 from otel_agent_telemetry.storage import counts
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.counts import CountDifference
 from otel_agent_telemetry.storage.database_backup import backup_database, backup_database_to, prune_backups
 from otel_agent_telemetry.storage.database_file import (
@@ -33,11 +32,11 @@ from otel_agent_telemetry.storage.database_file import (
     roll_back_torn_commit,
     vacuum,
 )
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import translated
 from otel_agent_telemetry.storage.restore import DatabaseContents, read_contents
 from otel_agent_telemetry.storage.row_retention import OldRows, Progress, count_old, delete_old
 from otel_agent_telemetry.storage.schema import database_state
-from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store import Store, reading_database
 
 PG_DUMP_HINT: Final = "Use pg_dump and pg_restore for PostgreSQL."
 

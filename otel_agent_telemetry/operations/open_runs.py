@@ -27,8 +27,8 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.run_state import closing_state
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import iter_open_runs, own_states
+from otel_agent_telemetry.storage.store import reading_database
 
 # Bounds memory: whole runs of one chunk are held.
 _CHUNK: Final = 5_000

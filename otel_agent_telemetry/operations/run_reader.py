@@ -21,9 +21,9 @@ from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.queries import RunQuery, list_runs, runs_beginning, runs_named
+from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.urls import without_credentials
 
 MAX_CANDIDATES: Final = 6

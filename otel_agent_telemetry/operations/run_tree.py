@@ -21,9 +21,9 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import needle_of
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
+from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.wire import EVENT, SPAN, Line
 
 _DAY_NS: Final = 86_400 * 1_000_000_000

@@ -28,8 +28,8 @@ from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
 from otel_agent_telemetry.operations.run_ledger import FINDINGS, Gap, RunLedger, RunName, SequenceLedger, run_lines
-from otel_agent_telemetry.storage.configured_database import reading_database
 from otel_agent_telemetry.storage.queries import iter_states
+from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.wire import Line
 
 Progress = Callable[[int, int], None]

@@ -47,8 +47,7 @@ from sqlalchemy import (
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.errors import StorageError
-from otel_agent_telemetry.storage.engine import database_name
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import database_name, translated
 from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_hours

@@ -26,8 +26,7 @@ from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.errors import SchemaError
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.storage.database_file import SIDECARS, sidecar
-from otel_agent_telemetry.storage.engine import database_name
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import database_name, translated
 
 
 def backup_database(source: Path, folder: Path, clock: Clock) -> Path:

@@ -17,8 +17,7 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
-from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path, translated
 from otel_agent_telemetry.storage.writer_lock import WriterLock, real_path
 
 SIDECARS: Final = ("-journal", "-wal", "-shm")

@@ -40,8 +40,7 @@ from otel_agent_telemetry.storage.database_file import (
     roll_back_torn_commit,
     sidecar,
 )
-from otel_agent_telemetry.storage.engine import make_engine
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import make_engine, translated
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.statements import count_rows
 

@@ -95,7 +95,7 @@ def upsert_runs(connection: Connection, runs: Sequence[RunState]) -> list[WriteO
 
     `duplicate`: the state adds nothing to what is stored or came before it in `runs`. On
     SQLite, whose writer is alone, by `sqlite_runs`. Raises the driver's errors, see
-    `error_translation.translated`.
+    `engine.translated`.
     """
     if connection.dialect.name == "sqlite":
         return write_states(driver_connection(connection), map(fields_of, runs))

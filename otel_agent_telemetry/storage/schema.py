@@ -23,8 +23,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.storage.database_backup import backup_database
-from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
-from otel_agent_telemetry.storage.error_translation import translated
+from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, translated, writing
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 KNOWN_REVISIONS: Final = tuple(sorted(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*_*.py")))

@@ -3,6 +3,9 @@
 Everything that writes runs, associations or spans comes through `write_batch`, so that locks
 are taken in one order. A `Store` gives each batch a transaction of its own and tries it again
 while that may help. Owns neither the statements (`runs`, `traces`) nor the schema (`schema`).
+
+`reading_database` is the other door: it opens the configured database for reading only, and
+never creates, upgrades or locks it for long.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -25,13 +28,21 @@ from tenacity import (
 )
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.errors import StoreUnavailableError
+from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
-from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
+from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
+from otel_agent_telemetry.storage.engine import (
+    database_name,
+    make_engine,
+    make_read_engine,
+    reading,
+    sqlite_path,
+    writing,
+)
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
-from otel_agent_telemetry.storage.schema import SchemaReport, ensure_schema
+from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
@@ -83,7 +94,7 @@ def merged_batch(batches: Sequence[WriteBatch]) -> WriteBatch:
 def write_batch(connection: Connection, batch: WriteBatch) -> WriteResult:
     """Write a batch within the connection's transaction.
 
-    Raises the driver's errors, see `error_translation.translated`.
+    Raises the driver's errors, see `engine.translated`.
     """
     states = [fields_of(run) for run in batch.records]
     lock_links(connection, shared=not batch.links)
@@ -165,3 +176,48 @@ class Store:
     def close(self) -> None:
         """Close every connection. Idempotent; `open` and `write` would open new ones."""
         self._engine.dispose()
+
+
+@contextmanager
+def reading_database(config: TelemetryConfig) -> Iterator[Connection | None]:
+    """Yield a consistent view for the functions of `storage.queries`; None when there is no database yet.
+
+    Raises SchemaError for a database of another application or of an older schema, which is
+    not changed, and StoreUnavailableError when it cannot be read now. Blocks for the busy
+    timeout on a locked database. An OSError raised inside the block becomes a StorageError,
+    so callers print nothing inside it.
+    """
+    engine = _engine(config)
+    try:
+        if engine is None:
+            yield None
+            return
+        with reading(engine, "reading") as connection:
+            yield connection if _is_current(connection) else None
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+def _engine(config: TelemetryConfig) -> Engine | None:
+    """Return an engine that can be read from now; None when the file is missing."""
+    engine = make_read_engine(config)
+    path = sqlite_path(engine)
+    if path is None:
+        return engine
+    if not path.exists():
+        return None
+    # A read-only connection could not, and would fail until the next writer comes.
+    roll_back_torn_commit(config, path)
+    return engine
+
+
+def _is_current(connection: Connection) -> bool:
+    """Return False for an empty database. Raises SchemaError unless the schema is this version's."""
+    state = database_state(connection)
+    if state in ("version_7", "older"):
+        raise SchemaError(
+            f"reading {database_name(connection.engine)}: its schema is older than this version",
+            hint="`agent-telemetry init-db` upgrades it, after a backup.",
+        )
+    return state == "current"

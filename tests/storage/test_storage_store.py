@@ -14,8 +14,14 @@ from storage_cases import at, link, quick_config, rows_of, run, start_python
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
-from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
-from otel_agent_telemetry.storage.error_translation import storage_error, translated
+from otel_agent_telemetry.storage.engine import (
+    make_engine,
+    make_read_engine,
+    reading,
+    storage_error,
+    translated,
+    writing,
+)
 from otel_agent_telemetry.storage.store import Store
 
 HOLD_LOCK = """
