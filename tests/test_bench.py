@@ -56,6 +56,8 @@ def test_a_ratio_is_the_median_of_the_pairs():
     ours = [Times([20, 20, 200], [10, 10, 10]), Times([20, 20, 200], [10, 10, 10]), Times([900, 900, 900], [9, 9, 9])]
     theirs = [Times([10, 10, 10], [10, 10, 10])] * 3
     pairs = Pairs(ours, theirs)
+    assert pairs.median_ratio(0.5) == 2.0
+    assert pairs.median_ratio(0.99) == 20.0
     assert pairs.ratio("x", goal=2.0).verdict == "met"
     assert pairs.ratio("x", goal=2.0, judged=0.99).verdict == "MISSED"
     assert pairs.cpu_ratio() == 1.0

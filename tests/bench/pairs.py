@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 FAST = bool(os.environ.get("BENCH_FAST"))
 PAIRS = 15
+_FEW = 50
 
 Burst = Callable[[], Sequence[int]]
 """Does something a number of times and returns the nanoseconds of each."""
@@ -24,7 +25,7 @@ NO_TARGET = "-"
 
 
 class Times(list[int]):
-    """Wall nanoseconds of each of many calls, and the CPU nanoseconds of this thread for each."""
+    """Wall nanoseconds of each of many calls, and the CPU nanoseconds of each."""
 
     def __init__(self, wall: Sequence[int] = (), cpu: Sequence[int] = ()) -> None:
         super().__init__(wall)
@@ -69,8 +70,10 @@ def goal_text(goal: float | None, *, at_least: bool = False, unit: str = "") -> 
 class Ratio:
     """What came of it: medians over the pairs of (ours / theirs), at p50 and p99, and our own p50 and p99.
 
+    The p99 of bursts of few samples is that of the samples of all.
+
     `goal`: None without one. `judged`: the quantile that the goal is about, 0.5 or 0.99.
-    `cpu`: the ratio of CPU time of the calling thread at p50, where it was measured.
+    `cpu`: the ratio of CPU time at p50, where it was measured: of the calling thread, or of the process that imports.
     """
 
     name: str
@@ -93,7 +96,7 @@ class Ratio:
         """Return the row of the table."""
         note = (
             f"{self.ours_us[0]:.1f} / {self.ours_us[1]:.1f}, {self.theirs_us[0]:.1f} / {self.theirs_us[1]:.1f} us"
-            + ("" if self.cpu is None else f"; thread CPU x{self.cpu:.2f}")
+            + ("" if self.cpu is None else f"; CPU x{self.cpu:.2f}")
             + ("; goal is for p99" if self.judged == 0.99 else "")
         )
         goal = goal_text(self.goal, at_least=self.goal_is_minimum)
@@ -128,6 +131,11 @@ class Pairs(NamedTuple):
     ours: list[Sequence[int]]
     theirs: list[Sequence[int]]
 
+    @property
+    def _short(self) -> bool:
+        """Whether a burst has too few samples for a p99 of its own."""
+        return len(self.ours[0]) < _FEW
+
     def median_ratio(self, share: float) -> float:
         """Return the median over the pairs of ours / theirs at a quantile."""
         return statistics.median(at(mine, share) / at(other, share) for mine, other in zip(*self, strict=True))
@@ -157,9 +165,9 @@ class Pairs(NamedTuple):
             name,
             goal,
             self.median_ratio(0.5),
-            self.median_ratio(0.99),
-            _micros(self.ours),
-            _micros(self.theirs),
+            self.pooled_ratio(0.99) if self._short else self.median_ratio(0.99),
+            _micros(self.ours, pooled=self._short),
+            _micros(self.theirs, pooled=self._short),
             goal_is_minimum,
             target,
             judged,
@@ -243,9 +251,9 @@ def _flat(bursts: Sequence[Sequence[int]]) -> list[int]:
     return [one for burst in bursts for one in burst]
 
 
-def _micros(bursts: Sequence[Sequence[int]]) -> tuple[float, float]:
+def _micros(bursts: Sequence[Sequence[int]], *, pooled: bool) -> tuple[float, float]:
     p50, p99 = (statistics.median(at(burst, share) for burst in bursts) / 1e3 for share in (0.5, 0.99))
-    return p50, p99
+    return p50, at(_flat(bursts), 0.99) / 1e3 if pooled else p99
 
 
 def _clock_costs() -> tuple[int, int]:
