@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _BY_FIELD: Final = {setting.field: setting for setting in SETTINGS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TelemetryConfig:
     """Every setting of a process, from the environment (`from_env`) or by name, defaults for the rest.
 
