@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SYNC_S = 2.0
+# A service that accepts connections and answers nothing takes a quarter of the two seconds, not all.
 _REQUEST_TIMEOUT_S = 0.5
 
 
@@ -137,6 +138,7 @@ def parse_duration_ns(text: str) -> int:
     """Return the nanoseconds of a duration such as `90s`, `2h` or `1d12h`. Raises typer.BadParameter."""
     word = text.strip().lower()
     parts = _DURATION_PART.findall(word)
+    # `findall` skips what it does not know; put together again, the parts must be the whole text.
     if not parts or "".join(number + unit for number, unit in parts) != word:
         raise typer.BadParameter(f"{text!r} is not a duration: write 90s, 30m, 2h, 3d or 1w")
     seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from rich.console import Console
 
+# C0, DEL and C1 controls, the marks and embeddings that change the writing direction, zero-width characters,
+# line and paragraph separators, the byte order mark, annotations and tags. Lone surrogates are in it because
+# stdout cannot encode them.
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )

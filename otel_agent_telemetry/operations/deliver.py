@@ -218,6 +218,7 @@ def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> Non
             deadline.append(time.monotonic() + config.exit_timeout_s)
         return time.monotonic() >= deadline[0]
 
+    # `late` gives the last pass its deadline: it begins to count when `stop` is seen, not when the process started.
     loop = DeliveryLoop(recorder, stop=stop, next_work=lambda: _pause(stop), late=late)
     try:
         # Our own HTTP requests must not become spans, and so runs, of an instrumented process.

@@ -231,6 +231,8 @@ def repair_counts(config: TelemetryConfig) -> list[CountDifference]:
     store = Store(config)
     path = store.path
     try:
+        # A service keeps its writer lock while it runs, so a repair cannot come between its transactions. A server's
+        # transactions need no such lock.
         with nullcontext() if path is None else only_writer(path, doing="counting the runs of"):
             return store.transact(counts.repair_counts)
     finally:

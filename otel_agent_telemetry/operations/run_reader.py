@@ -74,6 +74,7 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
         known = runs.get(state.event_id)
         # States of runs found already are needed, further runs are not.
         if known is not None or len(runs) < MAX_CANDIDATES:
+            # A run has several lines in the journal, in no certain order over the files: the latest state wins.
             runs[state.event_id] = state if known is None else later_state(known, state)
     exact = [run for run in runs.values() if wanted in (run.run_id, run.event_id)]
     newest_first = sorted(exact or runs.values(), key=lambda run: run.created_at, reverse=True)

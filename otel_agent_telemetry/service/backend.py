@@ -94,6 +94,7 @@ class BufferDrain:
             self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
+        """Deliver until the drain is stopped."""
         loop = DeliveryLoop(
             self, stop=self._stop, next_work=self._next_work, late=self._stop.is_set, resolve=self._target
         )
@@ -101,9 +102,11 @@ class BufferDrain:
             loop.run()
 
     def _target(self, _config: TelemetryConfig) -> WriterTarget:
+        """Return the writer as the target, whatever the configuration names: the service delivers to itself."""
         return WriterTarget(self._writer, "this service")
 
     def _next_work(self) -> None:
+        """Wait until the next look at the buffer; `stop` ends the wait."""
         self._stop.wait(_POLL_S)
 
     def leave(self) -> None:
@@ -212,6 +215,7 @@ class Backend:
         self._release()
 
     def _release(self) -> None:
+        """Close the connections, and only then give up the writer's lock."""
         if self._read_engine is not None:
             self._read_engine.dispose()
         self._store.close()
@@ -261,6 +265,7 @@ class Backend:
         return result
 
     async def _committed(self, job: Job) -> Any:
+        """Return the result of a job when it is committed. Raises StoreUnavailableError after the write timeout."""
         timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
         # Tests, and an app that is started again, use one backend in several loops one after another.
         if self._bridge is None or self._bridge.loop is not loop:
@@ -271,6 +276,7 @@ class Backend:
             raise self._write_timeout() from None
 
     def _write_timeout(self) -> StoreUnavailableError:
+        """Return the error for a write that was not committed in time, with the writer's last problem."""
         problem = self.writer.stats.last_problem
         why = f" ({problem})" if problem else ""
         timeout_s = self.settings.api_write_timeout_s

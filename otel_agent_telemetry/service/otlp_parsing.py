@@ -71,6 +71,7 @@ async def store_received(received: Received, backend: Backend, spans: Counter) -
 
 
 def _batch_of(spans: Sequence[ReceivedSpan]) -> WriteBatch:
+    """Return what is to be stored of the received spans."""
     return WriteBatch([span.record for span in spans if span.record is not None], (), [span.node for span in spans])
 
 

@@ -66,11 +66,14 @@ class ServiceMetrics:
         self._durations_of(label, route, status).observe(seconds)
 
     def _on_commit(self, seconds: float, items: int) -> None:
+        """Count a commit: its duration and its number of records."""
         self._commits.observe(seconds)
         self._items.observe(items)
 
 
 class _WriterCollector(Collector):
+    """The writer's figures, read when they are asked for."""
+
     def __init__(self, writer: GroupWriter) -> None:
         self._writer = writer
 
@@ -119,6 +122,7 @@ class DatabaseDownMetrics(Collector):
 
 
 def _database_up(value: int) -> Metric:
+    """Return the gauge that is 1 while the database can be read."""
     return GaugeMetricFamily("agent_telemetry_database_up", "Whether the database could be read just now.", value)
 
 

@@ -95,6 +95,7 @@ def _refuse_too_large(request: Request, max_bytes: int) -> None:
 
 
 def _too_large(max_bytes: int) -> RequestError:
+    """Return the error for a body over the limit. It closes the connection, since the rest is not read."""
     return RequestError(
         413, f"a body may have {max_bytes} bytes, decompressed; send less at once", headers={"Connection": "close"}
     )

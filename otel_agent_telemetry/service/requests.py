@@ -52,6 +52,7 @@ def path_parameters(request: Request, model: type[M]) -> M:
 
 
 def _validated(model: type[M], values: Mapping[str, Any]) -> M:
+    """Return the values as a model. Raises RequestError 422 with every rule that is broken."""
     try:
         return model.model_validate(values)
     except ValidationError as problem:

@@ -97,6 +97,7 @@ class RunEncoder:
             member = self.encode(run)
             size += len(member) + 1
             # One run always fits, or a page would never get past it.
+            # One run is always on the page, however large: without it a client would never get past that run.
             if encoded and size > MAX_PAGE_BYTES:
                 break
             encoded.append(member)
@@ -106,6 +107,7 @@ class RunEncoder:
 def _embedded(text: str) -> Any:
     """Return a column's JSON text as a member of a response; text that is not JSON stays text."""
     with contextlib.suppress(ValueError):
+        # A Fragment goes into the body unchecked, so the text is parsed first and the value dropped.
         orjson.loads(text)
         return orjson.Fragment(text)
     return text

@@ -132,6 +132,7 @@ async def prometheus_metrics(request: Request) -> Response:
 
 
 async def _stored_run_metrics(backend: Backend) -> StoredRunMetrics | DatabaseDownMetrics:
+    """Return the metrics of the stored runs, or that the database cannot be read. Never raises StorageError."""
     now_ns = backend.clock.now_ns()
     try:
         return await backend.read(lambda connection: _read_run_metrics(connection, now_ns))

@@ -49,6 +49,8 @@ _EXAMPLES: Final[dict[str, Any]] = {
 
 
 class _OpenModel(BaseModel):
+    """A model whose bodies may have further members."""
+
     model_config = ConfigDict(extra="allow")
 
 

@@ -151,6 +151,7 @@ class GroupWriter:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        """Commit groups until the writer is stopped and its queue is empty."""
         with suppress_instrumentation():
             while group := self._next_group():
                 started_at = time.monotonic()
@@ -183,6 +184,7 @@ class GroupWriter:
         """Commit a group; when a value in it is refused, commit each of its jobs alone."""
         try:
             self._commit(group)
+        # The database is away and no job is at fault; tried alone, each of them would wait for it once more.
         except StoreUnavailableError as problem:
             self._fail(group, problem)
         except Exception as problem:  # one of the jobs is at fault, or the code is
@@ -217,12 +219,14 @@ class GroupWriter:
 
 
 def _finish(job: Job, result: Any = None, *, problem: Exception | None = None) -> None:
+    """Set the outcome of a job and call its submitter back."""
     job.result, job.problem = result, problem
     with contextlib.suppress(Exception):  # a submitter that is gone must not fail the others of its group
         job.on_done(job)
 
 
 def _set_result(future: Future[Any], job: Job) -> None:
+    """Hand the outcome of a job to the future that waits for it."""
     if job.problem is not None:
         future.set_exception(job.problem)
     else:
@@ -292,6 +296,7 @@ class LoopBridge:
             return await waiter
         finally:
             timer.cancel()
+            # A job whose client has gone or waited too long is not begun any more; after a result this means nothing.
             job.is_cancelled = True
 
     def _hold(self, job: Job) -> None:
@@ -340,5 +345,7 @@ class LoopBridge:
 
 
 def _time_out(waiter: asyncio.Future[Any]) -> None:
+    """End the wait for a commit with TimeoutError; `LoopBridge.result` then cancels the job."""
+    # The commit may have ended in this same iteration of the loop, and a future is set only once.
     if not waiter.done():
         waiter.set_exception(TimeoutError())

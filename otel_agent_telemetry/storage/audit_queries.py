@@ -75,6 +75,7 @@ def top_agents(connection: Connection, *, since: str | None, limit: int) -> list
 
 
 def _number_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """Return the number of rows of a group for which the condition holds."""
     return func.count(case((condition, 1)))
 
 
@@ -138,4 +139,5 @@ def database_bytes(connection: Connection) -> int:
 
 
 def _since(since: str | None) -> ColumnElement[bool]:
+    """Return the condition on the creation time; true for every row without a bound."""
     return true() if since is None else _runs.created_at >= since

@@ -76,12 +76,14 @@ class CopiedTable:
 
 @lru_cache(maxsize=8)
 def _columns_of(table: Table) -> tuple[str, ...]:
+    """Return the columns to copy. `id` is last, because an insert leaves it out: the target numbers its rows itself."""
     names = tuple(column.name for column in table.c if column.name != "id")
     return (*names, "id") if "id" in table.c else names
 
 
 @lru_cache(maxsize=8)
 def _indexes_of(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return where these columns stand in a copied row."""
     return tuple(map(_columns_of(table).index, names))
 
 
@@ -113,6 +115,10 @@ def batches(engine: Engine, copied: CopiedTable) -> Iterator[list[Row]]:
 
 
 def _next_batch(engine: Engine, copied: CopiedTable, last: Any) -> list[Row]:
+    """Return the rows after the key `last`, in the order of the key; none at the end.
+
+    Each batch is a short read of its own, so that a long copy holds no snapshot of the source.
+    """
     rows: list[Row] = []
     size = 0
     with (
@@ -128,6 +134,7 @@ def _next_batch(engine: Engine, copied: CopiedTable, last: Any) -> list[Row]:
 
 
 def _rows_after(copied: CopiedTable, last: Any) -> Select[Any]:
+    """Return the statement that reads the rows after a key; an offset would read all rows before it again."""
     columns = copied.table.c
     key = [columns[name] for name in copied.key]
     selected: Select[Any] = select(*(columns[name] for name in copied.columns)).order_by(*key).limit(_MAX_ROWS)
@@ -164,6 +171,7 @@ def missing_rows(connection: Connection, copied: CopiedTable, rows: Sequence[Row
 
 
 def _is_missing(copied: CopiedTable, values: dict[str, Any], stored: tuple[Any, ...] | None) -> bool:
+    """Return whether the target lacks a row, or what is stored there lacks something that the row has."""
     if stored is None:
         return True
     if copied is COMMITS:
@@ -232,6 +240,7 @@ def stored_in(
 
 @lru_cache(maxsize=8)
 def _insert_statement(copied: CopiedTable, dialect: Dialect) -> Statement:
+    """Return the statement that adds rows and keeps those that are stored; a rollup replaces the stored one."""
     names = tuple(name for name in copied.columns if name != "id")
     statement = insert_into(copied.table, dialect)
     if copied is not ROLLUPS:
@@ -243,6 +252,7 @@ def _insert_statement(copied: CopiedTable, dialect: Dialect) -> Statement:
 
 @lru_cache(maxsize=8)
 def _update_run(copied: CopiedTable, dialect: Dialect) -> Statement:
+    """Return the statement that assigns a stored row without a run to the run that the source knows."""
     columns = copied.table.c
     matches = [columns[name] == bindparam(f"of_{name}") for name in copied.identity]
     statement = update(copied.table).where(columns.event_id == literal_column("''"), *matches)

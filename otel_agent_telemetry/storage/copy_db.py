@@ -90,6 +90,7 @@ def copy_database(
 
 
 def _check_source(engine: Engine) -> None:
+    """Raise SchemaError unless the source has the tables of this version. Changes nothing."""
     with reading(engine, "copying from") as connection:
         state = database_state(connection)
     if state == "current":
@@ -102,6 +103,7 @@ def _check_source(engine: Engine) -> None:
 
 
 def _refuse_the_same(engine: Engine, target: TelemetryConfig) -> None:
+    """Raise ConfigurationError when source and target are one database."""
     other = make_read_engine(target)
     try:
         if _identity(engine) == _identity(other):
@@ -136,6 +138,7 @@ class _Copy:
         self._done = self._total = 0
 
     def run(self) -> CopyReport:
+        """Copy every table, compare every row, and return what was found."""
         with reading(self._source, "copying from") as connection:
             # Every row is read twice: copied, then compared.
             self._total = 2 * sum(count_rows(connection, copied.table) for copied in COPIED)
@@ -148,6 +151,7 @@ class _Copy:
         return self._report
 
     def _copy(self, copied: CopiedTable) -> None:
+        """Copy a table in batches and add its figures to the report."""
         table = CopiedRows(copied.table.name)
         self._report.tables.append(table)
         for rows in batches(self._source, copied):
@@ -172,12 +176,14 @@ class _Copy:
         return changed
 
     def _compare(self, copied: CopiedTable, table: CopiedRows) -> None:
+        """Count the rows of the source that the target still lacks."""
         for rows in batches(self._source, copied):
             with self._store.reading() as connection:
                 table.lacking += len(missing_rows(connection, copied, rows))
             self._advance(len(rows))
 
     def _advance(self, rows: int) -> None:
+        """Report the progress of the whole copy."""
         self._done += rows
         # Rows that were added to the source meanwhile are copied too: never more than all.
         self._on_progress(self._done, max(self._total, self._done))

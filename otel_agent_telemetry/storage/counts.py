@@ -115,6 +115,7 @@ def add_to_counts(connection: Connection, changes: Sequence[tuple[Row | None, Ro
 
 @lru_cache(maxsize=8)
 def _add_runs(table: Table, dialect: Dialect) -> Statement:
+    """Return the statement that adds numbers of runs to stored counts."""
     names = tuple(column.name for column in table.c)
     statement = insert_into(table, dialect)
     total = table.c.runs + statement.excluded.runs
@@ -202,6 +203,7 @@ def repair_counts(connection: Connection) -> list[CountDifference]:
 
 
 def _differences(connection: Connection, table: Table) -> list[CountDifference]:
+    """Return the counts of one table that differ from the runs, in the order of their keys."""
     # In one statement, so that both sides are of one instant.
     keys = [column for column in table.c if column.name != "runs"]
     zero: ColumnElement[int] = literal_column("0")
@@ -218,6 +220,8 @@ def _differences(connection: Connection, table: Table) -> list[CountDifference]:
 
 
 def _recount(connection: Connection, table: Table) -> None:
+    """Replace the counts of one table by those of the runs."""
+    # In the caller's transaction, so that no reader ever sees the counts empty.
     connection.execute(delete(table))
     names = [column.name for column in table.c]
     connection.execute(insert(table).from_select(names, counted_runs(table)))
@@ -230,4 +234,5 @@ def counted_runs(table: Table) -> Select[Any]:
 
 
 def _hour_of(created_at: ColumnElement[str]) -> ColumnElement[str]:
+    """Return the hour of a creation time, which is the beginning of its text."""
     return func.substr(created_at, literal_column("1"), literal_column(str(_HOUR))).label("hour")

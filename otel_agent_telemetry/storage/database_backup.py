@@ -61,6 +61,10 @@ def verified_copy(source: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _partial(target: Path) -> Iterator[Path]:
+    """Yield the path under which a copy is made, locked so that no other process takes it for a leftover.
+
+    Whatever is left at that path is removed at the end.
+    """
     partial = partial_name(target, os.getpid())
     partial.unlink(missing_ok=True)
     lock = FileLock(partial)
@@ -77,6 +81,7 @@ def _partial(target: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, partial: Path) -> None:
+    """Copy the database and verify the copy. Raises SchemaError when the copy differs or is damaged."""
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as original,
         closing(sqlite3.connect(partial, isolation_level=None)) as copy,

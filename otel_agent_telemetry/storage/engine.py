@@ -113,6 +113,7 @@ def _by_state(state: str) -> _Meaning | None:
 
 
 def _by_text(text: str) -> _Meaning | None:
+    """Return the meaning of a driver's text; None for an unknown one."""
     for kind, hints in ((StoreUnavailableError, _UNAVAILABLE_HINTS), (SchemaError, _SCHEMA_HINTS)):
         for phrase, hint in hints.items():
             if phrase in text:
@@ -121,6 +122,7 @@ def _by_text(text: str) -> _Meaning | None:
 
 
 def _by_type(problem: Exception) -> _Meaning:
+    """Return the meaning of an error by its class alone."""
     if _may_pass(problem):
         return StoreUnavailableError, "Check that the database is there and reachable."
     return StorageError, ""
@@ -217,6 +219,7 @@ def reading(engine: Engine, operation: str) -> Iterator[Connection]:
 
 
 def _server_engine(url: URL) -> Engine:
+    """Return the engine of a database server. Raises ConfigurationError for a driver that is missing or a wrong URL."""
     try:
         engine = create_engine(
             url,
@@ -245,6 +248,7 @@ def _plan_each_time(connection: Any, _record: Any) -> None:
 
 
 def _sqlite_engine(url: URL, opener: Callable[[], sqlite3.Connection], *, begin: str) -> Engine:
+    """Return the engine of a SQLite file whose transactions begin with the given mode."""
     engine = create_engine(url, creator=opener, hide_parameters=True)
 
     def begin_transaction(connection: Connection) -> None:
@@ -256,10 +260,12 @@ def _sqlite_engine(url: URL, opener: Callable[[], sqlite3.Connection], *, begin:
 
 
 def _sqlite_name(url: URL) -> str:
+    """Return the path in a SQLite URL; `:memory:` without one."""
     return url.database or ":memory:"
 
 
 def _open_for_writing(name: str, config: TelemetryConfig, journal_mode: str | None) -> sqlite3.Connection:
+    """Return a connection that writes, with the configured pragmas; creates a missing file."""
     if name != ":memory:":
         _make_private_file(Path(name))
     connection = _connect(name, config)
@@ -276,8 +282,10 @@ def _open_for_writing(name: str, config: TelemetryConfig, journal_mode: str | No
 
 
 def _open_for_reading(name: str, config: TelemetryConfig) -> sqlite3.Connection:
+    """Return a connection that cannot write. Raises sqlite3.Error for a missing file."""
     if name == ":memory:":
         return _connect(name, config)
+    # `mode=ro` never creates the file; a plain path would leave an empty one behind.
     return _connect(f"{Path(name).absolute().as_uri()}?mode=ro", config, uri=True)
 
 

@@ -215,6 +215,7 @@ def last_association(connection: Connection, run_id: str) -> str | None:
 
 
 def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
+    """Return the conditions of a query, all of which a run must meet."""
     found = [_runs[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None]
     if query.parent_run_id is not None:
         found.append(_is_inside(query.parent_run_id))
@@ -225,6 +226,7 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
 
 
 def _starts(query: RunQuery) -> list[ColumnElement[bool]]:
+    """Return the conditions on the start time."""
     bounds = ((_runs.start_time.__ge__, query.start_time_from), (_runs.start_time.__le__, query.start_time_to))
     return [compare(value) for compare, value in bounds if value is not None]
 
@@ -269,10 +271,15 @@ def _is_inside(run_id: str) -> ColumnElement[bool]:
 
 
 def _newest_first(selected: Select[Any]) -> Select[Any]:
+    """Return the statement in the order of listings; `id` decides between runs of one instant."""
     return selected.order_by(_runs.created_at.desc(), _runs.id.desc())
 
 
 def _older_than(cursor: Cursor) -> ColumnElement[bool]:
+    """Return the condition for the rows after a cursor, in the order newest first.
+
+    The first comparison repeats what the second implies: it is the one that an index can serve.
+    """
     return and_(
         _runs.created_at <= cursor.time,
         or_(_runs.created_at < cursor.time, _runs.id < cursor.id),
@@ -280,6 +287,7 @@ def _older_than(cursor: Cursor) -> ColumnElement[bool]:
 
 
 def _newer_than(cursor: Cursor) -> ColumnElement[bool]:
+    """Return the condition for the rows before a cursor; see `_older_than`."""
     return and_(
         _runs.created_at >= cursor.time,
         or_(_runs.created_at > cursor.time, _runs.id > cursor.id),
@@ -294,10 +302,12 @@ def _as_read(connection: Connection, runs: list[StoredRun], *, priced: bool = Tr
 
 
 def _stored(connection: Connection, selected: Select[Any]) -> list[StoredRun]:
+    """Return the rows of a statement as runs with their `id`."""
     return [StoredRun(row[-1], record_of(tuple(row[:-1]))) for row in connection.execute(selected)]
 
 
 def _begins(connection: Connection, column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
+    """Return the condition that a column begins with a text."""
     # A range is served by an index; LIKE would read every row.
     if connection.dialect.name != "sqlite":
         column = by_code_point(column, connection.dialect)
@@ -305,5 +315,6 @@ def _begins(connection: Connection, column: ColumnElement[Any], prefix: str) -> 
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[RunRecord]:
+    """Return the newest runs that meet a condition, as they are shown."""
     selected = _newest_first(select(*_columns).where(condition)).limit(limit)
     return [run.record for run in _as_read(connection, _stored(connection, selected))]

@@ -104,6 +104,7 @@ def refuse_damaged(connection: Connection, path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str:
+    """Return the schema revision that is recorded in a database of ours."""
     return str(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one())  # noqa: S608 - a constant
 
 
@@ -143,6 +144,7 @@ def restore_backup(
 
 
 def _upgrade(config: TelemetryConfig, clock: Clock | None) -> SchemaReport:
+    """Bring the restored database to the schema of this version."""
     engine = make_engine(config)
     try:
         return ensure_schema(engine, config, clock=clock)

@@ -97,12 +97,14 @@ def is_current(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def _is_version_7(connection: sqlite3.Connection, tables: set[str]) -> bool:
+    """Return whether the tables are those of version 7, which kept no schema revision."""
     if "agent_runs" not in tables:
         return False
     return {row[1] for row in connection.execute("PRAGMA table_info(agent_runs)")} >= _VERSION_7_SIGNS
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables of this version in one transaction."""
     with transaction(connection):
         if is_current(connection, path):  # another process was faster
             return
@@ -136,6 +138,7 @@ class HeldDescriptors:
 
 
 def _descriptors_of(paths: set[str]) -> list[tuple[int, tuple[int, int]]]:
+    """Return number and identity of the descriptors that lead to one of these paths."""
     try:
         numbers = [int(name) for name in os.listdir(_LISTING)]
     except OSError:  # no such listing
@@ -144,6 +147,7 @@ def _descriptors_of(paths: set[str]) -> list[tuple[int, tuple[int, int]]]:
 
 
 def _target(number: int) -> str:
+    """Return the path that a descriptor leads to; "" for a closed one."""
     try:
         return str((_LISTING / str(number)).readlink())
     except OSError:  # closed meanwhile
@@ -151,6 +155,7 @@ def _target(number: int) -> str:
 
 
 def _identity(number: int) -> tuple[int, int]:
+    """Return device and inode of an open descriptor; zeros for a closed one."""
     try:
         status = os.fstat(number)
     except OSError:

@@ -191,6 +191,7 @@ class _Writing:
 
 
 def _greater(one: Any, other: Any) -> Any:
+    """Return the greater of two values; None counts as the smallest."""
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
@@ -210,9 +211,11 @@ _statements: dict[tuple[tuple[str, ...], int], str] = {}
 
 
 def _insert_statement(names: tuple[str, ...], rows: int) -> str:
+    """Return the SQL that inserts so many rows with these columns, from a cache of bounded size."""
     known = _statements.get((names, rows))
     if known is None:
         if len(_statements) >= _MAX_STATEMENTS:
+            # Emptied whole: what is in use is built again at once, and nothing has to be counted for each use.
             _statements.clear()
         places = f"({', '.join('?' * len(names))})"
         known = _statements[(names, rows)] = (

@@ -135,14 +135,17 @@ def _read_page(
 
 
 def _loaded(text: str | None) -> Any:
+    """Return the value of a JSON column."""
     return None if text is None else json.loads(text)
 
 
 def _dumped(value: Any) -> str | None:
+    """Return a value as the text of a JSON column; None stays None."""
     return None if value is None else dumps_text(value)
 
 
 def _event_row(row: EventRow) -> Row:
+    """Return an event in the order of its columns."""
     event = row.event
     values = {
         "payload_json": _dumped(event.payload),
@@ -154,6 +157,7 @@ def _event_row(row: EventRow) -> Row:
 
 
 def _span_row(row: SpanRow) -> Row:
+    """Return a span in the order of its columns."""
     span = row.span
     values = {
         "attributes_json": _dumped(dict(span.attributes)),
@@ -167,11 +171,14 @@ def _span_row(row: SpanRow) -> Row:
 
 @lru_cache(maxsize=8)
 def _insert_events(dialect: Dialect) -> Statement:
+    """Return the statement that adds events; those that are stored stay as they are."""
+    # Exporters send a batch again when its answer is lost (OTLP), so repeated rows are normal and change nothing.
     return compile_statement(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, _EVENT_COLUMNS)
 
 
 @lru_cache(maxsize=8)
 def _insert_spans(dialect: Dialect) -> Statement:
+    """Return the statement that adds spans; those that are stored stay as they are."""
     return compile_statement(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, _SPAN_COLUMNS)
 
 
@@ -265,6 +272,7 @@ def loaded_usage(text: str | None) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _replace_rollups(dialect: Dialect) -> Statement:
+    """Return the statement that stores rollups, whatever was stored before."""
     statement = insert_into(run_rollups, dialect)
     changes = {name: statement.excluded[name] for name in ("parent_run_id", "usage_json")}
     upsert = statement.on_conflict_do_update(index_elements=["event_id"], set_=changes)
@@ -273,6 +281,7 @@ def _replace_rollups(dialect: Dialect) -> Statement:
 
 @lru_cache(maxsize=8)
 def _upsert_rollups(dialect: Dialect) -> Statement:
+    """Return the statement that stores rollups and keeps a known parent when the new one is unknown."""
     statement = insert_into(run_rollups, dialect)
     new = statement.excluded
     changes = {

@@ -59,6 +59,7 @@ class WriteBatch:
     nodes: Sequence[SpanNode] = ()
 
     def __len__(self) -> int:
+        """Return the number of items of all kinds."""
         return len(self.records) + len(self.links) + len(self.nodes)
 
 
@@ -151,6 +152,7 @@ class Store:
         return returned
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
+        """Do the work in one transaction, and pack the counts after it when they need it."""
         with writing(self._engine, "writing runs to") as connection:
             returned = work(connection)
             packed = needs_vacuum(connection)
@@ -159,6 +161,7 @@ class Store:
         return returned
 
     def _attempts(self) -> Retrying:
+        """Return the policy of retries: only for errors that may pass, and not after `stop`."""
         return Retrying(
             stop=stop_after_attempt(1 + self._config.db_max_retries) | stop_when_event_set(self._stop),
             wait=wait_exponential(multiplier=self._config.db_retry_base_delay_s, max=_MAX_WAIT_S),
@@ -195,6 +198,7 @@ def reading_database(config: TelemetryConfig) -> Iterator[Connection | None]:
         with reading(engine, "reading") as connection:
             yield connection if _is_current(connection) else None
     finally:
+        # A reader of one call keeps no connection: an open one would hold the file of a database that is moved away.
         if engine is not None:
             engine.dispose()
 

@@ -27,6 +27,7 @@ _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "numb
 
 
 def _run_column(column: RunColumn) -> Column[Any]:
+    """Return the column of `agent_runs` for a row of the table of columns."""
     if column.kind in _INTEGERS:
         return Column(column.name, _INTEGERS[column.kind], nullable=False, server_default=text("0"))
     return Column(column.name, Text, nullable=column.nullable)

@@ -166,6 +166,7 @@ class _NewSpans:
         return [node.place for node in self._new.values()]
 
     def _insert(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
+        """Store the new spans and events, each with the run that it was found to belong to."""
         spans, events = [], []
         for identity, node in self._new.items():
             event_id = run_of[identity]
@@ -180,6 +181,7 @@ class _NewSpans:
         add_events(self._connection, events)
 
     def _add_to_rollups(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
+        """Add the usage of the new spans to the sums of their runs."""
         members = [
             Member(identity, run_of[identity], node.is_run, node.usage)
             for identity, node in self._new.items()
@@ -207,6 +209,7 @@ class _NewSpans:
         return found
 
     def _parent_of(self, node: SpanNode) -> Place | None:
+        """Return the span that a node stands below; None for a root or an unknown parent."""
         if node.parent is None:
             return None
         return self._places.parent(node.parent, child_start=node.span.start_time, parent_start=node.parent_start)

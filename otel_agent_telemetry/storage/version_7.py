@@ -108,6 +108,7 @@ def _order_of(side: str) -> str:
 
 
 def _greatest(old: str, new: str, name: str) -> str:
+    """Return the SQL expression for the greater of two values; NULL counts as the smallest."""
     if name in _NUMBERS:
         return f"max({old}, {new})"
     return f"nullif(max(coalesce({old}, ''), coalesce({new}, '')), '')"
@@ -138,6 +139,7 @@ def row_of_version_7(found: Mapping[str, Any]) -> Row:
 
 
 def _storable(name: str, value: Any) -> Any:
+    """Return a value as the new schema stores it: an empty text is NULL where NULL is allowed."""
     return None if value == "" and name not in _NOT_NULL_TEXTS else clean_text(value)
 
 
@@ -158,12 +160,15 @@ def _fitted(name: str, value: Any, leftovers: Values) -> Any:
 
 
 def _text(value: Any) -> str:
+    """Return a value of any SQLite type as text."""
+    # A column of SQLite holds values of any type, whatever its declaration says.
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else str(value)
 
 
 def _count(name: str, value: Any, leftovers: Values) -> int:
+    """Return a count; a value that is none becomes 0 and is kept among the leftovers."""
     try:
         number = 0 if value is None else int(float(value)) if isinstance(value, (str, float)) else int(value)
     except (ValueError, TypeError, OverflowError):
@@ -187,6 +192,8 @@ def _time(value: Any) -> str:
 
 
 def _status(value: Any, leftovers: Values) -> str:
+    """Return the status; an unknown word becomes `failed` and is kept among the leftovers."""
+    # Not refused: one row with an odd word must not keep the whole database from being upgraded.
     word = canonical_status(value)
     if word is None:
         leftovers["status"] = value
@@ -216,10 +223,12 @@ def _complete(values: Values) -> None:
 
 
 def _first_of(values: Values, names: tuple[str, ...]) -> str:
+    """Return the first of these values that is set; the epoch when none is."""
     return next((values[name] for name in names if values[name]), _EPOCH)
 
 
 def _with_leftovers(context: str | None, leftovers: Values) -> str | None:
+    """Return the context with the values for which the new schema has no column, under `version_7`."""
     kept = {name: value for name, value in leftovers.items() if value is not None}
     if not kept:
         return context

@@ -60,6 +60,7 @@ class WriterLock:
         return True
 
     def _acquire(self) -> bool:
+        """Take the lock; try again while a process that only asks for the holder has it."""
         for _ in range(_TRIES):
             if self._lock.try_acquire():
                 return True
@@ -67,6 +68,7 @@ class WriterLock:
         return False
 
     def _line(self, url: str | None) -> bytes:
+        """Return the line that names this process as the writer."""
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -112,7 +114,9 @@ def real_path(path: Path) -> Path:
 
 
 def _holder_of(line: bytes) -> Holder | None:
+    """Return the holder that a line names; None for a line that is torn or not ours."""
     try:
+        # Read without the lock, so the holder may be writing the line at this moment.
         note: Any = json.loads(line)
         url = note["url"]
         return Holder(int(note["pid"]), str(note["host"]), None if url is None else str(url), str(note["started"]))
