@@ -147,7 +147,7 @@ class TelemetryClient:
     def track_run(
         self, agent_name: str, job_type: str, trigger_type: TriggerType = "cli", **kwargs: Unpack[StartSettings]
     ) -> TrackedRun:
-        """A context manager (`with` or `async with`) that begins a run and ends it with the block.
+        """Return a context manager (`with` or `async with`) that begins a run and ends it with the block.
 
         Entering it returns a `RunContext`. An exception of the block ends the run and propagates.
         """

@@ -32,7 +32,7 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
 def journal_path(folder: Path, day: str) -> Path:
-    """The file of a UTC day given as `YYYYMMDD`."""
+    """Return the file of a UTC day given as `YYYYMMDD`."""
     return folder / f"events_{day}.ndjson"
 
 
@@ -120,7 +120,7 @@ class JournalLine:
 
 
 def journal_files(folder: Path, *, first_day: str = "", last_day: str = "99999999") -> list[Path]:
-    """The day files between two UTC days (`YYYYMMDD`, inclusive), oldest first."""
+    """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -129,7 +129,7 @@ def journal_files(folder: Path, *, first_day: str = "", last_day: str = "9999999
 
 
 def read_journal(path: Path, *, containing: str = "", offset: int = 0) -> Iterator[JournalLine]:
-    """The lines of one day file, one by one; with `containing`, only those whose bytes hold that text.
+    """Yield the lines of one day file, one by one; with `containing`, only those whose bytes hold that text.
 
     A last line without LF is returned too when it is whole. Raises OSError.
     """
@@ -204,14 +204,14 @@ def _lines_containing(block: bytes, needle: bytes) -> Iterator[bytes]:
 
 
 def lines_of_run(folder: Path, *, event_id: str, first_day: str = "", last_day: str = "99999999") -> Iterator[Line]:
-    """Every record of one run, in the order in which it was written."""
+    """Yield every record of one run, in the order in which it was written."""
     for path in journal_files(folder, first_day=first_day, last_day=last_day):
         for part in read_parts(path, containing=event_id):
             yield from (record for record in part.records if record.get("event_id") == event_id)
 
 
 def last_activity_times(folder: Path, *, writer: str, first_day: str, max_bytes: int = 256 << 20) -> dict[str, str]:
-    """`event_id` → the latest time (our ISO text) in any line that the writer left about that run.
+    """Return `event_id` → the latest time (our ISO text) in any line that the writer left about that run.
 
     Reads at most the last `max_bytes` of each day from `first_day` on.
     """
@@ -226,5 +226,5 @@ def last_activity_times(folder: Path, *, writer: str, first_day: str, max_bytes:
 
 
 def time_of(record: Line) -> str:
-    """When the thing that a line tells of happened; "" when it does not say."""
+    """Return when the recorded thing of a line happened, as ISO text; "" when the line has no time."""
     return max((str(record.get(name) or "") for name in _TIME_MEMBERS), default="")

@@ -115,11 +115,11 @@ class FileLock:
                     os.close(fd)
 
     def fileno(self) -> int:
-        """The descriptor of the locked file, open to read and write; -1 when not held."""
+        """Return the descriptor of the locked file, open to read and write; -1 when not held."""
         return self._fd
 
     def close_after_fork(self) -> None:
-        """In a forked child: drop the inherited copy, so that the lock dies with the parent."""
+        """Drop the inherited copy in a forked child, so that the lock dies with the parent."""
         self.release()
 
     def taken_away(self) -> bool:
@@ -175,7 +175,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _identity_of(fd: int) -> tuple[int, int]:
-    """Device and inode of an open file; (0, 0) when the descriptor is not open."""
+    """Return device and inode of an open file; (0, 0) when the descriptor is not open."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -184,7 +184,10 @@ def _identity_of(fd: int) -> tuple[int, int]:
 
 
 def _still_named(fd: int, path: Path) -> bool:
-    """False when the file was removed or replaced between our open and our lock."""
+    """Return False when the file was removed or replaced between our open and our lock.
+
+    Another process may then hold a lock on the file that stands there now, and both would go on.
+    """
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:

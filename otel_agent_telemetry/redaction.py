@@ -81,7 +81,7 @@ def _names_secret(key: str) -> bool:
 
 
 def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
-    """The value as it may be stored; the same object when nothing had to change.
+    """Return the value as it may be stored; the same object when nothing had to change.
 
     `max_bytes` bounds the text in it (default 1 MiB); what is over ends in a remark of how
     much is missing. `secret_keys` are masked besides those that look like secrets. Dataclasses
@@ -97,7 +97,7 @@ def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterab
 def clean_members(
     value: Mapping[str, Any], *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()
 ) -> Any:
-    """`clean` of a mapping, member by member: each has a fair share of the bytes, and its own trouble.
+    """Return `clean` of a mapping, member by member: each has a fair share of the bytes, and its own trouble.
 
     A member that is large, or that cannot be read (it changes meanwhile, its methods raise),
     spares the others. What a small one leaves of its share is the later ones'.
@@ -119,7 +119,7 @@ def clean_members(
 
 
 def _is_small_and_plain(value: Any) -> bool:
-    """The common case in one cheap pass: a flat dict of numbers and short harmless texts."""
+    """Return whether it is the common case, in one cheap pass: a flat dict of numbers and short harmless texts."""
     if type(value) is not dict or len(value) > _SHORT:
         return value is None
     for key, item in value.items():

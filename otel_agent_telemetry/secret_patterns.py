@@ -58,7 +58,7 @@ class _Known(NamedTuple):
     form: re.Pattern[str]
 
     def masked(self, text: str, low: str, mask: str) -> str:
-        """The text with the form replaced; `low` is the text in lower case."""
+        """Return the text with the form replaced; `low` is the text in lower case."""
         return self.form.sub(mask, text) if self.inside.search(low) is not None else text
 
 
@@ -101,7 +101,7 @@ _KEEP_NAME: Final = rf"\g<1>{REDACTED}"
 
 
 def mask_text(text: str, *, scanned: int = _SCANNED) -> str:
-    """The text with what is known for a secret by its form masked, in its first `scanned` (64 KiB); others pass."""
+    """Return the text with secrets of a known form masked, in its first `scanned` characters (64 Ki); others pass."""
     if len(text) > scanned:
         return _mask(text[:scanned]) + text[scanned:]
     return _mask(text)

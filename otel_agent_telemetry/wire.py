@@ -67,7 +67,7 @@ _LEAVES: Final = frozenset({str, int, float, bool, type(None), datetime, date, U
 
 
 def encode_line(record_type: str, members: Mapping[str, Any]) -> bytes:
-    """One line, LF included, for any members whatever their types. Never raises for a value.
+    """Return one line, LF included, for any members whatever their types. Never raises for a value.
 
     Costs time in proportion to the members, and stays bounded where they unfold without end.
     """
@@ -109,7 +109,7 @@ def encode_members(members: Mapping[str, Any]) -> bytes:
 
 
 def dumps_text(value: Any) -> str:
-    """JSON text of any value, by the rules of a line; for columns that hold JSON."""
+    """Return the JSON text of any value, by the rules of a line; for columns that hold JSON."""
     try:
         if _nodes_left((value,), _MAX_PLAIN_NODES) >= 0:
             return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
@@ -144,14 +144,14 @@ def _encode_anything(record_type: str, members: Mapping[str, Any]) -> bytes:
 
 
 def _only_head(line: bytes) -> bytes:
-    """The line with what looks like a line's head inside it set apart; it means the same."""
+    """Return the line with what looks like a line's head inside it set apart; it means the same."""
     if line.rfind(LINE_HEAD) <= 0:
         return line
     return LINE_HEAD + line[len(LINE_HEAD) :].replace(LINE_HEAD, _INNER_HEAD)
 
 
 def _nodes_left(inside: Iterable[Any], left: int) -> int:
-    """How much of a budget of nodes is left after some values; negative when orjson must not have them.
+    """Return how much of a budget of nodes is left after some values; negative when orjson must not have them.
 
     A shared list that unfolds to 2^60 items would keep orjson busy for ever, as would a cycle
     with two arms. Only plain dicts, lists, tuples and leaves pass; RecursionError is the
@@ -172,7 +172,7 @@ def _nodes_left(inside: Iterable[Any], left: int) -> int:
 
 
 def bounded_repr(value: object) -> str:
-    """`repr` of anything, at most 1000 characters, whatever its `__repr__` does."""
+    """Return `repr` of anything, at most 1000 characters, whatever its `__repr__` does."""
     try:
         text = str(repr(value))
     except Exception as failure:
@@ -265,7 +265,7 @@ def _bounded(text: str) -> str:
 
 
 def decode_line(raw: bytes) -> Line:
-    """The object of one line, with or without its LF. Raises LineError for anything else."""
+    """Return the object of one line, with or without its LF. Raises LineError for anything else."""
     if not raw.startswith(LINE_HEAD):
         raise LineError("a line begins with its record_type")
     is_wide = raw.startswith(_WIDE, raw.find(b'"', len(LINE_HEAD)))
@@ -286,7 +286,7 @@ class ReadLine(NamedTuple):
 
 
 def read_line(raw: bytes) -> ReadLine:
-    """The records of one physical line: one, or what can be believed of a torn one.
+    """Return the records of one physical line: one, or what can be believed of a torn one.
 
     Behind a torn head the next writer's line begins. A line's beginning occurs nowhere else,
     so the text is cut at each, and what parses is a line. A head lacks its closing brace, so

@@ -57,7 +57,7 @@ class Health:
 
 
 def read_health(folder: Path) -> Health:
-    """The health kept in a folder; zero for whatever cannot be read or is not of its type."""
+    """Return the health kept in a folder; zero for whatever cannot be read or is not of its type."""
     health = Health()
     kept = _read_object(health_path(folder))
     for name in (f.name for f in fields(Health)):
@@ -67,12 +67,12 @@ def read_health(folder: Path) -> Health:
 
 
 def live_counters(folder: Path) -> dict[str, dict[str, Any]]:
-    """Writer → identity and `counters`, from the lock files that are there. Raises OSError."""
+    """Return writer → identity and `counters`, from the lock files that are there. Raises OSError."""
     return {files.writer: read_writer_note(files.lock) for files in list_writers(folder)}
 
 
 def read_writer_note(lock: Path) -> dict[str, Any]:
-    """Identity and `counters` that a writer keeps in its lock file; empty when unreadable."""
+    """Return the identity and `counters` that a writer keeps in its lock file; empty when unreadable."""
     return _read_object(lock)
 
 

@@ -29,7 +29,7 @@ class WriterIdentity:
 
     @classmethod
     def of_this_process(cls, now_ns: int) -> WriterIdentity:
-        """A new identity for the calling process."""
+        """Return a new identity for the calling process, with 32 bits of the system's randomness."""
         started = iso_utc(now_ns)
         stamp = started[:19].replace("-", "").replace(":", "")
         token = random.SystemRandom().getrandbits(32)
@@ -42,7 +42,7 @@ class WriterIdentity:
         )
 
     def describe_end(self) -> str:
-        """What is known of how this writer's process ended, as a phrase, given that it is gone."""
+        """Return what is known of how this writer's process ended, as a phrase, given that it is gone."""
         if self.host != host_name():
             return f"process {self.pid} on {self.host} is gone"
         if self.boot_id and self.boot_id != boot_id():
@@ -51,13 +51,16 @@ class WriterIdentity:
 
 
 def host_name() -> str:
-    """This machine's name."""
+    """Return this machine's name; `unknown` where the platform gives none."""
     return platform.node() or "unknown"
 
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """What changes with each start of this machine; "" where the platform has no such thing."""
+    """Return the id of this start of the machine; "" where the platform has none (it is Linux's).
+
+    With it a deliverer knows that a writer is gone although another process has its pid by now.
+    """
     try:
         return _BOOT_ID.read_bytes().strip().decode("utf-8", "replace")  # a codec that needs no import
     except OSError:

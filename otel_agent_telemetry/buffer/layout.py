@@ -37,37 +37,37 @@ class WriterFiles(NamedTuple):
 
 
 def segment_path(folder: Path, writer: str, number: int) -> Path:
-    """Where a segment is kept."""
+    """Return the path of segment `number` of a writer."""
     return folder / f"{writer}-{number:06d}.jsonl"
 
 
 def ack_path(segment: Path) -> Path:
-    """Where the confirmed length of a segment is kept."""
+    """Return the path of the file that holds a segment's confirmed length."""
     return segment.with_name(segment.name + ".ack")
 
 
 def lock_path(folder: Path, writer: str) -> Path:
-    """The file that a live writer holds locked."""
+    """Return the path of the file that a live writer holds locked."""
     return folder / f"{writer}.lock"
 
 
 def drain_lock_path(folder: Path) -> Path:
-    """The file that the one deliverer holds locked."""
+    """Return the path of the file that the one deliverer holds locked."""
     return folder / "drain.lock"
 
 
 def rejected_path(folder: Path, day: str) -> Path:
-    """Where refused records of a UTC day go."""
+    """Return the path for the refused records of a UTC day (`YYYYMMDD`)."""
     return folder / "rejected" / f"{day}.jsonl"
 
 
 def health_path(folder: Path) -> Path:
-    """The counters that outlive their processes."""
+    """Return the path of the counters that outlive their processes."""
     return folder / "health.json"
 
 
 def list_writers(folder: Path) -> list[WriterFiles]:
-    """Every writer with a file in the folder, oldest first; empty when there is no folder.
+    """Return every writer with a file in the folder, oldest first; empty when there is no folder.
 
     Raises OSError when the folder cannot be read.
     """
@@ -90,7 +90,7 @@ _WIDTH = 20
 
 
 def read_acknowledged(segment: Path) -> int:
-    """Confirmed bytes of a segment, 0 when none are known."""
+    """Return the confirmed bytes of a segment, 0 when none are known. Never raises."""
     try:
         confirmed = int(ack_path(segment).read_bytes()[:_WIDTH])
         return confirmed if 0 <= confirmed <= segment.stat().st_size else 0
@@ -131,7 +131,7 @@ def confirm(segment: Path, size: int) -> None:
 
 
 def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
-    """Segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
+    """Return segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
 
     Raises OSError when the folder cannot be read.
     """

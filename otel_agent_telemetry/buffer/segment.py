@@ -67,7 +67,7 @@ class SegmentLine(NamedTuple):
 
 
 def read_segment(path: Path, *, offset: int = 0, to_the_end: bool = False) -> Iterator[SegmentLine]:
-    """The whole lines of a segment from a byte offset on, in bounded memory.
+    """Yield the whole lines of a segment from a byte offset on, in bounded memory.
 
     A tail without LF is left for later, unless `to_the_end` says that its writer is gone.
     A missing file has no lines. Raises OSError when it cannot be read.

@@ -62,12 +62,14 @@ class BufferWriter:
         Raises LostDescriptorError when another process took the lock meanwhile, which has
         delivered the segments as a dead process's then; OSError.
         """
+        # The lock first: only its holder may add to the segments, a deliverer that has it removes them.
         if not self._lock.try_acquire():
             raise LostDescriptorError(errno.EBADF, "the lock was closed by other code and is taken", str(self.folder))
         segment = self._segment
         if segment is None or not segment.path.exists():
             return self._rotate(segment)
         if not segment.is_open():
+            # The old object would seal the segment when it is collected; `abandon` leaves that to the new one.
             again = SegmentFile(self.folder, self.identity, segment.number, resumed=True)
             segment.abandon()
             self._segment = segment = again
@@ -79,6 +81,8 @@ class BufferWriter:
         if self._segment is full:
             self._segment = following
             if full is not None:
+                # Two rounds, because a thread that took the old segment before the change may still write to it
+                # after the first sync.
                 self._retired.append((full, 2))
         return following
 
@@ -96,6 +100,7 @@ class BufferWriter:
                 current.sync()
             except LostDescriptorError:
                 self.recover().sync()
+            # A new file's name is durable only when its folder is synced too (fsync(2)).
             sync_dir(self.folder)
 
     def lost(self) -> bool:

@@ -66,13 +66,14 @@ class ArrayFile:
         `wait`. True when the entry is in the array, False when it was set aside because the
         lock stayed held. Raises OSError when it could not be kept.
         """
+        # The lock is held for microseconds, so a short wait is cheaper at every percentile than setting aside.
         if _within(self._lock_timeout_s if wait else 0.0, lambda: self._try_append(entry)):
             return True
         self._put_aside(entry)
         return False
 
     async def append_async(self, entry: bytes) -> bool:
-        """As `append`, for a coroutine: other tasks of the asyncio event loop run while it waits.
+        """Append as `append` does, for a coroutine: other tasks of the asyncio event loop run while it waits.
 
         A coroutine of another event loop, or of none, blocks as `append` does. Cancelled
         while it waits, it sets the entry aside and raises CancelledError.
@@ -114,6 +115,7 @@ class ArrayFile:
             aside = [] if self.add_set_aside(wait=True) else self._set_aside.entries()
         except OSError:  # a disk that is full or read-only can be read all the same
             aside = self._set_aside.entries()
+        # An entry can be in both: a process killed after writing the array has not removed its set-aside file.
         seen = {run_id for entry in aside if (run_id := entry.get("run_id"))}
         yield from reversed(aside)
         yield from (entry for entry in newest_first(self.path) if not seen or entry.get("run_id") not in seen)
@@ -121,6 +123,7 @@ class ArrayFile:
     def sync(self) -> None:
         """Force what was written to the disk. Blocks. Raises OSError."""
         for path in list(self._unsynced):
+            # Discarded before the sync: an entry written during it puts the path back, and is synced next time.
             self._unsynced.discard(path)
             try:
                 _force(path)
@@ -166,6 +169,7 @@ class ArrayFile:
         try:
             held = lock.try_acquire()
         except FileNotFoundError:
+            # Made only when missing, because the check would cost a system call for each entry.
             make_private_dir(self.path.parent)
             held = lock.try_acquire()
         if held and not stat.S_ISREG(os.fstat(lock.fileno()).st_mode):

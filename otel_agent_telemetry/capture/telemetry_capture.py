@@ -180,7 +180,7 @@ class TelemetryCapture:
         error_message: object = None,
         metadata: object = None,
     ) -> tuple[Entry, Exception | None]:
-        """As `capture`, and return why the file could not be written, if so; the run is kept all the same."""
+        """Capture as `capture` does; return the entry, and why the file could not be written. The run is kept."""
         entry: Entry = {
             "timestamp": "",
             "skill": name_of(skill, "unknown"),
@@ -212,7 +212,7 @@ class TelemetryCapture:
         self._report(self._write(entry, wait=wait))
 
     async def keep_async(self, entry: Entry) -> None:
-        """As `keep`, without blocking the event loop while another writer holds the lock."""
+        """Add the entry as `keep` does, without blocking the event loop while another writer holds the lock."""
         if self.client.config.sdk_disabled:
             return
         problem: Exception | None = None

@@ -42,7 +42,11 @@ LOOK_EVERY_S: Final = 0.5
 
 
 def resolve_target(config: TelemetryConfig) -> Target:
-    """The target that runs of this configuration go to now. Blocks for up to about a second."""
+    """Return the target that runs of this configuration go to now. Blocks for up to about a second.
+
+    Each target is imported where it is chosen: a process that delivers to SQLite never loads an
+    HTTP client or SQLAlchemy.
+    """
     url = config.api_url or local_service_url(config)
     if url is not None:
         from otel_agent_telemetry.delivery.http_target import HttpTarget
@@ -58,7 +62,10 @@ def resolve_target(config: TelemetryConfig) -> Target:
 
 
 def local_service_url(config: TelemetryConfig) -> str | None:
-    """URL of a service on this machine that takes this base directory's runs, if there is one."""
+    """Return the URL of a service on this machine that takes this base directory's runs; None without one.
+
+    The holder of the database's lock is asked first: it is right whatever port it listens on.
+    """
     if config.database_url is None:
         from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -74,7 +81,7 @@ def local_service_url(config: TelemetryConfig) -> str | None:
 
 
 def _somebody_listens(url: str) -> bool:
-    """A plain connect first: refused at once on loopback, and it spares the import of an HTTP client."""
+    """Return whether a plain connect succeeds; on loopback it is refused at once, and needs no HTTP client."""
     parts = urlsplit(url)
     try:
         address = (parts.hostname or "localhost", parts.port or 80)
@@ -85,7 +92,7 @@ def _somebody_listens(url: str) -> bool:
 
 
 class Deliverer:
-    """Delivers until told to stop. One thread.
+    """Delivers until `stop` is set. One thread.
 
     `resolve` returns which target runs go to now; by default as `resolve_target` does.
     `on_progress` is called after each batch and pass, and each second of waiting;
@@ -140,7 +147,7 @@ class Deliverer:
     def run(
         self, next_work: Callable[[], None], late: Callable[[], bool], give_way: Callable[[], bool] = lambda: False
     ) -> None:
-        """Deliver until told to stop, then once more; `late` ends that last pass early.
+        """Deliver until `stop` is set, then once more; `late` ends that last pass early.
 
         `give_way` ends it at once, before the next pass.
         """
@@ -155,21 +162,24 @@ class Deliverer:
             self.close()
 
     def _finish(self, late: Callable[[], bool]) -> None:
-        """The last passes: what is waiting, what posting made of it, and then our own closed segments.
+        """Make the last passes: what is waiting, what posting made of it, and then our own closed segments.
 
         A wait after a failure that is nearly over is waited for; during a longer one nothing is sent.
         """
         left_s = self.retry_at - SystemClock.monotonic_s()
         if 0 < left_s <= _LAST_WAIT_S and not late():
             time.sleep(left_s)
+        # Order matters: the first pass gives the webhook its runs, the webhook's answers are recorded as states,
+        # and only after `leave` are our own segments final, so that the last pass can deliver and remove them.
         self.deliver_once(late)
         if self._webhook is not None:
+            # Half of the time at exit: a slow webhook must not take what the last delivery needs.
             self._webhook.close(self._host.config.exit_timeout_s / 2)
         self._host.leave()
         self.deliver_once(late)
 
     def deliver_once(self, late: Callable[[], bool] = lambda: False) -> int | RetryLater:
-        """One pass: how many records were handed over, or why to try again.
+        """Make one pass; return how many records were handed over, or why to try again.
 
         Nothing is sent before the wait after the last failure is over.
         """
@@ -181,6 +191,7 @@ class Deliverer:
         outcome = self.drain.run_pass(self._resolved(), stop=late)
         if isinstance(outcome, RetryLater):
             self.retry_at = SystemClock.monotonic_s() + self._backoff.after(outcome)
+            # Look anew whether a service has come up or gone; a target that failed may be the wrong one by now.
             self._forget_target()
         else:
             self.retry_at = 0.0
@@ -242,18 +253,20 @@ class DeliveryLoop:
 
     @property
     def retry_at(self) -> float:
-        """When the next attempt may be made after one that failed, by the monotonic clock; else 0.0."""
+        """Return when the next attempt may be made after one that failed, by the monotonic clock; else 0.0."""
         deliverer = self._deliverer
         return 0.0 if deliverer is None else deliverer.retry_at
 
     def run(self) -> None:
-        """Deliver, or look twice a second whether to, until told to stop; and once more then."""
+        """Deliver, or look twice a second whether to, until `stop` is set; and once more then."""
         while True:
             stopping = self._stop.is_set()
             try:
                 self._deliver_if_needed()
+            # Broad on purpose: this thread lives as long as the process, and one bad pass must not end delivery.
             except Exception as problem:  # the outer edge of the background
                 self._host.counters.internal("delivery", problem)
+            # `stopping` was read before the pass: a stop during the pass is followed by one more, whole pass.
             if stopping:
                 return
             self._stop.wait(LOOK_EVERY_S)
@@ -264,6 +277,7 @@ class DeliveryLoop:
         try:
             if self._lock.try_acquire():
                 self._deliver(lambda: False)
+            # Two deliverers at once are safe (delivery is idempotent, `confirm` never goes back), only wasteful.
             elif self._lock.holder_stalled():
                 self._host.counters.warn("stalled", "the process that delivers stands still; delivering beside it")
                 self._deliver(lambda: not self._lock.holder_stalled())

@@ -122,6 +122,8 @@ class Drain:
 
     def _discover_writers(self) -> None:
         """Learn which writers there are, which are gone, and then, for good, which segments they left."""
+        # Listed twice. A writer may add a segment and die between the first list and our lock on it, so the
+        # segments that count are those listed after the lock was taken: nobody adds one from then on.
         self._forget_removed(list_writers(self.folder))
         gone = sum(writer.gone for writer in self._writers.values())
         for writer in self._writers.values():
@@ -172,6 +174,7 @@ class Drain:
             for segment in list(writer.segments.values()):
                 start = segment.read
                 for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
+                    # Confirmed lines too: they name the open runs, which a later pass may have to close.
                     for record in line.records:
                         _track_record(writer, segment, record, start)
                     size, start = line.ends_at - start, line.ends_at
@@ -189,11 +192,14 @@ class Drain:
 
     def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
         batch = pending.batch()
+        # A batch without records still reaches the end of its segments: torn lines and events are confirmed by it.
         outcome = target.deliver(batch) if len(batch) else Delivered()
         self._on_batch()
         if isinstance(outcome, Delivered):
+            # Before the confirmation: a record is in a segment, in the target or in `rejected/` at every moment.
             outcome = self._store_rejected(target, pending.refused(batch, outcome)) or outcome
         if isinstance(outcome, RetryLater):
+            # Read again from what is confirmed; tracking the same lines twice changes nothing.
             for writer in self._writers.values():
                 for segment in writer.segments.values():
                     segment.read = min(segment.read, segment.acked)
@@ -218,6 +224,7 @@ class Drain:
             segment.acked = ends_at
             try:
                 confirm(segment.path, ends_at)
+            # The records are in the target. Without the note another deliverer sends them again: harmless.
             except OSError as problem:
                 self._counters.failed("noting a delivery", problem)
 
@@ -241,6 +248,7 @@ class Drain:
         for name, writer in list(self._writers.items()):
             if not writer.gone:
                 _remove_confirmed(writer)
+            # Runs are closed only when every line of the writer is confirmed, since the last may be their end.
             elif all(segment.read <= segment.acked for segment in writer.segments.values()):
                 if stop():
                     break
@@ -260,6 +268,7 @@ class Drain:
             outcome = target.deliver(batch)
             if isinstance(outcome, RetryLater):
                 return outcome
+            # Journaled only once the target has it: until then, any deliverer may make the same state again.
             for state in batch.lines:
                 self._on_closed(_columns(state))
             self._count(batch, outcome)
@@ -279,6 +288,7 @@ class Drain:
             line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
             for record in line.records if line is not None else ():
                 if record.get("event_id") == event_id and (last := _state_or_none(record)):
+                    # The lock file is touched every second, so a run without steps has a sign of life too.
                     sign = max(signs.get(event_id, ""), last["updated_at"], touch)
                     yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
 
@@ -321,6 +331,7 @@ def _track_record(writer: _Writer, segment: SegmentProgress, record: Line, offse
 
 
 def _remove_confirmed(writer: _Writer) -> None:
+    # A segment with the last state of an open run stays: that state is what the run is closed from.
     needed = {number for number, _ in writer.open_runs.values()}
     for number in sorted(writer.segments):
         segment = writer.segments[number]
@@ -330,6 +341,7 @@ def _remove_confirmed(writer: _Writer) -> None:
 
 
 def _remove_writer(writer: _Writer) -> None:
+    # The lock goes last: while it is there, the next deliverer finds the writer and finishes this.
     for number in sorted(writer.segments):
         _remove(writer.segments[number].path)
     writer.lock.release(unlink=True)

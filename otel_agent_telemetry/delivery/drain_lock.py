@@ -27,7 +27,7 @@ _NOTE_EVERY_S: Final = 0.5
 
 
 class DrainHolder(NamedTuple):
-    """What the file says of the process that delivers."""
+    """The process that delivers, as the lock's file names it."""
 
     pid: int
     host: str

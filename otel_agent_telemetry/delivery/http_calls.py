@@ -23,7 +23,7 @@ _UNAUTHORIZED: Final = frozenset({401, 403})
 
 
 def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes]) -> httpx.Client:
-    """A client of one service, with its token, which goes to that URL only: redirects are not followed.
+    """Return a client of one service, with its token, which goes to that URL only: redirects are not followed.
 
     Connects to nothing yet. Raises ConfigurationError for a URL that cannot be asked.
     """
@@ -49,12 +49,12 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
 
 
 def bearer(token: str | None) -> dict[bytes, bytes]:
-    """The `Authorization` header of a token; none without one. Bytes, since httpx takes no text beyond ASCII."""
+    """Return the `Authorization` header of a token; none without one. Bytes, since httpx takes no text beyond ASCII."""
     return {b"Authorization": b"Bearer " + token.encode(errors="replace")} if token else {}
 
 
 def described(problem: Exception) -> str:
-    """One of FAILURES in words: the type alone where the text may quote a header, and so the token."""
+    """Return one of FAILURES in words: the type alone where the text may quote a header, and so the token."""
     name = type(problem).__name__
     return name if isinstance(problem, _NAMED_BY_TYPE) else f"{name}: {problem}"
 

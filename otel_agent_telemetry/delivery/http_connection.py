@@ -176,7 +176,7 @@ class HttpConnection:
         return Answer(answer.status, content, answer.headers.get("Retry-After"))
 
     def _target(self, path: str) -> str:
-        """The request line's address: a path; the whole URL for a proxy that is not tunnelled through."""
+        """Return the request line's address: a path; the whole URL for a proxy that is not tunnelled through."""
         own = self._url.path + path or "/"
         if self._url.query:
             own += f"?{self._url.query}"
@@ -201,7 +201,7 @@ class HttpConnection:
         return secure
 
     def _phrase(self, problem: Exception) -> str:
-        """A failure in words: the type alone where the text may quote a header, and so the token."""
+        """Return a failure in words: the type alone where the text may quote a header, and so the token."""
         name = type(problem).__name__
         if not isinstance(problem, OSError):
             return name
@@ -226,7 +226,7 @@ class HttpConnection:
 
 
 def _identity_of(sock: socket.socket | None) -> tuple[int, int] | None:
-    """Device and inode of a socket; None when it is not open, or the platform numbers sockets otherwise."""
+    """Return device and inode of a socket; None when it is not open, or the platform numbers sockets otherwise."""
     try:
         status = os.fstat(sock.fileno()) if sock is not None else None
     except OSError:
@@ -249,5 +249,5 @@ def _has_control(value: str | bytes) -> bool:
 
 
 def _authority(url: SplitResult) -> str:
-    """Host and port of a URL, without credentials."""
+    """Return host and port of a URL, without credentials."""
     return url.netloc.rpartition("@")[2]

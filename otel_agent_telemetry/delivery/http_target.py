@@ -52,6 +52,7 @@ class HttpTarget:
 
     def deliver(self, batch: Batch) -> Outcome:
         """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
+        # Runs first: the service associates a commit at once only with a run that it has.
         rejected: list[Rejected] = []
         runs = [at for at, line in enumerate(batch.lines) if line["record_type"] == RUN]
         if runs:
@@ -69,6 +70,8 @@ class HttpTarget:
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
         body = orjson.dumps([_body(line) for line in batch.lines])
+        # Whoever answers 413 to a batch gets smaller ones. A single record is refused by a 413 only in the
+        # service's own words, since a proxy's limit may be raised.
         divisible = _TOO_LARGE if len(batch) > 1 else frozenset()
         answer = self._request("POST", "/api/v1/runs/batch", body=body, settles=divisible)
         if isinstance(answer, RetryLater):
@@ -77,6 +80,7 @@ class HttpTarget:
             return deliver_bisected(self, batch, _described(answer))
         try:
             return _confirmed(_json(answer), len(batch))
+        # A captive portal or a wrong address also answers 200: without a full account nothing is confirmed.
         except DeliveryError as problem:
             return RetryLater(f"{self.name} answered {answer.status}, but {problem}")
 
@@ -111,6 +115,7 @@ class HttpTarget:
 
     def _deliver_link(self, link: Line) -> RetryLater | str:
         """Associate one commit by its run's event id: "" when done, a sentence when never, else later."""
+        # For services older than `POST /api/v1/commits`.
         query = urlencode({"run_id": link["run_id"], "limit": "1"})
         found = self._request("GET", f"/api/v1/runs?{query}")
         if isinstance(found, RetryLater):
@@ -142,6 +147,7 @@ class HttpTarget:
             return RetryLater(f"{self.name} cannot be reached: {answer.reason}")
         if answer.status == _OK or answer.status in settles or _is_refusal(answer):
             return answer
+        # A proxy's 400 or 422 is no verdict on our records: only a body in our own error form refuses.
         if answer.status in _REFUSALS:
             return RetryLater(f"{self.name} answered {answer.status}, but not in the words of this service")
         return RetryLater(f"{self.name} answered {_described(answer)}", after_s=retry_after_s(answer.retry_after))
@@ -171,7 +177,10 @@ def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or an HTTP date; None when it says nothing."""
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date; None without.
+
+    RFC 9110, section 10.2.3. A date in the past is no wait.
+    """
     if not header:
         return None
     try:
@@ -188,7 +197,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _body(line: Line) -> dict[str, Any]:
-    """A state as the service takes it: defaults left out, JSON columns as objects."""
+    """Return a state as the service takes it: defaults left out, JSON columns as objects."""
     body = {name: value for name, value in line.items() if name != "record_type"}
     for name in JSON_COLUMNS & body.keys():
         value = load_json(body[name], {"text": body[name]})
@@ -197,7 +206,7 @@ def _body(line: Line) -> dict[str, Any]:
 
 
 def _confirmed(answer: Any, sent: int) -> Delivered:
-    """What a batch answer confirms. Raises DeliveryError unless it accounts for everything sent."""
+    """Return what a batch answer confirms. Raises DeliveryError unless it accounts for everything sent."""
     if not isinstance(answer, dict):
         raise DeliveryError("not with an object")
     try:
@@ -213,7 +222,7 @@ def _confirmed(answer: Any, sent: int) -> Delivered:
 
 
 def _links_refused(answer: Any, sent: int) -> dict[int, str]:
-    """Position → why an association is refused. Raises DeliveryError unless the answer accounts for all."""
+    """Return position → why an association is refused. Raises DeliveryError unless the answer accounts for all."""
     try:
         refused = {int(e["index"]): str(e.get("reason", "refused"))[:500] for e in answer["errors"]}
         settled = _count(answer["linked"]) + _count(answer["pending"])
@@ -261,7 +270,7 @@ def _explains(detail: Any) -> bool:
 
 
 def _detail(answer: Answer) -> Any:
-    """What an error says (contract, "HTTP service"); None when it is not one of ours."""
+    """Return the text of an error (contract, "HTTP service"); None when it is not one of ours."""
     try:
         value = _json(answer)
     except DeliveryError:

@@ -1,7 +1,7 @@
 """What goes to a target, what it answers, and when to ask again. Expected outcomes are values, not exceptions.
 
 `Pending` collects the lines of several segments into one `Batch`; `Target` is what delivers it;
-`Backoff` says how long to wait after a `RetryLater`.
+`Backoff` decides how long to wait after a `RetryLater`.
 
 The waits are pure policies: whoever retries does the waiting. Delivery is tried for ever, up to
 0.5 s, 1 s, 2 s … 60 s apart with full jitter. A webhook is tried four times, after 1, 2 and 4 s
@@ -58,14 +58,14 @@ class Batch:
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
-        """The run states as record objects, for readers that work with these."""
+        """Return the run states as record objects, for readers that work with these."""
         from otel_agent_telemetry.model import RunRecord
 
         return tuple(RunRecord.from_fields(state) for state in self.states)
 
     @property
     def states(self) -> list[Fields]:
-        """The run states, without the `record_type` of their lines."""
+        """Return the run states, without the `record_type` of their lines."""
         return [
             {name: value for name, value in line.items() if name != "record_type"}
             for line in self.lines
@@ -74,7 +74,7 @@ class Batch:
 
     @property
     def links(self) -> tuple[CommitLink, ...]:
-        """The commit associations as record objects."""
+        """Return the commit associations as record objects."""
         from otel_agent_telemetry.model import CommitLink
 
         return tuple(CommitLink.from_event(line) for line in self.lines if is_link(line))
@@ -118,7 +118,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Nothing is confirmed. Try the same again, not before `after_s` where the target said so."""
+    """Nothing is confirmed. Try the same again, not before `after_s` where the target asked for that."""
 
     reason: str
     after_s: float | None = None
@@ -148,7 +148,7 @@ class Target(Protocol):
 
 
 def reject_each(batch: Batch, reason: str) -> Delivered:
-    """The outcome of a batch of which nothing can be taken."""
+    """Return the outcome of a batch of which nothing can be taken."""
     return Delivered(tuple(Rejected(position, reason) for position in range(len(batch))))
 
 

@@ -4,7 +4,7 @@
 two members more, `rejected_by` and `rejected_because`. Nobody reads them but people and
 `doctor`; `agent-telemetry replay` would offer the same records again from the journal.
 
-What targets refused for good: how much, and the last of it with the reasons.
+`count_rejected` and `last_rejected` read them for `doctor` and `rejected`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def store_rejected(folder: Path, record: Line, *, target: str, reason: str, now_
 
 
 def count_rejected(folder: Path) -> int:
-    """How many records lie rejected. Reads the files; raises OSError."""
+    """Return how many records lie rejected. Reads the files, so it blocks; raises OSError."""
     rejected = rejected_path(folder, "").parent
     if not rejected.is_dir():
         return 0
@@ -43,7 +43,7 @@ def count_rejected(folder: Path) -> int:
 
 
 def last_rejected(buffer_dir: Path, *, limit: int) -> list[Line]:
-    """The last refused records, oldest first, each with `rejected_by` and `rejected_because`. Raises OSError."""
+    """Return the last refused records, oldest first, each with `rejected_by` and `rejected_because`. Raises OSError."""
     found: deque[Line] = deque()
     for path in sorted(rejected_path(buffer_dir, "").parent.glob("*.jsonl"), reverse=True):
         kept: deque[Line] = deque(maxlen=limit - len(found))

@@ -79,7 +79,7 @@ class SqliteTarget:
             write_links(connection, [(line["run_id"], line["payload"]) for line in batch.lines if is_link(line)])
 
     def _opened(self) -> sqlite3.Connection:
-        """The connection; opened anew when another file stands in the old one's place, as after `restore`."""
+        """Return the connection; opened anew when another file stands in the old one's place, as after `restore`."""
         if self._connection is not None and (self._file != self._file_now() or not self._held.intact()):
             self.close()
         if self._connection is None:

@@ -84,7 +84,7 @@ def is_agent_invocation(attributes: Mapping[str, Any]) -> bool:
 
 
 def text_attribute(attributes: Mapping[str, Any], key: str) -> str | None:
-    """A text attribute; None for what is no text: attributes come from anywhere."""
+    """Return a text attribute; None for what is no text: attributes come from anywhere."""
     value = attributes.get(key)
     return value if isinstance(value, str) else None
 

@@ -34,7 +34,7 @@ EXCEPTION = "exception"
 
 
 def is_run(view: SpanView, which: str) -> bool:
-    """Whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""
+    """Return whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""
     if names.PART_OF in view.attributes:
         return False
     if view.parent_span_id is None and which == "root":
@@ -51,7 +51,7 @@ def ended_run(
     problems: list[str],
     used: Usage = MappingProxyType({}),
 ) -> Fields:
-    """The columns of the run that an ended span is.
+    """Return the columns of the run that an ended span is.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
     used, where that is known here.
@@ -76,7 +76,7 @@ def ended_run(
 
 
 def step_members(view: SpanView, around: ResourceDefaults, *, event_id: str, run_id: str) -> dict[str, Any]:
-    """The members of `RunSpan` for a span of that run, started or ended; what is unknown is left out."""
+    """Return the members of `RunSpan` for a span of that run, started or ended; what is unknown is left out."""
     members: dict[str, Any] = {
         "event_id": event_id,
         "run_id": run_id,

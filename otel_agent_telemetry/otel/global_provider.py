@@ -63,7 +63,7 @@ class _Front(trace.TracerProvider):
         self.real = real
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-        """A tracer that is always one of the provider behind."""
+        """Return a tracer that is always one of the provider behind."""
         return _Tracer(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -81,6 +81,7 @@ class _Tracer(trace.Tracer):
 
     def _now(self) -> Any:
         real = self._front.real
+        # Two threads may both renew it, with an equal tracer; a lock on each span would cost more.
         if self._of is not real:
             self._tracer, self._of = real.get_tracer(*self._arguments[0], **self._arguments[1]), real
         return self._tracer

@@ -77,11 +77,11 @@ class AgentRunsInstrumentor:
     """`opentelemetry_instrumentor`: what `opentelemetry-instrument` calls. Constructible without arguments."""
 
     def instrument(self, **_options: Any) -> None:
-        """As `instrument()`."""
+        """Record runs as `instrument()` does. Called by OpenTelemetry's loader of instrumentations."""
         instrument()
 
     def uninstrument(self, **_options: Any) -> None:
-        """Nothing: a provider does not give a processor back; runs are recorded to the end."""
+        """Do nothing: a provider does not give a processor back; runs are recorded to the end."""
 
 
 class AgentRunsExporter(AgentRunSpanExporter):
@@ -98,5 +98,5 @@ class AgentRunsExporter(AgentRunSpanExporter):
 
 
 def tracer_provider() -> Any:
-    """`opentelemetry_tracer_provider`: a provider of the SDK that records runs, for a process that has none."""
+    """Return a provider of the SDK that records runs, for a process that has none."""
     return providers.private(TelemetryConfig.from_env())[0]

@@ -83,7 +83,7 @@ def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _agent_name_in(view: SpanView) -> str | None:
-    """`invoke_agent NAME` of the conventions; `NAME.run` and `NAME.kickoff` of OpenInference's agents."""
+    """Return NAME of a span `invoke_agent NAME` (conventions), or `NAME.run` and `NAME.kickoff` (OpenInference)."""
     verb, _, rest = view.name.partition(" ")
     if rest and verb in names.AGENT_OPERATIONS:
         return rest
@@ -93,7 +93,7 @@ def _agent_name_in(view: SpanView) -> str | None:
 
 
 def _framework_name(view: SpanView) -> str | None:
-    """What a chain or graph of a framework is called: LangGraph's agent, else OpenInference's span."""
+    """Return what a chain or graph of a framework is called: LangGraph's agent, else OpenInference's span."""
     if names.text_attribute(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
         return None
     metadata = names.text_attribute(view.attributes, "metadata") or ""
@@ -155,7 +155,7 @@ _of_resource: dict[int, tuple[Mapping[str, Any], dict[str, str]]] = {}
 
 
 def conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
-    """The same for a resource; this process's one or two are remembered, because each start and end asks.
+    """Return the same for a resource; this process's one or two are remembered, because each start and end asks.
 
     Those that views of live spans share are proxies (`spans.view_of`). A plain dict was
     received: it is another one each time, of any size, and not kept.
@@ -195,7 +195,7 @@ def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: Res
 
 
 def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Both; of what was used each figure that was given counts before the one that was counted."""
+    """Return both; in the usage, a figure that was given counts before the one that was counted."""
     used, reported = more.get(USAGE_KEY), given.get(USAGE_KEY)
     if isinstance(used, Mapping) and isinstance(reported, Mapping):
         return {**given, **more, USAGE_KEY: {**used, **reported}}
@@ -203,7 +203,7 @@ def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(columns: Fields, used: Usage) -> dict[str, Any]:
-    """The figures of a run's usage that it gave itself, other than counted."""
+    """Return the figures of a run's usage that it gave itself and that differ from those counted."""
     reported = json_object(columns.get("metrics_json") or "{}").get(USAGE_KEY)
     if not isinstance(reported, dict):
         return {}
@@ -211,7 +211,7 @@ def differing(columns: Fields, used: Usage) -> dict[str, Any]:
 
 
 def json_object(given: Any) -> dict[str, Any]:
-    """A value for a JSON column as an object: mappings as they are, JSON text parsed, the rest as `value`."""
+    """Return a value for a JSON column as an object: mappings as they are, JSON text parsed, the rest as `value`."""
     if isinstance(given, str):
         given = load_json(given, {"text": given})
     if isinstance(given, Mapping):
@@ -220,7 +220,7 @@ def json_object(given: Any) -> dict[str, Any]:
 
 
 def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: BaseException | None) -> Ending:
-    """How the run ended, by the span alone.
+    """Return how the run ended, by the span alone.
 
     `exception`: attributes of the last exception event. `interrupted`: an exception that
     ended the span without being recorded on it (OpenTelemetry records `Exception` only).
@@ -234,7 +234,7 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
 
 
 def ending_with_status(given_status: object, ending: Ending) -> Ending:
-    """The ending with the status that somebody named for it; what is no final status is `failed`."""
+    """Return the ending with the status that was given for it; what is no final status becomes `failed`."""
     word = st.canonical_status(given_status)
     if word == st.SUCCESS:
         return _SUCCEEDED
@@ -243,7 +243,7 @@ def ending_with_status(given_status: object, ending: Ending) -> Ending:
 
 
 def ending_of_exception(problem: BaseException) -> Ending:
-    """The ending that an exception means; leaving with exit code 0 is a success."""
+    """Return the ending that an exception means; leaving with exit code 0 is a success."""
     if isinstance(problem, SystemExit) and problem.code in (None, 0):
         return Ending(st.SUCCESS)
     kind = type(problem).__name__
@@ -277,7 +277,7 @@ def _text(problem: BaseException) -> str:
 
 
 def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int) -> Fields:
-    """The columns that only an ended run has."""
+    """Return the columns that only an ended run has."""
     ends = max(end_ns, start_ns)
     ended_at = iso_utc(ends)
     fields: Fields = {

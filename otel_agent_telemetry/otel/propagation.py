@@ -3,8 +3,8 @@
     request headers   a propagator around the application's own adds `agent_run.id` to `baggage`
     a subprocess      `env={**os.environ, **run_environment()}`: TRACEPARENT and BAGGAGE
 
-Whoever reads either gives its runs that `parent_run_id`. The id is told to everyone whom the
-application sends baggage to; `TELEMETRY_PROPAGATE_RUNS=false` keeps it at home.
+Whoever reads either gives its runs that `parent_run_id`. Everyone whom the application
+sends baggage to receives the id; with `TELEMETRY_PROPAGATE_RUNS=false` it is not sent.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class RunPropagator(TextMapPropagator):
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """As the application does."""
+        """Extract as the application does."""
         return self._whole.extract(carrier, context, getter)
 
     @property
     def fields(self) -> set[str]:
-        """Those of the application."""
+        """Return the fields of the application's propagator."""
         return self._whole.fields
 
 
@@ -74,7 +74,7 @@ def _with_run(context: Context | None) -> Context | None:
 
 
 def current_run_id(context: Context | None = None) -> str | None:
-    """The run id of the open run that the context's current span is, or is a step of; None outside."""
+    """Return the run id of the open run that the context's current span is, or is a step of; None outside."""
     span = trace.get_current_span(context)
     opened = opened_of(span)  # two open spans have the same id where the application seeds `random`
     run = opened.run if opened is not None and not opened.ended else open_run(span.get_span_context().span_id)
@@ -82,7 +82,7 @@ def current_run_id(context: Context | None = None) -> str | None:
 
 
 def run_environment() -> dict[str, str]:
-    """`TRACEPARENT` and `BAGGAGE` for a subprocess whose runs belong to the current one; empty outside of a run."""
+    """Return `TRACEPARENT` and `BAGGAGE` for a subprocess whose runs belong to the current one; empty without a run."""
     headers: dict[str, str] = {}
     if current_run_id() is not None:
         TraceContextTextMapPropagator().inject(headers)

@@ -86,7 +86,7 @@ class BoundedBatchSpanProcessor(BatchSpanProcessor):
 
 
 def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
-    """A batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe.
+    """Return a batch processor with the OTLP exporter that `OTEL_EXPORTER_OTLP_*` describe.
 
     Starts the SDK's export thread. None, with one warning, without the extra `otlp`.
     """
@@ -120,7 +120,7 @@ _private: dict[TelemetryConfig, tuple[TracerProvider, AgentRunSpanProcessor]] = 
 
 
 def _renew_guard() -> None:
-    """In a forked child: another thread of the parent may have held it."""
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _guard  # noqa: PLW0603 - the one lock of this module
     _guard = threading.Lock()
 
@@ -130,7 +130,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | None:
-    """The processor of this configuration on a provider, added if it is not there yet.
+    """Return the processor of this configuration on a provider, added if it is not there yet.
 
     None when the provider takes no processors (OpenTelemetry's proxy, or a vendor's own), or
     carries one of another configuration: a run must not be recorded twice.
@@ -152,7 +152,7 @@ def _processor_of(provider: Any) -> AgentRunSpanProcessor | None:
 
 
 def _remember(provider: Any, processor: AgentRunSpanProcessor) -> None:
-    """Until the provider is gone; one that takes no weak reference stays for as long as the process."""
+    """Remember it until the provider is gone; one that takes no weak reference stays for as long as the process."""
     place = id(provider)
     try:
         reach: Callable[[], Any] = weakref.ref(provider, lambda _: _attached.pop(place, None))
@@ -196,7 +196,7 @@ def adopt(provider: Any, processor: AgentRunSpanProcessor) -> None:
 
 
 def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProcessor]:
-    """Our own provider for a configuration: samples everything, exports over OTLP where asked to.
+    """Return our own provider for a configuration: it samples everything, exports over OTLP where asked to.
 
     It is not the global one, and it ends before the recorder does, within the exit timeout.
     """
@@ -266,7 +266,7 @@ def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None
 
 
 def choose(config: TelemetryConfig, given: Any = None) -> tuple[Any, AgentRunSpanProcessor]:
-    """The provider that a client of this configuration uses: the given one, the global one, or our own."""
+    """Return the provider that a client of this configuration uses: the given one, the global one, or our own."""
     provider = given if given is not None else current_provider()
     processor = attach(provider, config)
     return private(config) if processor is None else (provider, processor)

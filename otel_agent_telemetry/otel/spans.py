@@ -51,7 +51,7 @@ class SpanView(NamedTuple):
 
 
 def view_of(span: ReadableSpan) -> SpanView:
-    """The view of a span of the SDK, live or ended. Copies nothing large."""
+    """Return the view of a span of the SDK, live or ended. Copies nothing large."""
     context = span.get_span_context()
     assert context is not None, "the SDK gives every recorded span a context"
     parent = span.parent
@@ -71,7 +71,7 @@ def view_of(span: ReadableSpan) -> SpanView:
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:
-    """A plain copy of a span's attributes.
+    """Return a plain copy of a span's attributes.
 
     The SDK's mapping takes a lock and a Python call for each item; its inner dict, where it
     has one (1.39 to 1.45), is copied at once.
@@ -144,6 +144,6 @@ def remote_parent(trace_parent: str | None) -> SpanContext | None:
 
 
 def parent_run_of(context: otel_context.Context) -> str | None:
-    """Return the run that a context came from, as its baggage says; None when it names none that can be one."""
+    """Return the run that a context came from, by its baggage; None when it names none that can be one."""
     run_id = baggage.get_baggage(RUN_ID_KEY, context)
     return str(run_id) if run_id is not None and check_custom_run_id(run_id) is None else None

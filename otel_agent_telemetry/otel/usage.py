@@ -62,7 +62,7 @@ USAGE_NAMES: Final = TOKEN_NAMES | {
 
 
 def step_usage(view: SpanView) -> Usage:
-    """What one step adds to its run: counts, and the models it called."""
+    """Return what one step adds to its run: counts, and the models it called."""
     attributes = view.attributes
     is_tool = is_tool_call(attributes)
     is_model = not is_tool and is_model_call(attributes)
@@ -92,7 +92,7 @@ def usage_by_model(view: SpanView, usage: Usage) -> Usage:
 
 
 def own_usage(view: SpanView) -> dict[str, Any]:
-    """What a run's own span says of the whole: its tokens and models, where it says so."""
+    """Return what a run's own span reports of the whole: its tokens and models; empty where it reports none."""
     renamed = {key.replace(_AGGREGATED[1], _AGGREGATED[0]): value for key, value in view.attributes.items()}
     tokens = tokens_of({**renamed, **view.attributes})
     models = _models_of(view.attributes)
@@ -130,7 +130,7 @@ def tokens_of(attributes: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for what cannot be one: attributes come from anywhere."""
+    """Return a number of tokens; None for what cannot be one: attributes come from anywhere."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if 0 <= value <= _MOST else None

@@ -59,7 +59,7 @@ class UsageAccumulator:
         usages.append(usage_by_model(view, usage))
 
     def set_run_total(self, view: SpanView) -> None:
-        """Note what the run's own span, or one that only repeats it, says of the whole."""
+        """Note what the run's own span, or one that only repeats it, reports of the whole."""
         self._own = own_usage(view) or self._own
 
     def shown(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class UsageAccumulator:
         return shown_usage(own=self._own, steps=added(usages))
 
     def _count_plain_steps(self) -> int:
-        """Read the counter by taking from it, because nothing else tells its state on every Python."""
+        """Read the counter by taking from it, because no other way to its state works on every Python."""
         if self._plain_steps is None:
             return 0
         with _guard:
@@ -102,7 +102,7 @@ class PendingUsage:
         self._recorder = recorder
 
     def write(self, run: ActiveRun) -> None:
-        """Write what an ended run used, as far as it is known now, unless its last state says so already."""
+        """Write what an ended run used, as far as it is known now, unless its last state holds it already."""
         metrics = json_object(run.fields.get("metrics_json") or "{}")
         written = metrics.get(USAGE_KEY)
         metrics[USAGE_KEY] = dict(sorted({**run.usage.shown(), **run.reported_usage}.items()))

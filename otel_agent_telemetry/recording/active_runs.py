@@ -58,7 +58,7 @@ class ActiveRun:
     """How the members of each event and step of the run begin."""
     agent_name = ""
     status: Any = None
-    """What the client said the run ends as; None when it said nothing."""
+    """The status that the client gave for the end of the run; None when it gave none."""
     settings: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
     """Columns that the client set by name."""
     extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
@@ -104,7 +104,7 @@ class ActiveRun:
 
     @property
     def fields(self) -> Fields:
-        """The last written state: column name → value."""
+        """Return the last written state: column name → value."""
         return {**self.columns, **self.state}
 
     def update_settings(self, settings: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ _everywhere: list[weakref.ref[ActiveRuns]] = []
 
 
 def open_run(span_id: int) -> ActiveRun | None:
-    """The open run of this process that a span is, or is a step of, whichever recorder it belongs to."""
+    """Return the open run of this process that a span is, or is a step of, whichever recorder it belongs to."""
     for reference in _everywhere:
         runs = reference()
         opened = runs.open_spans.get(span_id) if runs is not None else None
@@ -162,7 +162,7 @@ class ActiveRuns:
         _everywhere.append(weakref.ref(self, _everywhere.remove))
 
     def begin_generation(self) -> None:
-        """In a forked child: the runs so far are the parent's to end; counters begin anew."""
+        """Begin anew in a forked child: the runs so far are the parent's to end; counters begin at 0."""
         self.metrics = RunIDMetrics()
         self.generation = object()
 
@@ -170,7 +170,7 @@ class ActiveRuns:
         return len(self._runs)
 
     def get(self, run_id: str) -> ActiveRun | None:
-        """The open run of that id."""
+        """Return the open run of that id; None when none is open under it."""
         return self._runs.get(run_id)
 
     def is_mine(self, run: ActiveRun) -> bool:
@@ -178,7 +178,8 @@ class ActiveRuns:
         return run.generation is self.generation
 
     def mine(self) -> Iterator[ActiveRun]:
-        """The open runs that this process itself began, without those that its exit has closed."""
+        """Return the open runs that this process itself began, without those that its exit has closed."""
+        # A copy, because other threads begin and end runs while the caller iterates.
         return (run for run in list(self._runs.values()) if self.is_mine(run) and not run.closed)
 
     def claim(self, run: ActiveRun, *, wanted: object, agent_name: str, token: str) -> None:
@@ -192,6 +193,7 @@ class ActiveRuns:
         run.run_id = custom or generate_run_id(agent_name, at_ns=run.start_ns, token=token)
         if (before := self._runs.get(run.run_id)) is not None and before.closed:
             self.release(before)
+        # `setdefault` is one step of the interpreter: of two threads with one id exactly one finds its own run.
         while self._runs.setdefault(run.run_id, run) is not run:
             self.metrics.count_duplicate()
             if custom:
@@ -231,7 +233,7 @@ class ActiveRuns:
         return None
 
     def release(self, run: ActiveRun) -> None:
-        """The run has ended: its id may be used again."""
+        """Forget a run that has ended: its id may be used again."""
         run.ended = True
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]

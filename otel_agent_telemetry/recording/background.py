@@ -68,6 +68,7 @@ class _BackgroundThreads:
 
     def next_work(self) -> None:
         """Wait for the next pass: a second, or until somebody flushes or stops."""
+        # Cleared after the wait: a request during the pass before is still set here and begins the next at once.
         self.pass_wanted.wait(PASS_EVERY_S)
         self.pass_wanted.clear()
 
@@ -90,6 +91,7 @@ class _BackgroundThreads:
         self.stop.set()
         self.pass_wanted.set()
         for thread in self.threads:
+            # A thread that was never started cannot be joined, and `close` may be called on one of ours.
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(self.deadline - SystemClock.monotonic_s(), 0.0) + 0.05)
 
@@ -104,7 +106,7 @@ class Worker:
         self._shift: _BackgroundThreads | None = None
 
     def wake(self, *, delivery: bool = True) -> None:  # noqa: ARG002 - until no caller passes it
-        """Something was recorded. Starts the threads at the first call, and after a stop."""
+        """Take note that something was recorded. Starts the threads at the first call, and after a stop."""
         if self._shift is None:
             self._start()
 
@@ -115,6 +117,8 @@ class Worker:
         with self._starting:
             if self._shift is not None:
                 return self._shift
+            # The threads are made before the second check and started after it: a signal handler of this same
+            # thread passes the RLock, and may start its own in between.
             shift = _BackgroundThreads()
             for name, task in (("tick", self._tick_every_second), ("delivery", self._deliver)):
                 thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
@@ -161,8 +165,10 @@ class Worker:
         deadline = SystemClock.monotonic_s() + timeout_s
         waiting = undelivered(self._host.config.buffer_dir, writer) if writer else {}
         shift = None
+        # The set is taken once: what other threads record during the flush does not prolong it.
         while waiting:
             if shift is not self._shift or shift is None:
+                # Another thread may stop the background while we wait, and a record start it anew: follow the new one.
                 shift = self._shift or self._start()
                 if shift is None:
                     return False

@@ -36,7 +36,7 @@ _LOOK_S: Final = 0.001
 def wait_for_imports(*, within_s: float = 0.5) -> bool:
     """Wait until no other thread is in the middle of an import; False when that took too long.
 
-    Where the interpreter does not tell (its import system names its locks on CPython 3.10 to
+    Where the interpreter does not show it (its import system names its locks on CPython 3.10 to
     3.14), true at once.
     """
     deadline = time.monotonic() + within_s
@@ -48,7 +48,7 @@ def wait_for_imports(*, within_s: float = 0.5) -> bool:
 
 
 def _another_thread_imports() -> bool:
-    """Locks of modules are kept only while they are being imported."""
+    """Return whether another thread owns a module's import lock; these exist only during the import."""
     system: Any = getattr(importlib, "_bootstrap", None)
     references = list(getattr(system, "_module_locks", {}).values())
     owners = {getattr(lock, "owner", None) for reference in references if (lock := reference()) is not None}

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def weak_callback(method: Callable[[], None]) -> Callable[[], None]:
-    """Calls a bound method, as long as its object lives, without keeping it alive."""
+    """Return a function that calls a bound method as long as its object lives, without keeping it alive."""
     reference = weakref.WeakMethod(method)
 
     def call() -> None:
@@ -118,7 +118,7 @@ class Recorder:
         raise TypeError("a Recorder owns files and threads of its process and cannot be pickled")
 
     def component(self, kind: Callable[[Recorder], T]) -> T:
-        """The one object of a kind that goes with this recorder, made at the first call."""
+        """Return the recorder's single object of a kind, creating it on first use."""
         known: T | None = self._components.get(kind)
         if known is None:
             known = self._components.setdefault(kind, kind(self))
@@ -126,7 +126,7 @@ class Recorder:
 
     @classmethod
     def shared(cls, config: TelemetryConfig) -> Recorder:
-        """The recorder of this configuration in this process, made at the first call."""
+        """Return the recorder of this configuration in this process, creating it on first use."""
         with cls._shared_guard:
             recorder = cls._shared.get(config)
             if recorder is None:
@@ -167,7 +167,7 @@ class Recorder:
         self._begin()
 
     def _initial_defaults(self) -> ResourceDefaults:
-        """What is known at once: the host, the owner. The git repository is read in the background."""
+        """Return what is known at once: the host, the owner. The git repository is read in the background."""
         columns = {"host": host_name()}
         if self.config.agent_owner:
             columns["agent_owner"] = self.config.agent_owner
@@ -189,12 +189,12 @@ class Recorder:
 
     @property
     def writer(self) -> str:
-        """This process's writer id; "" before the first record."""
+        """Return this process's writer id; "" before the first record."""
         return self._writer.identity.writer if self._writer is not None else ""
 
     @property
     def buffer(self) -> BufferWriter | None:
-        """The writing side of the buffer, once something was recorded."""
+        """Return the writing side of the buffer; None before something was recorded."""
         return self._buffer
 
     def record_run(self, fields: Fields) -> None:
@@ -300,7 +300,7 @@ class Recorder:
         return False
 
     def _open(self) -> BufferWriter | None:
-        """The buffer's writing side; None while it could not be opened within the last second."""
+        """Return the buffer's writing side; None while it could not be opened within the last second."""
         with self._opening:
             if self._buffer is None and self._writer is not None and time.monotonic() >= self._open_again_at:
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
@@ -353,7 +353,7 @@ class Recorder:
             self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
 
     def run_periodic_tasks(self, timeout_s: float) -> None:
-        """Whatever else writes files for these runs: let it finish what it put off. Never raises."""
+        """Run the tasks of other writers of files for these runs, which finish what they put off. Never raises."""
         for task in self.periodic_tasks:
             try:
                 task(timeout_s)
@@ -361,11 +361,11 @@ class Recorder:
                 self.counters.internal("chore", problem)
 
     def monotonic(self) -> float:
-        """Seconds that no clock change moves."""
+        """Return seconds that no clock change moves."""
         return time.monotonic()
 
     def now_iso(self) -> str:
-        """The present as text."""
+        """Return the present as ISO text."""
         return iso_utc(self.clock.now_ns())
 
     def flush(self, timeout_s: float) -> bool:
