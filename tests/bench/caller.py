@@ -29,7 +29,7 @@ from tests.bench.pairs import (
     verdict_of,
 )
 
-RUNS_A_BURST = 2_000
+RUNS_A_BURST = 1_000
 PACED_RUNS = 200
 PACE_S = 0.01
 OPEN_RUNS = (100, 10_000)
