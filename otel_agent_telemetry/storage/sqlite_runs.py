@@ -117,10 +117,11 @@ class _Writing:
 
     def write(self) -> list[WriteOutcome]:
         """Decide, then write. Return the outcome of each state."""
-        commits = _latest_commits(self._connection, (state["run_id"] for state in self._states))
+        # A state without a run id reaches the database, whose refusal is the StorageError that callers expect.
+        commits = _latest_commits(self._connection, (state.get("run_id", "") for state in self._states))
         outcomes: list[WriteOutcome] = []
         for state in self._states:
-            commit = commits.get(state["run_id"])
+            commit = commits.get(state.get("run_id", ""))
             shown = state if commit is None else {**state, **dict(zip(COMMIT_COLUMNS, commit, strict=True))}
             outcomes.append(self._put(state["event_id"], shown))
         self._insert()
