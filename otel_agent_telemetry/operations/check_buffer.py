@@ -17,8 +17,10 @@ from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
 from otel_agent_telemetry.wire import LINE_HEAD
 
+# A living process delivers within seconds, so records that wait for a minute are worth a warning.
 _OLD_S: Final = 60.0
 _REASONS: Final = 3
+# `doctor` answers in seconds: only the end of the newest day file is read, where a torn line would stand.
 _CHECKED_BYTES: Final = 64 << 20
 _FAILURES: Final = ("journal_failed", "buffer_failed", "internal_errors")
 

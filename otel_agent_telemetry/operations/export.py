@@ -82,6 +82,7 @@ def export_runs(
         with _translate_errors():
             sink.finish()
     except BaseException:
+        # Also after Ctrl-C: no file with half of the rows may stay under the name that was asked for.
         sink.abandon()
         raise
     return written

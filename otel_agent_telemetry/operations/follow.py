@@ -19,6 +19,7 @@ from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.wire import Line, read_line
 
 _BLOCK: Final = 1 << 16
+# A damaged file may have no LF for gigabytes; a longer piece is not read into memory at once.
 _MAX_LINE: Final = 128 << 20
 
 

@@ -21,6 +21,7 @@ from otel_agent_telemetry.storage.queries import RunQuery
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import dumps_text
 
+# The greatest page that the API accepts, hence the fewest requests.
 _PAGE: Final = 1000
 _OK: Final = 200
 _FILTERS: Final = (*FILTERABLE_COLUMNS, "created_before", "created_after", "start_time_from", "start_time_to")

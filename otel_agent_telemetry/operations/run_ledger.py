@@ -35,6 +35,7 @@ from otel_agent_telemetry.status import RUNNING, STATUSES, canonical_status
 from otel_agent_telemetry.storage.queries import RunState
 from otel_agent_telemetry.wire import RUN, Line
 
+# Bounds the memory for a journal of any size: further states go to a temporary file.
 _MAX_IN_MEMORY: Final = 10_000
 _ISO_LENGTH: Final = 32
 

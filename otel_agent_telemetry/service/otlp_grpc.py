@@ -27,6 +27,7 @@ from otel_agent_telemetry.service.responses import INTERNAL_ERROR, OverloadedErr
 
 _log = logging.getLogger(__name__)
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+# A smaller body is parsed sooner than a thread would take it over; a larger one would hold up the loop.
 _LARGE_BODY: Final = 32 << 10
 _STOP_TIMEOUT_S: Final = 10.0
 

@@ -23,6 +23,7 @@ from otel_agent_telemetry.service.writer import GroupWriter
 
 _COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ITEM_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
+# Names of agents come from clients: each would be a time series of its own, and Prometheus keeps them all.
 _MAX_AGENTS: Final = 100
 _MAX_LABEL: Final = 200
 _OTHERS: Final = "(others)"

@@ -22,8 +22,10 @@ from otel_agent_telemetry.service.responses import OverloadedError, RequestError
 
 MAX_HELD_BYTES: Final = 512 << 20
 _READ_TIMEOUT_S: Final = 30.0
+# 16 is zlib's flag for a gzip header and its checksum; without it zlib expects its own format.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _MAX_CHUNK: Final = 1 << 20
+# Gzip allows any number of members, and empty ones cost time without growing the body that is counted.
 _MAX_MEMBERS: Final = 1000
 _MAX_REASON: Final = 200
 _JSON: Final = "application/json"

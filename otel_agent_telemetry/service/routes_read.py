@@ -32,6 +32,7 @@ from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
 _TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")
 _TEXTS: Final = tuple(name for name in FILTERABLE_COLUMNS if name != "status")
+# The greatest integer that both databases take; a greater one would be their error and not a 422.
 _MAX_OFFSET: Final = 2**63 - 1
 _MAX_VALUES: Final = 1000
 _VALUES_CACHED_S: Final = 30.0

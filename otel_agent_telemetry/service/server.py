@@ -25,6 +25,7 @@ from otel_agent_telemetry.storage.store import Store
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT_S: Final = 20
+# Longer than the 60 s of common load balancers: they must close first, or a request meets a closed connection.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 _MAX_CONNECTIONS: Final = 4096

@@ -39,6 +39,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MAX_GROUP_ITEMS: Final = 5_000
+# Bounds the memory that waiting requests hold while the database is slow; beyond it clients get a 503 with
+# Retry-After and keep their records themselves.
 MAX_WAITING_ITEMS: Final = 200_000
 
 

@@ -47,6 +47,8 @@ from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 
+# A batch ends at so many rows or so much text, whichever comes first: it is held in memory, and rows with
+# payloads of megabytes are as common as rows of a hundred bytes.
 _MAX_ROWS: Final = 1000
 _MAX_TEXT: Final = 8 << 20
 _ROWS_AT_A_TIME: Final = 50

@@ -59,6 +59,7 @@ _KIND: Final = ("agent_name", "job_type", "status")
 _kind_of: Final = itemgetter(*map(COLUMNS.index, _KIND))
 
 RUNS_BETWEEN_PACKINGS: Final = 2000
+# Key of an advisory lock of PostgreSQL: "oat_pack" in ASCII, so that it can be recognised in `pg_locks`.
 _PACK_LOCK: Final = 0x6F61745F7061636B
 _UNPACKED: Final = "agent_telemetry_runs_since_packing"
 """Key in a connection's `info`: how many runs it has written since it last packed."""

@@ -30,6 +30,7 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _ROWS_AT_A_TIME: Final = 500
 _STATES_AT_A_TIME: Final = 5000
+# Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
 _FEW_RUNS: Final = 500
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"

@@ -33,6 +33,7 @@ from otel_agent_telemetry.storage.traces import lock_traces
 
 BATCH_RUNS: Final = 200
 _BATCH_ROWS: Final = 1000
+# Between batches the deletion pauses as long as the batch took, so that writers get every second turn.
 _MAX_PAUSE_S: Final = 0.25
 _NO_RUN: Final[ColumnElement[str]] = literal_column("''")
 

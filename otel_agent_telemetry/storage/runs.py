@@ -65,6 +65,7 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits
 RunState = RunRecord | Fields
 """A run's state: a record, or a checked state (`run_state.checked_state`)."""
 
+# Key of an advisory lock of PostgreSQL: "oat_link" in ASCII, so that it can be recognised in `pg_locks`.
 _LINK_LOCK: Final = 0x6F61745F6C696E6B
 _NEVER_POSTED: Final = (0, None, 0)
 _POSTING_PARAMETERS: Final = (*(f"new_{name}" for name in POSTING_COLUMNS), "of_event_id")

@@ -35,6 +35,7 @@ DatabaseState = Literal["empty", "version_7", "older", "current"]
 
 _VERSION_7_SIGNS: Final = frozenset({"run_id", "agent_name", "status"})
 _PAUSE_S: Final = 0.02
+# Key of an advisory lock of PostgreSQL, "oat_sch" in ASCII: services that start together upgrade one by one.
 _UPGRADE_LOCK: Final = 0x6F61745F736368
 _migrating = threading.Lock()
 """Alembic keeps its running migration in global variables, so a process runs one at a time, of any database."""

@@ -66,6 +66,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
+        # After a full disk or an I/O error SQLite may have rolled back by itself; ROLLBACK would be an error then.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -106,6 +107,7 @@ def _is_version_7(connection: sqlite3.Connection, tables: set[str]) -> bool:
 def _create(connection: sqlite3.Connection, path: Path) -> None:
     """Create the tables of this version in one transaction."""
     with transaction(connection):
+        # Asked again under the write lock: the first answer was given before it.
         if is_current(connection, path):  # another process was faster
             return
         for statement in STATEMENTS:

@@ -57,8 +57,10 @@ _ORDER: Final = (
 )
 """The columns by which two states of one run are compared, after whether they have ended."""
 _VERSION: Final = 8
+# The greatest integer of SQLite; PostgreSQL's BIGINT has the same.
 _MAX_COUNT: Final = 2**63 - 1
 _ROWS_AT_A_TIME: Final = 500
+# A number below it is in seconds (until the year 5138), one above in milliseconds (since 1973).
 _LAST_PLAUSIBLE_SECOND: Final = 10**11
 _FIRST_TIMES: Final = ("created_at", "start_time", "updated_at", "end_time")
 _LAST_TIMES: Final = ("updated_at", "end_time", "created_at", "start_time")

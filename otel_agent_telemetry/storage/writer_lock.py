@@ -21,6 +21,7 @@ from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock, is_locked, is_stopped
 
+# Ten tries of 10 ms are the tenth of a second that `try_acquire` promises at most.
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.01
 
