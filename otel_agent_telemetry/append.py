@@ -65,12 +65,14 @@ class AppendFile:
         now_ns = monotonic_ns()
         if now_ns - self._verified_ns > _VERIFY_NS:
             self._verify(now_ns)
+        # Without the LF, a reader would take this line for the tail of the torn one and skip both.
         if self._torn:
             line = b"\n" + line
         self.dirty = True
         try:
             written = os.write(self._fd, line)
         except OSError as problem:
+            # EBADF alone means closed by other code. A full disk or a limit leaves the descriptor ours.
             if problem.errno != errno.EBADF:
                 raise
             self._fd = -1
@@ -102,6 +104,7 @@ class AppendFile:
         """
         if self.dirty:
             self._verify(monotonic_ns())
+            # Before the sync, not after: a line that another thread writes during it must be synced again.
             self.dirty = False
             _datasync(self._fd)
 
@@ -123,6 +126,7 @@ class AppendFile:
         self.__copy__()
 
     def __del__(self) -> None:
+        # Not without the check: the number may be a file or socket of the application by now.
         if getattr(self, "_fd", -1) >= 0 and self.is_open():
             with contextlib.suppress(OSError):
                 os.close(self._fd)
@@ -174,6 +178,7 @@ def make_private_dir(folder: Path) -> None:
     if folder.is_dir():
         return
     make_private_dir(folder.parent)
+    # Another process may make it between the check and here; what stands there is looked at below.
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, PRIVATE_DIR)  # noqa: PTH102 - pathlib's parents=True ignores the mode
     if not folder.is_dir():

@@ -108,6 +108,7 @@ class FileLock:
             if fd < 0:
                 return
             try:
+                # Removed while the lock is held: after it, another process could have locked this very file.
                 if unlink:
                     self.path.unlink(missing_ok=True)
             finally:
@@ -165,6 +166,7 @@ and with it the lock, for as long as it lives. Reentrant, because `__del__` may 
 
 
 def _drop_all_after_fork() -> None:
+    # The `before` hook took it in this thread, which is the only one that the child has.
     _no_fork.release()
     for lock in list(_locks):
         lock.close_after_fork()

@@ -76,8 +76,11 @@ class SetAsideEntries:
         left_by_dead_process = self._taken.exists()
         if not left_by_dead_process:
             with contextlib.suppress(FileNotFoundError):
+                # One rename takes all that is there; a writer that sets an entry aside next makes a new folder.
                 self.folder.rename(self._taken)
         whole = [content for path, content in _contents(self._taken) if self._is_whole(path, content)]
+        # A dead process may have written them to the array and not removed them. Only then are they looked for,
+        # because it costs a search of the whole file.
         yield [entry for entry in whole if not (left_by_dead_process and self._is_in_array(entry))]
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._taken)

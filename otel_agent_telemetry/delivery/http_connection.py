@@ -145,6 +145,7 @@ class HttpConnection:
             return Unreachable("its URL is not http:// or https:// with a host")
         if isinstance(self._proxy, UnusableProxy):
             return Unreachable(self._proxy.reason)
+        # `http.client` would raise with the header's value, and so the token, in its message.
         if any(map(_has_control, self._headers.values())):
             return Unreachable("a token holds a control character, which no header can carry")
         self._leave_lost_socket()
@@ -152,6 +153,8 @@ class HttpConnection:
         try:
             try:
                 return self._exchange(method, path, body, headers or {})
+            # A server closes an idle connection when it likes (RFC 9112, 9.3.1). Only a reused one is tried again:
+            # on a new one the same failure is the server's state. Sending a batch twice is harmless.
             except (http.client.RemoteDisconnected, ConnectionError):
                 self.close()
                 if not reused:
@@ -169,6 +172,7 @@ class HttpConnection:
         self._socket = _identity_of(self._open.sock)
         answer = self._open.getresponse()
         content = answer.read(MAX_ANSWER + 1)
+        # What is left unread would be taken for the head of the next answer, so the connection is closed.
         if len(content) > MAX_ANSWER:
             self.close()
         elif answer.length:  # a cut connection: reading by size does not raise for it

@@ -62,6 +62,7 @@ class Webhook:
     def post(self, states: Sequence[Fields]) -> None:
         """Take the ended runs among these that were not posted yet. Never blocks; a full queue is counted."""
         for state in states:
+            # The outcome of a posting is a state too and comes back here: what was tried is not tried again.
             if state["status"] == RUNNING or state.get("api_posted") or state.get("api_retry_count"):
                 continue
             try:
@@ -70,6 +71,7 @@ class Webhook:
                 self._counters.failed("posting", problem)
         if self._thread is None and not self._waiting.empty():
             self._thread = threading.Thread(target=self._work, name="agent-telemetry-webhook", daemon=True)
+            # Its own thread: a slow webhook must not delay the delivery to the target.
             self._thread.start()
 
     def close(self, timeout_s: float) -> None:
@@ -79,6 +81,7 @@ class Webhook:
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
+            # The sentinel found no room. The flag ends the thread after the posting it is at.
             self._stop.set()
         self._thread.join(timeout_s)
         self._stop.set()
@@ -92,6 +95,7 @@ class Webhook:
             while (state := self._waiting.get()) is not None and not self._stop.is_set():
                 try:
                     self._on_posted(self._post_one(connection, state))
+                # Broad on purpose: one state that cannot be posted must not end the posting of all others.
                 except Exception as problem:  # this thread's outer edge
                     self._counters.internal("posting", problem)
             connection.close()

@@ -147,6 +147,7 @@ def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | No
 
 
 def _processor_of(provider: Any) -> AgentRunSpanProcessor | None:
+    # The id alone would not do: it is used again once a provider has been collected.
     reach, processor = _attached.get(id(provider), (None, None))
     return processor if reach is not None and reach() is provider else None
 
@@ -262,6 +263,7 @@ def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None
     processor = otlp_processor(config)
     if processor is not None:
         provider.add_span_processor(processor)
+        # Ended by the recorder, not by the SDK's exit hook, which waits 30 s for an unreachable collector.
         Recorder.shared(config).before_exit.append(processor.shutdown)
 
 

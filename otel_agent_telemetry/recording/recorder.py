@@ -121,6 +121,7 @@ class Recorder:
         """Return the recorder's single object of a kind, creating it on first use."""
         known: T | None = self._components.get(kind)
         if known is None:
+            # No lock: of two threads that make one, both get the one that was entered first.
             known = self._components.setdefault(kind, kind(self))
         return known
 
@@ -160,6 +161,7 @@ class Recorder:
     def _after_fork_in_child(self) -> None:
         """Leave the parent's files and threads alone and begin anew at the next record."""
         Recorder._shared_guard = threading.Lock()
+        # `_opening` may be held by a thread that does not exist here: it is not taken, `_begin` makes a new one.
         if self._buffer is not None:
             self._buffer.abandon()
         self.journal.forget()
@@ -259,6 +261,7 @@ class Recorder:
 
     def _store(self, line: bytes, now_ns: int, *, buffered: bool, wake: bool = True) -> None:
         """Write a line to its files: the buffer first, so that a run state in the journal can be delivered."""
+        # No exception leaves this: recording must not fail the application because a disk does.
         kept = buffered and self._to_buffer(line)
         try:
             self.journal.append(line, now_ns=now_ns)
@@ -303,6 +306,7 @@ class Recorder:
         """Return the buffer's writing side; None while it could not be opened within the last second."""
         with self._opening:
             if self._buffer is None and self._writer is not None and time.monotonic() >= self._open_again_at:
+                # Set before the attempt: on a broken disk the application's thread tries once a second, not each line.
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
                 try:
                     self._buffer = self._new_buffer(self._writer.identity)
@@ -315,6 +319,7 @@ class Recorder:
     def _begin_as_new_writer(self, lost: BufferWriter) -> BufferWriter:
         """Leave segments that are somebody else's to deliver now; lines get another writer. Raises OSError."""
         with self._opening:
+            # Of several threads that find the same buffer lost, the first one makes the new one for all.
             if self._buffer is lost:
                 self._writer = _LineWriter(WriterIdentity.of_this_process(self.clock.now_ns()))
                 self._buffer = self._new_buffer(self._writer.identity)
