@@ -14,6 +14,7 @@ OTHER_FOLDERS = {"bench", "collector", "durability", "frameworks", "host"}
 
 OTHER_FILES = {
     "test_attribute_reference",
+    "test_bench",
     "test_contributing",
     "test_docs",
     "test_layers",

@@ -42,6 +42,7 @@ def capture(
         print_stderr(f"Error: {problem}")
         return ExitCode.USAGE
     capturing = TelemetryCapture(file, config=invocation_of(context).config)
+    # A script that records must learn that nothing was: the client alone would accept the call and do nothing.
     if capturing.client.config.sdk_disabled:
         print_stderr("Error: OTEL_SDK_DISABLED is true: nothing was captured.")
         return ExitCode.PROBLEM

@@ -38,6 +38,7 @@ def close_stale(
 
     invocation, age_ns = invocation_of(context), parse_duration_ns(older_than)
     note_other_service(invocation)
+    # First, so that runs whose end waits in the buffer are not closed as stale.
     if not dry_run:
         sync_before_read(invocation)
     reported: list[dict[str, str]] = []

@@ -24,5 +24,6 @@ def deliver(context: typer.Context) -> ExitCode:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # In the main thread, where Python runs the signal handlers that set `stop`.
     deliver_until_stopped(invocation_of(context).config, stop)
     return ExitCode.OK

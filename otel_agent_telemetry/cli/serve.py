@@ -34,6 +34,7 @@ def serve(
             hint="pip install 'otel-agent-telemetry[service]'",
         ) from missing
     changes: dict[str, Any] = {"api_host": host, "api_port": port}
+    # Only what was given: None would replace the setting of the environment.
     overrides = {name: value for name, value in changes.items() if value is not None}
     run_service(invocation_of(context).config.with_(**overrides))
     return ExitCode.OK

@@ -54,5 +54,6 @@ def _print(figures: dict[str, Any]) -> None:
 
 def _rows(counts: dict[str, int]) -> list[tuple[str, str]]:
     """Return a row for each name, the one with most runs first."""
+    # By name among equals, so that two calls print the same order.
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(printable(name), str(number)) for name, number in ordered]

@@ -26,6 +26,7 @@ def sync(
     from otel_agent_telemetry.operations.deliver import deliver_now, with_short_timeouts
 
     config = invocation_of(context).config
+    # The timeout bounds single requests too: one attempt at a service that hangs must not outlast it.
     with progress_bar("delivering") as on_progress:
         report = deliver_now(with_short_timeouts(config, timeout_s=timeout), timeout_s=timeout, on_progress=on_progress)
     if as_json:

@@ -97,6 +97,7 @@ def _openapi_route(*, with_auth: bool) -> Route:
     """Return the route of `/openapi.json`, which is no operation of its own document."""
 
     async def openapi(_request: Request) -> Response:
+        """Return the OpenAPI document."""
         return json_response(openapi_document(with_auth=with_auth))
 
     return Route("/openapi.json", openapi, include_in_schema=False)

@@ -104,6 +104,7 @@ class GrpcReceiver:
         """Return the spans of a message; a large one is parsed in another thread."""
 
         def parse() -> Received:
+            """Return the runs in the request."""
             return extract_runs(self._backend.settings, parse_protobuf(body))
 
         return parse() if len(body) < _LARGE_BODY else await anyio.to_thread.run_sync(parse)

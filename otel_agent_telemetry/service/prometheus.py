@@ -165,6 +165,7 @@ class _CombinedCollector:
         self._parts = tuple(parts)
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of every part."""
         for part in self._parts:
             yield from part.collect()
 

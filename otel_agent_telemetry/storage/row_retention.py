@@ -78,6 +78,7 @@ def count_old(connection: Connection, cutoff: str) -> OldRows:
 
 
 def _count_old_runs(connection: Connection, cutoff: str) -> OldRows:
+    """Return the numbers of runs to delete, and of old ones that are kept because they still run."""
     return OldRows(
         runs=count_rows(connection, agent_runs, _is_old(cutoff)),
         still_running=count_rows(connection, agent_runs, and_(_runs.created_at < cutoff, is_running())),
@@ -105,6 +106,7 @@ class _Retention:
         self._deleted: dict[str, int] = {}
 
     def run(self) -> OldRows:
+        """Delete in batches, then return what was deleted from each table."""
         with self._store.reading() as connection:
             found = _count_old_runs(connection, self._cutoff)
         self._delete_runs(found.runs)
@@ -115,8 +117,10 @@ class _Retention:
         return OldRows(**deleted, still_running=found.still_running)
 
     def _delete_runs(self, total: int) -> None:
+        """Delete the old runs page by page, each page with all that belongs to its runs."""
         last: Cursor | None = None
         while page := self._page_of_old(last):
+            # From the last row on: a run that was kept in this page (it runs again) is not read for ever.
             last = Cursor(page[-1].created_at, page[-1].id)
             self._transact(partial(delete_runs, ids=[row.id for row in page], cutoff=self._cutoff))
             if self._on_progress is not None:

@@ -83,6 +83,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _state_now(engine: Engine) -> DatabaseState:
+    """Return the state of the database as a reader sees it, without a lock."""
     try:
         with reading(engine, "opening") as connection:
             return database_state(connection)
@@ -91,6 +92,7 @@ def _state_now(engine: Engine) -> DatabaseState:
 
 
 def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock: Clock) -> SchemaReport:
+    """Create or upgrade the tables in one transaction, after a backup of a file of an older version."""
     with writing(engine, "upgrading") as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
@@ -99,6 +101,7 @@ def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock:
             return SchemaReport("current", HEAD_REVISION)
         backup = None
         if state != "empty" and path is not None:
+            # Inside the transaction: no other process can write between the backup and the upgrade.
             backup = backup_database(path, config.backups_dir, clock)
         _migrate(connection)
     return SchemaReport("created" if state == "empty" else "upgraded", HEAD_REVISION, backup)
@@ -114,6 +117,7 @@ def database_state(connection: Connection) -> DatabaseState:
         return _state_of_revision(revision, where)
     if "agent_runs" in tables and connection.dialect.name == "sqlite":
         columns = {column["name"] for column in inspector.get_columns("agent_runs")}
+        # Version 7 recorded no revision: its table is known by columns that every release of it had.
         if columns >= _VERSION_7_SIGNS:
             return "version_7"
     if tables - {VERSION_TABLE}:
@@ -127,6 +131,7 @@ def database_state(connection: Connection) -> DatabaseState:
 
 
 def _state_of_revision(revision: str, where: str) -> DatabaseState:
+    """Return the state for a recorded revision. Raises SchemaError for one that is not known here."""
     if revision not in KNOWN_REVISIONS:
         raise SchemaError(
             f"opening {where}: its schema revision {revision!r} is not known here (newest: {HEAD_REVISION})",
@@ -136,11 +141,13 @@ def _state_of_revision(revision: str, where: str) -> DatabaseState:
 
 
 def _revision(connection: Connection) -> str | None:
+    """Return the recorded revision; None for an empty version table."""
     found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
     return None if found is None else str(found)
 
 
 def _some(tables: set[str]) -> str:
+    """Return three of the names at most, for a message."""
     shown = sorted(tables)[:3]
     return ", ".join(shown) + (", …" if len(tables) > len(shown) else "")
 
@@ -161,6 +168,7 @@ def _migrate(connection: Connection) -> None:
     from alembic.config import Config
 
     settings = Config()
+    # Alembic reads options through configparser, to which a single % in a folder's name is an error.
     settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
@@ -170,6 +178,7 @@ def _migrate(connection: Connection) -> None:
 
 @contextmanager
 def _upgrade_lock(path: Path, wait_s: float) -> Iterator[None]:
+    """Hold the lock of upgrades of this file. Raises StoreUnavailableError after `wait_s`."""
     lock = FileLock(path.with_name(f"{path.name}.upgrade.lock"))
     deadline = time.monotonic() + wait_s
     try:
@@ -185,4 +194,5 @@ def _upgrade_lock(path: Path, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
+        # Removed, because it is needed once in the life of a database and would lie beside it for ever.
         lock.release(unlink=True)
