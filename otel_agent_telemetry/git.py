@@ -92,6 +92,8 @@ class HeadCommit:
         ref = _symbolic(head)
         if ref is None:
             return _commit(head)
+        # In git's own order: a ref's file, when there is one, is newer than its line in `packed-refs`. Refs of a
+        # worktree alone (`refs/bisect`, `refs/worktree`) stand in its own folder.
         return _commit(_first_line(own / ref)) or _commit(_first_line(common / ref)) or self._packed_ref(common, ref)
 
     def _packed_ref(self, common: Path, ref: str) -> str | None:
@@ -100,6 +102,7 @@ class HeadCommit:
             status = path.stat()
         except (OSError, ValueError):
             return None
+        # git replaces the file by a rename, so the inode tells two versions of one size and time apart.
         version = (status.st_mtime_ns, status.st_size, status.st_ino)
         if self._packed[0] != version:
             self._packed = (version, _text(path, _MAX_PACKED_REFS))

@@ -57,6 +57,7 @@ class Journal:
 
     def append(self, line: bytes, *, now_ns: int) -> None:
         """Write one line; on return it survives the death of the process. Raises OSError."""
+        # Read once: another thread may replace it, and a `_Day` that was read stays usable until it is collected.
         day = self._day
         if day is None or not day.starts_ns <= now_ns < day.ends_ns:
             day = self._turn_to(now_ns)
@@ -70,6 +71,7 @@ class Journal:
         previous, day = self._day, _Day(self.folder, now_ns)
         self._day = day
         if previous is not None:
+            # Kept, not closed: other threads may be about to write to it, and those lines want a sync as well.
             self._retired.append((previous.file, 2))
         return day
 
@@ -87,6 +89,7 @@ class Journal:
         day = self._day
         if day is None:
             return
+        # `rm` or logrotate: the open file has no name any more, and lines written to it would be lost.
         if day.file.replaced():
             self._day = None
             self._retired.append((day.file, 2))

@@ -108,9 +108,11 @@ def clean_members(
     kept: dict[str, Any] = {}
     left, members = max_bytes, len(value)
     for name, item in value.items():
+        # A new share at each step, so that what small members leave is not lost to the ones after them.
         walk = _Walk(share := left // members, named)
         try:
             kept.update(walk.clean({name: item}, 0))
+        # Broad on purpose: the value is the application's, and its methods may raise anything.
         except Exception as failure:
             kept[name] = f"<{type(item).__name__} whose items raise {type(failure).__name__}>"
         left -= share - max(walk.left, 0)

@@ -186,6 +186,8 @@ def is_derived(event_id: str) -> bool:
 
 
 def _version_8(text: str) -> str:
+    # Version 8 is RFC 9562's for ids of one's own making. Digits 12 and 16 hold version and variant; rows
+    # stored by any version of this package depend on this layout.
     digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 

@@ -72,6 +72,7 @@ def checked_state(values: Mapping[str, Any]) -> Fields:
     state: Fields = {}
     for name, value in values.items():
         if type(value) is str:
+            # The cheap way first: delivery checks every column of every state, and nearly all are right as they are.
             is_right = AS_STORED.get(name)
             if is_right is not None and is_right(value):
                 state[name] = value
@@ -111,6 +112,7 @@ def state_key(state: Fields) -> tuple[Any, ...]:
 
 def is_greater(one: Fields, other: Fields) -> bool:
     """Return whether one checked state stands against another of its run; the full key is made for ties only."""
+    # The beginning of `state_key`: two states of a run hardly ever have the same `updated_at`.
     quick = (one["status"] != RUNNING, one["updated_at"])
     against = (other["status"] != RUNNING, other["updated_at"])
     return quick > against or (quick == against and state_key(one) > state_key(other))
@@ -119,6 +121,8 @@ def is_greater(one: Fields, other: Fields) -> bool:
 def merged_state(one: Fields, other: Fields) -> Fields:
     """Return what stands of two checked states of one run, with the greater of each posting column."""
     stands, fallen = (other, one) if is_greater(other, one) else (one, other)
+    # Posting is recorded beside the run's own states, by another process perhaps: it only ever grows, so the
+    # state that falls may know more of it than the one that stands.
     grown = {
         name: value
         for name in POSTING_COLUMNS
@@ -129,6 +133,7 @@ def merged_state(one: Fields, other: Fields) -> Fields:
 
 def closing_state(last: Fields, *, reason: str, last_sign: str) -> Fields:
     """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary."""
+    # A clock that was set back gives a last sign before the start, and a run must not end before it began.
     ends = max(last_sign, last["start_time"])
     return {
         **last,

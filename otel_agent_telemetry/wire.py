@@ -84,6 +84,7 @@ def encode_clean(record_type: str, writer: str, seq: int, members: Mapping[str, 
 
     Spares the walk that looks for values without end: this is the application's thread.
     """
+    # `record_type` first: a reader finds the beginning of a line, also behind a torn one, by `LINE_HEAD`.
     line = {"record_type": record_type, "writer": writer, "seq": seq, **members}
     try:
         return _only_head(orjson.dumps(line, option=_OPTIONS))
@@ -138,6 +139,7 @@ def _encode_anything(record_type: str, members: Mapping[str, Any]) -> bytes:
     try:
         line = orjson.dumps({"record_type": record_type, **plain}, option=_OPTIONS)
     except (TypeError, ValueError):  # an integer beyond 64 bits
+        # orjson reads an integer beyond 64 bits as a float: the mark sends the reader to the standard library.
         wide = {"record_type": record_type, "wide": True, **plain}
         line = json.dumps(wide, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     return _only_head(line)
@@ -145,6 +147,7 @@ def _encode_anything(record_type: str, members: Mapping[str, Any]) -> bytes:
 
 def _only_head(line: bytes) -> bytes:
     """Return the line with what looks like a line's head inside it set apart; it means the same."""
+    # A payload may quote one of our lines. In a torn line, a reader would take that for a record of its own.
     if line.rfind(LINE_HEAD) <= 0:
         return line
     return LINE_HEAD + line[len(LINE_HEAD) :].replace(LINE_HEAD, _INNER_HEAD)

@@ -39,6 +39,7 @@ class Health:
         """Add a gone writer's counters; its last error is kept as the last problem if there is none."""
         self.writers_gone += 1
         for name, value in left_behind.items():
+            # `last_seq` is the number of a line, not a count: a sum of it means nothing.
             if isinstance(value, int) and name != "last_seq":
                 self.counters[name] = self.counters.get(name, 0) + value
             elif name == "last_error":
@@ -60,6 +61,7 @@ def read_health(folder: Path) -> Health:
     """Return the health kept in a folder; zero for whatever cannot be read or is not of its type."""
     health = Health()
     kept = _read_object(health_path(folder))
+    # Field by field: a file of another version, or damaged by hand, keeps what is usable of it.
     for name in (f.name for f in fields(Health)):
         if type(kept.get(name)) is type(getattr(health, name)):
             setattr(health, name, kept[name])

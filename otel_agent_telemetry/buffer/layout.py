@@ -126,6 +126,7 @@ def confirm(segment: Path, size: int) -> None:
     A process that was stopped while it delivered may come to this after another has gone on
     for it. Raises OSError.
     """
+    # Never smaller: a stopped deliverer that wakes up must not take back what its successor confirmed.
     if segment.exists() and read_acknowledged(segment) < size:
         write_acknowledged(segment, size)
 
@@ -140,6 +141,7 @@ def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
         if writer and files.writer != writer:
             continue
         for _, segment in files.segments:
+            # Between the list and here the deliverer may have confirmed and removed it.
             with contextlib.suppress(FileNotFoundError):
                 size = segment.stat().st_size
                 if read_acknowledged(segment) < size:

@@ -279,11 +279,13 @@ def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(function)
     def captured(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        # Between two steps the consumer's own span must be current, not this call's: hence `step_out` at once.
         call = plan.begin(args, kwargs)
         inside = call.step_out()
         try:
             result = yield from _steps(function(*args, **kwargs), inside)
         except GeneratorExit:
+            # The consumer took what it wanted, such as the first match: closing a generator is no failure.
             call.closed().keep()
             raise
         except BaseException as problem:
@@ -334,6 +336,7 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
                 try:
                     sent = yield items.pop()
                 except GeneratorExit:
+                    # The body's `finally` blocks run here, as a part of the call, so with its span current.
                     with inside:
                         await body.aclose()
                     raise

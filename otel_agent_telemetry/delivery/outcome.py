@@ -218,6 +218,7 @@ class Pending:
             try:
                 self._add_record(record)
             except RecordError as problem:
+                # Not raised: one line that breaks a rule must not keep back every record behind it.
                 self._no_records.append((record, str(problem)))
         self.reach[segment.path] = (segment, line.ends_at)
         self._bytes += size
@@ -227,6 +228,7 @@ class Pending:
         if record["record_type"] == RUN:
             state = checked_state(record)
             state["record_type"] = RUN
+            # A run of ten states in one batch is sent once, in the state that stands against the others.
             known = self._runs.get(state["event_id"])
             self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
         elif is_link(record):

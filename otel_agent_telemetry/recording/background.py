@@ -152,6 +152,7 @@ class Worker:
         shift.loop = DeliveryLoop(
             self._host, stop=shift.stop, next_work=shift.next_work, late=shift.late, rest=shift.rest
         )
+        # Else an instrumented HTTP client or SQLite would make spans, and runs, of our own deliveries, without end.
         with suppress_instrumentation():
             shift.loop.run()
 
