@@ -198,6 +198,7 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str], dict[s
                 values[setting.field] = setting.parse(given)
                 variables[setting.field] = variable
             except ValueError as problem:
+                # The value is shown to help, but a secret never, nor a password within a URL; and bounded for the log.
                 shown = "its value" if setting.secret else repr(_public(given)[:80])
                 warnings.append(f"{variable}: {shown} cannot be used ({problem}); using {setting.default!r}")
             break

@@ -54,6 +54,7 @@ class DatabaseTarget:
                 return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
             self._opened().write(batch.states, batch.links)
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
+            # Opened anew next time: a database that came back, or was upgraded, needs new connections.
             self.close()
             return RetryLater(_sentence(problem))
         except StorageError as problem:

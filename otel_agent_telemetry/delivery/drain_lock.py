@@ -75,9 +75,11 @@ class DrainLock:
         Reads one small file; called twice a second by whoever does not hold the lock.
         """
         holder, now = read_holder(self.folder), self._monotonic()
+        # Compared by what it wrote, timed by our own clock: two hosts' clocks, or the file's time, may differ.
         if holder is None or holder != self._seen[0]:
             self._seen = (holder, now)
             return False
+        # The folder is listed last, and only for a holder that stands still: this runs twice a second.
         return now - self._seen[1] >= STALLED_S and bool(undelivered(self.folder))
 
     def release(self) -> None:

@@ -54,6 +54,7 @@ class SqliteTarget:
         that refuses the content is asked again with halves of it.
         """
         try:
+            # Held for one batch only, so that a service which starts meanwhile becomes the writer at once.
             if not self._writer_lock.try_acquire():
                 return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
             self._write(batch)
@@ -63,6 +64,7 @@ class SqliteTarget:
             return self._later(str(problem))
         except (sqlite3.Error, OverflowError) as problem:
             code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+            # No SQLite code: the binding refused a value (an integer too wide), so the content is at fault.
             if code in _REFUSALS or not isinstance(problem, sqlite3.DatabaseError) or not code:
                 return deliver_bisected(self, batch, f"writing runs to {self.name}: {_first_line(problem)}")
             hint = _HINTS.get(code, "")
@@ -101,6 +103,7 @@ class SqliteTarget:
 
     def close(self) -> None:
         """Close the file."""
+        # Before the close, so that a close that raises does not leave a half-closed connection for the next batch.
         connection, self._connection = self._connection, None
         if connection is None:
             return

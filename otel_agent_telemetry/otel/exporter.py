@@ -96,12 +96,14 @@ class _Batch:
     def _parent_of(self, place: int, known: Sequence[int]) -> int:
         """Return which of the spans with the parent's ids is the parent."""
         view = self._views[place]
+        # A child may not begin before its parent; where clocks disagree, the first one is taken all the same.
         earlier = [one for one in known if self._views[one].start_ns <= view.start_ns and one != place]
         return earlier[-1] if earlier else known[0] if known else _NOWHERE
 
     def run_above(self, place: int) -> int:
         """Return the place of the nearest run at or above a span; -1 where the batch has none."""
         at = place
+        # Bounded: where ids repeat, parents can form a circle, and the exporter must not hang on it.
         for _ in range(len(self.parents) + 1):
             if at == _NOWHERE or at in self.runs:
                 return at

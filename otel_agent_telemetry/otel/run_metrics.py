@@ -75,6 +75,7 @@ class RunMetrics:
         return [Observation(written, {"result": "written"}), Observation(counters.lost, {"result": "lost"})]
 
     def _records(self) -> Iterable[Observation]:
+        # Imported by whoever collects, not by the application's start.
         from otel_agent_telemetry.buffer.health import read_health
 
         health = read_health(self._recorder.config.buffer_dir)
