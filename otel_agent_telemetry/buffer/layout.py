@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -131,14 +131,14 @@ def confirm(segment: Path, size: int) -> None:
         write_acknowledged(segment, size)
 
 
-def undelivered(folder: Path, writer: str = "") -> dict[Path, int]:
-    """Return segment → size in bytes, for the segments (of one writer, or of all) not confirmed to their end.
+def undelivered(folder: Path, writers: Collection[str] | None = None) -> dict[Path, int]:
+    """Return segment → size in bytes, for the segments (of these writers, or of all) not confirmed to their end.
 
     Raises OSError when the folder cannot be read.
     """
     waiting: dict[Path, int] = {}
     for files in list_writers(folder):
-        if writer and files.writer != writer:
+        if writers is not None and files.writer not in writers:
             continue
         for _, segment in files.segments:
             # Between the list and here the deliverer may have confirmed and removed it.

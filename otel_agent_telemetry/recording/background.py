@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_agent_telemetry.clock import SystemClock
@@ -156,15 +156,15 @@ class Worker:
         with suppress_instrumentation():
             shift.loop.run()
 
-    def flush(self, writer: str, *, timeout_s: float) -> bool:
-        """Wait until all that `writer` has buffered is confirmed. Blocks; False when it is not.
+    def flush(self, writers: Collection[str], *, timeout_s: float) -> bool:
+        """Wait until all that these writers have buffered is confirmed. Blocks; False when it is not.
 
         Returns at once when the target may only be asked again beyond `timeout_s`.
         """
         from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
 
         deadline = SystemClock.monotonic_s() + timeout_s
-        waiting = undelivered(self._host.config.buffer_dir, writer) if writer else {}
+        waiting = undelivered(self._host.config.buffer_dir, writers)
         shift = None
         # The set is taken once: what other threads record during the flush does not prolong it.
         while waiting:

@@ -16,6 +16,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _OPEN_AGAIN_S = 1.0
 _PERIODIC_TASK_TIMEOUT_S = 1.0
+_MAX_WRITERS = 64
 
 T = TypeVar("T")
 
@@ -148,6 +150,9 @@ class Recorder:
     def _begin(self) -> None:
         self.counters = Counters()
         self._writer: _LineWriter | None = None
+        # The ids of this process as a writer: a close, or a lost buffer, begins a new one while the segments of the
+        # one before may still wait.
+        self._writer_ids: deque[str] = deque(maxlen=_MAX_WRITERS)
         self._buffer: BufferWriter | None = None
         self._opening = threading.RLock()  # a signal handler that records may come at any moment
         self._open_again_at = 0.0
@@ -280,7 +285,7 @@ class Recorder:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
         with self._opening:
             if self._writer is None:
-                writer = _LineWriter(WriterIdentity.of_this_process(now_ns))
+                writer = self._new_writer(now_ns)
                 if self._writer is None:  # a signal handler may have been faster
                     self._writer = writer
             if not self._watches_exit:
@@ -311,7 +316,7 @@ class Recorder:
                 try:
                     self._buffer = self._new_buffer(self._writer.identity)
                 except FileExistsError:  # our lock was taken for a dead writer's: become a new one
-                    self._writer = _LineWriter(WriterIdentity.of_this_process(self.clock.now_ns()))
+                    self._writer = self._new_writer(self.clock.now_ns())
                     self._buffer = self._new_buffer(self._writer.identity)
                 self._open_again_at = 0.0
             return self._buffer
@@ -321,9 +326,14 @@ class Recorder:
         with self._opening:
             # Of several threads that find the same buffer lost, the first one makes the new one for all.
             if self._buffer is lost:
-                self._writer = _LineWriter(WriterIdentity.of_this_process(self.clock.now_ns()))
+                self._writer = self._new_writer(self.clock.now_ns())
                 self._buffer = self._new_buffer(self._writer.identity)
             return self._buffer or lost
+
+    def _new_writer(self, now_ns: int) -> _LineWriter:
+        identity = WriterIdentity.of_this_process(now_ns)
+        self._writer_ids.append(identity.writer)
+        return _LineWriter(identity)
 
     def _new_buffer(self, identity: WriterIdentity) -> BufferWriter:
         return BufferWriter(self.config.buffer_dir, identity, segment_bytes=self.config.segment_bytes)
@@ -362,8 +372,8 @@ class Recorder:
         for task in self.periodic_tasks:
             try:
                 task(timeout_s)
-            except Exception as problem:  # one chore's failure spares the others
-                self.counters.internal("chore", problem)
+            except Exception as problem:  # one task's failure spares the others
+                self.counters.internal("periodic task", problem)
 
     def monotonic(self) -> float:
         """Return seconds that no clock change moves."""
@@ -379,7 +389,7 @@ class Recorder:
         Blocks up to `timeout_s`. False too when something could not be buffered.
         """
         try:
-            done = self.worker.flush(self.writer, timeout_s=timeout_s)
+            done = self.worker.flush(list(self._writer_ids), timeout_s=timeout_s)
         except OSError as problem:
             self.counters.failed("flush", problem)
             return False

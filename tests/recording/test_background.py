@@ -283,6 +283,20 @@ def test_flush_tells_of_what_was_recorded_before_a_close(config, service):
     recorder.close(5.0)
 
 
+def test_flush_waits_for_what_this_process_left_as_an_earlier_writer(config, service):
+    """A stop that is late gives up the segment that a record of after the close went to: it still has to arrive."""
+    service.kill()
+    recorder = Recorder(config)
+    recorder.record_run(state(1, "success", 1))
+    recorder.leave()
+    assert not recorder.flush(0.2)
+    service.start()
+
+    eventually(lambda: recorder.flush(1.0))
+    assert len(service.rows) == 1
+    recorder.close(5.0)
+
+
 def test_stop_is_bounded_while_the_target_hangs(recorder, service):
     """The limit and a little; the record waits for the next deliverer."""
     hold = threading.Event()
