@@ -164,7 +164,7 @@ class Worker:
         from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
 
         deadline = SystemClock.monotonic_s() + timeout_s
-        waiting = undelivered(self._host.config.buffer_dir, writers)
+        waiting = undelivered(self._host.config.buffer_dir, writers) if writers else {}
         shift = None
         # The set is taken once: what other threads record during the flush does not prolong it.
         while waiting:

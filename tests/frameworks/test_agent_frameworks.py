@@ -80,6 +80,7 @@ def test_pydantic_ai_with_a_tool(captured):
     asyncio.run(agent.run("Where is it?"))
     (run,) = told(captured)
     tokens = {name: run.pop(name) for name in ("input_tokens", "output_tokens")}
+    assert run.pop("by_model") == {"test": {**tokens, "model_calls": 2, "provider": "test"}}
     assert run == {
         **LIBRARIAN,
         "status": "success",
