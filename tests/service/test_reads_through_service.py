@@ -128,7 +128,7 @@ def test_a_token_in_any_script_is_the_same_at_both_sides(token, tmp_path, config
     assert refused.code == 2
 
 
-def test_a_token_that_no_header_can_carry_is_not_used_and_not_told(service, environment, config):
+def test_a_token_that_no_header_can_carry_is_not_used_and_not_shown(service, environment, config):
     """A warning names the variable; then it is as if there were no token."""
     result = agent_telemetry_process(
         config, "runs", env={**environment, "TELEMETRY_API_AUTH_TOKEN": "long-secret\x01x"}
@@ -154,7 +154,7 @@ def link(run_id, commit="abcdef1"):
     )
 
 
-def test_a_commit_told_before_its_run_shows_when_the_run_arrives(service, sender, environment, config):
+def test_a_commit_associated_before_its_run_shows_when_the_run_arrives(service, sender, environment, config):
     """Nothing is set aside for having come too early."""
     target = HttpTarget(service.url, sender)
     assert target.deliver(Batch.of((), (link("run-0"), link("run-1", "abcdef2")))) == Delivered()
