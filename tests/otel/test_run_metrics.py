@@ -11,7 +11,7 @@ from on_disk import ROOT, child_environment
 
 PROGRAM = textwrap.dedent(
     """
-    import json
+    import json, time
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -29,13 +29,19 @@ PROGRAM = textwrap.dedent(
     except ValueError:
         pass
     client.flush(20)
-    told = {{}}
-    for resource in reader.get_metrics_data().resource_metrics:
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    key = " ".join([metric.name, *map(str, sorted(point.attributes.values()))])
-                    told[key] = getattr(point, "value", getattr(point, "count", None))
+    deadline = time.monotonic() + 20
+    while True:
+        told = {{}}
+        for resource in reader.get_metrics_data().resource_metrics:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    for point in metric.data.data_points:
+                        key = " ".join([metric.name, *map(str, sorted(point.attributes.values()))])
+                        told[key] = getattr(point, "value", getattr(point, "count", None))
+        # The host's figures are written at the end of a pass, after the confirmation that flush() waits for.
+        if told.get("agent.telemetry.records delivered", 0) >= 2 or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     print(json.dumps(told))
     """
 )
