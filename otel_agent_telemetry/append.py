@@ -29,7 +29,7 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) |
 
 
 class AppendFile:
-    """An open file to append to. `dirty` says that something was written since `sync`.
+    """An open file to append to. `dirty` is True when something was written since `sync`.
 
     The descriptor is this object's own and has a high number, where an application that
     closes and reopens descriptors by number does not meet it. It is compared with the file
@@ -109,7 +109,7 @@ class AppendFile:
             _datasync(self._fd)
 
     def replaced(self) -> bool:
-        """Whether the path no longer leads to this file (removed, rotated), or the descriptor was closed."""
+        """Return whether the path no longer leads to this file (removed, rotated), or the descriptor was closed."""
         try:
             status = os.stat(self.path)
         except OSError:

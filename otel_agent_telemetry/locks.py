@@ -76,7 +76,7 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
+        """Return whether this object holds the lock."""
         return self._fd >= 0
 
     def try_acquire(self) -> bool:
@@ -124,7 +124,7 @@ class FileLock:
         self.release()
 
     def taken_away(self) -> bool:
-        """Whether the file that is locked no longer stands at its path."""
+        """Return whether the file that is locked no longer stands at its path."""
         return self._fd < 0 or _identity_of(self._fd) != self._identity or not _still_named(self._fd, self.path)
 
     def write(self, content: bytes) -> None:

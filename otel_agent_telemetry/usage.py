@@ -42,7 +42,7 @@ def added(usages: Iterable[Usage]) -> dict[str, Any]:
 
 
 def _united(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, Usage]:
-    """Objects of usages, by name; those beyond the first hundred names are left out."""
+    """Merge objects of usages by name; those beyond the first hundred names are left out."""
     united = {name: added([known.get(name, {}), more.get(name, {})]) for name in {**known, **more}}
     return dict(sorted(united.items())[:_MAX_WORDS])
 

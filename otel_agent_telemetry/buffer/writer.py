@@ -104,7 +104,7 @@ class BufferWriter:
             sync_dir(self.folder)
 
     def lost(self) -> bool:
-        """Whether the folder, the lock or the segment was taken away under us; then open a new writer."""
+        """Return whether the folder, the lock or the segment was taken away under us; then open a new writer."""
         current = self._segment
         return self._lock.taken_away() or (current is not None and current.replaced())
 

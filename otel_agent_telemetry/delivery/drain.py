@@ -136,7 +136,7 @@ class Drain:
                 _list_segments(known)
 
     def _has_begun(self, writer: _Writer) -> bool:
-        """Whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""
+        """Return whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""
         if writer.files.segments:
             return True
         try:
@@ -169,7 +169,7 @@ class Drain:
         return outcome if isinstance(outcome, RetryLater) else delivered + outcome
 
     def _unread(self) -> Iterator[tuple[SegmentLine, SegmentProgress, int]]:
-        """Lines not read yet, with their size; those confirmed earlier are only taken note of."""
+        """Yield the lines not read yet, with their size; note what those confirmed earlier hold."""
         for writer in list(self._writers.values()):
             for segment in list(writer.segments.values()):
                 start = segment.read

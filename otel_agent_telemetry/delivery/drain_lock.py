@@ -35,7 +35,7 @@ class DrainHolder(NamedTuple):
 
     @property
     def stopped(self) -> bool:
-        """Whether it is a process of this host that does not run now."""
+        """Return whether it is a process of this host that does not run now."""
         return self.host == host_name() and is_stopped(self.pid)
 
 
@@ -88,7 +88,7 @@ class DrainLock:
 
 
 def read_holder(folder: Path) -> DrainHolder | None:
-    """Return what the lock's file says, whether or not anybody holds it now; None when it says nothing."""
+    """Return the holder that the lock's file names, whether or not it still holds it; None when it names none."""
     try:
         value = orjson.loads(drain_lock_path(folder).read_bytes())
         return DrainHolder(int(value["pid"]), str(value["host"]), int(value["progress"]))

@@ -79,7 +79,10 @@ def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
 
 
 def _matches(host: str, port: int | None, entry: str) -> bool:
-    """Whether an entry of `no_proxy` names a host: `*`, `host`, `.domain`, `*.domain`, `[::1]`; also with a port."""
+    """Return whether an entry of `no_proxy` names a host.
+
+    `*`, `host`, `.domain`, `*.domain` or `[::1]`, with a port or without.
+    """
     name, colon, number = entry.rpartition(":")
     if colon and number.isdecimal() and (name.endswith("]") or ":" not in name):
         if number != str(port):

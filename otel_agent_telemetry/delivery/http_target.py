@@ -141,7 +141,7 @@ class HttpTarget:
     def _request(
         self, method: str, path: str, *, body: bytes | None = None, settles: frozenset[int] = frozenset()
     ) -> Answer | RetryLater:
-        """The answer, when it is one that settles something (200, a refusal, `settles`); else when to try again."""
+        """Return an answer that settles something (200, a refusal, `settles`), else when to try again."""
         answer = self._connection.request(method, path, body=body)
         if isinstance(answer, Unreachable):
             return RetryLater(f"{self.name} cannot be reached: {answer.reason}")
@@ -163,7 +163,7 @@ def bearer(token: str | None) -> dict[str, bytes]:
 
 
 def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
-    """Return whether what answers `GET {url}/version` on this machine says that it is this service. Sends no token."""
+    """Return whether what answers `GET {url}/version` on this machine names itself as this service. Sends no token."""
     connection = HttpConnection(url, TelemetryConfig(), headers={}, timeout_s=timeout_s)
     answer = connection.request("GET", "/version")
     connection.close()
@@ -258,7 +258,7 @@ def _list_or_none(answer: Answer) -> list[dict[str, Any]] | None:
 
 
 def _is_refusal(answer: Answer) -> bool:
-    """Whether the service will never take what was sent. Anything else may answer these statuses too."""
+    """Return whether the service will never take what was sent. Anything else may answer these statuses too."""
     return answer.status in _REFUSALS and _explains(_detail(answer))
 
 

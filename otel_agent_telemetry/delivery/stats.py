@@ -89,7 +89,7 @@ def _stats_of_service(url: str, config: TelemetryConfig) -> dict[str, Any]:
 
 
 def _has_figures(metrics: Mapping[str, Any]) -> bool:
-    """Whether the totals and counts are there; an older service does not count by status."""
+    """Return whether the totals and counts are there; an older service does not count by status."""
     totals = all(isinstance(metrics.get(name), int) for name in ("total_runs", "recent_24h"))
     return totals and _are_counts(metrics.get("agents")) and _are_counts(metrics.get("statuses", {}))
 

@@ -22,7 +22,7 @@ def suppress_instrumentation() -> Iterator[None]:
 
 
 def instrumentation_suppressed(context: otel_context.Context | None) -> bool:
-    """Whether instrumentation is suppressed in a context (None: the current one)."""
+    """Return whether instrumentation is suppressed in a context (None: the current one)."""
     if context is None:
         context = otel_context.get_current()
     return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY))

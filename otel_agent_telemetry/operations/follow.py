@@ -35,7 +35,7 @@ class RunFilter:
 
     @property
     def needle(self) -> str:
-        """The text that every line of such a run contains."""
+        """Return the text that every line of such a run contains."""
         return needle_of(self.beginning)
 
 

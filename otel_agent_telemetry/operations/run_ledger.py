@@ -187,7 +187,7 @@ class Gap:
 
     @property
     def lines(self) -> int:
-        """The number of missing lines."""
+        """Return the number of missing lines."""
         return self.last - self.first + 1
 
 

@@ -227,7 +227,7 @@ class OutlineRow:
 
     @property
     def guides(self) -> str:
-        """The branches drawn in front of the item, three characters a level."""
+        """Return the branches drawn in front of the item, three characters a level."""
         if not self.more_follows:
             return ""
         *above, here = self.more_follows

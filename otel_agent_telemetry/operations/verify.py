@@ -65,7 +65,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing, torn or outdated."""
+        """Return whether nothing is missing, torn or outdated."""
         problems = sum(number for name, number in self.counts.items() if name not in NOTES)
         return not (self.missing_lines or self.torn or problems)
 

@@ -423,7 +423,7 @@ class Recorder:
         buffer.close()
 
     def at_exit(self) -> None:
-        """The interpreter is ending: end what is open, deliver what can be delivered. Never raises."""
+        """End what is open and deliver what can be delivered, because the interpreter ends. Never raises."""
         try:
             for hook in self.before_exit:
                 try:

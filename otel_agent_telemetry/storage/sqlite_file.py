@@ -60,7 +60,7 @@ def open_sqlite(config: TelemetryConfig) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One writing transaction: it waits for the lock before it has read anything, and ends whole or not at all."""
+    """Run one writing transaction: it waits for the lock before it has read anything, and ends whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -116,7 +116,7 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _make_private_file(path: Path) -> None:
-    """An empty file is an empty database to SQLite, and its journals take over the mode."""
+    """Make the file with its mode first: an empty file is an empty database, and its journals take the mode over."""
     if path.exists():
         return
     make_private_dir(path.parent)
