@@ -1,0 +1,231 @@
+"""A model on loopback for recording: OpenAI's chat completions, responses and embeddings, Anthropic's messages, Gemini.
+
+The first answer to a conversation that offers tools calls the first of them; the next is a text. Every call uses 100 tokens in
+(30 of them read from a cache) and 7 out (2 of them reasoning). A conversation with the word "fail" is answered with 500.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TEXT = "It is on shelf 3."
+CHAT_USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 7,
+    "total_tokens": 107,
+    "prompt_tokens_details": {"cached_tokens": 30},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+RESPONSES_USAGE = {
+    "input_tokens": 100,
+    "output_tokens": 7,
+    "total_tokens": 107,
+    "input_tokens_details": {"cached_tokens": 30},
+    "output_tokens_details": {"reasoning_tokens": 2},
+}
+GEMINI_USAGE = {
+    "promptTokenCount": 100,
+    "candidatesTokenCount": 5,
+    "thoughtsTokenCount": 2,
+    "cachedContentTokenCount": 30,
+    "totalTokenCount": 107,
+}
+ANTHROPIC_USAGE = {
+    "input_tokens": 50,
+    "output_tokens": 7,
+    "cache_read_input_tokens": 30,
+    "cache_creation_input_tokens": 20,
+}
+
+
+class FakeModelServer(ThreadingHTTPServer):
+    """Serves within a `with` block; `url` is its address, `taken()` what was asked since it was last called."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self._asked = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self.shutdown()
+
+    def asked(self, path, status):
+        self._asked.append((path, status))
+
+    def taken(self):
+        taken, self._asked = self._asked, []
+        return taken
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_arguments):
+        """Print nothing."""
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        body, path = json.loads(text or "{}"), self.path.split("?")[0]
+        conversation = json.dumps([body.get(name) for name in ("messages", "input", "contents")])
+        if "fail" in conversation:
+            self.server.asked(path, 500)
+            self._send(
+                500,
+                {"error": {"message": "the model is down", "type": "server_error", "status": "INTERNAL", "code": 500}},
+            )
+            return
+        self.server.asked(path, 200)
+        with suppress(BrokenPipeError):
+            self._answer(path, body, conversation)
+
+    def _answer(self, path, body, conversation):
+        tool = _tool_of(body) if not any(done in conversation for done in _DONE) else None
+        if path.endswith("/embeddings"):
+            data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
+            self._send(
+                200,
+                {
+                    "object": "list",
+                    "data": data,
+                    "model": body["model"],
+                    "usage": {"prompt_tokens": 4, "total_tokens": 4},
+                },
+            )
+        elif path.endswith("/responses"):
+            self._responses(body, tool)
+        elif path.endswith("/messages"):
+            self._messages(body, tool)
+        elif ":" in path:
+            self._gemini(path, tool)
+        else:
+            self._chat(body, tool)
+
+    def _chat(self, body, tool):
+        about = {"id": "chatcmpl-1", "created": 1, "model": body["model"]}
+        message = {"role": "assistant", "content": None if tool else TEXT}
+        if tool:
+            call = {"id": "call_1", "type": "function", "function": {"name": tool[0], "arguments": json.dumps(tool[1])}}
+            message["tool_calls"] = [call]
+        reason = "tool_calls" if tool else "stop"
+        if not body.get("stream"):
+            choice = {"index": 0, "message": message, "finish_reason": reason}
+            self._send(200, {**about, "object": "chat.completion", "choices": [choice], "usage": CHAT_USAGE})
+            return
+        if tool:
+            message["tool_calls"][0]["index"] = 0
+        about["object"] = "chat.completion.chunk"
+        chunks = [
+            {**about, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
+            {**about, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
+            {**about, "choices": [], "usage": CHAT_USAGE},
+        ]
+        self._stream([*[f"data: {json.dumps(chunk)}\n\n" for chunk in chunks], "data: [DONE]\n\n"])
+
+    def _responses(self, body, tool):
+        if tool:
+            item = {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "call_1",
+                "name": tool[0],
+                "arguments": json.dumps(tool[1]),
+                "status": "completed",
+            }
+        else:
+            content = [{"type": "output_text", "text": TEXT, "annotations": []}]
+            item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+        about = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "model": body["model"],
+            "parallel_tool_calls": False,
+            "tool_choice": "auto",
+            "tools": [],
+        }
+        done = {**about, "status": "completed", "output": [item], "usage": RESPONSES_USAGE, "error": None}
+        if not body.get("stream"):
+            self._send(200, done)
+            return
+        begun = {**about, "status": "in_progress", "output": [], "usage": None, "error": None}
+        events = [{"type": "response.created", "response": begun}]
+        events.append({"type": "response.output_item.added", "output_index": 0, "item": item})
+        if not tool:
+            events.append(
+                {
+                    "type": "response.output_text.delta",
+                    "item_id": "msg_1",
+                    "output_index": 0,
+                    "content_index": 0,
+                    "delta": TEXT,
+                    "logprobs": [],
+                }
+            )
+        events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
+        events.append({"type": "response.completed", "response": done})
+        numbered = [{**event, "sequence_number": number} for number, event in enumerate(events)]
+        self._stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered])
+
+    def _messages(self, body, tool):
+        block = (
+            {"type": "tool_use", "id": "call_1", "name": tool[0], "input": tool[1]}
+            if tool
+            else {"type": "text", "text": TEXT}
+        )
+        about = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
+        reason = "tool_use" if tool else "end_turn"
+        self._send(200, {**about, "content": [block], "stop_reason": reason, "usage": ANTHROPIC_USAGE})
+
+    def _gemini(self, path, tool):
+        part = {"functionCall": {"name": tool[0], "args": tool[1]}} if tool else {"text": TEXT}
+        candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}
+        answer = {"candidates": [candidate], "usageMetadata": GEMINI_USAGE, "modelVersion": "gemini-2.5-flash"}
+        if path.endswith(":streamGenerateContent"):
+            self._stream([f"data: {json.dumps(answer)}\r\n\r\n"])
+        else:
+            self._send(200, answer)
+
+    def _send(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-should-retry", "false")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, pieces):
+        body = "".join(pieces).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+_DONE = ('"role": "tool"', "function_call_output", "tool_result", "functionResponse")
+
+
+def _tool_of(body):
+    """Return the name of the first tool that a request offers and arguments for it; None where it offers none."""
+    offered = body.get("tools") or []
+    if not offered:
+        return None
+    first = offered[0]
+    if "functionDeclarations" in first:
+        first = first["functionDeclarations"][0]
+    described = first.get("function", first)
+    schema = described.get("parameters") or described.get("input_schema") or described.get("parametersJsonSchema") or {}
+    return described["name"], dict.fromkeys((schema.get("properties") or {}).keys(), "x")
