@@ -5,26 +5,20 @@ is alive, read its segments on from where the last pass stopped, hand batches to
 note how far it confirmed; then close the runs of writers that are gone and remove what is
 no longer needed. Liveness is asked before reading: a writer found dead writes nothing more.
 
-A segment is removed when all of it is confirmed, no more will follow (sealed, or its writer
-is gone) and it does not hold the latest state of a run that is still open, because that
-state is what the run would be closed from.
-
 Memory is bounded by one batch, and by a few words for each open run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from otel_agent_telemetry import status as st
-from otel_agent_telemetry.buffer.health import read_health, read_writer_note
-from otel_agent_telemetry.buffer.identity import WriterIdentity
-from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, confirm, list_writers, read_acknowledged
-from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, SegmentLine, read_segment
+from otel_agent_telemetry.buffer.health import read_health
+from otel_agent_telemetry.buffer.layout import WriterFiles, confirm, list_writers
+from otel_agent_telemetry.buffer.segment import SegmentLine, read_segment
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.counters import Counters
@@ -38,31 +32,16 @@ from otel_agent_telemetry.delivery.outcome import (
     Target,
 )
 from otel_agent_telemetry.delivery.rejected import store_rejected
-from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.delivery.writer_progress import WriterProgress
 from otel_agent_telemetry.journal import last_activity_times
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.run_state import checked_state, closing_state
+from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.wire import RUN, Line
 
 _LINES_BETWEEN_RESTS: Final = 50
 _BEGINNING_NS: Final = 60_000_000_000
 _MAX_GONE_AT_ONCE: Final = 64
 """Each gone writer in work costs a file descriptor; the rest waits for the next pass."""
-
-
-@dataclass(slots=True)
-class _Writer:
-    """What is known of one writer. `open_runs`: event_id → segment and offset of its latest running state."""
-
-    files: WriterFiles
-    lock: FileLock
-    segments: dict[int, SegmentProgress] = field(default_factory=dict)
-    open_runs: dict[str, tuple[int, int]] = field(default_factory=dict)
-    header: Line = field(default_factory=dict)
-
-    @property
-    def gone(self) -> bool:
-        return self.lock.held
 
 
 class Drain:
@@ -95,7 +74,7 @@ class Drain:
         self._on_batch = on_batch
         self._rest = rest
         self._since_rest = 0
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, WriterProgress] = {}
         self._written_health = asdict(self.health)
 
     def run_pass(self, target: Target, *, stop: Callable[[], bool] = lambda: False) -> int | RetryLater:
@@ -133,9 +112,9 @@ class Drain:
             known = self._writers.get(files.writer)
             if known is not None:
                 known.files = files
-                _list_segments(known)
+                known.list_segments()
 
-    def _has_begun(self, writer: _Writer) -> bool:
+    def _has_begun(self, writer: WriterProgress) -> bool:
         """Return whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""
         if writer.files.segments:
             return True
@@ -150,7 +129,7 @@ class Drain:
         for name in self._writers.keys() - names:
             self._writers.pop(name).lock.release()
         for files in listed:
-            self._writers.setdefault(files.writer, _Writer(files, FileLock(files.lock))).files = files
+            self._writers.setdefault(files.writer, WriterProgress(files, FileLock(files.lock))).files = files
 
     def _deliver_all(self, target: Target, stop: Callable[[], bool]) -> int | RetryLater:
         delivered = 0
@@ -176,7 +155,7 @@ class Drain:
                 for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
                     # Confirmed lines too: they name the open runs, which a later pass may have to close.
                     for record in line.records:
-                        _track_record(writer, segment, record, start)
+                        writer.track(segment, record, start)
                     size, start = line.ends_at - start, line.ends_at
                     segment.read = line.ends_at
                     if line.ends_at > segment.acked:
@@ -247,21 +226,21 @@ class Drain:
         """Close the runs of gone writers and remove what is confirmed."""
         for name, writer in list(self._writers.items()):
             if not writer.gone:
-                _remove_confirmed(writer)
+                writer.remove_confirmed()
             # Runs are closed only when every line of the writer is confirmed, since the last may be their end.
-            elif all(segment.read <= segment.acked for segment in writer.segments.values()):
+            elif writer.confirmed:
                 if stop():
                     break
                 outcome = self._close_runs(target, writer)
                 if isinstance(outcome, RetryLater):
                     return outcome
                 delivered += outcome
-                self.health.add_counters(_counters_of(writer))
-                _remove_writer(writer)
+                self.health.add_counters(writer.counters)
+                writer.remove()
                 del self._writers[name]
         return delivered
 
-    def _close_runs(self, target: Target, writer: _Writer) -> int | RetryLater:
+    def _close_runs(self, target: Target, writer: WriterProgress) -> int | RetryLater:
         closed = 0
         states = self._closing_states(writer)
         while batch := Batch(tuple({"record_type": RUN, **state} for state in islice(states, MAX_BATCH_RECORDS))):
@@ -276,21 +255,17 @@ class Drain:
         self.health.closed_runs += closed
         return closed
 
-    def _closing_states(self, writer: _Writer) -> Iterator[Fields]:
+    def _closing_states(self, writer: WriterProgress) -> Iterator[Fields]:
         if not writer.open_runs:
             return
-        identity, touch = _identity(writer.header), iso_utc(writer.files.lock.stat().st_mtime_ns)
+        identity, touch = writer.identity, iso_utc(writer.files.lock.stat().st_mtime_ns)
         since = identity.started[:10].replace("-", "")
         signs = last_activity_times(self._journal_dir, writer=identity.writer, first_day=since)
-        for event_id, (number, offset) in writer.open_runs.items():
-            if number not in writer.segments:  # somebody removed it by hand
-                continue
-            line = next(read_segment(writer.segments[number].path, offset=offset, to_the_end=True), None)
-            for record in line.records if line is not None else ():
-                if record.get("event_id") == event_id and (last := _state_or_none(record)):
-                    # The lock file is touched every second, so a run without steps has a sign of life too.
-                    sign = max(signs.get(event_id, ""), last["updated_at"], touch)
-                    yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
+        for event_id in writer.open_runs:
+            if last := writer.last_state(event_id):
+                # The lock file is touched every second, so a run without steps has a sign of life too.
+                sign = max(signs.get(event_id, ""), last["updated_at"], touch)
+                yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
 
     def _note_problem(self, reason: str) -> None:
         self.health.last_problem = reason
@@ -308,72 +283,5 @@ class Drain:
             self._counters.failed("writing health.json", problem)
 
 
-def _list_segments(writer: _Writer) -> None:
-    listed = dict(writer.files.segments)
-    for number in writer.segments.keys() - listed.keys():
-        del writer.segments[number]
-    for number, path in listed.items():
-        if number not in writer.segments:
-            writer.segments[number] = SegmentProgress(number, path, acked=read_acknowledged(path))
-
-
-def _track_record(writer: _Writer, segment: SegmentProgress, record: Line, offset: int) -> None:
-    kind = record["record_type"]
-    if kind == SEGMENT:
-        writer.header = record
-    elif kind == SEALED:
-        segment.sealed = True
-    elif kind == RUN and (event_id := record.get("event_id")):
-        if record.get("status", st.RUNNING) == st.RUNNING:
-            writer.open_runs[event_id] = (segment.number, offset)
-        else:
-            writer.open_runs.pop(event_id, None)
-
-
-def _remove_confirmed(writer: _Writer) -> None:
-    # A segment with the last state of an open run stays: that state is what the run is closed from.
-    needed = {number for number, _ in writer.open_runs.values()}
-    for number in sorted(writer.segments):
-        segment = writer.segments[number]
-        if segment.sealed and segment.acked >= segment.read and number not in needed:
-            _remove(segment.path)
-            del writer.segments[number]
-
-
-def _remove_writer(writer: _Writer) -> None:
-    # The lock goes last: while it is there, the next deliverer finds the writer and finishes this.
-    for number in sorted(writer.segments):
-        _remove(writer.segments[number].path)
-    writer.lock.release(unlink=True)
-
-
-def _remove(segment: Path) -> None:
-    """Remove a segment, then its ack: an ack alone is harmless, a segment alone would be delivered again."""
-    segment.unlink(missing_ok=True)
-    ack_path(segment).unlink(missing_ok=True)
-
-
-def _identity(header: Line) -> WriterIdentity:
-    return WriterIdentity(
-        writer=str(header.get("writer", "")),
-        host=str(header.get("host", "an unknown host")),
-        pid=int(header.get("pid", 0)),
-        boot_id=str(header.get("boot_id", "")),
-        started=str(header.get("started", "")),
-    )
-
-
-def _state_or_none(record: Line) -> Fields | None:
-    try:
-        return checked_state(record)
-    except RecordError:
-        return None  # it was set aside when it was read
-
-
 def _columns(line: Line) -> Fields:
     return {name: value for name, value in line.items() if name != "record_type"}
-
-
-def _counters_of(writer: _Writer) -> dict[str, Any]:
-    counters = read_writer_note(writer.files.lock).get("counters")
-    return counters if isinstance(counters, dict) else {}
