@@ -70,6 +70,10 @@ format: $(VENV)/.made
 columns: $(VENV)/.made
 	$(BIN)/python scripts/write_columns.py
 
+# The tables of docs/reference/attributes.md, from the table in otel_agent_telemetry/otel/conventions/.
+attributes: $(VENV)/.made
+	$(BIN)/python scripts/write_attributes.py
+
 # What recording, the service, reading and capturing cost, as one table; each row is measured in alternating pairs.
 # BENCH_BACKLOG, BENCH_ROWS, BENCH_ENTRIES and BENCH_LINES are the large numbers in it; BENCH_FAST=1 makes it short.
 bench: $(VENV)/.made

@@ -21,6 +21,12 @@ BY_MODEL: Final = "by_model"
 """Model → its calls, its tokens and its provider: what a price depends on."""
 COST: Final = "cost_nusd"
 """10^-9 US dollars, in roll-ups that earlier versions stored."""
+REPORTED: Final = "reported_"
+"""Before a name in the usage of a model: the part of that figure whose cost the spans reported."""
+REPORTED_COST: Final = "reported_cost_nusd"
+"""10^-9 US dollars that spans of model calls reported, under their model, or beside it for calls without one."""
+RUN_COST: Final = "run_cost_nusd"
+"""10^-9 US dollars that the run's own span reported for the whole."""
 _TOKENS: Final = "_tokens"
 _MAX_WORDS: Final = 100
 
@@ -51,10 +57,18 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     """Return a run's usage for readers, from the usage on its own span and the sum of its steps.
 
     The run's own tokens count only when no step has any, because frameworks repeat the total
-    on the root span.
+    on the root span; so with a cost.
     """
     steps_have_tokens = any(name.endswith(_TOKENS) and count for name, count in steps.items())
     usage = added([steps] if steps_have_tokens else [own, steps])
+    usage.pop(RUN_COST, None)
+    if RUN_COST in own and not _reports_cost(steps):
+        usage[RUN_COST] = own[RUN_COST]
     if usage.get("child_errors"):
         usage["had_errors"] = True
     return dict(sorted(usage.items()))
+
+
+def _reports_cost(usage: Usage) -> bool:
+    by_model = usage.get(BY_MODEL, {})
+    return REPORTED_COST in usage or any(REPORTED_COST in one for one in by_model.values())

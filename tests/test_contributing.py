@@ -102,7 +102,7 @@ GUARDS = {
 def unguarded(tmp_path_factory):
     """The result of the guards in a copy of the project whose pages lack one line for each kind of addition."""
     copy = tmp_path_factory.mktemp("copy")
-    for folder in ("otel_agent_telemetry", "docs", "tests"):
+    for folder in ("otel_agent_telemetry", "docs", "scripts", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / file, copy)

@@ -26,7 +26,7 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.mapping import left_over_names
-from otel_agent_telemetry.otel.usage import TOKEN_NAMES, USAGE_NAMES
+from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless
 
@@ -44,8 +44,8 @@ class AttributePlan:
 
     `columns`: (name, column, whether it is a count) for `agent.run.*`. `conventional`: (name,
     column) of semantic conventions. `left_over`: names kept in `context_json`. `kept`: names
-    kept on a step or in an event. `may_be_agent`, `counts`, `has_token_counts`: whether the values
-    must be looked at for an agent's invocation, for use (model calls, tool calls), for tokens.
+    kept on a step or in an event. `may_be_agent`, `counts`, `reports_use`: whether the values
+    must be looked at for an agent's invocation, for use (model calls, tool calls), for what the whole used.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class AttributePlan:
         "kept",
         "left_over",
         "may_be_agent",
-        *("has_token_counts", "_pick"),
+        *("reports_use", "_pick"),
     )
 
     def __init__(self, keys: tuple[str, ...], *, capture_content: bool) -> None:
@@ -65,14 +65,15 @@ class AttributePlan:
         keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
         self.fast = self.fast_payload and not names.VALUES_DECIDE.intersection(keys)
         self.columns: list[tuple[str, str, bool]] = []
-        self.conventional = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
+        given = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
+        self.conventional = given[::-1]  # of two that give one column the first counts: it is written last
         self.left_over = left_over_names(keys, capture_content=capture_content)
         self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
         self.kept = tuple(key for key in keys if capture_content or not names.is_content(key))
         marked = [key for key in keys if key.startswith(names.PREFIX)]
-        self.may_be_agent = bool(marked) or not names.AGENT_NAMES.isdisjoint(keys)
+        self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.counts = not USAGE_NAMES.isdisjoint(keys)
-        self.has_token_counts = not TOKEN_NAMES.isdisjoint(keys)
+        self.reports_use = not (TOKEN_NAMES | COST_NAMES).isdisjoint(keys)
         if self.fast:
             self._take_marked(marked)
 

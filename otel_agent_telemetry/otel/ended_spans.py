@@ -39,7 +39,9 @@ def is_run(view: SpanView, which: str) -> bool:
         return False
     if view.parent_span_id is None and which == "root":
         return True
-    return names.is_marked(view.attributes) or (which != "marked" and names.is_agent_invocation(view.attributes))
+    if names.is_marked(view.attributes):
+        return True
+    return which != "marked" and names.is_agent_invocation(view.attributes, view.name)
 
 
 def ended_run(

@@ -28,9 +28,6 @@ _MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
 _MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
-_OPENINFERENCE_VERBS: Final = frozenset({"run", "kickoff", "invoke", "_execute_core"})
-_OPENINFERENCE_AGENTS: Final = frozenset({"AGENT", "CHAIN"})
-_LC_AGENT: Final = "lc_agent_name"
 _TIMEOUT_ENDINGS: Final = (
     "TimeoutError",
     "Timeout",
@@ -76,36 +73,43 @@ def own_agent_name(view: SpanView) -> str | None:
 
 
 def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
-    for key in (names.AGENT_NAME, names.GEN_AI_AGENT_NAME, names.OPENINFERENCE_AGENT):
+    for key in names.AGENT_NAMES:
         if (value := attributes.get(key)) and isinstance(value, str):
             return value
     return None
 
 
 def _agent_name_in(view: SpanView) -> str | None:
-    """Return NAME of a span `invoke_agent NAME` (conventions), or `NAME.run` and `NAME.kickoff` (OpenInference)."""
+    """Return NAME of a span `invoke_agent NAME` (conventions), or of `NAME.run` and its like (`AGENT_VERBS`)."""
     verb, _, rest = view.name.partition(" ")
-    if rest and verb in names.AGENT_OPERATIONS:
+    if rest and verb in names.AGENT_PREFIXES:
         return rest
     name, _, verb = view.name.rpartition(".")
-    is_openinference = names.OPENINFERENCE_KIND in view.attributes
-    return name if name and is_openinference and verb in _OPENINFERENCE_VERBS else None
+    if not name:
+        return None
+    verbs = (verbs for key, verbs in names.AGENT_VERBS.items() if key in view.attributes)
+    return name if any(verb in some for some in verbs) else None
 
 
 def _framework_name(view: SpanView) -> str | None:
-    """Return what a chain or graph of a framework is called: LangGraph's agent, else OpenInference's span."""
-    if names.text_attribute(view.attributes, names.OPENINFERENCE_KIND) not in _OPENINFERENCE_AGENTS:
+    """Return what a chain or graph of a framework is called: LangGraph's agent, else the span's name."""
+    if not _is_named_by_span(view) or not names.is_agent_work(view.attributes, view.name):
         return None
-    metadata = names.text_attribute(view.attributes, "metadata") or ""
-    if _LC_AGENT in metadata and isinstance(agent := json_object(metadata).get(_LC_AGENT), str) and agent:
-        return agent
+    for key, member in names.AGENT_OBJECTS.items():
+        text = names.text_attribute(view.attributes, key) or ""
+        if member in text and isinstance(agent := json_object(text).get(member), str) and agent:
+            return agent
     return view.name
+
+
+def _is_named_by_span(view: SpanView) -> bool:
+    return any(key in view.attributes for key in names.NAMED_BY_SPAN)
 
 
 def job_type_of(view: SpanView) -> str:
     """Return what the run does: the first of the span's attributes for it, its name, or `unknown`."""
-    get = view.attributes.get
-    return str(get(names.JOB_TYPE) or get(names.GEN_AI_WORKFLOW) or view.name or "unknown")
+    given = (view.attributes.get(key) for key in (names.JOB_TYPE, *names.JOB_TYPES))
+    return str(next(filter(None, given), None) or view.name or "unknown")
 
 
 def run_columns(
@@ -144,8 +148,9 @@ def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[
 
 def _conventional(attributes: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key in names.CONVENTIONAL_COLUMNS.keys() & attributes.keys():
-        value = attributes[key]
+    given = names.CONVENTIONAL_COLUMNS.keys() & attributes.keys()
+    for key in names.CONVENTIONAL_COLUMNS if len(given) > 1 else given:
+        value = attributes.get(key)
         if value and isinstance(value, str) and not value.startswith(names.DEFAULT_SERVICE):
             found.setdefault(names.CONVENTIONAL_COLUMNS[key], value)
     return found
@@ -302,7 +307,7 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     if names.is_marked(view.attributes) or not run.is_agent:
         return False
     name = own_agent_name(view)
-    if name is None and view.attributes.get(names.OPENINFERENCE_KIND) == "AGENT":
+    if name is None and _is_named_by_span(view) and names.is_agent_invocation(view.attributes, view.name):
         name = view.name  # openai-agents: the agent's own attributes come later
     if name is None:
         return True

@@ -207,7 +207,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         attributes = attributes_of(span)
         if not self._lines.plans.of(attributes).may_be_agent:
             return False
-        return names.is_marked(attributes) or (self.config.runs != "marked" and names.is_agent_invocation(attributes))
+        if names.is_marked(attributes):
+            return True
+        return self.config.runs != "marked" and names.is_agent_invocation(attributes, str(span.name))
 
     def _begin_run(
         self, span: Span, context: otel_context.Context, above: ActiveRun | None, parameters: StartParameters | None

@@ -95,7 +95,7 @@ class RunLines:
         named = bool(attributes.get(names.GEN_AI_AGENT_NAME) or attributes.get(names.AGENT_NAME))
         if not named:
             named = own_agent_name(view or view_of(run.span)) is not None
-        run.is_agent = named or names.is_agent_work(attributes)
+        run.is_agent = named or names.is_agent_work(attributes, str(run.span.name))
         run.takes_child_name = run.is_agent and not named
 
     def _refresh(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> None:
@@ -104,7 +104,10 @@ class RunLines:
         run.columns = columns
         run.encoded = encode_members(columns)
         run.attributes = attributes
-        run.has_token_counts = self.plans.of(attributes).has_token_counts
+        plan = self.plans.of(attributes)
+        # The client's own spans say what they are, and no more.
+        may_be_call = plan.counts and attributes.get(names.GEN_AI_OPERATION) != names.INVOKE_AGENT
+        run.reports_use = plan.reports_use or may_be_call
         run.resource_defaults = self._recorder.resource_defaults
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
@@ -163,7 +166,7 @@ class RunLines:
         if "agent_name" not in columns:
             columns["agent_name"] = _plain_agent_name(attributes) or agent_name_of(view_of(span), run.child_agent)
         if "job_type" not in columns:
-            columns["job_type"] = _plain_text(attributes.get(names.GEN_AI_WORKFLOW)) or str(span.name) or "unknown"
+            columns["job_type"] = _plain_job_type(attributes) or str(span.name) or "unknown"
         commit = self._start_commit(run, span)
         if plan.left_over or commit:
             context = plan.left_over_of(attributes)
@@ -229,7 +232,7 @@ class RunLines:
             for name in ("error_summary", "error_details"):  # what the client set stands
                 if name in run.columns:
                     state.pop(name, None)
-        if run.usage or run.has_token_counts or "metrics_json" in run.columns:
+        if run.usage or run.reports_use or "metrics_json" in run.columns:
             self._add_usage(run, span, state)
         self._write_state(run, state)
 
@@ -239,7 +242,7 @@ class RunLines:
             if run.usage:
                 self._refresh(run, span, attributes_of(span))
             return
-        if run.has_token_counts:
+        if run.reports_use:
             run.usage.set_run_total(view_of(span))
         used = run.usage.shown()
         if used:
@@ -407,14 +410,14 @@ def _fill_settings(columns: Fields, settings: Mapping[str, Any]) -> bool:
 
 def _plain_agent_name(attributes: Mapping[str, Any]) -> str:
     """Return the name that an attribute gives; empty where it takes a longer look."""
-    for key in (names.AGENT_NAME, names.GEN_AI_AGENT_NAME, names.OPENINFERENCE_AGENT):
+    for key in names.AGENT_NAMES:
         if (value := attributes.get(key)) and type(value) is str:
             return value
     return ""
 
 
-def _plain_text(value: object) -> str:
-    return value if type(value) is str else str(value) if value else ""
+def _plain_job_type(attributes: Mapping[str, Any]) -> str:
+    return next((str(value) for key in names.JOB_TYPES if (value := attributes.get(key))), "")
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -1,82 +1,89 @@
-"""What a span says was used: model calls, tool calls, tokens by kind, models, errors. Pure.
+"""What a span says was used: model calls, tool calls, tokens by kind, models, costs, errors. Pure.
 
-Reads all the spellings there are (OpenTelemetry's, old and new; OpenInference; Traceloop;
-pydantic-ai). Tokens count on *model calls* alone, because agents, chains and workflows
-repeat the sum of what is below them; what a run's own span says of the whole is kept apart
-(`own_usage`). Cached tokens are part of the input, reasoning tokens of the output.
+The words for it are those of the table (`conventions`). Tokens count on *model calls* alone,
+because agents, chains and workflows repeat the sum of what is below them; what a run's own
+span says of the whole is kept apart (`own_usage`). In what is returned cached tokens are part
+of the input, reasoning tokens of the output, whatever the sender does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.usage import BY_MODEL, Usage
-
-TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
-    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
-    "cache_read_input_tokens": (
-        "gen_ai.usage.cache_read.input_tokens",
-        "gen_ai.usage.cache_read_input_tokens",
-        "llm.token_count.prompt_details.cache_read",
-    ),
-    "cache_write_input_tokens": (
-        "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.cache_creation.input_tokens",
-        "gen_ai.usage.cache_creation_input_tokens",
-        "llm.token_count.prompt_details.cache_write",
-    ),
-    "reasoning_output_tokens": (
-        "gen_ai.usage.reasoning.output_tokens",
-        "llm.token_count.completion_details.reasoning",
-    ),
-}
-"""Our name → the attributes that give it, the first that is there."""
+from otel_agent_telemetry.usage import BY_MODEL, REPORTED, REPORTED_COST, RUN_COST, Usage
+from otel_agent_telemetry.wire import load_object
 
 _AGGREGATED: Final = ("gen_ai.usage.", "gen_ai.aggregated_usage.")
-_MODELS: Final = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
-_MODEL_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-_MODEL_KINDS: Final = frozenset({"LLM", "EMBEDDING"})
-_LLM_REQUEST: Final = "llm.request.type"
 _MOST: Final = 1 << 50
+_MAX_DIGITS: Final = 20
 _MAX_MODEL: Final = 200
-_PROVIDERS: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+_NUSD: Final = 1_000_000_000
 PLAIN_STEP: Final[Usage] = {"steps": 1}
 
+_INPUT, _OUTPUT, _TOTAL = "input_tokens", "output_tokens", "total_tokens"
+_CACHED: Final = ("cache_read_input_tokens", "cache_write_input_tokens")
+_REASONING: Final = "reasoning_output_tokens"
+_MODALITIES: Final = ("text", "image", "audio", "video")
+_PARTS: Final = {
+    whole: tuple(f"{modality}_{whole}" for modality in _MODALITIES)
+    for whole in (_INPUT, _OUTPUT, "cache_read_input_tokens")
+}
+"""A figure → those whose sum it is where a span has only them."""
+
+
+def _ranks(words: Iterable[str]) -> dict[str, int]:
+    return {word: rank for rank, word in enumerate(words)}
+
+
+_FIGURE_OF: Final = {
+    spelling: (figure, rank)
+    for figure, spellings in names.TOKEN_SPELLINGS.items()
+    for spelling, rank in _ranks(spellings).items()
+}
+_MODELS: Final = _ranks(names.MODELS)
+_PROVIDERS: Final = _ranks(names.PROVIDERS)
+_COSTS: Final = _ranks(names.COSTS)
 
 TOKEN_NAMES: Final = frozenset(
     name
-    for spellings in TOKEN_SPELLINGS.values()
-    for spelling in spellings
+    for spelling in (*_FIGURE_OF, *names.TOKEN_OBJECTS)
     for name in (spelling, spelling.replace(_AGGREGATED[0], _AGGREGATED[1]))
 )
 """Attributes that give a number of tokens."""
-USAGE_NAMES: Final = TOKEN_NAMES | {
-    *(names.GEN_AI_OPERATION, names.OPENINFERENCE_KIND, names.TRACELOOP_KIND, _LLM_REQUEST),
-    *_MODELS,
-}
-"""Attributes without any of which a span tells nothing of what was used."""
+COST_NAMES: Final = frozenset({*_COSTS, *names.COST_PARTS, *names.COST_OBJECTS})
+"""Attributes that give a cost."""
+USAGE_NAMES: Final = TOKEN_NAMES | names.KINDS.keys()
+"""Attributes without any of which a span does not say that anything was used."""
 
 
-def step_usage(view: SpanView) -> Usage:
-    """Return what one step adds to its run: counts, and the models it called."""
-    attributes = view.attributes
-    is_tool = is_tool_call(attributes)
-    is_model = not is_tool and is_model_call(attributes)
-    if not (is_tool or is_model or view.status == "error"):
+def step_usage(view: SpanView, *, model_above: str | None = None) -> Usage:
+    """Return what one step adds to its run: counts, and the models it called.
+
+    `model_above`: the model that a span above it names, for one that names none itself.
+    """
+    kind = call_kind(view.attributes, view.name, model_above=model_above)
+    if kind is None and view.status != "error":
         return PLAIN_STEP
     usage: dict[str, Any] = {"steps": 1}
     if view.status == "error":
         usage["child_errors"] = 1
-    if is_tool:
+    if kind == names.TOOL:
         usage["tool_calls"] = 1
-    if is_model:
-        usage |= {"model_calls": 1, **tokens_of(attributes)}
-        if models := _models_of(attributes):
-            usage["models"] = models
+    if kind == names.MODEL:
+        usage |= _model_call(view, model_above)
+    return usage
+
+
+def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:
+    usage: dict[str, Any] = {"model_calls": 1, **tokens_of(view.attributes, view.resource)}
+    if model := model_of(view.attributes) or model_above:
+        usage["models"] = [model[:_MAX_MODEL]]
+    if (cost := reported_cost(view.attributes)) is not None:
+        usage[REPORTED_COST] = cost
     return usage
 
 
@@ -85,57 +92,149 @@ def usage_by_model(view: SpanView, usage: Usage) -> Usage:
     if not usage.get("model_calls") or not usage.get("models"):
         return usage
     counted = {name: count for name, count in usage.items() if name.endswith("_tokens") or name == "model_calls"}
-    named = (names.text_attribute(view.attributes, key) for key in _PROVIDERS)
-    if (provider := next(filter(None, named), None)) is not None:
+    whole = {name: value for name, value in usage.items() if name != REPORTED_COST}
+    if REPORTED_COST in usage:
+        counted |= {REPORTED_COST: usage[REPORTED_COST], **{REPORTED + name: count for name, count in counted.items()}}
+    if (provider := _first_text(view.attributes, _PROVIDERS)) is not None:
         counted["provider"] = provider
-    return {**usage, BY_MODEL: {usage["models"][0]: counted}}
+    return {**whole, BY_MODEL: {usage["models"][0]: counted}}
 
 
 def own_usage(view: SpanView) -> dict[str, Any]:
-    """Return what a run's own span reports of the whole: its tokens and models; empty where it reports none."""
+    """Return what a run's own span reports of the whole: its tokens, models and cost; empty where it reports none.
+
+    A run that is itself a model or tool call is one.
+    """
+    kind = call_kind(view.attributes, view.name)
+    if kind == names.MODEL:
+        return dict(usage_by_model(view, _model_call(view, None)))
+    if kind == names.TOOL:
+        return {"tool_calls": 1}
     renamed = {key.replace(_AGGREGATED[1], _AGGREGATED[0]): value for key, value in view.attributes.items()}
-    tokens = tokens_of({**renamed, **view.attributes})
-    models = _models_of(view.attributes)
-    return {**tokens, "models": models} if tokens and models else tokens
+    used: dict[str, Any] = tokens_of({**renamed, **view.attributes}, view.resource)
+    if used and (model := model_of(view.attributes)):
+        used["models"] = [model]
+    if (cost := reported_cost(view.attributes)) is not None:
+        used[RUN_COST] = cost
+    return used
 
 
-def is_model_call(attributes: Mapping[str, Any]) -> bool:
-    """Whether a span is one request to a model, by any of the conventions."""
-    operation = names.text_attribute(attributes, names.GEN_AI_OPERATION)
-    if operation is not None:
-        return operation in _MODEL_OPERATIONS
-    kind = names.text_attribute(attributes, names.OPENINFERENCE_KIND)
-    if kind is not None:
-        return kind in _MODEL_KINDS
-    return _LLM_REQUEST in attributes
+def call_kind(attributes: Mapping[str, Any], span_name: str, *, model_above: str | None = None) -> Kind | None:
+    """Return `model` or `tool` for a span that is one call of one; None for any other.
+
+    What carries tokens and has a model, its own or that of a span above it, is a model call
+    whatever it calls itself, unless it is an agent, a chain or a tool.
+    """
+    kind = names.kind_of(attributes, span_name)
+    if kind is None and (model_above or model_of(attributes)) and any(tokens_of(attributes).values()):
+        return names.MODEL
+    return kind if kind in (names.MODEL, names.TOOL) else None
 
 
-def is_tool_call(attributes: Mapping[str, Any]) -> bool:
-    """Whether a span is one call of a tool, by any of the conventions."""
-    return (
-        attributes.get(names.GEN_AI_OPERATION) == "execute_tool"
-        or attributes.get(names.OPENINFERENCE_KIND) == "TOOL"
-        or attributes.get(names.TRACELOOP_KIND) == "tool"
-    )
+def model_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return the model that a span names, the answering one before the one that was asked for."""
+    model = _first_text(attributes, _MODELS)
+    return model[:_MAX_MODEL] if model else None
 
 
-def tokens_of(attributes: Mapping[str, Any]) -> dict[str, int]:
-    """Return the tokens by kind, for the kinds that the attributes name."""
-    found = {}
-    for name, spellings in TOKEN_SPELLINGS.items():
-        values = (count for key in spellings if (count := _count(attributes.get(key))) is not None)
-        if (count := next(values, None)) is not None:
-            found[name] = count
+def tokens_of(attributes: Mapping[str, Any], resource: Mapping[str, Any] = names.NONE) -> dict[str, int]:
+    """Return the tokens by kind, for the kinds that the attributes name.
+
+    `total_tokens` is there only where neither input nor output is known.
+    """
+    found = _named_tokens(attributes)
+    if not found:
+        return {}
+    for whole, parts in _PARTS.items():
+        if whole not in found and (sum_of_parts := sum(found.get(part, 0) for part in parts)):
+            found[whole] = sum_of_parts
+    _include_what_is_beside(found, attributes, resource)
+    _resolve_total(found)
+    return {name: found[name] for name in names.TOKEN_SPELLINGS if name in found}
+
+
+def _named_tokens(attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Return each figure by the first spelling that gives one."""
+    found: dict[str, int] = {}
+    ranks: dict[str, int] = {}
+    for spelling in _FIGURE_OF.keys() & attributes.keys():
+        figure, rank = _FIGURE_OF[spelling]
+        if names.ONLY_BESIDE.get(spelling, spelling) not in attributes or rank > ranks.get(figure, rank):
+            continue
+        if (count := _count(attributes[spelling])) is not None:
+            found[figure], ranks[figure] = count, rank
+    for name in names.TOKEN_OBJECTS.keys() & attributes.keys():
+        members = _object(attributes[name])
+        for member, figure in names.TOKEN_OBJECTS[name].items():
+            if figure not in found and (count := _count(members.get(member))) is not None:
+                found[figure] = count
     return found
+
+
+def _include_what_is_beside(found: dict[str, int], attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> None:
+    """Add cached tokens to the input, and reasoning tokens to the output, where the sender leaves them out."""
+    cached = sum(found.get(name, 0) for name in _CACHED)
+    reasoning = found.get(_REASONING, 0)
+    if not (cached or reasoning):
+        return
+    sender = names.sender_of(attributes, resource)
+    if cached and (cached > found.get(_INPUT, 0) or (sender is not None and sender.cache_beside_input)):
+        found[_INPUT] = found.get(_INPUT, 0) + cached
+    if reasoning and (reasoning > found.get(_OUTPUT, 0) or (sender is not None and sender.reasoning_beside_output)):
+        found[_OUTPUT] = found.get(_OUTPUT, 0) + reasoning
+
+
+def _resolve_total(found: dict[str, int]) -> None:
+    """Let a total give the one figure that is missing; keep it only where both are."""
+    if _TOTAL not in found or (_INPUT not in found and _OUTPUT not in found):
+        return
+    rest = found.pop(_TOTAL) - found.get(_INPUT, 0) - found.get(_OUTPUT, 0)
+    for name in (_INPUT, _OUTPUT):
+        if name not in found and rest > 0:
+            found[name] = rest
+
+
+def reported_cost(attributes: Mapping[str, Any]) -> int | None:
+    """Return the cost that a span reports, in 10^-9 US dollars; None when it reports none."""
+    for name in sorted(_COSTS.keys() & attributes.keys(), key=_COSTS.__getitem__):
+        if (cost := _dollars(attributes[name])) is not None:
+            return cost
+    parts = [_dollars(attributes[name]) for name in names.COST_PARTS if name in attributes]
+    if known := [part for part in parts if part is not None]:
+        return sum(known)
+    members = ((name, names.COST_OBJECTS[name]) for name in names.COST_OBJECTS.keys() & attributes.keys())
+    return next((_dollars(_object(attributes[name]).get(member)) for name, member in members), None)
+
+
+def _dollars(value: Any) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = float(value[:_MAX_DIGITS])
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST / _NUSD:
+        return None
+    return round(value * _NUSD)
 
 
 def _count(value: Any) -> int | None:
     """Return a number of tokens; None for what cannot be one: attributes come from anywhere."""
+    if isinstance(value, str):  # some senders send all figures as text
+        value = int(value) if value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if 0 <= value <= _MOST else None
 
 
-def _models_of(attributes: Mapping[str, Any]) -> list[str]:
-    values = (attributes.get(key) for key in _MODELS)
-    return next(([value[:_MAX_MODEL]] for value in values if isinstance(value, str) and value), [])
+def _object(value: Any) -> Mapping[str, Any]:
+    """Return an attribute that is an object, or JSON text of one; empty for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    return (load_object(value) or {}) if isinstance(value, str) else {}
+
+
+def _first_text(attributes: Mapping[str, Any], ranks: Mapping[str, int]) -> str | None:
+    """Return the first of some attributes that is a text."""
+    found = ranks.keys() & attributes.keys()
+    ordered = sorted(found, key=ranks.__getitem__) if len(found) > 1 else found
+    return next((value for name in ordered if isinstance(value := attributes[name], str) and value), None)

@@ -78,7 +78,7 @@ class ActiveRun:
     start_commit: str | None = None
     """The commit that the process worked on when the run began; None for a process's first runs."""
     has_status_attribute = False
-    has_token_counts = False
+    reports_use = False
     """Whether the span's attributes give a number of tokens."""
     handled_at_start: BaseException | None = None
     """The exception that was being handled when the span began: it is not what ends the run."""

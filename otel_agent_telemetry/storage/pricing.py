@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunRecord
-from otel_agent_telemetry.usage import BY_MODEL, COST, USAGE_KEY
+from otel_agent_telemetry.usage import BY_MODEL, COST, REPORTED, REPORTED_COST, RUN_COST, USAGE_KEY
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 _log = logging.getLogger(__name__)
@@ -68,22 +68,45 @@ def with_cost(record: RunRecord) -> RunRecord:
 
 
 def _priced(used: Mapping[str, Any], at: datetime) -> dict[str, Any]:
-    """Return a run's usage with costs; `COST`, which earlier versions stored, becomes part of `cost_usd`."""
-    shown = {name: value for name, value in used.items() if name != COST}
-    if _COST_USD in used:
-        return shown
+    """Return a run's usage with costs; `COST`, which earlier versions stored, becomes part of `cost_usd`.
+
+    What spans report counts before the price list.
+    """
+    shown = {name: value for name, value in used.items() if name not in (COST, REPORTED_COST, RUN_COST)}
     costs = [stored] if isinstance(stored := used.get(COST), int) else []
+    summed = [reported] if isinstance(reported := used.get(REPORTED_COST), int) else []
     by_model = used.get(BY_MODEL)
     if isinstance(by_model, dict):
-        of_models = {model: cost_of(model, one, at) for model, one in by_model.items() if isinstance(one, dict)}
-        known = {model: cost for model, cost in of_models.items() if cost is not None}
-        priced = {model: {**by_model[model], _COST_USD: cost / _USD} for model, cost in known.items()}
+        models = {model: one for model, one in by_model.items() if isinstance(one, dict)}
+        known = {model: cost for model, one in models.items() if (cost := _cost_of_model(model, one, at)) is not None}
+        priced = {model: {**_shown(models[model]), _COST_USD: cost / _USD} for model, cost in known.items()}
         shown[BY_MODEL] = {**by_model, **priced}
-        costs += [sum(known.values())] if known else []
+        summed += known.values()
+    if _COST_USD in used:
+        return shown
+    if isinstance(run_cost := used.get(RUN_COST), int):
+        return {**shown, _COST_USD: run_cost / _USD}
+    costs += [sum(summed)] if summed else []
     if costs:
         # Both where spans of one run came before and after an upgrade: never the sum, they can be of the same calls.
         shown[_COST_USD] = max(costs) / _USD
     return shown
+
+
+def _shown(of_model: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in of_model.items() if not name.startswith(REPORTED)}
+
+
+def _cost_of_model(model: str, used: Mapping[str, Any], at: datetime) -> int | None:
+    """Return what spans reported for a model's calls, and the listed price of those calls for which they did not."""
+    reported = used.get(REPORTED_COST)
+    if not isinstance(reported, int):
+        return cost_of(model, used, at)
+    rest = {
+        name: max(value - used.get(REPORTED + name, 0), 0) if isinstance(value, int) else value
+        for name, value in _shown(used).items()
+    }
+    return reported + ((cost_of(model, rest, at) or 0) if rest.get("model_calls") else 0)
 
 
 def cost_of(model: str, used: Mapping[str, Any], at: datetime) -> int | None:

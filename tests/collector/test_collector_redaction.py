@@ -18,7 +18,6 @@ from otlp_backend import attributes_of, plain
 from streaming import client_of, new_ids, one_run, send, text
 
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.usage import TOKEN_SPELLINGS
 from otel_agent_telemetry.redaction import REDACTED, is_secret_key
 from otel_agent_telemetry.secret_patterns import mask_text
 
@@ -236,8 +235,8 @@ def test_text_is_judged_as_the_library_does(said):
 def test_redaction_spares_what_the_conventions_say(gateway, backend):
     """Every attribute that runs are made of passes the gateway."""
     wanted = {value for value in vars(names).values() if isinstance(value, str) and "." in value and " " not in value}
-    wanted |= {spelling for spellings in TOKEN_SPELLINGS.values() for spelling in spellings}
-    wanted |= set(names.CONVENTIONAL_COLUMNS)
+    wanted |= {spelling for spellings in names.TOKEN_SPELLINGS.values() for spelling in spellings}
+    wanted |= {*names.CONVENTIONAL_COLUMNS, *names.AGENT_NAMES, *names.MODELS, *names.KINDS}
     wanted = {name for name in wanted if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name) and not name.startswith("otel_")}
     assert len(wanted) > 20
 

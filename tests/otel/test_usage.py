@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from otel_agent_telemetry.otel.usage import TOKEN_SPELLINGS, own_usage, step_usage, tokens_of
+from otel_agent_telemetry.otel.conventions import ONLY_BESIDE, TOKEN_SPELLINGS
+from otel_agent_telemetry.otel.usage import own_usage, step_usage, tokens_of
 from tests.otel.span_views import view
 
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in TOKEN_SPELLINGS.items() for key in keys])
 def test_every_spelling_of_tokens_is_read(name, key):
     """Old, new, and the other conventions'."""
-    assert tokens_of({key: 7}) == {name: 7}
+    beside = {ONLY_BESIDE[key]: "x"} if key in ONLY_BESIDE else {}
+    assert tokens_of({key: 7, **beside})[name] == 7
 
 
 def test_the_first_spelling_counts_where_a_span_has_several():
@@ -19,7 +21,14 @@ def test_the_first_spelling_counts_where_a_span_has_several():
     assert tokens_of({"gen_ai.usage.prompt_tokens": 5, "gen_ai.usage.input_tokens": 5}) == {"input_tokens": 5}
 
 
-@pytest.mark.parametrize("value", ["12", None, True, -1, float("nan"), float("inf"), 2**60, [3], b"4"])
+def test_a_figure_that_is_text_is_read():
+    """Some senders send all attributes as text."""
+    assert tokens_of({"gen_ai.usage.input_tokens": "12"}) == {"input_tokens": 12}
+
+
+@pytest.mark.parametrize(
+    "value", ["12x", "", "-1", "9" * 30, "½", None, True, -1, float("nan"), float("inf"), 2**60, [3], b"4"]
+)
 def test_what_is_no_number_of_tokens_is_left_out(value):
     """Attributes come from anywhere."""
     assert tokens_of({"gen_ai.usage.input_tokens": value}) == {}

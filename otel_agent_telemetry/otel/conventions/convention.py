@@ -1,0 +1,104 @@
+"""What one row of the table of conventions holds: the words of one convention, framework or program.
+
+A row has data only. `table` merges the rows; the rules that read them are `otel.usage`,
+`otel.mapping` and `otel.content`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+Kind = Literal["agent", "chain", "model", "tool"]
+"""What a span is. `agent`: an agent's or workflow's invocation, a run. `chain`: a part of one, which may repeat the sum
+of what is below it. `model`: one request to a model. `tool`: one call of a tool."""
+
+AGENT: Final[Kind] = "agent"
+CHAIN: Final[Kind] = "chain"
+MODEL: Final[Kind] = "model"
+TOOL: Final[Kind] = "tool"
+
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _no_words() -> Any:
+    return field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """A program or library whose figures need a rule of their own.
+
+    `marks`: (attribute of the span or its resource, its value in lower case); one of them is
+    enough. `cache_beside_input`: its input tokens leave the cached ones out.
+    `reasoning_beside_output`: its output tokens leave the reasoning ones out.
+    `last_model_event_decides`: a root span without a status of its own failed when the last
+    model call in it did. `is_coding_agent`: its other root spans are no runs that a user asked for.
+    """
+
+    marks: tuple[tuple[str, str], ...]
+    cache_beside_input: bool = False
+    reasoning_beside_output: bool = False
+    last_model_event_decides: bool = False
+    is_coding_agent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """The words of one emitter. Where several rows or words give the same thing, the first counts.
+
+    Kinds. `kinds`: attribute → its values in lower case → what the span is; the value `*`
+    stands for any, `*.word` for any that ends with `.word`. `not_agents`: attribute of `kinds`
+    → patterns of the names of spans that it calls agents and that are chains. `pending`:
+    (attribute, value) of spans that only announce the span that follows.
+
+    Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
+    attribute without which they are not read, because their names are anybody's.
+    `token_objects`: attribute with an object, or JSON of one → its member → our name of the
+    figure. `costs`: US dollars; `cost_parts`: attributes whose sum they are where no other is
+    there; `cost_objects`: attribute with an object → the member that is the sum. `models`,
+    `providers`: attributes that give them.
+
+    Names. `agent_names`, `job_types`: attributes that give them. `agent_objects`: attribute
+    with an object → the member that is the agent's name. `agent_prefixes`: words before an
+    agent's name in a span's name. `agent_verbs`: attribute that a span has → words after the
+    agent's name and a dot. `named_by_span`: attributes of `kinds` whose agents and chains are
+    called as their spans are. `columns`: attribute of a span or its resource → a column of the
+    run. `user_ids`: attributes that name a person.
+
+    `content`: attributes and members of events that hold what was said to or by a model;
+    `content_namespaces`: how the names of such attributes begin. `known`: attributes whose
+    texts are not what was said, whatever their names look like; `known_namespaces`: how such
+    names begin. A name in `content` or `known` counts before a namespace, the longest namespace
+    before a shorter one. `events`: names of events that the convention defines.
+    """
+
+    name: str
+    source: str
+    kinds: Mapping[str, Mapping[str, Kind]] = _no_words()
+    not_agents: Mapping[str, tuple[str, ...]] = _no_words()
+    tokens: Mapping[str, tuple[str, ...]] = _no_words()
+    token_objects: Mapping[str, Mapping[str, str]] = _no_words()
+    costs: tuple[str, ...] = ()
+    cost_parts: tuple[str, ...] = ()
+    cost_objects: Mapping[str, str] = _no_words()
+    models: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    agent_names: tuple[str, ...] = ()
+    agent_objects: Mapping[str, str] = _no_words()
+    agent_prefixes: tuple[str, ...] = ()
+    agent_verbs: Mapping[str, tuple[str, ...]] = _no_words()
+    job_types: tuple[str, ...] = ()
+    columns: Mapping[str, str] = _no_words()
+    user_ids: tuple[str, ...] = ()
+    named_by_span: tuple[str, ...] = ()
+    only_beside: str | None = None
+    pending: tuple[tuple[str, str], ...] = ()
+    senders: tuple[Sender, ...] = ()
+    content: tuple[str, ...] = ()
+    content_namespaces: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    known_namespaces: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()

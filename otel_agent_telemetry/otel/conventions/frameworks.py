@@ -1,0 +1,174 @@
+"""Rows of the table: frameworks and tracing libraries with words of their own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL, Convention, Sender
+
+VERCEL: Final = Convention(
+    name="Vercel AI SDK",
+    source="npm ai 4 to 6, packages/ai/src/telemetry",
+    kinds={
+        "ai.operationId": {
+            **dict.fromkeys(("*.dogenerate", "*.dostream", "*.doembed"), MODEL),
+            "ai.toolcall": TOOL,
+            **dict.fromkeys(("ai.generatetext", "ai.streamtext", "ai.generateobject", "ai.streamobject"), CHAIN),
+            **dict.fromkeys(("ai.embed", "ai.embedmany", "ai.rerank"), CHAIN),
+        }
+    },
+    tokens={
+        "input_tokens": ("ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens"),
+        "output_tokens": ("ai.usage.outputTokens", "ai.usage.completionTokens"),
+        "cache_read_input_tokens": ("ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"),
+        "cache_write_input_tokens": ("ai.usage.inputTokenDetails.cacheWriteTokens",),
+        "reasoning_output_tokens": ("ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"),
+        "total_tokens": ("ai.usage.totalTokens",),
+    },
+    models=("ai.response.model", "ai.model.id"),
+    providers=("ai.model.provider",),
+    agent_names=("ai.telemetry.functionId",),
+    columns={"ai.telemetry.metadata.sessionId": "session_id", "ai.telemetry.metadata.threadId": "session_id"},
+    user_ids=("ai.telemetry.metadata.userId",),
+    content=(
+        *("ai.prompt", "ai.value", "ai.values", "ai.schema", "ai.embedding", "ai.embeddings", "ai.documents"),
+        *("ai.response.text", "ai.response.object", "ai.response.toolCalls", "ai.response.reasoning"),
+        *("ai.response.files", "ai.response.providerMetadata", "ai.toolCall.args", "ai.toolCall.result", "ai.ranking"),
+    ),
+    content_namespaces=("ai.prompt", "ai.request.headers"),
+    known=(
+        *("ai.operationId", "operation.name", "resource.name", "ai.telemetry.functionId", "ai.model.id"),
+        *("ai.model.provider", "ai.response.model", "ai.response.id", "ai.response.finishReason"),
+        *("ai.response.timestamp", "ai.toolCall.name", "ai.toolCall.id", "ai.prompt.format"),
+    ),
+    known_namespaces=("ai.settings", "ai.telemetry.metadata", "ai.usage"),
+)
+
+GOOGLE_ADK: Final = Convention(
+    name="Google ADK",
+    source="google-adk 2.13, src/google/adk/telemetry",
+    columns={"gcp.vertex.agent.session_id": "session_id"},
+    content=(
+        *("gcp.vertex.agent.llm_request", "gcp.vertex.agent.llm_response", "gcp.vertex.agent.tool_call_args"),
+        *("gcp.vertex.agent.tool_response", "gcp.vertex.agent.data"),
+    ),
+    known=("gcp.vertex.agent.invocation_id", "gcp.vertex.agent.event_id", "gcp.vertex.agent.session_id"),
+)
+
+PYDANTIC: Final = Convention(
+    name="pydantic-ai and Logfire",
+    source="pydantic-ai 2.68, logfire 5.2",
+    tokens={
+        "cache_read_input_tokens": (
+            *("gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens"),
+            *("gen_ai.usage.details.cached_tokens", "gen_ai.usage.details.cached_content_tokens"),
+        ),
+        "cache_write_input_tokens": (
+            *("gen_ai.usage.details.cache_write_tokens", "gen_ai.usage.details.cache_creation_input_tokens"),
+        ),
+        "reasoning_output_tokens": (
+            *("gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens"),
+        ),
+        "audio_input_tokens": ("gen_ai.usage.details.input_audio_tokens",),
+        "audio_output_tokens": ("gen_ai.usage.details.output_audio_tokens",),
+    },
+    costs=("operation.cost",),
+    models=("model_name",),
+    agent_names=("agent_name",),
+    pending=(("logfire.span_type", "pending_span"),),
+    content=(
+        *("all_messages_events", "all_messages", "pydantic_ai.all_messages", "final_result", "tool_arguments"),
+        *("tool_response", "request_data", "response_data", "model_request_parameters", "events", "tools"),
+        *("system_instructions", "pydantic_ai.final_result", "async_result", "return"),
+    ),
+    known=(
+        *("logfire.span_type", "logfire.pending_parent_id", "logfire.msg_template", "logfire.msg", "logfire.tags"),
+        *("logfire.json_schema", "logfire.metrics", "agent_name", "model_name"),
+    ),
+)
+
+STRANDS: Final = Convention(
+    name="Strands Agents",
+    source="strands-agents 1.62, src/strands/telemetry/tracer.py",
+    senders=(
+        Sender(
+            marks=(("gen_ai.system", "strands-agents"), ("gen_ai.provider.name", "strands-agents")),
+            cache_beside_input=True,
+        ),
+    ),
+)
+
+LANGSMITH: Final = Convention(
+    name="LangSmith",
+    source="langsmith 0.4, _internal/otel",
+    kinds={
+        "langsmith.span.kind": {
+            **dict.fromkeys(("llm", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("chain", "prompt", "parser"), CHAIN),
+        }
+    },
+    content=("langsmith.usage_metadata",),
+    content_namespaces=("gen_ai.serialized",),
+    known=(
+        *("langsmith.span.kind", "langsmith.trace.name", "langsmith.span.tags", "langsmith.trace.session_id"),
+        *("langsmith.trace.session_name", "langsmith.span.id", "langsmith.span.dotted_order"),
+    ),
+)
+
+LANGFUSE: Final = Convention(
+    name="Langfuse",
+    source="langfuse 5.0, langfuse/_client/attributes.py",
+    kinds={
+        "langfuse.observation.type": {
+            **dict.fromkeys(("generation", "embedding"), MODEL),
+            "tool": TOOL,
+            "agent": AGENT,
+            "chain": CHAIN,
+        }
+    },
+    named_by_span=("langfuse.observation.type",),
+    token_objects={
+        "langfuse.observation.usage_details": {
+            "input": "input_tokens",
+            "input_tokens": "input_tokens",
+            "prompt_tokens": "input_tokens",
+            "output": "output_tokens",
+            "output_tokens": "output_tokens",
+            "completion_tokens": "output_tokens",
+            "cache_read_input_tokens": "cache_read_input_tokens",
+            "input_cached_tokens": "cache_read_input_tokens",
+            "cache_creation_input_tokens": "cache_write_input_tokens",
+            "output_reasoning_tokens": "reasoning_output_tokens",
+            "total": "total_tokens",
+            "total_tokens": "total_tokens",
+        }
+    },
+    cost_objects={"langfuse.observation.cost_details": "total"},
+    models=("langfuse.observation.model.name",),
+    columns={"langfuse.session.id": "session_id", "langfuse.environment": "environment"},
+    user_ids=("langfuse.user.id",),
+    content_namespaces=("langfuse.observation", "langfuse.trace", "langfuse.experiment"),
+    known=(
+        *("langfuse.observation.type", "langfuse.observation.level", "langfuse.observation.model.name"),
+        *("langfuse.observation.usage_details", "langfuse.observation.cost_details", "langfuse.trace.name"),
+        *("langfuse.observation.prompt.name", "langfuse.observation.prompt.version", "langfuse.trace.tags"),
+        *("langfuse.observation.completion_start_time", "langfuse.experiment.id", "langfuse.experiment.name"),
+        *("langfuse.environment", "langfuse.release", "langfuse.version", "langfuse.session.id", "langfuse.user.id"),
+    ),
+)
+
+CREWAI: Final = Convention(
+    name="CrewAI",
+    source="openinference-instrumentation-crewai, crewai 1.15",
+    content=("crew_agents", "crew_tasks", "crew_inputs", "flow_inputs", "formatted_description", "tools_names"),
+    known=("crew_key", "crew_id", "task_key", "task_id"),
+)
+
+DSPY: Final = Convention(
+    name="DSPy",
+    source="openinference-instrumentation-dspy",
+    agent_verbs={"openinference.span.kind": ("forward", "aforward", "__call__", "acall")},
+)
+
+FRAMEWORKS: Final = (VERCEL, GOOGLE_ADK, PYDANTIC, STRANDS, LANGSMITH, LANGFUSE, CREWAI, DSPY)

@@ -1,0 +1,157 @@
+"""The rows merged: one constant for each thing that a rule looks up. Of several rows the first counts."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.otel.conventions import ours
+from otel_agent_telemetry.otel.conventions.coding_agents import CODING_AGENTS
+from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, Convention, Kind, Sender
+from otel_agent_telemetry.otel.conventions.frameworks import FRAMEWORKS
+from otel_agent_telemetry.otel.conventions.standards import STANDARDS
+from otel_agent_telemetry.patterns import lazy
+
+CONVENTIONS: Final[tuple[Convention, ...]] = (*STANDARDS, *FRAMEWORKS, *CODING_AGENTS)
+
+
+def _merged(field: str) -> dict[str, Any]:
+    """Return a mapping whose members are those of all rows: tuples are joined, objects united."""
+    merged: dict[str, Any] = {}
+    for row in CONVENTIONS:
+        for name, more in getattr(row, field).items():
+            known = merged.get(name)
+            if isinstance(more, tuple):
+                merged[name] = (*(known or ()), *(word for word in more if word not in (known or ())))
+            elif isinstance(more, Mapping):
+                merged[name] = {**more, **(known or {})}
+            else:
+                merged.setdefault(name, more)
+    return merged
+
+
+def _joined(field: str) -> tuple[Any, ...]:
+    """Return the words of all rows in their order, each once."""
+    return tuple(dict.fromkeys(word for row in CONVENTIONS for word in getattr(row, field)))
+
+
+KINDS: Final[Mapping[str, Mapping[str, Kind]]] = _merged("kinds")
+"""Attribute → its values in lower case → what the span is."""
+AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in kinds.values())
+"""Attributes by whose values a span is an agent's invocation."""
+NOT_AGENTS: Final[Mapping[str, tuple[str, ...]]] = _merged("not_agents")
+NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
+
+TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = _merged("tokens")
+"""Our name → the attributes that give it, the first that is there."""
+TOKEN_OBJECTS: Final[Mapping[str, Mapping[str, str]]] = _merged("token_objects")
+ONLY_BESIDE: Final[Mapping[str, str]] = {
+    spelling: row.only_beside
+    for row in CONVENTIONS
+    if row.only_beside is not None
+    for spellings in row.tokens.values()
+    for spelling in spellings
+}
+"""Spelling of a number of tokens → the attribute without which it is not read."""
+COSTS: Final[tuple[str, ...]] = _joined("costs")
+COST_PARTS: Final[tuple[str, ...]] = _joined("cost_parts")
+COST_OBJECTS: Final[Mapping[str, str]] = _merged("cost_objects")
+MODELS: Final[tuple[str, ...]] = _joined("models")
+PROVIDERS: Final[tuple[str, ...]] = _joined("providers")
+SENDERS: Final[tuple[Sender, ...]] = _joined("senders")
+
+AGENT_NAMES: Final[tuple[str, ...]] = (ours.AGENT_NAME, *_joined("agent_names"))
+"""Attributes that give the agent's name."""
+AGENT_OBJECTS: Final[Mapping[str, str]] = _merged("agent_objects")
+AGENT_PREFIXES: Final[tuple[str, ...]] = _joined("agent_prefixes")
+AGENT_VERBS: Final[Mapping[str, tuple[str, ...]]] = _merged("agent_verbs")
+JOB_TYPES: Final[tuple[str, ...]] = _joined("job_types")
+PENDING: Final[tuple[tuple[str, str], ...]] = _joined("pending")
+
+SERVICE_NAME: Final = "service.name"
+DEFAULT_SERVICE: Final = "unknown_service"
+CONVENTIONAL_COLUMNS: Final[Mapping[str, str]] = {
+    name: column for name, column in _merged("columns").items() if column in COLUMNS
+}
+"""Attribute of a span or its resource → the column that it gives; for a column, the first attribute that is there."""
+USER_IDS: Final[tuple[str, ...]] = _joined("user_ids")
+
+CONTENT: Final = frozenset(_joined("content"))
+"""Names that hold what was said to or by a model."""
+CONTENT_NAMESPACES: Final[tuple[str, ...]] = _joined("content_namespaces")
+KNOWN: Final = frozenset(
+    {*_joined("known"), *KINDS, *AGENT_NAMES, *JOB_TYPES, *MODELS, *PROVIDERS, *CONVENTIONAL_COLUMNS, *TOKEN_OBJECTS}
+)
+"""Names whose texts were not said, whatever the names look like."""
+KNOWN_NAMESPACES: Final[tuple[str, ...]] = _joined("known_namespaces")
+CONVENTION_EVENTS: Final = frozenset(_joined("events"))
+"""Names of events that a convention defines; others are the application's own."""
+
+VALUES_DECIDE: Final = frozenset({*NAMED_BY_SPAN, *AGENT_VERBS, *AGENT_OBJECTS, ours.METRICS, ours.PART_OF})
+"""Names whose values decide what a run is called or made of: spans with one go the long way."""
+
+_CONTENT_STARTS: Final = tuple(f"{namespace}." for namespace in CONTENT_NAMESPACES)
+_SENDER_OF: Final = {
+    name: {value: sender for sender in SENDERS for marked, value in sender.marks if marked == name}
+    for name in dict.fromkeys(name for sender in SENDERS for name, _ in sender.marks)
+}
+_NOT_AGENTS: Final = {
+    name: lazy("|".join(fnmatch.translate(pattern) for pattern in patterns)) for name, patterns in NOT_AGENTS.items()
+}
+
+
+def is_content(key: str) -> bool:
+    """Return whether an attribute holds what was said to or by a model, not what happened."""
+    if key in CONTENT or key in CONTENT_NAMESPACES:
+        return True
+    return key.startswith(_CONTENT_STARTS) and key not in KNOWN
+
+
+def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
+    """Return what a span's attributes call it; None when the table has no word for what they say."""
+    for name, kinds in KINDS.items():
+        if name in attributes and (kind := _kind_in(kinds, attributes[name])) is not None:
+            if kind == AGENT and name in _NOT_AGENTS and _NOT_AGENTS[name].match(span_name):
+                return CHAIN
+            return kind
+    return None
+
+
+def _kind_in(kinds: Mapping[str, Kind], value: object) -> Kind | None:
+    if not isinstance(value, str):
+        return None
+    word = value.lower()
+    return kinds.get(word) or kinds.get(f"*.{word.rpartition('.')[2]}") or kinds.get("*")
+
+
+def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sender | None:
+    """Return the sender with rules of its own that a span comes from, None for any other."""
+    for source in (resource, attributes):
+        for name in _SENDER_OF.keys() & source.keys():
+            value = source[name]
+            if isinstance(value, str) and (sender := _SENDER_OF[name].get(value.lower())) is not None:
+                return sender
+    return None
+
+
+def is_agent_work(attributes: Mapping[str, Any], span_name: str) -> bool:
+    """Return whether a span is an agent's doing at all: an invocation, or a chain that runs one."""
+    return kind_of(attributes, span_name) in (AGENT, CHAIN)
+
+
+def is_agent_invocation(attributes: Mapping[str, Any], span_name: str) -> bool:
+    """Return whether a span is an agent's or workflow's invocation by any of the conventions."""
+    return kind_of(attributes, span_name) == AGENT
+
+
+def text_attribute(attributes: Mapping[str, Any], key: str) -> str | None:
+    """Return a text attribute; None for what is no text: attributes come from anywhere."""
+    value = attributes.get(key)
+    return value if isinstance(value, str) else None
+
+
+def is_marked(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a span asks to be a run by an `agent.run.*` attribute."""
+    return ours.PART_OF not in attributes and any(key.startswith(ours.PREFIX) for key in attributes)
