@@ -120,8 +120,29 @@ def content() -> Iterator[str]:
     return _table(("convention", "content", "no content"), (row for row in rows if any(row[1:])))
 
 
+def errors() -> Iterator[str]:
+    """Yield how exceptions, error codes and messages end that mean a timeout or a cancellation."""
+    rows = [row for row in names.CONVENTIONS if row.timeouts or row.cancellations]
+    types = {"timeout": [row.timeouts for row in rows], "cancelled": [row.cancellations for row in rows]}
+    messages = {
+        "timeout": [row.timeout_messages for row in rows],
+        "cancelled": [row.cancellation_messages for row in rows],
+    }
+    return _table(
+        ("status", "the type ends with, in any case", "or the message ends with"),
+        (
+            (
+                f"`{status}`",
+                _code(word for some in types[status] for word in some),
+                _code(word for some in messages[status] for word in some),
+            )
+            for status in types
+        ),
+    )
+
+
 _PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
-    part.__name__: part for part in (emitters, kinds, words, columns, tokens, content)
+    part.__name__: part for part in (emitters, errors, kinds, words, columns, tokens, content)
 }
 
 

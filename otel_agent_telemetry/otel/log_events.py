@@ -14,6 +14,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LogRecordProcessor
 
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 
 _EXCEPTION: Final = frozenset({"exception.type", "exception.message"})
@@ -34,7 +35,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
 
     def _emit(self, record: Any) -> None:
         attributes = record.attributes or {}
-        name = record.event_name or attributes.get("event.name")
+        name = names.event_name_of(record.event_name or "", attributes)
         is_exception = not attributes.keys().isdisjoint(_EXCEPTION)
         if not name and not is_exception:
             return
@@ -57,7 +58,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
 
 
 def _payload(record: Any) -> dict[str, Any]:
-    attributes = {key: value for key, value in (record.attributes or {}).items() if key != "event.name"}
+    attributes = {key: value for key, value in (record.attributes or {}).items() if key != names.EVENT_NAME}
     if record.body is None:
         return attributes
     if isinstance(record.body, Mapping):

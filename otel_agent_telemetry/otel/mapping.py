@@ -18,6 +18,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.redaction import clean, clean_members
 from otel_agent_telemetry.secret_patterns import mask_text
@@ -28,14 +29,7 @@ _MAX_RESOURCES: Final = 64
 _MAX_SUMMARY: Final = 2_000
 _MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
-_TIMEOUT_ENDINGS: Final = (
-    "TimeoutError",
-    "Timeout",
-    "TimeoutException",
-    "DeadlineExceeded",
-    "TimeoutExpired",
-)
-_CANCEL_ENDINGS: Final = ("CancelledError", "KeyboardInterrupt", "GeneratorExit", "Cancelled")
+_STACK: Final = lazy(r"\n\s+at |\nTraceback \(most recent|\n +File \"|\ngoroutine ")
 
 
 class Overrides(NamedTuple):
@@ -81,6 +75,10 @@ def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
 
 def _agent_name_in(view: SpanView) -> str | None:
     """Return NAME of a span `invoke_agent NAME` (conventions), or of `NAME.run` and its like (`AGENT_VERBS`)."""
+    for key, words in names.AGENT_NAMES_BESIDE.items():
+        name = view.attributes.get(words.get(names.text_attribute(view.attributes, key) or "", ""))
+        if name and isinstance(name, str):
+            return name
     verb, _, rest = view.name.partition(" ")
     if rest and verb in names.AGENT_PREFIXES:
         return rest
@@ -230,12 +228,18 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
     `exception`: attributes of the last exception event. `interrupted`: an exception that
     ended the span without being recorded on it (OpenTelemetry records `Exception` only).
     """
-    if view.status == "error":
+    if view.status == "error" or (exception is not None and _exception_decides(view)):
         kind = str((exception or {}).get("exception.type") or view.attributes.get("error.type") or "")
-        return Ending(_status_of_exception(kind), *_why(view, exception))
+        message = str((exception or {}).get("exception.message") or "") or view.status_message or ""
+        return Ending(names.exception_status(kind, message.partition("\n")[0]), *_why(view, exception))
     if interrupted is not None:
         return ending_of_exception(interrupted)
     return _SUCCEEDED
+
+
+def _exception_decides(view: SpanView) -> bool:
+    sender = names.sender_of(view.attributes, view.resource)
+    return sender is not None and sender.exception_decides
 
 
 def ending_with_status(given_status: object, ending: Ending) -> Ending:
@@ -251,27 +255,25 @@ def ending_of_exception(problem: BaseException) -> Ending:
     """Return the ending that an exception means; leaving with exit code 0 is a success."""
     if isinstance(problem, SystemExit) and problem.code in (None, 0):
         return Ending(st.SUCCESS)
-    kind = type(problem).__name__
-    return Ending(_status_of_exception(kind), f"{kind}: {_text(problem)}"[:_MAX_SUMMARY])
-
-
-def _status_of_exception(kind: str) -> str:
-    if kind.endswith(_TIMEOUT_ENDINGS):
-        return st.TIMEOUT
-    if kind.endswith(_CANCEL_ENDINGS):
-        return st.CANCELLED
-    return st.FAILED
+    kind, message = type(problem).__name__, _text(problem)
+    return Ending(names.exception_status(kind, message), f"{kind}: {message}"[:_MAX_SUMMARY])
 
 
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """Return the error in one line, and in full."""
     if exception:
         kind = str(exception.get("exception.type") or "Exception")
-        message = str(exception.get("exception.message") or "")
+        message, stack = _message_and_stack(str(exception.get("exception.message") or ""))
         summary = f"{kind}: {message}" if message else kind
-        stack = exception.get("exception.stacktrace")
-        return summary[:_MAX_SUMMARY], str(stack)[-_MAX_DETAILS:] if stack else None
-    message = view.status_message or str(view.attributes.get("error.type") or "")
-    return message[:_MAX_SUMMARY] or None, None
+        stack = str(exception.get("exception.stacktrace") or "") or stack
+    else:
+        summary, stack = _message_and_stack(view.status_message or str(view.attributes.get("error.type") or ""))
+    return summary[:_MAX_SUMMARY] or None, stack[-_MAX_DETAILS:] or None
+
+
+def _message_and_stack(text: str) -> tuple[str, str]:
+    """Return a message's first line, and all of it, where it holds a stack; else the message, and nothing."""
+    return (text.lstrip().partition("\n")[0].rstrip(), text) if _STACK.search(text) else (text, "")
 
 
 def _text(problem: BaseException) -> str:

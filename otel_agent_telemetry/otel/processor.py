@@ -287,7 +287,10 @@ class AgentRunSpanProcessor(SpanProcessor):
         if given_status is None and (opened.changed or run.has_status_attribute):
             given_status = attributes_of(span).get(names.STATUS)
         if st.canonical_status(given_status) == st.SUCCESS or (
-            given_status is None and interrupted is None and span.status.status_code is not StatusCode.ERROR
+            given_status is None
+            and interrupted is None
+            and span.status.status_code is not StatusCode.ERROR
+            and run.exception is None
         ):
             ending = _SUCCEEDED
         else:

@@ -163,7 +163,7 @@ def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[Ru
         RunEvent(
             event_id="",
             run_id="",
-            event_type=event.name or "event",
+            event_type=names.event_name_of(event.name, _values_of(event.attributes)) or "event",
             timestamp=iso_utc(event.time_unix_nano or view.start_ns),
             payload=_payload_of(event.attributes, around),
             trace_id=view.trace_id,

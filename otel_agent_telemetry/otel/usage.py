@@ -178,10 +178,17 @@ def _include_what_is_beside(found: dict[str, int], attributes: Mapping[str, Any]
     if not (cached or reasoning):
         return
     sender = names.sender_of(attributes, resource)
-    if cached and (cached > found.get(_INPUT, 0) or (sender is not None and sender.cache_beside_input)):
+    if cached and (_is_beside(found, cached) or (sender is not None and sender.cache_beside_input)):
         found[_INPUT] = found.get(_INPUT, 0) + cached
     if reasoning and (reasoning > found.get(_OUTPUT, 0) or (sender is not None and sender.reasoning_beside_output)):
         found[_OUTPUT] = found.get(_OUTPUT, 0) + reasoning
+
+
+def _is_beside(found: Mapping[str, int], cached: int) -> bool:
+    """Return whether cached tokens are no part of the input, by the figures themselves."""
+    given = found.get(_INPUT, 0)
+    total = found.get(_TOTAL, 0)
+    return cached > given or (_INPUT in found and total >= given + cached + found.get(_OUTPUT, 0) > cached)
 
 
 def _resolve_total(found: dict[str, int]) -> None:

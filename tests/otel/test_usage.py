@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_agent_telemetry.otel.conventions import ONLY_BESIDE, TOKEN_SPELLINGS
-from otel_agent_telemetry.otel.usage import own_usage, step_usage, tokens_of
+from otel_agent_telemetry.otel.usage import own_usage, reported_cost, step_usage, tokens_of
 from tests.otel.span_views import view
 
 
@@ -96,3 +96,126 @@ def test_a_run_says_what_the_whole_used():
         "input_tokens": 5
     }
     assert own_usage(view({"gen_ai.agent.name": "a", "gen_ai.request.model": "m"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "tokens"),
+    [
+        ({"gen_ai.usage.text.input_tokens": 5, "gen_ai.usage.audio.input_tokens": 2}, {"input_tokens": 7}),
+        ({"gen_ai.usage.input_tokens": 9, "gen_ai.usage.audio.input_tokens": 2}, {"input_tokens": 9}),
+        ({"llm.token_count.total": 12}, {"total_tokens": 12}),
+        ({"llm.token_count.total": 12, "llm.token_count.prompt": 10}, {"input_tokens": 10, "output_tokens": 2}),
+        ({"ai.usage.totalTokens": 12, "ai.usage.outputTokens": 2}, {"input_tokens": 10, "output_tokens": 2}),
+        ({"gen_ai.usage.total_tokens": 5, "gen_ai.usage.input_tokens": 5}, {"input_tokens": 5}),
+        ({"gen_ai.usage.input_tokens": 4, "gen_ai.usage.cache_read_input_tokens": 30}, {"input_tokens": 34}),
+        ({"gen_ai.usage.input_tokens": 40, "gen_ai.usage.cache_read_input_tokens": 30}, {"input_tokens": 40}),
+        (
+            {"langfuse.observation.usage_details": '{"input": 5, "output": "2"}'},
+            {"input_tokens": 5, "output_tokens": 2},
+        ),
+        ({"langfuse.observation.usage_details": "not JSON"}, {}),
+        ({"gen_ai.usage.details.cache_read_tokens": 3, "gen_ai.usage.input_tokens": 5}, {"input_tokens": 5}),
+        ({"input_tokens": 5, "output_tokens": 2}, {}),
+    ],
+)
+def test_what_a_sender_leaves_out_is_worked_out(attributes, tokens):
+    """Sums of modalities, parts of totals, cached tokens beside the input; bare names are anybody's."""
+    found = tokens_of(attributes)
+    assert {name: found[name] for name in found if name in ("input_tokens", "output_tokens", "total_tokens")} == tokens
+
+
+def test_a_total_says_whether_cached_tokens_are_beside_the_input():
+    """Strands sends what its model's provider counts: Bedrock leaves the cached ones out of the input, OpenAI does not."""
+    figures = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 7}
+    cached = {"gen_ai.usage.cache_read_input_tokens": 30}
+    assert tokens_of({**figures, **cached, "gen_ai.usage.total_tokens": 107})["input_tokens"] == 100
+    assert tokens_of({**figures, **cached, "gen_ai.usage.total_tokens": 137})["input_tokens"] == 130
+
+
+def test_claude_code_counts_its_cached_tokens_beside_the_input():
+    """Whatever the figures are: the sender is known by its service."""
+    attributes = {
+        "span.type": "llm_request",
+        "gen_ai.request.model": "m",
+        "input_tokens": 100,
+        "output_tokens": 7,
+        "cache_read_tokens": 30,
+        "cache_creation_tokens": 20,
+    }
+    sent = view(attributes)._replace(resource={"service.name": "claude-code"})
+    assert step_usage(sent) == {
+        "steps": 1,
+        "model_calls": 1,
+        "input_tokens": 150,
+        "output_tokens": 7,
+        "cache_read_input_tokens": 30,
+        "cache_write_input_tokens": 20,
+        "models": ["m"],
+    }
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"gen_ai.operation.name": "unheard of", "gen_ai.usage.input_tokens": 5, "gen_ai.request.model": "m"},
+        {"gen_ai.usage.input_tokens": 5, "gen_ai.response.model": "m"},
+        {"openinference.span.kind": "RETRIEVER", "llm.token_count.prompt": 5, "llm.model_name": "m"},
+        {"ai.usage.promptTokens": 5, "ai.model.id": "m"},
+    ],
+)
+def test_tokens_and_a_model_make_a_model_call(attributes):
+    """Whatever the span's operation is called."""
+    assert step_usage(view(attributes)) == {"steps": 1, "model_calls": 1, "input_tokens": 5, "models": ["m"]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"gen_ai.operation.name": "invoke_agent"},
+        {"openinference.span.kind": "chain"},
+        {"gen_ai.operation.name": "execute_tool"},
+        {"ai.operationId": "ai.streamText"},
+    ],
+)
+def test_agents_chains_and_tools_with_tokens_and_a_model_are_none(kind):
+    """They repeat the sum of what is below them."""
+    assert "model_calls" not in step_usage(view({**kind, "gen_ai.usage.input_tokens": 5, "gen_ai.request.model": "m"}))
+
+
+def test_a_span_above_may_name_the_model():
+    """A span with tokens and no model of its own."""
+    assert step_usage(view({"gen_ai.usage.input_tokens": 5}), model_above="m")["models"] == ["m"]
+    assert step_usage(view({"gen_ai.usage.input_tokens": 5})) == {"steps": 1}
+
+
+def test_a_run_that_is_itself_a_model_call_is_one():
+    """With its model and what it used, for its price."""
+    chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
+    assert own_usage(view(chat)) == {
+        "model_calls": 1,
+        "input_tokens": 5,
+        "models": ["m"],
+        "by_model": {"m": {"model_calls": 1, "input_tokens": 5}},
+    }
+    assert own_usage(view({"gen_ai.operation.name": "execute_tool"})) == {"tool_calls": 1}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "nusd"),
+    [
+        ({"gen_ai.usage.cost": 0.25}, 250_000_000),
+        ({"llm.cost.total": "0.25"}, 250_000_000),
+        ({"operation.cost": 0}, 0),
+        ({"cost_usd": 1}, 1_000_000_000),
+        ({"llm.cost.prompt": 0.1, "llm.cost.completion": 0.2}, 300_000_000),
+        ({"langfuse.observation.cost_details": '{"total": 0.5}'}, 500_000_000),
+        ({"gen_ai.usage.cost": "a lot", "operation.cost": 0.5}, 500_000_000),
+        ({"gen_ai.usage.cost": float("nan")}, None),
+        ({"gen_ai.usage.cost": -1}, None),
+        ({"gen_ai.usage.cost": True}, None),
+        ({}, None),
+    ],
+)
+def test_a_cost_that_a_span_reports_is_read(attributes, nusd):
+    """In US dollars, kept as whole billionths."""
+    assert reported_cost(attributes) == nusd

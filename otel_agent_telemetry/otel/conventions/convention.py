@@ -31,14 +31,16 @@ def _no_words() -> Any:
 class Sender:
     """A program or library whose figures need a rule of their own.
 
-    `marks`: (attribute of the span or its resource, its value in lower case); one of them is
-    enough. `cache_beside_input`: its input tokens leave the cached ones out.
+    `marks`: (attribute of the span or its resource, its value in lower case or `*` for any); one of
+    them is enough. `cache_beside_input`: its input tokens leave the cached ones out.
     `reasoning_beside_output`: its output tokens leave the reasoning ones out.
     `last_model_event_decides`: a root span without a status of its own failed when the last
-    model call in it did. `is_coding_agent`: its other root spans are no runs that a user asked for.
+    model call in it did. `exception_decides`: a span with an exception failed whatever its
+    status is. `is_coding_agent`: its other root spans are no runs that a user asked for.
     """
 
     marks: tuple[tuple[str, str], ...]
+    exception_decides: bool = False
     cache_beside_input: bool = False
     reasoning_beside_output: bool = False
     last_model_event_decides: bool = False
@@ -50,9 +52,10 @@ class Convention:
     """The words of one emitter. Where several rows or words give the same thing, the first counts.
 
     Kinds. `kinds`: attribute → its values in lower case → what the span is; the value `*`
-    stands for any, `*.word` for any that ends with `.word`. `not_agents`: attribute of `kinds`
-    → patterns of the names of spans that it calls agents and that are chains. `pending`:
-    (attribute, value) of spans that only announce the span that follows.
+    stands for any, `*.word` for any that ends with `.word`. `misnamed`: attribute of `kinds`
+    → kind → patterns of the names of spans that it calls so and that are chains. `pending`:
+    attribute → its value on spans that only announce a span → the attribute with the parent of
+    the announced span, whose own id is the parent's.
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
@@ -65,10 +68,16 @@ class Convention:
     with an object → the member that is the agent's name. `agent_prefixes`: words before an
     agent's name in a span's name. `agent_verbs`: attribute that a span has → words after the
     agent's name and a dot. `named_by_span`: attributes of `kinds` whose agents and chains are
-    called as their spans are. `columns`: attribute of a span or its resource → a column of the
+    called as their spans are. `agent_names_beside`: attribute → its value → the attribute that
+    gives the agent's name only then. `columns`: attribute of a span or its resource → a column of the
     run. `user_ids`: attributes that name a person.
 
-    `content`: attributes and members of events that hold what was said to or by a model;
+    Errors. `timeouts`, `cancellations`: how the types of exceptions, and error codes, end that
+    mean so, in lower case; `timeout_messages`, `cancellation_messages`: how messages end, where
+    the type of an exception does not say. `event_names`: patterns of names of events that are
+    no names, because the attribute `event.name` holds it.
+
+    Content. `content`: attributes and members of events that hold what was said to or by a model;
     `content_namespaces`: how the names of such attributes begin. `known`: attributes whose
     texts are not what was said, whatever their names look like; `known_namespaces`: how such
     names begin. A name in `content` or `known` counts before a namespace, the longest namespace
@@ -78,7 +87,8 @@ class Convention:
     name: str
     source: str
     kinds: Mapping[str, Mapping[str, Kind]] = _no_words()
-    not_agents: Mapping[str, tuple[str, ...]] = _no_words()
+    misnamed: Mapping[str, Mapping[Kind, tuple[str, ...]]] = _no_words()
+    pending: Mapping[str, Mapping[str, str]] = _no_words()
     tokens: Mapping[str, tuple[str, ...]] = _no_words()
     token_objects: Mapping[str, Mapping[str, str]] = _no_words()
     costs: tuple[str, ...] = ()
@@ -93,12 +103,17 @@ class Convention:
     job_types: tuple[str, ...] = ()
     columns: Mapping[str, str] = _no_words()
     user_ids: tuple[str, ...] = ()
+    agent_names_beside: Mapping[str, Mapping[str, str]] = _no_words()
     named_by_span: tuple[str, ...] = ()
     only_beside: str | None = None
-    pending: tuple[tuple[str, str], ...] = ()
     senders: tuple[Sender, ...] = ()
     content: tuple[str, ...] = ()
     content_namespaces: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     known_namespaces: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
+    timeouts: tuple[str, ...] = ()
+    cancellations: tuple[str, ...] = ()
+    timeout_messages: tuple[str, ...] = ()
+    cancellation_messages: tuple[str, ...] = ()
+    event_names: tuple[str, ...] = ()

@@ -57,7 +57,16 @@ GOOGLE_ADK: Final = Convention(
 
 PYDANTIC: Final = Convention(
     name="pydantic-ai and Logfire",
-    source="pydantic-ai 2.68, logfire 5.2",
+    source="pydantic-ai 2.68 and before, logfire 5.4",
+    kinds={
+        "logfire.msg_template": {
+            "agent run: {name!r}": AGENT,
+            "function: {name}": TOOL,
+            **dict.fromkeys(("openai agents trace: {name}", "task: {name}"), CHAIN),
+        },
+        "all_messages_events": {"*": AGENT},
+        "tool_arguments": {"*": TOOL},
+    },
     tokens={
         "cache_read_input_tokens": (
             *("gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens"),
@@ -75,7 +84,8 @@ PYDANTIC: Final = Convention(
     costs=("operation.cost",),
     models=("model_name",),
     agent_names=("agent_name",),
-    pending=(("logfire.span_type", "pending_span"),),
+    pending={"logfire.span_type": {"pending_span": "logfire.pending_parent_id"}},
+    agent_names_beside={"logfire.msg_template": {"Agent run: {name!r}": "name"}},
     content=(
         *("all_messages_events", "all_messages", "pydantic_ai.all_messages", "final_result", "tool_arguments"),
         *("tool_response", "request_data", "response_data", "model_request_parameters", "events", "tools"),
@@ -87,20 +97,9 @@ PYDANTIC: Final = Convention(
     ),
 )
 
-STRANDS: Final = Convention(
-    name="Strands Agents",
-    source="strands-agents 1.62, src/strands/telemetry/tracer.py",
-    senders=(
-        Sender(
-            marks=(("gen_ai.system", "strands-agents"), ("gen_ai.provider.name", "strands-agents")),
-            cache_beside_input=True,
-        ),
-    ),
-)
-
 LANGSMITH: Final = Convention(
     name="LangSmith",
-    source="langsmith 0.4, _internal/otel",
+    source="langsmith 0.15, langsmith/_internal/otel",
     kinds={
         "langsmith.span.kind": {
             **dict.fromkeys(("llm", "embedding"), MODEL),
@@ -108,6 +107,14 @@ LANGSMITH: Final = Convention(
             **dict.fromkeys(("chain", "prompt", "parser"), CHAIN),
         }
     },
+    agent_names=("langsmith.metadata.lc_agent_name",),
+    named_by_span=("langsmith.span.kind",),
+    columns={
+        "langsmith.metadata.session_id": "session_id",
+        "langsmith.metadata.thread_id": "session_id",
+        "langsmith.metadata.conversation_id": "session_id",
+    },
+    senders=(Sender(marks=(("langsmith.span.kind", "*"),), exception_decides=True),),
     content=("langsmith.usage_metadata",),
     content_namespaces=("gen_ai.serialized",),
     known=(
@@ -160,9 +167,11 @@ LANGFUSE: Final = Convention(
 
 CREWAI: Final = Convention(
     name="CrewAI",
-    source="openinference-instrumentation-crewai, crewai 1.15",
+    source="crewai 1.15 with OpenInference 1.1 and Traceloop 0.62",
+    agent_names=("crewai.crew.name",),
     content=("crew_agents", "crew_tasks", "crew_inputs", "flow_inputs", "formatted_description", "tools_names"),
-    known=("crew_key", "crew_id", "task_key", "task_id"),
+    content_namespaces=("crewai.crew", "crewai.task", "crewai.agent"),
+    known=("crew_key", "crew_id", "task_key", "task_id", "crewai.crew.name", "crewai.agent.role", "crewai.agent.id"),
 )
 
 DSPY: Final = Convention(
@@ -171,4 +180,17 @@ DSPY: Final = Convention(
     agent_verbs={"openinference.span.kind": ("forward", "aforward", "__call__", "acall")},
 )
 
-FRAMEWORKS: Final = (VERCEL, GOOGLE_ADK, PYDANTIC, STRANDS, LANGSMITH, LANGFUSE, CREWAI, DSPY)
+MASTRA: Final = Convention(
+    name="Mastra",
+    source="@mastra/otel-exporter 1.4",
+    known=("mastra.span.type",),
+)
+
+AGENT_FRAMEWORK: Final = Convention(
+    name="Microsoft Agent Framework",
+    source="agent-framework-core 1.23",
+    agent_names=("workflow.name",),
+    known=("workflow.id", "executor.id", "executor.type", "edge_group.type", "message.source_id", "message.target_id"),
+)
+
+FRAMEWORKS: Final = (VERCEL, GOOGLE_ADK, PYDANTIC, LANGSMITH, LANGFUSE, CREWAI, DSPY, MASTRA, AGENT_FRAMEWORK)

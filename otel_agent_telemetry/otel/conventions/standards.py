@@ -89,6 +89,7 @@ OTHER_OPERATIONS: Final = Convention(
             **dict.fromkeys(("call_llm", "inference", "embedding", "image_generation", "image", "audio"), MODEL),
             **dict.fromkeys(("tool_call", "call_tool", "tools/call", "invoke_tool", "tool"), TOOL),
             **dict.fromkeys(("execute_event_loop_cycle", "workflow", "chain", "task", "execute_task", "agent"), CHAIN),
+            **dict.fromkeys(("agent_step", "workflow_step", "model_generation"), CHAIN),
         },
         "gen_ai.span.kind": {
             **dict.fromkeys(("llm", "embedding", "client"), MODEL),
@@ -142,8 +143,11 @@ OPENINFERENCE: Final = Convention(
             "tool": TOOL,
         }
     },
-    not_agents={
-        "openinference.span.kind": ("Runnable*", "*OutputParser", "*OutputParser<*>", "*Prompt", "*PromptTemplate")
+    misnamed={
+        "openinference.span.kind": {
+            AGENT: ("Runnable*", "*OutputParser", "*OutputParser<*>", "*OutputParser.*", "*Prompt", "*PromptTemplate"),
+            MODEL: ("*._prepare_chat_with_tools",),
+        }
     },
     tokens={
         "input_tokens": ("llm.token_count.prompt", "decision.token_count.input"),
@@ -165,7 +169,12 @@ OPENINFERENCE: Final = Convention(
     agent_names=("agent.name",),
     agent_objects={"metadata": "lc_agent_name"},
     named_by_span=("openinference.span.kind",),
-    agent_verbs={"openinference.span.kind": ("run", "kickoff", "invoke", "_execute_core")},
+    agent_verbs={
+        "openinference.span.kind": (
+            *("run", "arun", "run_stream", "arun_stream", "kickoff", "kickoff_async", "invoke", "_execute_core"),
+            *("on_messages", "on_messages_stream"),
+        )
+    },
     columns={"session.id": "session_id"},
     user_ids=("user.id",),
     content=(
@@ -264,4 +273,31 @@ GENERAL: Final = Convention(
     ),
 )
 
-STANDARDS: Final = (GEN_AI, OPENINFERENCE, TRACELOOP, OTHER_OPERATIONS, MCP, GENERAL)
+EXCEPTIONS: Final = Convention(
+    name="Exceptions of programming languages",
+    source="their standard libraries, gRPC, and clients in wide use",
+    timeouts=(
+        *("timeouterror", "timeout", "timeoutexception", "timeoutcancellationexception", "timeoutexpired"),
+        *("timedout", "timed_out", "time_out", "timeout_error", "timeout::error", "timeoutinterruptedexception"),
+        *("deadlineexceeded", "deadlineexceedederror", "deadlineexceededexception", "deadline_exceeded"),
+        *("timelimitexceeded", "etimedout", "esockettimedout", "err_connect_timeout", "err_headers_timeout"),
+        *("err_body_timeout", "time.elapsed"),
+    ),
+    cancellations=(
+        *("cancellederror", "cancelederror", "cancelled", "canceled", "cancelledexception", "canceledexception"),
+        *("cancellationexception", "cancellationerror", "operationcanceledexception", "taskcanceledexception"),
+        *("aborterror", "abort_err", "err_canceled", "err_cancelled", "exceptions.abort", "abortexception"),
+        *("keyboardinterrupt", "generatorexit", "interruptedexception", "async::stop", "operationcancelled"),
+    ),
+    timeout_messages=(
+        *("context deadline exceeded", "deadline has elapsed", "aborted due to timeout", "i/o timeout"),
+        "(client.timeout exceeded while awaiting headers)",
+    ),
+    cancellation_messages=(
+        *("context canceled", "operation was aborted", "operation was canceled", "operation was cancelled"),
+        *("request was aborted.", "request was aborted", "a task was canceled."),
+    ),
+    event_names=("event *.rs:*",),
+)
+
+STANDARDS: Final = (GEN_AI, OPENINFERENCE, TRACELOOP, OTHER_OPERATIONS, MCP, GENERAL, EXCEPTIONS)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.otel.conventions import ours
 from otel_agent_telemetry.otel.conventions.coding_agents import CODING_AGENTS
-from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, Convention, Kind, Sender
+from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL, Convention, Kind, Sender
 from otel_agent_telemetry.otel.conventions.frameworks import FRAMEWORKS
 from otel_agent_telemetry.otel.conventions.standards import STANDARDS
 from otel_agent_telemetry.patterns import lazy
+from otel_agent_telemetry.status import CANCELLED, FAILED, TIMEOUT, RunStatus
+
+if TYPE_CHECKING:
+    from re import Pattern
 
 CONVENTIONS: Final[tuple[Convention, ...]] = (*STANDARDS, *FRAMEWORKS, *CODING_AGENTS)
 
@@ -41,7 +45,8 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = _merged("kinds")
 """Attribute → its values in lower case → what the span is."""
 AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in kinds.values())
 """Attributes by whose values a span is an agent's invocation."""
-NOT_AGENTS: Final[Mapping[str, tuple[str, ...]]] = _merged("not_agents")
+MISNAMED: Final[Mapping[str, Mapping[Kind, tuple[str, ...]]]] = _merged("misnamed")
+PENDING: Final[Mapping[str, Mapping[str, str]]] = _merged("pending")
 NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = _merged("tokens")
@@ -68,8 +73,14 @@ AGENT_OBJECTS: Final[Mapping[str, str]] = _merged("agent_objects")
 AGENT_PREFIXES: Final[tuple[str, ...]] = _joined("agent_prefixes")
 AGENT_VERBS: Final[Mapping[str, tuple[str, ...]]] = _merged("agent_verbs")
 JOB_TYPES: Final[tuple[str, ...]] = _joined("job_types")
-PENDING: Final[tuple[tuple[str, str], ...]] = _joined("pending")
+AGENT_NAMES_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("agent_names_beside")
 
+_TIMEOUTS: Final[tuple[str, ...]] = _joined("timeouts")
+_CANCELLATIONS: Final[tuple[str, ...]] = _joined("cancellations")
+_TIMEOUT_MESSAGES: Final[tuple[str, ...]] = _joined("timeout_messages")
+_CANCELLATION_MESSAGES: Final[tuple[str, ...]] = _joined("cancellation_messages")
+
+EVENT_NAME: Final = "event.name"
 SERVICE_NAME: Final = "service.name"
 DEFAULT_SERVICE: Final = "unknown_service"
 CONVENTIONAL_COLUMNS: Final[Mapping[str, str]] = {
@@ -81,8 +92,20 @@ USER_IDS: Final[tuple[str, ...]] = _joined("user_ids")
 CONTENT: Final = frozenset(_joined("content"))
 """Names that hold what was said to or by a model."""
 CONTENT_NAMESPACES: Final[tuple[str, ...]] = _joined("content_namespaces")
-KNOWN: Final = frozenset(
-    {*_joined("known"), *KINDS, *AGENT_NAMES, *JOB_TYPES, *MODELS, *PROVIDERS, *CONVENTIONAL_COLUMNS, *TOKEN_OBJECTS}
+KNOWN: Final = (
+    frozenset(
+        {
+            *_joined("known"),
+            *KINDS,
+            *AGENT_NAMES,
+            *JOB_TYPES,
+            *MODELS,
+            *PROVIDERS,
+            *CONVENTIONAL_COLUMNS,
+            *TOKEN_OBJECTS,
+        }
+    )
+    - CONTENT
 )
 """Names whose texts were not said, whatever the names look like."""
 KNOWN_NAMESPACES: Final[tuple[str, ...]] = _joined("known_namespaces")
@@ -97,9 +120,16 @@ _SENDER_OF: Final = {
     name: {value: sender for sender in SENDERS for marked, value in sender.marks if marked == name}
     for name in dict.fromkeys(name for sender in SENDERS for name, _ in sender.marks)
 }
-_NOT_AGENTS: Final = {
-    name: lazy("|".join(fnmatch.translate(pattern) for pattern in patterns)) for name, patterns in NOT_AGENTS.items()
+
+
+def _any_of(patterns: Iterable[str]) -> Pattern[str]:
+    return lazy("|".join(fnmatch.translate(pattern) for pattern in patterns))
+
+
+_MISNAMED: Final = {
+    name: {kind: _any_of(patterns) for kind, patterns in kinds.items()} for name, kinds in MISNAMED.items()
 }
+_NO_NAME: Final = _any_of(_joined("event_names"))
 
 
 def is_content(key: str) -> bool:
@@ -110,13 +140,22 @@ def is_content(key: str) -> bool:
 
 
 def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
-    """Return what a span's attributes call it; None when the table has no word for what they say."""
+    """Return what a span's attributes call it; None when the table has no word for what they say.
+
+    The first attribute counts, but what one calls an agent and another a chain is a chain, and
+    what one calls a chain and another a call is the call.
+    """
+    found: Kind | None = None
     for name, kinds in KINDS.items():
-        if name in attributes and (kind := _kind_in(kinds, attributes[name])) is not None:
-            if kind == AGENT and name in _NOT_AGENTS and _NOT_AGENTS[name].match(span_name):
-                return CHAIN
+        if name not in attributes or (kind := _kind_in(kinds, attributes[name])) is None:
+            continue
+        if name in _MISNAMED and kind in _MISNAMED[name] and _MISNAMED[name][kind].match(span_name):
+            kind = CHAIN
+        if kind in (MODEL, TOOL) and found != AGENT:
             return kind
-    return None
+        if kind == CHAIN or found is None:
+            found = kind
+    return found
 
 
 def _kind_in(kinds: Mapping[str, Kind], value: object) -> Kind | None:
@@ -130,10 +169,28 @@ def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sen
     """Return the sender with rules of its own that a span comes from, None for any other."""
     for source in (resource, attributes):
         for name in _SENDER_OF.keys() & source.keys():
-            value = source[name]
-            if isinstance(value, str) and (sender := _SENDER_OF[name].get(value.lower())) is not None:
+            value, senders = source[name], _SENDER_OF[name]
+            if isinstance(value, str) and (sender := senders.get(value.lower()) or senders.get("*")) is not None:
                 return sender
     return None
+
+
+def exception_status(kind: str, message: str) -> RunStatus:
+    """Return the status of a run that ended by an exception, or an error code, of this type and with this message."""
+    kind, message = kind.strip().lower(), message.strip().lower()
+    if kind.endswith(_TIMEOUTS):
+        return TIMEOUT
+    if kind.endswith(_CANCELLATIONS):
+        return CANCELLED
+    if message.endswith(_TIMEOUT_MESSAGES):
+        return TIMEOUT
+    return CANCELLED if message.endswith(_CANCELLATION_MESSAGES) else FAILED
+
+
+def event_name_of(name: str, attributes: Mapping[str, Any]) -> str:
+    """Return an event's name: its attribute for it where the name is only a place in the source."""
+    given = attributes.get(EVENT_NAME)
+    return given if isinstance(given, str) and given and (not name or _NO_NAME.match(name)) else name
 
 
 def is_agent_work(attributes: Mapping[str, Any], span_name: str) -> bool:
