@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.conventions import is_content
 from otel_agent_telemetry.otel.mapping import (
+    Ending,
     Overrides,
     ending_fields,
     ending_of,
@@ -53,7 +55,7 @@ def ended_run(
     problems: list[str],
     used: Usage = MappingProxyType({}),
 ) -> Fields:
-    """Return the columns of the run that an ended span is.
+    """Return the columns of the run that a span is; a span without an end is running.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
     used, where that is known here.
@@ -61,7 +63,6 @@ def ended_run(
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
-    end_ns = view.end_ns or view.start_ns
     columns = run_columns(view, overrides=Overrides(usage=used), around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
@@ -72,9 +73,15 @@ def ended_run(
         "start_time": iso_utc(view.start_ns),
         "trace_id": view.trace_id,
         "span_id": view.span_id,
-        **ending_fields(ending, start_ns=view.start_ns, end_ns=end_ns, updated_ns=end_ns),
+        **_state(view, ending),
         **columns,
     }
+
+
+def _state(view: SpanView, ending: Ending) -> Fields:
+    if view.end_ns is None:
+        return {"status": st.RUNNING, "updated_at": iso_utc(view.start_ns)}
+    return ending_fields(ending, start_ns=view.start_ns, end_ns=view.end_ns, updated_ns=view.end_ns)
 
 
 def step_members(view: SpanView, around: ResourceDefaults, *, event_id: str, run_id: str) -> dict[str, Any]:

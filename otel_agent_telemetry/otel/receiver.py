@@ -23,7 +23,7 @@ from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
 from otel_agent_telemetry.otel.mapping import agent_name_of
-from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, step_usage, usage_by_model
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
@@ -85,7 +85,8 @@ def _views_of(group: ResourceSpans, received: Received) -> Iterator[tuple[SpanVi
     for scope in group.scope_spans:
         for span in scope.spans:
             if (reason := _rule_broken(span)) is None:
-                yield _view_of(span, resource), span
+                view = _view_of(span, resource)
+                yield announced_by(view), span
             else:
                 received.refuse(reason)
 
@@ -133,7 +134,7 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
         parent_span_id=parent,
         kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
         start_ns=start_ns,
-        end_ns=max(span.end_time_unix_nano, start_ns),
+        end_ns=max(span.end_time_unix_nano, start_ns) if span.end_time_unix_nano else None,
         status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
         status_message=span.status.message or None,
         attributes=_values_of(span.attributes),

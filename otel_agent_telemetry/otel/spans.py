@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_agent_telemetry.clock import instant_ns
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.run_id import check_custom_run_id
 
@@ -28,6 +30,7 @@ _STATUSES = ("unset", "ok", "error")
 
 
 _MAX_RESOURCES = 64
+_SPAN_ID: Final = lazy("(?!0{16})[0-9a-f]{16}")
 
 
 class SpanView(NamedTuple):
@@ -68,6 +71,21 @@ def view_of(span: ReadableSpan) -> SpanView:
         attributes=attributes_of(span),
         resource=resource_of(span.resource),
     )
+
+
+def announced_by(view: SpanView) -> SpanView:
+    """Return the open span that a view only announces, as Logfire's pending spans do; else the view itself."""
+    for name, parents in names.PENDING.items():
+        parent_in = parents.get(str(view.attributes.get(name)))
+        if parent_in is not None and view.parent_span_id is not None:
+            parent = str(view.attributes.get(parent_in))
+            return view._replace(
+                span_id=view.parent_span_id,
+                parent_span_id=parent if _SPAN_ID.fullmatch(parent) else None,
+                end_ns=None,
+                attributes={key: value for key, value in view.attributes.items() if key not in (name, parent_in)},
+            )
+    return view
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:

@@ -125,10 +125,36 @@ def test_a_span_without_valid_ids_is_refused_and_spares_its_neighbours(broken, r
     assert found.reasons[0].startswith(rule)
 
 
-def test_a_span_without_times_still_is_one():
-    """No end: as long as nothing; an end before the start: likewise."""
-    (run,) = records_of(received({"span_id": span_id(1), "name": "a", "end_time_unix_nano": 0}))
-    assert (run.start_time, run.end_time, run.duration_ms) == (run.end_time, run.start_time, 0)
+def test_a_span_without_an_end_is_running():
+    """As a run and as a step: it is no success that took no time."""
+    open_span = {"name": "a", "end_time_unix_nano": 0}
+    found = received(
+        {"span_id": span_id(1), **open_span}, {"span_id": span_id(2), "parent_span_id": span_id(1), **open_span}
+    )
+    (run,) = records_of(found)
+    assert (run.status, run.end_time, run.updated_at) == ("running", None, run.start_time)
+    assert [(node.span.status, node.span.end_time) for node in nodes_of(found)] == [("running", None)] * 2
+
+
+def test_a_pending_span_is_a_state_of_the_span_that_it_announces():
+    """Logfire's: the announced span is called its parent, the announced span's parent is an attribute."""
+    pending = {"logfire.span_type": "pending_span", "logfire.pending_parent_id": "0" * 16, "x": 1}
+    found = received({"span_id": span_id(9), "parent_span_id": span_id(1), "name": "ask", "attributes": pending})
+    (run,) = records_of(found)
+    assert (run.status, run.job_type, run.span_id) == ("running", "ask", span_id(1).hex())
+    assert run.event_id == span_event_id(TRACE.hex(), span_id(1).hex(), SECOND)
+    assert run.context_json == '{"x":1}'
+
+    inner = {**pending, "logfire.pending_parent_id": span_id(1).hex()}
+    found = received({"span_id": span_id(9), "parent_span_id": span_id(2), "name": "step", "attributes": inner})
+    (node,) = nodes_of(found)
+    assert not records_of(found)
+    assert (node.span.span_id, node.span.parent_span_id) == (span_id(2).hex(), span_id(1).hex())
+    assert node.span.status == "running"
+
+
+def test_a_span_with_odd_times_still_is_one():
+    """An end before the start: as long as nothing."""
     (run,) = records_of(received({"span_id": span_id(1), "name": "a", "end_time_unix_nano": 5}))
     assert run.duration_ms == 0
     (run,) = records_of(received({"span_id": span_id(1), "name": "a", "end_time_unix_nano": 2**64 - 1}))
