@@ -81,7 +81,8 @@ class AppendFile:
         if written != len(line):
             self._torn = True
             raise _short_write(written, len(line), self.path)
-        self._torn = False
+        if self._torn:
+            self._torn = False
 
     def _verify(self, now_ns: int) -> None:
         if not self.is_open():

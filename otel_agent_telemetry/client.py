@@ -24,7 +24,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event, takes_plain
+from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private, use_system_ids
 from otel_agent_telemetry.otel.spans import EventPayload, StartParameters, remote_parent
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCALARS = frozenset({str, int, float, bool})
+_ATTRIBUTE_OF = {name: names.PREFIX + name for name in SETTABLE_COLUMNS}
+"""Column → the attribute of a span that sets it."""
 _NO_RUN: str | None = None
 _TRACER = "otel_agent_telemetry"
 
@@ -161,45 +163,49 @@ class TelemetryClient:
         run_id, run = self._begin(agent_name, job_type, trigger_type, kwargs)
         return RunContext(run_id, self.log_event, self._set_metrics), run
 
-    @_never_raises("ERROR", None)
     def end_run(self, run_id: str, status: EndStatus = st.SUCCESS, **kwargs: Unpack[EndSettings]) -> None:
         """End a run, from any thread. An id that is not open here is a warning on stderr."""
-        if self._is_off():
-            return
-        run = self._active.get(run_id)
-        if run is None or not self._active.is_mine(run):
-            _print(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
-            return
-        self._end(run, status, kwargs)
+        try:
+            if self._is_off():
+                return
+            run = self._active.get(run_id)
+            if run is None or not self._active.is_mine(run):
+                _print(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
+                return
+            self._end(run, status, kwargs)
+        except Exception as problem:  # the outer edge
+            _report("ERROR", "end_run", problem)
 
-    @_never_raises("WARN", None)
     def log_event(self, run_id: str, event_type: str, payload: Mapping[str, Any] | None = None) -> None:
         """Keep an event of a run; on return it survives the death of the process.
 
         An event of a run that is not open here (another process's, or ended) is kept under
         its run id alone.
         """
-        if self._is_off():
-            return
-        run = self._active.get(run_id)
-        span = run.span if run is not None else None
-        now_ns = self._recorder.clock.now_ns()
-        if type(span) is LiveSpan and type(payload) is dict and takes_plain(span, event_type, plain := payload.copy()):
-            add_plain_event(span, event_type, plain, now_ns)
-            return
-        kept = self._kept(payload)
+        try:
+            run = self._active.get(run_id)
+            span = run.span if run is not None else None
+            if (
+                type(span) is LiveSpan
+                and type(payload) is dict
+                and payload  # an empty one is kept as such, where a span's event has none
+                and add_plain_event(span, event_type, payload, self._recorder.clock.now_ns())
+            ):
+                return
+            if not self._is_off():
+                self._log_any_event(run_id, span, event_type, payload)
+        except Exception as problem:  # the outer edge
+            _report("WARN", "log_event", problem)
+
+    def _log_any_event(self, run_id: str, span: Any, event_type: Any, payload: Any) -> None:
+        """Keep an event of any type and payload: of an open run on its span, else in the journal alone."""
+        kept, now_ns = self._kept(payload), self._recorder.clock.now_ns()
         event_type = event_type if type(event_type) is str else _word(event_type, "event")
         if span is not None and span.is_recording():
             span.add_event(event_type, EventPayload(_attributes(kept), kept), now_ns)
             return
-        self._recorder.record_event(
-            {
-                "run_id": run_id,
-                "event_type": event_type,
-                "timestamp": iso_utc(now_ns),
-                "payload": kept,
-            }
-        )
+        event = {"run_id": run_id, "event_type": event_type, "timestamp": iso_utc(now_ns), "payload": kept}
+        self._recorder.record_event(event)
 
     def _kept(self, payload: Any) -> Any:
         """Return the payload as it may be stored, or why it cannot be read: it changes, or its methods raise."""
@@ -296,13 +302,13 @@ class TelemetryClient:
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
     ) -> ActiveRun:
         settings, extra = _split(kwargs)
-        run_id = plain_text(extra.pop("run_id", None))
-        settings.update(agent_name=agent, job_type=job, trigger_type=trigger)
-        parameters = StartParameters(run_id=run_id, agent_name=agent, settings=settings, extra=extra)
+        wanted = plain_text(extra.pop("run_id")) if "run_id" in extra else None
+        settings |= {"agent_name": agent, "job_type": job, "trigger_type": trigger}
+        parameters = StartParameters(wanted, agent, settings, extra)
         attributes = {
             names.GEN_AI_OPERATION: "invoke_agent",
             names.GEN_AI_AGENT_NAME: agent,
-            **{names.PREFIX + name: value for name, value in settings.items() if type(value) in _SCALARS},
+            **{_ATTRIBUTE_OF[name]: value for name, value in settings.items() if type(value) in _SCALARS},
         }
         title = f"invoke_agent {agent}"
         if start_ns is None:
@@ -328,15 +334,21 @@ class TelemetryClient:
         return run.run_id
 
     def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
-        settings, extra = _split(kwargs)
-        run.update_settings(settings, extra)
-        status = plain_text(status)
-        run.status = "" if status is None else status
         span = run.span
-        for name, value in {**settings, "status": status}.items():
-            if type(value) in _SCALARS:
-                span.set_attribute(names.PREFIX + name, value)
-        if st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
+        settings: Mapping[str, Any] = {}
+        if kwargs:
+            settings, extra = _split(kwargs)
+            run.update_settings(settings, extra)
+            for name, value in settings.items():
+                if type(value) in _SCALARS:
+                    span.set_attribute(_ATTRIBUTE_OF[name], value)
+        status = status if type(status) is str else plain_text(status)
+        run.status = "" if status is None else status
+        if type(span) is LiveSpan and type(status) is str:
+            span._agent_telemetry.set_unobserved(names.STATUS, status)  # the run's columns do not depend on it
+        elif type(status) in _SCALARS:
+            span.set_attribute(names.STATUS, status)
+        if status != st.SUCCESS and st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
             summary = settings.get("error_summary")
             span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
         span.end(self._recorder.clock.now_ns() if end_ns is None else end_ns)
@@ -370,6 +382,8 @@ class TelemetryClient:
 
 def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the columns that a caller may set, and everything else."""
+    if SETTABLE_COLUMNS.issuperset(kwargs):
+        return {**kwargs}, {}
     settings = {name: value for name, value in kwargs.items() if name in SETTABLE_COLUMNS}
     extra = {name: value for name, value in kwargs.items() if name not in SETTABLE_COLUMNS}
     return settings, extra
@@ -390,6 +404,8 @@ def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None
 
 
 def _word(value: Any, default: str) -> str:
+    if type(value) is str:
+        return value or default
     value = plain_text(value)
     if issubclass(type(value), str):  # isinstance would ask the object itself
         return value or default

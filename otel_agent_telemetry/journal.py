@@ -55,7 +55,7 @@ class Journal:
         self._day: _Day | None = None
         self._retired: deque[tuple[AppendFile, int]] = deque()
 
-    def append(self, line: bytes, *, now_ns: int) -> None:
+    def append(self, line: bytes, now_ns: int) -> None:
         """Write one line; on return it survives the death of the process. Raises OSError."""
         # Read once: another thread may replace it, and a `_Day` that was read stays usable until it is collected.
         day = self._day

@@ -139,25 +139,24 @@ def hides_nothing(text: str) -> bool:
 _HARMLESS_LENGTH: Final = 8_192
 _MAX_VERDICTS: Final = 2_048
 _MAX_REMEMBERED: Final = 1_024
-_harmless: dict[str, None] = {}
+known_harmless: Final[dict[str, None]] = {}
 """Texts, joined, that were found to have no sign: an application writes the same ones again and again."""
 
 
-def is_harmless(texts: list[str]) -> bool:
-    """Return whether none of some texts has a sign that a secret in it would have.
+def is_harmless(text: str) -> bool:
+    """Return whether a text, or some that are joined by LF, has no sign that a secret in it would have.
 
     False does not mean that there is one: then the patterns look. The last thousands of
-    answers are remembered for short texts.
+    answers are remembered for short texts, in `known_harmless`.
     """
-    joined = "\n".join(texts)
-    if joined in _harmless:
+    if text in known_harmless:
         return True
-    if len(joined) > _HARMLESS_LENGTH or not hides_nothing_folded(joined):
+    if len(text) > _HARMLESS_LENGTH or not hides_nothing_folded(text):
         return False
-    if len(joined) <= _MAX_REMEMBERED:
-        if len(_harmless) >= _MAX_VERDICTS:
-            _harmless.clear()
-        _harmless[joined] = None
+    if len(text) <= _MAX_REMEMBERED:
+        if len(known_harmless) >= _MAX_VERDICTS:
+            known_harmless.clear()
+        known_harmless[text] = None
     return True
 
 

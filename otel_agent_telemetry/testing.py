@@ -183,7 +183,11 @@ class MemoryRecorder(Recorder):
         """Return the recorder's part of a kind; captured entries go to a list instead of files."""
         return cast("C", self.captures) if kind is CaptureFiles else super().component(kind)
 
-    def _store(self, line: bytes, now_ns: int, *, buffered: bool, wake: bool = True) -> None:  # noqa: ARG002 - as there
+    def _to_buffer(self, line: bytes) -> bool:  # noqa: ARG002 - the recorder's signature
+        """Return True: there is no buffer to write to."""
+        return True
+
+    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> None:  # noqa: ARG002 - as there
         """Keep a line as its reader would see it. Raises RecordError when a run breaks the model."""
         record = decode_line(line)
         kind = record["record_type"]

@@ -55,7 +55,7 @@ def test_two_deliverers_write_the_same():
 @some.composite
 def histories(draw):
     """The states that a run's own process wrote under a clock that does anything, ended or not."""
-    run = ActiveRun(run_id="r", event_id=record(1).event_id, trace_id="", span_id="", start_ns=START, usage=None)
+    run = ActiveRun(record(1).event_id, "", "", START, None)
     ends = draw(some.booleans())
     states = []
     instants = draw(some.lists(some.integers(START - 10**12, START + 10**12), min_size=1, max_size=5))

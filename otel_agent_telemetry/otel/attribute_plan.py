@@ -12,7 +12,7 @@ secret (`secret_patterns.is_harmless`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
@@ -25,18 +25,24 @@ from otel_agent_telemetry.columns import (
     Fields,
 )
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import is_secret_key
-from otel_agent_telemetry.secret_patterns import is_harmless
+from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 
 _MAX_PLANS: Final = 256
 _MAX_NAMES: Final = 2_048
 _MAX_NAME: Final = 256
+_MAX_PICKERS: Final = 64
+_FAST_BYTES: Final = 600_000
+"""With less room than this for one payload, every one is measured: the long way."""
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool})
 PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS
 """Columns that take any text, or any count, as it is."""
 _OBSERVED: Final = frozenset({"duration_ms"})
 """Settable columns that the end of a span decides."""
+_SET_AS_GIVEN: Final = PLAIN_COLUMNS - _OBSERVED
 
 
 class AttributePlan:
@@ -46,6 +52,9 @@ class AttributePlan:
     column) of semantic conventions. `left_over`: names kept in `context_json`. `kept`: names
     kept on a step or in an event. `may_be_agent`, `counts`, `reports_use`: whether the values
     must be looked at for an agent's invocation, for use (model calls, tool calls), for what the whole used.
+    `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
+    whether a name asks for a run. `settings_counts`: for names of columns, as a client sets them,
+    those of counts; None where one of the names is another, or one whose column has a check of its own.
     """
 
     __slots__ = (
@@ -57,11 +66,12 @@ class AttributePlan:
         "kept",
         "left_over",
         "may_be_agent",
-        *("reports_use", "_pick"),
+        *("agent_names", "is_marked", "job_types", "reports_use", "settings_counts"),
+        *("_keys", "_kinds", "_pick", "_pick_words", "_text_pickers"),
     )
 
-    def __init__(self, keys: tuple[str, ...], *, capture_content: bool) -> None:
-        self.fast_payload = _are_plain_names(keys)
+    def __init__(self, keys: tuple[str, ...], *, capture_content: bool, is_fast: bool) -> None:
+        self.fast_payload = is_fast and _are_plain_names(keys)
         keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
         self.fast = self.fast_payload and not names.VALUES_DECIDE.intersection(keys)
         self.columns: list[tuple[str, str, bool]] = []
@@ -69,9 +79,18 @@ class AttributePlan:
         self.conventional = given[::-1]  # of two that give one column the first counts: it is written last
         self.left_over = left_over_names(keys, capture_content=capture_content)
         self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
+        self._keys = keys
+        self.settings_counts = COUNT_COLUMNS.intersection(keys) if _SET_AS_GIVEN.issuperset(keys) else None
+        self._text_pickers: dict[tuple[type, ...], Callable[[Mapping[str, Any]], Any]] = {}
         self.kept = tuple(key for key in keys if capture_content or not names.is_content(key))
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
+        self.is_marked = names.is_marked(dict.fromkeys(keys))
+        self.agent_names = tuple(key for key in names.AGENT_NAMES if key in keys)
+        self.job_types = tuple(key for key in names.JOB_TYPES if key in keys)
+        words = [key for key in names.KINDS if key in keys]
+        self._pick_words = itemgetter(*words) if words else None
+        self._kinds: dict[tuple[str, Any], Kind | None] = {}
         self.counts = not USAGE_NAMES.isdisjoint(keys)
         self.reports_use = not (TOKEN_NAMES | COST_NAMES).isdisjoint(keys)
         if self.fast:
@@ -92,6 +111,36 @@ class AttributePlan:
         if self._pick is None:
             return {key: attributes[key] for key in self.left_over}
         return dict(zip(self.left_over, self._pick(attributes), strict=True))
+
+    def kind_of(self, attributes: Mapping[str, Any], span_name: str) -> Kind | None:
+        """Return `names.kind_of`, which is remembered for the name of a span and the words that decide."""
+        if self._pick_words is None:
+            return None
+        words = (span_name, self._pick_words(attributes))
+        try:
+            return self._kinds[words]
+        except KeyError:
+            pass
+        except TypeError:  # a list is no word
+            return names.kind_of(attributes, span_name)
+        if len(self._kinds) >= _MAX_PICKERS:
+            self._kinds.clear()
+        kind = self._kinds[words] = names.kind_of(attributes, span_name)
+        return kind
+
+    def agent_name_in(self, attributes: Mapping[str, Any]) -> str:
+        """Return the name that an attribute gives; empty where it takes a longer look."""
+        for key in self.agent_names:
+            if (value := attributes[key]) and type(value) is str:
+                return value
+        return ""
+
+    def job_type_in(self, attributes: Mapping[str, Any]) -> str:
+        """Return what an attribute says that the run does; empty where none does."""
+        for key in self.job_types:
+            if value := attributes[key]:
+                return str(value)
+        return ""
 
     def fill(self, columns: Fields, attributes: Mapping[str, Any]) -> bool:
         """Add what the attributes give to `columns`, which hold the defaults; False for the long way.
@@ -118,40 +167,63 @@ class AttributePlan:
         columns.update(given)
         return True
 
+    def takes_as_they_are(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether names and values are plain, so that neither OpenTelemetry nor we have to clean them.
+
+        `attributes` have the names of this plan.
+        """
+        if not self.fast_payload:
+            return False
+        types = tuple(map(type, attributes.values()))
+        pick_texts = self._text_pickers.get(types) or self._text_picker(types)
+        if pick_texts is None:
+            return False
+        texts = "\n".join(pick_texts(attributes))
+        return texts in known_harmless or is_harmless(texts)
+
+    def _text_picker(self, types: tuple[type, ...]) -> Callable[[Mapping[str, Any]], Any] | None:
+        """Return, and keep, what picks the texts out of attributes of plain types; None for other types.
+
+        Those are not kept: the classes are the application's, of any number and size.
+        """
+        if not _PLAIN_TYPES.issuperset(types):
+            return None
+        if len(self._text_pickers) >= _MAX_PICKERS:
+            self._text_pickers.clear()
+        texts = [key for key, kind in zip(self._keys, types, strict=True) if kind is str]
+        # Of a single name an `itemgetter` gives the value, not a tuple: it is asked for twice.
+        picker = itemgetter(*texts, texts[-1]) if texts else _no_texts
+        self._text_pickers[types] = picker
+        return picker
+
+
+def _no_texts(_attributes: Mapping[str, Any]) -> tuple[()]:
+    return ()
+
 
 def _are_plain_names(keys: tuple[str, ...]) -> bool:
     return len(keys) <= _MAX_NAMES and all(
-        type(key) is str and 0 < len(key) <= _MAX_NAME and not is_secret_key(key) for key in keys
+        # A line whose payload begins with this name would look like two.
+        type(key) is str and 0 < len(key) <= _MAX_NAME and key != "record_type" and not is_secret_key(key)
+        for key in keys
     )
 
 
-class AttributePlans:
-    """The plans of one configuration, by names in their order. Safe under threads: entries are only added."""
+class AttributePlans(dict[tuple[str, ...], AttributePlan]):
+    """Names in their order → their plan, made when it is asked for. Safe under threads: entries are only added.
 
-    __slots__ = ("_capture_content", "_plans")
+    `max_bytes`: the size of one payload above which it is truncated; where that is little, no plan is fast.
+    """
 
-    def __init__(self, *, capture_content: bool) -> None:
+    __slots__ = ("_capture_content", "_is_fast")
+
+    def __init__(self, *, capture_content: bool, max_bytes: int) -> None:
+        super().__init__()
         self._capture_content = capture_content
-        self._plans: dict[tuple[str, ...], AttributePlan] = {}
+        self._is_fast = max_bytes >= _FAST_BYTES
 
-    def of(self, attributes: Mapping[str, Any]) -> AttributePlan:
-        """Return the plan for the names of these attributes."""
-        keys = tuple(attributes)
-        plan = self._plans.get(keys)
-        if plan is None:
-            if len(self._plans) >= _MAX_PLANS:  # an application that makes names up must not fill the memory
-                self._plans.clear()
-            plan = self._plans[keys] = AttributePlan(keys, capture_content=self._capture_content)
+    def __missing__(self, names: tuple[str, ...]) -> AttributePlan:
+        if len(self) >= _MAX_PLANS:  # an application that makes names up must not fill the memory
+            self.clear()
+        plan = self[names] = AttributePlan(names, capture_content=self._capture_content, is_fast=self._is_fast)
         return plan
-
-
-def are_plain(attributes: Mapping[str, Any]) -> bool:
-    """Return whether all values are plain and none shows a sign of a secret."""
-    texts = []
-    for value in attributes.values():
-        kind = type(value)
-        if kind is str:
-            texts.append(value)
-        elif not (kind is int or kind is float or kind is bool):
-            return False
-    return not texts or is_harmless(texts)

@@ -121,14 +121,7 @@ def _record_run(
     recorder: Recorder, span: ReadableSpan, view: SpanView, above: ActiveRun | None, used: Usage
 ) -> ActiveRun:
     event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
-    run = ActiveRun(
-        run_id="",
-        event_id=event_id,
-        trace_id=view.trace_id,
-        span_id=view.span_id,
-        start_ns=view.start_ns,
-        usage=UsageAccumulator(),
-    )
+    run = ActiveRun(event_id, view.trace_id, view.span_id, view.start_ns, UsageAccumulator())
     agent = agent_name_of(view)
     recorder.active.claim(run, wanted=view.attributes.get(names.RUN_ID), agent_name=agent, token=event_id[:8])
     recorder.active.release(run)

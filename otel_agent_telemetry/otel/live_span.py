@@ -20,22 +20,22 @@ from typing import Any, Final, Protocol, SupportsIndex
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, _Span
-from opentelemetry.trace import INVALID_SPAN_CONTEXT
+from opentelemetry.trace import SpanContext
 
+from otel_agent_telemetry.otel.attribute_plan import AttributePlans
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 
 
 class EventSink(Protocol):
-    """Where a live span's events go: the processor."""
+    """Where a live span's events go: `SpanLines`."""
+
+    plans: AttributePlans
 
     def record_event(self, opened: OpenSpan, name: str, attributes: Any, timestamp: Any) -> None:
         """Write one event of an open span, from any attributes. Never raises."""
 
     def record_plain_event(self, opened: OpenSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
-        """Write one event whose attributes `takes_plain` has accepted. Never raises."""
-
-    def takes_plain(self, attributes: dict[str, Any]) -> bool:
-        """Return whether the attributes need no cleaning, neither OpenTelemetry's nor ours."""
+        """Write one event whose attributes are plain. Never raises."""
 
 
 class OpenSpan:
@@ -43,16 +43,14 @@ class OpenSpan:
 
     __slots__ = ("attributes", "changed", "encoded", "ended", "generation", "is_run", "live", "run", "sink", "span_id")
 
-    def __init__(
-        self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, *, is_run: bool, generation: object
-    ) -> None:
+    def __init__(self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, generation: object) -> None:
         self.run = run
         self.live = live
         self.span_id = span_id
         self.sink = sink
-        self.is_run = is_run
         self.generation = generation
         """Which process began the span: only that one writes its end."""
+        self.is_run = run.span is live
         self.changed = False
         """Whether attributes were set since the start; always True where that cannot be observed."""
         self.attributes: dict[str, Any] = {}
@@ -77,8 +75,8 @@ class OpenSpan:
     def attach(self) -> None:
         """Observe the span's events and attributes from now on."""
         live = self.live
-        if type(live) is _Span and HAS_KNOWN_SHAPE:
-            vars(live)["_agent_telemetry"] = self
+        if type(live) is SDK_SPAN:
+            live.__dict__["_agent_telemetry"] = self
             live.__class__ = LiveSpan
             return
         self.changed = True
@@ -91,17 +89,28 @@ class OpenSpan:
         live.add_event = add_event
 
     def set_unobserved(self, key: str, value: str) -> None:
-        """Set a text attribute of ours on the span, which counts as no change of it."""
+        """Set a text attribute of ours on the span, which counts as no change of it.
+
+        Where the SDK has no cleaning to do it is put in place; else, or where another one would have to
+        leave for it, the SDK sets it.
+        """
         live = self.live
-        if type(live) is not LiveSpan or not put(live, key, value):
-            live.set_attribute(key, value)
+        if type(live) is LiveSpan:
+            with live._lock:
+                bounded = live._attributes
+                if type(bounded) is BoundedAttributes and bounded.max_value_len is None and not bounded._immutable:
+                    attributes, limit = bounded._dict, bounded.maxlen
+                    if limit is None or len(attributes) < limit or key in attributes:
+                        attributes[key] = value
+                        return
+        live.set_attribute(key, value)
 
     def detach(self) -> None:
         """Give the span back as it was."""
         live = self.live
         if type(live) is LiveSpan:
             live.__class__ = _Span  # type: ignore[assignment]  # mypy sees one class only
-            del vars(live)["_agent_telemetry"]
+            del live.__dict__["_agent_telemetry"]
         else:
             live.__dict__.pop("add_event", None)
 
@@ -113,11 +122,12 @@ class LiveSpan(_Span):
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event to the span and write it. On return its line survives the death of the process."""
-        if type(attributes) is dict and (timestamp is None or type(timestamp) is int):
-            plain = attributes.copy()
-            if takes_plain(self, name, plain):
-                add_plain_event(self, name, plain, time_ns() if timestamp is None else timestamp)
-                return
+        if (
+            type(attributes) is dict
+            and (timestamp is None or type(timestamp) is int)
+            and add_plain_event(self, name, attributes, time_ns() if timestamp is None else timestamp)
+        ):
+            return
         recording = self._end_time is None
         super().add_event(name, attributes, timestamp)
         if recording:
@@ -158,45 +168,31 @@ class LiveSpan(_Span):
 LiveSpan.__name__, LiveSpan.__qualname__, LiveSpan.__module__ = _Span.__name__, _Span.__qualname__, _Span.__module__
 
 
-def takes_plain(span: LiveSpan, name: str, attributes: dict[str, Any]) -> bool:
-    """Return whether an event needs no cleaning, neither OpenTelemetry's nor ours.
+def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns: int) -> bool:
+    """Add and write an event that needs no cleaning, neither OpenTelemetry's nor ours; return False if it does.
 
-    A function, as the next two are: a span shows no public names but the SDK's.
+    A function, as the others are: a span shows no public names but the SDK's.
     """
-    limits = span._limits
-    return (
-        type(name) is str
-        and limits.max_attribute_length is None
-        and (limits.max_event_attributes is None or len(attributes) <= limits.max_event_attributes)
-        and span._agent_telemetry.sink.takes_plain(attributes)
-    )
-
-
-def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
-    """Add an event that `takes_plain` has accepted; the attributes are the span's own from now on."""
-    event = _event(name, _bounded(attributes, span._limits.max_event_attributes), at_ns)
+    attributes = attributes.copy()  # the span's own from now on: the caller may change its dict, in another thread too
+    opened, limits = span._agent_telemetry, span._limits
+    limit = limits.max_event_attributes
+    if (
+        type(name) is not str
+        or limits.max_attribute_length is not None
+        or (limit is not None and len(attributes) > limit)
+        or not opened.sink.plans[tuple(attributes)].takes_as_they_are(attributes)
+    ):
+        return False
+    event = _event(name, attributes, at_ns, limit)
     with span._lock:
         recording = span._end_time is None
         if recording:
             span._events.append(event)  # type: ignore[attr-defined]  # typed as what readers see
     if recording:
-        opened = span._agent_telemetry
         opened.sink.record_plain_event(opened, name, attributes, at_ns)
     else:
         _Span.add_event(span, name)  # logs the SDK's warning
-
-
-def put(span: LiveSpan, key: str, value: str) -> bool:
-    """Set an attribute that needs no cleaning; False where another one would have to leave for it."""
-    with span._lock:
-        bounded = span._attributes
-        if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
-            return False
-        attributes, limit = bounded._dict, bounded.maxlen
-        if limit is not None and len(attributes) >= limit and key not in attributes:
-            return False
-        attributes[key] = value
-        return True
+    return True
 
 
 def opened_of(span: object) -> OpenSpan | None:
@@ -205,8 +201,8 @@ def opened_of(span: object) -> OpenSpan | None:
     return found if isinstance(found, OpenSpan) else None
 
 
-def _bounded(attributes: dict[str, Any], limit: int | None) -> BoundedAttributes:
-    """The attributes as the SDK keeps them, without looking at each again."""
+def _event(name: str, attributes: dict[str, Any], at_ns: int, limit: int | None) -> Event:
+    """Return the event as the SDK makes it, without looking at each attribute again."""
     bounded = BoundedAttributes.__new__(BoundedAttributes)
     bounded._dict = attributes
     bounded.maxlen = limit
@@ -214,27 +210,28 @@ def _bounded(attributes: dict[str, Any], limit: int | None) -> BoundedAttributes
     bounded.max_value_len = None
     bounded._lock = threading.Lock()
     bounded._immutable = True
-    return bounded
-
-
-def _event(name: str, attributes: BoundedAttributes, at_ns: int) -> Event:
     event = Event.__new__(Event)
     event._name = name
     event._timestamp = at_ns
-    event._attributes = attributes
+    event._attributes = bounded
     return event
 
 
 def _has_known_shape() -> bool:
-    """Whether the SDK's classes hold what `_bounded` and `_event` set, and a span what `LiveSpan` reads."""
+    """Whether the SDK's classes hold what `_event` sets, and a span what is read of it here and in `processor`."""
     try:
         attributes = {"a": 1}
         theirs = BoundedAttributes(4, attributes, max_value_len=None, immutable=True)
-        span = _Span(name="s", context=INVALID_SPAN_CONTEXT, resource=Resource.get_empty())
+        ours = _event("e", attributes, 1, 4)
+        context = SpanContext(1, 2, is_remote=False)
+        span = _Span(name="s", context=context, resource=Resource.get_empty())
+        read = {*_READ, "_end_time", "_events", "_limits", "_lock", "_attributes"}
         return (
-            vars(theirs).keys() == vars(_bounded(attributes, 4)).keys()
-            and vars(Event("e", theirs, 1)).keys() == vars(_event("e", theirs, 1)).keys()
-            and {"_end_time", "_events", "_limits", "_lock", "_attributes"} <= vars(span).keys()
+            vars(theirs).keys() == vars(ours._attributes).keys()
+            and vars(Event("e", theirs, 1)).keys() == vars(ours).keys()
+            and read <= vars(span).keys()
+            and all(vars(span)[f"_{name}"] is getattr(span, name) for name in ("context", "parent", "resource"))
+            and tuple(context)[:2] == (context.trace_id, context.span_id)
             and type(span._attributes) is BoundedAttributes
             and all(hasattr(_Span, name) for name in ("_readable_span", "set_attributes", "add_event"))
         )
@@ -242,5 +239,8 @@ def _has_known_shape() -> bool:
         return False
 
 
+_READ: Final = ("_context", "_parent", "_start_time", "_name", "_kind", "_resource", "_status")
 HAS_KNOWN_SHAPE: Final = _has_known_shape()
 """Whether spans of this SDK become live spans; else their `add_event` is shadowed."""
+SDK_SPAN: Final[type | None] = _Span if HAS_KNOWN_SHAPE else None
+"""The class of spans whose fields may be read directly: each of its properties costs a call."""

@@ -293,6 +293,12 @@ def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int
         "duration_ms": (ends - start_ns) // 1_000_000,
         "updated_at": ended_at if updated_ns == ends else iso_utc(updated_ns),
     }
+    return fields | error_fields(ending)
+
+
+def error_fields(ending: Ending) -> Fields:
+    """Return the columns that say why a run failed; none for one that succeeded."""
+    fields: Fields = {}
     if ending.summary:
         fields["error_summary"] = clean(ending.summary)
     if ending.details:

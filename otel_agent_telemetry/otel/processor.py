@@ -19,18 +19,20 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanContext, StatusCode
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed
+from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.live_span import OpenSpan, opened_of
+from otel_agent_telemetry.otel.live_span import SDK_SPAN, OpenSpan, opened_of
 from otel_agent_telemetry.otel.mapping import Ending, ending_of, ending_with_status, own_agent_name, repeats
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
+from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.spans import (
+    START_PARAMETERS,
     SpanView,
     StartParameters,
     attributes_of,
@@ -45,6 +47,8 @@ from otel_agent_telemetry.run_id import span_event_id
 
 _log = logging.getLogger(__name__)
 _MAX_OPEN_STEPS: Final = 100_000
+_Ids = tuple[Any, ...]
+"""A trace id, a span id, and maybe more: a `SpanContext` of the SDK is such a tuple."""
 
 
 class AgentRunSpanProcessor(SpanProcessor):
@@ -64,6 +68,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._metrics = self.recorder.component(RunMetrics)
         self._pending = self.recorder.component(PendingUsage)
         self._lines = self.recorder.component(RunLines)
+        self._span_lines = self.recorder.component(SpanLines)
+        self._takes_roots = self.config.runs == "root"
+        self._takes_agents = self.config.runs != "marked"
         self._started_in = remote_parent(self.config.trace_parent)
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
@@ -82,9 +89,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         """Begin a run or a step for a span that starts, or leave it alone."""
         try:
             context = otel_context.get_current() if parent_context is None else parent_context
-            parameters = StartParameters.of(context)
-            if parameters is not None or not instrumentation_suppressed(context):
-                self._begin(span, context, parameters)
+            parameters = context.get(START_PARAMETERS)
+            if parameters is not None or not context.get(SUPPRESS_INSTRUMENTATION):
+                self._begin(span, context, parameters)  # type: ignore[arg-type]  # the key is ours
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
 
@@ -94,7 +101,6 @@ class AgentRunSpanProcessor(SpanProcessor):
             opened = self._take(span)
             if opened is None:
                 return
-            opened.detach()
             if opened.generation is not self.active.generation:
                 return  # the parent process of a fork began it, and ends it
             if opened.is_run:
@@ -120,48 +126,58 @@ class AgentRunSpanProcessor(SpanProcessor):
             return False
 
     def _take(self, span: ReadableSpan) -> OpenSpan | None:
-        """Return what is known of an ending span, and forget it."""
+        """Return what is known of an ending span, give the span back as it was, and forget it."""
         span_id = span.context.span_id if span.context is not None else 0
         opened = opened_of(span)
-        if opened is None or opened.sink is not self._lines:
+        if opened is None or opened.sink is not self._span_lines:
             opened = self._open.get(span_id)
-        if opened is not None and opened.ended:  # another processor of the same recorder was faster
+        if opened is None or opened.ended:  # another processor of the same recorder was faster
             return None
-        if opened is not None:
-            opened.ended = True
-            if self._open.get(span_id) is opened:
-                del self._open[span_id]
-            self.active.leave(span_id, opened.run)
+        opened.ended = True
+        if self._open.get(span_id) is opened:
+            del self._open[span_id]
+        self.active.leave(span_id, opened.run)
+        opened.detach()
         return opened
 
     # --- beginning
 
     def _begin(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> None:
-        known = opened_of(span) or self._open.get(span.get_span_context().span_id)
+        if type(span) is SDK_SPAN:
+            ids: Any = span._context
+            parent, known = span._parent, self._open.get(ids[1])
+        else:
+            context_of_span, parent = span.get_span_context(), span.parent
+            ids = (context_of_span.trace_id, context_of_span.span_id)
+            known = opened_of(span) or self._open.get(ids[1])
         if known is not None and known.live is span:
             return  # another processor of the same recorder, on the same provider, was faster
-        above = self._run_above(span, context)
+        above = None if parent is None else self._run_above(parent, context)
         if parameters is not None:
-            parameters.run = self._begin_run(span, context, above, parameters)
-        elif self._is_run(span, is_root=span.parent is None):
-            if above is not None and self._repeats(view := view_of(span), above):
-                span.set_attribute(names.PART_OF, above.run_id)
-                view.attributes[names.PART_OF] = above.run_id
-                self._begin_step(span, above)
-            else:
-                self._begin_run(span, context, above, None)
-        elif above is not None:
-            self._begin_step(span, above)
+            parameters.run = self._begin_run(span, ids, context, above, parameters)
+            return
+        if parent is None and self._takes_roots:
+            self._begin_run(span, ids, context, above, None)
+            return
+        attributes = attributes_of(span)
+        if not self._is_agent_run(span, attributes):
+            if above is not None:
+                self._begin_step(span, ids, above, attributes)
+        elif above is not None and self._repeats(view_of(span), above):
+            span.set_attribute(names.PART_OF, above.run_id)
+            self._begin_step(span, ids, above, attributes_of(span))
+        else:
+            self._begin_run(span, ids, context, above, None)
 
-    def _run_above(self, span: Span, context: otel_context.Context) -> ActiveRun | None:
+    def _run_above(self, parent: SpanContext, context: otel_context.Context) -> ActiveRun | None:
         """Return the run that a span's parent is or belongs to, also when that ended a moment ago."""
-        if (parent := span.parent) is None:
-            return None
+        opened = self._open.get(parent.span_id)
+        if opened is not None and opened.live.get_span_context() is parent:
+            return opened.run
         # Ids repeat where an application seeds `random`: the parent is the span that is current.
         current = opened_of(trace.get_current_span(context))
-        if current is not None and current.sink is self._lines and current.live.get_span_context() is parent:
+        if current is not None and current.sink is self._span_lines and current.live.get_span_context() is parent:
             return current.run
-        opened = self._open.get(parent.span_id)
         return self.active.left_spans.get(parent.span_id) if opened is None else opened.run
 
     def _repeats(self, view: SpanView, run: ActiveRun) -> bool:
@@ -179,18 +195,18 @@ class AgentRunSpanProcessor(SpanProcessor):
             run.encoded = b""
             run.span.set_attribute(names.AGENT_NAME, run.child_agent)
 
-    def _begin_step(self, span: Span, run: ActiveRun) -> None:
+    def _begin_step(self, span: Span, ids: _Ids, run: ActiveRun, attributes: dict[str, Any]) -> None:
         if len(self._open) >= _MAX_OPEN_STEPS:
             self._forget_left_open()
-        if len(self._open) >= _MAX_OPEN_STEPS:
-            self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", len(self._open))
-            return
-        opened = self._enter(span, run, is_run=False)
-        self._lines.write_step_start(opened)
+            if len(self._open) >= _MAX_OPEN_STEPS:
+                number = len(self._open)
+                self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", number)
+                return
+        opened = self._enter(span, ids[1], f"{ids[1]:016x}", run)
+        self._span_lines.write_step_start(opened, attributes)
 
-    def _enter(self, span: Span, run: ActiveRun, *, is_run: bool) -> OpenSpan:
-        span_id = span.get_span_context().span_id
-        opened = OpenSpan(run, span, f"{span_id:016x}", self._lines, is_run=is_run, generation=self.active.generation)
+    def _enter(self, span: Span, span_id: int, span_id_hex: str, run: ActiveRun) -> OpenSpan:
+        opened = OpenSpan(run, span, span_id_hex, self._span_lines, self.active.generation)
         self._open[span_id] = opened
         opened.attach()
         return opened
@@ -201,39 +217,35 @@ class AgentRunSpanProcessor(SpanProcessor):
             if not opened.is_run and opened.run.ended:
                 self._open.pop(span_id, None)
 
-    def _is_run(self, span: Span, *, is_root: bool) -> bool:
-        if is_root and self.config.runs == "root":
+    def _is_agent_run(self, span: Span, attributes: dict[str, Any]) -> bool:
+        """Return whether a span's attributes make it a run."""
+        plan = self._span_lines.plans[tuple(attributes)]
+        if plan.is_marked:
             return True
-        attributes = attributes_of(span)
-        if not self._lines.plans.of(attributes).may_be_agent:
-            return False
-        if names.is_marked(attributes):
-            return True
-        return self.config.runs != "marked" and names.is_agent_invocation(attributes, str(span.name))
+        return plan.may_be_agent and self._takes_agents and plan.kind_of(attributes, str(span.name)) == names.AGENT
 
     def _begin_run(
-        self, span: Span, context: otel_context.Context, above: ActiveRun | None, parameters: StartParameters | None
+        self,
+        span: Span,
+        ids: _Ids,
+        context: otel_context.Context,
+        above: ActiveRun | None,
+        parameters: StartParameters | None,
     ) -> ActiveRun:
-        ids, start_ns = span.get_span_context(), span.start_time
-        trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+        trace_id, span_id, start_ns = f"{ids[0]:032x}", f"{ids[1]:016x}", span.start_time
         if type(start_ns) is not int:
             start_ns = instant_ns(start_ns, 0)
         event_id = span_event_id(trace_id, span_id, start_ns)
-        run = ActiveRun(
-            run_id="",
-            event_id=event_id,
-            trace_id=trace_id,
-            span_id=span_id,
-            start_ns=start_ns,
-            usage=UsageAccumulator(),
-        )
+        run = ActiveRun(event_id, trace_id, span_id, start_ns, UsageAccumulator())
         run.span, run.handled_at_start = span, sys.exc_info()[1]
-        wanted = parameters.run_id if parameters is not None else None
+        wanted = None
         if parameters is not None:
+            wanted = parameters.run_id
             run.settings, run.extra, run.agent_name = parameters.settings, parameters.extra, parameters.agent_name
         run.parent_run_id = above.run_id if above is not None else self._parent_elsewhere(span, context)
-        opened = self._enter(span, run, is_run=True)
-        self.active.mark_recorded_live(event_id)
+        opened = self._enter(span, ids[1], span_id, run)
+        if self.active.exporter_present:
+            self.active.mark_recorded_live(event_id)
         self._lines.start_run(run, wanted=wanted)
         opened.set_unobserved(names.RUN_ID, run.run_id)
         run.attributes[names.RUN_ID] = run.run_id
@@ -241,7 +253,10 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
         """Return the parent run in another process: by baggage, else by this process's environment."""
-        return parent_run_of(context) or (self.config.parent_run_id if self._begins_here(span) else None)
+        parent_run_id = parent_run_of(context)
+        if parent_run_id is None and self.config.parent_run_id is not None and self._begins_here(span):
+            return self.config.parent_run_id
+        return parent_run_id
 
     def _begins_here(self, span: Span) -> bool:
         """Return whether a span is the first of this process: without a parent, or below the environment's span."""
@@ -256,12 +271,12 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def record_event(self, opened: OpenSpan, name: str, attributes: Any, timestamp: Any) -> None:
         """Write one event of an open span; for events that come as log records. Never raises."""
-        self._lines.record_event(opened, name, attributes, timestamp)
+        self._span_lines.record_event(opened, name, attributes, timestamp)
 
     def find_open(self, span_id: int, current: trace.Span) -> OpenSpan | None:
         """Return the open run or step with this span id; of several, which seeded ids give, the current one."""
         opened = opened_of(current)
-        if opened is not None and not opened.ended and opened.sink is self._lines and opened.has_id(span_id):
+        if opened is not None and not opened.ended and opened.sink is self._span_lines and opened.has_id(span_id):
             return opened
         return self._open.get(span_id)
 
@@ -269,7 +284,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _end_step(self, opened: OpenSpan, span: ReadableSpan) -> None:
         run = opened.run
-        view = self._lines.write_step_end(opened, span)
+        view = self._span_lines.write_step_end(opened, span)
         if view is not None and names.PART_OF in view.attributes:
             run.usage.set_run_total(view)
             if run.takes_child_name and run.child_agent is None:
@@ -286,17 +301,19 @@ class AgentRunSpanProcessor(SpanProcessor):
         given_status = run.status
         if given_status is None and (opened.changed or run.has_status_attribute):
             given_status = attributes_of(span).get(names.STATUS)
-        if st.canonical_status(given_status) == st.SUCCESS or (
-            given_status is None
-            and interrupted is None
-            and span.status.status_code is not StatusCode.ERROR
-            and run.exception is None
-        ):
-            ending = _SUCCEEDED
+        if given_status is None:
+            has_failed = span.status.status_code is StatusCode.ERROR or run.exception is not None
+            is_success = interrupted is None and not has_failed
         else:
-            ending = self._ending(run, view_of(span), given_status, interrupted)
-        end_ns = instant_ns(span.end_time, self.recorder.clock.now_ns())
-        self._write_end(run, span, ending, end_ns=end_ns, changed=opened.changed)
+            is_success = st.canonical_status(given_status) == st.SUCCESS
+        ending = _SUCCEEDED if is_success else self._ending(run, view_of(span), given_status, interrupted)
+        end_ns = span.end_time
+        if type(end_ns) is not int:
+            end_ns = instant_ns(end_ns, self.recorder.clock.now_ns())
+        self._lines.write_end(run, span, ending, end_ns=end_ns, changed=opened.changed)
+        self.active.release(run)
+        if not run.closed:
+            self._metrics.ended(run)
 
     def _ending(
         self, run: ActiveRun, view: SpanView, given_status: object, interrupted: BaseException | None
@@ -306,13 +323,6 @@ class AgentRunSpanProcessor(SpanProcessor):
         if st.canonical_status(given_status) in (None, st.RUNNING):
             self.recorder.counters.warn("status", "run %s: unknown status, stored as failed", run.run_id)
         return ending_with_status(given_status, ending_of(view, run.exception or run.logged_exception, None))
-
-    def _write_end(self, run: ActiveRun, span: ReadableSpan, ending: Ending, *, end_ns: int, changed: bool) -> None:
-        """Write the terminal state. `changed`: whether attributes may have been set since the start."""
-        self._lines.write_end(run, span, ending, end_ns=end_ns, changed=changed)
-        self.active.release(run)
-        if not run.closed:
-            self._metrics.ended(run)
 
     def close_open_runs(self) -> None:
         """End every run that this process began and left open: what the interpreter's exit does.

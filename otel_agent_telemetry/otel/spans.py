@@ -22,7 +22,10 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.run_id import check_custom_run_id
 
-_KEY: Final = otel_context.create_key("otel-agent-telemetry-start-parameters")
+START_PARAMETERS: Final = otel_context.create_key("otel-agent-telemetry-start-parameters")
+"""The key of the `StartParameters` in a span's parent context."""
+_BAGGAGE: Final[str] = getattr(baggage, "_BAGGAGE_KEY", "")
+"""The key of a context's baggage, where OpenTelemetry has it under this name: most contexts have none."""
 RUN_ID_KEY: Final = "agent_run.id"
 """The baggage member that names a run across processes; `propagation` sends it."""
 _KINDS = ("internal", "server", "client", "producer", "consumer")
@@ -98,6 +101,12 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(inner) if isinstance(inner, dict) else dict(span.attributes or {})
 
 
+def has_dropped_attributes(span: ReadableSpan) -> bool:
+    """Return whether a span had more attributes than it keeps."""
+    dropped = getattr(getattr(span, "_attributes", None), "dropped", None)
+    return bool(span.dropped_attributes if dropped is None else dropped)
+
+
 _resources: dict[int, tuple[Resource, Mapping[str, Any]]] = {}
 """id → the resource itself (which keeps the id its own) and its attributes; a process has one or two."""
 
@@ -121,7 +130,7 @@ class StartParameters:
 
     __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
 
-    def __init__(self, *, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
+    def __init__(self, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         self.run_id = run_id
         self.agent_name = agent_name
         self.settings = settings
@@ -134,13 +143,7 @@ class StartParameters:
         context = otel_context.get_current()
         if parent is not None and not trace.get_current_span(context).get_span_context().is_valid:
             context = trace.set_span_in_context(NonRecordingSpan(parent), context)
-        return otel_context.set_value(_KEY, self, context)
-
-    @classmethod
-    def of(cls, context: otel_context.Context) -> StartParameters | None:
-        """Return the parameters that a span's parent context carries, None when it carries none."""
-        parameters = context.get(_KEY)
-        return parameters if isinstance(parameters, cls) else None
+        return otel_context.Context({**context, START_PARAMETERS: self})
 
 
 class EventPayload(dict[str, Any]):
@@ -163,5 +166,7 @@ def remote_parent(trace_parent: str | None) -> SpanContext | None:
 
 def parent_run_of(context: otel_context.Context) -> str | None:
     """Return the run that a context came from, by its baggage; None when it names none that can be one."""
+    if _BAGGAGE and _BAGGAGE not in context:
+        return None
     run_id = baggage.get_baggage(RUN_ID_KEY, context)
     return str(run_id) if run_id is not None and check_custom_run_id(run_id) is None else None

@@ -23,6 +23,13 @@ _MAX_DIGITS: Final = 20
 _MAX_MODEL: Final = 200
 _NUSD: Final = 1_000_000_000
 PLAIN_STEP: Final[Usage] = {"steps": 1}
+_STEPS: Final[Mapping[tuple[bool, bool], Usage]] = {
+    (False, False): PLAIN_STEP,
+    (False, True): {"steps": 1, "child_errors": 1},
+    (True, False): {"steps": 1, "tool_calls": 1},
+    (True, True): {"steps": 1, "child_errors": 1, "tool_calls": 1},
+}
+"""(whether it is a tool call, whether it failed) → the step's usage."""
 
 _INPUT, _OUTPUT, _TOTAL = "input_tokens", "output_tokens", "total_tokens"
 _CACHED: Final = ("cache_read_input_tokens", "cache_write_input_tokens")
@@ -66,16 +73,13 @@ def step_usage(view: SpanView, *, model_above: str | None = None) -> Usage:
     `model_above`: the model that a span above it names, for one that names none itself.
     """
     kind = call_kind(view.attributes, view.name, model_above=model_above)
-    if kind is None and view.status != "error":
-        return PLAIN_STEP
-    usage: dict[str, Any] = {"steps": 1}
-    if view.status == "error":
-        usage["child_errors"] = 1
-    if kind == names.TOOL:
-        usage["tool_calls"] = 1
-    if kind == names.MODEL:
-        usage |= _model_call(view, model_above)
-    return usage
+    usage = usage_of_kind(kind, is_error=view.status == "error")
+    return usage if kind != names.MODEL else {**usage, **_model_call(view, model_above)}
+
+
+def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
+    """Return what a step of a kind adds to its run besides what a model call used; the same object for the same."""
+    return _STEPS[kind == names.TOOL, is_error]
 
 
 def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:

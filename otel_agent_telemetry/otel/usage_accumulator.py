@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from otel_agent_telemetry.clock import iso_utc
@@ -26,18 +26,18 @@ from otel_agent_telemetry.wire import dumps_text
 class UsageAccumulator:
     """Sums up a run's use. Adding takes no lock: it is one step of the interpreter."""
 
+    used = False
+    """Whether anything was added or noted; an attribute, because each end of a run asks."""
     _plain_steps: itertools.count[int] | None = None
     _times_read = 0
     _usages: deque[Usage] | None = None
     _own: Usage = {}  # noqa: RUF012 - replaced, never changed
 
-    def __bool__(self) -> bool:
-        return bool(self._usages or self._plain_steps or self._own)
-
     def add_plain_step(self) -> None:
         """Count a step that used nothing."""
         counter = self._plain_steps
         if counter is None:
+            self.used = True
             with _guard:  # once a run
                 if self._plain_steps is None:
                     self._plain_steps = itertools.count()
@@ -46,25 +46,30 @@ class UsageAccumulator:
 
     def add(self, view: SpanView) -> None:
         """Count a step that has ended."""
-        usage = step_usage(view)
+        self.add_usage(usage_by_model(view, step_usage(view)))
+
+    def add_usage(self, usage: Usage) -> None:
+        """Count what a step used."""
         if usage is PLAIN_STEP:
             self.add_plain_step()
             return
         usages = self._usages
         if usages is None:
+            self.used = True
             with _guard:
                 if self._usages is None:
                     self._usages = deque()
                 usages = self._usages
-        usages.append(usage_by_model(view, usage))
+        usages.append(usage)
 
     def set_run_total(self, view: SpanView) -> None:
         """Note what the run's own span, or one that only repeats it, reports of the whole."""
         self._own = own_usage(view) or self._own
+        self.used = self.used or bool(self._own)
 
     def shown(self) -> dict[str, Any]:
         """Return the run's use as a reader sees it; empty for none."""
-        usages = list(self._usages) if self._usages is not None else []
+        usages = _in_groups(list(self._usages)) if self._usages is not None else []
         plain = self._count_plain_steps()
         if plain:
             usages.append({"steps": plain})
@@ -80,6 +85,18 @@ class UsageAccumulator:
             taken = next(self._plain_steps) - self._times_read
             self._times_read += 1
             return taken
+
+
+def _in_groups(usages: list[Usage]) -> list[Usage]:
+    """Return usages with the same sum: one for those that are the same object, as `usage_of_kind` gives them."""
+    times = Counter(map(id, usages))
+    if len(times) == len(usages):
+        return usages
+    each = dict(zip(map(id, usages), usages, strict=True))
+    return [
+        usage if times[place] == 1 else {name: count * times[place] for name, count in usage.items()}
+        for place, usage in each.items()
+    ]
 
 
 _guard = threading.Lock()

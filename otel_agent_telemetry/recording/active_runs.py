@@ -90,14 +90,16 @@ class ActiveRun:
     generation: object = None
     """Which process began the run: only that one writes its states."""
 
-    def __init__(self, *, run_id: str, event_id: str, trace_id: str, span_id: str, start_ns: int, usage: Any) -> None:
-        self.run_id = run_id
+    run_id = ""
+
+    def __init__(self, event_id: str, trace_id: str, span_id: str, start_ns: int, usage: Any) -> None:
         self.event_id = event_id
         self.trace_id = trace_id
         self.span_id = span_id
         self.start_ns = start_ns
         self.updated_ns = start_ns
-        self.began = time_ns(), monotonic_ns()
+        self.began_ns = time_ns()
+        self.began_monotonic_ns = monotonic_ns()
         """Wall clock and monotonic clock when the span began: they go apart when a clock is set."""
         self.usage = usage
         """What its steps have used so far: the processor's accumulator."""
@@ -121,13 +123,12 @@ class ActiveRun:
 
     def elapsed_ns(self) -> int:
         """Return how long the run has been open, by a clock that nobody sets."""
-        return monotonic_ns() - self.began[1]
+        return monotonic_ns() - self.began_monotonic_ns
 
     def clock_step_ms(self) -> int:
         """Return by how much the wall clock was set since the run began; 0 for less than a second."""
-        wall_ns, elapsed_ns = self.began
-        step_ns = (time_ns() - wall_ns) - (monotonic_ns() - elapsed_ns)
-        return step_ns // 1_000_000 if abs(step_ns) > _CLOCK_STEP_NS else 0
+        step_ns = (time_ns() - self.began_ns) - (monotonic_ns() - self.began_monotonic_ns)
+        return step_ns // 1_000_000 if not -_CLOCK_STEP_NS <= step_ns <= _CLOCK_STEP_NS else 0
 
 
 _everywhere: list[weakref.ref[ActiveRuns]] = []
@@ -189,8 +190,12 @@ class ActiveRuns:
         """
         run.agent_name = agent_name
         run.generation = self.generation
-        custom = self._accepted(wanted)
-        run.run_id = custom or generate_run_id(agent_name, at_ns=run.start_ns, token=token)
+        custom = None if wanted is None else self._accepted(wanted)
+        if custom is None:
+            self.metrics.count_generated()
+            run.run_id = generate_run_id(agent_name, at_ns=run.start_ns, token=token)
+        else:
+            run.run_id = custom
         if (before := self._runs.get(run.run_id)) is not None and before.closed:
             self.release(before)
         # `setdefault` is one step of the interpreter: of two threads with one id exactly one finds its own run.
@@ -222,14 +227,12 @@ class ActiveRuns:
         return event_id in self._seen
 
     def _accepted(self, wanted: object) -> str | None:
-        if wanted is not None:
-            reason = check_custom_run_id(wanted)
-            if reason is None:
-                self.metrics.count_custom()
-                return str(wanted)
-            self.metrics.count_rejected(reason)
-            _log.warning("Custom run_id rejected (%s); using a generated one", reason)
-        self.metrics.count_generated()
+        reason = check_custom_run_id(wanted)
+        if reason is None:
+            self.metrics.count_custom()
+            return str(wanted)
+        self.metrics.count_rejected(reason)
+        _log.warning("Custom run_id rejected (%s); using a generated one", reason)
         return None
 
     def release(self, run: ActiveRun) -> None:

@@ -97,17 +97,18 @@ class _BackgroundThreads:
 
 
 class Worker:
-    """The background. `wake` is all that the application's thread calls: a look-up once it is awake."""
+    """The background. `wake` is all that the application's thread calls, and only while `shift` is None."""
 
     def __init__(self, host: BackgroundHost) -> None:
         self._host = host
         import_ahead(host.config)
         self._starting = threading.RLock()  # a signal handler that records may come at any moment
-        self._shift: _BackgroundThreads | None = None
+        self.shift: _BackgroundThreads | None = None
+        """The threads that run now; None before the first record and after a stop."""
 
-    def wake(self, *, delivery: bool = True) -> None:  # noqa: ARG002 - until no caller passes it
-        """Take note that something was recorded. Starts the threads at the first call, and after a stop."""
-        if self._shift is None:
+    def wake(self) -> None:
+        """Start the threads unless they run: at the first record, and at one that comes after a stop."""
+        if self.shift is None:
             self._start()
 
     def _start(self) -> _BackgroundThreads | None:
@@ -115,17 +116,17 @@ class Worker:
         if is_shutting_down():
             return None
         with self._starting:
-            if self._shift is not None:
-                return self._shift
+            if self.shift is not None:
+                return self.shift
             # The threads are made before the second check and started after it: a signal handler of this same
             # thread passes the RLock, and may start its own in between.
             shift = _BackgroundThreads()
             for name, task in (("tick", self._tick_every_second), ("delivery", self._deliver)):
                 thread = threading.Thread(target=task, args=(shift,), name=f"agent-telemetry-{name}", daemon=True)
                 shift.threads.append(thread)
-            if self._shift is not None:  # a signal handler was faster
-                return self._shift  # type: ignore[unreachable]  # another frame of this thread has set it
-            self._shift = shift
+            if self.shift is not None:  # a signal handler was faster
+                return self.shift  # type: ignore[unreachable]  # another frame of this thread has set it
+            self.shift = shift
             try:
                 for thread in shift.threads:
                     thread.start()
@@ -168,9 +169,9 @@ class Worker:
         shift = None
         # The set is taken once: what other threads record during the flush does not prolong it.
         while waiting:
-            if shift is not self._shift or shift is None:
+            if shift is not self.shift or shift is None:
                 # Another thread may stop the background while we wait, and a record start it anew: follow the new one.
-                shift = self._shift or self._start()
+                shift = self.shift or self._start()
                 if shift is None:
                     return False
                 shift.flushing = True
@@ -185,7 +186,7 @@ class Worker:
 
     def stop(self, *, timeout_s: float) -> None:
         """Deliver for at most `timeout_s` more and end the threads. Idempotent. Blocks that long at most."""
-        shift = self._shift
+        shift = self.shift
         if shift is not None:
             shift.end(timeout_s)
-            self._shift = None
+            self.shift = None

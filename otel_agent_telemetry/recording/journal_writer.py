@@ -62,7 +62,7 @@ class JournalWriter:
             self._last_seq += 1
             line = encode_line(record_type, {"writer": self._writer, "seq": self._last_seq, **members})
             try:
-                self._journal.append(line, now_ns=now_ns)
+                self._journal.append(line, now_ns)
             except OSError as problem:
                 self.counters.failed("journal write", problem)
                 return False

@@ -66,12 +66,14 @@ class _LineWriter:
     has a new one before any of its code runs.
     """
 
-    __slots__ = ("heads", "identity", "numbers")
+    __slots__ = ("event_head", "identity", "numbers", "run_head", "span_head")
 
     def __init__(self, identity: WriterIdentity) -> None:
         self.identity = identity
         self.numbers = itertools.count(1)
-        self.heads = {kind: line_head(kind, identity.writer) for kind in (RUN, EVENT, SPAN)}
+        self.run_head, self.event_head, self.span_head = (
+            line_head(kind, identity.writer) for kind in (RUN, EVENT, SPAN)
+        )
 
 
 class Recorder:
@@ -207,17 +209,18 @@ class Recorder:
     def record_run(self, fields: Fields) -> None:
         """Keep one state of a run in the buffer and the journal. Never blocks, never raises OSError."""
         self.counters.run_states += 1
-        self._write(RUN, fields, buffered=True)
+        line, now_ns = self._line(RUN, fields)
+        self._store(line, now_ns, kept=self._to_buffer(line))
 
     def record_event(self, members: Mapping[str, Any]) -> None:
         """Keep one event in the journal. Never blocks, never raises OSError."""
         self.counters.events += 1
-        self._write(EVENT, members, buffered=False)
+        self._store(*self._line(EVENT, members))
 
     def record_span(self, members: Mapping[str, Any]) -> None:
         """Keep one state of a step in the journal. Never blocks, never raises OSError."""
         self.counters.spans += 1
-        self._write(SPAN, members, buffered=False)
+        self._store(*self._line(SPAN, members))
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association in the buffer and the journal, as an `agent.run.commit` event."""
@@ -226,11 +229,14 @@ class Recorder:
         members = asdict(link)
         event = {"run_id": members.pop("run_id"), "event_type": COMMIT_EVENT, "timestamp": link.associated_at}
         self.counters.events += 1
-        self._write(EVENT, {**event, "payload": members}, buffered=True)
+        line, now_ns = self._line(EVENT, {**event, "payload": members})
+        self._store(line, now_ns, kept=self._to_buffer(line))
 
     def journal_run(self, fields: Fields) -> None:
         """Keep a state that its target has already, in the journal only."""
-        self._write(RUN, fields, buffered=False, wake=False)
+        self._store(*self._line(RUN, fields), wake=False)
+
+    # The next three are alike, and what they do is not in a function of its own: they are most of what a record costs.
 
     def append_run(self, members: bytes) -> None:
         """Keep one state of a run, given as JSON text that ends in `}` and needs no further look.
@@ -238,48 +244,53 @@ class Recorder:
         For callers that have encoded and screened it: `wire.encode_members`. Never blocks,
         never raises OSError.
         """
-        self.counters.run_states += 1
-        self._append(RUN, members, buffered=True)
+        counters, now_ns = self.counters, self._now_ns()
+        writer = self._writer or self._identify(now_ns)
+        counters.run_states += 1
+        counters.last_seq = seq = next(writer.numbers)
+        line = b"%b%d,%b\n" % (writer.run_head, seq, members)
+        self._store(line, now_ns, kept=self._to_buffer(line))
 
     def append_event(self, members: bytes) -> None:
         """Keep one event, given as in `append_run`, in the journal."""
-        self.counters.events += 1
-        self._append(EVENT, members, buffered=False)
+        counters, now_ns = self.counters, self._now_ns()
+        writer = self._writer or self._identify(now_ns)
+        counters.events += 1
+        counters.last_seq = seq = next(writer.numbers)
+        self._store(b"%b%d,%b\n" % (writer.event_head, seq, members), now_ns)
 
     def append_span(self, members: bytes) -> None:
         """Keep one state of a step, given as in `append_run`, in the journal."""
-        self.counters.spans += 1
-        self._append(SPAN, members, buffered=False)
+        counters, now_ns = self.counters, self._now_ns()
+        writer = self._writer or self._identify(now_ns)
+        counters.spans += 1
+        counters.last_seq = seq = next(writer.numbers)
+        self._store(b"%b%d,%b\n" % (writer.span_head, seq, members), now_ns)
 
-    def _append(self, record_type: str, members: bytes, *, buffered: bool) -> None:
+    def _line(self, record_type: str, members: Mapping[str, Any]) -> tuple[bytes, int]:
+        """Return the next line, and the present: the day that the line belongs to."""
         now_ns = self._now_ns()
         writer = self._writer or self._identify(now_ns)
         seq = self.counters.last_seq = next(writer.numbers)
-        self._store(b"%b%d,%b\n" % (writer.heads[record_type], seq, members), now_ns, buffered=buffered)
+        return encode_clean(record_type, writer.identity.writer, seq, members), now_ns
 
-    def _write(self, record_type: str, members: Mapping[str, Any], *, buffered: bool, wake: bool = True) -> None:
-        now_ns = self._now_ns()
-        writer = self._writer or self._identify(now_ns)
-        seq = self.counters.last_seq = next(writer.numbers)
-        line = encode_clean(record_type, writer.identity.writer, seq, members)
-        self._store(line, now_ns, buffered=buffered, wake=wake)
+    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> None:
+        """Write a line to the journal; `kept`: whether the buffer has it already.
 
-    def _store(self, line: bytes, now_ns: int, *, buffered: bool, wake: bool = True) -> None:
-        """Write a line to its files: the buffer first, so that a run state in the journal can be delivered."""
+        The buffer comes first, so that a run state which is in the journal can be delivered.
+        """
         # No exception leaves this: recording must not fail the application because a disk does.
-        kept = buffered and self._to_buffer(line)
         try:
-            self.journal.append(line, now_ns=now_ns)
-            kept = True
+            self.journal.append(line, now_ns)
         except OSError as problem:
             self.counters.journal_failed += 1
             self.counters.failed("journal write", problem)
-        if not kept:
-            self.counters.lost += 1
+            if not kept:
+                self.counters.lost += 1
         if self._sync_always:
             self.sync()
-        if wake:
-            self.worker.wake(delivery=buffered)
+        if wake and self.worker.shift is None:
+            self.worker.wake()
 
     def _identify(self, now_ns: int) -> _LineWriter:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""

@@ -27,7 +27,7 @@ from otel_agent_telemetry.delivery.outcome import (
 from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejected
 from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.delivery.stats import read_stats
-from otel_agent_telemetry.delivery.suppress_instrumentation import instrumentation_suppressed, suppress_instrumentation
+from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION, suppress_instrumentation
 from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
@@ -252,9 +252,9 @@ def test_rejected_records_are_kept_with_the_reason(tmp_path):
 
 def test_quiet_holds_inside_and_ends_outside():
     """Also when the block raises; a context is quiet only if it says so."""
-    assert not instrumentation_suppressed(None)
+    assert not otel_context.get_current().get(SUPPRESS_INSTRUMENTATION)
     with pytest.raises(KeyError), suppress_instrumentation():
-        assert instrumentation_suppressed(None)
-        assert not instrumentation_suppressed(otel_context.Context())
+        assert otel_context.get_current().get(SUPPRESS_INSTRUMENTATION)
+        assert not otel_context.Context().get(SUPPRESS_INSTRUMENTATION)
         raise KeyError
-    assert not instrumentation_suppressed(None)
+    assert not otel_context.get_current().get(SUPPRESS_INSTRUMENTATION)

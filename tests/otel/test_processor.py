@@ -399,7 +399,7 @@ def test_ending_twice_is_harmless(captured, tracer):
 class Failing(MemoryRecorder):
     """A recorder of ours that breaks at every record."""
 
-    def _store(self, line, now_ns, *, buffered, wake=True):
+    def _store(self, line, now_ns, **_kept):
         raise RuntimeError("ours")
 
 

@@ -11,10 +11,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import StatusCode
 
-from otel_agent_telemetry import AgentRunSpanProcessor
+from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
-from otel_agent_telemetry.otel.run_lines import RunLines
-from otel_agent_telemetry.testing import MemoryRecorder, isolated_config
+from otel_agent_telemetry.otel.provider import adopt
+from otel_agent_telemetry.otel.span_lines import SpanLines
+from otel_agent_telemetry.testing import ManualClock, MemoryRecorder, isolated_config
 
 START_NS = 1_760_000_000_000_000_000
 
@@ -80,7 +81,7 @@ def lines_of(root, steps, events, status, *, fast):
     recorder.commit = "c" * 40
     kept = []
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
-    recorder.component(RunLines)._is_roomy = fast
+    recorder.component(SpanLines).plans._is_fast = fast
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
@@ -115,6 +116,59 @@ def test_the_fast_and_the_long_way_write_the_same_lines(root, steps, events, sta
     fast = lines_of(root, steps, events, status, fast=True)
     long = lines_of(root, steps, events, status, fast=False)
     assert [plain(line) for line in fast] == [plain(line) for line in long]
+
+
+SETTINGS = some.dictionaries(
+    some.sampled_from(
+        (
+            *("product", "item_name", "items_failed", "duration_ms", "error_summary", "git_repo", "agent_owner"),
+            *("context_json", "metrics_json", "parent_run_id", "start_commit", "unknown", "record_type", "password"),
+        )
+    ),
+    some.one_of(VALUES, some.integers(0, 9), ATTRIBUTES),
+    max_size=6,
+)
+
+
+def client_lines_of(at_start, events, status, at_end, *, fast):
+    """What a run of the client leaves behind."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True), clock=ManualClock(START_NS))
+    recorder.commit = "c" * 40
+    kept = []
+    recorder._store = lambda line, *_args, **_rest: kept.append(line)
+    recorder.component(SpanLines).plans._is_fast = fast
+    provider = TracerProvider(
+        id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
+    )
+    adopt(provider, AgentRunSpanProcessor(recorder=recorder))
+    client = TelemetryClient(recorder.config, tracer_provider=provider)
+    run_id = client.start_run("researcher", "job", **at_start)
+    for event, payload in events:
+        client.log_event(run_id, event, payload)
+    client.end_run(run_id, status, **at_end)
+    return [{**orjson.loads(line), "writer": ""} for line in kept if b'"wide"' not in line]
+
+
+@given(
+    SETTINGS,
+    some.lists(some.tuples(some.sampled_from(("step", "exception", "record_type")), ATTRIBUTES), max_size=2),
+    some.sampled_from(("success", "failed", "partial")),
+    SETTINGS,
+)
+def test_the_fast_and_the_long_way_write_the_same_lines_for_a_run_of_the_client(at_start, events, status, at_end):
+    """What is set by name, what goes to `context_json`, what is given as objects."""
+    fast = client_lines_of(at_start, events, status, at_end, fast=True)
+    assert fast == client_lines_of(at_start, events, status, at_end, fast=False)
+    assert len(fast) == 2 + len(events) or has_wide((at_start, events, at_end))
+
+
+def has_wide(values):
+    """Whether an integer beyond 64 bits is among them: such a line is left out."""
+    if isinstance(values, dict):
+        return has_wide(list(values.values()))
+    if isinstance(values, (list, tuple)):
+        return any(map(has_wide, values))
+    return isinstance(values, int) and not -(2**63) <= values < 2**64
 
 
 def plain(line):

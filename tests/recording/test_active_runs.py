@@ -12,14 +12,7 @@ from otel_agent_telemetry.recording.active_runs import ActiveRun, ActiveRuns
 
 
 def run(number=1):
-    return ActiveRun(
-        run_id="",
-        event_id=f"event-{number}",
-        trace_id="0" * 32,
-        span_id="0" * 16,
-        start_ns=1_760_000_000 * 10**9,
-        usage=None,
-    )
+    return ActiveRun(f"event-{number}", "0" * 32, "0" * 16, 1_760_000_000 * 10**9, None)
 
 
 @pytest.fixture

@@ -1,0 +1,200 @@
+"""From open spans to the lines of the journal that a run's events and steps are.
+
+    event line = head seq "," run "," span id, event type, timestamp, payload
+    step line  = head seq "," run "," what its start says "," status [, end time, duration]
+
+`run` are the members that say which run it is: encoded once for each run. Spans and events
+with plain attributes (`attribute_plan`) take a fast way, all others a long one; both give
+the same members.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+from otel_agent_telemetry.clock import instant_ns, iso_utc
+from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.attribute_plan import AttributePlans
+from otel_agent_telemetry.otel.ended_spans import EXCEPTION, step_members
+from otel_agent_telemetry.otel.live_span import OpenSpan
+from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of
+from otel_agent_telemetry.otel.usage import usage_of_kind
+from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.wire import encode_members
+
+_KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
+_STATUSES: Final = (b"unset", b"ok", b"error")
+_MAX_NAME: Final = 256
+_MAX_NAMES: Final = 1_024
+
+
+class SpanLines:
+    """Writes events and steps of one recorder's runs. Safe under threads; never raises but for a bug of ours."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        config = recorder.config
+        self.plans = AttributePlans(capture_content=config.capture_content, max_bytes=config.max_event_bytes)
+        """The plans of this recorder's runs, events and steps."""
+        self._names = _EncodedNames()
+
+    # --- events
+
+    def record_plain_event(self, opened: OpenSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
+        """Write one event whose attributes are plain. Never raises."""
+        try:
+            run = opened.run
+            if name == EXCEPTION and opened.is_run and attributes:
+                run.exception = attributes
+            self._recorder.append_event(
+                b'%b,"span_id":"%b","event_type":%b,"timestamp":"%b","payload":%b}'
+                % (
+                    run.event_members or _event_members(run),
+                    opened.span_id.encode(),
+                    self._names[name],
+                    iso_utc(at_ns).encode(),
+                    orjson.dumps(attributes) if attributes else b"null",
+                )
+            )
+        except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name
+            self.record_event(opened, name, attributes, at_ns)
+        except Exception as problem:  # the outer edge of add_event
+            self._recorder.counters.internal("event", problem)
+
+    def record_event(self, opened: OpenSpan, name: str, attributes: Any, timestamp: Any) -> None:
+        """Write one event of an open span, from any attributes. Never raises."""
+        try:
+            at_ns = instant_ns(timestamp, 0) if timestamp else 0
+            if type(attributes) is EventPayload:
+                payload = attributes.payload
+            else:
+                max_bytes = self._recorder.config.max_event_bytes
+                payload = clean(dict(attributes), max_bytes=max_bytes) if attributes else None
+                if name == EXCEPTION and opened.is_run and attributes:
+                    opened.run.exception = dict(attributes)
+            self._record_event(opened, name, payload, at_ns or self._recorder.clock.now_ns())
+        except Exception as problem:  # the outer edge of add_event
+            self._recorder.counters.internal("event", problem)
+
+    def _record_event(self, opened: OpenSpan, name: str, payload: Any, at_ns: int) -> None:
+        run = opened.run
+        self._recorder.record_event(
+            {
+                "event_id": run.event_id,
+                "run_id": run.run_id,
+                "event_type": name if type(name) is str else str(name),
+                "timestamp": iso_utc(at_ns),
+                "payload": payload,
+                "trace_id": run.trace_id,
+                "span_id": opened.span_id,
+            }
+        )
+
+    # --- steps
+
+    def write_step_start(self, opened: OpenSpan, attributes: dict[str, Any]) -> None:
+        """Write the first state of a step. `attributes`: a copy of the span's."""
+        span = opened.live
+        opened.encoded = self._plain_step(opened, span, attributes)
+        if not opened.encoded:
+            self._write_any_step(view_of(span), opened.run)
+            return
+        opened.attributes = attributes
+        self._recorder.append_span(opened.encoded + b',"status":"running"}')
+
+    def _plain_step(self, opened: OpenSpan, span: ReadableSpan, attributes: dict[str, Any]) -> bytes:
+        """Return the members of a step that both of its states write; empty where only the long way is right."""
+        plan = self.plans[tuple(attributes)]
+        if not plan.takes_as_they_are(attributes):
+            return b""
+        parent, start_ns = span.parent, span.start_time
+        if parent is None or type(start_ns) is not int:
+            return b""
+        try:
+            members = b'%b,"span_id":"%b","parent_span_id":"%016x","name":%b,"kind":"%b","start_time":"%b"' % (
+                opened.run.event_members or _event_members(opened.run),
+                opened.span_id.encode(),
+                parent.span_id,
+                self._names[span.name],
+                _KINDS[span.kind._value_],
+                iso_utc(start_ns).encode(),
+            )
+            if plan.kept:
+                kept = attributes if len(plan.kept) == len(attributes) else {key: attributes[key] for key in plan.kept}
+                return b'%b,"attributes":%b' % (members, orjson.dumps(kept))
+        except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name
+            return b""
+        return members
+
+    def _write_any_step(self, view: SpanView, run: ActiveRun) -> None:
+        defaults = self._recorder.resource_defaults
+        self._recorder.record_span(step_members(view, defaults, event_id=run.event_id, run_id=run.run_id))
+
+    def write_step_end(self, opened: OpenSpan, span: ReadableSpan) -> SpanView | None:
+        """Write the last state of a step and count what it used; return its view if one had to be made."""
+        attributes = opened.attributes
+        inner = getattr(getattr(span, "_attributes", None), "_dict", None)
+        if opened.changed or inner is None or len(inner) != len(attributes):
+            attributes = attributes_of(span)
+            opened.encoded = opened.encoded and self._plain_step(opened, span, attributes)
+        status = span.status
+        if not opened.encoded or status.description:
+            view = view_of(span)
+            opened.run.usage.add(view)
+            self._write_any_step(view, opened.run)
+            return view
+        counted = self._count(opened.run, span, attributes, is_error=status.status_code is StatusCode.ERROR)
+        start_ns = instant_ns(span.start_time, 0)
+        end_ns = instant_ns(span.end_time, start_ns)
+        self._recorder.append_span(
+            b'%b,"status":"%b","end_time":"%b","duration_ms":%d}'
+            % (
+                opened.encoded,
+                _STATUSES[status.status_code._value_],
+                iso_utc(end_ns).encode(),
+                max(end_ns - start_ns, 0) // 1_000_000,
+            )
+        )
+        return counted
+
+    def _count(
+        self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], *, is_error: bool
+    ) -> SpanView | None:
+        """Count what a step used; most used nothing, or are one call of a tool."""
+        plan = self.plans[tuple(attributes)]
+        if not plan.reports_use and names.PART_OF not in attributes:
+            kind = plan.kind_of(attributes, str(span.name))
+            if kind != names.MODEL:
+                run.usage.add_usage(usage_of_kind(kind, is_error=is_error))
+                return None
+        view = view_of(span)
+        run.usage.add(view)
+        return view
+
+
+class _EncodedNames(dict[str, bytes]):
+    """Names of spans and events as JSON texts: there are few, and they come again and again.
+
+    Raises ValueError for one that needs a closer look: of another type, long, not to be encoded.
+    """
+
+    def __missing__(self, name: str) -> bytes:
+        if type(name) is not str or len(name) > _MAX_NAME:
+            raise ValueError("a name that is cut or made text of, the long way")
+        encoded = orjson.dumps(name)
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        self[name] = encoded
+        return encoded
+
+
+def _event_members(run: ActiveRun) -> bytes:
+    """Return, and keep, how the members of each event and step of a run begin."""
+    run.event_members = encode_members({"event_id": run.event_id, "run_id": run.run_id, "trace_id": run.trace_id})
+    return run.event_members
