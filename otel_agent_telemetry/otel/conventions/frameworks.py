@@ -193,4 +193,115 @@ AGENT_FRAMEWORK: Final = Convention(
     known=("workflow.id", "executor.id", "executor.type", "edge_group.type", "message.source_id", "message.target_id"),
 )
 
-FRAMEWORKS: Final = (VERCEL, GOOGLE_ADK, PYDANTIC, LANGSMITH, LANGFUSE, CREWAI, DSPY, MASTRA, AGENT_FRAMEWORK)
+MLFLOW: Final = Convention(
+    name="MLflow",
+    source="mlflow 3, tracing over OTLP",
+    kinds={
+        "mlflow.spanType": {
+            **dict.fromkeys(("llm", "chat_model", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "workflow"), AGENT),
+            **dict.fromkeys(("chain", "task"), CHAIN),
+        }
+    },
+    token_objects={
+        "mlflow.chat.tokenUsage": {
+            "input_tokens": "input_tokens",
+            "output_tokens": "output_tokens",
+            "total_tokens": "total_tokens",
+            "cache_read_input_tokens": "cache_read_input_tokens",
+            "cache_creation_input_tokens": "cache_write_input_tokens",
+        }
+    },
+    cost_objects={"mlflow.llm.cost": "total_cost"},
+    models=("mlflow.llm.model",),
+    providers=("mlflow.llm.provider",),
+    named_by_span=("mlflow.spanType",),
+    columns={"mlflow.trace.session": "session_id"},
+    user_ids=("mlflow.trace.user",),
+    content=("mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.chat.messages", "mlflow.chat.tools"),
+    known=("mlflow.traceRequestId", "mlflow.spanFunctionName", "mlflow.message.format"),
+)
+
+AGENTOPS: Final = Convention(
+    name="AgentOps",
+    source="agentops 0.4, agentops/semconv",
+    kinds={
+        "agentops.span.kind": {
+            **dict.fromkeys(("llm", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "workflow"), AGENT),
+            **dict.fromkeys(("session", "task", "operation", "chain"), CHAIN),
+        }
+    },
+    agent_names_beside={"agentops.span.kind": {"agent": "operation.name", "workflow": "operation.name"}},
+    known=("operation.name",),
+)
+
+GENKIT: Final = Convention(
+    name="Genkit",
+    source="genkit 1, core/src/tracing",
+    kinds={
+        "genkit:metadata:subtype": {
+            **dict.fromkeys(("model", "embedder", "background-model"), MODEL),
+            **dict.fromkeys(("tool", "tool.v2"), TOOL),
+            **dict.fromkeys(("agent", "flow"), AGENT),
+        }
+    },
+    token_objects={
+        "genkit:output": {
+            "usage.inputTokens": "input_tokens",
+            "usage.outputTokens": "output_tokens",
+            "usage.totalTokens": "total_tokens",
+            "usage.cachedContentTokens": "cache_read_input_tokens",
+        }
+    },
+    agent_names_beside={"genkit:metadata:subtype": {"agent": "genkit:name", "flow": "genkit:name"}},
+    columns={"genkit:sessionId": "session_id"},
+    content=("genkit:input", "genkit:output", "genkit:init"),
+    known=("genkit:name", "genkit:path", "genkit:qualifiedPath", "genkit:type", "genkit:state"),
+)
+
+SPRING_AI: Final = Convention(
+    name="Spring AI",
+    source="spring-ai 1, its observation conventions",
+    kinds={"spring.ai.kind": {"chat_client": CHAIN, "advisor": CHAIN, "tool_call": TOOL}},
+    columns={"spring.ai.chat.client.conversation.id": "session_id"},
+    content_namespaces=("spring.ai.chat.client.advisor", "spring.ai.tool.call"),
+    known=("spring.ai.tool.definition.name", "spring.ai.chat.client.tool.names", "spring.ai.advisor.name"),
+)
+
+HAYSTACK: Final = Convention(
+    name="Haystack",
+    source="haystack-ai 2, haystack/tracing",
+    kinds={"haystack.component.type": {"*generator": MODEL, "*embedder": MODEL, "agent": AGENT}},
+    content_namespaces=("haystack.component.input", "haystack.component.output", "haystack.agent.input"),
+    known=("haystack.component.name", "haystack.component.fully_qualified_type"),
+)
+
+LIVEKIT: Final = Convention(
+    name="LiveKit Agents",
+    source="livekit-agents 1, telemetry/trace_types.py",
+    kinds={"lk.function_tool.name": {"*": TOOL}},
+    agent_names=("lk.agent_name",),
+    content=("lk.chat_ctx", "lk.user_transcript", "lk.input_text", "lk.user_input", "lk.instructions"),
+    content_namespaces=("lk.response", "lk.pii"),
+)
+
+FRAMEWORKS: Final = (
+    VERCEL,
+    GOOGLE_ADK,
+    PYDANTIC,
+    LANGSMITH,
+    LANGFUSE,
+    CREWAI,
+    DSPY,
+    MASTRA,
+    AGENT_FRAMEWORK,
+    MLFLOW,
+    AGENTOPS,
+    GENKIT,
+    SPRING_AI,
+    HAYSTACK,
+    LIVEKIT,
+)
