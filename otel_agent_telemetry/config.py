@@ -65,6 +65,13 @@ class TelemetryConfig:
     api_workers: int = 1
     api_write_timeout_s: float = 8.0
     api_max_body_bytes: int = 64 << 20
+    http_max_head_bytes: int = 16 << 10
+    http_max_fields: int = 100
+    http_head_timeout_s: float = 10.0
+    http_min_body_rate: int = 1024
+    http_idle_timeout_s: float = 60.0
+    http_write_timeout_s: float = 30.0
+    http_max_connections: int = 64
     trusted_proxies: str | None = None
     api_auth_enabled: bool = False
     api_auth_token: str | None = None

@@ -20,13 +20,12 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.backend import Backend, check_settings
+from otel_agent_telemetry.service.connection_limits import limited_protocol
 from otel_agent_telemetry.storage.pricing import load_prices
 from otel_agent_telemetry.storage.store import Store
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT_S: Final = 20
-# Longer than the 60 s of common load balancers: they must close first, or a request meets a closed connection.
-_KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 _MAX_CONNECTIONS: Final = 4096
 _GRPC_PORT: Final = "TELEMETRY_OTLP_GRPC_PORT"
@@ -85,7 +84,8 @@ def _options(settings: TelemetryConfig) -> dict[str, object]:
         "server_header": False,
         "lifespan": "on",
         "ws": "none",
-        "timeout_keep_alive": _KEEP_ALIVE_S,
+        "http": limited_protocol(settings),
+        "timeout_keep_alive": settings.http_idle_timeout_s,
         "timeout_graceful_shutdown": _SHUTDOWN_TIMEOUT_S,
         "limit_concurrency": _MAX_CONNECTIONS,
         "proxy_headers": settings.trusted_proxies is not None,
