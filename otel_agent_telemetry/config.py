@@ -73,8 +73,12 @@ class TelemetryConfig:
     http_write_timeout_s: float = 30.0
     http_max_connections: int = 64
     trusted_proxies: str | None = None
-    api_auth_enabled: bool = False
+    api_auth_enabled: bool | None = None
     api_auth_token: str | None = None
+    api_tokens_file: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    ca_file: Path | None = None
     rate_limit_enabled: bool = False
     rate_limit_rpm: int = 60
     log_level: str = "WARNING"
@@ -138,6 +142,16 @@ class TelemetryConfig:
         os.environ[BASE_DIR_VARIABLE] = str(self.base_dir)
 
     @property
+    def has_token(self) -> bool:
+        """Return whether the service has a token to ask for."""
+        return bool(self.api_auth_token or self.api_tokens_file)
+
+    @property
+    def auth_required(self) -> bool:
+        """Return whether the service asks for a token: as set, else when there is one."""
+        return self.has_token if self.api_auth_enabled is None else self.api_auth_enabled
+
+    @property
     def backups_dir(self) -> Path:
         """Return `{base}/backups`."""
         return self.base_dir / "backups"
@@ -153,7 +167,7 @@ class TelemetryConfig:
             messages.append("GOOGLE_SHEETS_API_ENABLED is true but GOOGLE_SHEETS_API_URL is not set: nothing is posted")
         if self.sheets_enabled and self.sheets_auth_required and not self.sheets_token:
             messages.append("METRICS_API_AUTH_REQUIRED is true but METRICS_API_TOKEN is not set: nothing is posted")
-        if self.api_auth_enabled and not self.api_auth_token:
+        if self.auth_required and not self.has_token:
             messages.append("TELEMETRY_API_AUTH_ENABLED is true but TELEMETRY_API_AUTH_TOKEN is not set")
         if self.api_workers > 1 and self.database_url is None:
             messages.append("TELEMETRY_API_WORKERS must be 1 on SQLite: one process writes it")

@@ -100,7 +100,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generi
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(PrintableFormatter("agent-telemetry: %(levelname)s %(message)s"))
+        self.setFormatter(PrintableFormatter("%(asctime)s agent-telemetry: %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

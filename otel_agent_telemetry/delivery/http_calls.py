@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
             headers=headers,
             timeout=config.api_timeout_s,
             follow_redirects=False,
+            verify=True if config.ca_file is None else ssl.create_default_context(cafile=config.ca_file),
             trust_env=not is_loopback(httpx.URL(url).host),
         )
     except FAILURES as problem:
@@ -44,7 +46,7 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
     except (ImportError, ValueError, OSError) as problem:  # what httpx makes of proxies and certificates
         raise ConfigurationError(
             f"a connection to {without_credentials(url)} cannot be prepared: {type(problem).__name__}",
-            hint="Check http_proxy, https_proxy, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSLKEYLOGFILE.",
+            hint="Check TELEMETRY_CA_FILE, http_proxy, https_proxy, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSLKEYLOGFILE.",
         ) from None
 
 

@@ -11,11 +11,13 @@ an address that cannot be read) is an outcome that names its variable.
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import os
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -122,6 +124,7 @@ class HttpConnection:
 
     def __init__(self, url: str, config: TelemetryConfig, *, headers: Headers, timeout_s: float) -> None:
         self._headers = dict(headers)
+        self._ca_file = config.ca_file
         self._timeout_s = max(timeout_s, _LEAST_S)
         self._open: http.client.HTTPConnection | None = None
         self._socket: tuple[int, int] | None = None
@@ -200,7 +203,7 @@ class HttpConnection:
                 self._headers["Proxy-Authorization"] = proxy.authorization
             plain.set_debuglevel(0)  # an application may have set the class's, which prints headers
             return plain
-        secure = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=_tls_context())
+        secure = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=_tls_context(self._ca_file))
         if proxy:
             credentials = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
             secure.set_tunnel(self._host, self._port, credentials)
@@ -241,12 +244,17 @@ def _identity_of(sock: socket.socket | None) -> tuple[int, int] | None:
     return None if status is None else (status.st_dev, status.st_ino)
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what certificates are checked against: `TELEMETRY_CA_FILE`, else the system's. Raises OSError."""
+    if ca_file is not None and not ca_file.is_file():
+        raise OSError(errno.ENOENT, f"TELEMETRY_CA_FILE: no file {ca_file}")
     try:
-        return ssl.create_default_context()
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise OSError(errno.EINVAL, "TELEMETRY_CA_FILE holds no certificate in PEM form") from None
     except OSError:  # SSLKEYLOGFILE names a file that cannot be written: the keys stay unwritten
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_default_certs()
+        context.load_verify_locations(ca_file) if ca_file is not None else context.load_default_certs()
         return context
 
 

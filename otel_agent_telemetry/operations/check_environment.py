@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from otel_agent_telemetry.config import TelemetryConfig, folder_problem
+from otel_agent_telemetry.delivery.http_connection import is_loopback
 
 Level = Literal["ok", "warn", "error"]
 
@@ -54,6 +55,12 @@ def check_settings(config: TelemetryConfig) -> Iterator[Finding]:
         yield warn("settings", message, "Correct or unset the variable.")
     if config.sdk_disabled:
         yield warn("settings", "OTEL_SDK_DISABLED is true: no run is recorded", "Unset OTEL_SDK_DISABLED.")
+    if config.api_auth_enabled is False and not is_loopback(config.api_host):
+        yield warn(
+            "settings",
+            f"TELEMETRY_API_AUTH_ENABLED is false: everybody who reaches {config.api_host} reads and writes the runs",
+            "Set TELEMETRY_API_AUTH_TOKEN, and unset TELEMETRY_API_AUTH_ENABLED.",
+        )
     if not messages and not config.sdk_disabled:
         yield ok("settings", "every variable that is set is valid")
 

@@ -27,16 +27,17 @@ from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import (
     OPEN_PATHS,
     AccessLog,
-    BearerAuth,
+    Admission,
+    AdmissionGuard,
     LoopbackHostCheck,
-    RateLimit,
     RequestRates,
-    TokenCheck,
-    is_loopback_name,
+    RequestsAtOnce,
+    is_public,
 )
 from otel_agent_telemetry.service.openapi import describe_service
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
 from otel_agent_telemetry.service.responses import EXCEPTION_HANDLERS, RunEncoder, json_response
+from otel_agent_telemetry.service.tokens import Tokens
 
 _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (
@@ -62,11 +63,13 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     settings = settings or TelemetryConfig.from_env()
     backend = Backend(settings, clock=clock)
     metrics = ServiceMetrics(backend.writer)
-    token = TokenCheck(settings.api_auth_token or "") if settings.api_auth_enabled else None
-    rates = RequestRates(settings.rate_limit_rpm) if settings.rate_limit_enabled else None
+    admission = Admission(
+        rates=RequestRates(settings.rate_limit_rpm) if settings.rate_limit_enabled else None,
+        tokens=Tokens(settings) if settings.auth_required else None,
+    )
     app = Starlette(
-        routes=[*_OPERATIONS, _openapi_route(with_auth=settings.api_auth_enabled)],
-        middleware=_guards(settings, metrics, token, rates),
+        routes=[*_OPERATIONS, _openapi_route(with_auth=settings.auth_required)],
+        middleware=_guards(settings, metrics, admission),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
@@ -77,7 +80,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.field_values = {}
     app.state.metrics = metrics
     app.state.started_at = time.monotonic()
-    app.state.grpc = _grpc_receiver(backend, metrics, token, rates)
+    app.state.grpc = _grpc_receiver(backend, metrics, admission)
     return app
 
 
@@ -103,23 +106,19 @@ def _openapi_route(*, with_auth: bool) -> Route:
     return Route("/openapi.json", openapi, include_in_schema=False)
 
 
-def _guards(
-    settings: TelemetryConfig, metrics: ServiceMetrics, token: TokenCheck | None, rates: RequestRates | None
-) -> list[Middleware]:
-    """Return the middlewares, the outermost first: refused requests are logged, token guesses are rate-limited."""
+def _guards(settings: TelemetryConfig, metrics: ServiceMetrics, admission: Admission) -> list[Middleware]:
+    """Return the middlewares, the outermost first: refused requests are logged too."""
     guards = [Middleware(AccessLog, observe=metrics.observe)]
-    if rates is not None:
-        guards.append(Middleware(RateLimit, rates=rates))
-    if token is not None:
-        guards.append(Middleware(BearerAuth, token=token))
-    elif settings.trusted_proxies is None and is_loopback_name(settings.api_host):
+    if settings.trusted_proxies is not None:
+        guards.append(Middleware(RequestsAtOnce, limit=settings.http_max_connections))
+    if admission.rates is not None or admission.tokens is not None:
+        guards.append(Middleware(AdmissionGuard, admission=admission))
+    if admission.tokens is None and settings.trusted_proxies is None and not is_public(settings.api_host):
         guards.append(Middleware(LoopbackHostCheck))
     return guards
 
 
-def _grpc_receiver(
-    backend: Backend, metrics: ServiceMetrics, token: TokenCheck | None, rates: RequestRates | None
-) -> Any:
+def _grpc_receiver(backend: Backend, metrics: ServiceMetrics, admission: Admission) -> Any:
     """Return the `GrpcReceiver`, None when it is not configured. Raises ConfigurationError without its library."""
     if backend.settings.otlp_grpc_port is None:
         return None
@@ -131,7 +130,7 @@ def _grpc_receiver(
             f"TELEMETRY_OTLP_GRPC_PORT is set but {missing.name} is not installed",
             hint="pip install 'otel-agent-telemetry[grpc]'",
         ) from missing
-    return GrpcReceiver(backend, metrics, token=token, rates=rates)
+    return GrpcReceiver(backend, metrics, admission)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_inst
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
+from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.responses import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
@@ -318,11 +319,23 @@ def _probe(connection: Connection) -> None:
 
 
 def check_settings(settings: TelemetryConfig) -> None:
-    """Raise ConfigurationError for authentication without a token, or several writers of one SQLite file."""
-    if settings.api_auth_enabled and not settings.api_auth_token:
+    """Raise ConfigurationError for a service that anybody could use, or several writers of one SQLite file."""
+    if settings.api_auth_enabled and not settings.has_token:
         raise ConfigurationError(
-            "TELEMETRY_API_AUTH_ENABLED is true but TELEMETRY_API_AUTH_TOKEN is not set",
+            "TELEMETRY_API_AUTH_ENABLED is true but there is no token: "
+            "neither TELEMETRY_API_AUTH_TOKEN nor TELEMETRY_API_TOKENS_FILE is set",
             hint="Set the token, or turn authentication off.",
+        )
+    if settings.api_auth_enabled is None and not settings.has_token and is_public(settings.api_host):
+        raise ConfigurationError(
+            f"serving on {settings.api_host} without a token would let everybody read and write the runs",
+            hint="Set TELEMETRY_API_AUTH_TOKEN or TELEMETRY_API_TOKENS_FILE; "
+            "TELEMETRY_API_AUTH_ENABLED=false serves everybody who reaches the address.",
+        )
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise ConfigurationError(
+            "of TELEMETRY_TLS_CERTIFICATE and TELEMETRY_TLS_KEY one is set alone",
+            hint="Set both to serve HTTPS, or neither.",
         )
     if settings.api_workers > 1 and not settings.database_url:
         raise ConfigurationError(

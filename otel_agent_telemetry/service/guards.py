@@ -1,16 +1,16 @@
-"""ASGI middlewares before every endpoint: access log, rate limit, bearer token, loopback host check.
+"""What every request passes before an endpoint: access log, rate limit, bearer token, loopback host check.
 
-The log is outermost, so that refused requests are logged; then the rate limit, so that
-guessing tokens is limited too; then the token. `/health` and `/version` need neither: load
+The log is outermost, so that refused requests are logged. `Admission` has the order of the rest,
+once for HTTP and gRPC. `/health` and `/version` need no token and are not limited: load
 balancers and clients use them to find out whether the service is there.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
@@ -24,6 +24,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otel_agent_telemetry.service.responses import error_response
+from otel_agent_telemetry.service.tokens import Tokens, permission_for
 
 _access = logging.getLogger("otel_agent_telemetry.service.access")
 
@@ -96,7 +97,15 @@ class LoopbackHostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or respond 421."""
-        if scope["type"] != "http" or is_loopback_name(Headers(scope=scope).get("host", "")):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            is_local = is_loopback_name(Headers(scope=scope).get("host", ""))
+        except ValueError:
+            await error_response(scope, 400, "the Host header names no host")(scope, receive, send)
+            return
+        if is_local:
             await self._app(scope, receive, send)
             return
         detail = "this service is for this machine; TELEMETRY_API_AUTH_ENABLED or TELEMETRY_TRUSTED_PROXIES opens it"
@@ -105,7 +114,10 @@ class LoopbackHostCheck:
 
 @lru_cache(maxsize=64)
 def is_loopback_name(host: str) -> bool:
-    """Return whether a `Host` header names this machine; true without one, which no browser sends."""
+    """Return whether a `Host` header names this machine; true without one, which no browser sends.
+
+    Raises ValueError for text that is no host, such as `[`.
+    """
     # A Host header has no user part: `evil@localhost` as a whole is no name of this machine.
     name = (urlsplit(f"//{host}").hostname or "") if "@" not in host else host
     if name in ("", "localhost") or name.endswith(".localhost"):
@@ -114,6 +126,14 @@ def is_loopback_name(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def is_public(host: str) -> bool:
+    """Return whether other machines may reach a service that binds this address."""
+    try:
+        return not host or not is_loopback_name(f"[{host}]" if ":" in host else host)
+    except ValueError:
+        return True
 
 
 class RequestRates:
@@ -141,26 +161,92 @@ class RateDecision(NamedTuple):
     wait_s: int
 
 
-class RateLimit:
-    """Responds 429 with `Retry-After` to clients over the rate; adds the `X-RateLimit-*` headers to the others."""
+class Refusal(NamedTuple):
+    """Why a request is not admitted: HTTP status, the `detail`, and headers of the response."""
 
-    def __init__(self, app: ASGIApp, *, rates: RequestRates) -> None:
+    status: int
+    detail: str
+    headers: Mapping[str, str]
+
+
+class Admission:
+    """Decides whether a request is served, for HTTP and gRPC alike: first the rate, then the token, then what it may.
+
+    In this order, so that guessing tokens is limited too; and before anything of a body is read.
+    """
+
+    def __init__(self, *, rates: RequestRates | None, tokens: Tokens | None) -> None:
+        self.rates = rates
+        self.tokens = tokens
+
+    def check(
+        self, client: str, authorization: Sequence[bytes], needed: str
+    ) -> tuple[Refusal | None, Mapping[str, str]]:
+        """Count a request; return why it is refused, None when it is not, and headers for its response."""
+        headers: dict[str, str] = {}
+        if self.rates is not None:
+            decision, limit = self.rates.hit(client), self.rates.per_minute
+            headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
+            if decision.wait_s:
+                detail = f"more than {limit} requests a minute from this address"
+                return Refusal(429, detail, {**headers, "Retry-After": str(decision.wait_s)}), {}
+        if self.tokens is None:
+            return None, headers
+        token = self.tokens.find(authorization)
+        if token is None:
+            return Refusal(401, "a bearer token is needed", {**headers, "WWW-Authenticate": "Bearer"}), {}
+        if needed not in token.may:
+            return Refusal(403, f"this token may not {needed}", headers), {}
+        return None, headers
+
+
+class AdmissionGuard:
+    """Refuses HTTP requests that `Admission` does not let in, on every path but the open ones."""
+
+    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
         self._app = app
-        self._rates = rates
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or respond 429."""
+        """Pass the request on, or respond 401, 403 or 429."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        decision, limit = self._rates.hit(client_of(scope)), self._rates.per_minute
-        headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
-        if decision.wait_s:
-            headers["Retry-After"] = str(decision.wait_s)
-            refusal = error_response(scope, 429, f"more than {limit} requests a minute from this address", headers)
+        refusal, headers = self._admission.check(
+            client_of(scope), _authorization(scope), permission_for(scope["method"])
+        )
+        if refusal is not None:
+            response = error_response(scope, refusal.status, refusal.detail, refusal.headers)
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, _adding_headers(send, headers) if headers else send)
+
+
+class RequestsAtOnce:
+    """Bounds the requests of one client at the same time, where clients share the connections of a trusted proxy."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._serving: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or respond 503."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = client_of(scope)
+        if self._serving[client] >= self._limit:
+            refusal = error_response(scope, 503, "too many requests of this client at once", {"Retry-After": "1"})
             await refusal(scope, receive, send)
             return
-        await self._app(scope, receive, _adding_headers(send, headers))
+        self._serving[client] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._serving[client] -= 1
+            if not self._serving[client]:  # clients come and go: the table must not grow with them
+                del self._serving[client]
 
 
 def _adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
@@ -173,35 +259,6 @@ def _adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-class TokenCheck:
-    """Compares `Authorization` headers with the configured token, in constant time."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
-
-    def matches(self, headers: Sequence[bytes]) -> bool:
-        """Return whether the values of the header are exactly one, `Bearer` with the token."""
-        scheme, _, token = headers[0].partition(b" ") if len(headers) == 1 else (b"", b"", b"")
-        # Two headers are refused: a proxy in front may have checked the one that is not read here.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
-
-
-class BearerAuth:
-    """Requires the bearer token on every path but the open ones, for reads as well as writes."""
-
-    def __init__(self, app: ASGIApp, *, token: TokenCheck) -> None:
-        self._app = app
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or respond 401."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._token.matches(_authorization(scope)):
-            await self._app(scope, receive, send)
-            return
-        refusal = error_response(scope, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        await refusal(scope, receive, send)
 
 
 def _authorization(scope: Scope) -> list[bytes]:

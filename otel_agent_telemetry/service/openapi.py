@@ -67,11 +67,10 @@ class Operation:
 
 
 class OperationRoute(Route):
-    """A Starlette route of one operation. It serves the operation's method alone, so HEAD of a GET is 405."""
+    """A Starlette route of one operation: it serves the operation's method, and HEAD where that is GET."""
 
     def __init__(self, operation: Operation) -> None:
         super().__init__(operation.path, operation.endpoint, methods=[operation.method])
-        self.methods = {operation.method}
         self.operation = operation
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

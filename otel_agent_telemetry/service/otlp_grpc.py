@@ -2,34 +2,52 @@
 
 Off unless `TELEMETRY_OTLP_GRPC_PORT` is set; needs the extra `grpc`. Requests that cannot be
 stored now are UNAVAILABLE, which exporters retry; invalid ones are INVALID_ARGUMENT, which
-they do not. The library decompresses, and stops at the size limit. A call without the token
-is refused before its message is read.
+they do not. The library decompresses, and stops at the size limit.
+
+A call is admitted as a request over HTTP is, before its message is read: the method is served as
+one with a stream of requests, of which the first is the message. On the wire the two are the
+same, but the library reads the message of a unary call before anybody is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NoReturn
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import anyio
 import grpc
 import grpc.aio
 
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.guards import RequestRates, TokenCheck, log_access
+from otel_agent_telemetry.service.guards import Admission, log_access
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_protobuf, store_received
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
 from otel_agent_telemetry.service.responses import INTERNAL_ERROR, OverloadedError, RequestError
+from otel_agent_telemetry.service.tokens import WRITE
 
 _log = logging.getLogger(__name__)
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 # A smaller body is parsed sooner than a thread would take it over; a larger one would hold up the loop.
 _LARGE_BODY: Final = 32 << 10
 _STOP_TIMEOUT_S: Final = 10.0
+_READ_TIMEOUT_S: Final = 30.0
+_PLACES: Final = 16
+_PLACES_A_CLIENT: Final = 4
+_CODES: Final = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    408: grpc.StatusCode.UNAVAILABLE,
+    429: grpc.StatusCode.UNAVAILABLE,  # RESOURCE_EXHAUSTED is retried only with details that say when
+}
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -37,18 +55,11 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 class GrpcReceiver:
     """Listens from `start` to `stop`, in the event loop that called `start`."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        metrics: ServiceMetrics,
-        *,
-        token: TokenCheck | None = None,
-        rates: RequestRates | None = None,
-    ) -> None:
+    def __init__(self, backend: Backend, metrics: ServiceMetrics, admission: Admission) -> None:
         self._backend = backend
         self._metrics = metrics
-        self._token = token
-        self._rates = rates
+        self._admission = admission
+        self._places = _ReadingPlaces()
         self._server: grpc.aio.Server | None = None
         self.address = ""
         """`host:port` that it listens on; "" while it does not."""
@@ -57,14 +68,14 @@ class GrpcReceiver:
         """Bind the port and listen. Raises ConfigurationError when it cannot be bound."""
         settings = self._backend.settings
         server = grpc.aio.server(
-            handlers=[_OneMethod(self._export, self._token)],
+            handlers=[_OneMethod(self._export)],
             options=[
                 ("grpc.max_receive_message_length", settings.api_max_body_bytes),
                 # By default gRPC lets two services share a port, each with half of the calls.
                 ("grpc.so_reuseport", int(settings.api_workers > 1)),
             ],
         )
-        self.address = _bind(server, settings.api_host, settings.otlp_grpc_port or 0)
+        self.address = _bind(server, settings)
         await server.start()
         self._server = server
         _log.warning("receiving OTLP over gRPC at %s", self.address)
@@ -76,11 +87,11 @@ class GrpcReceiver:
             self._server = None
             self.address = ""
 
-    async def _export(self, body: bytes, context: _Context) -> bytes:
+    async def _export(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Handle one call: respond, or abort with the code of what failed; log it either way."""
         started_at, code = time.perf_counter(), grpc.StatusCode.OK
         try:
-            return await self._respond(body, _client_of(context))
+            return await self._respond(messages, context)
         except Exception as problem:  # the outer edge: every failure has a code
             code, detail = _status_of(problem)
             await context.abort(code, detail)
@@ -88,13 +99,17 @@ class GrpcReceiver:
         finally:
             log_access(_client_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
 
-    async def _respond(self, body: bytes, client: str) -> bytes:
+    async def _respond(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Return the encoded response after the commit that holds the spans."""
-        if self._rates is not None and (wait_s := self._rates.hit(client).wait_s):
-            raise OverloadedError("too many requests a minute from this address", retry_after_s=wait_s)
-        with self._backend.body_budget.reserve() as reservation:
-            # The library has read the message by now; the reservation bounds how many are held while they wait.
-            reservation.grow(len(body))
+        client = _client_of(context)
+        refusal, _ = self._admission.check(client, _authorization(context), WRITE)
+        if refusal is not None:
+            raise RequestError(refusal.status, refusal.detail, headers=refusal.headers)
+        with self._backend.body_budget.reserve(client) as reservation:
+            # How large the message is, only the library knows until it has read it: so few are read at once.
+            with self._places.take(client):
+                body = await _read(messages)
+                reservation.grow(len(body))
             received = await self._parse(body)
             response = await store_received(received, self._backend, self._metrics.spans)
         encoded: bytes = response.SerializeToString()
@@ -110,41 +125,67 @@ class GrpcReceiver:
         return parse() if len(body) < _LARGE_BODY else await anyio.to_thread.run_sync(parse)
 
 
+class _ReadingPlaces:
+    """Bounds the messages that are being read: 16 at once, 4 for each client."""
+
+    def __init__(self) -> None:
+        self._by_client: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, client: str) -> Iterator[None]:
+        """Hold a place. Raises OverloadedError when there is none."""
+        if self._by_client[client] >= _PLACES_A_CLIENT or self._by_client.total() >= _PLACES:
+            raise OverloadedError("too many requests at once")
+        self._by_client[client] += 1
+        try:
+            yield
+        finally:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:  # clients come and go: the table must not grow with them
+                del self._by_client[client]
+
+
+async def _read(messages: AsyncIterator[bytes]) -> bytes:
+    """Return the message of a call. Raises RequestError 400 without one, 408 when it is not there within 30 s."""
+    try:
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            return await anext(messages)
+    except StopAsyncIteration:
+        raise RequestError(400, "the call has no message") from None
+    except TimeoutError:
+        raise RequestError(408, f"the message did not arrive within {_READ_TIMEOUT_S:g} s") from None
+
+
 class _OneMethod(grpc.GenericRpcHandler):
     """Routes `Export`, the only method; takes bytes, so that what does not parse gets a code of this module."""
 
-    def __init__(self, export: Callable[[bytes, _Context], Awaitable[bytes]], token: TokenCheck | None) -> None:
-        self._export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(export)
-        self._refuse: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_refuse_call)
-        self._token = token
+    def __init__(self, export: Callable[[AsyncIterator[bytes], _Context], Awaitable[bytes]]) -> None:
+        self._export: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(export)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the handler of a call; None, which is UNIMPLEMENTED, for any other method."""
-        if self._token is not None and not self._token.matches(_authorization(handler_call_details)):
-            # By a handler, not by None: that would be UNIMPLEMENTED, and nobody would look for a missing token.
-            return self._refuse
         return self._export if handler_call_details.method == _EXPORT else None
 
 
-def _authorization(call: grpc.HandlerCallDetails) -> Sequence[bytes]:
+def _authorization(context: _Context) -> Sequence[bytes]:
     """Return every `authorization` value of the call's metadata."""
-    values = [value for name, value in call.invocation_metadata or () if name == "authorization"]
+    values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
     return [value if isinstance(value, bytes) else value.encode() for value in values]
 
 
-async def _refuse_call(_body: bytes, context: _Context) -> NoReturn:
-    """Abort a call that has no valid token."""
-    log_access(_client_of(context), "GRPC", _EXPORT, grpc.StatusCode.UNAUTHENTICATED.name, 0.0)
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed")
-    raise AssertionError  # abort raises; the type checker does not know it
+def _bind(server: grpc.aio.Server, settings: TelemetryConfig) -> str:
+    """Bind the port (0: any free one), with TLS where there is a certificate, and return `host:port`.
 
-
-def _bind(server: grpc.aio.Server, host: str, port: int) -> str:
-    """Bind the port (0: any free one) and return `host:port`. Raises ConfigurationError."""
+    Raises ConfigurationError.
+    """
+    host, port = settings.api_host, settings.otlp_grpc_port or 0
     # An IPv6 address without brackets would be read as a host and a port.
     name = f"[{host}]" if ":" in host else host
     try:
-        return f"{name}:{server.add_insecure_port(f'{name}:{port}')}"
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return f"{name}:{server.add_insecure_port(f'{name}:{port}')}"
+        credentials = _credentials(settings.tls_certificate, settings.tls_key)
+        return f"{name}:{server.add_secure_port(f'{name}:{port}', credentials)}"
     except RuntimeError:
         raise ConfigurationError(
             f"listening for OTLP over gRPC on {name}:{port}: the address is taken or cannot be bound",
@@ -152,12 +193,37 @@ def _bind(server: grpc.aio.Server, host: str, port: int) -> str:
         ) from None
 
 
+def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
+    """Return credentials that follow the files: those of a new connection are the ones that stand there then."""
+    used = _pair(certificate, key)
+
+    def current() -> grpc.ServerCertificateConfiguration | None:
+        """Return the new pair, None where it is the one in use. Called by the library for each connection."""
+        nonlocal used
+        try:
+            pair = _pair(certificate, key)
+        except OSError:  # being replaced just now
+            return None
+        if pair == used:
+            return None
+        used = pair
+        return grpc.ssl_server_certificate_configuration([pair])
+
+    first = grpc.ssl_server_certificate_configuration([used])
+    return grpc.dynamic_ssl_server_credentials(first, current)  # type: ignore[arg-type]  # None is documented
+
+
+def _pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """Return the content of both files, the key first. Raises OSError."""
+    return key.read_bytes(), certificate.read_bytes()
+
+
 def _status_of(problem: Exception) -> tuple[grpc.StatusCode, str]:
     """Return the code and the text for an exception."""
     if isinstance(problem, (OverloadedError, StoreUnavailableError, SchemaError)):
         return grpc.StatusCode.UNAVAILABLE, str(problem)
     if isinstance(problem, RequestError):
-        return grpc.StatusCode.INVALID_ARGUMENT, str(problem)
+        return _CODES.get(problem.status, grpc.StatusCode.INVALID_ARGUMENT), str(problem)
     _log.error("internal error while serving a request: %s", type(problem).__name__, exc_info=problem)
     return grpc.StatusCode.INTERNAL, INTERNAL_ERROR
 

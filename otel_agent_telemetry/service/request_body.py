@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from starlette.requests import Request
 from otel_agent_telemetry.service.responses import OverloadedError, RequestError
 
 MAX_HELD_BYTES: Final = 512 << 20
+SMALL_BODY: Final = 1 << 20
+_CLIENT_PART: Final = 4
+_RESERVED_PART: Final = 8
 _READ_TIMEOUT_S: Final = 30.0
 # 16 is zlib's flag for a gzip header and its checksum; without it zlib expects its own format.
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -32,35 +36,52 @@ _JSON: Final = "application/json"
 _DECODERS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 
 
-@dataclass(slots=True)
 class BodyBudget:
-    """The bytes of request bodies in memory, and their limit. Used in the event loop's thread alone."""
+    """The bytes of request bodies in memory, and their limits. Used in the event loop's thread alone.
 
-    limit: int = MAX_HELD_BYTES
-    held: int = 0
+    `limit` bytes altogether (default 512 MiB), of which one client may hold a quarter. The last
+    eighth is for bodies of up to 1 MiB, so that small writes go on while others stall with large ones.
+    """
+
+    def __init__(self, limit: int = MAX_HELD_BYTES) -> None:
+        self.limit = limit
+        self.held = 0
+        self._by_client: Counter[str] = Counter()
 
     @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
+    def reserve(self, client: str) -> Iterator[Reservation]:
         """Yield one request's share of the budget, empty at first; it is released when the block ends."""
-        reservation = Reservation(self)
+        reservation = Reservation(self, client)
         try:
             yield reservation
         finally:
             self.held -= reservation.size
+            self._by_client[client] -= reservation.size
+            if not self._by_client[client]:  # clients come and go: the table must not grow with them
+                del self._by_client[client]
+
+    def take(self, client: str, number: int, *, size: int) -> None:
+        """Hold `number` more bytes for a body that has `size` then. Raises OverloadedError."""
+        room = self.limit if size <= SMALL_BODY else self.limit - self.limit // _RESERVED_PART
+        if self.held + number > room:
+            raise OverloadedError("too many large requests at once")
+        if self._by_client[client] + number > self.limit // _CLIENT_PART:
+            raise OverloadedError("too many large requests of this client at once")
+        self.held += number
+        self._by_client[client] += number
 
 
 @dataclass(slots=True)
 class Reservation:
-    """The bytes that one request holds."""
+    """The bytes that one request of a client holds."""
 
     budget: BodyBudget
+    client: str
     size: int = 0
 
     def grow(self, number: int) -> None:
         """Take `number` more bytes. Raises OverloadedError when the budget has no room for them."""
-        if self.budget.held + number > self.budget.limit:
-            raise OverloadedError("too many large requests at once")
-        self.budget.held += number
+        self.budget.take(self.client, number, size=self.size + number)
         self.size += number
 
 

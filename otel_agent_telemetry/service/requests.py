@@ -17,6 +17,7 @@ from starlette.requests import Request
 from otel_agent_telemetry.columns import check_column
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.guards import client_of
 from otel_agent_telemetry.service.request_body import decode_json, read_body
 from otel_agent_telemetry.service.responses import RequestError, RunEncoder
 from otel_agent_telemetry.storage.queries import StoredRun, find_run
@@ -97,7 +98,7 @@ async def parsed_body(request: Request, parse: Callable[[Any], T]) -> AsyncItera
     Raises RequestError as `read_body` and `decode_json` do, and whatever `parse` raises.
     """
     backend = backend_of(request)
-    with backend.body_budget.reserve() as reservation:
+    with backend.body_budget.reserve(client_of(request.scope)) as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
         # Handing a small body to a thread would cost more than parsing it.
         if len(body) < _LARGE_BODY:

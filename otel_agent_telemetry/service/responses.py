@@ -116,13 +116,14 @@ def _embedded(text: str) -> Any:
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 2
 _METHOD_NOT_ALLOWED: Final = 405
-_METHODS: Final = ("GET", "PATCH", "POST")
+_METHODS: Final = ("GET", "HEAD", "PATCH", "POST", "DELETE")
 OTLP_PATH: Final = "/v1/traces"
 PROTOBUF: Final = "application/x-protobuf"
 INTERNAL_ERROR: Final = "internal error; the log of the service has the cause"
 _RPC_CODES: Final = {
     400: code_pb2.INVALID_ARGUMENT,
     401: code_pb2.UNAUTHENTICATED,
+    403: code_pb2.PERMISSION_DENIED,
     405: code_pb2.UNIMPLEMENTED,
     408: code_pb2.DEADLINE_EXCEEDED,
     413: code_pb2.RESOURCE_EXHAUSTED,
@@ -188,10 +189,13 @@ async def _handle(request: Request, problem: Exception) -> Response:
 
 async def _handle_http_exception(request: Request, problem: Exception) -> Response:
     """Return the response for an exception of the router: no such path, or not with this method."""
-    response = await _handle(request, problem)
-    if response.status_code == _METHOD_NOT_ALLOWED:
-        response.headers["Allow"] = ", ".join(_allowed_methods(request))
-    return response
+    if not isinstance(problem, HTTPException) or problem.status_code != _METHOD_NOT_ALLOWED:
+        return await _handle(request, problem)
+    allowed = {"Allow": ", ".join((*_allowed_methods(request), "OPTIONS"))}
+    # OPTIONS asks what a path takes (RFC 9110, 9.3.7); a browser's preflight gets no permission from it.
+    if request.method == "OPTIONS":
+        return Response(None, 204, headers=allowed)
+    return error_response(request.scope, problem.status_code, str(problem.detail), allowed)
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.guards import client_of
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_json, parse_protobuf, store_received
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
@@ -55,7 +56,7 @@ async def export_traces(request: Request) -> Response:
     """
     backend, media_type = backend_of(request), _encoding_of(request)
     # Held until the response: the decoded spans are as large as the body and live as long.
-    with backend.body_budget.reserve() as reservation:
+    with backend.body_budget.reserve(client_of(request.scope)) as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
         if len(body) < _LARGE_BODY:
             received = _parse(backend, media_type, body)

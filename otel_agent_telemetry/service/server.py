@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from typing import Final
+import ssl
+from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.backend import Backend, check_settings
 from otel_agent_telemetry.service.connection_limits import limited_protocol
+from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.storage.pricing import load_prices
 from otel_agent_telemetry.storage.store import Store
 
@@ -40,6 +42,7 @@ def serve(settings: TelemetryConfig) -> None:
     if settings.api_workers > 1 and settings.database_url:
         _serve_with_workers(settings)
         return
+    check_certificate(settings)
     app = create_app(settings)
     backend: Backend = app.state.backend
     backend.open()
@@ -52,7 +55,8 @@ def serve(settings: TelemetryConfig) -> None:
         backend.announce(url)
         # Here rather than in the thread of the first request that shows a cost.
         load_prices()
-        _run(app, settings, listener, message=f"serving {backend.database} at {url}")
+        message = _start_message(settings, backend.database, url, listener.getsockname()[1])
+        _run(app, settings, listener, message=message)
     finally:
         backend.close()
 
@@ -72,8 +76,28 @@ def bound(host: str, port: int, *, setting: str = "--host or --port") -> socket.
 def address_of(settings: TelemetryConfig, listener: socket.socket) -> str:
     """Return the URL at which processes of this machine reach the service."""
     host, port = settings.api_host, listener.getsockname()[1]
-    host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{_joined(_ANY_ADDRESS.get(host, host), port)}"
+
+
+def _joined(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _start_message(settings: TelemetryConfig, database: str, url: str, port: int) -> str:
+    """Return the line of the start: what is served, at which URL, and the address that is bound."""
+    return f"serving {database} at {url} (listening on {_joined(settings.api_host or '0.0.0.0', port)})"  # noqa: S104
+
+
+def _log_start(message: str, settings: TelemetryConfig) -> None:
+    """Log that the service has started, whatever the level of the log is, and who may use it."""
+    _log.setLevel(logging.INFO)  # of this module alone: one line a start
+    _log.info("%s", message)
+    if not settings.auth_required and is_public(settings.api_host):
+        _log.warning(
+            "TELEMETRY_API_AUTH_ENABLED is false: everybody who reaches %s reads and writes the runs", settings.api_host
+        )
 
 
 def _options(settings: TelemetryConfig) -> dict[str, object]:
@@ -90,16 +114,56 @@ def _options(settings: TelemetryConfig) -> dict[str, object]:
         "limit_concurrency": _MAX_CONNECTIONS,
         "proxy_headers": settings.trusted_proxies is not None,
         "forwarded_allow_ips": settings.trusted_proxies or "",
+        **_tls_options(settings),
     }
+
+
+def _tls_options(settings: TelemetryConfig) -> dict[str, object]:
+    """Return uvicorn's options for HTTPS; none without a certificate."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return {}
+    return {"ssl_certfile": str(settings.tls_certificate), "ssl_keyfile": str(settings.tls_key)}
+
+
+def check_certificate(settings: TelemetryConfig) -> None:
+    """Raise ConfigurationError when the certificate and key cannot be used."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
+    except OSError as problem:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"TELEMETRY_TLS_CERTIFICATE, TELEMETRY_TLS_KEY: {settings.tls_certificate}, {settings.tls_key}: "
+            f"{problem.strerror or type(problem).__name__}",
+            hint="Give the certificate chain and its key, without a password, as PEM files that the service can read.",
+        ) from None
+
+
+def _read_certificate_again(config: uvicorn.Config, settings: TelemetryConfig) -> None:
+    """Use the certificate that the files hold now for new connections; keep the old one when they cannot be used."""
+    if config.ssl is None or settings.tls_certificate is None:
+        return
+    try:
+        # Checked first on a context of its own: half a change must not reach the one in use.
+        check_certificate(settings)
+        config.ssl.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        _log.info("the certificate has been read again")
+    except (ConfigurationError, OSError) as problem:
+        _log.error("the certificate cannot be used, the old one stays: %s", problem)
 
 
 def _run(app: Starlette, settings: TelemetryConfig, listener: socket.socket, *, message: str) -> None:
     """Serve on an open socket until a signal; log `message` once. Raises ConfigurationError when the start fails."""
-    server = uvicorn.Server(uvicorn.Config(app, **_options(settings)))  # type: ignore[arg-type]  # a table
+    config = uvicorn.Config(app, **_options(settings))  # type: ignore[arg-type]  # a table
+    server = uvicorn.Server(config)
     # uvicorn handles signals only while it serves; these also cover the start of the app
-    previous = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous: dict[int, Any] = {
+        number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    if hasattr(signal, "SIGHUP"):
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: _read_certificate_again(config, settings))
     try:
-        _log.warning("%s", message)
+        _log_start(message, settings)
         server.run(sockets=[listener])
     finally:
         for number, handler in previous.items():
@@ -116,11 +180,12 @@ def _serve_with_workers(settings: TelemetryConfig) -> None:
     Workers read their settings from the environment, so the base directory is exported to it.
     """
     check_settings(settings)
+    check_certificate(settings)
     database = _prepare_database(settings)
     with bound(settings.api_host, settings.api_port) as free:
         url, port = address_of(settings, free), free.getsockname()[1]
     settings.hand_down()
-    _log.warning("serving %s by %d processes at %s", database, settings.api_workers, url)
+    _log_start(_start_message(settings, f"{database} by {settings.api_workers} processes", url, port), settings)
     uvicorn.run(
         "otel_agent_telemetry.service.app:create_app",
         factory=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from otel_agent_telemetry.storage.tables import metadata
 
 COMMAND = (sys.executable, "-m", "otel_agent_telemetry.cli")
 TIMEOUT_S = 60.0
-_SERVING = re.compile(r"serving .* at (http://\S+)")
+_SERVING = re.compile(r"serving .* at (https?://\S+)")
 
 
 class _Server(uvicorn.Server):
@@ -94,11 +95,18 @@ def _serving(app, settings, listener):
 class ServiceProcess(Service):
     """`agent-telemetry serve` as a process. Its log goes to a file, so that a full pipe cannot block it."""
 
-    def __init__(self, popen, log_path, url):
+    def __init__(self, popen, log_path, url, ca_file=None):
+        self._ca_file = ca_file
         super().__init__(None, url)
         self.popen = popen
         self.pid = popen.pid
         self.log_path = log_path
+
+    def new_client(self, **more):
+        """Return a client as `Service.new_client` does, which knows the certificate of this service."""
+        if self._ca_file is None:
+            return super().new_client(**more)
+        return super().new_client(verify=ssl.create_default_context(cafile=self._ca_file), **more)
 
     @property
     def log(self):
@@ -130,8 +138,8 @@ def _status_bytes(pid, name):
 
 
 @contextmanager
-def serve_process(base_dir, env=None, *, port=0):
-    """Run a real `agent-telemetry serve` over `base_dir`; it is killed at the end."""
+def serve_process(base_dir, env=None, *, port=0, ca_file=None):
+    """Run a real `agent-telemetry serve` over `base_dir`; it is killed at the end. `ca_file`: checks its certificate."""
     log_path = Path(base_dir).with_name(f"{Path(base_dir).name}.service.log")
     with log_path.open("w") as log:
         popen = subprocess.Popen(
@@ -144,7 +152,7 @@ def serve_process(base_dir, env=None, *, port=0):
         )
     try:
         url = eventually(lambda: _address_in(log_path, popen))
-        service = ServiceProcess(popen, log_path, url)
+        service = ServiceProcess(popen, log_path, url, ca_file)
         with service.client:
             eventually(lambda: _answers(service))
             yield service

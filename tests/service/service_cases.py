@@ -11,7 +11,7 @@ from otel_agent_telemetry.clock import iso_utc
 SECOND = 1_000_000_000
 T0 = 1_760_000_000 * SECOND
 JSON = {"Content-Type": "application/json"}
-OTLP_CODES = {400: 3, 401: 16, 405: 12, 408: 4, 413: 8, 415: 3, 422: 3, 429: 8, 500: 13, 503: 14}
+OTLP_CODES = {400: 3, 401: 16, 403: 7, 405: 12, 408: 4, 413: 8, 415: 3, 422: 3, 429: 8, 500: 13, 503: 14}
 
 
 def at(seconds):

@@ -129,7 +129,9 @@ def test_a_large_chunked_body_is_no_head(limited):
 def test_slow_heads_bodies_and_idle_connections_are_ended(limited):
     """408 for a head and a body that do not come; an idle connection is closed without a word."""
     service = limited(http_head_timeout_s=0.3, http_idle_timeout_s=1.0, http_min_body_rate=1000)
-    slow_body = b"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    slow_body = (
+        b"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
     with ExitStack() as stack:
         socks = [stack.enter_context(connected(service)) for _ in range(4)]
         idle, head, body, kept = socks

@@ -6,6 +6,7 @@ import gzip
 import socket
 import threading
 import zlib
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import orjson
@@ -15,6 +16,8 @@ from running import serve_process
 from service_cases import event_id, listed, post_states, problem, put, state
 
 from otel_agent_telemetry.service import request_body
+from otel_agent_telemetry.service.request_body import BodyBudget
+from otel_agent_telemetry.service.responses import OverloadedError
 
 MIB = 1 << 20
 
@@ -259,3 +262,36 @@ def test_compressed_bytes_count_as_well(small_service):
     """What is larger on the wire than a body may be is refused, though less is in it."""
     body = gzip.compress(b"") * (small_service.settings.api_max_body_bytes // 20 + 2)
     problem(put(small_service, body, **{"Content-Encoding": "gzip"}), 413)
+
+
+# Memory of bodies
+
+
+def test_one_client_holds_a_quarter_of_the_memory_for_bodies():
+    """Others, and small bodies of it, have their part; what a request held is free after it."""
+    budget = BodyBudget(800)
+    with budget.reserve("a") as first:
+        first.grow(200)
+        with pytest.raises(OverloadedError, match="of this client"):
+            first.grow(1)
+        with budget.reserve("b") as second:
+            second.grow(200)
+    assert budget.held == 0
+    with budget.reserve("a") as again:
+        again.grow(200)
+
+
+def test_large_bodies_leave_room_for_small_ones(monkeypatch):
+    """The last eighth is for bodies up to a size."""
+    monkeypatch.setattr(request_body, "SMALL_BODY", 100)
+    budget = BodyBudget(800)
+    with ExitStack() as stack:
+        large = [stack.enter_context(budget.reserve(f"client {number}")) for number in range(4)]
+        for reservation in large[:3]:
+            reservation.grow(200)
+        large[3].grow(100)
+        with pytest.raises(OverloadedError, match="too many large requests"):
+            large[3].grow(1)
+        small = stack.enter_context(budget.reserve("small"))
+        small.grow(100)
+    assert budget.held == 0

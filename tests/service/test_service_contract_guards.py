@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -186,6 +188,20 @@ def test_a_trusted_proxy_names_the_client(sqlite_settings, serving):
     assert [service.client.get("/api/v1/runs", headers=one).status_code for one in actual] == [200, 429, 200]
 
 
+def test_a_client_behind_a_proxy_has_a_number_of_requests_at_once(sqlite_settings, serving):
+    """Those beyond it are 503; other clients of the same proxy are served."""
+    service = serving(sqlite_settings.with_(trusted_proxies="127.0.0.1", http_max_connections=2))
+    head = b"POST /api/v1/runs HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 9\r\n\r\n{"
+    host, port = httpx.URL(service.url).host, httpx.URL(service.url).port
+    client, other = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection((host, port))).sendall(head)
+        eventually(lambda: service.client.get("/version", headers=client).status_code == 503)
+        assert service.client.get("/api/v1/runs", headers=other).status_code == 200
+    eventually(lambda: service.client.get("/version", headers=client).status_code == 200)
+
+
 def test_the_limit_is_over_after_a_while(limited, monkeypatch):
     """Two minutes later the address has its full rate again."""
     while limited.client.get("/api/v1/runs").status_code == 200:
@@ -239,6 +255,13 @@ def test_a_foreign_name_for_loopback_is_refused(sqlite_service, host):
     for method, path in (("GET", "/api/v1/runs"), ("POST", "/api/v1/runs"), ("POST", "/v1/traces"), ("GET", "/health")):
         answer = sqlite_service.client.request(method, path, headers={"Host": host})
         assert answer.status_code == 421, answer.text
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a[b"])
+def test_a_host_that_names_no_host_is_400(sqlite_service, guarded, host):
+    """Not an internal error; with a token nobody looks at it."""
+    problem(sqlite_service.client.get("/api/v1/runs", headers={"Host": host}), 400)
+    assert guarded.client.get("/api/v1/runs", headers={"Host": host}).status_code in (200, 400)
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,6 @@ def test_an_unknown_path_is_404(sqlite_service, path):
         ("DELETE", "/api/v1/runs"),
         ("PUT", f"/api/v1/runs/{event_id(1)}"),
         ("GET", "/api/v1/runs/batch/"),
-        ("OPTIONS", "/api/v1/runs"),
         ("POST", "/health"),
         ("GET", "/v1/traces"),
         ("TRACE", "/api/v1/runs"),
@@ -292,21 +291,28 @@ def test_an_unknown_method_is_405(sqlite_service, method, path):
         assert answer.headers["Allow"]
 
 
-def test_a_405_names_every_method_of_the_path(sqlite_service):
-    """Not those of one route alone (RFC 9110, 10.2.1)."""
-    allowed = [
-        sqlite_service.client.options(path).headers["Allow"] for path in ("/api/v1/runs", f"/api/v1/runs/{event_id(1)}")
-    ]
-    assert allowed == ["GET, POST", "GET, PATCH"]
+def test_a_405_and_options_name_every_method_of_the_path(sqlite_service):
+    """Not those of one route alone (RFC 9110, 10.2.1); OPTIONS is answered, and gives a browser no permission."""
+    paths = ("/api/v1/runs", f"/api/v1/runs/{event_id(1)}")
+    for method, status in (("TRACE", 405), ("OPTIONS", 204)):
+        answers = [sqlite_service.client.request(method, path) for path in paths]
+        assert [answer.status_code for answer in answers] == [status, status]
+        assert [answer.headers["Allow"] for answer in answers] == [
+            "GET, HEAD, POST, OPTIONS",
+            "GET, HEAD, PATCH, OPTIONS",
+        ]
+        assert not [name for answer in answers for name in answer.headers if name.startswith("access-control")]
+    problem(sqlite_service.client.options("/nonsense"), 404)
 
 
-def test_head_is_answered_without_a_body(sqlite_service):
-    """405 or 200, but never a body that a client would take for the next answer."""
-    for path in ("/health", "/api/v1/runs", "/nonsense"):
-        answer = sqlite_service.client.head(path)
-        assert answer.content == b""
-        assert answer.status_code in (200, 404, 405)
-        assert sqlite_service.client.get("/version").status_code == 200
+def test_head_is_answered_where_get_is(sqlite_service):
+    """With the headers of GET and without a body, which a client would take for the next answer."""
+    for path in ("/health", "/version", "/api/v1/runs", "/metrics", "/openapi.json", "/nonsense"):
+        head, get = sqlite_service.client.head(path), sqlite_service.client.get(path)
+        assert head.status_code == get.status_code
+        assert head.content == b""
+        assert head.headers["content-type"] == get.headers["content-type"]
+    assert sqlite_service.client.head("/api/v1/runs/batch").status_code in (404, 405)
 
 
 # The description
@@ -331,7 +337,7 @@ def test_the_description_has_every_route(sqlite_service, description):
         f"{method.lower()} {route.path}"
         for route in sqlite_service.app.routes
         if getattr(route, "include_in_schema", False)
-        for method in route.methods
+        for method in route.methods - {"HEAD"}
     }
     assert {name for name, _ in operations(description)} == served
     assert len(served) >= 18

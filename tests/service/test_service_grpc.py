@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import sys
 from contextlib import closing
+from threading import Event
 
 import grpc
 import pytest
@@ -154,6 +155,44 @@ def test_the_rate_is_limited_together_with_http(sqlite_grpc_settings, serving):
     called(service, one_span())
     assert refusal(service, one_span())[0] is grpc.StatusCode.UNAVAILABLE
     assert service.client.get("/api/v1/runs").status_code == 429
+
+
+def test_guessing_tokens_is_limited(sqlite_grpc_settings, serving):
+    """The rate is counted before the token is looked at, as over HTTP."""
+    service = serving(
+        sqlite_grpc_settings.with_(
+            rate_limit_enabled=True, rate_limit_rpm=3, api_auth_enabled=True, api_auth_token="known"
+        )
+    )
+    guessed = [refusal(service, one_span(), metadata=(("authorization", f"Bearer {n}"),))[0] for n in range(4)]
+    assert guessed == [grpc.StatusCode.UNAUTHENTICATED] * 3 + [grpc.StatusCode.UNAVAILABLE]
+
+
+def test_a_call_that_is_refused_is_refused_before_its_message(sqlite_grpc_settings, serving):
+    """The answer comes while the sender has sent nothing but its metadata."""
+    service = serving(sqlite_grpc_settings.with_(api_auth_enabled=True, api_auth_token="known"))
+    with grpc.insecure_channel(address_of(service)) as channel:
+        call = channel.stream_unary(EXPORT)
+        with pytest.raises(grpc.RpcError) as refused:
+            call(_never(), timeout=PATIENCE_S)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_clients_that_send_no_message_do_not_hold_the_places(sqlite_grpc_settings, serving):
+    """A client has a few; those beyond are UNAVAILABLE at once, and a client at another address is served."""
+    service = serving(sqlite_grpc_settings)
+    with grpc.insecure_channel(address_of(service)) as channel:
+        stalled = [channel.stream_unary(EXPORT).future(_never(), timeout=PATIENCE_S) for _ in range(4)]
+        eventually(lambda: refusal(service, one_span())[0] is grpc.StatusCode.UNAVAILABLE)
+        for call in stalled:
+            call.cancel()
+    eventually(lambda: kept(service, one_span()))
+
+
+def _never():
+    """Messages that do not come while a call lasts."""
+    Event().wait(PATIENCE_S)
+    yield b""
 
 
 def test_a_locked_database_is_unavailable_and_later_kept(sqlite_grpc_settings, serving):

@@ -200,6 +200,12 @@ def test_signal_at_any_moment_after_its_address_is_logged_ends_it(config, number
 
 REFUSALS = {
     "auth without a token": ({"TELEMETRY_API_AUTH_ENABLED": "true"}, "TELEMETRY_API_AUTH_TOKEN"),
+    "a public address without a token": ({"TELEMETRY_API_HOST": "0.0.0.0"}, "TELEMETRY_API_AUTH_TOKEN"),
+    "a certificate without its key": ({"TELEMETRY_TLS_CERTIFICATE": "/missing/cert.pem"}, "TELEMETRY_TLS_KEY"),
+    "a certificate that is not there": (
+        {"TELEMETRY_TLS_CERTIFICATE": "/missing/cert.pem", "TELEMETRY_TLS_KEY": "/missing/key.pem"},
+        "TELEMETRY_TLS_CERTIFICATE",
+    ),
     "workers on SQLite": ({"TELEMETRY_API_WORKERS": "2"}, "TELEMETRY_API_WORKERS"),
 }
 
