@@ -1,7 +1,7 @@
 """A model on loopback for recording: OpenAI's chat completions, responses and embeddings, Anthropic's messages, Gemini.
 
 The first answer to a conversation that offers tools calls the first of them; the next is a text. Every call uses 100 tokens in
-(30 of them read from a cache) and 7 out (2 of them reasoning). A conversation with the word "fail" is answered with 500.
+(30 of them read from a cache) and 7 out (2 of them reasoning). A conversation with "Please fail" is answered with 500.
 """
 
 from __future__ import annotations
@@ -12,6 +12,22 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TEXT = "It is on shelf 3."
+DSPY_TEXT = """[[ ## reasoning ## ]]
+None.
+
+[[ ## answer ## ]]
+It is on shelf 3.
+
+[[ ## next_thought ## ]]
+None.
+
+[[ ## next_tool_name ## ]]
+find
+
+[[ ## next_tool_args ## ]]
+{"title": "x"}
+
+[[ ## completed ## ]]"""
 CHAT_USAGE = {
     "prompt_tokens": 100,
     "completion_tokens": 7,
@@ -79,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         body, path = json.loads(text or "{}"), self.path.split("?")[0]
         conversation = json.dumps([body.get(name) for name in ("messages", "input", "contents")])
-        if "fail" in conversation:
+        if "Please fail" in conversation:
             self.server.asked(path, 500)
             self._send(
                 500,
@@ -110,11 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif ":" in path:
             self._gemini(path, tool)
         else:
-            self._chat(body, tool)
+            self._chat(body, tool, DSPY_TEXT if "[[ ## completed ## ]]" in conversation else TEXT)
 
-    def _chat(self, body, tool):
+    def _chat(self, body, tool, text):
         about = {"id": "chatcmpl-1", "created": 1, "model": body["model"]}
-        message = {"role": "assistant", "content": None if tool else TEXT}
+        message = {"role": "assistant", "content": None if tool else text}
         if tool:
             call = {"id": "call_1", "type": "function", "function": {"name": tool[0], "arguments": json.dumps(tool[1])}}
             message["tool_calls"] = [call]
@@ -227,5 +243,10 @@ def _tool_of(body):
     if "functionDeclarations" in first:
         first = first["functionDeclarations"][0]
     described = first.get("function", first)
-    schema = described.get("parameters") or described.get("input_schema") or described.get("parametersJsonSchema") or {}
-    return described["name"], dict.fromkeys((schema.get("properties") or {}).keys(), "x")
+    schemas = (part for part in described.values() if isinstance(part, dict) and "properties" in part)
+    properties = next(schemas, {"properties": {}})["properties"]
+    return described["name"], {name: "x" for name, schema in properties.items() if _is_text(schema)}
+
+
+def _is_text(schema):
+    return schema.get("type", "string").lower() == "string"

@@ -16,10 +16,12 @@ import asyncio
 import importlib
 import inspect
 import json
+import logging
 import re
 import sys
 import threading
 import traceback
+from contextvars import copy_context
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -127,6 +129,7 @@ def _trimmed_text(text):
 
 
 def main(name):
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # connections that a closed loop leaves
     programs = importlib.import_module(f"tests.emitters.programs.{name}")
     path = FOLDER / f"{name}.json"
     known = json.loads(path.read_text())["programs"] if path.exists() else {}
@@ -141,6 +144,7 @@ def main(name):
         for title, program in programs.PROGRAMS.items():
             _run(title, program, server.url)
             print("  the model:", server.taken())
+            assert recording.spans, f"{title} made no spans"
             recorded = recording.program()
             live, again = _shown_runs(memory), _replayed(recorded)
             for run in live:
@@ -162,13 +166,17 @@ def main(name):
 def _run(title, program, url):
     print(f"{title}:")
     try:
-        result = program(url)
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
+        copy_context().run(_called, program, url)  # a framework may leave its span current
     except Exception as problem:
         print(f"  raised {type(problem).__name__}: {problem}"[:200])
         if "-v" in sys.argv:
             traceback.print_exc()
+
+
+def _called(program, url):
+    result = program(url)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
 
 
 def _replayed(recorded):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import pytest
 
 from tests.emitters.recorded_program import plain, recorded_programs, seen_as
@@ -11,9 +13,16 @@ WAYS = ("live", "exporter", "otlp")
 
 
 @pytest.fixture(scope="module")
-def ways(tmp_path_factory):
-    with all_ways(tmp_path_factory.mktemp("emitters")) as opened:
-        yield opened
+def stored(tmp_path_factory):
+    """Record every program by every way, then read the rows: way and trace id → rows."""
+    found = {}
+    with all_ways(tmp_path_factory.mktemp("emitters")) as ways:
+        for name, way in ways.items():
+            for program in recorded_programs():
+                way.record(program)
+            for row in map(plain, way.rows()):
+                found.setdefault((name, row["trace_id"]), []).append(row)
+    return found
 
 
 def cases():
@@ -25,12 +34,11 @@ def cases():
 
 
 @pytest.mark.parametrize(("program", "way"), list(cases()))
-def test_the_runs_are_those_that_a_user_expects(ways, program, way):
+def test_the_runs_are_those_that_a_user_expects(stored, program, way):
     """Their number, agents, nesting, statuses, calls and tokens."""
-    ways[way].record(program)
-    found = [plain(row) for trace_id in program.trace_ids(way) for row in ways[way].rows(trace_id)]
+    found = [row for trace_id in program.trace_ids(way) for row in stored.get((way, trace_id), [])]
     found.sort(key=lambda row: row["start_time"])
     agents = {row["run_id"]: row["agent_name"] for row in found}
     expected = program.expected(way)
-    seen = [seen_as(row, agents, run) for row, run in zip(found, [*expected, *[{}] * len(found)], strict=False)]
+    seen = [seen_as(row, agents, run) for row, run in zip_longest(found, expected[: len(found)], fillvalue={})]
     assert seen == expected

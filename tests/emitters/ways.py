@@ -20,6 +20,7 @@ from tests.emitters.recorded_program import provider_of
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 PATIENCE_S = 60.0
+MANY = 10_000
 
 
 class _Local:
@@ -29,10 +30,9 @@ class _Local:
         self._config = isolated_config(base, fsync="off", db_synchronous="OFF")
         self.recorder = Recorder(self._config)
 
-    def rows(self, trace_id):
+    def rows(self):
         assert self.recorder.flush(PATIENCE_S)
-        found = LocalRuns(self._config).runs(RunQuery(trace_id=trace_id))
-        return [asdict(record) for record in found]
+        return [asdict(record) for record in LocalRuns(self._config).runs(RunQuery(limit=MANY))]
 
     def close(self):
         self.recorder.close(PATIENCE_S)
@@ -45,8 +45,10 @@ class Live(_Local):
 
     def record(self, program):
         provider = provider_of(program)
-        provider.add_span_processor(AgentRunSpanProcessor(recorder=self.recorder))
+        processor = AgentRunSpanProcessor(recorder=self.recorder)
+        provider.add_span_processor(processor)
         program.replay(provider, self.name)
+        processor.close_open_runs()  # as the exit of its process does
 
 
 class Exporter(_Local):
@@ -72,8 +74,14 @@ class Otlp:
         answer = self._client.post("/v1/traces", content=body, headers=PROTOBUF)
         assert (answer.status_code, answer.content) == (200, b"")
 
-    def rows(self, trace_id):
-        answer = self._client.get("/api/v1/runs", params={"trace_id": trace_id})
+    def rows(self):
+        found = []
+        while page := self._page(offset=len(found)):
+            found.extend(page)
+        return found
+
+    def _page(self, offset):
+        answer = self._client.get("/api/v1/runs", params={"limit": 1000, "offset": offset})
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -89,7 +89,7 @@ OTHER_OPERATIONS: Final = Convention(
             **dict.fromkeys(("call_llm", "inference", "embedding", "image_generation", "image", "audio"), MODEL),
             **dict.fromkeys(("tool_call", "call_tool", "tools/call", "invoke_tool", "tool"), TOOL),
             **dict.fromkeys(("execute_event_loop_cycle", "workflow", "chain", "task", "execute_task", "agent"), CHAIN),
-            **dict.fromkeys(("agent_step", "workflow_step", "model_generation", "framework"), CHAIN),
+            **dict.fromkeys(("agent_step", "workflow_step", "model_generation"), CHAIN),
         },
         "gen_ai.span.kind": {
             **dict.fromkeys(("llm", "embedding", "client"), MODEL),
@@ -115,12 +115,7 @@ OTHER_OPERATIONS: Final = Convention(
     costs=("gen_ai.cost.total_cost", "gen_ai.usage.total_cost", "gen_ai.usage.cost_usd", "gen_ai.cost.usd", "cost_usd"),
     cost_parts=("gen_ai.usage.input_cost", "gen_ai.usage.output_cost"),
     models=("gen_ai.model.name", "model"),
-    columns={
-        "gen_ai.thread.id": "session_id",
-        "session_id": "session_id",
-        "conversation.id": "session_id",
-        "conversation_id": "session_id",
-    },
+    columns={"session_id": "session_id", "conversation.id": "session_id", "conversation_id": "session_id"},
     user_ids=("gen_ai.user", "gen_ai.user.id", "user_id"),
     content=(
         *("gen_ai.tool.input", "gen_ai.tool.output", "gen_ai.tool.args", "gen_ai.tool.result", "gen_ai.input"),
