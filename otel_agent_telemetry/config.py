@@ -57,6 +57,8 @@ class TelemetryConfig:
     parent_run_id: str | None = None
     trace_parent: str | None = None
     capture_content: bool = False
+    unknown_text_max: int = 64
+    content_allow: tuple[str, ...] = ()
     api_url: str | None = None
     api_timeout_s: float = 10.0
     api_host: str = "127.0.0.1"

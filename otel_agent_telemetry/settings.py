@@ -57,6 +57,11 @@ def _host_platforms(value: str) -> tuple[tuple[str, str], ...]:
     return tuple((host.strip(), platform.strip()) for host, _, platform in pairs)
 
 
+def _names(value: str) -> tuple[str, ...]:
+    """Return the names of a list separated by commas."""
+    return tuple(name.strip() for name in _text(value).split(",") if name.strip())
+
+
 def expanded_path(value: str) -> Path:
     """Return a path with `~` expanded."""
     return Path(os.path.expanduser(value))  # noqa: PTH111 - a "~" that cannot be expanded stays, it does not raise
@@ -161,6 +166,10 @@ SETTINGS: Final = (
             "The span that this process was started in; a client's runs without a parent continue its trace."),
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
+    Setting("unknown_text_max", ("TELEMETRY_UNKNOWN_TEXT_MAX",), _whole(0, 1 << 20), 64, "characters",
+            "Without that, longest text that is kept under an attribute's name that no convention knows."),
+    Setting("content_allow", ("TELEMETRY_CONTENT_ALLOW",), _names, (), "",
+            "Names of attributes to keep all the same, separated by commas; `a.b` keeps those below it too."),
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",
             "The service that runs are sent to; without it a local one is used when there is one, else SQLite."),
     Setting("discover_service", ("TELEMETRY_DISCOVER_SERVICE",), _flag, True, "",

@@ -113,7 +113,7 @@ def content() -> Iterator[str]:
         (
             row.name,
             _code((*row.content, *(f"{namespace}.*" for namespace in row.content_namespaces))),
-            _code((*row.known, *(f"{namespace}.*" for namespace in row.known_namespaces))),
+            _code((*row.known, *(f"{namespace}.*" for namespace in (*row.known_namespaces, *row.figures)), *row.urls)),
         )
         for row in names.CONVENTIONS
     )

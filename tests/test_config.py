@@ -28,6 +28,8 @@ GOOD = {
     "capture_lock_timeout_s": ("0.25", 0.25),
     "max_event_bytes": ("256", 256),
     "capture_content": ("true", True),
+    "unknown_text_max": ("0", 0),
+    "content_allow": (" db.query.text, gen_ai.tool.*,", ("db.query.text", "gen_ai.tool.*")),
     "discover_service": ("false", False),
     "otlp_protocol": ("grpc", "grpc"),
     "api_url": ("https://h:8765/base/", "https://h:8765/base"),
@@ -85,6 +87,7 @@ GOOD = {
 
 BAD = {
     "capture_content": "some",
+    "unknown_text_max": "-1",
     "discover_service": "perhaps",
     "otlp_protocol": "carrier pigeon",
     "skip_validation": "maybe",

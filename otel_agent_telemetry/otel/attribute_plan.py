@@ -25,6 +25,7 @@ from otel_agent_telemetry.columns import (
     Fields,
 )
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_listed_content
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
@@ -49,9 +50,10 @@ class AttributePlan:
     """What some attribute names give. `fast` is False where only the long way is right.
 
     `columns`: (name, column, whether it is a count) for `agent.run.*`. `conventional`: (name,
-    column) of semantic conventions. `left_over`: names kept in `context_json`. `kept`: names
-    kept on a step or in an event. `may_be_agent`, `counts`, `reports_use`: whether the values
-    must be looked at for an agent's invocation, for use (model calls, tool calls), for what the whole used.
+    column) of semantic conventions. `left_over`: names that give no column, for `context_json`.
+    `is_payload`: whether no name is one that a convention lists as content. `may_be_agent`, `counts`,
+    `reports_use`: whether the values must be looked at for an agent's invocation, for use (model
+    calls, tool calls), for what the whole used.
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
     whether a name asks for a run. `settings_counts`: for names of columns, as a client sets them,
     those of counts; None where one of the names is another, or one whose column has a check of its own.
@@ -63,26 +65,30 @@ class AttributePlan:
         "counts",
         "fast",
         "fast_payload",
-        "kept",
+        "is_payload",
         "left_over",
         "may_be_agent",
         *("agent_names", "is_marked", "job_types", "reports_use", "settings_counts"),
-        *("_keys", "_kinds", "_pick", "_pick_words", "_text_pickers"),
+        *("_content", "_keys", "_kinds", "_measured", "_pick", "_pick_words", "_text_pickers", "_unknown_max"),
     )
 
-    def __init__(self, keys: tuple[str, ...], *, capture_content: bool, is_fast: bool) -> None:
+    def __init__(self, keys: tuple[str, ...], rule: ContentRule, *, is_fast: bool) -> None:
+        self.is_payload = rule.capture or not any(map(is_listed_content, keys))
         self.fast_payload = is_fast and _are_plain_names(keys)
         keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
         self.fast = self.fast_payload and not names.VALUES_DECIDE.intersection(keys)
         self.columns: list[tuple[str, str, bool]] = []
         given = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
         self.conventional = given[::-1]  # of two that give one column the first counts: it is written last
-        self.left_over = left_over_names(keys, capture_content=capture_content)
+        self.left_over = left_over_names(keys)
         self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
         self._keys = keys
         self.settings_counts = COUNT_COLUMNS.intersection(keys) if _SET_AS_GIVEN.issuperset(keys) else None
         self._text_pickers: dict[tuple[type, ...], Callable[[Mapping[str, Any]], Any]] = {}
-        self.kept = tuple(key for key in keys if capture_content or not names.is_content(key))
+        verdicts = [(key, rule.verdict(key)) for key in keys]
+        self._content = tuple(key for key, verdict in verdicts if verdict in (Verdict.CONTENT, Verdict.URL))
+        self._measured = tuple(key for key, verdict in verdicts if verdict is Verdict.SHORT)
+        self._unknown_max = rule.unknown_max
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.is_marked = names.is_marked(dict.fromkeys(keys))
@@ -107,10 +113,18 @@ class AttributePlan:
             self.columns.append((key, column, column in COUNT_COLUMNS))
 
     def left_over_of(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes that are kept in `context_json`."""
+        """Return the attributes for `context_json`, with content."""
         if self._pick is None:
             return {key: attributes[key] for key in self.left_over}
         return dict(zip(self.left_over, self._pick(attributes), strict=True))
+
+    def keeps_all(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether the rule for content has nothing to say to plain attributes with the names of this plan."""
+        for key in self._measured:
+            value = attributes[key]
+            if type(value) is str and (len(value) > self._unknown_max or value[:1] in OPENING):
+                return False
+        return not self._content or all(type(attributes[key]) is not str for key in self._content)
 
     def kind_of(self, attributes: Mapping[str, Any], span_name: str) -> Kind | None:
         """Return `names.kind_of`, which is remembered for the name of a span and the words that decide."""
@@ -212,18 +226,19 @@ def _are_plain_names(keys: tuple[str, ...]) -> bool:
 class AttributePlans(dict[tuple[str, ...], AttributePlan]):
     """Names in their order → their plan, made when it is asked for. Safe under threads: entries are only added.
 
-    `max_bytes`: the size of one payload above which it is truncated; where that is little, no plan is fast.
+    `rule`: what is message content. `max_bytes`: the size of one payload above which it is
+    truncated; where that is little, no plan is fast.
     """
 
-    __slots__ = ("_capture_content", "_is_fast")
+    __slots__ = ("_is_fast", "rule")
 
-    def __init__(self, *, capture_content: bool, max_bytes: int) -> None:
+    def __init__(self, rule: ContentRule, *, max_bytes: int) -> None:
         super().__init__()
-        self._capture_content = capture_content
+        self.rule = rule
         self._is_fast = max_bytes >= _FAST_BYTES
 
     def __missing__(self, names: tuple[str, ...]) -> AttributePlan:
         if len(self) >= _MAX_PLANS:  # an application that makes names up must not fill the memory
             self.clear()
-        plan = self[names] = AttributePlan(names, capture_content=self._capture_content, is_fast=self._is_fast)
+        plan = self[names] = AttributePlan(names, self.rule, is_fast=self._is_fast)
         return plan

@@ -16,7 +16,8 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.conventions import is_content
+from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.left_out import NOTHING, count
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Overrides,
@@ -54,16 +55,17 @@ def ended_run(
     around: ResourceDefaults,
     problems: list[str],
     used: Usage = MappingProxyType({}),
+    left_out: Mapping[str, int] = NOTHING,
 ) -> Fields:
     """Return the columns of the run that a span is; a span without an end is running.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
-    used, where that is known here.
+    used, where that is known here. `left_out`: what was left out of its steps and events.
     """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
-    columns = run_columns(view, overrides=Overrides(usage=used), around=around, problems=problems)
+    columns = run_columns(view, overrides=Overrides(usage=used, left_out=left_out), around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
         "event_id": span_event_id(view.trace_id, view.span_id, view.start_ns),
@@ -84,8 +86,18 @@ def _state(view: SpanView, ending: Ending) -> Fields:
     return ending_fields(ending, start_ns=view.start_ns, end_ns=view.end_ns, updated_ns=view.end_ns)
 
 
-def step_members(view: SpanView, around: ResourceDefaults, *, event_id: str, run_id: str) -> dict[str, Any]:
-    """Return the members of `RunSpan` for a span of that run, started or ended; what is unknown is left out."""
+def step_members(
+    view: SpanView,
+    around: ResourceDefaults,
+    *,
+    event_id: str,
+    run_id: str,
+    left_out: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """Return the members of `RunSpan` for a span of that run, started or ended; what is unknown is left out.
+
+    `left_out` counts the attributes that are left out as message content.
+    """
     members: dict[str, Any] = {
         "event_id": event_id,
         "run_id": run_id,
@@ -102,7 +114,10 @@ def step_members(view: SpanView, around: ResourceDefaults, *, event_id: str, run
         members["duration_ms"] = max(view.end_ns - view.start_ns, 0) // 1_000_000
         if view.status_message:
             members["status_message"] = clean(view.status_message, max_bytes=around.max_bytes)
-    kept = {key: value for key, value in view.attributes.items() if around.capture_content or not is_content(key)}
+    kept, names_left_out = rule_of(around).keep(view.attributes)
+    if left_out is not None:
+        for name, times in names_left_out.items():
+            count(left_out, name, times)
     if kept:
         members["attributes"] = clean(kept, max_bytes=around.max_bytes)
     return members

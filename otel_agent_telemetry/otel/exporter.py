@@ -16,7 +16,7 @@ are for.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -25,7 +25,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
+from otel_agent_telemetry.otel.left_out import sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.spans import SpanView, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
@@ -39,12 +41,12 @@ from otel_agent_telemetry.usage import Usage
 def record_ended_spans(recorder: Recorder, spans: Sequence[ReadableSpan]) -> None:
     """Record what no processor of this process has recorded live."""
     views = sorted(((span, view_of(span)) for span in spans), key=_started)  # a parent starts before its children
-    batch = _Batch(recorder, [view for _, view in views])
+    batch = _Batch(recorder, views)
     runs: dict[int, ActiveRun] = {}
     for place, (span, view) in enumerate(views):
         if place in batch.runs:
             above = runs.get(batch.run_above(batch.parents[place]))
-            runs[place] = _record_run(recorder, span, view, above, batch.used_by(place))
+            runs[place] = _record_run(recorder, span, view, above, batch.used_by(place), batch.left_out_of(place))
     for place, (span, view) in enumerate(views):
         run = runs.get(batch.run_above(place))
         if run is not None:
@@ -62,15 +64,16 @@ _NOWHERE: Final = -1
 
 
 class _Batch:
-    """Which spans of a batch are runs, which run the others belong to, and what they used.
+    """Which spans of a batch are runs, which run the others belong to, what they used and what is left out of them.
 
     Spans are named by their place in the batch, in order of their start: ids repeat where an
     application seeds `random`. Of several spans with a parent's ids the parent is the last one
     that had begun.
     """
 
-    def __init__(self, recorder: Recorder, views: Sequence[SpanView]) -> None:
-        self._views = views
+    def __init__(self, recorder: Recorder, spans: Sequence[tuple[ReadableSpan, SpanView]]) -> None:
+        self._views = views = [view for _, view in spans]
+        self._rule = rule_of(recorder.resource_defaults)
         self.parents = self._parents()
         self.runs = {
             place
@@ -83,6 +86,22 @@ class _Batch:
             above = self.run_above(place)
             if above not in (_NOWHERE, place):
                 self._usage_by_run[above].add(view)
+        self._left_out_by_run: defaultdict[int, list[Mapping[str, int]]] = defaultdict(list)
+        for place, (span, view) in enumerate(spans):
+            above = self.run_above(place)
+            if above != _NOWHERE:
+                self._left_out_by_run[above] += self._left_out_of_span(span, view, is_step=place != above)
+
+    def _left_out_of_span(self, span: ReadableSpan, view: SpanView, *, is_step: bool) -> Iterator[Mapping[str, int]]:
+        """Yield what is left out of a span's events, and of its own attributes if it is a step."""
+        if is_step:
+            yield self._rule.keep(view.attributes)[1]
+        for event in span.events:
+            yield self._rule.keep_of_event(event.name, event.attributes or {})[1]
+
+    def left_out_of(self, place: int) -> Mapping[str, int]:
+        """Return what is left out of a run's steps and events."""
+        return sum_of(self._left_out_by_run[place])
 
     def _parents(self) -> list[int]:
         places: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
@@ -118,7 +137,12 @@ class _Batch:
 
 
 def _record_run(
-    recorder: Recorder, span: ReadableSpan, view: SpanView, above: ActiveRun | None, used: Usage
+    recorder: Recorder,
+    span: ReadableSpan,
+    view: SpanView,
+    above: ActiveRun | None,
+    used: Usage,
+    left_out: Mapping[str, int],
 ) -> ActiveRun:
     event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
     run = ActiveRun(event_id, view.trace_id, view.span_id, view.start_ns, UsageAccumulator())
@@ -132,6 +156,7 @@ def _record_run(
         around=recorder.resource_defaults,
         problems=[],
         used=used,
+        left_out=left_out,
     )
     if above is not None:
         fields.setdefault("parent_run_id", above.run_id)
@@ -140,14 +165,16 @@ def _record_run(
 
 
 def _record_events(recorder: Recorder, span: ReadableSpan, view: SpanView, run: ActiveRun) -> None:
+    rule = rule_of(recorder.resource_defaults)
     for event in span.events:
+        kept, _ = rule.keep_of_event(event.name, event.attributes or {})
         recorder.record_event(
             {
                 "event_id": run.event_id,
                 "run_id": run.run_id,
                 "event_type": event.name,
                 "timestamp": iso_utc(event.timestamp),
-                "payload": clean(dict(event.attributes or {}), max_bytes=recorder.config.max_event_bytes),
+                "payload": clean(dict(kept), max_bytes=recorder.config.max_event_bytes),
                 "trace_id": view.trace_id,
                 "span_id": view.span_id,
             }

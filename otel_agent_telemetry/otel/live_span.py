@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, _Span
 from opentelemetry.trace import SpanContext
 
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
+from otel_agent_telemetry.otel.left_out import NOTHING
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 
 
@@ -41,7 +42,10 @@ class EventSink(Protocol):
 class OpenSpan:
     """An open span that is recorded: a run itself, or a step of one."""
 
-    __slots__ = ("attributes", "changed", "encoded", "ended", "generation", "is_run", "live", "run", "sink", "span_id")
+    __slots__ = (
+        *("attributes", "changed", "encoded", "ended", "generation", "is_run", "left_out", "live", "run", "sink"),
+        "span_id",
+    )
 
     def __init__(self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, generation: object) -> None:
         self.run = run
@@ -55,6 +59,8 @@ class OpenSpan:
         """Whether attributes were set since the start; always True where that cannot be observed."""
         self.attributes: dict[str, Any] = {}
         self.ended = False
+        self.left_out: Mapping[str, int] = NOTHING
+        """What was left out of a step's members as message content: counts by name."""
         self.encoded = b""
         """A step's members that its start wrote and its end repeats."""
 
@@ -171,16 +177,20 @@ LiveSpan.__name__, LiveSpan.__qualname__, LiveSpan.__module__ = _Span.__name__, 
 def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns: int) -> bool:
     """Add and write an event that needs no cleaning, neither OpenTelemetry's nor ours; return False if it does.
 
-    A function, as the others are: a span shows no public names but the SDK's.
+    Events of conventions are not taken, because message content is left out of them. A function, as the
+    others are: a span shows no public names but the SDK's.
     """
     attributes = attributes.copy()  # the span's own from now on: the caller may change its dict, in another thread too
     opened, limits = span._agent_telemetry, span._limits
     limit = limits.max_event_attributes
+    plans = opened.sink.plans
+    plan = plans[tuple(attributes)]
     if (
         type(name) is not str
         or limits.max_attribute_length is not None
         or (limit is not None and len(attributes) > limit)
-        or not opened.sink.plans[tuple(attributes)].takes_as_they_are(attributes)
+        or plans.rule.ruled_events[name]
+        or not (plan.is_payload and plan.takes_as_they_are(attributes))
     ):
         return False
     event = _event(name, attributes, at_ns, limit)

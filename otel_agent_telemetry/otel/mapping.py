@@ -17,6 +17,8 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
@@ -33,12 +35,17 @@ _STACK: Final = lazy(r"\n\s+at |\nTraceback \(most recent|\n +File \"|\ngoroutin
 
 
 class Overrides(NamedTuple):
-    """What is known besides the span: columns by name, names that are no columns, what was used, an agent below."""
+    """What is known besides the span.
+
+    Columns by name, names that are no columns, what was used, an agent below, and what was left
+    out of steps and events.
+    """
 
     settings: Mapping[str, Any] = MappingProxyType({})
     extra: Mapping[str, Any] = MappingProxyType({})
     usage: Usage = MappingProxyType({})
     child_agent: str | None = None
+    left_out: Mapping[str, int] = NOTHING
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -126,7 +133,8 @@ def run_columns(
     columns.setdefault("agent_name", agent_name_of(view, overrides.child_agent))
     columns.setdefault("job_type", job_type_of(view))
     _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
-    _put_json(columns, "context_json", {**_left_over(attributes, around), **overrides.extra}, around)
+    kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
+    _put_json(columns, "context_json", {**kept, **overrides.extra}, around, sum_of((left_out, overrides.left_out)))
     return columns
 
 
@@ -173,28 +181,32 @@ def conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
     return known[1]
 
 
-def left_over_names(keys: Iterable[str], *, capture_content: bool) -> tuple[str, ...]:
-    """Return the attributes that give no column and are kept in `context_json`."""
-    return tuple(
-        key
-        for key in keys
-        if not key.startswith(names.PREFIX) and key not in _OURS and (capture_content or not names.is_content(key))
-    )
+def left_over_names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the attributes that give no column and are kept in `context_json`, unless they are content."""
+    return tuple(key for key in keys if not key.startswith(names.PREFIX) and key not in _OURS)
 
 
-def _left_over(attributes: Mapping[str, Any], around: ResourceDefaults) -> dict[str, Any]:
-    return {key: attributes[key] for key in left_over_names(attributes, capture_content=around.capture_content)}
+def _put_json(
+    columns: Fields,
+    column: str,
+    more: Mapping[str, Any],
+    around: ResourceDefaults,
+    left_out: Mapping[str, int] = NOTHING,
+) -> None:
+    """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged.
 
-
-def _put_json(columns: Fields, column: str, more: Mapping[str, Any], around: ResourceDefaults) -> None:
-    """Make a JSON column text: what was given (an object, or JSON text of one) and `more` merged."""
+    `left_out` is added as it is, unless there is a member of that name.
+    """
     given = columns.pop(column, None)
     try:
         value = _merged(json_object(given), more) if given is not None else dict(more)
     except Exception as failure:  # an object of the caller's
         value = {"unreadable": f"{type(given).__name__} raises {type(failure).__name__}", **more}
-    if value:
-        columns[column] = dumps_text(clean_members(value, max_bytes=around.max_bytes))
+    if value or left_out:
+        cleaned = clean_members(value, max_bytes=around.max_bytes)
+        columns[column] = dumps_text(
+            {**cleaned, LEFT_OUT_KEY: cleaned.get(LEFT_OUT_KEY, left_out)} if left_out else cleaned
+        )
 
 
 def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
+from otel_agent_telemetry.otel.left_out import sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, step_usage, usage_by_model
@@ -69,9 +72,10 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Resour
     for group in request.resource_spans:
         views = list(_views_of(group, received))
         starts = _starts_of(view for view, _ in views)
+        left_out = _LeftOutByRun(views, runs, around)
         for view, span in views:
             try:
-                _take(received, view, span, runs, around, starts)
+                _take(received, view, span, runs=runs, around=around, starts=starts, left_out=left_out)
             except RecordError as problem:
                 received.refuse(f"span {view.span_id}: {problem}")
             except Exception as problem:  # a bug of ours costs this span, not its neighbours
@@ -142,21 +146,71 @@ def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
     )
 
 
-def _take(received: Received, view: SpanView, span: Span, runs: str, around: ResourceDefaults, starts: _Starts) -> None:
+class _LeftOutByRun:
+    """What is left out, as message content, of the steps and events that come in one request with their run."""
+
+    def __init__(self, spans: Sequence[tuple[SpanView, Span]], runs: str, around: ResourceDefaults) -> None:
+        self._rule = rule_of(around)
+        self._counts: defaultdict[tuple[str, str | None], list[Mapping[str, int]]] = defaultdict(list)
+        if self._rule.capture:
+            return
+        parents = {(view.trace_id, view.span_id): view.parent_span_id for view, _ in spans}
+        roots = {(view.trace_id, view.span_id) for view, _ in spans if is_run(view, runs)}
+        for view, span in spans:
+            left_out = list(self._left_out_of(view, span, is_step=(view.trace_id, view.span_id) not in roots))
+            if left_out and (run := _run_above(view, parents, roots)) is not None:
+                self._counts[run] += left_out
+
+    def _left_out_of(self, view: SpanView, span: Span, *, is_step: bool) -> Iterator[Mapping[str, int]]:
+        if is_step and (left_out := self._rule.keep(view.attributes)[1]):
+            yield left_out
+        for event in span.events:
+            if self._rule.ruled_events[event.name] or any(is_listed_content(pair.key) for pair in event.attributes):
+                yield self._rule.keep_of_event(event.name, _values_of(event.attributes))[1]
+
+    def of(self, view: SpanView) -> Mapping[str, int]:
+        """Return the counts of a run by name."""
+        return sum_of(self._counts.get((view.trace_id, view.span_id), ()))
+
+
+def _run_above(
+    view: SpanView, parents: Mapping[tuple[str, str], str | None], roots: AbstractSet[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """Return the ids of the nearest run at or above a span; None where the request has none."""
+    ids: tuple[str, str] | None = (view.trace_id, view.span_id)
+    for _ in range(len(parents) + 1):  # bounded: spans may be their own ancestors
+        if ids is None or ids in roots:
+            return ids
+        parent = parents.get(ids)
+        ids = (view.trace_id, parent) if parent is not None else None
+    return None
+
+
+def _take(
+    received: Received,
+    view: SpanView,
+    span: Span,
+    *,
+    runs: str,
+    around: ResourceDefaults,
+    starts: _Starts,
+    left_out: _LeftOutByRun,
+) -> None:
     run = is_run(view, runs)
     usage = own_usage(view) if run else usage_by_model(view, step_usage(view))
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
     node = SpanNode(step, run, usage, _events_of(view, span, around), view.start_ns, _parent_start(view, starts))
-    received.spans.append(ReceivedSpan(node, _record_of(view, span, around) if run else None))
+    received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
 
 
-def _record_of(view: SpanView, span: Span, around: ResourceDefaults) -> RunRecord:
+def _record_of(view: SpanView, span: Span, around: ResourceDefaults, left_out: Mapping[str, int]) -> RunRecord:
     event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
     wanted = view.attributes.get(names.RUN_ID)
     if check_custom_run_id(wanted) is not None:
         wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])
     exceptions = [_values_of(event.attributes) for event in span.events if event.name == EXCEPTION]
-    return RunRecord.from_fields(ended_run(view, run_id=str(wanted), exceptions=exceptions, around=around, problems=[]))
+    run = ended_run(view, run_id=str(wanted), exceptions=exceptions, around=around, problems=[], left_out=left_out)
+    return RunRecord.from_fields(run)
 
 
 def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[RunEvent, ...]:
@@ -166,7 +220,7 @@ def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[Ru
             run_id="",
             event_type=names.event_name_of(event.name, _values_of(event.attributes)) or "event",
             timestamp=iso_utc(event.time_unix_nano or view.start_ns),
-            payload=_payload_of(event.attributes, around),
+            payload=_payload_of(event.name, _values_of(event.attributes), around),
             trace_id=view.trace_id,
             span_id=view.span_id,
         )
@@ -174,10 +228,8 @@ def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[Ru
     )
 
 
-def _payload_of(attributes: Iterable[KeyValue], around: ResourceDefaults) -> Any:
-    values = _values_of(attributes)
-    kept = {key: value for key, value in values.items() if around.capture_content or not names.is_content(key)}
-    return clean(kept, max_bytes=around.max_bytes)
+def _payload_of(name: str, values: Mapping[str, Any], around: ResourceDefaults) -> Any:
+    return clean(dict(rule_of(around).keep_of_event(name, values)[0]), max_bytes=around.max_bytes)
 
 
 def _values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan
+from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Overrides,
@@ -169,11 +170,17 @@ class RunLines:
             columns["agent_name"] = plan.agent_name_in(attributes) or agent_name_of(view_of(span), run.child_agent)
         if "job_type" not in columns:
             columns["job_type"] = plan.job_type_in(attributes) or str(span.name) or "unknown"
+        left_out = NOTHING
         if plan.left_over:
-            context |= plan.left_over_of(attributes)
+            kept: Mapping[str, Any] = plan.left_over_of(attributes)
+            if not plan.keeps_all(attributes):
+                kept, left_out = self.plans.rule.keep(kept)
+            context |= kept
         if (commit := self._commit_of(run, span)) and START_COMMIT not in attributes:
             context[START_COMMIT] = commit
         context |= run.extra
+        if left_out or run.left_out:
+            context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *(run.left_out or ()))))
         return _with_context(columns, context) if context else columns
 
     def _plain_settings(self, columns: Fields, run: ActiveRun) -> dict[str, Any] | None:
@@ -215,7 +222,8 @@ class RunLines:
         used = run.usage.shown()
         commit = self._commit_of(run, span)
         extra = run.extra if commit is None or START_COMMIT in attributes else {START_COMMIT: commit, **run.extra}
-        overrides = Overrides(run.settings, extra, used, run.child_agent)
+        left_out = sum_of(run.left_out) if run.left_out else NOTHING
+        overrides = Overrides(run.settings, extra, used, run.child_agent, left_out)
         columns = run_columns(view, overrides=overrides, around=self._recorder.resource_defaults, problems=problems)
         if problems:
             counters = self._recorder.counters

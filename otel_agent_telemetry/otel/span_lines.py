@@ -10,6 +10,7 @@ the same members.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -19,7 +20,9 @@ from opentelemetry.trace import StatusCode
 from otel_agent_telemetry.clock import instant_ns, iso_utc
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
+from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, step_members
+from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.usage import usage_of_kind
@@ -40,7 +43,7 @@ class SpanLines:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         config = recorder.config
-        self.plans = AttributePlans(capture_content=config.capture_content, max_bytes=config.max_event_bytes)
+        self.plans = AttributePlans(rule_of(recorder.resource_defaults), max_bytes=config.max_event_bytes)
         """The plans of this recorder's runs, events and steps."""
         self._names = _EncodedNames()
 
@@ -71,13 +74,15 @@ class SpanLines:
         """Write one event of an open span, from any attributes. Never raises."""
         try:
             at_ns = instant_ns(timestamp, 0) if timestamp else 0
-            if type(attributes) is EventPayload:
+            payload = None
+            if type(attributes) is EventPayload:  # the client's
                 payload = attributes.payload
-            else:
-                max_bytes = self._recorder.config.max_event_bytes
-                payload = clean(dict(attributes), max_bytes=max_bytes) if attributes else None
-                if name == EXCEPTION and opened.is_run and attributes:
-                    opened.run.exception = dict(attributes)
+            elif attributes:
+                kept, left_out = self.plans.rule.keep_of_event(name, given := dict(attributes))
+                note_left_out(opened.run, left_out)
+                payload = clean(kept, max_bytes=self._recorder.config.max_event_bytes)
+                if name == EXCEPTION and opened.is_run:
+                    opened.run.exception = given
             self._record_event(opened, name, payload, at_ns or self._recorder.clock.now_ns())
         except Exception as problem:  # the outer edge of add_event
             self._recorder.counters.internal("event", problem)
@@ -125,16 +130,22 @@ class SpanLines:
                 _KINDS[span.kind._value_],
                 iso_utc(start_ns).encode(),
             )
-            if plan.kept:
-                kept = attributes if len(plan.kept) == len(attributes) else {key: attributes[key] for key in plan.kept}
+            kept: Mapping[str, Any] = attributes
+            opened.left_out = NOTHING
+            if not plan.keeps_all(attributes):
+                kept, opened.left_out = self.plans.rule.keep(attributes)
+            if kept:
                 return b'%b,"attributes":%b' % (members, orjson.dumps(kept))
         except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name
             return b""
         return members
 
-    def _write_any_step(self, view: SpanView, run: ActiveRun) -> None:
-        defaults = self._recorder.resource_defaults
-        self._recorder.record_span(step_members(view, defaults, event_id=run.event_id, run_id=run.run_id))
+    def _write_any_step(self, view: SpanView, run: ActiveRun) -> Mapping[str, int]:
+        """Write a state of a step; return the counts of what was left out of it."""
+        defaults, left_out = self._recorder.resource_defaults, dict[str, int]()
+        step = step_members(view, defaults, event_id=run.event_id, run_id=run.run_id, left_out=left_out)
+        self._recorder.record_span(step)
+        return left_out
 
     def write_step_end(self, opened: OpenSpan, span: ReadableSpan) -> SpanView | None:
         """Write the last state of a step and count what it used; return its view if one had to be made."""
@@ -147,8 +158,10 @@ class SpanLines:
         if not opened.encoded or status.description:
             view = view_of(span)
             opened.run.usage.add(view)
-            self._write_any_step(view, opened.run)
+            note_left_out(opened.run, self._write_any_step(view, opened.run))
             return view
+        if opened.left_out:
+            note_left_out(opened.run, opened.left_out)
         counted = self._count(opened.run, span, attributes, is_error=status.status_code is StatusCode.ERROR)
         start_ns = instant_ns(span.start_time, 0)
         end_ns = instant_ns(span.end_time, start_ns)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic_ns, time_ns
 from typing import Any
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
@@ -29,12 +31,23 @@ class ResourceDefaults:
 
     `columns`: column → value, used where no span gives the column (host, owner, git).
     `capture_content`: whether prompts and completions are kept; default no. `max_bytes`: the
-    size of one payload in bytes, above which it is truncated.
+    size of one payload in bytes, above which it is truncated. `unknown_text_max`: where content
+    is not kept, characters of a text under an unknown name. `content_allow`: names that are
+    kept all the same.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     capture_content: bool = False
     max_bytes: int = DEFAULT_MAX_BYTES
+    unknown_text_max: int = 64
+    content_allow: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: TelemetryConfig, columns: Mapping[str, str]) -> ResourceDefaults:
+        """Return the defaults of a configuration with these columns."""
+        return cls(
+            columns, config.capture_content, config.max_event_bytes, config.unknown_text_max, config.content_allow
+        )
 
 
 class ActiveRun:
@@ -80,6 +93,8 @@ class ActiveRun:
     has_status_attribute = False
     reports_use = False
     """Whether the span's attributes give a number of tokens."""
+    left_out: deque[Mapping[str, int]] | None = None
+    """What was left out of steps and events as message content: counts by name, a part for each."""
     handled_at_start: BaseException | None = None
     """The exception that was being handled when the span began: it is not what ends the run."""
     span: Any = None

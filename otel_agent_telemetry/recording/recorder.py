@@ -180,7 +180,7 @@ class Recorder:
         columns = {"host": host_name()}
         if self.config.agent_owner:
             columns["agent_owner"] = self.config.agent_owner
-        return ResourceDefaults(columns, self.config.capture_content, self.config.max_event_bytes)
+        return ResourceDefaults.of(self.config, columns)
 
     def detect_environment(self) -> None:
         """Read the git repository that the process works in. Blocks on a few small files."""

@@ -47,7 +47,7 @@ def parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
 
 def extract_runs(settings: TelemetryConfig, request: ExportTraceServiceRequest) -> Received:
     """Return the runs and spans of a request; the settings say which spans are runs and what is captured."""
-    defaults = ResourceDefaults({}, settings.capture_content, settings.max_event_bytes)
+    defaults = ResourceDefaults.of(settings, {})
     return received_of(request, runs=settings.runs, around=defaults)
 
 

@@ -201,12 +201,14 @@ def test_agent_name_in_the_spans_name_or_the_service(captured, tracer):
 def test_prompts_and_completions_stay_out_unless_asked_for():
     """`capture_content` decides; other attributes are context."""
     attributes = {"gen_ai.input.messages": "secret plan", "llm.input_messages.0.content": "secret plan", "kept": 1}
+    left_out = {"gen_ai.input.messages": 2, "llm.input_messages.*.content": 2}
     for capture, expected in ((False, {"kept": 1}), (True, attributes)):
         with capture_runs(capture_content=capture) as captured:
             tracer = captured.provider.get_tracer("app")
             with tracer.start_as_current_span("root", attributes=attributes):
                 tracer.start_span("step", attributes=attributes).end()
-        assert json.loads(captured.runs[0].context_json) == expected
+        context = json.loads(captured.runs[0].context_json)
+        assert context == (expected if capture else {**expected, "dropped": left_out})
         assert captured.spans[0].attributes == expected
 
 

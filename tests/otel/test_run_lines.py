@@ -33,6 +33,7 @@ NAMES = some.sampled_from(
         *("vcs.repository.url.full", "deployment.environment.name", "service.name", "agent.name", "metadata"),
         *("openinference.span.kind", "gen_ai.request.model", "input.value", "gen_ai.prompt.0", "session.id"),
         *("password", "x-api-key", "record_type", "user", "error.type", "k" * 300),
+        *("tenant", "tool_args", "url.full", "dropped", "start_commit"),
     )
 )
 TEXTS = some.sampled_from(
@@ -47,6 +48,7 @@ TEXTS = some.sampled_from(
             "Bearer abcdefghijkl",
         ),
         *("token=abcdef", "PASSWORD: x", "K=1 \u212aey", '{"record_type":"run"}', "x" * 9_000, "{}", '{"a":1}', "7"),
+        *("https://h/a?q=1", '{"content":"hi"}', "x" * 65, "x" * 64),
     )
 )
 VALUES = some.one_of(
@@ -108,7 +110,9 @@ def lines_of(root, steps, events, status, *, fast):
 @given(
     SPANS,
     some.lists(SPANS, max_size=3),
-    some.lists(some.tuples(some.sampled_from(("step", "exception", "record_type")), ATTRIBUTES), max_size=3),
+    some.lists(
+        some.tuples(some.sampled_from(("step", "exception", "record_type", "gen_ai.choice")), ATTRIBUTES), max_size=3
+    ),
     some.sampled_from((StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR)),
 )
 def test_the_fast_and_the_long_way_write_the_same_lines(root, steps, events, status):

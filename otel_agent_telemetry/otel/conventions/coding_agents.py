@@ -25,8 +25,12 @@ CLAUDE_CODE: Final = Convention(
             is_coding_agent=True,
         ),
     ),
-    content=("user_prompt", "prompt", "full_command", "tool_input", "tool_parameters", "response", "new_context"),
-    known=("span.type", "terminal.type", "prompt.id", "tool_name", "tool_use_id", "query_source", "stop_reason"),
+    content=(
+        *("user_prompt", "prompt", "full_command", "tool_input", "tool_parameters", "response", "new_context"),
+        *("bash_command", "system_reminders", "tool_output"),
+    ),
+    known=(*("span.type", "terminal.type", "prompt.id", "tool_name", "tool_use_id", "query_source", "stop_reason"),),
+    events=("claude_code",),
 )
 
 CODEX: Final = Convention(
@@ -47,8 +51,8 @@ CODEX: Final = Convention(
         ),
     ),
     content=("arguments", "output", "prompt"),
-    known=("turn.id", "turn_id", "call_id", "tool_name", "tool_source", "wire_api", "api.path", "target"),
-    known_namespaces=("codex", "app_server"),
+    known=(*("turn.id", "turn_id", "call_id", "tool_name", "tool_source", "wire_api", "api.path", "target"),),
+    events=("codex",),
 )
 
 GEMINI_CLI: Final = Convention(
@@ -64,6 +68,7 @@ GEMINI_CLI: Final = Convention(
     ),
     content=("request_text", "response_text", "function_args", "prompt"),
     known=("prompt_id", "function_name", "decision", "tool_type", "auth_type"),
+    events=("gemini_cli", "qwen-code"),
 )
 
 COPILOT_CLI: Final = Convention(
@@ -76,7 +81,7 @@ COPILOT_CLI: Final = Convention(
         ),
     ),
     content_namespaces=("github.copilot.user", "github.copilot.message"),
-    known_namespaces=("github.copilot",),
+    events=("copilot_chat", "github.copilot"),
 )
 
 CODING_AGENTS: Final = (CLAUDE_CODE, CODEX, GEMINI_CLI, COPILOT_CLI)

@@ -77,11 +77,13 @@ class Convention:
     the type of an exception does not say. `event_names`: patterns of names of events that are
     no names, because the attribute `event.name` holds it.
 
-    Content. `content`: attributes and members of events that hold what was said to or by a model;
-    `content_namespaces`: how the names of such attributes begin. `known`: attributes whose
-    texts are not what was said, whatever their names look like; `known_namespaces`: how such
-    names begin. A name in `content` or `known` counts before a namespace, the longest namespace
-    before a shorter one. `events`: names of events that the convention defines.
+    Content, which `otel.content` reads. `content`: attributes and members of events that hold
+    what was said to or by a model, or by people with it; `content_namespaces`: such names with
+    all that are below them. `known`: names whose texts are no content, whatever they look like
+    and wherever they stand. `known_namespaces`: below them only names whose last word says
+    content are left out. `figures`: namespaces of numbers, which are kept also as text. `urls`:
+    names of URLs, which are kept without their query. `events`: names, and namespaces of names,
+    of events that are the convention's, not the application's.
     """
 
     name: str
@@ -111,6 +113,8 @@ class Convention:
     content_namespaces: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     known_namespaces: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     timeouts: tuple[str, ...] = ()
     cancellations: tuple[str, ...] = ()

@@ -30,29 +30,38 @@ VERCEL: Final = Convention(
     agent_names=("ai.telemetry.functionId",),
     columns={"ai.telemetry.metadata.sessionId": "session_id", "ai.telemetry.metadata.threadId": "session_id"},
     user_ids=("ai.telemetry.metadata.userId",),
-    content=(
+    content_namespaces=(
         *("ai.prompt", "ai.value", "ai.values", "ai.schema", "ai.embedding", "ai.embeddings", "ai.documents"),
         *("ai.response.text", "ai.response.object", "ai.response.toolCalls", "ai.response.reasoning"),
-        *("ai.response.files", "ai.response.providerMetadata", "ai.toolCall.args", "ai.toolCall.result", "ai.ranking"),
+        *("ai.response.files", "ai.response.providerMetadata", "ai.toolCall.args", "ai.toolCall.result"),
+        *("ai.ranking", "ai.request.headers", "ai.citations", "ai.documents.values", "ai.function_call"),
+        *("ai.input_messages", "ai.object", "ai.preamble", "ai.response", "ai.responses", "ai.result"),
+        *("ai.search_queries", "ai.search_results", "ai.texts", "ai.tool_calls", "ai.toolCall", "ai.tools"),
     ),
-    content_namespaces=("ai.prompt", "ai.request.headers"),
     known=(
         *("ai.operationId", "operation.name", "resource.name", "ai.telemetry.functionId", "ai.model.id"),
         *("ai.model.provider", "ai.response.model", "ai.response.id", "ai.response.finishReason"),
-        *("ai.response.timestamp", "ai.toolCall.name", "ai.toolCall.id", "ai.prompt.format"),
+        *("ai.response.timestamp", "ai.toolCall.name", "ai.toolCall.id", "ai.prompt.format", "ai.finish_reason"),
+        *("ai.finishReason", "ai.generation_id", "ai.model_id", "ai.pipeline.name", "ai.response_format"),
+        *("ai.schema.name", "ai.tags"),
     ),
-    known_namespaces=("ai.settings", "ai.telemetry.metadata", "ai.usage"),
+    figures=("ai.usage",),
+    events=("ai",),
 )
 
 GOOGLE_ADK: Final = Convention(
     name="Google ADK",
     source="google-adk 2.13, src/google/adk/telemetry",
     columns={"gcp.vertex.agent.session_id": "session_id"},
-    content=(
+    content_namespaces=(
         *("gcp.vertex.agent.llm_request", "gcp.vertex.agent.llm_response", "gcp.vertex.agent.tool_call_args"),
-        *("gcp.vertex.agent.tool_response", "gcp.vertex.agent.data"),
+        *("gcp.vertex.agent.tool_response", "gcp.vertex.agent.data", "gcp.vertex.agent"),
     ),
-    known=("gcp.vertex.agent.invocation_id", "gcp.vertex.agent.event_id", "gcp.vertex.agent.session_id"),
+    known=(
+        *("gcp.vertex.agent.invocation_id", "gcp.vertex.agent.event_id", "gcp.vertex.agent.session_id"),
+        *("gcp.vertex.agent.associated_event_ids", "gcp.vertex.agent.tool_call_id"),
+    ),
+    events=("gcp.vertex",),
 )
 
 PYDANTIC: Final = Convention(
@@ -87,14 +96,19 @@ PYDANTIC: Final = Convention(
     pending={"logfire.span_type": {"pending_span": "logfire.pending_parent_id"}},
     agent_names_beside={"logfire.msg_template": {"Agent run: {name!r}": "name"}},
     content=(
-        *("all_messages_events", "all_messages", "pydantic_ai.all_messages", "final_result", "tool_arguments"),
-        *("tool_response", "request_data", "response_data", "model_request_parameters", "events", "tools"),
-        *("system_instructions", "pydantic_ai.final_result", "async_result", "return"),
+        *("all_messages_events", "all_messages", "final_result", "tool_arguments", "tool_response", "request_data"),
+        *("response_data", "model_request_parameters", "events", "tools", "system_instructions", "async_result"),
+        "return",
+    ),
+    content_namespaces=(
+        *("pydantic_ai.all_messages", "pydantic_ai.final_result", "logfire.json_schema", "logfire.msg"),
+        "pydantic_ai.new_message_index.messages",
     ),
     known=(
-        *("logfire.span_type", "logfire.pending_parent_id", "logfire.msg_template", "logfire.msg", "logfire.tags"),
-        *("logfire.json_schema", "logfire.metrics", "agent_name", "model_name"),
+        *("logfire.span_type", "logfire.pending_parent_id", "logfire.msg_template", "logfire.tags"),
+        *("logfire.metrics", "agent_name", "model_name"),
     ),
+    events=("logfire", "pydantic_ai"),
 )
 
 LANGSMITH: Final = Convention(
@@ -115,12 +129,14 @@ LANGSMITH: Final = Convention(
         "langsmith.metadata.conversation_id": "session_id",
     },
     senders=(Sender(marks=(("langsmith.span.kind", "*"),), exception_decides=True),),
-    content=("langsmith.usage_metadata",),
-    content_namespaces=("gen_ai.serialized",),
+    content_namespaces=(
+        *("langsmith.usage_metadata", "gen_ai.serialized", "langsmith.metadata", "langsmith.request.headers"),
+    ),
     known=(
         *("langsmith.span.kind", "langsmith.trace.name", "langsmith.span.tags", "langsmith.trace.session_id"),
-        *("langsmith.trace.session_name", "langsmith.span.id", "langsmith.span.dotted_order"),
+        *("langsmith.trace.session_name", "langsmith.span.id", "langsmith.span.dotted_order", "langsmith.trace.id"),
     ),
+    events=("langsmith",),
 )
 
 LANGFUSE: Final = Convention(
@@ -155,29 +171,46 @@ LANGFUSE: Final = Convention(
     models=("langfuse.observation.model.name",),
     columns={"langfuse.session.id": "session_id", "langfuse.environment": "environment"},
     user_ids=("langfuse.user.id",),
-    content_namespaces=("langfuse.observation", "langfuse.trace", "langfuse.experiment"),
+    content_namespaces=(
+        *("langfuse.observation", "langfuse.trace", "langfuse.experiment", "langfuse.metadata"),
+        *("langfuse.trace.input", "langfuse.trace.metadata", "langfuse.trace.output"),
+    ),
     known=(
         *("langfuse.observation.type", "langfuse.observation.level", "langfuse.observation.model.name"),
         *("langfuse.observation.usage_details", "langfuse.observation.cost_details", "langfuse.trace.name"),
         *("langfuse.observation.prompt.name", "langfuse.observation.prompt.version", "langfuse.trace.tags"),
         *("langfuse.observation.completion_start_time", "langfuse.experiment.id", "langfuse.experiment.name"),
-        *("langfuse.environment", "langfuse.release", "langfuse.version", "langfuse.session.id", "langfuse.user.id"),
+        *("langfuse.environment", "langfuse.release", "langfuse.version", "langfuse.session.id"),
+        *("langfuse.user.id", "langfuse.observation.environment", "langfuse.observation.status_message"),
     ),
+    events=("langfuse",),
 )
 
 CREWAI: Final = Convention(
     name="CrewAI",
     source="crewai 1.15 with OpenInference 1.1 and Traceloop 0.62",
     agent_names=("crewai.crew.name",),
-    content=("crew_agents", "crew_tasks", "crew_inputs", "flow_inputs", "formatted_description", "tools_names"),
-    content_namespaces=("crewai.crew", "crewai.task", "crewai.agent"),
-    known=("crew_key", "crew_id", "task_key", "task_id", "crewai.crew.name", "crewai.agent.role", "crewai.agent.id"),
+    content=(
+        *("crew_agents", "crew_tasks", "crew_inputs", "flow_inputs", "formatted_description", "tools_names"),
+        *("crew_outputs", "formatted_expected_output", "task_description"),
+    ),
+    content_namespaces=(
+        *("crewai.crew", "crewai.task", "crewai.agent", "crewai.agent.backstory", "crewai.agent.goal"),
+        *("crewai.agent.tools", "crewai.agent.tools_results", "crewai.agents", "crewai.crew.agents"),
+        *("crewai.crew.result", "crewai.crew.tasks", "crewai.tasks"),
+    ),
+    known=(
+        *("crew_key", "crew_id", "task_key", "task_id", "crewai.crew.name", "crewai.agent.role", "crewai.agent.id"),
+        *("crewai.crew.id", "crewai.crew.key", "crewai.task.id", "crewai.task.key", "crewai.task.name"),
+    ),
+    events=("crewai",),
 )
 
 DSPY: Final = Convention(
     name="DSPy",
     source="openinference-instrumentation-dspy",
     agent_verbs={"openinference.span.kind": ("forward", "aforward", "__call__", "acall")},
+    events=("dspy",),
 )
 
 MASTRA: Final = Convention(
@@ -190,7 +223,125 @@ AGENT_FRAMEWORK: Final = Convention(
     name="Microsoft Agent Framework",
     source="agent-framework-core 1.23",
     agent_names=("workflow.name",),
-    known=("workflow.id", "executor.id", "executor.type", "edge_group.type", "message.source_id", "message.target_id"),
+    known=(
+        *("workflow.id", "executor.id", "executor.type", "edge_group.type", "message.source_id"),
+        "message.target_id",
+    ),
 )
 
-FRAMEWORKS: Final = (VERCEL, GOOGLE_ADK, PYDANTIC, LANGSMITH, LANGFUSE, CREWAI, DSPY, MASTRA, AGENT_FRAMEWORK)
+BEDROCK: Final = Convention(
+    name="AWS Bedrock",
+    source="semantic conventions 1.41, Bedrock AgentCore",
+    content_namespaces=(
+        *("aws.bedrock.agentcore.memory", "aws.bedrock.input", "aws.bedrock.invocation", "aws.bedrock.output"),
+    ),
+    known=(
+        *("aws.bedrock.agent.id", "aws.bedrock.data_source.id", "aws.bedrock.guardrail.id"),
+        "aws.bedrock.knowledge_base.id",
+    ),
+    events=("aws.bedrock",),
+)
+
+MLFLOW: Final = Convention(
+    name="MLflow",
+    source="mlflow 3, mlflow/tracing/constant.py",
+    content_namespaces=(*("mlflow.chat.messages", "mlflow.chat.tools", "mlflow.spanInputs", "mlflow.spanOutputs"),),
+    events=("mlflow",),
+)
+
+BRAINTRUST: Final = Convention(
+    name="Braintrust",
+    source="braintrust 0.3, the names its OpenTelemetry endpoint reads",
+    content_namespaces=(
+        *("braintrust.expected", "braintrust.input", "braintrust.input_json", "braintrust.metadata"),
+        *("braintrust.output", "braintrust.output_json"),
+    ),
+)
+
+TRULENS: Final = Convention(
+    name="TruLens",
+    source="trulens-otel-semconv 2.16",
+    content_namespaces=(
+        *("ai.observability.call.args", "ai.observability.call.kwargs", "ai.observability.call.return"),
+        *("ai.observability.generation", "ai.observability.record_root", "ai.observability.retrieval"),
+    ),
+)
+
+SMOLAGENTS: Final = Convention(
+    name="smolagents",
+    source="openinference-instrumentation-smolagents",
+    content_namespaces=("smolagents.additional_args", "smolagents.task"),
+    known=("smolagents.tools_names",),
+    events=("smolagents",),
+)
+
+HAYSTACK: Final = Convention(
+    name="Haystack",
+    source="haystack 2, haystack/tracing",
+    content_namespaces=(
+        *("haystack.agent.input", "haystack.agent.output", "haystack.component.input", "haystack.component.output"),
+        *("haystack.pipeline.input_data", "haystack.pipeline.output_data"),
+    ),
+    known=(*("haystack.component.fully_qualified_type", "haystack.component.name", "haystack.component.type"),),
+    events=("haystack",),
+)
+
+LIVEKIT: Final = Convention(
+    name="LiveKit Agents",
+    source="livekit-agents 1.5, telemetry/trace_types.py",
+    content_namespaces=(
+        *("lk.chat_ctx", "lk.function_tool.arguments", "lk.function_tool.output", "lk.function_tools"),
+        *("lk.input_text", "lk.instructions", "lk.provider_tools", "lk.response.function_calls"),
+        *("lk.response.text", "lk.session_options", "lk.user_input", "lk.user_transcript"),
+    ),
+    known=("lk.function_tool.id", "lk.function_tool.name"),
+    events=("lk",),
+)
+
+SEMANTIC_KERNEL: Final = Convention(
+    name="Semantic Kernel",
+    source="semantic-kernel 1, model diagnostics",
+    content_namespaces=("semantic_kernel.function.arguments", "semantic_kernel.function.result"),
+    known=("semantic_kernel.function.name",),
+    events=("semantic_kernel",),
+)
+
+SPRING_AI: Final = Convention(
+    name="Spring AI",
+    source="spring-ai 1.1, observation conventions",
+    content_namespaces=(
+        *("spring.ai.chat.client.conversation.text", "spring.ai.chat.client.system", "spring.ai.chat.client.tool"),
+        *("spring.ai.chat.client.user", "spring.ai.tool.call", "spring.ai.tool.definition"),
+        "spring.ai.vector_store.query",
+    ),
+    known=("spring.ai.kind", "spring.ai.tool.definition.name"),
+    events=("spring.ai",),
+)
+
+OTHER_FRAMEWORKS: Final = Convention(
+    name="Frameworks whose events are theirs",
+    source="Agno, AutoGen, AG2, LlamaIndex, Letta",
+    events=("ag2", "agno", "autogen", "letta", "llama_index", "llamaindex", "strands"),
+)
+
+FRAMEWORKS: Final = (
+    VERCEL,
+    GOOGLE_ADK,
+    PYDANTIC,
+    LANGSMITH,
+    LANGFUSE,
+    CREWAI,
+    DSPY,
+    MASTRA,
+    AGENT_FRAMEWORK,
+    BEDROCK,
+    MLFLOW,
+    BRAINTRUST,
+    TRULENS,
+    SMOLAGENTS,
+    HAYSTACK,
+    LIVEKIT,
+    SEMANTIC_KERNEL,
+    SPRING_AI,
+    OTHER_FRAMEWORKS,
+)

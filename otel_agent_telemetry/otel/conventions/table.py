@@ -41,6 +41,10 @@ def _joined(field: str) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(word for row in CONVENTIONS for word in getattr(row, field)))
 
 
+def _lower(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.lower() for word in words)
+
+
 KINDS: Final[Mapping[str, Mapping[str, Kind]]] = _merged("kinds")
 """Attribute → its values in lower case → what the span is."""
 AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in kinds.values())
@@ -89,33 +93,23 @@ CONVENTIONAL_COLUMNS: Final[Mapping[str, str]] = {
 """Attribute of a span or its resource → the column that it gives; for a column, the first attribute that is there."""
 USER_IDS: Final[tuple[str, ...]] = _joined("user_ids")
 
-CONTENT: Final = frozenset(_joined("content"))
-"""Names that hold what was said to or by a model."""
-CONTENT_NAMESPACES: Final[tuple[str, ...]] = _joined("content_namespaces")
-KNOWN: Final = (
-    frozenset(
-        {
-            *_joined("known"),
-            *KINDS,
-            *AGENT_NAMES,
-            *JOB_TYPES,
-            *MODELS,
-            *PROVIDERS,
-            *CONVENTIONAL_COLUMNS,
-            *TOKEN_OBJECTS,
-        }
-    )
-    - CONTENT
-)
-"""Names whose texts were not said, whatever the names look like."""
-KNOWN_NAMESPACES: Final[tuple[str, ...]] = _joined("known_namespaces")
-CONVENTION_EVENTS: Final = frozenset(_joined("events"))
-"""Names of events that a convention defines; others are the application's own."""
+CONTENT: Final = _lower(_joined("content"))
+"""Names of content; these and the following are in lower case, as they are compared."""
+CONTENT_NAMESPACES: Final = _lower(_joined("content_namespaces"))
+"""Names of content with all that are below them."""
+KNOWN: Final = _lower(
+    (*_joined("known"), *KINDS, *AGENT_NAMES, *JOB_TYPES, *MODELS, *PROVIDERS, *CONVENTIONAL_COLUMNS, *TOKEN_OBJECTS)
+) - (CONTENT | CONTENT_NAMESPACES)
+"""Names whose texts are no content, whatever they look like."""
+KNOWN_NAMESPACES: Final = _lower(_joined("known_namespaces"))
+FIGURES: Final = _lower(_joined("figures"))
+URLS: Final = _lower(_joined("urls"))
+CONVENTION_EVENTS: Final = _lower(_joined("events"))
+"""Names, and namespaces of names, of events that a convention defines; others are the application's own."""
 
 VALUES_DECIDE: Final = frozenset({*NAMED_BY_SPAN, *AGENT_VERBS, *AGENT_OBJECTS, ours.METRICS, ours.PART_OF})
 """Names whose values decide what a run is called or made of: spans with one go the long way."""
 
-_CONTENT_STARTS: Final = tuple(f"{namespace}." for namespace in CONTENT_NAMESPACES)
 _SENDER_OF: Final = {
     name: {value: sender for sender in SENDERS for marked, value in sender.marks if marked == name}
     for name in dict.fromkeys(name for sender in SENDERS for name, _ in sender.marks)
@@ -130,13 +124,6 @@ _MISNAMED: Final = {
     name: {kind: _any_of(patterns) for kind, patterns in kinds.items()} for name, kinds in MISNAMED.items()
 }
 _NO_NAME: Final = _any_of(_joined("event_names"))
-
-
-def is_content(key: str) -> bool:
-    """Return whether an attribute holds what was said to or by a model, not what happened."""
-    if key in CONTENT or key in CONTENT_NAMESPACES:
-        return True
-    return key.startswith(_CONTENT_STARTS) and key not in KNOWN
 
 
 def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
