@@ -58,6 +58,18 @@ class RunSettings(TypedDict, total=False):
     insight_id: str | None
     parent_run_id: str | None
     service_name: str | None
+    session_id: str | None
+    user_id: str | None
+    agent_version: str | None
+    change_id: str | None
+    pipeline_url: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: float | None
+    model_calls: int | None
+    tool_calls: int | None
+    labels: Mapping[str, Any] | str | None
     # --- end of columns
 
 

@@ -19,7 +19,7 @@ from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import SETTABLE_COLUMNS, plain_text
+from otel_agent_telemetry.columns import LATER_COLUMNS, SETTABLE_COLUMNS, fits, plain_text
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
@@ -385,7 +385,10 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if SETTABLE_COLUMNS.issuperset(kwargs):
         return {**kwargs}, {}
     settings = {name: value for name, value in kwargs.items() if name in SETTABLE_COLUMNS}
-    extra = {name: value for name, value in kwargs.items() if name not in SETTABLE_COLUMNS}
+    for name in LATER_COLUMNS & settings.keys():  # names of the application's own in earlier versions
+        if not fits(name, settings[name]):
+            del settings[name]
+    extra = {name: value for name, value in kwargs.items() if name not in settings}
     return settings, extra
 
 

@@ -19,6 +19,8 @@ from enum import Enum
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
+import orjson
+
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import normal_iso
 from otel_agent_telemetry.errors import RecordError
@@ -26,8 +28,9 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 _PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 MAX_COUNT: Final = 2**63 - 1
+_MAX_AMOUNT: Final = 1e15
 
 STATE_STEP_NS: Final = 2_000
 """The least distance, in ns, between the `updated_at` of two states of one run from one recorder."""
@@ -37,12 +40,26 @@ CLOSING_STEP_NS: Final = 1_000
 Fields = dict[str, Any]
 """A run's state on the way to disk: column name → value, defaults left out."""
 
-Kind = Literal["text", "time", "count", "number", "flag", "json", "uuid", "hex", "run_id", "status", "commit_source"]
+Kind = Literal[
+    "text",
+    "time",
+    "count",
+    "number",
+    "amount",
+    "flag",
+    "json",
+    "uuid",
+    "hex",
+    "run_id",
+    "status",
+    "commit_source",
+]
 """What a column holds.
 
-`time`: ISO 8601 in UTC. `count`: an integer from 0 to 2^63-1. `number`: one to 2^31-1. `flag`:
-0 or 1. `json`: JSON text. The rest are texts: `hex` of exactly `max_length` hex digits, `run_id`
-by the rules of run ids, `status` one of six words, `commit_source` one of three.
+`time`: ISO 8601 in UTC. `count`: an integer from 0 to 2^63-1. `number`: one to 2^31-1. `amount`: a
+finite number from 0, a float. `flag`: 0 or 1. `json`: JSON text. The rest are texts: `hex` of exactly
+`max_length` hex digits, `run_id` by the rules of run ids, `status` one of six words,
+`commit_source` one of three.
 """
 
 
@@ -67,6 +84,9 @@ class Column(NamedTuple):
     """The value when nothing is given. None is "not known", stored as NULL."""
     max_length: int | None = None
     """The longest text in characters. None is no limit."""
+    since: int = 8
+    """The schema version that added it. A value that a later column cannot hold is kept in `context_json`, where
+    earlier versions kept every value of that name."""
 
     @property
     def nullable(self) -> bool:
@@ -150,7 +170,7 @@ TABLE: Final = (
     Column("git_commit_author", "text", "Author of the commit.", patchable=True),
     Column("git_commit_timestamp", "time", "When the commit was made.", patchable=True),
     Column("host", "text", "Host that the run ran on.", listed=True),
-    Column("environment", "text", "Deployment environment, `production` for example.", listed=True),
+    Column("environment", "text", "Deployment environment, `production` for example.", filterable=True, listed=True),
     Column(
         "metrics_json",
         "json",
@@ -169,7 +189,32 @@ TABLE: Final = (
         "trace_id", "hex", "Trace id of the run's span, 32 hex digits.", settable=False, filterable=True, max_length=32
     ),
     Column("span_id", "hex", "Span id of the run's span, 16 hex digits.", settable=False, max_length=16),
-    Column("service_name", "text", "`service.name` of the program.", listed=True),
+    Column("service_name", "text", "`service.name` of the program.", filterable=True, listed=True),
+    Column(
+        "received_at", "time", "When a service first received the run; null without a service.", settable=False, since=9
+    ),
+    Column("session_id", "text", "Session or conversation that the run belongs to.", filterable=True, since=9),
+    Column("user_id", "text", "User whom the run works for; from spans only with a setting.", filterable=True, since=9),
+    Column("agent_version", "text", "Version of the agent.", filterable=True, listed=True, since=9),
+    Column("change_id", "text", "Change that the run works on, a pull request.", filterable=True, since=9),
+    Column("pipeline_url", "text", "Address of the pipeline run that the run is part of.", since=9),
+    Column("start_commit", "text", "Commit that the run began on.", settable=False, filterable=True, since=9),
+    Column("model", "text", "Model that was called most.", filterable=True, listed=True, since=9),
+    Column("input_tokens", "count", "Tokens that models read, cached ones included.", default=0, since=9),
+    Column("output_tokens", "count", "Tokens that models wrote, reasoning included.", default=0, since=9),
+    Column("cost_usd", "amount", "Cost in US dollars as far as it is known; null is not known.", since=9),
+    Column("model_calls", "count", "Number of calls of models.", default=0, since=9),
+    Column("tool_calls", "count", "Number of calls of tools.", default=0, since=9),
+    Column("labels", "json", "Labels: an object of texts, from `agent.label.*`.", since=9),
+    Column(
+        "plumbing",
+        "flag",
+        "Whether the run is a root span of an agent's program that does no agent's work.",
+        settable=False,
+        filterable=True,
+        default=0,
+        since=9,
+    ),
 )
 """Every column of a run, in the order of the database and of `RunRecord`."""
 
@@ -185,6 +230,10 @@ TIME_COLUMNS: Final = _of_kind("time")
 COUNT_COLUMNS: Final = _of_kind("count")
 INTEGER_COLUMNS: Final = _of_kind("count", "number", "flag")
 JSON_COLUMNS: Final = _of_kind("json")
+AMOUNT_COLUMNS: Final = _of_kind("amount")
+FLAG_COLUMNS: Final = _of_kind("flag")
+LATER_COLUMNS: Final = frozenset(column.name for column in TABLE if column.since > 8)  # noqa: PLR2004 - the first one
+"""Columns whose names were fields of the application's own in version 8."""
 REQUIRED_COLUMNS: Final = tuple(column.name for column in TABLE if column.required)
 FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = {
     "created_at": ("start_time",),
@@ -203,6 +252,17 @@ COMMIT_COLUMNS: Final = ("git_commit_hash", "git_commit_source", "git_commit_aut
 """The columns of a commit association, in the order in which two of them are compared."""
 POSTING_COLUMNS: Final = ("api_posted", "api_posted_at", "api_retry_count")
 """The columns of the webhook's delivery, which only grow."""
+TOTAL_COLUMNS: Final[tuple[str, ...]] = (
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "model_calls",
+    "tool_calls",
+)
+"""The columns that repeat what `metrics_json` holds under `gen_ai` (`run_totals`)."""
+OBSERVED_BY_STORE: Final = frozenset({*TOTAL_COLUMNS, "received_at", "plumbing"})
+"""Columns that the place which stores a run decides: no part of the order of its states."""
 
 _OUR_TIME: Final = lazy(
     r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00",
@@ -237,6 +297,8 @@ def clamp(values: Mapping[str, Any], problems: list[str]) -> Fields:
 def _meant(name: str, value: Any) -> Any:
     """Return what a caller's value means where its type is another one; else the value itself."""
     value = plain_text(value)
+    if name in AMOUNT_COLUMNS:
+        return _float(value)
     if name not in COUNT_COLUMNS:
         return value
     if type(value) is str and (digits := value.strip()).isascii() and digits.isdigit():
@@ -245,6 +307,29 @@ def _meant(name: str, value: Any) -> Any:
         whole, parts = value.as_integer_ratio()
         return whole if parts == 1 else value
     return value
+
+
+def _float(value: Any) -> Any:
+    """Return a number of any type, or its text, as a float; anything else as it is."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float, str)) or hasattr(type(value), "__float__")):
+        return value
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
+
+
+def fits(name: str, value: Any) -> bool:
+    """Return whether a column takes what a caller gives for it; None and the empty text it does. Never raises."""
+    if value is None or (type(value) is str and not value):
+        return True
+    try:
+        if name in JSON_COLUMNS:
+            return isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{")
+        check_column(name, _meant(name, value))
+    except Exception:  # a RecordError; or code of the caller: a proxy, a number type
+        return False
+    return True
 
 
 def plain_text(value: Any) -> Any:
@@ -262,6 +347,8 @@ def check_column(name: str, value: Any) -> Any:
         return _checked_count(name, value)
     if name in TIME_COLUMNS:
         return check_time(name, value)
+    if name in AMOUNT_COLUMNS:
+        return _checked_amount(name, value)
     if not isinstance(value, str):
         raise RecordError(name, f"must be text, got {type(value).__name__}")
     if not value and name in REQUIRED_COLUMNS:
@@ -278,6 +365,13 @@ def _checked_count(name: str, value: Any) -> int:
     if not is_number or not 0 <= (count := operator.index(value)) < 1 << bits:
         raise RecordError(name, f"must be an integer from 0 to 2^{bits}-1, got {shown(value)}")
     return count
+
+
+def _checked_amount(name: str, value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= _MAX_AMOUNT:
+        raise RecordError(name, f"must be a number from 0, got {shown(value)}")
+    return float(value)
 
 
 def _checked_status(name: str, value: str) -> str:
@@ -306,14 +400,27 @@ def _checked_hex(name: str, value: str) -> str:
     return value.lower()
 
 
+def _checked_labels(name: str, value: str) -> str:
+    try:
+        is_object = isinstance(orjson.loads(value), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise RecordError(name, "must be the JSON text of an object")
+    return value
+
+
 _CHECK_OF_KIND: Final[Mapping[Kind, Callable[[str, str], str]]] = {
     "status": _checked_status,
     "uuid": _checked_uuid,
     "run_id": _checked_run_id,
     "hex": _checked_hex,
 }
-_TEXT_CHECKS: Final = {name: _CHECK_OF_KIND[kind] for name, kind in KIND_OF.items() if kind in _CHECK_OF_KIND}
-FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - INTEGER_COLUMNS - TIME_COLUMNS - _TEXT_CHECKS.keys()
+_TEXT_CHECKS: Final[dict[str, Callable[[str, str], str]]] = {
+    name: _CHECK_OF_KIND[kind] for name, kind in KIND_OF.items() if kind in _CHECK_OF_KIND
+}
+_TEXT_CHECKS["labels"] = _checked_labels  # read by SQL, which a text that is no JSON would fail
+FREE_TEXT_COLUMNS: Final = frozenset(COLUMNS) - INTEGER_COLUMNS - AMOUNT_COLUMNS - TIME_COLUMNS - _TEXT_CHECKS.keys()
 """Columns that hold any text."""
 
 

@@ -10,8 +10,9 @@ defines one total order on them and every store keeps the greatest (design, inva
 3. then every other column in the order of the table, so that two different states are never
    equal and every store ends with the same row.
 
-Two things are not part of the order: commits have a table of their own (see `CommitLink`), and
-of `api_posted*` the greater value is kept, whichever state is.
+Three things are not part of the order: commits have a table of their own (see `CommitLink`), of
+`api_posted*` the greater value is kept, whichever state is, and columns.OBSERVED_BY_STORE are
+decided where a run is stored.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from typing import Any, Final, get_args
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
 from otel_agent_telemetry.columns import (
+    AMOUNT_COLUMNS,
     COLUMNS,
     FALLBACKS,
     FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
+    TOTAL_COLUMNS,
     Fields,
     check_column,
     check_time,
@@ -37,6 +40,7 @@ from otel_agent_telemetry.columns import (
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_id import check_custom_run_id
 from otel_agent_telemetry.run_state import ORDER_COLUMNS
+from otel_agent_telemetry.run_totals import totals_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class RunRecord:
     # --- columns, written by `make columns`
     event_id: str
     run_id: str
-    schema_version: int = 8
+    schema_version: int = 9
     created_at: str
     updated_at: str
     start_time: str
@@ -97,11 +101,26 @@ class RunRecord:
     trace_id: str | None = None
     span_id: str | None = None
     service_name: str | None = None
+    received_at: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    agent_version: str | None = None
+    change_id: str | None = None
+    pipeline_url: str | None = None
+    start_commit: str | None = None
+    model: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    model_calls: int = 0
+    tool_calls: int = 0
+    labels: str | None = None
+    plumbing: int = 0
     # --- end of columns
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> RunRecord:
-        """Return the record of an unchecked mapping; unknown keys are ignored.
+        """Return the record of an unchecked mapping; unknown keys are ignored, totals are read from `metrics_json`.
 
         An empty text is "not known", as None is, because the order of states treats them as
         equal. Raises RecordError naming the first column that breaks a rule.
@@ -112,6 +131,8 @@ class RunRecord:
             if name in _COLUMN_SET and value is not None and not (type(value) is str and not value)
         }
         _put_required(given)
+        if given.keys().isdisjoint(TOTAL_COLUMNS):
+            given.update(totals_in(given.get("metrics_json")))
         return cls(**given)
 
     @property
@@ -124,11 +145,13 @@ class RunRecord:
         return {
             name: value
             for name in COLUMNS
-            if (value := getattr(self, name)) is not None and (value != 0 or name == "schema_version")
+            if (value := getattr(self, name)) is not None and (value != 0 or name in _KEPT_ZEROS)
         }
 
 
 _COLUMN_SET: Final = frozenset(COLUMNS)
+_KEPT_ZEROS: Final = AMOUNT_COLUMNS | {"schema_version"}
+"""Columns of which 0 is another value than none."""
 
 
 def order_key(record: RunRecord) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from otel_agent_telemetry.columns import (
     COMMIT_COLUMNS,
     COUNT_COLUMNS,
     FREE_TEXT_COLUMNS,
+    OBSERVED_BY_STORE,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     SCHEMA_VERSION,
@@ -35,7 +36,9 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.status import RUNNING, STATUSES
 
 _TIE_COLUMNS: Final = tuple(
-    name for name in COLUMNS if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS}
+    name
+    for name in COLUMNS
+    if name not in {"event_id", "status", "updated_at", *COMMIT_COLUMNS, *POSTING_COLUMNS, *OBSERVED_BY_STORE}
 )
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""

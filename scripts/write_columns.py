@@ -18,6 +18,7 @@ _MARKED: Final = re.compile(r"(--- columns, written by [^\n]*\n).*?([^\n]*--- en
 _POSITIONAL: Final = ("agent_name", "job_type", "trigger_type")
 _ARGUMENT: Final[dict[Kind, str]] = {
     "count": "int | None",
+    "amount": "float | None",
     "json": "Mapping[str, Any] | str | None",
     "commit_source": "CommitSource | None",
 }
@@ -26,6 +27,7 @@ _SHOWN: Final[dict[Kind, str]] = {
     "time": "time, ISO 8601 in UTC",
     "count": "integer ≥ 0",
     "number": "integer ≥ 0",
+    "amount": "number ≥ 0",
     "flag": "boolean",
     "json": "JSON",
     "uuid": "UUID",
@@ -38,7 +40,8 @@ _SHOWN: Final[dict[Kind, str]] = {
 
 def record_field(column: Column) -> str:
     """Return the line of a column in `RunRecord`."""
-    kind = "int" if column.name in INTEGER_COLUMNS else "RunStatus" if column.kind == "status" else "str"
+    kinds: dict[Kind, str] = {"status": "RunStatus", "amount": "float"}
+    kind = "int" if column.name in INTEGER_COLUMNS else kinds.get(column.kind, "str")
     if not column.nullable:
         default = "" if column.default is None else f" = {_literal(column.default)}"
         return f"    {column.name}: {kind}{default}\n"

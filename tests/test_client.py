@@ -222,7 +222,7 @@ def test_names_that_are_not_the_callers_to_set_are_context_too(client, captured)
 
     run = captured.run(run_id)
     assert run.event_id != "mine"
-    assert run.schema_version == 8
+    assert run.schema_version == 9
     assert json.loads(run.context_json) == {
         "event_id": "mine", "created_at": "never", "trace_id": "t", "schema_version": 1,
     }  # fmt: skip

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 LAYERS = (
     ("foundations", ("append", "argument_types", "bisection", "clock", "columns", "config", "counters", "errors", "git",
                      "journal", "locks", "model", "patterns", "redaction", "run_id", "run_state",
+                     "run_totals",
                      "secret_patterns", "settings", "status",
                      "urls", "usage", "wire")),
     ("buffer", ("buffer",)),

@@ -20,10 +20,12 @@ from otel_agent_telemetry.columns import (
     HEX_DIGITS,
     JSON_COLUMNS,
     MAX_COUNT,
+    OBSERVED_BY_STORE,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     SETTABLE_COLUMNS,
     TIME_COLUMNS,
+    TOTAL_COLUMNS,
     clamp,
 )
 from otel_agent_telemetry.errors import RecordError
@@ -53,6 +55,9 @@ fixed: dict[str, st.SearchStrategy[object]] = {
     "event_id": st.just(EVENT_ID),
     "status": st.sampled_from(STATUSES),
     "api_posted": st.integers(0, 1),
+    "plumbing": st.integers(0, 1),
+    "cost_usd": st.floats(0, 1e6),
+    "labels": st.just('{"team":"core"}'),
 }
 
 
@@ -93,7 +98,7 @@ def test_fields_leave_out_what_is_at_its_default(record: RunRecord) -> None:
     """Neither None nor a zero count is written."""
     fields = record.to_fields()
     assert None not in fields.values()
-    assert all(value != 0 for name, value in fields.items() if name != "schema_version")
+    assert all(value != 0 for name, value in fields.items() if name not in ("schema_version", "cost_usd"))
 
 
 def test_a_record_cannot_be_changed() -> None:
@@ -105,12 +110,14 @@ def test_a_record_cannot_be_changed() -> None:
 
 def _told(record: RunRecord) -> RunRecord:
     """The record without what stands outside the order."""
-    return replace(record, api_posted=0, api_posted_at=None, api_retry_count=0)
+    none = RunRecord.from_fields(REQUIRED)
+    return replace(record, **{name: getattr(none, name) for name in (*POSTING_COLUMNS, *OBSERVED_BY_STORE)})
 
 
-def test_what_stands_outside_the_order_is_the_posting() -> None:
-    """`_told` removes exactly the posting columns."""
+def test_what_stands_outside_the_order_is_the_posting_and_what_the_store_observes() -> None:
+    """`_told` removes exactly these."""
     assert set(POSTING_COLUMNS) == {"api_posted", "api_posted_at", "api_retry_count"}
+    assert {*TOTAL_COLUMNS, "received_at", "plumbing"} == OBSERVED_BY_STORE
 
 
 @given(near_records, near_records)

@@ -25,6 +25,7 @@ from otel_agent_telemetry.delivery.http_connection import Headers, HttpConnectio
 from otel_agent_telemetry.delivery.http_target import bearer, retry_after_s
 from otel_agent_telemetry.delivery.outcome import POSTING_WAITS_S, RetryLater, as_asked
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.status import RUNNING
 
 _QUEUE: Final = 10_000
@@ -135,4 +136,4 @@ def _attempt(connection: HttpConnection, state: Fields) -> RetryLater | _GivenUp
 
 def summary_of(state: Fields) -> Fields:
     """Return the summary fields of a run without nulls and without the large columns."""
-    return {name: value for name, value in state.items() if name not in _SUMMARY_LEFT_OUT}
+    return {name: value for name, value in with_totals(state).items() if name not in _SUMMARY_LEFT_OUT}

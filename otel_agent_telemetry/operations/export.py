@@ -12,7 +12,7 @@ a `'` in front, which spreadsheets do not show, unless `raw` is set.
 JSON lines hold one object a line, in the shape of the service's answers, in ASCII.
 
 Parquet needs pyarrow (extra `export`). Times are timestamps (microseconds, UTC; null where a
-stored text is not a time), counts int64, `api_posted` boolean, JSON and everything else text.
+stored text is not a time), counts int64, amounts double, flags boolean, JSON and everything else text.
 A row group has at most 20,000 runs or about 32 MiB of text.
 """
 
@@ -246,6 +246,8 @@ def _type_of(pa: Any, name: str) -> Any:
         return pa.timestamp("us", tz="UTC")
     if kind == "flag":
         return pa.bool_()
+    if kind == "amount":
+        return pa.float64()
     return pa.int64() if kind in ("count", "number") else pa.string()
 
 

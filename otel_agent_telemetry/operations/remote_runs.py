@@ -24,7 +24,10 @@ from otel_agent_telemetry.wire import dumps_text
 # The greatest page that the API accepts, hence the fewest requests.
 _PAGE: Final = 1000
 _OK: Final = 200
-_FILTERS: Final = (*FILTERABLE_COLUMNS, "created_before", "created_after", "start_time_from", "start_time_to")
+_FILTERS: Final = (
+    *FILTERABLE_COLUMNS,
+    *("created_before", "created_after", "start_time_from", "start_time_to", "received_before", "received_after"),
+)
 _MEMBERS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "str": str,
     "str | None": (str, type(None)),
@@ -56,6 +59,10 @@ class RemoteRuns:
     def runs(self, query: RunQuery) -> Iterator[RunRecord]:
         """Yield the runs that a query asks for, newest first, page by page."""
         filters = {name: value for name in _FILTERS if (value := getattr(query, name)) is not None}
+        if query.plumbing is not None:
+            filters["plumbing"] = "true" if query.plumbing else "false"
+        if query.label is not None:
+            filters["label"] = "=".join(query.label)
         items = self._items("/api/v1/runs", {**filters, "limit": str(min(query.limit, _PAGE))})
         for item in islice(items, query.limit):
             yield self._record(item)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, FLAG_COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.urls import commit_url, repo_url
 
@@ -33,7 +33,7 @@ def run_members(
     repo_url: Callable[[str | None], str | None],
     commit_url: Callable[[str | None, str | None], str | None],
 ) -> dict[str, Any]:
-    """Return every column, `api_posted` as a boolean, and `commit_url`, `repo_url` (None where unknown).
+    """Return every column, flags as booleans, and `commit_url`, `repo_url` (None where unknown).
 
     `json_value` makes the member of a JSON column from its text. A caller with many runs can
     pass cached URL functions and leave JSON text unparsed.
@@ -42,7 +42,8 @@ def run_members(
     for name in JSON_COLUMNS:
         if (text := members[name]) is not None:
             members[name] = json_value(text)
-    members["api_posted"] = bool(record.api_posted)
+    for name in FLAG_COLUMNS:
+        members[name] = bool(members[name])
     members["commit_url"] = commit_url(record.git_repo, record.git_commit_hash)
     members["repo_url"] = repo_url(record.git_repo)
     return members

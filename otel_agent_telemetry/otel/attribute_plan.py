@@ -22,6 +22,7 @@ from otel_agent_telemetry.columns import (
     JSON_COLUMNS,
     MAX_COUNT,
     SETTABLE_COLUMNS,
+    TOTAL_COLUMNS,
     Fields,
 )
 from otel_agent_telemetry.otel import conventions as names
@@ -39,7 +40,7 @@ _MAX_PICKERS: Final = 64
 _FAST_BYTES: Final = 600_000
 """With less room than this for one payload, every one is measured: the long way."""
 _PLAIN_TYPES: Final = frozenset({str, int, float, bool})
-PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS
+PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS - {*TOTAL_COLUMNS}
 """Columns that take any text, or any count, as it is."""
 _OBSERVED: Final = frozenset({"duration_ms"})
 """Settable columns that the end of a span decides."""

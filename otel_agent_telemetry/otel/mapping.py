@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import SETTABLE_COLUMNS, Fields, clamp
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
@@ -132,6 +132,11 @@ def run_columns(
         columns["git_repo"] = without_credentials(columns["git_repo"])
     columns.setdefault("agent_name", agent_name_of(view, overrides.child_agent))
     columns.setdefault("job_type", job_type_of(view))
+    totals = {name: columns.pop(name) for name in TOTAL_COLUMNS if name in columns}
+    if totals:  # what the application says itself counts before what was counted
+        columns["metrics_json"] = with_reported(columns.get("metrics_json"), totals)
+    if "labels" in columns:
+        _put_json(columns, "labels", {}, around)
     _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
     _put_json(columns, "context_json", {**kept, **overrides.extra}, around, sum_of((left_out, overrides.left_out)))
@@ -207,6 +212,13 @@ def _put_json(
         columns[column] = dumps_text(
             {**cleaned, LEFT_OUT_KEY: cleaned.get(LEFT_OUT_KEY, left_out)} if left_out else cleaned
         )
+
+
+def with_reported(given: Any, totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for `metrics_json` with figures that were given by the name of their column."""
+    metrics = {} if given is None else json_object(given)
+    used = metrics.get(USAGE_KEY)
+    return {**metrics, USAGE_KEY: {**(used if isinstance(used, Mapping) else {}), **totals}}
 
 
 def _merged(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

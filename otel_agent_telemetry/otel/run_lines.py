@@ -44,8 +44,6 @@ from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.usage import USAGE_KEY
 from otel_agent_telemetry.wire import dumps_text, encode_members
 
-START_COMMIT: Final = "start_commit"
-"""The member of `context_json` that names the commit a run began on."""
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
 
 
@@ -176,8 +174,8 @@ class RunLines:
             if not plan.keeps_all(attributes):
                 kept, left_out = self.plans.rule.keep(kept)
             context |= kept
-        if (commit := self._commit_of(run, span)) and START_COMMIT not in attributes:
-            context[START_COMMIT] = commit
+        if commit := self._commit_of(run, span):
+            columns["start_commit"] = commit
         context |= run.extra
         if left_out or run.left_out:
             context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *(run.left_out or ()))))
@@ -220,10 +218,8 @@ class RunLines:
         if view.end_ns is not None:
             run.usage.set_run_total(view)
         used = run.usage.shown()
-        commit = self._commit_of(run, span)
-        extra = run.extra if commit is None or START_COMMIT in attributes else {START_COMMIT: commit, **run.extra}
         left_out = sum_of(run.left_out) if run.left_out else NOTHING
-        overrides = Overrides(run.settings, extra, used, run.child_agent, left_out)
+        overrides = Overrides(run.settings, run.extra, used, run.child_agent, left_out)
         columns = run_columns(view, overrides=overrides, around=self._recorder.resource_defaults, problems=problems)
         if problems:
             counters = self._recorder.counters
@@ -233,6 +229,8 @@ class RunLines:
             run.reported_usage = differing(columns, used)
         for name in _DECIDED_BY_STATE:
             columns.pop(name, None)
+        if commit := self._commit_of(run, span):
+            columns["start_commit"] = commit
         for name in ("error_summary", "error_details"):
             if name in columns:
                 columns[name] = clean(columns[name])

@@ -143,7 +143,7 @@ class Backend:
         self.body_budget = BodyBudget()
         self._stop = threading.Event()
         self._store = Store(settings, stop=self._stop)
-        self.writer = GroupWriter(self._store)
+        self.writer = GroupWriter(self._store, clock=self.clock)
         self._read_engine: Engine | None = None
         self._readers = anyio.CapacityLimiter(_READERS)
         self._lock = None if settings.database_url else WriterLock(settings.db_path)

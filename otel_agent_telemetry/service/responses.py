@@ -36,7 +36,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, FLAG_COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.errors import (
     AgentTelemetryError,
     RecordError,
@@ -76,7 +76,8 @@ class RunEncoder:
         for name in JSON_COLUMNS:
             if (text := members[name]) is not None:
                 members[name] = _embedded(text)
-        members["api_posted"] = bool(record.api_posted)
+        for name in FLAG_COLUMNS:
+            members[name] = bool(members[name])
         members["commit_url"] = self.commit_url(record.git_repo, record.git_commit_hash)
         members["repo_url"] = self.repo_url(record.git_repo)
         return orjson.dumps(members)

@@ -30,8 +30,10 @@ from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, page_of_ru
 from otel_agent_telemetry.storage.rows import Cursor, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
-_TIMES: Final = ("created_before", "created_after", "start_time_from", "start_time_to")
-_TEXTS: Final = tuple(name for name in FILTERABLE_COLUMNS if name != "status")
+_TIMES: Final = (
+    *("created_before", "created_after", "start_time_from", "start_time_to", "received_before", "received_after"),
+)
+_TEXTS: Final = tuple(name for name in FILTERABLE_COLUMNS if name not in ("status", "plumbing"))
 # The greatest integer that both databases take; a greater one would be their error and not a 422.
 _MAX_OFFSET: Final = 2**63 - 1
 _MAX_VALUES: Final = 1000
@@ -57,10 +59,22 @@ class RunFilters(BaseModel):
     run_id: str | None = Field(None, description="Runs with this run id.")
     trace_id: str | None = Field(None, description="Runs of this trace, 32 hex digits.")
     parent_run_id: str | None = Field(None, description="Runs inside the run with this run id.")
+    environment: str | None = Field(None, description="Runs of this environment.")
+    service_name: str | None = Field(None, description="Runs of this `service.name`.")
+    session_id: str | None = Field(None, description="Runs of this session.")
+    user_id: str | None = Field(None, description="Runs of this user, as the column holds it.")
+    agent_version: str | None = Field(None, description="Runs of this version of an agent.")
+    change_id: str | None = Field(None, description="Runs that work on this change.")
+    start_commit: str | None = Field(None, description="Runs that began on this commit.")
+    model: str | None = Field(None, description="Runs whose most called model this is.")
+    plumbing: bool | None = Field(None, description="Only plumbing (true), or none of it (false).")
+    label: str | None = Field(None, description="Runs with this label: `name=value`.", pattern=r'^[^="]+=')
     created_before: schemas.Moment | None = Field(None, description="Created before this time, exclusive; with a zone.")
     created_after: schemas.Moment | None = Field(None, description="Created after this time, exclusive; with a zone.")
     start_time_from: schemas.Moment | None = Field(None, description="Started at this time or later; with a zone.")
     start_time_to: schemas.Moment | None = Field(None, description="Started at this time or earlier; with a zone.")
+    received_before: schemas.Moment | None = Field(None, description="First received before this time, exclusive.")
+    received_after: schemas.Moment | None = Field(None, description="First received after this time, exclusive.")
     limit: int = Field(100, ge=1, le=1000, description="The most runs to return.")
     offset: int = Field(0, ge=0, le=_MAX_OFFSET, description="The number of runs to skip; `cursor` is cheaper.")
     cursor: str | None = Field(None, description="The end of the previous page: from its `Link` header.")
@@ -76,8 +90,11 @@ class RunFilters(BaseModel):
                 raise RequestError(400, f"status: must be one of {', '.join(STATUSES)}, got {self.status[:40]!r}")
         for name in _TIMES:
             values[name] = _time_filter(name, getattr(self, name))
+        if self.label is not None:
+            name, _, value = clean_text(self.label).partition("=")
+            values["label"] = (name, value)
         cursor = None if self.cursor is None else Cursor.from_text(self.cursor)
-        return RunQuery(**values, limit=self.limit, offset=self.offset, cursor=cursor)
+        return RunQuery(**values, plumbing=self.plumbing, limit=self.limit, offset=self.offset, cursor=cursor)
 
 
 class PageParameters(BaseModel):

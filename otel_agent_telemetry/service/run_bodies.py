@@ -5,6 +5,8 @@
 - A field that is no column of a run is kept in `context_json`, under its own name, unless
   that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, are ignored.
 - `git_commit_source` is one of three words.
+- So is what a column of version 9 cannot hold, unless the column holds a number: its name was a
+  field of the client's own before.
 
 A run's body becomes a state in one pass without a record object, which would cost more than
 writing its row; a test compares the two on generated bodies.
@@ -19,23 +21,29 @@ from typing import Any, Final
 import orjson
 
 from otel_agent_telemetry.columns import (
+    AMOUNT_COLUMNS,
     COLUMNS,
+    COUNT_COLUMNS,
     JSON_COLUMNS,
+    LATER_COLUMNS,
     PATCHABLE_COLUMNS,
     TIME_COLUMNS,
     Fields,
     check_column,
     check_time,
+    fits,
     shown,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
 from otel_agent_telemetry.run_state import AS_STORED, NUMBERS, PLAIN_NUMBERS_END, checked_state, put_required
+from otel_agent_telemetry.run_totals import folded
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
 
 _COLUMNS: Final = frozenset(COLUMNS)
+_MAY_MISFIT: Final = LATER_COLUMNS - COUNT_COLUMNS - AMOUNT_COLUMNS
 _RESPONSE_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
 _DATE: Final = len("2026-01-31")
@@ -58,10 +66,23 @@ def run_from_body(item: Any) -> Fields:
     # A run as `GET` returned it may be posted again; that takes the second way, like fields of the client's own.
     values = item if item.keys() <= _COLUMNS else _with_context(item)
     try:
-        return _state_in_one_pass(values)
+        return folded(_state_in_one_pass(values))
     except RecordError:
         # The pass stops at the first value that it meets; which rule is named has an order of its own.
-        return checked_state(column_values(values))
+        return folded(checked_state(column_values(without_misfits(values))))
+
+
+def without_misfits(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a body whose values that a column of a later version cannot hold are in `context_json`.
+
+    Raises RecordError. Clients of earlier versions may have fields of their own under these names.
+    """
+    misfits = {name: values[name] for name in _MAY_MISFIT & values.keys() if not fits(name, values[name])}
+    if not misfits:
+        return values
+    kept = {name: value for name, value in values.items() if name not in misfits}
+    kept["context_json"] = {**misfits, **(_object_or_none(kept, "context_json") or {})}
+    return kept
 
 
 def _state_in_one_pass(values: Mapping[str, Any]) -> Fields:

@@ -60,6 +60,7 @@ _KINDS: Final[dict[Kind, Any]] = {
     "time": Moment,
     "count": Annotated[int, Field(ge=0, le=MAX_COUNT)],
     "number": _SMALL,
+    "amount": Annotated[float, Field(ge=0)],
     "flag": bool | _SMALL,
     "json": dict[str, Any],
     "uuid": Annotated[str, Field(json_schema_extra={"pattern": UUID_PATTERN})],
@@ -95,7 +96,7 @@ def _response_field(column: Column) -> Any:
     """Return the pydantic type and field of a column in a response."""
     if column.kind in ("count", "number"):
         return (int, Field(description=column.description, ge=0))
-    kinds: dict[Kind, Any] = {"flag": bool, "json": Any, "status": RunStatus}
+    kinds: dict[Kind, Any] = {"flag": bool, "json": Any, "status": RunStatus, "amount": float | None}
     kind = kinds.get(column.kind, str if column.required else str | None)
     return (kind, Field(description=column.description))
 

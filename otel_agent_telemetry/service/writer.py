@@ -29,6 +29,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.responses import OverloadedError
@@ -95,8 +96,9 @@ def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job
 class GroupWriter:
     """Commits the jobs of all threads. Started once; `submit` and `accept` are safe from any thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or SystemClock()
         self._waiting: deque[Job] = deque()
         self._waiting_items = 0
         self._wakeup = threading.Condition()
@@ -199,7 +201,8 @@ class GroupWriter:
     def _commit(self, group: list[Job]) -> None:
         """Commit a group in one transaction and set the results. Raises whatever the transaction raises."""
         started_at = time.monotonic()
-        results = self._store.transact(lambda connection: _apply(connection, group))
+        received_at = iso_utc(self._clock.now_ns())
+        results = self._store.transact(lambda connection: _apply(connection, group, received_at))
         self.stats.commits += 1
         self.stats.writes += len(group)
         items = sum(job.size for job in group)
@@ -235,7 +238,7 @@ def _set_result(future: Future[Any], job: Job) -> None:
         future.set_result(job.result)
 
 
-def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
+def _apply(connection: Connection, group: Sequence[Job], received_at: str) -> list[Any]:
     """Return the result of each job, in order. Neighbouring writes are merged; changes keep their place."""
     # A change reads what it writes, so it takes the lock of associations exclusively, and before
     # anything else of the group takes it shared: two transactions that hold it shared could
@@ -247,7 +250,7 @@ def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
 
     def flush() -> None:
         if batches:
-            results.extend(_write_merged(connection, batches))
+            results.extend(_write_merged(connection, batches, received_at))
             batches.clear()
 
     for job in group:
@@ -261,11 +264,11 @@ def _apply(connection: Connection, group: Sequence[Job]) -> list[Any]:
     return results
 
 
-def _write_merged(connection: Connection, batches: Sequence[WriteBatch]) -> list[WriteResult]:
+def _write_merged(connection: Connection, batches: Sequence[WriteBatch], received_at: str) -> list[WriteResult]:
     """Write batches as one, and return each one's part of the result."""
     if len(batches) == 1:
-        return [write_batch(connection, batches[0])]
-    whole = write_batch(connection, merged_batch(batches))
+        return [write_batch(connection, batches[0], received_at=received_at)]
+    whole = write_batch(connection, merged_batch(batches), received_at=received_at)
     return list(whole.split(batches))
 
 

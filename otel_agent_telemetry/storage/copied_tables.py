@@ -43,7 +43,7 @@ from otel_agent_telemetry.storage.statements import (
     key_lookup,
     rows_of_keys,
 )
-from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage
+from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage, refresh_sums
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 
@@ -78,8 +78,11 @@ class CopiedTable:
 
 @lru_cache(maxsize=8)
 def _columns_of(table: Table) -> tuple[str, ...]:
-    """Return the columns to copy. `id` is last, because an insert leaves it out: the target numbers its rows itself."""
-    names = tuple(column.name for column in table.c if column.name != "id")
+    """Return the columns to copy, without what the target makes itself.
+
+    `id` is last, because an insert leaves it out: the target numbers its rows itself.
+    """
+    names = tuple(column.name for column in table.c if column.name != "id" and column is not run_rollups.c.metrics_json)
     return (*names, "id") if "id" in table.c else names
 
 
@@ -158,6 +161,8 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
         new = [row[: len(names)] for row in missing]  # without its number
         new = _merged_rollups(connection, new) if copied is ROLLUPS else new
         _insert_statement(copied, connection.dialect).execute(connection, names, new)
+        if copied is ROLLUPS:
+            refresh_sums(connection, [row[0] for row in new])
         if copied in (SPANS, EVENTS):
             _set_run(connection, copied, missing)
     return len(missing)

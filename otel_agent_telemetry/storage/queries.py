@@ -12,15 +12,16 @@ many runs are in `audit_queries`, counts in `counts`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select, union_all
+from sqlalchemy import JSON, ColumnElement, Connection, Select, and_, cast, func, literal_column, or_, select, union_all
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, FILTERABLE_COLUMNS, INTEGER_COLUMNS, TOTAL_COLUMNS
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.run_totals import totals_in
 from otel_agent_telemetry.storage.counts import count_by, count_since
 from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
@@ -28,6 +29,7 @@ from otel_agent_telemetry.storage.statements import by_code_point, rows_with
 from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
+_NO_TOTALS: Final[dict[str, Any]] = {name: 0 if name in INTEGER_COLUMNS else None for name in TOTAL_COLUMNS}
 _ROWS_AT_A_TIME: Final = 500
 _STATES_AT_A_TIME: Final = 5000
 # Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
@@ -36,17 +38,18 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
-_EQUAL: Final = ("agent_name", "job_type", "run_id", "trace_id")
+_EQUAL: Final = tuple(name for name in FILTERABLE_COLUMNS if name not in ("status", "parent_run_id", "plumbing"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
     """Which runs, and how many (contract, `GET /api/v1/runs`). None is "any".
 
-    `created_before` and `created_after` are exclusive, `start_time_from` and `start_time_to`
-    inclusive, all in our form of time; `status` is a canonical word. With `cursor` the page
-    continues after that row. Without `priced` the runs have no cost, and the price list is not
-    loaded. The caller has checked the values.
+    `created_before`, `created_after`, `received_before` and `received_after` are exclusive,
+    `start_time_from` and `start_time_to` inclusive, all in our form of time; `status` is a
+    canonical word, `label` a name and its value. With `cursor` the page continues after that row.
+    Without `priced` the runs have no cost, and the price list is not loaded. The caller has
+    checked the values.
     """
 
     agent_name: str | None = None
@@ -55,10 +58,22 @@ class RunQuery:
     run_id: str | None = None
     trace_id: str | None = None
     parent_run_id: str | None = None
+    environment: str | None = None
+    service_name: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    agent_version: str | None = None
+    change_id: str | None = None
+    start_commit: str | None = None
+    model: str | None = None
+    plumbing: bool | None = None
+    label: tuple[str, str] | None = None
     created_before: str | None = None
     created_after: str | None = None
     start_time_from: str | None = None
     start_time_to: str | None = None
+    received_before: str | None = None
+    received_after: str | None = None
     limit: int = 100
     offset: int = 0
     cursor: Cursor | None = None
@@ -93,7 +108,7 @@ def list_runs(connection: Connection, query: RunQuery) -> list[RunRecord]:
 
 def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     """Return the same with their ids; the last one's `cursor` continues with the next page."""
-    selected = select(*_columns).where(*_conditions(query), *_few_by_start(connection, query))
+    selected = select(*_columns).where(*_conditions(connection, query), *_few_by_start(connection, query))
     if query.cursor is not None:
         selected = selected.where(_older_than(query.cursor))
     page = _newest_first(selected).limit(query.limit).offset(query.offset)
@@ -140,12 +155,18 @@ def own_state(connection: Connection, event_id: str) -> RunRecord | None:
     Within the transaction that writes it: on PostgreSQL the row is locked from here on.
     """
     found = _stored(connection, select(*_columns).where(_runs.event_id == event_id).with_for_update())
-    return found[0].record if found else None
+    return _own(found[0].record) if found else None
 
 
 def own_states(connection: Connection, event_ids: Iterable[str]) -> list[RunRecord]:
     """Return the runs' own states, without their roll-ups, in no order; nothing is locked."""
-    return [record_of(tuple(row)) for row in rows_with(connection, select(*_columns[:-1]), _runs.event_id, event_ids)]
+    rows = rows_with(connection, select(*_columns[:-1]), _runs.event_id, event_ids)
+    return [_own(record_of(tuple(row))) for row in rows]
+
+
+def _own(record: RunRecord) -> RunRecord:
+    """Return a row's record with the totals of its own state alone."""
+    return replace(record, **{**_NO_TOTALS, **totals_in(record.metrics_json)})
 
 
 def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
@@ -167,7 +188,7 @@ def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> 
     while True:
         page = selected if last is None else selected.where(_newer_than(last.cursor))
         runs = _stored(connection, page.order_by(_runs.created_at, _runs.id).limit(_ROWS_AT_A_TIME))
-        yield from (run.record for run in runs)
+        yield from (_own(run.record) for run in runs)
         if len(runs) < _ROWS_AT_A_TIME:
             return
         last = runs[-1]
@@ -215,14 +236,23 @@ def last_association(connection: Connection, run_id: str) -> str | None:
     return connection.execute(latest).scalar()
 
 
-def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
+def _conditions(connection: Connection, query: RunQuery) -> list[ColumnElement[bool]]:
     """Return the conditions of a query, all of which a run must meet."""
     found = [_runs[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None]
     if query.parent_run_id is not None:
         found.append(_is_inside(query.parent_run_id))
     if query.status is not None:
         found.append(_has_status(query.status))
-    bounds = ((_runs.created_at.__lt__, query.created_before), (_runs.created_at.__gt__, query.created_after))
+    if query.plumbing is not None:
+        found.append(is_plumbing() if query.plumbing else _runs.plumbing == literal_column("0"))
+    if query.label is not None:
+        found.append(_has_label(connection, *query.label))
+    bounds = (
+        (_runs.created_at.__lt__, query.created_before),
+        (_runs.created_at.__gt__, query.created_after),
+        (_runs.received_at.__lt__, query.received_before),
+        (_runs.received_at.__gt__, query.received_after),
+    )
     return [*found, *(compare(value) for compare, value in bounds if value is not None), *_starts(query)]
 
 
@@ -258,6 +288,20 @@ def is_running() -> ColumnElement[bool]:
     """Return the condition that a run has not ended."""
     # A literal: with a parameter the partial index would not be used.
     return _runs.status == literal_column("'running'")
+
+
+def is_plumbing() -> ColumnElement[bool]:
+    """Return the condition that a run is plumbing."""
+    # A literal, as in `is_running`.
+    return _runs.plumbing == literal_column("1")
+
+
+def _has_label(connection: Connection, name: str, value: str) -> ColumnElement[bool]:
+    """Return the condition that a run has a label with this value."""
+    labels: ColumnElement[Any] = _runs.labels
+    if connection.dialect.name == "postgresql":
+        return and_(labels.is_not(None), cast(labels, JSON).op("->>")(name) == value)
+    return func.json_extract(labels, f'$."{name}"') == value
 
 
 def _is_inside(run_id: str) -> ColumnElement[bool]:

@@ -44,6 +44,7 @@ def _index_of(name: str) -> int:
 
 EVENT_ID: Final = _index_of("event_id")
 RUN_ID: Final = _index_of("run_id")
+_RECEIVED_AT: Final = _index_of("received_at")
 _STATUS: Final = _index_of("status")
 _POSTING: Final = tuple(map(_index_of, POSTING_COLUMNS))
 _COMMIT: Final = tuple(map(_index_of, COMMIT_COLUMNS))
@@ -130,6 +131,8 @@ def merged(stored: Row, state: Row) -> Row:
     Returns `stored` itself when `state` adds nothing.
     """
     winner = state if row_key(state) > row_key(stored) else stored
+    if winner is state and state[_RECEIVED_AT] != stored[_RECEIVED_AT] and stored[_RECEIVED_AT] is not None:
+        winner = _with(state, (_RECEIVED_AT,), (stored[_RECEIVED_AT],))
     posting = tuple(_greater(stored[index], state[index]) for index in _POSTING)
     return winner if posting_of(winner) == posting else _with(winner, _POSTING, posting)
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     case,
+    func,
     literal_column,
     or_,
     select,
@@ -37,6 +38,7 @@ from sqlalchemy.sql.expression import Executable
 from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, POSTING_COLUMNS, Fields
 from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.run_state import ORDER_COLUMNS
+from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.storage.counts import add_to_counts
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
@@ -60,6 +62,7 @@ from otel_agent_telemetry.storage.statements import (
     insert_into,
     rows_with,
 )
+from otel_agent_telemetry.storage.steps import refresh_sums
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 RunState = RunRecord | Fields
@@ -100,7 +103,8 @@ def upsert_runs(connection: Connection, runs: Sequence[RunState]) -> list[WriteO
     """
     if connection.dialect.name == "sqlite":
         return write_states(driver_connection(connection), map(fields_of, runs))
-    return upsert_rows(connection, [row_of_state(storable_state(fields_of(run))) for run in runs])
+    states = (storable_state(with_totals(fields_of(run))) for run in runs)
+    return upsert_rows(connection, [row_of_state(state) for state in states])
 
 
 def upsert_rows(connection: Connection, rows: Sequence[Row]) -> list[WriteOutcome]:
@@ -120,6 +124,7 @@ def upsert_rows(connection: Connection, rows: Sequence[Row]) -> list[WriteOutcom
     changes = [(before, now) for before, now in changes if now is not before]
     write_rows(connection, agent_runs, [now for _, now in changes])
     add_to_counts(connection, changes)
+    refresh_sums(connection, [row[EVENT_ID] for _, row in changes])
     return outcomes
 
 
@@ -203,6 +208,7 @@ def _upsert(table: Table, dialect: Dialect) -> Executable:
     changes: dict[str, Any] = {name: new[name] for name in COLUMNS if name != "event_id"}
     for name in POSTING_COLUMNS:
         changes[name] = _greater(name, new[name], table.c[name], dialect)
+    changes["received_at"] = func.coalesce(table.c.received_at, new.received_at)
     return statement.on_conflict_do_update(  # type: ignore[no-any-return]  # the two dialects share no type
         index_elements=["event_id"], set_=changes, where=_order_key(new, dialect) > _order_key(table, dialect)
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -25,7 +25,10 @@ output_summary TEXT, source_ref TEXT, target_ref TEXT, error_summary TEXT, error
 git_branch TEXT, git_commit_hash TEXT, git_run_tag TEXT, git_commit_source TEXT, git_commit_author TEXT,
 git_commit_timestamp TEXT, host TEXT, environment TEXT, metrics_json TEXT, context_json TEXT, api_posted INTEGER
 DEFAULT 0 NOT NULL, api_posted_at TEXT, api_retry_count BIGINT DEFAULT 0 NOT NULL, insight_id TEXT, parent_run_id
-TEXT, trace_id TEXT, span_id TEXT, service_name TEXT, PRIMARY KEY (id))
+TEXT, trace_id TEXT, span_id TEXT, service_name TEXT, received_at TEXT, session_id TEXT, user_id TEXT, agent_version
+TEXT, change_id TEXT, pipeline_url TEXT, start_commit TEXT, model TEXT, input_tokens BIGINT DEFAULT 0 NOT NULL,
+output_tokens BIGINT DEFAULT 0 NOT NULL, cost_usd DOUBLE, model_calls BIGINT DEFAULT 0 NOT NULL, tool_calls BIGINT
+DEFAULT 0 NOT NULL, labels TEXT, plumbing INTEGER DEFAULT 0 NOT NULL, PRIMARY KEY (id))
 
 CREATE UNIQUE INDEX ux_agent_runs_event_id ON agent_runs (event_id)
 
@@ -65,8 +68,8 @@ CREATE INDEX ix_run_spans_event_id ON run_spans (event_id, trace_id, parent_span
 
 CREATE INDEX ix_run_events_event_id ON run_events (event_id)
 
-CREATE TABLE run_rollups (event_id TEXT NOT NULL, parent_run_id TEXT, usage_json TEXT NOT NULL, PRIMARY KEY
-(event_id))
+CREATE TABLE run_rollups (event_id TEXT NOT NULL, parent_run_id TEXT, usage_json TEXT NOT NULL, metrics_json TEXT,
+PRIMARY KEY (event_id))
 
 CREATE INDEX ix_run_rollups_parent_run_id ON run_rollups (parent_run_id) WHERE parent_run_id IS NOT NULL
 
@@ -80,5 +83,18 @@ CREATE INDEX ix_agent_runs_start_time ON agent_runs (start_time)
 
 CREATE INDEX ix_agent_runs_not_succeeded ON agent_runs (status, created_at, id) WHERE status <> 'running' AND status
 <> 'success'
+
+CREATE INDEX ix_agent_runs_session_id ON agent_runs (session_id, created_at, id) WHERE session_id IS NOT NULL
+
+CREATE INDEX ix_agent_runs_user_id ON agent_runs (user_id, created_at, id) WHERE user_id IS NOT NULL
+
+CREATE INDEX ix_agent_runs_change_id ON agent_runs (change_id, created_at, id) WHERE change_id IS NOT NULL
+
+CREATE INDEX ix_agent_runs_plumbing ON agent_runs (created_at, agent_name, job_type, status) WHERE plumbing = 1
+
+CREATE VIEW run_totals AS SELECT a.event_id, a.run_id, coalesce(a.parent_run_id, r.parent_run_id) AS parent_run_id,
+a.agent_name, a.job_type, a.status, a.created_at, a.model, a.input_tokens, a.output_tokens, a.cost_usd,
+a.model_calls, a.tool_calls, coalesce(r.metrics_json, a.metrics_json) AS metrics_json FROM agent_runs a LEFT JOIN
+run_rollups r ON r.event_id = a.event_id
 """.strip().split("\n\n")
 """In the order in which they are run."""

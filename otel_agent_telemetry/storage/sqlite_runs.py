@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, Fields
 from otel_agent_telemetry.run_state import merged_state
+from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.rows import (
     CommitValues,
@@ -33,6 +34,7 @@ from otel_agent_telemetry.storage.rows import (
     row_of_state,
     storable_state,
 )
+from otel_agent_telemetry.storage.run_sums import refresh_sqlite
 
 _HOUR: Final = len("2026-01-31T23")
 _ROWS_A_STATEMENT: Final = 16
@@ -51,7 +53,12 @@ _LINKS: Final = (
     "SELECT run_id, associated_at, commit_hash, commit_source, commit_author, commit_timestamp FROM commits "
     "WHERE run_id IN (SELECT value FROM json_each(?))"
 )
-_REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "event_id")
+_RECEIVED: Final = "received_at"
+_REPLACED: Final = ", ".join(
+    f"{name} = coalesce(agent_runs.{name}, excluded.{name})" if name == _RECEIVED else f"{name} = excluded.{name}"
+    for name in COLUMNS
+    if name != "event_id"
+)
 _KIND_COUNTED: Final = (
     "INSERT INTO run_counts (agent_name, job_type, status, runs) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (agent_name, job_type, status) DO UPDATE SET runs = runs + excluded.runs"
@@ -84,7 +91,7 @@ def write_states(connection: sqlite3.Connection, states: Iterable[Fields]) -> li
     `runs.upsert_runs` describes it. Within the connection's transaction, which must have
     begun IMMEDIATE. Raises sqlite3.Error, OverflowError.
     """
-    return _Writing(connection, [storable_state(state) for state in states]).write()
+    return _Writing(connection, [storable_state(with_totals(state)) for state in states]).write()
 
 
 def write_links(connection: sqlite3.Connection, links: Sequence[tuple[str, Fields]]) -> None:
@@ -126,6 +133,7 @@ class _Writing:
             outcomes.append(self._put(state["event_id"], shown))
         self._insert()
         self._count()
+        refresh_sqlite(self._connection, self._standing)
         return outcomes
 
     def _put(self, event_id: str, state: Fields) -> WriteOutcome:

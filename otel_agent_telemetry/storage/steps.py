@@ -23,9 +23,16 @@ from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select, 
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.rows import Cursor, Row, clean_text
-from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into, rows_with
+from otel_agent_telemetry.storage.run_sums import READ, metrics_as_read, refresh_sqlite, write_changes
+from otel_agent_telemetry.storage.statements import (
+    Statement,
+    compile_statement,
+    driver_connection,
+    insert_into,
+    rows_with,
+)
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, run_events, run_rollups, run_spans
-from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage
+from otel_agent_telemetry.usage import Usage, added
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 T = TypeVar("T")
@@ -193,10 +200,6 @@ class Rollup:
     own: Usage = field(default_factory=dict)
     steps: Usage = field(default_factory=dict)
 
-    def shown(self) -> dict[str, Any]:
-        """Return the usage as it is shown to a reader."""
-        return shown_usage(own=self.own, steps=self.steps)
-
 
 def add_to_rollups(
     connection: Connection,
@@ -221,6 +224,7 @@ def add_to_rollups(
         if now != before:  # a repeated request writes nothing
             rows.append((event_id, now.parent_run_id, dumps_text({"own": now.own, "steps": now.steps})))
     _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
+    refresh_sums(connection, [row[0] for row in rows])
 
 
 def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: Mapping[str, str | None]) -> None:
@@ -242,12 +246,27 @@ def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: M
         parent = parents.get(event_id) if event_id in parents else before.parent_run_id
         rows.append((event_id, parent, dumps_text({"own": before.own, "steps": steps})))
     _replace_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
+    refresh_sums(connection, [row[0] for row in rows])
+
+
+def refresh_sums(connection: Connection, event_ids: Iterable[str]) -> None:
+    """Set the totals of those of these runs that have a roll-up and are stored (`run_sums`)."""
+    wanted = sorted(event_ids)  # one locking order: two writers never deadlock
+    if not wanted:
+        return
+    if connection.dialect.name == "sqlite":
+        refresh_sqlite(driver_connection(connection), wanted)
+        return
+    selected = f"{READ} = ANY(%s) ORDER BY r.event_id"
+    rows = connection.exec_driver_sql(selected, (wanted,)).all()
+    write_changes(map(tuple, rows), connection.exec_driver_sql, "%s")
 
 
 def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:
     """Return `event_id` → roll-up, for the runs that have one."""
     rollups = {}
-    rows = rows_with(connection, select(run_rollups), run_rollups.c.event_id, event_ids)
+    selected = select(*(run_rollups.c[name] for name in _ROLLUP_COLUMNS))
+    rows = rows_with(connection, selected, run_rollups.c.event_id, event_ids)
     for event_id, parent_run_id, usage_json in rows:
         usage = loaded_usage(usage_json)
         rollups[event_id] = Rollup(parent_run_id, usage.get("own", {}), usage.get("steps", {}))
@@ -258,10 +277,7 @@ def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
     """Return the run as it is read: a number in its own state goes before what its spans add up to."""
     if rollup is None:
         return record
-    shown, metrics = rollup.shown(), record.metrics_json
-    own = load_object(metrics or "{}")
-    if shown and own is not None and isinstance(own_usage := own.get(USAGE_KEY, {}), dict):
-        metrics = dumps_text({**own, USAGE_KEY: {**shown, **own_usage}})
+    metrics = metrics_as_read(record.metrics_json, own_usage=rollup.own, step_usage=rollup.steps)
     return replace(record, metrics_json=metrics, parent_run_id=record.parent_run_id or rollup.parent_run_id)
 
 

@@ -92,12 +92,15 @@ def merged_batch(batches: Sequence[WriteBatch]) -> WriteBatch:
     )
 
 
-def write_batch(connection: Connection, batch: WriteBatch) -> WriteResult:
+def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str | None = None) -> WriteResult:
     """Write a batch within the connection's transaction.
 
-    Raises the driver's errors, see `engine.translated`.
+    `received_at`: when a service got it; of a run's states the first one's stays. Raises the
+    driver's errors, see `engine.translated`.
     """
     states = [fields_of(run) for run in batch.records]
+    if received_at is not None:
+        states = [{**state, "received_at": received_at} for state in states]
     lock_links(connection, shared=not batch.links)
     traces = {trace for state in states if (trace := state.get("trace_id"))}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)

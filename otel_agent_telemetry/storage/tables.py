@@ -1,4 +1,4 @@
-"""The tables of schema version 8, as the code writes and reads them.
+"""The tables of schema version 9, as the code writes and reads them.
 
 `migrations/versions` holds the frozen statements that create a database; a test compares the
 two. The columns of `agent_runs` are `id` and those of `columns.TABLE`, in that order. There are
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
 from otel_agent_telemetry.columns import TABLE
@@ -24,13 +24,14 @@ _NO_START: Final = text(str(UNKNOWN_START))
 
 _ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
 _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
+_TEXT_OR_AMOUNT: Final[dict[str, type[TypeEngine[Any]]]] = {"amount": Double}
 
 
 def _run_column(column: RunColumn) -> Column[Any]:
     """Return the column of `agent_runs` for a row of the table of columns."""
     if column.kind in _INTEGERS:
         return Column(column.name, _INTEGERS[column.kind], nullable=False, server_default=text("0"))
-    return Column(column.name, Text, nullable=column.nullable)
+    return Column(column.name, _TEXT_OR_AMOUNT.get(column.kind, Text), nullable=column.nullable)
 
 
 agent_runs: Final = Table("agent_runs", metadata, Column("id", _ID, primary_key=True), *map(_run_column, TABLE))
@@ -68,6 +69,27 @@ Index(
     agent_runs.c.parent_run_id,
     sqlite_where=_HAS_PARENT,
     postgresql_where=_HAS_PARENT,
+)
+
+for _name in ("session_id", "user_id", "change_id"):
+    _is_known = text(f"{_name} IS NOT NULL")
+    Index(
+        f"ix_agent_runs_{_name}",
+        agent_runs.c[_name],
+        agent_runs.c.created_at,
+        agent_runs.c.id,
+        sqlite_where=_is_known,
+        postgresql_where=_is_known,
+    )
+_IS_PLUMBING: Final = text("plumbing = 1")
+Index(
+    "ix_agent_runs_plumbing",
+    agent_runs.c.created_at,
+    agent_runs.c.agent_name,
+    agent_runs.c.job_type,
+    agent_runs.c.status,
+    sqlite_where=_IS_PLUMBING,
+    postgresql_where=_IS_PLUMBING,
 )
 
 commits: Final = Table(
@@ -137,6 +159,7 @@ run_rollups: Final = Table(
     Column("event_id", Text, primary_key=True),
     Column("parent_run_id", Text),
     Column("usage_json", Text, nullable=False),
+    Column("metrics_json", Text),
 )
 Index(
     "ix_run_rollups_parent_run_id",

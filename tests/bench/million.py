@@ -83,7 +83,7 @@ def _state(run: int, head: str, at: str, part: int) -> str:
         f'"context_json":"{{\\"attempt\\":1,\\"shard\\":\\"a\\",\\"ratio\\":0.5,\\"dry_run\\":false}}"'
     )
     times = f'"created_at":"{began}","updated_at":"{at}","start_time":"{began}"'
-    return f'{{"record_type":"run",{head},"schema_version":8,{times},{columns},{status}}}\n'
+    return f'{{"record_type":"run",{head},"schema_version":9,{times},{columns},{status}}}\n'
 
 
 def cpu_s_of(base: Path, *arguments: str, may_fail: bool = False) -> float:

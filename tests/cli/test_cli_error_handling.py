@@ -73,7 +73,7 @@ def test_version_names_the_schema(config):
     """`--version` ends at once."""
     result = agent_telemetry(config, "--version")
     assert result.code == 0
-    assert "schema version 8" in result.out
+    assert "schema version 9" in result.out
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["runs", "--nonsense"], ["show"], ["replay", "--from-day", "x"]])

@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         service.arrived.set()
         path = urlsplit(self.path).path
         if path == "/version":
-            self._answer(200, {"version": "3.0.0", "schema_version": 8})
+            self._answer(200, {"version": "3.0.0", "schema_version": 9})
         elif service.token and self.headers.get("Authorization") != f"Bearer {service.token}":
             self._answer(401, {"detail": "unauthorized"}, {"WWW-Authenticate": "Bearer"})
         elif (fault := service.next_fault()) is not None:

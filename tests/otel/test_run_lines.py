@@ -224,5 +224,5 @@ def test_a_run_names_the_commit_that_it_began_on(tmp_path):
     with tracer.start_as_current_span("second") as second:
         recorder.commit = "b" * 40
         second.set_attribute("x", 1)
-    ended = [orjson.loads(state.context_json) for state in recorder.states if state.status == "success"]
-    assert [context["start_commit"] for context in ended] == ["a" * 40, "a" * 40]
+    ended = [state for state in recorder.states if state.status == "success"]
+    assert [state.start_commit for state in ended] == ["a" * 40, "a" * 40]

@@ -12,7 +12,14 @@ import pytest
 from otlp_requests import PROTOBUF, request, response_of, send_body, span
 from service_cases import COMMIT, at, event_id, listed, post_batch, post_states, problem, put, shown, state
 
-from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, JSON_COLUMNS, TIME_COLUMNS
+from otel_agent_telemetry.columns import (
+    AMOUNT_COLUMNS,
+    COLUMNS,
+    COUNT_COLUMNS,
+    FLAG_COLUMNS,
+    JSON_COLUMNS,
+    TIME_COLUMNS,
+)
 from otel_agent_telemetry.storage.engine import make_engine, writing
 
 # Ids
@@ -55,9 +62,9 @@ def escaped(text):
 # Values
 
 
-TEXTS = [name for name in COLUMNS if name not in {"event_id", "run_id", "status", "schema_version", "api_posted"}
+TEXTS = [name for name in COLUMNS if name not in {"event_id", "run_id", "status", "schema_version"}
          | {"git_commit_hash", "git_commit_source", "git_repo", "trace_id", "span_id", "parent_run_id"}
-         | TIME_COLUMNS | COUNT_COLUMNS | JSON_COLUMNS]  # fmt: skip
+         | TIME_COLUMNS | COUNT_COLUMNS | JSON_COLUMNS | AMOUNT_COLUMNS | FLAG_COLUMNS]  # fmt: skip
 HOSTILE = [
     "'; DROP TABLE agent_runs; --",
     "<script>alert(1)</script>&amp;\"'`",
@@ -80,7 +87,7 @@ def test_hostile_text_comes_back_verbatim(service, text):
     post_states(service, sent)
     run = shown(service)
     assert {name: run[name] for name in TEXTS} == values
-    assert run["metrics_json"] == nested
+    assert run["metrics_json"] == {**nested, "gen_ai": {"model": text}}
     assert run["context_json"] == {"a": text}
     if len(text) < 1000:
         found = service.client.get("/api/v1/runs", params={"agent_name": text, "job_type": text}).json()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from storage_cases import run
 
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.pricing import cost_of, with_cost
 from otel_agent_telemetry.storage.queries import RunQuery, find_run, list_runs, own_state, runs_named
 from otel_agent_telemetry.storage.runs import upsert_runs
@@ -119,7 +120,8 @@ def test_a_cost_that_an_earlier_version_stored_is_shown_in_dollars():
 
 def test_every_way_of_reading_gives_the_cost_and_the_stored_state_has_none(database):
     """So the same state again is a duplicate, whatever price list was installed when it first came."""
-    record = run(status="success", updated=1, metrics_json=called({"gpt-4o-mini": CHAT}))
+    made = run(status="success", updated=1, metrics_json=called({"gpt-4o-mini": CHAT}))
+    record = RunRecord.from_fields(made.to_fields())  # with its totals
     with database.writing() as connection:
         assert upsert_runs(connection, [record]) == ["inserted"]
     with database.reading() as connection:

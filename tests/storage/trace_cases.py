@@ -9,6 +9,7 @@ from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.storage.steps import Rollup, rollups_of, spans_of
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.usage import shown_usage
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -79,4 +80,5 @@ def names_of(database, number, start=None):
 def usage_of(database, number, start=None):
     event_id = ident(number, start=start)
     with database.reading() as connection:
-        return rollups_of(connection, [event_id]).get(event_id, Rollup()).shown()
+        rollup = rollups_of(connection, [event_id]).get(event_id, Rollup())
+    return shown_usage(own=rollup.own, steps=rollup.steps)
