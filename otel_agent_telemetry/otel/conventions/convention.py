@@ -2,14 +2,14 @@
 
 A row has data only. `table` merges the rows; the rules that read them are `otel.usage`,
 `otel.mapping` and `otel.content`.
+
+Rows are tuples whose annotations are evaluated, because this is imported with the application:
+a dataclass of this size, or annotations that are text, take milliseconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 Kind = Literal["agent", "chain", "model", "tool"]
 """What a span is. `agent`: an agent's or workflow's invocation, a run. `chain`: a part of one, which may repeat the sum
@@ -23,12 +23,7 @@ TOOL: Final[Kind] = "tool"
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def _no_words() -> Any:
-    return field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
+class Sender(NamedTuple):
     """A program or library whose figures need a rule of their own.
 
     `marks`: (attribute of the span or its resource, its value in lower case or `*` for any); one of
@@ -47,8 +42,7 @@ class Sender:
     is_coding_agent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Convention:
+class Convention(NamedTuple):
     """The words of one emitter. Where several rows or words give the same thing, the first counts.
 
     Kinds. `kinds`: attribute → its values in lower case → what the span is; the value `*`
@@ -88,24 +82,24 @@ class Convention:
 
     name: str
     source: str
-    kinds: Mapping[str, Mapping[str, Kind]] = _no_words()
-    misnamed: Mapping[str, Mapping[Kind, tuple[str, ...]]] = _no_words()
-    pending: Mapping[str, Mapping[str, str]] = _no_words()
-    tokens: Mapping[str, tuple[str, ...]] = _no_words()
-    token_objects: Mapping[str, Mapping[str, str]] = _no_words()
+    kinds: Mapping[str, Mapping[str, Kind]] = NONE
+    misnamed: Mapping[str, Mapping[Kind, tuple[str, ...]]] = NONE
+    pending: Mapping[str, Mapping[str, str]] = NONE
+    tokens: Mapping[str, tuple[str, ...]] = NONE
+    token_objects: Mapping[str, Mapping[str, str]] = NONE
     costs: tuple[str, ...] = ()
     cost_parts: tuple[str, ...] = ()
-    cost_objects: Mapping[str, str] = _no_words()
+    cost_objects: Mapping[str, str] = NONE
     models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     agent_names: tuple[str, ...] = ()
-    agent_objects: Mapping[str, str] = _no_words()
+    agent_objects: Mapping[str, str] = NONE
     agent_prefixes: tuple[str, ...] = ()
-    agent_verbs: Mapping[str, tuple[str, ...]] = _no_words()
+    agent_verbs: Mapping[str, tuple[str, ...]] = NONE
     job_types: tuple[str, ...] = ()
-    columns: Mapping[str, str] = _no_words()
+    columns: Mapping[str, str] = NONE
     user_ids: tuple[str, ...] = ()
-    agent_names_beside: Mapping[str, Mapping[str, str]] = _no_words()
+    agent_names_beside: Mapping[str, Mapping[str, str]] = NONE
     named_by_span: tuple[str, ...] = ()
     only_beside: str | None = None
     senders: tuple[Sender, ...] = ()

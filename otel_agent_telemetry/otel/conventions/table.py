@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from re import Pattern
+from typing import Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.otel.conventions import ours
@@ -12,11 +15,7 @@ from otel_agent_telemetry.otel.conventions.coding_agents import CODING_AGENTS
 from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL, Convention, Kind, Sender
 from otel_agent_telemetry.otel.conventions.frameworks import FRAMEWORKS
 from otel_agent_telemetry.otel.conventions.standards import STANDARDS
-from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.status import CANCELLED, FAILED, TIMEOUT, RunStatus
-
-if TYPE_CHECKING:
-    from re import Pattern
 
 CONVENTIONS: Final[tuple[Convention, ...]] = (*STANDARDS, *FRAMEWORKS, *CODING_AGENTS)
 
@@ -79,6 +78,7 @@ AGENT_VERBS: Final[Mapping[str, tuple[str, ...]]] = _merged("agent_verbs")
 JOB_TYPES: Final[tuple[str, ...]] = _joined("job_types")
 AGENT_NAMES_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("agent_names_beside")
 
+_EVENT_NAMES: Final[tuple[str, ...]] = _joined("event_names")
 _TIMEOUTS: Final[tuple[str, ...]] = _joined("timeouts")
 _CANCELLATIONS: Final[tuple[str, ...]] = _joined("cancellations")
 _TIMEOUT_MESSAGES: Final[tuple[str, ...]] = _joined("timeout_messages")
@@ -116,14 +116,13 @@ _SENDER_OF: Final = {
 }
 
 
-def _any_of(patterns: Iterable[str]) -> Pattern[str]:
-    return lazy("|".join(fnmatch.translate(pattern) for pattern in patterns))
+@cache
+def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
-_MISNAMED: Final = {
-    name: {kind: _any_of(patterns) for kind, patterns in kinds.items()} for name, kinds in MISNAMED.items()
-}
-_NO_NAME: Final = _any_of(_joined("event_names"))
+def _is_any_of(name: str, patterns: tuple[str, ...]) -> bool:
+    return bool(patterns) and _pattern(patterns).match(name) is not None
 
 
 def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
@@ -136,7 +135,7 @@ def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
     for name, kinds in KINDS.items():
         if name not in attributes or (kind := _kind_in(kinds, attributes[name])) is None:
             continue
-        if name in _MISNAMED and kind in _MISNAMED[name] and _MISNAMED[name][kind].match(span_name):
+        if name in MISNAMED and _is_any_of(span_name, MISNAMED[name].get(kind, ())):
             kind = CHAIN
         if kind in (MODEL, TOOL) and found != AGENT:
             return kind
@@ -177,7 +176,7 @@ def exception_status(kind: str, message: str) -> RunStatus:
 def event_name_of(name: str, attributes: Mapping[str, Any]) -> str:
     """Return an event's name: its attribute for it where the name is only a place in the source."""
     given = attributes.get(EVENT_NAME)
-    return given if isinstance(given, str) and given and (not name or _NO_NAME.match(name)) else name
+    return given if isinstance(given, str) and given and (not name or _is_any_of(name, _EVENT_NAMES)) else name
 
 
 def is_agent_work(attributes: Mapping[str, Any], span_name: str) -> bool:
