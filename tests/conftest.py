@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 from collections import Counter
 
@@ -19,6 +20,11 @@ pytest_plugins = ["otel_agent_telemetry.testing", "postgres"]
 # A busy machine is no finding: neither a deadline for an example nor for making one up.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+
+# A shell that starts a command in the background has it ignore SIGINT, and its children with it: tests that
+# interrupt a child would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -41,39 +41,48 @@ class Collector:
         self.log_path = folder / "collector.log"
         self.popen = None
         self._command = [binary, NO_GAP, *(f"--config={FILES / name}" for name in names)]
+        self._env = {
+            "COLLECTOR_STATE_DIR": str(folder / "state"),
+            "COLLECTOR_RETRY_MAX": "1s",
+            "COLLECTOR_METRICS_INTERVAL": "200ms",
+            **(env or {}),
+        }
+        self._take_ports()
+
+    def _take_ports(self):
         ports = {name: quiet_port() for name in ("grpc", "http", "health", "prometheus", "own")}
         self.grpc_address = f"127.0.0.1:{ports['grpc']}"
         self.url = f"http://127.0.0.1:{ports['http']}"
         self.health_url = f"http://127.0.0.1:{ports['health']}"
         self.prometheus_url = f"http://127.0.0.1:{ports['prometheus']}/metrics"
         self.own_metrics_url = f"http://127.0.0.1:{ports['own']}/metrics"
-        self._env = {
+        self._ports = {
             "COLLECTOR_OTLP_GRPC": self.grpc_address,
             "COLLECTOR_OTLP_HTTP": f"127.0.0.1:{ports['http']}",
             "COLLECTOR_HEALTH": f"127.0.0.1:{ports['health']}",
             "COLLECTOR_PROMETHEUS": f"127.0.0.1:{ports['prometheus']}",
             "COLLECTOR_METRICS_PORT": str(ports["own"]),
-            "COLLECTOR_STATE_DIR": str(folder / "state"),
-            "COLLECTOR_RETRY_MAX": "1s",
-            "COLLECTOR_METRICS_INTERVAL": "200ms",
-            **(env or {}),
         }
 
     def start(self, **env):
         """Start, or start again after `kill`; returns when it takes telemetry. `env` changes settings."""
         self._env |= env
         self.folder.mkdir(parents=True, exist_ok=True)
+        is_new = self.popen is None
+        self._run()
+        eventually(lambda: self._is_healthy(may_move=is_new))
+        return self
+
+    def _run(self):
         with self.log_path.open("a") as log:
             self.popen = subprocess.Popen(
                 self._command,
                 cwd=self.folder,
-                env=child_environment(self._env),
+                env=child_environment({**self._ports, **self._env}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        eventually(self._is_healthy)
-        return self
 
     def kill(self):
         """SIGKILL, and wait until it is gone."""
@@ -97,8 +106,15 @@ class Collector:
         pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
-    def _is_healthy(self):
-        assert self.popen.poll() is None, f"the collector ended with {self.popen.returncode}: {self.log}"
+    def _is_healthy(self, *, may_move):
+        if self.popen.poll() is not None:
+            assert may_move, f"the collector ended with {self.popen.returncode}: {self.log}"
+            assert "address already in use" in self.log, self.log
+            # Between the choice of a port and the collector's start, another process has taken it.
+            self.log_path.unlink()
+            self._take_ports()
+            self._run()
+            return False
         with suppress(httpx.TransportError):
             return httpx.get(self.health_url).status_code == httpx.codes.OK
         return False

@@ -228,10 +228,10 @@ def test_options_of_the_one_line_are_settings(config):
 
 
 def test_a_folder_that_cannot_be_written_breaks_no_program(config):
-    """Through every door the program ends as it would."""
+    """Through each kind of door the program ends as it would."""
     config.base_dir.parent.mkdir(exist_ok=True)
     config.base_dir.write_text("a file")
-    for env, auto in DOORS.values():
+    for env, auto in (DOORS[door] for door in ("instrumentor", "exporter", "provider")):
         done = ran(config, PLAIN + "\n    print('went on')", env=env, auto=auto)
         assert "went on" in done.stdout
 

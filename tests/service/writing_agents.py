@@ -54,7 +54,8 @@ def _page(service, agent, offset):
 def quiet_port():
     """Return a free port that the system does not assign by itself, so that a service can restart on it."""
     while True:
-        port = random.randrange(20_000, 32_000)
+        # Not the module's generator: Hypothesis seeds it, and the processes of a test run would choose alike.
+        port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
