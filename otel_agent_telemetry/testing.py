@@ -21,7 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -39,7 +39,7 @@ from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.provider import adopt, close_providers, own_provider
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.settings import SETTINGS
-from otel_agent_telemetry.wire import EVENT, RUN, Line, decode_line
+from otel_agent_telemetry.wire import BECAME_RUN, EVENT, RUN, Line, decode_line
 
 _NS: Final = 1_000_000_000
 _EXIT_TIMEOUT_S: Final = "20"
@@ -48,6 +48,7 @@ _NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
 
 T = TypeVar("T", RunRecord, RunEvent, RunSpan)
 C = TypeVar("C")
+M = TypeVar("M", RunEvent, RunSpan)
 
 
 class ManualClock:
@@ -176,6 +177,8 @@ class MemoryRecorder(Recorder):
         self.states: list[RunRecord] = []
         self.events: list[RunEvent] = []
         self.spans: list[RunSpan] = []
+        self.turned: dict[tuple[str, str], str] = {}
+        """`event_id` of a run and id of its step → `run_id` of the run that the step has turned into."""
         self.commits: list[CommitLink] = []
         self.captures = _MemoryEntries()
 
@@ -197,6 +200,8 @@ class MemoryRecorder(Recorder):
             self.events.append(_value(RunEvent, {"event_id": "", **record}))
         else:
             self.spans.append(_value(RunSpan, record))
+            if (run_id := record.get(BECAME_RUN)) is not None:
+                self.turned[record["event_id"], record["span_id"]] = run_id
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association."""
@@ -244,13 +249,27 @@ class CapturedRuns:
 
     @property
     def events(self) -> list[RunEvent]:
-        """Return every event, as written."""
-        return list(self.recorder.events)
+        """Return every event, with the run that it belongs to now."""
+        return [self._moved(event, event.span_id) for event in self.recorder.events]
 
     @property
     def spans(self) -> list[RunSpan]:
         """Return the last state of each step, in the order in which the steps began."""
-        return list({(span.event_id, span.span_id, span.start_time): span for span in self.recorder.spans}.values())
+        last = {(span.event_id, span.span_id, span.start_time): span for span in self.recorder.spans}
+        steps = [span for span in last.values() if (span.event_id, span.span_id) not in self.recorder.turned]
+        return [self._moved(span, span.parent_span_id) for span in steps]
+
+    def _moved(self, item: M, above: str | None) -> M:
+        """Return an event or step with the run that a step above it has turned into, if one has."""
+        turned = self.recorder.turned
+        if not turned:
+            return item
+        parents = {(span.event_id, span.span_id): span.parent_span_id for span in self.recorder.spans}
+        while above is not None:
+            if (run_id := turned.get((item.event_id, above))) is not None:
+                return replace(item, event_id=self.run(run_id).event_id, run_id=run_id)
+            above = parents.pop((item.event_id, above), None)  # popped: a circle of parents ends
+        return item
 
     @property
     def commits(self) -> list[CommitLink]:

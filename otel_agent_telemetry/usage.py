@@ -9,7 +9,7 @@ Prices are no part of a usage: a reader works them out from what each model used
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 Usage = Mapping[str, Any]
@@ -28,6 +28,8 @@ REPORTED_COST: Final = "reported_cost_nusd"
 RUN_COST: Final = "run_cost_nusd"
 """10^-9 US dollars that the run's own span reported for the whole."""
 _TOKENS: Final = "_tokens"
+_OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors"})
+"""What is counted on every span; the rest is counted on model calls."""
 _MAX_WORDS: Final = 100
 
 
@@ -53,22 +55,94 @@ def _united(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, 
     return dict(sorted(united.items())[:_MAX_WORDS])
 
 
+def is_call(usage: Usage) -> bool:
+    """Return whether a span with this usage is a model call, or repeats what the calls inside it used."""
+    return not (usage.keys() <= _OF_STEPS)
+
+
+def folded(own: Usage, inside: Usage) -> dict[str, Any]:
+    """Return what a span and everything inside it used, the same model calls once.
+
+    `own`: what the span itself reports. `inside`: the sum over what is below it. Two
+    instrumentations, or a wrapper, report one call twice, and agents repeat the sum of their
+    calls. So tokens are those of the innermost spans that report any.
+    """
+    if not (is_call(own) and is_call(inside)):
+        return added([own, inside])
+    counted = inside if has_tokens(inside) or not has_tokens(own) else own
+    total = {name: value for name, value in counted.items() if name not in _OF_STEPS and name != RUN_COST}
+    if (calls := inside.get("model_calls", own.get("model_calls"))) is not None:
+        total["model_calls"] = calls
+    if counted is own and "models" in inside:
+        total["models"] = [*own.get("models", ()), *inside["models"]]
+    elif (cost := _reported_cost(own)) is not None and _reported_cost(inside) is None:
+        total[BY_MODEL] = _with_cost(inside.get(BY_MODEL, {}), cost)
+    return added([{name: value for name, value in total.items() if value != {}}, of_steps(own), of_steps(inside)])
+
+
+def _with_cost(by_model: Mapping[str, Usage], cost: int) -> Mapping[str, Usage]:
+    """Return what one model used with the cost that a span around its calls reports; several have no share of it."""
+    if len(by_model) != 1:
+        return by_model
+    ((model, used),) = by_model.items()
+    reported = {REPORTED + name: count for name, count in used.items() if isinstance(count, int)}
+    return {model: {**used, **reported, REPORTED_COST: cost}}
+
+
+def summed(steps: Sequence[tuple[Usage, int]]) -> dict[str, Any]:
+    """Return what the steps of a run used, the same model calls once (`folded`).
+
+    Each step is its usage and the position of the step around it, negative for none.
+    """
+    inside: list[list[Usage]] = [[] for _ in steps]
+    missing = [0] * len(steps)
+    for _, around in steps:
+        if around >= 0:
+            missing[around] += 1
+    ready = [position for position, count in enumerate(missing) if not count]
+    total: list[Usage] = []
+    for position in ready:  # grows: a step is ready when all that is inside it has been counted
+        usage, around = steps[position]
+        used = folded(usage, added(inside[position])) if inside[position] else usage
+        if around < 0:
+            total.append(used)
+            continue
+        inside[around].append(used)
+        missing[around] -= 1
+        if not missing[around]:
+            ready.append(around)
+    return added(total)
+
+
+def of_steps(usage: Usage) -> dict[str, Any]:
+    """Return what a usage counts on every step, without what it counts on model calls."""
+    return {name: usage[name] for name in _OF_STEPS & usage.keys()}
+
+
+def has_tokens(usage: Usage) -> bool:
+    """Return whether a usage has a number of tokens."""
+    return any(name.endswith(_TOKENS) and count for name, count in usage.items())
+
+
 def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     """Return a run's usage for readers, from the usage on its own span and the sum of its steps.
 
     The run's own tokens count only when no step has any, because frameworks repeat the total
     on the root span; so with a cost.
     """
-    steps_have_tokens = any(name.endswith(_TOKENS) and count for name, count in steps.items())
-    usage = added([steps] if steps_have_tokens else [own, steps])
+    if "tool_calls" in own and (is_call(steps) or "tool_calls" in steps):  # a tool that does the work of an agent
+        own = {name: value for name, value in own.items() if name != "tool_calls"}
+    usage = folded(own, steps)
     usage.pop(RUN_COST, None)
-    if RUN_COST in own and not _reports_cost(steps):
+    if RUN_COST in own and _reported_cost(steps) is None:
         usage[RUN_COST] = own[RUN_COST]
     if usage.get("child_errors"):
         usage["had_errors"] = True
     return dict(sorted(usage.items()))
 
 
-def _reports_cost(usage: Usage) -> bool:
-    by_model = usage.get(BY_MODEL, {})
-    return REPORTED_COST in usage or any(REPORTED_COST in one for one in by_model.values())
+def _reported_cost(usage: Usage) -> int | None:
+    """Return the cost that spans of model calls reported; None where none did."""
+    of_models = usage.get(BY_MODEL, {}).values()
+    costs = [one[REPORTED_COST] for one in (usage, *of_models) if REPORTED_COST in one]
+    return sum(costs) if costs else None

@@ -9,8 +9,10 @@ first member is always `record_type`, written without spaces:
 Common members: `writer` (who wrote it), `seq` (1, 2, 3 … within the writer), `event_id`
 and `run_id` of the run. A `run` line holds the columns of one state of the run, defaults
 left out; an `event` line `event_type`, `timestamp`, `payload`, `trace_id`, `span_id`; a
-`span` line the fields of `RunSpan`. `segment` and `sealed` occur in the buffer only and are
-specified in `buffer.segment`. Unknown members are kept by readers and mean nothing yet.
+`span` line the fields of `RunSpan`; with `became_run` the step has turned into the run of
+that id, and what stands below it under the step's run belongs to that one. `segment` and
+`sealed` occur in the buffer only and are specified in `buffer.segment`. Unknown members are
+kept by readers and mean nothing yet.
 
 Durability: a line is written by one `write(2)` to a file opened O_APPEND, so lines of many
 processes never interleave. A write cut short (full disk, a page boundary at a kill) leaves
@@ -45,6 +47,8 @@ from otel_agent_telemetry.errors import LineError
 RUN: Final = "run"
 EVENT: Final = "event"
 SPAN: Final = "span"
+BECAME_RUN: Final = "became_run"
+"""The member of a step's last line that names the run which the step has turned into."""
 
 LINE_HEAD: Final = b'{"record_type":"'
 _RUN_HEAD: Final = b'{"record_type":"run",'

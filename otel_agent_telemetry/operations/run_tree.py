@@ -11,7 +11,7 @@ whatever its ids are: a step whose parents lead back to itself appears under the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,7 @@ from otel_agent_telemetry.operations.follow import needle_of
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import reading_database
-from otel_agent_telemetry.wire import EVENT, SPAN, Line
+from otel_agent_telemetry.wire import BECAME_RUN, EVENT, SPAN, Line
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _MAX_DEPTH: Final = 5
@@ -81,23 +81,72 @@ def read_tree(config: TelemetryConfig, record: RunRecord, *, limit: int) -> RunT
 def build_tree(config: TelemetryConfig, record: RunRecord, known: KnownParts, *, limit: int) -> RunTree:
     """Return the run with what a database or a service has of it and what the journal adds. Raises OSError."""
     builder = _TreeBuilder(RunTree(record, children=known.children), limit)
+    outer: Line | None = None
     for step in known.steps:
         builder.add_step(step)
     for event in known.events:
         builder.add_event(event)
     for line in _lines(config, record):
-        builder.add_line(line)
+        if line.get("event_id") != record.event_id and line.get(BECAME_RUN) == record.run_id:
+            outer = line
+        else:
+            builder.add_line(line)
+    if outer is not None:
+        for line in _moved_lines(config, record, outer):
+            builder.add_line(line)
     return builder.finished()
 
 
 def _lines(config: TelemetryConfig, record: RunRecord) -> Iterator[Line]:
-    """Yield the run's journal lines, and events without `event_id` that have its run id; all contain that id."""
+    """Yield the run's journal lines, events without `event_id` that have its run id, and the line of its step.
+
+    The last is that of a step of another run which turned into this run. All contain the run's id.
+    """
+    for found in _lines_with(config, record, record.run_id):
+        event_id = found.get("event_id")
+        if (
+            event_id == record.event_id
+            or (not event_id and found.get("run_id") == record.run_id)
+            or found.get(BECAME_RUN) == record.run_id
+        ):
+            yield found
+
+
+def _lines_with(config: TelemetryConfig, record: RunRecord, run_id: str) -> Iterator[Line]:
+    """Yield the journal's lines that contain a run id, from the day before `record` began on."""
     for path in journal_files(config.ndjson_dir, first_day=_first_day(record)):
-        for part in read_parts(path, containing=needle_of(record.run_id)):
-            for found in part.records:
-                event_id = found.get("event_id")
-                if event_id == record.event_id or (not event_id and found.get("run_id") == record.run_id):
-                    yield found
+        for part in read_parts(path, containing=needle_of(run_id)):
+            yield from part.records
+
+
+def _moved_lines(config: TelemetryConfig, record: RunRecord, outer: Line) -> Iterator[Line]:
+    """Yield the lines that were written for another run before its step turned into this run: those below the step."""
+
+    def lines() -> Iterator[Line]:
+        found = _lines_with(config, record, str(outer.get("run_id")))
+        return (line for line in found if line.get("event_id") == outer.get("event_id"))
+
+    steps = [line for line in lines() if line["record_type"] == SPAN]
+    turned = {str(line.get("span_id")) for line in steps if BECAME_RUN in line} - {record.span_id}
+    below = _below(steps, {str(record.span_id)}, turned)
+    for line in lines():
+        span_id = line.get("span_id")
+        if span_id in below or (span_id == record.span_id and line["record_type"] == EVENT):
+            yield line
+
+
+def _below(steps: Iterable[Line], tops: Collection[str], other_tops: Collection[str] = ()) -> set[str]:
+    """Return the ids of the spans below some spans, without what is below others."""
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    for step in steps:
+        inside[str(step.get("parent_span_id"))].add(str(step.get("span_id")))
+    found: set[str] = set()
+    waiting = list(tops)
+    while waiting:
+        new = inside[waiting.pop()] - found - set(other_tops)
+        found |= new
+        waiting += new
+    return found
 
 
 def _first_day(record: RunRecord) -> str:
@@ -136,10 +185,14 @@ class _TreeBuilder:
         self._limit = limit
         self._steps: dict[tuple[str, str], RunSpan] = {}
         self._seen: set[tuple[str, str, str | None]] = set()
+        self._turned: set[str] = set()
+        """Ids of the steps that have turned into runs: these and what is below them is theirs."""
 
     def add_line(self, line: Line) -> None:
         """Add the event or step of a journal line, unless the database has the same event."""
         if line["record_type"] == SPAN:
+            if BECAME_RUN in line:
+                self._turned.add(str(line.get("span_id")))
             self.add_step(_step_of(line, self.tree.record))
         elif line["record_type"] == EVENT:
             event = _event_of(line, self.tree.record)
@@ -167,9 +220,17 @@ class _TreeBuilder:
 
     def finished(self) -> RunTree:
         """Return the tree with its steps and events in order of time."""
+        if self._turned:
+            self._leave_out_turned()
         self.tree.steps = sorted(self._steps.values(), key=lambda step: (step.start_time, step.span_id))
         self.tree.events.sort(key=lambda event: event.timestamp)
         return self.tree
+
+    def _leave_out_turned(self) -> None:
+        links = [{"span_id": step.span_id, "parent_span_id": step.parent_span_id} for step in self._steps.values()]
+        gone = self._turned | _below(links, self._turned)
+        self._steps = {key: step for key, step in self._steps.items() if step.span_id not in gone}
+        self.tree.events = [event for event in self.tree.events if event.span_id not in gone]
 
 
 def _key(event: RunEvent) -> tuple[str, str, str | None]:

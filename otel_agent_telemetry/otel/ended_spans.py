@@ -56,16 +56,19 @@ def ended_run(
     problems: list[str],
     used: Usage = MappingProxyType({}),
     left_out: Mapping[str, int] = NOTHING,
+    child_agent: str | None = None,
 ) -> Fields:
     """Return the columns of the run that a span is; a span without an end is running.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
     used, where that is known here. `left_out`: what was left out of its steps and events.
+    `child_agent`: the name of the first agent inside.
     """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
-    columns = run_columns(view, overrides=Overrides(usage=used, left_out=left_out), around=around, problems=problems)
+    overrides = Overrides(usage=used, left_out=left_out, child_agent=child_agent)
+    columns = run_columns(view, overrides=overrides, around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
         "event_id": span_event_id(view.trace_id, view.span_id, view.start_ns),

@@ -40,16 +40,22 @@ class EventSink(Protocol):
 
 
 class OpenSpan:
-    """An open span that is recorded: a run itself, or a step of one."""
+    """An open span that is recorded: a run itself, or a step of one.
+
+    `above`: the open span, or one that has ended, that it began inside of; None where there is none.
+    """
 
     __slots__ = (
-        *("attributes", "changed", "encoded", "ended", "generation", "is_run", "left_out", "live", "run", "sink"),
-        "span_id",
+        *("above", "attributes", "changed", "counted", "encoded", "ended", "generation", "inside", "is_run"),
+        *("late_run", "left_out", "live", "run", "sink", "span_id"),
     )
 
-    def __init__(self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, generation: object) -> None:
+    def __init__(
+        self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, generation: object, above: OpenSpan | None
+    ) -> None:
         self.run = run
         self.live = live
+        self.above = above
         self.span_id = span_id
         self.sink = sink
         self.generation = generation
@@ -63,6 +69,12 @@ class OpenSpan:
         """What was left out of a step's members as message content: counts by name."""
         self.encoded = b""
         """A step's members that its start wrote and its end repeats."""
+        self.inside: list[Any] = []
+        """Of a step: what has ended inside it so far (usages), and the runs that began inside it."""
+        self.counted: Any = None
+        """What a model call that has ended counted, for what ends inside it later."""
+        self.late_run: ActiveRun | None = None
+        """The run that a step turns into when it ends, where its attributes say so already."""
 
     def __copy__(self) -> OpenSpan:
         return self
@@ -73,6 +85,24 @@ class OpenSpan:
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Pickle as None: a span that an application pickles arrives without what is known of it here."""
         return type(None), ()
+
+    def enclosing_run(self) -> ActiveRun:
+        """Return the run that the span is, or belongs to now: a step around it may have turned into one."""
+        if self.run.has_late_runs:
+            at: OpenSpan | None = self
+            while at is not None:
+                if at.is_run:
+                    return at.run
+                at = at.above
+        return self.run
+
+    def has_ended(self) -> bool:
+        """Return whether the span has ended by now, perhaps in another thread."""
+        return self.ended
+
+    def forget(self) -> None:
+        """Let go of what only an open span needs; what begins below it later may still find it."""
+        self.live, self.attributes, self.encoded = None, {}, b""
 
     def has_id(self, span_id: int) -> bool:
         """Return whether the span has this id."""

@@ -346,3 +346,10 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     if run.takes_child_name and run.child_agent is None:
         run.child_agent = name
     return name == (run.child_agent if run.takes_child_name else run.agent_name)
+
+
+def note_agent(run: ActiveRun, view: SpanView) -> None:
+    """Note whether a run is an agent's doing, and whether it still needs a name."""
+    named = own_agent_name(view) is not None
+    run.is_agent = named or names.is_agent_work(view.attributes, view.name)
+    run.takes_child_name = run.is_agent and not named

@@ -27,7 +27,7 @@ from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, 
 from otel_agent_telemetry.otel.left_out import sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
-from otel_agent_telemetry.otel.usage import own_usage, step_usage, usage_by_model
+from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
@@ -197,7 +197,7 @@ def _take(
     left_out: _LeftOutByRun,
 ) -> None:
     run = is_run(view, runs)
-    usage = own_usage(view) if run else usage_by_model(view, step_usage(view))
+    usage = own_usage(view) if run else usage_of_step(view)
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
     node = SpanNode(step, run, usage, _events_of(view, span, around), view.start_ns, _parent_start(view, starts))
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))

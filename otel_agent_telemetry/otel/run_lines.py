@@ -33,11 +33,11 @@ from otel_agent_telemetry.otel.mapping import (
     conventional_of_resource,
     differing,
     error_fields,
-    own_agent_name,
+    note_agent,
     run_columns,
 )
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.otel.spans import SpanView, attributes_of, has_dropped_attributes, resource_of, view_of
+from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
@@ -75,18 +75,26 @@ class RunLines:
         if attributes.get(names.GEN_AI_AGENT_NAME) or attributes.get(names.AGENT_NAME):
             run.is_agent = True
         else:
-            self._note_kind(run, attributes, view)
+            note_agent(run, view or view_of(span))
         run.start_commit = recorder.commit
         self._refresh(run, span, attributes)
         started = run.columns["start_time"]
         run.state = {"status": st.RUNNING, "updated_at": started}
         recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, started.encode()))
 
-    def _note_kind(self, run: ActiveRun, attributes: dict[str, Any], view: SpanView | None) -> None:
-        """Note whether a run without the usual attributes of a name is an agent's doing, and whether it needs one."""
-        named = own_agent_name(view or view_of(run.span)) is not None
-        run.is_agent = named or names.is_agent_work(attributes, str(run.span.name))
-        run.takes_child_name = run.is_agent and not named
+    def start_late_run(self, run: ActiveRun, span: ReadableSpan) -> None:
+        """Give a run its id whose span was a step until its end. Writes nothing: its first state is its last."""
+        wanted = attributes_of(span).get(names.RUN_ID)
+        name = agent_name_of(view_of(span), run.child_agent)
+        self._recorder.active.claim(run, wanted=wanted, agent_name=name, token=run.event_id[:8])
+
+    def move_run(self, run: ActiveRun, parent: ActiveRun) -> None:
+        """Let a run inside a step belong to the run that the step has turned into; an ended one in a later state."""
+        run.parent_run_id, run.encoded = parent.run_id, b""
+        if run.ended:
+            run.columns = {**run.columns, "parent_run_id": parent.run_id}
+            run.state = {**run.state, "updated_at": iso_utc(run.next_update_ns(self._recorder.clock.now_ns()))}
+            self._recorder.record_run(run.fields)
 
     def _refresh(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> None:
         """Make the columns of a run from what span, client and resource say now, and encode them."""

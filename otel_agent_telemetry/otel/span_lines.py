@@ -25,11 +25,12 @@ from otel_agent_telemetry.otel.ended_spans import EXCEPTION, step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of
-from otel_agent_telemetry.otel.usage import usage_of_kind
+from otel_agent_telemetry.otel.usage import usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
-from otel_agent_telemetry.wire import encode_members
+from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.wire import BECAME_RUN, encode_members
 
 _KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUSES: Final = (b"unset", b"ok", b"error")
@@ -147,8 +148,8 @@ class SpanLines:
         self._recorder.record_span(step)
         return left_out
 
-    def write_step_end(self, opened: OpenSpan, span: ReadableSpan) -> SpanView | None:
-        """Write the last state of a step and count what it used; return its view if one had to be made."""
+    def write_step_end(self, opened: OpenSpan, span: ReadableSpan) -> tuple[Usage, SpanView | None]:
+        """Write the last state of a step; return what it used, and its view if one had to be made."""
         attributes = opened.attributes
         inner = getattr(getattr(span, "_attributes", None), "_dict", None)
         if opened.changed or inner is None or len(inner) != len(attributes):
@@ -157,12 +158,11 @@ class SpanLines:
         status = span.status
         if not opened.encoded or status.description:
             view = view_of(span)
-            opened.run.usage.add(view)
             note_left_out(opened.run, self._write_any_step(view, opened.run))
-            return view
+            return usage_of_step(view), view
         if opened.left_out:
             note_left_out(opened.run, opened.left_out)
-        counted = self._count(opened.run, span, attributes, is_error=status.status_code is StatusCode.ERROR)
+        used = self._used_by(span, attributes, is_error=status.status_code is StatusCode.ERROR)
         start_ns = instant_ns(span.start_time, 0)
         end_ns = instant_ns(span.end_time, start_ns)
         self._recorder.append_span(
@@ -174,21 +174,25 @@ class SpanLines:
                 max(end_ns - start_ns, 0) // 1_000_000,
             )
         )
-        return counted
+        return used
 
-    def _count(
-        self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], *, is_error: bool
-    ) -> SpanView | None:
-        """Count what a step used; most used nothing, or are one call of a tool."""
+    def _used_by(
+        self, span: ReadableSpan, attributes: dict[str, Any], *, is_error: bool
+    ) -> tuple[Usage, SpanView | None]:
+        """Return what a step used; most used nothing, or are one call of a tool."""
         plan = self.plans[tuple(attributes)]
         if not plan.reports_use and names.PART_OF not in attributes:
             kind = plan.kind_of(attributes, str(span.name))
             if kind != names.MODEL:
-                run.usage.add_usage(usage_of_kind(kind, is_error=is_error))
-                return None
+                return usage_of_kind(kind, is_error=is_error), None
         view = view_of(span)
-        run.usage.add(view)
-        return view
+        return usage_of_step(view), view
+
+    def write_late_step(self, span: ReadableSpan, run: ActiveRun, late: ActiveRun) -> None:
+        """Write the last state of a step of `run` that has turned into the run `late`."""
+        view, defaults = view_of(span), self._recorder.resource_defaults
+        members = step_members(view, defaults, event_id=run.event_id, run_id=run.run_id)
+        self._recorder.record_span({**members, BECAME_RUN: late.run_id})
 
 
 class _EncodedNames(dict[str, bytes]):

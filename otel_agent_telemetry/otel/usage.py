@@ -249,3 +249,18 @@ def _first_text(attributes: Mapping[str, Any], ranks: Mapping[str, int]) -> str 
     found = ranks.keys() & attributes.keys()
     ordered = sorted(found, key=ranks.__getitem__) if len(found) > 1 else found
     return next((value for name in ordered if isinstance(value := attributes[name], str) and value), None)
+
+
+def usage_of_step(view: SpanView) -> Usage:
+    """Return what a step itself reports: its model call, or, for an agent that is a step, the sum that it repeats.
+
+    Returns the object `PLAIN_STEP` for a step that used nothing.
+    """
+    usage = step_usage(view)
+    if "model_calls" in usage:
+        return usage_by_model(view, usage)
+    if "tool_calls" not in usage and names.is_agent_work(view.attributes, view.name) and (whole := own_usage(view)):
+        if RUN_COST in whole:
+            whole[REPORTED_COST] = whole.pop(RUN_COST)
+        return {**usage, **whole}
+    return usage

@@ -7,20 +7,25 @@ used in a later state of the run.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Final
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel.mapping import json_object
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage, step_usage, usage_by_model
+from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, shown_usage
+from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, has_tokens, is_call, of_steps, shown_usage
 from otel_agent_telemetry.wire import dumps_text
+
+MAX_APART: Final = 2_000
+"""From so many items on, what is inside a step is summed up."""
+_MAX_RUNS_INSIDE: Final = 1_000
 
 
 class UsageAccumulator:
@@ -44,12 +49,8 @@ class UsageAccumulator:
                 counter = self._plain_steps
         next(counter)
 
-    def add(self, view: SpanView) -> None:
-        """Count a step that has ended."""
-        self.add_usage(usage_by_model(view, step_usage(view)))
-
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a step used."""
+    def add(self, usage: Usage) -> None:
+        """Count what a step that has ended used, and what is inside it."""
         if usage is PLAIN_STEP:
             self.add_plain_step()
             return
@@ -63,7 +64,7 @@ class UsageAccumulator:
         usages.append(usage)
 
     def set_run_total(self, view: SpanView) -> None:
-        """Note what the run's own span, or one that only repeats it, reports of the whole."""
+        """Note what the run's own span reports of the whole."""
         self._own = own_usage(view) or self._own
         self.used = self.used or bool(self._own)
 
@@ -97,6 +98,53 @@ def _in_groups(usages: list[Usage]) -> list[Usage]:
         usage if times[place] == 1 else {name: count * times[place] for name, count in usage.items()}
         for place, usage in each.items()
     ]
+
+
+def take_inside(items: list[Any]) -> tuple[Usage, list[ActiveRun]]:
+    """Take everything out of what is inside a step (`OpenSpan.inside`): the sum of the usages, and the runs.
+
+    Takes no lock: of two threads that empty one list, each item goes to one of them.
+    """
+    usages: list[Usage] = []
+    runs: list[ActiveRun] = []
+    with contextlib.suppress(IndexError):
+        while True:
+            item = items.pop()
+            if isinstance(item, ActiveRun):
+                runs.append(item)
+            else:
+                usages.append(item)
+    return added(_in_groups(usages)), runs
+
+
+def shrink(items: list[Any]) -> None:
+    """Sum up what is inside a step that stays open for long, so that its memory does not grow with its past."""
+    usage, runs = take_inside(items)
+    items.append(usage)
+    items.extend(runs[:_MAX_RUNS_INSIDE])  # those that began last
+
+
+class CountedCall:
+    """What an ended model call has counted, for what ends inside it only now."""
+
+    __slots__ = ("calls", "has_tokens")
+
+    def __init__(self, own: Usage, inside: Usage) -> None:
+        self.calls = 0 if "model_calls" in inside else own.get("model_calls", 0)
+        """Calls that the outer span counted for itself: the first ones inside it are those."""
+        self.has_tokens = has_tokens(own) and not has_tokens(inside)
+
+    def without_repeats(self, usage: Usage) -> Usage:
+        """Return what is new of a usage that ends inside."""
+        if not is_call(usage):
+            return usage
+        calls = usage.get("model_calls", 0)
+        repeated, self.calls = min(calls, self.calls), max(self.calls - calls, 0)
+        new = of_steps(usage) if self.has_tokens else dict(usage)
+        if calls > repeated:
+            return {**new, "model_calls": calls - repeated}
+        new.pop("model_calls", None)
+        return new
 
 
 _guard = threading.Lock()

@@ -90,6 +90,8 @@ class ActiveRun:
     parent_run_id: str | None = None
     start_commit: str | None = None
     """The commit that the process worked on when the run began; None for a process's first runs."""
+    has_late_runs = False
+    """Whether a step of the run has turned into a run of its own."""
     has_status_attribute = False
     reports_use = False
     """Whether the span's attributes give a number of tokens."""
@@ -173,8 +175,8 @@ class ActiveRuns:
         self._seen: dict[str, None] = {}
         self.open_spans: dict[int, Any] = {}
         """Span id → what the processors of this recorder know of that open span; shared between them."""
-        self.left_spans: dict[int, ActiveRun] = {}
-        """Span id → run, of the last spans that ended: what begins below them belongs there still."""
+        self.left_spans: dict[int, Any] = {}
+        """Span id → the same, of the last spans that ended: what begins below them belongs there still."""
         _everywhere.append(weakref.ref(self, _everywhere.remove))
 
     def begin_generation(self) -> None:
@@ -223,9 +225,9 @@ class ActiveRuns:
                 _log.info("Regenerating run_id to avoid duplicate")
                 run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
 
-    def leave(self, span_id: int, run: ActiveRun) -> None:
+    def leave(self, span_id: int, opened: Any) -> None:
         """Note that a run's span, or a step's, has ended; the last 64 are kept."""
-        self.left_spans[span_id] = run
+        self.left_spans[span_id] = opened
         if len(self.left_spans) > _MAX_LEFT:
             self.left_spans.pop(next(iter(self.left_spans), 0), None)
 

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Dialect, Select, bindparam, select, update
 from otel_agent_telemetry.run_id import span_event_id, span_event_id_without_start
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
-from otel_agent_telemetry.storage.steps import NO_RUN, add_to_rollups, loaded_usage, recount_rollups
+from otel_agent_telemetry.storage.steps import INSIDE_CALL, NO_RUN, add_to_rollups, recount_rollups, usage_of_row
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_events, run_spans
-from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.usage import Usage, is_call
+from otel_agent_telemetry.wire import dumps_text
 
 Identity = tuple[str, str, int]
 """`(trace_id, span_id, start_ns)` of one span."""
@@ -33,12 +34,16 @@ def own_event_id(identity: Identity) -> str:
 
 
 class Member(NamedTuple):
-    """A span whose run is found: a step of the run `event_id`, or a run inside it."""
+    """A span whose run is found: a step of the run `event_id`, or a run inside it.
+
+    `is_inside_call`: whether a model call of the same run is around the step.
+    """
 
     identity: Identity
     event_id: str
     is_run: bool
     usage: Usage
+    is_inside_call: bool
 
 
 class _Child(NamedTuple):
@@ -53,6 +58,14 @@ class _Child(NamedTuple):
     usage: Usage
 
 
+class _Move(NamedTuple):
+    """A stored span and the run that it belongs to now."""
+
+    child: _Child
+    event_id: str
+    is_inside_call: bool
+
+
 def settle_below(connection: Connection, places: Places, arrived: Iterable[Place]) -> None:
     """Give spans below places that have arrived the run that is right now, and so on downwards, a level at a time.
 
@@ -64,36 +77,38 @@ def settle_below(connection: Connection, places: Places, arrived: Iterable[Place
         before = places.runs_below_before(place)
         if before or places.run_below(place) or places.is_repeated(place.key):
             wanted[place.key] |= {NO_RUN, *before}
-    moved: dict[Identity, tuple[_Child, str]] = {}
+    moved: dict[Identity, _Move] = {}
     while wanted:
         level = {}
         for child in _children(connection, wanted):
             parent = places.parent(child.parent, child_start=child.place.start, parent_start=child.parent_start)
             event_id = places.run_below(parent) if parent is not None else NO_RUN
             if event_id != child.event_id and child.identity not in moved:
-                level[child.identity] = (child, event_id)
+                level[child.identity] = _Move(child, event_id, parent is not None and places.is_call(parent))
         moved.update(level)
         wanted = defaultdict(set)
-        steps = [(child, event_id) for child, event_id in level.values() if not child.is_run]
-        places.load(child.place.key for child, _ in steps)
-        for child, event_id in steps:
-            places.add_step(child.place, event_id)
+        steps = [move for move in level.values() if not move.child.is_run]
+        places.load(move.child.place.key for move in steps)
+        for child, event_id, is_inside in steps:
+            places.add_step(child.place, event_id, is_call=is_inside or is_call(child.usage))
             wanted[child.place.key].add(child.event_id)
     if moved:
         _move(connection, list(moved.values()))
 
 
-def _move(connection: Connection, moves: Sequence[tuple[_Child, str]]) -> None:
+def _move(connection: Connection, moves: Sequence[_Move]) -> None:
     """Let spans belong to another run, "" for none, and set the roll-ups right."""
-    run_ids = run_ids_of(connection, {event_id for _, event_id in moves if event_id})
-    moves = [(child, event_id) for child, event_id in moves if not event_id or event_id in run_ids]
+    run_ids = run_ids_of(connection, {move.event_id for move in moves if move.event_id})
+    moves = [move for move in moves if not move.event_id or move.event_id in run_ids]
     _set_run(connection, moves, run_ids)
-    lost = {child.event_id for child, _ in moves if child.event_id}
+    lost = {move.child.event_id for move in moves if move.child.event_id}
     if lost:
-        parents = {own_event_id(child.identity): run_ids.get(event_id) for child, event_id in moves if child.is_run}
-        recount_rollups(connection, lost | {event_id for _, event_id in moves if event_id}, parents)
+        parents = {own_event_id(one.child.identity): run_ids.get(one.event_id) for one in moves if one.child.is_run}
+        recount_rollups(connection, lost | {move.event_id for move in moves if move.event_id}, parents)
         return
-    members = [Member(child.identity, event_id, child.is_run, child.usage) for child, event_id in moves]
+    members = [
+        Member(child.identity, event_id, child.is_run, child.usage, is_inside) for child, event_id, is_inside in moves
+    ]
     add_members(connection, members, run_ids, {})
 
 
@@ -106,12 +121,19 @@ def add_members(
     """Add members to the roll-ups: a step's usage to its run's, and to an inner run its parent, never itself."""
     steps: defaultdict[str, list[Usage]] = defaultdict(list)
     parents: dict[str, str] = {}
-    for identity, event_id, is_run, usage in members:
+    has_calls_in_calls: set[str] = set()
+    for identity, event_id, is_run, usage, is_inside in members:
         if not is_run:
             steps[event_id].append(usage)
+            if is_inside and is_call(usage):
+                has_calls_in_calls.add(event_id)
         elif (inner := own_event_id(identity)) != event_id:
             parents[inner] = run_ids.get(event_id, "")
+    for event_id in has_calls_in_calls:
+        steps.pop(event_id)
     add_to_rollups(connection, steps=steps, own=own, parents=parents)
+    if has_calls_in_calls:
+        recount_rollups(connection, has_calls_in_calls, {})
 
 
 _set_run_of_span: Final = (
@@ -135,15 +157,31 @@ _set_run_of_events: Final = (
 )
 
 
-def _set_run(connection: Connection, moves: Sequence[tuple[_Child, str]], run_ids: Mapping[str, str]) -> None:
-    rows = []
-    for child, event_id in moves:
+_mark_inside_call: Final = (
+    update(run_spans)
+    .where(
+        run_spans.c.trace_id == bindparam("t"),
+        run_spans.c.span_id == bindparam("s"),
+        run_spans.c.start_ns == bindparam("n"),
+    )
+    .values(usage_json=bindparam("u"))
+)
+
+
+def _set_run(connection: Connection, moves: Sequence[_Move], run_ids: Mapping[str, str]) -> None:
+    rows, marks = [], []
+    for child, event_id, is_inside in moves:
         trace_id, span_id, start_ns = child.identity
         of_run = {"e": event_id, "r": run_ids.get(event_id, ""), "b": child.event_id}
         rows.append({"t": trace_id, "s": span_id, "n": start_ns, **of_run})
+        if is_inside and not child.is_run:
+            usage = dumps_text({**child.usage, INSIDE_CALL: 1})
+            marks.append({"t": trace_id, "s": span_id, "n": start_ns, "u": usage})
     if rows:
         connection.execute(_set_run_of_span, rows)
-    of_steps = [row for row, (child, _) in zip(rows, moves, strict=True) if not child.is_run]
+    if marks:
+        connection.execute(_mark_inside_call, marks)
+    of_steps = [row for row, move in zip(rows, moves, strict=True) if not move.child.is_run]
     if of_steps:  # events of an inner run are its own
         connection.execute(_set_run_of_events, of_steps)
 
@@ -165,7 +203,7 @@ def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterato
             row.parent_start,
             row.event_id,
             bool(row.is_run),
-            loaded_usage(row.usage_json),
+            usage_of_row(row.usage_json),
         )
 
 

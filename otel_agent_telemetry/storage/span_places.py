@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Dialect, Select, select
 
 from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys
-from otel_agent_telemetry.storage.steps import NO_RUN
+from otel_agent_telemetry.storage.steps import NO_RUN, is_or_is_inside_call, parent_start_among
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_spans
 
 Key = tuple[str, str]
@@ -46,6 +46,7 @@ class Places:
         self._runs: defaultdict[Key, dict[str, str]] = defaultdict(dict)
         self._steps: defaultdict[Key, dict[str, str]] = defaultdict(dict)
         self._spans: defaultdict[Key, list[tuple[int, str]]] = defaultdict(list)
+        self._calls: set[Place] = set()
 
     def load(self, keys: Iterable[Key]) -> None:
         """Read the stored spans and runs of those keys that were not read yet."""
@@ -58,6 +59,8 @@ class Places:
             key = (row.trace_id, row.span_id)
             self._spans[key].append((row.start_ns, row.start_time))
             self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run else row.event_id)
+            if not row.is_run and is_or_is_inside_call(row.usage_json):
+                self._calls.add(Place(key, row.start_time))
         for row in rows_of_keys(self._connection, _find_runs(dialect), new):
             if is_derived(row.event_id):
                 runs = self._runs[row.trace_id, row.span_id]
@@ -70,9 +73,18 @@ class Places:
             for stored_ns, stored_time in self._spans[key]
         )
 
-    def add_step(self, place: Place, event_id: str) -> None:
-        """Note that a span with a place of its own belongs to this run, "" while that is not known."""
+    def add_step(self, place: Place, event_id: str, *, is_call: bool = False) -> None:
+        """Note that a span with a place of its own belongs to this run, "" while that is not known.
+
+        `is_call`: whether it is a model call, or is inside one.
+        """
         self._steps[place.key][place.start] = event_id
+        if is_call:
+            self._calls.add(place)
+
+    def is_call(self, place: Place) -> bool:
+        """Return whether what is below a place is inside a model call of the same run."""
+        return place in self._calls and self.is_step(place)
 
     def of_run(self, key: Key, event_id: str) -> Iterator[Place]:
         """Yield the place of a stored run."""
@@ -81,12 +93,8 @@ class Places:
     def parent(self, key: Key, *, child_start: str, parent_start: str | None) -> Place | None:
         """Return which of the spans with the ids `key` is the parent of a span; None when none is known."""
         starts = self._runs[key].keys() | self._steps[key].keys()
-        if not starts:
-            return None
-        if parent_start in starts:
-            return Place(key, parent_start)
-        earlier = [start for start in starts if start <= child_start]
-        return Place(key, max(earlier) if earlier else min(starts))
+        start = parent_start_among(starts, child_start=child_start, parent_start=parent_start)
+        return None if start is None else Place(key, start)
 
     def run_below(self, place: Place) -> str:
         """Return the run of the spans below a place; "" when it is not known."""
@@ -118,7 +126,8 @@ class Places:
 def _find_spans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
     selected = select(
-        columns.trace_id, columns.span_id, columns.start_ns, columns.start_time, columns.event_id, columns.is_run
+        *(columns.trace_id, columns.span_id, columns.start_ns, columns.start_time),
+        *(columns.event_id, columns.is_run, columns.usage_json),
     )
     return key_lookup(dialect, selected, (columns.trace_id, columns.span_id))
 

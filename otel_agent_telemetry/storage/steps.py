@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
@@ -32,7 +32,7 @@ from otel_agent_telemetry.storage.statements import (
     rows_with,
 )
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, run_events, run_rollups, run_spans
-from otel_agent_telemetry.usage import Usage, added
+from otel_agent_telemetry.usage import Usage, added, is_call, summed
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 T = TypeVar("T")
@@ -41,8 +41,11 @@ _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.n
 _SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
 _NOT_IN_SPAN: Final = frozenset({"attributes_json", "is_run", "usage_json", "start_ns", "parent_start"})
 _SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in _NOT_IN_SPAN)
+_PLAIN: Final = '{"steps":1}'
 _ROLLUP_COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
+INSIDE_CALL: Final = "inside_call"
+"""The member of a step's `usage_json` that says that the step is inside a model call of its run."""
 NO_RUN: Final = ""
 """`event_id` of an event or span whose run is not known yet."""
 
@@ -230,19 +233,19 @@ def add_to_rollups(
 def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: Mapping[str, str | None]) -> None:
     """Sum the steps of these runs anew, and set parents again, None where none is known any more.
 
-    For spans that have found another run, which happens only where span ids repeat.
+    For runs with model calls inside model calls, and for spans that have found another run,
+    which happens only where span ids repeat.
     """
-    usages: defaultdict[str, list[Usage]] = defaultdict(list)
-    selected = select(run_spans.c.event_id, run_spans.c.usage_json).where(run_spans.c.is_run == 0)
     recounted = set(event_ids)
-    for event_id, usage_json in rows_with(connection, selected, run_spans.c.event_id, recounted):
-        usages[event_id].append(loaded_usage(usage_json))
+    rows_of_run: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows_with(connection, _counted, run_spans.c.event_id, recounted):
+        rows_of_run[row.event_id].append(row)
     changed = recounted | parents.keys()
     stored = rollups_of(connection, changed)
     rows = []
     for event_id in sorted(changed):
         before = stored.get(event_id, Rollup())
-        steps = added(usages[event_id]) if event_id in recounted else before.steps
+        steps = _used_by_steps(rows_of_run[event_id]) if event_id in recounted else before.steps
         parent = parents.get(event_id) if event_id in parents else before.parent_run_id
         rows.append((event_id, parent, dumps_text({"own": before.own, "steps": steps})))
     _replace_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
@@ -260,6 +263,48 @@ def refresh_sums(connection: Connection, event_ids: Iterable[str]) -> None:
     selected = f"{READ} = ANY(%s) ORDER BY r.event_id"
     rows = connection.exec_driver_sql(selected, (wanted,)).all()
     write_changes(map(tuple, rows), connection.exec_driver_sql, "%s")
+
+
+_counted: Final = select(
+    *(run_spans.c.event_id, run_spans.c.span_id, run_spans.c.parent_span_id, run_spans.c.start_time),
+    *(run_spans.c.parent_start, run_spans.c.usage_json),
+).where(run_spans.c.is_run == 0)
+
+
+def _used_by_steps(rows: Sequence[Any]) -> Usage:
+    """Return what the steps of one run used, the same model calls once."""
+    places: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for position, row in enumerate(rows):
+        places[row.span_id][row.start_time] = position
+    steps = []
+    for row in rows:
+        starts = places.get(row.parent_span_id, {})
+        start = parent_start_among(starts, child_start=row.start_time, parent_start=row.parent_start)
+        steps.append((usage_of_row(row.usage_json), -1 if start is None else starts[start]))
+    return summed(steps)
+
+
+def parent_start_among(starts: Collection[str], *, child_start: str, parent_start: str | None) -> str | None:
+    """Return when the parent of a span began, of the spans with the parent's ids; None where there is none.
+
+    `parent_start` where it is known, else the last one that had begun, else the first.
+    """
+    if parent_start in starts or not starts:
+        return parent_start if starts else None
+    earlier = [start for start in starts if start <= child_start]
+    return max(earlier) if earlier else min(starts)
+
+
+def usage_of_row(usage_json: str | None) -> dict[str, Any]:
+    """Return what a stored step used."""
+    usage = loaded_usage(usage_json)
+    usage.pop(INSIDE_CALL, None)
+    return usage
+
+
+def is_or_is_inside_call(usage_json: str | None) -> bool:
+    """Return whether a stored step is a model call of its run, or is inside one."""
+    return usage_json is not None and usage_json != _PLAIN and is_call(loaded_usage(usage_json))
 
 
 def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:

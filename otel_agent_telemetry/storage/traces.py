@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -38,13 +38,14 @@ from otel_agent_telemetry.storage.span_membership import (
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import driver_connection
 from otel_agent_telemetry.storage.steps import (
+    INSIDE_CALL,
     NO_RUN,
     EventRow,
     SpanRow,
     add_events,
     add_spans,
 )
-from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.usage import Usage, is_call
 
 _ANY_SPAN: Final = "SELECT 1 FROM run_spans WHERE trace_id IN (SELECT value FROM json_each(?)) LIMIT 1"
 # "oat" in ASCII: the first of two keys, so that the buckets meet no advisory lock of another application.
@@ -136,6 +137,16 @@ def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: boo
         connection.execute(query, {"space": _LOCK_SPACE, "buckets": buckets})
 
 
+class _Below(NamedTuple):
+    """What the children of a place belong to: a run, "" for none that is known; and whether they are in a call."""
+
+    event_id: str
+    is_call: bool
+
+
+_NOTHING: Final = _Below(NO_RUN, is_call=False)
+
+
 class _NewSpans:
     """Spans of one transaction that are not stored yet, and the search for their runs."""
 
@@ -151,62 +162,67 @@ class _NewSpans:
         self._steps = {node.place: node for node in self._new.values() if not node.is_run}
         for node in self._new.values():
             places.add_step(node.place, NO_RUN)
-        self._run_below: dict[Place, str] = {}
-        """The run that children of a place belong to, for places that `_run_of` has passed."""
+        self._below: dict[Place, _Below] = {}
+        """What is known of the children of a place, for places that `_above` has passed."""
 
     def write(self) -> list[Place]:
         """Insert the new spans and their events with their runs, add them to the roll-ups; return their places."""
-        run_of = {identity: self._run_of(node) for identity, node in self._new.items()}
+        found = {identity: self._above(node) for identity, node in self._new.items()}
         own = {own_event_id(identity) for identity, node in self._new.items() if node.is_run and node.events}
-        run_ids = run_ids_of(self._connection, own | {event_id for event_id in run_of.values() if event_id})
-        self._insert(run_of, run_ids)
-        self._add_to_rollups(run_of, run_ids)
+        run_ids = run_ids_of(self._connection, own | {above.event_id for above in found.values() if above.event_id})
+        self._insert(found, run_ids)
+        self._add_to_rollups(found, run_ids)
         for identity, node in self._new.items():
             if not node.is_run:
-                self._places.add_step(node.place, run_of[identity])
+                above = found[identity]
+                self._places.add_step(node.place, above.event_id, is_call=above.is_call or is_call(node.usage))
         return [node.place for node in self._new.values()]
 
-    def _insert(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
+    def _insert(self, found: Mapping[Identity, _Below], run_ids: Mapping[str, str]) -> None:
         """Store the new spans and events, each with the run that it was found to belong to."""
         spans, events = [], []
         for identity, node in self._new.items():
-            event_id = run_of[identity]
+            event_id, is_inside = found[identity]
             own = own_event_id(identity) if node.is_run else event_id
             if node.parent is not None:
                 span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
-                spans.append(SpanRow(span, node.is_run, node.usage, node.start_ns, node.parent_start))
+                usage = {**node.usage, INSIDE_CALL: 1} if is_inside and not node.is_run else node.usage
+                spans.append(SpanRow(span, node.is_run, usage, node.start_ns, node.parent_start))
             for seq, event in enumerate(node.events):
                 of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
                 events.append(EventRow(seq, of_run, node.start_ns))
         add_spans(self._connection, spans)
         add_events(self._connection, events)
 
-    def _add_to_rollups(self, run_of: Mapping[Identity, str], run_ids: Mapping[str, str]) -> None:
+    def _add_to_rollups(self, found: Mapping[Identity, _Below], run_ids: Mapping[str, str]) -> None:
         """Add the usage of the new spans to the sums of their runs."""
         members = [
-            Member(identity, run_of[identity], node.is_run, node.usage)
+            Member(identity, found[identity].event_id, node.is_run, node.usage, found[identity].is_call)
             for identity, node in self._new.items()
-            if run_of[identity]
+            if found[identity].event_id
         ]
         own = {own_event_id(identity): node.usage for identity, node in self._new.items() if node.is_run}
         add_members(self._connection, members, run_ids, own)
 
-    def _run_of(self, node: SpanNode) -> str:
-        """Return the run that a new span is a step of, or a run inside of; "" when none is known yet."""
-        passed: list[Place] = []
-        place, found = self._parent_of(node), NO_RUN
+    def _above(self, node: SpanNode) -> _Below:
+        """Return the run that a new span is a step of, or a run inside of, and whether a model call is between."""
+        passed: list[tuple[Place, SpanNode]] = []
+        place, found = self._parent_of(node), _NOTHING
         while place is not None:
-            if place in self._run_below:
-                found = self._run_below[place]
+            if place in self._below:
+                found = self._below[place]
                 break
-            passed.append(place)
             step = self._steps.get(place) if self._places.is_step(place) else None
             if step is None:
-                found = self._places.run_below(place)
+                found = self._below[place] = _Below(self._places.run_below(place), self._places.is_call(place))
                 break
-            self._run_below[place] = NO_RUN  # ends a circle of parents; overwritten below
+            passed.append((place, step))
+            self._below[place] = _NOTHING  # ends a circle of parents; overwritten below
             place = self._parent_of(step)
-        self._run_below.update(dict.fromkeys(passed, found))
+        for place, step in reversed(passed):
+            if not found.is_call and is_call(step.usage):
+                found = _Below(found.event_id, is_call=True)
+            self._below[place] = found
         return found
 
     def _parent_of(self, node: SpanNode) -> Place | None:

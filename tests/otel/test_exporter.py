@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 from on_disk import journal_lines, rows_of
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -12,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 
 from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
-from otel_agent_telemetry.testing import MemoryRecorder, isolated_config
+from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 
 
 class Doors:
@@ -203,16 +205,111 @@ def test_exporter_alone_keeps_runs(config):
     assert rows_of(config)["outer"]["status"] == "success"
 
 
-def test_step_of_a_run_in_another_batch_is_left_out(doors):
-    """Its run is not known by its trace alone; nothing wrong is written."""
+def test_a_step_waits_for_its_run_in_another_batch(doors):
+    """Batch processors send children of a long run before it, in any number of batches."""
+    exporter = AgentRunSpanExporter(recorder=doors.exported)
     root = doors.tracer.start_span("root")
     doors.tracer.start_span("step", context=trace.set_span_in_context(root)).end()
-    doors.export()
-    root.end()
-    doors.export()
-
+    exporter.export(doors.spans.get_finished_spans())
     assert doors.exported.spans == []
+    root.end()
+    exporter.export(doors.spans.get_finished_spans())
+
+    assert [step.name for step in doors.exported.spans] == ["step"]
     assert len(doors.exported.states) == 1
+
+
+def test_an_agent_whose_parent_never_comes_is_recorded_at_a_flush(doors):
+    """Its parent was not sampled, or belongs to another provider."""
+    parent = trace.set_span_in_context(NonRecordingSpan(SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))))
+    doors.tracer.start_span("agent", context=parent, attributes={"gen_ai.operation.name": "invoke_agent"}).end()
+    exporter = AgentRunSpanExporter(recorder=doors.exported)
+    exporter.export(doors.spans.get_finished_spans())
+    assert doors.exported.states == []
+    exporter.force_flush()
+
+    assert [run.parent_run_id for run in doors.exported.states] == [None]
+
+
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
+KINDS = [
+    {},
+    CHAT,
+    {"gen_ai.operation.name": "execute_tool"},
+    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"},
+    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer"},
+    {"openinference.span.kind": "AGENT"},
+    {"openinference.span.kind": "CHAIN"},
+    {"agent.run.product": "p"},
+]
+
+
+@some.composite
+def traces(draw):
+    """Spans, each with its kind, its parent and whether its attributes come after its start; how they are exported."""
+    size = draw(some.integers(1, 8))
+    kinds = draw(some.lists(some.sampled_from(KINDS), min_size=size, max_size=size))
+    parents = [None, *(draw(some.integers(0, number - 1)) for number in range(1, size))]
+    late = draw(some.lists(some.booleans(), min_size=size, max_size=size))
+    order = draw(some.permutations(range(size)))
+    if any("openinference.span.kind" in kind for kind in kinds):
+        # A run that names no agent takes the name of the first one inside: those must not come after it.
+        order = [*(number for number in order if number), 0]
+    again = draw(some.lists(some.integers(0, size - 1), max_size=3))
+    cuts = draw(some.lists(some.booleans(), min_size=size + 3, max_size=size + 3))
+    return list(zip(kinds, parents, late, strict=True)), [*order, *again], cuts
+
+
+def record_tree(tracer, tree):
+    """Start the spans in order, each below its parent, and end them children first.
+
+    Late attributes come before anything begins inside the span, as frameworks set them.
+    """
+    spans = []
+    for number, (kind, parent, is_late) in enumerate(tree):
+        context = None if parent is None else trace.set_span_in_context(spans[parent])
+        span = tracer.start_span(f"span {number}", context=context, attributes={} if is_late else kind)
+        if is_late:
+            span.set_attributes(kind)
+        spans.append(span)
+    for span in reversed(spans):
+        span.end()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(drawn=traces())
+def test_any_order_partition_and_repetition_gives_the_live_rows(tmp_path, drawn):
+    """Runs, parents, names, sums and steps, whichever way a span took."""
+    tree, arrivals, cuts = drawn
+    finished, alone = InMemorySpanExporter(), InMemorySpanExporter()
+    with capture_runs() as live:
+        live.provider.add_span_processor(SimpleSpanProcessor(finished))
+        record_tree(live.provider.get_tracer("app"), tree)
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(alone))
+    record_tree(provider.get_tracer("app"), tree)
+    for spans in (finished, alone):  # with and without the attributes that the processor sets
+        by_start = sorted(spans.get_finished_spans(), key=lambda span: int(span.name.split()[1]))
+        with capture_runs() as exported:
+            exporter, batch = AgentRunSpanExporter(recorder=exported.recorder), []
+            for number, cut in zip(arrivals, cuts, strict=False):
+                batch.append(by_start[number])
+                if cut:
+                    exporter.export(batch)
+                    batch = []
+            exporter.export(batch)
+            exporter.force_flush()
+        assert shape_of(exported) == shape_of(live)
+
+
+def shape_of(captured):
+    """What must be the same, by the names of spans: each run with its parent, and each step with its run."""
+    names = {run.run_id: run.job_type for run in captured.runs}
+    runs = {
+        run.job_type: (run.agent_name, names.get(run.parent_run_id), run.metrics_json, run.status)
+        for run in captured.runs
+    }
+    return runs, {step.name: names[step.run_id] for step in captured.spans}
 
 
 def test_export_again_changes_nothing_but_repeats(doors, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
+import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -12,7 +13,6 @@ from otel_agent_telemetry import AgentRunSpanProcessor
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 from otel_agent_telemetry.usage import added, shown_usage
-from tests.otel.span_views import view
 
 CHAT = {
     "gen_ai.operation.name": "chat",
@@ -43,7 +43,7 @@ def test_sums_under_threads_lose_nothing():
 
     def work():
         for _ in range(2_000):
-            usage.add(view(attributes={"gen_ai.operation.name": "execute_tool"}))
+            usage.add({"steps": 1, "tool_calls": 1})
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -116,6 +116,63 @@ def test_a_run_that_is_closed_at_exit_has_what_it_used(tmp_path):
     processor.close_open_runs()
     closed = recorder.states[-1]
     assert (closed.status, closed.items_succeeded, used_by(closed)) == ("failed", 7, {**CHAT_USED, "steps": 1})
+
+
+INNER = {**CHAT, "gen_ai.usage.output_tokens": 90}
+BARE = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "alias"}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "used"),
+    [
+        pytest.param(CHAT, [INNER], {**CHAT_USED, "output_tokens": 90}, id="two instrumentations"),
+        pytest.param(BARE, [INNER, INNER], {**CHAT_USED, "model_calls": 2, "input_tokens": 2000, "output_tokens": 180}),
+        pytest.param(CHAT, [BARE], {**CHAT_USED, "models": ["alias", "gpt-4o-mini"]}, id="only the outer knows"),
+        pytest.param(CHAT, [], CHAT_USED, id="alone"),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_model_call_inside_a_model_call_is_one_call(tmp_path, outer, inner, used, late):
+    """Also where a span is between them, and where the inner one ends after the outer one."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    with tracer.start_as_current_span("root"):
+        with tracer.start_as_current_span("outer", attributes=outer), tracer.start_as_current_span("between"):
+            spans = [tracer.start_span("inner", attributes=attributes) for attributes in inner]
+            for span in [] if late else spans:
+                span.end()
+        for span in spans if late else []:
+            span.end()
+    found = used_by(recorder.states[-1])
+    assert found.pop("steps") == 2 + len(inner)
+    counted = ("model_calls", "input_tokens") if late else used  # the outer one was counted by its own figures
+    assert {name: found[name] for name in counted} == {name: used[name] for name in counted}
+
+
+def test_a_root_that_is_a_model_call_is_counted_with_its_model(tmp_path):
+    """And once where an instrumentation below reports the same call."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    tracer.start_span("chat", attributes=CHAT).end()
+    alone = json.loads(recorder.states[-1].metrics_json)["gen_ai"]
+    with tracer.start_as_current_span("chat", attributes=CHAT):
+        tracer.start_span("chat", attributes=CHAT).end()
+    assert used_by(recorder.states[-1]) == {**CHAT_USED, "steps": 1}
+    assert alone["model_calls"] == alone["by_model"]["gpt-4o-mini"]["model_calls"] == 1
+
+
+def test_an_agent_that_is_a_step_counts_its_sum_only_where_no_call_inside_it_does():
+    """The total that agents repeat, of a run that only marked spans are."""
+    whole = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a", "gen_ai.usage.input_tokens": 1000}
+    for calls in (0, 1):
+        with capture_runs(runs="marked") as captured:
+            tracer = captured.provider.get_tracer("app")
+            with tracer.start_as_current_span("root", attributes={"agent.run.product": "p"}):
+                with tracer.start_as_current_span("invoke_agent a", attributes=whole):
+                    for _ in range(calls):
+                        tracer.start_span("chat", attributes=CHAT).end()
+        used = used_by(captured.runs[0])
+        assert (used["input_tokens"], used.get("model_calls", 0)) == (1000, calls)
 
 
 def tracer_of(recorder):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from storage_cases import at, event_id
-from trace_cases import TRACE, deliver, ident, names_of, run, run_id_of, run_of, step, usage_of
+from trace_cases import TRACE, deliver, ident, names_of, run, run_id_of, run_of, step, usage_of, using
 
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
 from otel_agent_telemetry.storage.steps import Rollup, events_of, rollups_of, spans_of
@@ -23,9 +23,9 @@ from otel_agent_telemetry.usage import added
 
 def test_a_step_after_its_run_belongs_to_it(database):
     """The usual live order: the run is known, its steps come later."""
-    deliver(database, run(1), step(2, 1, tokens=5, count=2), step(3, 2, tokens=7))
+    deliver(database, run(1), step(2, 1, count=2), step(3, 2, tokens=7))
     assert names_of(database, 1) == ["span 2", "span 3"]
-    assert usage_of(database, 1) == {"input_tokens": 12, "steps": 2}
+    assert usage_of(database, 1) == {"input_tokens": 7, "steps": 2}
     with database.reading() as connection:
         assert [(event.event_type, event.run_id) for event in events_of(connection, ident(1))] == [
             ("e0", "run-1"),
@@ -35,12 +35,12 @@ def test_a_step_after_its_run_belongs_to_it(database):
 
 def test_steps_before_their_run_find_it_when_it_arrives(database):
     """Batch exporters send children first: grandchild, child, run."""
-    deliver(database, step(3, 2, tokens=7, count=1), step(2, 1, tokens=5))
+    deliver(database, step(3, 2, tokens=7, count=1), step(2, 1))
     assert names_of(database, 1) == []
     assert usage_of(database, 1) == {}
     deliver(database, run(1))
     assert names_of(database, 1) == ["span 2", "span 3"]
-    assert usage_of(database, 1) == {"input_tokens": 12, "steps": 2}
+    assert usage_of(database, 1) == {"input_tokens": 7, "steps": 2}
     with database.reading() as connection:
         assert [event.run_id for event in events_of(connection, ident(1))] == ["run-1"]
 
@@ -102,6 +102,32 @@ def test_totals_on_the_run_itself_stand_in_only_where_no_step_tells(database):
     assert usage_of(database, 1) == {"input_tokens": 50, "steps": 1}
     deliver(database, step(3, 1, tokens=5))
     assert usage_of(database, 1) == {"input_tokens": 5, "steps": 2}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_model_call_inside_a_model_call_is_one_call(database, order):
+    """Two instrumentations of one call, with a span between them, in any order and each in its own request."""
+    outer = {"steps": 1, "model_calls": 1, "input_tokens": 7, "models": ["alias"]}
+    inner = {"steps": 1, "model_calls": 1, "input_tokens": 7, "output_tokens": 2, "models": ["m-2026"]}
+    batches = [run(1), using(2, 1, outer), step(3, 2), using(4, 3, inner)]
+    deliver(database, *(batches[index] for index in order), *batches)
+    wanted = {"steps": 3, "model_calls": 1, "input_tokens": 7, "output_tokens": 2, "models": ["m-2026"]}
+    assert usage_of(database, 1) == wanted
+
+
+def test_a_wrapper_counts_where_the_calls_inside_it_report_no_tokens(database):
+    """Two calls, whose tokens only the span around them knows; one more beside them."""
+    call = {"steps": 1, "model_calls": 1}
+    deliver(database, using(3, 2, call), using(4, 2, call), run(1), using(5, 1, {**call, "input_tokens": 1}))
+    deliver(database, using(2, 1, {**call, "input_tokens": 10}))
+    assert usage_of(database, 1) == {"steps": 4, "model_calls": 3, "input_tokens": 11}
+
+
+def test_a_call_of_a_run_inside_a_call_is_the_inner_runs(database):
+    """What is inside another run is that run's, whatever is around the run."""
+    call = {"steps": 1, "model_calls": 1, "input_tokens": 5}
+    deliver(database, using(4, 3, call), run(3, 2), using(2, 1, call), run(1))
+    assert usage_of(database, 1) == usage_of(database, 3) == call
 
 
 def test_spans_that_name_each_other_as_parents_end(database):
@@ -175,7 +201,7 @@ def turns_of_a_seeded_loop(turns):
     for turn in range(turns):
         start = turn * TURN_S
         yield run(1, start=start + 1)
-        yield step(2, 1, tokens=1, count=1, start=start + 2)
+        yield step(2, 1, count=1, start=start + 2)
         yield step(3, 2, tokens=10, count=1, start=start + 3)
 
 
@@ -188,7 +214,7 @@ def test_repeated_ids_of_several_runs_do_not_mix(database, seed):
     for turn in range(3):
         start = turn * TURN_S + 1
         assert names_of(database, 1, start) == ["span 2", "span 3"]
-        assert usage_of(database, 1, start) == {"input_tokens": 11, "steps": 2}
+        assert usage_of(database, 1, start) == {"input_tokens": 10, "steps": 2}
         with database.reading() as connection:
             own = ident(1, start=start)
             assert [event.span_id[-1] for event in events_of(connection, own)] == ["2", "3"]
@@ -250,20 +276,33 @@ def parent_of(spans, span):
 
 def expected_of(spans):
     """Run → its steps, its tokens and the run around it, by walking up in plain Python."""
-    steps, tokens, around = defaultdict(set), defaultdict(int), {}
+    steps, around, inside, top = defaultdict(set), {}, defaultdict(list), defaultdict(list)
     for span in spans:
-        above, seen = parent_of(spans, span), set()
+        parent = above = parent_of(spans, span)
+        seen = set()
         while above is not None and above not in seen and not above[3]:
             seen.add(above)
             above = parent_of(spans, above)
         if above is None or above in seen:
             continue
         steps[above].add((span[0], span[4]))
-        if not span[3]:
-            tokens[above] += span[0]
-        elif above != span:
-            around[span] = above
-    return steps, tokens, around
+        if span[3]:
+            around |= {span: above} if above != span else {}
+        elif parent == above:
+            top[above].append(span)
+        else:
+            inside[parent].append(span)
+    return steps, {span: used_inside(inside, top[span]) for span in spans}, around
+
+
+def used_inside(inside, steps):
+    """The tokens of these steps and all inside them, those of the innermost that have any."""
+    return sum(used_inside(inside, inside[step]) or tokens_of(step[0]) for step in steps)
+
+
+def tokens_of(number):
+    """Some steps are model calls, some use nothing."""
+    return number if number % 3 else 0
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -277,7 +316,7 @@ def test_any_order_partition_and_repetition_ends_the_same(database, forest, seed
     groups, group = [], []
     for (number, parent, trace, is_run, start), cut in zip(arrivals, cuts, strict=True):
         more = {"trace": trace, "start": start}
-        group.append(run(number, parent, **more) if is_run else step(number, parent, tokens=number, **more))
+        group.append(run(number, parent, **more) if is_run else step(number, parent, tokens=tokens_of(number), **more))
         if cut:
             groups, group = [*groups, merged_batch(group)], []
     random.Random(seed).shuffle(groups)

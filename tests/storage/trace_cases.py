@@ -39,6 +39,11 @@ def step(number, parent, *, tokens=0, count=0, trace=TRACE, start=None, parent_s
     return WriteBatch(nodes=(node,))
 
 
+def using(number, parent, usage):
+    """A step that reports this usage."""
+    return WriteBatch(nodes=(SpanNode(span(number, parent), usage=usage, start_ns=at_ns(number)),))
+
+
 def run_of(number, *, trace=TRACE, start=None, **more):
     start = number if start is None else start
     times = {"created_at": at(start), "updated_at": at(start + 1), "start_time": at(start)}
