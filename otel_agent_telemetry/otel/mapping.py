@@ -65,6 +65,7 @@ _SUCCEEDED: Final = Ending(st.SUCCESS)
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
     """Return the agent's name from the span and those below it, else the service's name."""
     name = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
+    name = name or _invocation_name(view)
     return name or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
 
 
@@ -105,6 +106,13 @@ def _framework_name(view: SpanView) -> str | None:
         if member in text and isinstance(agent := json_object(text).get(member), str) and agent:
             return agent
     return view.name
+
+
+def _invocation_name(view: SpanView) -> str | None:
+    """Return the name of a span that is an agent's invocation and is called otherwise than the operation."""
+    if names.text_attribute(view.attributes, names.GEN_AI_OPERATION) not in names.AGENT_PREFIXES:
+        return None
+    return None if view.name.partition(" ")[0] in names.AGENT_PREFIXES else view.name
 
 
 def _is_named_by_span(view: SpanView) -> bool:

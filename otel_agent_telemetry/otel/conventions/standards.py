@@ -143,7 +143,12 @@ OTHER_OPERATIONS: Final = Convention(
     costs=("gen_ai.cost.total_cost", "gen_ai.usage.total_cost", "gen_ai.usage.cost_usd", "gen_ai.cost.usd", "cost_usd"),
     cost_parts=("gen_ai.usage.input_cost", "gen_ai.usage.output_cost"),
     models=("gen_ai.model.name", "model"),
-    columns={"session_id": "session_id", "conversation.id": "session_id", "conversation_id": "session_id"},
+    columns={
+        "gen_ai.thread.id": "session_id",
+        "session_id": "session_id",
+        "conversation.id": "session_id",
+        "conversation_id": "session_id",
+    },
     user_ids=("gen_ai.user", "gen_ai.user.id", "user_id"),
     content=("instructions", "final_result"),
     content_namespaces=(
@@ -252,15 +257,19 @@ OPENINFERENCE: Final = Convention(
 
 TRACELOOP: Final = Convention(
     name="Traceloop",
-    source="opentelemetry-semantic-conventions-ai 0.5.1, traceloop-sdk 0.62",
+    source="opentelemetry-semantic-conventions-ai 0.5.1, traceloop-sdk 0.62; go-openllmetry",
     kinds={
         "traceloop.span.kind": {"workflow": AGENT, "agent": AGENT, "tool": TOOL, "task": CHAIN},
         "llm.request.type": {"*": MODEL},
     },
     tokens={
+        "input_tokens": ("llm.usage.prompt_tokens",),
+        "output_tokens": ("llm.usage.completion_tokens",),
         "reasoning_output_tokens": ("llm.usage.reasoning_tokens",),
         "total_tokens": ("llm.usage.total_tokens",),
     },
+    models=("llm.response.model", "llm.request.model"),
+    providers=("llm.vendor",),
     agent_verbs={"traceloop.span.kind": ("workflow", "agent")},
     columns={
         "traceloop.association.properties.session_id": "session_id",
@@ -270,6 +279,7 @@ TRACELOOP: Final = Convention(
     content_namespaces=(
         *("traceloop.entity.input", "traceloop.entity.output", "gen_ai.request.structured_output_schema"),
         *("llm.request.functions", "llm.headers", "llm.chat.stop_sequences", "traceloop.prompt", "llm.content"),
+        "llm.completions",
         *("db.query.result", "db.search.result", "db.milvus.search.annsearch_request"),
         *("db.milvus.search.search_params", "db.query.embeddings", "db.search.embeddings", "db.vector.query"),
         *("llm.completion", "llm.completions", "llm.functions", "llm.openai.messages", "llm.prompt"),
@@ -325,7 +335,7 @@ EXCEPTIONS: Final = Convention(
     ),
     timeout_messages=(
         *("context deadline exceeded", "deadline has elapsed", "aborted due to timeout", "i/o timeout"),
-        "(client.timeout exceeded while awaiting headers)",
+        *("(client.timeout exceeded while awaiting headers)", "seconds elapsing."),
     ),
     cancellation_messages=(
         *("context canceled", "operation was aborted", "operation was canceled", "operation was cancelled"),

@@ -164,13 +164,10 @@ def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sen
 def exception_status(kind: str, message: str) -> RunStatus:
     """Return the status of a run that ended by an exception, or an error code, of this type and with this message."""
     kind, message = kind.strip().lower(), message.strip().lower()
-    if kind.endswith(_TIMEOUTS):
+    if kind.endswith(_TIMEOUTS) or message.endswith(_TIMEOUT_MESSAGES):  # .NET cancels the task of a request in time
         return TIMEOUT
-    if kind.endswith(_CANCELLATIONS):
-        return CANCELLED
-    if message.endswith(_TIMEOUT_MESSAGES):
-        return TIMEOUT
-    return CANCELLED if message.endswith(_CANCELLATION_MESSAGES) else FAILED
+    is_cancelled = kind.endswith(_CANCELLATIONS) or message.endswith(_CANCELLATION_MESSAGES)
+    return CANCELLED if is_cancelled else FAILED
 
 
 def event_name_of(name: str, attributes: Mapping[str, Any]) -> str:
