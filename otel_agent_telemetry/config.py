@@ -59,6 +59,8 @@ class TelemetryConfig:
     capture_content: bool = False
     unknown_text_max: int = 64
     content_allow: tuple[str, ...] = ()
+    user_id: str = "off"
+    user_id_key: str | None = None
     api_url: str | None = None
     api_timeout_s: float = 10.0
     api_host: str = "127.0.0.1"

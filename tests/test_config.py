@@ -30,6 +30,8 @@ GOOD = {
     "capture_content": ("true", True),
     "unknown_text_max": ("0", 0),
     "content_allow": (" db.query.text, gen_ai.tool.*,", ("db.query.text", "gen_ai.tool.*")),
+    "user_id": ("Hash", "hash"),
+    "user_id_key": ("k", "k"),
     "discover_service": ("false", False),
     "otlp_protocol": ("grpc", "grpc"),
     "api_url": ("https://h:8765/base/", "https://h:8765/base"),

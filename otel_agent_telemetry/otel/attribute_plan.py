@@ -29,6 +29,7 @@ from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_listed_content
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
+from otel_agent_telemetry.otel.people_and_labels import decides
 from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
@@ -70,14 +71,25 @@ class AttributePlan:
         "left_over",
         "may_be_agent",
         *("agent_names", "is_marked", "job_types", "reports_use", "settings_counts"),
-        *("_content", "_keys", "_kinds", "_measured", "_pick", "_pick_words", "_text_pickers", "_unknown_max"),
+        *(
+            "_content",
+            "_keys",
+            "_kinds",
+            "_measured",
+            "_names_person",
+            "_pick",
+            "_pick_words",
+            "_text_pickers",
+            "_unknown_max",
+        ),
     )
 
     def __init__(self, keys: tuple[str, ...], rule: ContentRule, *, is_fast: bool) -> None:
         self.is_payload = rule.capture or not any(map(is_listed_content, keys))
         self.fast_payload = is_fast and _are_plain_names(keys)
         keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
-        self.fast = self.fast_payload and not names.VALUES_DECIDE.intersection(keys)
+        values_decide = not names.VALUES_DECIDE.isdisjoint(keys) or decides(keys, rule.user_ids)
+        self.fast = self.fast_payload and not values_decide
         self.columns: list[tuple[str, str, bool]] = []
         given = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
         self.conventional = given[::-1]  # of two that give one column the first counts: it is written last
@@ -88,6 +100,7 @@ class AttributePlan:
         self._text_pickers: dict[tuple[type, ...], Callable[[Mapping[str, Any]], Any]] = {}
         verdicts = [(key, rule.verdict(key)) for key in keys]
         self._content = tuple(key for key, verdict in verdicts if verdict in (Verdict.CONTENT, Verdict.URL))
+        self._names_person = any(verdict is Verdict.PERSON for _, verdict in verdicts)
         self._measured = tuple(key for key, verdict in verdicts if verdict is Verdict.SHORT)
         self._unknown_max = rule.unknown_max
         marked = [key for key in keys if key.startswith(names.PREFIX)]
@@ -125,6 +138,8 @@ class AttributePlan:
             value = attributes[key]
             if type(value) is str and (len(value) > self._unknown_max or value[:1] in OPENING):
                 return False
+        if self._names_person:
+            return False
         return not self._content or all(type(attributes[key]) is not str for key in self._content)
 
     def kind_of(self, attributes: Mapping[str, Any], span_name: str) -> Kind | None:

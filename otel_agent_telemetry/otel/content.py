@@ -3,7 +3,8 @@
 An attribute is kept by its name, its value's type and, under an unknown name, its length. In
 this order:
 
-1. numbers and booleans, `agent.run.*`, and names that the application allows;
+1. `agent.run.*` and names that the application allows; nothing under a name of a person
+   (`conventions.USER_IDS`), unless a setting keeps it; numbers and booleans;
 2. names that the table of conventions knows as no content; of a URL all but its query;
 3. no text under a name or namespace that the table lists as content, or whose last word is one
    of its content words (`user_prompt`, `toolCall.args`, `messages.0.content`);
@@ -51,6 +52,7 @@ class Verdict(Enum):
     URL = "all but the query of the URL"
     SHORT = "short texts"
     CONTENT = "none"
+    PERSON = "nothing, numbers neither"
 
 
 class ContentRule:
@@ -58,12 +60,16 @@ class ContentRule:
 
     `capture`: keep everything; default no. `unknown_max`: characters of a text under an unknown
     name. `allow`: names to keep, with those below them (`a.b` and `a.*` keep `a.b.c`).
+    `user_ids`: `keep` keeps attributes that name a person.
     """
 
-    __slots__ = ("_allowed", "_verdicts", "capture", "ruled_events", "unknown_max")
+    __slots__ = ("_allowed", "_verdicts", "capture", "ruled_events", "unknown_max", "user_ids")
 
-    def __init__(self, *, capture: bool = False, unknown_max: int = 64, allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, capture: bool = False, unknown_max: int = 64, allow: Iterable[str] = (), user_ids: str = "off"
+    ) -> None:
         self.capture = capture
+        self.user_ids = user_ids
         self.unknown_max = unknown_max
         self._allowed = frozenset(name.lower().removesuffix("*").rstrip(".") for name in allow)
         self._verdicts: dict[str, Verdict] = {}
@@ -87,6 +93,8 @@ class ContentRule:
         low = name.lower()
         if self._allowed and not self._allowed.isdisjoint(_namespaces(low)):
             return Verdict.KEEP
+        if low in _PERSONS:
+            return Verdict.KEEP if self.user_ids == "keep" else Verdict.PERSON
         listed = _listed(low)
         if listed is not None:
             return listed
@@ -126,6 +134,9 @@ class ContentRule:
     def _pruned(self, name: str, verdict: Verdict, value: Any, left_out: dict[str, int]) -> Any:
         """Return what is kept of a value; `_OUT`, and counts it, for nothing."""
         kind = type(value)
+        if verdict is Verdict.PERSON and value is not None:
+            count(left_out, name)
+            return _OUT
         if verdict is Verdict.KEEP or kind is int or kind is float or kind is bool or value is None:
             return value
         if isinstance(value, (int, float)):  # of a type of its own, as numpy's and Enum's
@@ -214,6 +225,7 @@ class _Room:
 
 
 _OUT: Final = object()
+_PERSONS: Final = frozenset(name.lower() for name in names.USER_IDS)
 
 
 def _limited_text(verdict: Verdict, text: str | bytes | bytearray, room: _Room) -> Any:
@@ -226,13 +238,13 @@ def _limited_text(verdict: Verdict, text: str | bytes | bytearray, room: _Room) 
 
 
 @lru_cache(maxsize=64)
-def _rule(capture: bool, unknown_max: int, allow: tuple[str, ...]) -> ContentRule:
-    return ContentRule(capture=capture, unknown_max=unknown_max, allow=allow)
+def _rule(capture: bool, unknown_max: int, allow: tuple[str, ...], user_ids: str) -> ContentRule:
+    return ContentRule(capture=capture, unknown_max=unknown_max, allow=allow, user_ids=user_ids)
 
 
 def rule_of(around: ResourceDefaults) -> ContentRule:
     """Return the rule of a configuration, the same one each time."""
-    return _rule(around.capture_content, around.unknown_text_max, around.content_allow)
+    return _rule(around.capture_content, around.unknown_text_max, around.content_allow, around.user_ids)
 
 
 # --- names

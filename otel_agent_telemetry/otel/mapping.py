@@ -19,6 +19,7 @@ from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
+from otel_agent_telemetry.otel.people_and_labels import LABEL, labels_of, user_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
@@ -143,12 +144,24 @@ def run_columns(
     totals = {name: columns.pop(name) for name in TOTAL_COLUMNS if name in columns}
     if totals:  # what the application says itself counts before what was counted
         columns["metrics_json"] = with_reported(columns.get("metrics_json"), totals)
-    if "labels" in columns:
-        _put_json(columns, "labels", {}, around)
+    _put_people_and_labels(columns, view, around)
     _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
     _put_json(columns, "context_json", {**kept, **overrides.extra}, around, sum_of((left_out, overrides.left_out)))
     return columns
+
+
+def _put_people_and_labels(columns: Fields, view: SpanView, around: ResourceDefaults) -> None:
+    """Add the user and the labels that span and resource give; what was set by name stands."""
+    if "user_id" not in columns:
+        user = user_of(view.attributes, around)
+        if (user := user if user is not None else user_of(view.resource, around)) is not None:
+            columns["user_id"] = user
+    labels = {**labels_of(view.resource), **labels_of(view.attributes)}
+    if "labels" in columns:
+        labels |= json_object(columns.pop("labels"))
+    if labels:
+        columns["labels"] = dumps_text(clean_members(labels, max_bytes=around.max_bytes))
 
 
 def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -196,7 +209,7 @@ def conventional_of_resource(resource: Mapping[str, Any]) -> dict[str, str]:
 
 def left_over_names(keys: Iterable[str]) -> tuple[str, ...]:
     """Return the attributes that give no column and are kept in `context_json`, unless they are content."""
-    return tuple(key for key in keys if not key.startswith(names.PREFIX) and key not in _OURS)
+    return tuple(key for key in keys if not key.startswith((names.PREFIX, LABEL)) and key not in _OURS)
 
 
 def _put_json(

@@ -36,6 +36,7 @@ from otel_agent_telemetry.otel.mapping import (
     note_agent,
     run_columns,
 )
+from otel_agent_telemetry.otel.people_and_labels import resource_columns
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
@@ -151,7 +152,8 @@ class RunLines:
         defaults = self._recorder.resource_defaults
         known = self._known_defaults
         if known[0] is not resource or known[1] is not defaults:
-            columns = {**defaults.columns, **conventional_of_resource(resource_of(resource))}
+            given = resource_of(resource)
+            columns = {**defaults.columns, **conventional_of_resource(given), **resource_columns(given, defaults)}
             self._known_defaults = known = (resource, defaults, columns)
         return known[2]
 

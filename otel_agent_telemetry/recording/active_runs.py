@@ -33,7 +33,8 @@ class ResourceDefaults:
     `capture_content`: whether prompts and completions are kept; default no. `max_bytes`: the
     size of one payload in bytes, above which it is truncated. `unknown_text_max`: where content
     is not kept, characters of a text under an unknown name. `content_allow`: names that are
-    kept all the same.
+    kept all the same. `user_ids`: whether attributes give `user_id`: `off`, `hash`, `keep`;
+    `user_id_key`: the key of the digests.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -41,12 +42,20 @@ class ResourceDefaults:
     max_bytes: int = DEFAULT_MAX_BYTES
     unknown_text_max: int = 64
     content_allow: tuple[str, ...] = ()
+    user_ids: str = "off"
+    user_id_key: str = ""
 
     @classmethod
     def of(cls, config: TelemetryConfig, columns: Mapping[str, str]) -> ResourceDefaults:
         """Return the defaults of a configuration with these columns."""
         return cls(
-            columns, config.capture_content, config.max_event_bytes, config.unknown_text_max, config.content_allow
+            columns,
+            config.capture_content,
+            config.max_event_bytes,
+            config.unknown_text_max,
+            config.content_allow,
+            config.user_id,
+            config.user_id_key or "",
         )
 
 

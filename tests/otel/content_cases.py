@@ -114,7 +114,7 @@ HARMLESS = (
     *("cicd.pipeline.result", "exception.type", "exception.message", "exception.stacktrace", "error.message"),
     *("otel.status_description", "otel.scope.name", "feature_flag.key", "feature_flag.result.variant", "event.name"),
     *("graphql.operation.name", "celery.task_name", "browser.platform", "file.path", "log.file.path", "peer.service"),
-    *("session.id", "user.id", "enduser.id", "test.case.name"),
+    *("session.id", "test.case.name"),
     *("gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id", "gen_ai.response.finish_reasons"),
     *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.agent.name", "gen_ai.agent.id"),
     *("gen_ai.conversation.id", "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.type", "gen_ai.output.type"),
