@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import MAX_COUNT, TOTAL_COLUMNS, Fields
-from otel_agent_telemetry.usage import BY_MODEL, USAGE_KEY
+from otel_agent_telemetry.usage import BY_MODEL, USAGE_KEY, reported_cost_usd
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 _MARK: Final = f'"{USAGE_KEY}"'
@@ -51,7 +51,7 @@ def totals_in(metrics_json: str | None) -> Fields:
         count = used.get(name)
         if type(count) is int and 0 < count <= MAX_COUNT:
             totals[name] = count
-    cost = used.get(_COST)
+    cost = used.get(_COST, reported_cost_usd(used))
     if isinstance(cost, (int, float)) and not isinstance(cost, bool) and 0 <= cost < math.inf:
         totals[_COST] = float(cost)
     return totals

@@ -146,3 +146,15 @@ def _reported_cost(usage: Usage) -> int | None:
     of_models = usage.get(BY_MODEL, {}).values()
     costs = [one[REPORTED_COST] for one in (usage, *of_models) if REPORTED_COST in one]
     return sum(costs) if costs else None
+
+
+def reported_cost_usd(used: Usage) -> float | None:
+    """Return the US dollars that spans report for all of a usage; None where they do not for some of its calls."""
+    if isinstance(run_cost := used.get(RUN_COST), int):
+        return run_cost / 1e9
+    by_model = used.get(BY_MODEL)
+    models = [one for one in by_model.values() if isinstance(one, Mapping)] if isinstance(by_model, Mapping) else []
+    if any(one.get("model_calls") != one.get(f"{REPORTED}model_calls") for one in models):
+        return None
+    costs = [cost for one in (used, *models) if isinstance(cost := one.get(REPORTED_COST), int)]
+    return sum(costs) / 1e9 if costs else None

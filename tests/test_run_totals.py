@@ -43,6 +43,22 @@ def test_what_is_no_figure_gives_no_total(text):
     assert totals_in(text) == {}
 
 
+@pytest.mark.parametrize(
+    ("used", "cost"),
+    [
+        ({"by_model": {"m": {"model_calls": 2, "reported_model_calls": 2, "reported_cost_nusd": 250_000_000}}}, 0.25),
+        ({"by_model": {"m": {"model_calls": 2, "reported_model_calls": 1, "reported_cost_nusd": 250_000_000}}}, None),
+        ({"reported_cost_nusd": 250_000_000, "model_calls": 1}, 0.25),
+        ({"run_cost_nusd": 250_000_000, "by_model": {"m": {"model_calls": 2}}}, 0.25),
+        ({"run_cost_nusd": 250_000_000, "cost_usd": 2}, 2.0),
+        ({"by_model": "m", "reported_cost_nusd": "much"}, None),
+    ],
+)
+def test_a_cost_that_spans_report_for_every_call_is_the_runs(used, cost):
+    """What is left to a price list is not known here."""
+    assert totals_in(json.dumps({"gen_ai": used})).get("cost_usd") == cost
+
+
 def test_what_is_given_in_a_column_counts_before_the_metrics():
     """It moves there, so that every way of storing the state gives the same row."""
     state = {

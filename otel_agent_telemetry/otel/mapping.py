@@ -307,9 +307,9 @@ def ending_of_exception(problem: BaseException) -> Ending:
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """Return the error in one line, and in full."""
     if exception:
-        kind = str(exception.get("exception.type") or "Exception")
+        kind = str(exception.get("exception.type") or "")
         message, stack = _message_and_stack(str(exception.get("exception.message") or ""))
-        summary = f"{kind}: {message}" if message else kind
+        summary = f"{kind}: {message}" if kind and message else kind or message or "Exception"
         stack = str(exception.get("exception.stacktrace") or "") or stack
     else:
         summary, stack = _message_and_stack(view.status_message or str(view.attributes.get("error.type") or ""))

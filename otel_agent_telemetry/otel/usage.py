@@ -63,7 +63,7 @@ TOKEN_NAMES: Final = frozenset(
 """Attributes that give a number of tokens."""
 COST_NAMES: Final = frozenset({*_COSTS, *names.COST_PARTS, *names.COST_OBJECTS})
 """Attributes that give a cost."""
-USAGE_NAMES: Final = TOKEN_NAMES | names.KINDS.keys()
+USAGE_NAMES: Final = frozenset({*TOKEN_NAMES, *names.KINDS})
 """Attributes without any of which a span does not say that anything was used."""
 
 
@@ -72,7 +72,8 @@ def step_usage(view: SpanView, *, model_above: str | None = None) -> Usage:
 
     `model_above`: the model that a span above it names, for one that names none itself.
     """
-    kind = call_kind(view.attributes, view.name, model_above=model_above)
+    says_nothing = USAGE_NAMES.isdisjoint(view.attributes)
+    kind = None if says_nothing else call_kind(view.attributes, view.name, model_above=model_above)
     usage = usage_of_kind(kind, is_error=view.status == "error")
     return usage if kind != names.MODEL else {**usage, **_model_call(view, model_above)}
 
@@ -138,7 +139,7 @@ def call_kind(attributes: Mapping[str, Any], span_name: str, *, model_above: str
 def model_of(attributes: Mapping[str, Any]) -> str | None:
     """Return the model that a span names, the answering one before the one that was asked for."""
     model = _first_text(attributes, _MODELS)
-    return model[:_MAX_MODEL] if model else None
+    return model.strip('"')[:_MAX_MODEL] or None if model else None  # MLflow's values are JSON
 
 
 def tokens_of(attributes: Mapping[str, Any], resource: Mapping[str, Any] = names.NONE) -> dict[str, int]:
@@ -170,7 +171,7 @@ def _named_tokens(attributes: Mapping[str, Any]) -> dict[str, int]:
     for name in names.TOKEN_OBJECTS.keys() & attributes.keys():
         members = _object(attributes[name])
         for member, figure in names.TOKEN_OBJECTS[name].items():
-            if figure not in found and (count := _count(members.get(member))) is not None:
+            if figure not in found and (count := _count(_member(members, member))) is not None:
                 found[figure] = count
     return found
 
@@ -214,7 +215,7 @@ def reported_cost(attributes: Mapping[str, Any]) -> int | None:
     if known := [part for part in parts if part is not None]:
         return sum(known)
     members = ((name, names.COST_OBJECTS[name]) for name in names.COST_OBJECTS.keys() & attributes.keys())
-    return next((_dollars(_object(attributes[name]).get(member)) for name, member in members), None)
+    return next((_dollars(_member(_object(attributes[name]), member)) for name, member in members), None)
 
 
 def _dollars(value: Any) -> int | None:
@@ -242,6 +243,13 @@ def _object(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     return (load_object(value) or {}) if isinstance(value, str) else {}
+
+
+def _member(members: Mapping[str, Any], path: str) -> Any:
+    """Return a member of an object, `a.b` for one of an object inside it; None where there is none."""
+    name, _, rest = path.partition(".")
+    value = members.get(name)
+    return value if not rest else _member(value, rest) if isinstance(value, Mapping) else None
 
 
 def _first_text(attributes: Mapping[str, Any], ranks: Mapping[str, int]) -> str | None:

@@ -42,6 +42,12 @@ from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL
         ({"span.type": "interaction"}, AGENT),
         ({"span.type": "tool.blocked_on_user"}, None),
         ({"logfire.msg_template": "Agent run: {name!r}"}, AGENT),
+        ({"mlflow.spanType": '"CHAT_MODEL"'}, MODEL),
+        ({"agentops.span.kind": "workflow"}, AGENT),
+        ({"genkit:metadata:subtype": "tool.v2"}, TOOL),
+        ({"haystack.component.type": "OpenAIChatGenerator"}, MODEL),
+        ({"haystack.component.type": "ChatPromptBuilder"}, None),
+        ({"spring.ai.kind": "chat_client", "gen_ai.operation.name": "framework"}, CHAIN),
         ({"all_messages_events": "[]", "model_name": "m"}, AGENT),
         ({"gen_ai.operation.name": 7, "openinference.span.kind": None}, None),
         ({}, None),
@@ -152,7 +158,7 @@ def test_an_event_of_rust_is_called_by_its_attribute(name, attributes, expected)
 
 def test_rows_name_each_thing_once():
     """A word that stands in two rows would be read by the first alone."""
-    for field in ("tokens", "columns", "token_objects"):
+    for field in ("tokens", "columns", "token_objects", "misnamed"):
         words = [word for row in names.CONVENTIONS for word in _words(getattr(row, field))]
         assert sorted(words) == sorted(set(words)), field
     assert len({row.name for row in names.CONVENTIONS}) == len(names.CONVENTIONS)

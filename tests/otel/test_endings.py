@@ -30,6 +30,12 @@ def test_a_stack_in_a_message_is_no_summary():
     assert ending_of(failed(), exception, None) == ("failed", "Error: quota exceeded", "the stack")
 
 
+def test_an_exception_without_a_type_is_its_message():
+    """OpenInference's events of JavaScript."""
+    assert ending_of(failed(), {"exception.message": JAVASCRIPT}, None).summary == "quota exceeded"
+    assert ending_of(failed(), {"exception.escaped": "False"}, None).summary == "Exception"
+
+
 def test_a_message_of_several_lines_without_a_stack_stays_whole():
     """It is what the exception says."""
     exception = {"exception.type": "ValidationError", "exception.message": "1 error\nfield a: missing"}

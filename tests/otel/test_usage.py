@@ -74,6 +74,7 @@ def test_a_model_call_names_its_model_the_answering_one_first():
     asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "latest", "gen_ai.response.model": "m-2026"}
     assert step_usage(view(asked))["models"] == ["m-2026"]
     assert step_usage(view({"openinference.span.kind": "LLM", "llm.model_name": "m"}))["models"] == ["m"]
+    assert step_usage(view({"mlflow.spanType": '"LLM"', "mlflow.llm.model": '"m"'}))["models"] == ["m"]
     assert len(step_usage(view({**asked, "gen_ai.response.model": "m" * 9999}))["models"][0]) == 200
 
 
@@ -114,6 +115,9 @@ def test_a_run_says_what_the_whole_used():
             {"input_tokens": 5, "output_tokens": 2},
         ),
         ({"langfuse.observation.usage_details": "not JSON"}, {}),
+        ({"genkit:output": '{"usage": {"inputTokens": 5}, "message": {}}'}, {"input_tokens": 5}),
+        ({"genkit:output": '{"usage": 5}'}, {}),
+        ({"mlflow.chat.tokenUsage": {"input_tokens": 5}}, {"input_tokens": 5}),
         ({"gen_ai.usage.details.cache_read_tokens": 3, "gen_ai.usage.input_tokens": 5}, {"input_tokens": 5}),
         ({"input_tokens": 5, "output_tokens": 2}, {}),
     ],

@@ -146,3 +146,19 @@ def test_recording_and_writing_load_no_price_list(tmp_path):
         "sys.exit('genai_prices' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path).returncode == 0
+
+
+def test_what_spans_report_counts_before_the_price_list():
+    """Of two calls of one model one reports its cost: the list prices the other, and no trace of the sum is shown."""
+    both = {"model_calls": 2, "input_tokens": 3000, "output_tokens": 300}
+    of_one = {"reported_model_calls": 1, "reported_input_tokens": 2000, "reported_output_tokens": 200}
+    used = {"gpt-4o-mini": {**both, **of_one, "reported_cost_nusd": 250_000_000}}
+    found = shown(run(metrics_json=called(used)))
+    assert found["cost_usd"] == pytest.approx(0.25 + COST_OF_CHAT / 1e9)
+    assert set(found["by_model"]["gpt-4o-mini"]) == {*both, "cost_usd"}
+
+
+def test_a_cost_that_the_run_reports_for_the_whole_is_its_cost():
+    """Whatever the list says of its calls."""
+    found = shown(run(metrics_json=called({"gpt-4o-mini": CHAT}, run_cost_nusd=250_000_000)))
+    assert (found["cost_usd"], "run_cost_nusd" in found) == (0.25, False)

@@ -46,17 +46,17 @@ class Convention(NamedTuple):
     """The words of one emitter. Where several rows or words give the same thing, the first counts.
 
     Kinds. `kinds`: attribute → its values in lower case → what the span is; the value `*`
-    stands for any, `*.word` for any that ends with `.word`. `misnamed`: attribute of `kinds`
+    stands for any, `*word` for any that ends with `word`. `misnamed`: attribute of `kinds`
     → kind → patterns of the names of spans that it calls so and that are chains. `pending`:
     attribute → its value on spans that only announce a span → the attribute with the parent of
     the announced span, whose own id is the parent's.
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
-    `token_objects`: attribute with an object, or JSON of one → its member → our name of the
-    figure. `costs`: US dollars; `cost_parts`: attributes whose sum they are where no other is
-    there; `cost_objects`: attribute with an object → the member that is the sum. `models`,
-    `providers`: attributes that give them.
+    `token_objects`: attribute with an object, or JSON of one → its member (`a.b` for one
+    inside another) → our name of the figure. `costs`: US dollars; `cost_parts`: attributes
+    whose sum they are where no other is there; `cost_objects`: attribute with an object → the
+    member that is the sum. `models`, `providers`: attributes that give them.
 
     Names. `agent_names`, `job_types`: attributes that give them. `agent_objects`: attribute
     with an object → the member that is the agent's name. `agent_prefixes`: words before an

@@ -245,6 +245,29 @@ BEDROCK: Final = Convention(
 MLFLOW: Final = Convention(
     name="MLflow",
     source="mlflow 3, mlflow/tracing/constant.py",
+    kinds={
+        "mlflow.spanType": {
+            **dict.fromkeys(("llm", "chat_model", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "workflow"), AGENT),
+            **dict.fromkeys(("chain", "task"), CHAIN),
+        }
+    },
+    token_objects={
+        "mlflow.chat.tokenUsage": {
+            "input_tokens": "input_tokens",
+            "output_tokens": "output_tokens",
+            "total_tokens": "total_tokens",
+            "cache_read_input_tokens": "cache_read_input_tokens",
+            "cache_creation_input_tokens": "cache_write_input_tokens",
+        }
+    },
+    cost_objects={"mlflow.llm.cost": "total_cost"},
+    models=("mlflow.llm.model",),
+    providers=("mlflow.llm.provider",),
+    named_by_span=("mlflow.spanType",),
+    columns={"mlflow.trace.session": "session_id"},
+    user_ids=("mlflow.trace.user",),
     content_namespaces=(*("mlflow.chat.messages", "mlflow.chat.tools", "mlflow.spanInputs", "mlflow.spanOutputs"),),
     events=("mlflow",),
 )
@@ -278,6 +301,7 @@ SMOLAGENTS: Final = Convention(
 HAYSTACK: Final = Convention(
     name="Haystack",
     source="haystack 2, haystack/tracing",
+    kinds={"haystack.component.type": {"*generator": MODEL, "*embedder": MODEL, "agent": AGENT}},
     content_namespaces=(
         *("haystack.agent.input", "haystack.agent.output", "haystack.component.input", "haystack.component.output"),
         *("haystack.pipeline.input_data", "haystack.pipeline.output_data"),
@@ -289,6 +313,8 @@ HAYSTACK: Final = Convention(
 LIVEKIT: Final = Convention(
     name="LiveKit Agents",
     source="livekit-agents 1.5, telemetry/trace_types.py",
+    kinds={"lk.function_tool.name": {"*": TOOL}},
+    agent_names=("lk.agent_name",),
     content_namespaces=(
         *("lk.chat_ctx", "lk.function_tool.arguments", "lk.function_tool.output", "lk.function_tools"),
         *("lk.input_text", "lk.instructions", "lk.provider_tools", "lk.response.function_calls"),
@@ -309,6 +335,8 @@ SEMANTIC_KERNEL: Final = Convention(
 SPRING_AI: Final = Convention(
     name="Spring AI",
     source="spring-ai 1.1, observation conventions",
+    kinds={"spring.ai.kind": {"chat_client": CHAIN, "advisor": CHAIN, "tool_call": TOOL}},
+    columns={"spring.ai.chat.client.conversation.id": "session_id"},
     content_namespaces=(
         *("spring.ai.chat.client.conversation.text", "spring.ai.chat.client.system", "spring.ai.chat.client.tool"),
         *("spring.ai.chat.client.user", "spring.ai.tool.call", "spring.ai.tool.definition"),
@@ -316,6 +344,44 @@ SPRING_AI: Final = Convention(
     ),
     known=("spring.ai.kind", "spring.ai.tool.definition.name"),
     events=("spring.ai",),
+)
+
+AGENTOPS: Final = Convention(
+    name="AgentOps",
+    source="agentops 0.4, agentops/semconv",
+    kinds={
+        "agentops.span.kind": {
+            **dict.fromkeys(("llm", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "workflow"), AGENT),
+            **dict.fromkeys(("session", "task", "operation", "chain"), CHAIN),
+        }
+    },
+    agent_names_beside={"agentops.span.kind": {"agent": "operation.name", "workflow": "operation.name"}},
+)
+
+GENKIT: Final = Convention(
+    name="Genkit",
+    source="genkit 1, core/src/tracing",
+    kinds={
+        "genkit:metadata:subtype": {
+            **dict.fromkeys(("model", "embedder", "background-model"), MODEL),
+            **dict.fromkeys(("tool", "tool.v2"), TOOL),
+            **dict.fromkeys(("agent", "flow"), AGENT),
+        }
+    },
+    token_objects={
+        "genkit:output": {
+            "usage.inputTokens": "input_tokens",
+            "usage.outputTokens": "output_tokens",
+            "usage.totalTokens": "total_tokens",
+            "usage.cachedContentTokens": "cache_read_input_tokens",
+        }
+    },
+    agent_names_beside={"genkit:metadata:subtype": {"agent": "genkit:name", "flow": "genkit:name"}},
+    columns={"genkit:sessionId": "session_id"},
+    content=("genkit:input", "genkit:output", "genkit:init"),
+    known=("genkit:name", "genkit:path", "genkit:qualifiedPath", "genkit:type", "genkit:state"),
 )
 
 OTHER_FRAMEWORKS: Final = Convention(
@@ -343,5 +409,7 @@ FRAMEWORKS: Final = (
     LIVEKIT,
     SEMANTIC_KERNEL,
     SPRING_AI,
+    AGENTOPS,
+    GENKIT,
     OTHER_FRAMEWORKS,
 )

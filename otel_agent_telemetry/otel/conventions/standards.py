@@ -117,7 +117,7 @@ OTHER_OPERATIONS: Final = Convention(
             **dict.fromkeys(("call_llm", "inference", "embedding", "image_generation", "image", "audio"), MODEL),
             **dict.fromkeys(("tool_call", "call_tool", "tools/call", "invoke_tool", "tool"), TOOL),
             **dict.fromkeys(("execute_event_loop_cycle", "workflow", "chain", "task", "execute_task", "agent"), CHAIN),
-            **dict.fromkeys(("agent_step", "workflow_step", "model_generation"), CHAIN),
+            **dict.fromkeys(("agent_step", "workflow_step", "model_generation", "framework"), CHAIN),
         },
         "gen_ai.span.kind": {
             **dict.fromkeys(("llm", "embedding", "client"), MODEL),

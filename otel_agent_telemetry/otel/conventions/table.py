@@ -46,6 +46,11 @@ def _lower(words: Iterable[str]) -> frozenset[str]:
 
 KINDS: Final[Mapping[str, Mapping[str, Kind]]] = _merged("kinds")
 """Attribute → its values in lower case → what the span is."""
+_ENDINGS: Final = {
+    name: ends
+    for name, kinds in KINDS.items()
+    if (ends := [(word.removeprefix("*"), kind) for word, kind in kinds.items() if word.startswith("*")])
+}
 AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in kinds.values())
 """Attributes by whose values a span is an agent's invocation."""
 MISNAMED: Final[Mapping[str, Mapping[Kind, tuple[str, ...]]]] = _merged("misnamed")
@@ -132,8 +137,8 @@ def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
     what one calls a chain and another a call is the call.
     """
     found: Kind | None = None
-    for name, kinds in KINDS.items():
-        if name not in attributes or (kind := _kind_in(kinds, attributes[name])) is None:
+    for name in KINDS:
+        if name not in attributes or (kind := _kind_in(name, attributes[name])) is None:
             continue
         if name in MISNAMED and _is_any_of(span_name, MISNAMED[name].get(kind, ())):
             kind = CHAIN
@@ -144,11 +149,13 @@ def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
     return found
 
 
-def _kind_in(kinds: Mapping[str, Kind], value: object) -> Kind | None:
+def _kind_in(name: str, value: object) -> Kind | None:
     if not isinstance(value, str):
         return None
-    word = value.lower()
-    return kinds.get(word) or kinds.get(f"*.{word.rpartition('.')[2]}") or kinds.get("*")
+    kinds, word = KINDS[name], value.lower().strip('"')  # MLflow's values are JSON
+    if word in kinds:
+        return kinds[word]
+    return next((kind for end, kind in _ENDINGS.get(name, ()) if word.endswith(end)), None)
 
 
 def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sender | None:
