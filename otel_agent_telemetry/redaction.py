@@ -19,8 +19,9 @@ from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
-from otel_agent_telemetry.patterns import lazy
-from otel_agent_telemetry.secret_patterns import REDACTED, hides_nothing, mask_text
+from otel_agent_telemetry.secret_arguments import secret_positions
+from otel_agent_telemetry.secret_names import REDACTED, hides_secret, is_secret_key
+from otel_agent_telemetry.secret_patterns import is_harmless, mask_text
 from otel_agent_telemetry.wire import bounded_repr
 
 DEFAULT_MAX_BYTES: Final = 1_048_576
@@ -30,54 +31,27 @@ _SCALARS: Final = (date, time, UUID, Enum)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range, KeysView, ValuesView, ItemsView)
 """What is looked at item by item, so that its size does not matter."""
 _MAX_KEY: Final = 256
-
-_WORDS: Final = lazy(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_WORDS: Final = frozenset(
-    {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "authorization"}
-    | {"credential", "credentials", "cookie", "bearer", "jwt", "accesskey", "privatekey", "authtoken"}
-    | {"passwords", "cookies", "apikeys", "authtokens", "accesstoken", "refreshtoken", "clientsecret", "secretkey"}
-    | {"userpassword", "pgpassword"}
-)
-_SECRET_PAIRS: Final = frozenset(
-    (kind, noun)
-    for nouns, kinds in (
-        (
-            ("key", "keys"),
-            ("api", "access", "private", "secret", "auth", "session", "signing", "encryption", "ssh", "subscription"),
-        ),
-        (("tokens",), ("access", "api", "auth", "bearer", "refresh", "session")),
-    )
-    for noun in nouns
-    for kind in kinds
-)
-_COUNTING_WORDS: Final = frozenset(
-    {"count", "counts", "usage", "limit", "budget", "total", "type", "length", "size", "cost", "id"}
-    | {"ids", "rate", "latency", "time", "ms", "s", "seconds"}
-)
-_MODEL_TOKENS: Final = frozenset({"first", "last", "per", "stop", "bos", "eos", "pad"})
-"""Before `token`: a model's token, as in `time_to_first_token` and `cost_per_token`."""
-
-
-def is_secret_key(key: str) -> bool:
-    """Whether a key names a secret: `api_key`, `X-Auth-Token`, `dbPassword`; not `token_count`.
-
-    Only its first 256 characters are looked at (and remembered).
-    """
-    return _names_secret(key if len(key) <= _MAX_KEY else key[:_MAX_KEY])
+_MAX_ARGUMENTS: Final = 4_096
+NAME_MEMBERS: Final = frozenset({"name", "key", "header", "field", "Name", "Key", "k", "n"})
+VALUE_MEMBERS: Final = frozenset({"value", "Value", "val", "v"})
+"""Members of an object that is a name and its value: `{"name": "Cookie", "value": "…"}`."""
+_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 
 
 @lru_cache(maxsize=4096)
-def _names_secret(key: str) -> bool:
-    words = ["", *(word.lower() for word in _WORDS.findall(key)), ""]
-    for before, word, following in zip(words, words[1:], words[2:], strict=False):
-        if (word, following) in _SECRET_PAIRS:
-            return True
-        if word == "token" and before in _MODEL_TOKENS:
-            continue
-        is_secret = word in _SECRET_WORDS or word.endswith("password")
-        if is_secret and following not in _COUNTING_WORDS:
-            return True
-    return False
+def _masked_name(name: str) -> str:
+    return mask_text(name)
+
+
+def kept_name(name: str) -> str:
+    """Return a key, or the name of an event or a step, with a secret in it masked. Short ones are remembered."""
+    masked = _masked_name(name) if len(name) <= _MAX_KEY else mask_text(name)
+    return name if masked == name else masked
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a key neither names a secret nor holds one."""
+    return not is_secret_key(name) and kept_name(name) == name
 
 
 def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
@@ -122,18 +96,20 @@ def clean_members(
 
 def _is_small_and_plain(value: Any) -> bool:
     """Return whether it is the common case, in one cheap pass: a flat dict of numbers and short harmless texts."""
-    if type(value) is not dict or len(value) > _SHORT:
+    if type(value) is not dict or len(value) > _SHORT or not VALUE_MEMBERS.isdisjoint(value):
         return value is None
+    texts: list[str] = []
     for key, item in value.items():
-        if type(key) is not str or is_secret_key(key):
+        if type(key) is not str or not is_plain_name(key):
             return False
         kind = type(item)
         if kind is str:
-            if len(item) > _SHORT or not hides_nothing(item):
+            if len(item) > _SHORT:
                 return False
+            texts.append(item)
         elif not (kind is int or kind is float or kind is bool or item is None):
             return False
-    return True
+    return not texts or is_harmless("\n".join(texts))
 
 
 class _Walk:
@@ -180,8 +156,6 @@ class _Walk:
     def _text(self, text: str) -> str:
         room = max(self.left, 0)
         self.left -= len(text) or 1
-        if len(text) <= _SHORT and len(text) <= room and hides_nothing(text):
-            return text
         if len(text) > room:
             return mask_text(text[:room]) + f"… [{len(text) - room} more characters]"
         return mask_text(text)
@@ -189,37 +163,49 @@ class _Walk:
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
         kept: dict[Any, Any] = {}
         same = type(value) is dict
+        hidden = self._hidden_members(value)
         for key, item in value.items():
             if self.left <= 0:
                 kept["…"] = f"{len(value) - len(kept)} more members"
                 return kept
-            if self._is_secret(key):
-                kept[key] = REDACTED
+            name = kept_name(key) if type(key) is str else key
+            if self._hides(key, item) or key in hidden:
+                kept[name] = REDACTED
             else:
-                kept[key] = self.clean(item, depth + 1)
-            same = same and kept[key] is item
+                kept[name] = self.clean(item, depth + 1)
+            same = same and kept[name] is item and name is key
         return value if same else kept
 
-    def _is_secret(self, key: Any) -> bool:
-        """Whether a name, as text, as bytes or as an Enum's, is one of a secret, or one of those to mask."""
+    def _hidden_members(self, value: Mapping[Any, Any]) -> frozenset[str]:
+        """Return the members that hold the secret which another member names."""
+        if type(value) is not dict or VALUE_MEMBERS.isdisjoint(value):
+            return frozenset()
+        named = any(self._hides(value[name], "x") for name in NAME_MEMBERS if type(value.get(name)) is str)
+        return VALUE_MEMBERS if named else frozenset()
+
+    def _hides(self, key: Any, value: Any) -> bool:
+        """Return whether the value under a name, which may be text, bytes or an Enum's, is to be masked."""
         name = key.name if isinstance(key, Enum) else key
         if isinstance(name, bytes):
             name = name[:_MAX_KEY].decode("latin-1")
         if not isinstance(name, str):
             return False
         self.left -= len(name)
-        return is_secret_key(name) or (bool(self.named) and name.lower() in self.named)
+        return hides_secret(name, value) or (bool(self.named) and name.lower() in self.named)
 
     def _items(self, value: Any, depth: int) -> Any:
         kept: list[Any] = []
         same = type(value) in (list, tuple)
         if type(value) is tuple and self._is_secret_pair(value):
             return [self.clean(value[0], depth + 1), REDACTED]
-        for item in value:
+        hidden = _hidden_items(value) if same and len(value) > 1 and len(value) <= _MAX_ARGUMENTS else {}
+        for at, item in enumerate(value):
             if self.left <= 0:
                 kept.append(f"… {len(value) - len(kept)} more items")
                 return kept
-            if self._is_secret_pair(item):
+            if hidden.get(at, item) != item:
+                kept.append(hidden[at])
+            elif self._is_secret_pair(item):
                 kept.append(item if item[1] is REDACTED else [self.clean(item[0], depth + 2), REDACTED])
             else:
                 kept.append(self.clean(item, depth + 1))
@@ -229,4 +215,33 @@ class _Walk:
     def _is_secret_pair(self, item: Any) -> bool:
         """Whether an item is the name of a secret and the secret, as in a list of HTTP headers."""
         pair = type(item) in (list, tuple) and len(item) == 2  # noqa: PLR2004 - a pair
-        return pair and isinstance(item[0], (str, bytes)) and self._is_secret(item[0])
+        return pair and isinstance(item[0], (str, bytes)) and self._hides(item[0], item[1])
+
+
+def _hidden_items(items: Any) -> dict[int, str]:
+    """Return position → replacement in a list that is a command, or names and values of headers by turns."""
+    if type(items[0]) is not str and type(items[0]) is not bytes:
+        return {}
+    return secret_positions(items) or _values_of_headers(items)
+
+
+def _values_of_headers(items: Any) -> dict[int, str]:
+    """Return position → mask of secret headers' values in a flat list: `["Host", "h", "Cookie", "a=b"]`."""
+    if len(items) % 2:
+        return {}
+    found: dict[int, str] = {}
+    for at in range(0, len(items), 2):
+        name, value = _plain(items[at]), _plain(items[at + 1])
+        if name is None or value is None:
+            return {}
+        # A list of names alone, `["Cookie", "Set-Cookie"]`, is no list of headers.
+        is_header = (name.lower() in _HEADERS or "-" in name) and is_secret_key(name)
+        if is_header and value != REDACTED and not is_secret_key(value):
+            found[at + 1] = REDACTED
+    return found
+
+
+def _plain(item: Any) -> str | None:
+    if type(item) is bytes:
+        return item[:_MAX_KEY].decode("latin-1")
+    return item if type(item) is str else None

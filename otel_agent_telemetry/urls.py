@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from otel_agent_telemetry.patterns import lazy
-from otel_agent_telemetry.redaction import is_secret_key
+from otel_agent_telemetry.secret_names import is_secret_key
 
 PUBLIC_HOSTS: Final[Mapping[str, str]] = {
     "github.com": "github",

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
     ("foundations", ("append", "argument_types", "bisection", "clock", "columns", "config", "counters", "errors", "git",
-                     "journal", "locks", "model", "patterns", "redaction", "run_id", "run_state",
-                     "run_totals",
-                     "secret_patterns", "settings", "status",
+                     "journal", "locks", "model", "patterns", "plain_values", "redaction", "run_id", "run_state",
+                     "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_values", "settings",
+                     "status",
                      "urls", "usage", "wire")),
     ("buffer", ("buffer",)),
     ("storage", ("storage",)),

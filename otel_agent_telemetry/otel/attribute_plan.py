@@ -31,7 +31,7 @@ from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
 from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
-from otel_agent_telemetry.redaction import is_secret_key
+from otel_agent_telemetry.secret_names import is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 
 _MAX_PLANS: Final = 256

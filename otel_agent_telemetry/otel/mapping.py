@@ -347,7 +347,7 @@ def error_fields(ending: Ending) -> Fields:
     if ending.summary:
         fields["error_summary"] = clean(ending.summary)
     if ending.details:
-        fields["error_details"] = mask_text(ending.details, scanned=_MAX_DETAILS)
+        fields["error_details"] = mask_text(ending.details)
     return fields
 
 
