@@ -62,6 +62,7 @@ def show(
     else:
         _print_columns(invocation.config, tree.record)
         _print_tree(tree)
+        _print_left_out(invocation.config, tree.record)
     return ExitCode.OK
 
 
@@ -115,6 +116,24 @@ def _print_tree(tree: "RunTree") -> None:
         print_line(shortened(row.guides + printable(text), _WIDTH), style_of(status))
     if tree.left_out:
         print_line(f"… and {tree.left_out} more events and steps; show them with a larger --limit.")
+
+
+def _print_left_out(config: "TelemetryConfig", run: "RunRecord") -> None:
+    """Print what was left out of the run as message content, and the settings that keep it."""
+    from otel_agent_telemetry.model import LEFT_OUT_KEY
+    from otel_agent_telemetry.wire import load_object
+
+    counts = (load_object(run.context_json or "{}") or {}).get(LEFT_OUT_KEY)
+    if not isinstance(counts, dict):
+        return
+    names = ", ".join(f"{name} ({times})" if times != 1 else name for name, times in counts.items())
+    print_line()
+    for line in printable_lines(f"Left out as message content: {names}."):
+        print_line(line)
+    print_line(
+        f"{config.variable_of('capture_content')}=true keeps it from the next run on, "
+        f"{config.variable_of('content_allow')}=NAME,… some of it."
+    )
 
 
 def _describe(item: "Item") -> tuple[str, str]:

@@ -65,6 +65,22 @@ def check_settings(config: TelemetryConfig) -> Iterator[Finding]:
         yield ok("settings", "every variable that is set is valid")
 
 
+def check_content(config: TelemetryConfig) -> Iterator[Finding]:
+    """Yield whether message content is stored, and the settings that decide it."""
+    names = {field: config.variable_of(field) for field in ("capture_content", "content_allow", "unknown_text_max")}
+    if config.capture_content:
+        text = f"prompts, answers, arguments and results of tools are stored: {names['capture_content']} is true"
+        yield ok("content", text)
+        return
+    allowed = f"; {names['content_allow']} keeps {', '.join(config.content_allow)}" if config.content_allow else ""
+    yield ok(
+        "content",
+        f"prompts, answers, arguments and results of tools are left out{allowed} - "
+        f"{names['capture_content']}=true stores them, {names['content_allow']} some names, "
+        f"{names['unknown_text_max']} ({config.unknown_text_max}) is the longest text under an unknown name",
+    )
+
+
 def check_opentelemetry() -> Iterator[Finding]:
     """Yield which API and SDK versions are installed, and whether they are recent enough."""
     for name in ("opentelemetry-api", "opentelemetry-sdk"):

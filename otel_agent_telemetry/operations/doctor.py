@@ -10,6 +10,7 @@ from otel_agent_telemetry.operations.check_buffer import check_buffer, check_jou
 from otel_agent_telemetry.operations.check_database import check_database, check_service
 from otel_agent_telemetry.operations.check_environment import (
     Finding,
+    check_content,
     check_folders,
     check_opentelemetry,
     check_settings,
@@ -25,6 +26,7 @@ def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
     """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "settings": lambda: check_settings(config),
+        "content": lambda: check_content(config),
         "opentelemetry": check_opentelemetry,
         "folders": lambda: check_folders(config),
         "service": lambda: check_service(config),

@@ -55,6 +55,12 @@ class Verdict(Enum):
     PERSON = "nothing, numbers neither"
 
 
+_KEEP: Final = Verdict.KEEP
+_CONTENT: Final = Verdict.CONTENT
+_PERSON: Final = Verdict.PERSON
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+
+
 class ContentRule:
     """The rule for one configuration. Safe under threads: what it remembers is only added to.
 
@@ -112,9 +118,14 @@ class ContentRule:
             return attributes, NOTHING
         kept: dict[str, Any] = {}
         left_out: dict[str, int] = {}
+        verdicts = self._verdicts
         for name, value in attributes.items():
-            pruned = self._pruned(name, self.verdict(name if type(name) is str else str(name)), value, left_out)
-            if pruned is not _OUT:
+            verdict = verdicts.get(name) or self.verdict(name if type(name) is str else str(name))
+            if verdict is _KEEP or (verdict is not _PERSON and type(value) in _NUMBERS):
+                kept[name] = value
+            elif verdict is _CONTENT and type(value) is str:
+                count(left_out, name)
+            elif (pruned := self._pruned(name, verdict, value, left_out)) is not _OUT:
                 kept[name] = pruned
         return (kept, left_out) if left_out else (attributes, NOTHING)
 
@@ -133,21 +144,16 @@ class ContentRule:
 
     def _pruned(self, name: str, verdict: Verdict, value: Any, left_out: dict[str, int]) -> Any:
         """Return what is kept of a value; `_OUT`, and counts it, for nothing."""
-        kind = type(value)
         if verdict is Verdict.PERSON and value is not None:
             count(left_out, name)
             return _OUT
-        if verdict is Verdict.KEEP or kind is int or kind is float or kind is bool or value is None:
+        if verdict is Verdict.KEEP or isinstance(value, (int, float)) or value is None:
             return value
-        if isinstance(value, (int, float)):  # of a type of its own, as numpy's and Enum's
-            return value
-        if (
-            kind is str
-            and verdict is Verdict.SHORT
-            and len(value) <= self.unknown_max
-            and not _has_content_member(value)
-        ):
-            return value
+        if verdict is Verdict.SHORT and type(value) is str:
+            if len(value) <= self.unknown_max and not _has_content_member(value):
+                return value
+            count(left_out, name)
+            return _OUT
         before = len(left_out)
         room = _Room(self.unknown_max)
         kept = _OUT if verdict is Verdict.CONTENT else self._limited(name, verdict, value, room, left_out, 0)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 
-LEFT_OUT_KEY: Final = "dropped"
-"""The member of `context_json` that holds the counts: name → how often it was left out."""
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _MAX_NAME: Final = 128
+_MAX_KEY: Final = 256
 _MAX_NAMES: Final = 256
 _REST: Final = "…"
 _MAX_PARTS: Final = 256
@@ -23,9 +23,12 @@ _MAX_PARTS: Final = 256
 
 def counted_name(name: object) -> str:
     """Return the name that is counted: that of an item of a list without its number, of a bounded length."""
-    text = name if type(name) is str else str(name)
-    parts = text.split(".")
-    return ".".join("*" if part.isdecimal() else part for part in parts)[:_MAX_NAME]
+    return _counted(name[:_MAX_KEY] if type(name) is str else str(name)[:_MAX_KEY])
+
+
+@lru_cache(maxsize=4_096)
+def _counted(name: str) -> str:
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))[:_MAX_NAME]
 
 
 def count(counts: MutableMapping[str, int], name: object, times: int = 1) -> None:

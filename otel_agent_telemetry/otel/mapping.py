@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields, clamp
+from otel_agent_telemetry.model import LEFT_OUT_KEY
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
-from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
+from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
 from otel_agent_telemetry.otel.people_and_labels import LABEL, labels_of, user_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.patterns import lazy

@@ -23,9 +23,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_NS, Fields
+from otel_agent_telemetry.model import LEFT_OUT_KEY
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan
-from otel_agent_telemetry.otel.left_out import LEFT_OUT_KEY, NOTHING, sum_of
+from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Overrides,

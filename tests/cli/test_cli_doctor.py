@@ -66,6 +66,21 @@ def test_doctor_finds_what_is_wrong_with_settings(config, env, about, level, wor
     assert any(words in finding["text"] and finding["fix"] for finding in found)
 
 
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({}, "are left out - TELEMETRY_CAPTURE_CONTENT=true stores them"),
+        ({"TELEMETRY_CONTENT_ALLOW": "db.query.text"}, "TELEMETRY_CONTENT_ALLOW keeps db.query.text"),
+        ({"TELEMETRY_CAPTURE_CONTENT": "true"}, "are stored: TELEMETRY_CAPTURE_CONTENT is true"),
+    ],
+)
+def test_doctor_says_whether_message_content_is_stored(config, env, words):
+    """With the settings that decide it."""
+    _, (finding,) = findings(config, about="content", env=env)
+    assert finding["level"] == "ok"
+    assert words in finding["text"]
+
+
 def test_doctor_finds_a_damaged_database(config):
     """Pages overwritten with noise are an error."""
     record_runs(config)

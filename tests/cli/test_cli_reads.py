@@ -149,6 +149,20 @@ def test_show_nests_events_steps_and_child_runs(config, case):
     assert [event["event_type"] for event in tree["events"]] == ["began", "inside", "afterwards"]
 
 
+def test_show_names_what_was_left_out_and_the_settings_that_keep_it(config, case):
+    """A run of which nothing was left out says nothing of it."""
+    tracer = case.tracer()
+    for name, attributes in (("told", {"ai.prompt": "hello"}), ("quiet", {"tenant": "acme"})):
+        with tracer.start_as_current_span("root", attributes={"agent.run.id": name, **attributes}):
+            tracer.start_span("step", attributes={**attributes, "tool.args": 1}).end()
+    assert case.client().flush()
+    shown = agent_telemetry(config, "show", "told").out
+    assert "Left out as message content: ai.prompt (2)." in shown
+    assert "TELEMETRY_CAPTURE_CONTENT=true" in shown
+    assert "TELEMETRY_CONTENT_ALLOW" in shown
+    assert "TELEMETRY_" not in agent_telemetry(config, "show", "quiet").out
+
+
 def test_show_knows_a_run_that_only_the_journal_has(config):
     """A run that never reached the database is shown from the journal, with a note."""
     record_runs(config, 1)
