@@ -28,6 +28,7 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INST
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, OpenSpan, opened_of
+from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     agent_name_of,
@@ -107,7 +108,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         try:
             context = otel_context.get_current() if parent_context is None else parent_context
             parameters = context.get(START_PARAMETERS)
-            if parameters is not None or not context.get(SUPPRESS_INSTRUMENTATION):
+            if parameters is not None or not context.get(SUPPRESS_INSTRUMENTATION) or is_called_by_logfire():
                 self._begin(span, context, parameters)  # type: ignore[arg-type]  # the key is ours
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)

@@ -84,7 +84,8 @@ def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
 
 
 def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:
-    usage: dict[str, Any] = {"model_calls": 1, **tokens_of(view.attributes, view.resource)}
+    continues = any(view.attributes.get(name) == value for name, value in names.CONTINUATIONS.items())
+    usage: dict[str, Any] = {"model_calls": 0 if continues else 1, **tokens_of(view.attributes, view.resource)}
     if model := model_of(view.attributes) or model_above:
         usage["models"] = [model[:_MAX_MODEL]]
     if (cost := reported_cost(view.attributes)) is not None:
@@ -94,7 +95,7 @@ def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:
 
 def usage_by_model(view: SpanView, usage: Usage) -> Usage:
     """Return the usage of a step with what its model call used under the model's name too, for its price."""
-    if not usage.get("model_calls") or not usage.get("models"):
+    if "model_calls" not in usage or not usage.get("models"):
         return usage
     counted = {name: count for name, count in usage.items() if name.endswith("_tokens") or name == "model_calls"}
     whole = {name: value for name, value in usage.items() if name != REPORTED_COST}

@@ -50,9 +50,9 @@ GEMINI_USAGE = {
     "totalTokenCount": 107,
 }
 ANTHROPIC_USAGE = {
-    "input_tokens": 50,
+    "input_tokens": 20,
     "output_tokens": 7,
-    "cache_read_input_tokens": 30,
+    "cache_read_input_tokens": 60,
     "cache_creation_input_tokens": 20,
 }
 

@@ -36,7 +36,7 @@ from tests.emitters.fake_model_server import FakeModelServer
 from tests.emitters.recorded_program import FOLDER, RecordedProgram, order_of_times, plain, provider_of, seen_as
 
 _LONGEST = 120
-_KEPT_WHOLE = frozenset({"metadata"})  # JSON that is read
+_KEPT_WHOLE = ("metadata", "usage_details", "cost_details")  # JSON that is read
 _OWN = "agent.run."
 _PATHS = re.compile(r"(?:/[\w.@+-]+)*/(?=site-packages/|lib/python3|tests/emitters/)")
 _STATUSES = ("unset", "ok", "error")
@@ -111,7 +111,7 @@ def _described(noted, span, numbers, began):
 def _trimmed(attributes):
     """Return attributes without ours, long texts cut: a fixture shows names and kinds, not conversations."""
     return {
-        key: value if key in _KEPT_WHOLE else _trimmed_value(value)
+        key: value if key.endswith(_KEPT_WHOLE) else _trimmed_value(value)
         for key, value in attributes.items()
         if not key.startswith(_OWN)
     }

@@ -139,7 +139,8 @@ def seen_as(run: dict[str, Any], agents: dict[str, str], expected: dict[str, Any
     if run["status"] == "success" and run["error_summary"] is not None:
         seen["error"] = run["error_summary"]
     for name in expected.keys() - seen.keys():
-        seen[name] = run["error_summary"] if name == "error" else run.get(name, usage.get(name))
+        column = run.get("error_summary" if name == "error" else name)
+        seen[name] = usage.get(name) if column is None else column
     return seen
 
 

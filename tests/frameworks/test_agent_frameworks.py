@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TypedDict
 
+import logfire
 import pytest
 from agents import Agent as OpenAIAgent
 from agents import Runner
@@ -18,7 +19,8 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
 
-from otel_agent_telemetry.testing import capture_runs
+from otel_agent_telemetry import AgentRunSpanProcessor
+from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 from tests.frameworks.fake_models import OpenAIModel, hand_over_to, langchain_model, said
 
 pytestmark = [
@@ -248,3 +250,21 @@ def test_openai_agents_whose_model_fails(openai_agents):
         asyncio.run(Runner.run(agent, "hello"))
     (run,) = told(openai_agents)
     assert (run["agent"], run["status"], run["had_errors"]) == ("Assistant", "success", True)
+
+
+# Logfire
+
+
+def test_logfire_with_the_processor_among_its_own():
+    """Logfire calls processors with instrumentation suppressed; what the application suppresses is no run."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    processors = [AgentRunSpanProcessor(recorder=recorder)]
+    instance = logfire.configure(
+        local=True, send_to_logfire=False, console=False, additional_span_processors=processors
+    )
+    with instance.span("work"), instance.span("step"):
+        pass
+    with logfire.suppress_instrumentation(), instance.span("suppressed"):
+        pass
+    assert [state.job_type for state in recorder.states if state.status == "success"] == ["work"]
+    assert {step.name for step in recorder.spans} == {"step"}

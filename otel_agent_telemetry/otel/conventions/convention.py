@@ -49,7 +49,8 @@ class Convention(NamedTuple):
     stands for any, `*word` for any that ends with `word`. `misnamed`: attribute of `kinds`
     → kind → patterns of the names of spans that it calls so and that are chains. `pending`:
     attribute → its value on spans that only announce a span → the attribute with the parent of
-    the announced span, whose own id is the parent's.
+    the announced span, whose own id is the parent's. `continuations`: attribute → its value on model
+    calls whose tokens belong to a call that another span has counted.
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
@@ -85,6 +86,7 @@ class Convention(NamedTuple):
     kinds: Mapping[str, Mapping[str, Kind]] = NONE
     misnamed: Mapping[str, Mapping[Kind, tuple[str, ...]]] = NONE
     pending: Mapping[str, Mapping[str, str]] = NONE
+    continuations: Mapping[str, str] = NONE
     tokens: Mapping[str, tuple[str, ...]] = NONE
     token_objects: Mapping[str, Mapping[str, str]] = NONE
     costs: tuple[str, ...] = ()

@@ -71,6 +71,8 @@ PYDANTIC: Final = Convention(
         "logfire.msg_template": {
             "agent run: {name!r}": AGENT,
             "function: {name}": TOOL,
+            "chat completion with {gen_ai.request.model!r}": MODEL,
+            "responses api with {gen_ai.request.model!r}": MODEL,
             **dict.fromkeys(("openai agents trace: {name}", "task: {name}"), CHAIN),
         },
         "all_messages_events": {"*": AGENT},
@@ -93,6 +95,7 @@ PYDANTIC: Final = Convention(
     costs=("operation.cost",),
     models=("model_name",),
     agent_names=("agent_name",),
+    continuations={"logfire.span_type": "log"},
     pending={"logfire.span_type": {"pending_span": "logfire.pending_parent_id"}},
     agent_names_beside={"logfire.msg_template": {"Agent run: {name!r}": "name"}},
     content=(

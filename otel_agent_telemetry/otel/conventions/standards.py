@@ -217,7 +217,7 @@ OPENINFERENCE: Final = Convention(
     agent_verbs={
         "openinference.span.kind": (
             *("run", "arun", "run_stream", "arun_stream", "kickoff", "kickoff_async", "invoke", "_execute_core"),
-            *("on_messages", "on_messages_stream"),
+            *("on_messages", "on_messages_stream", "query", "aquery", "retrieve", "aretrieve", "chat", "achat"),
         )
     },
     columns={"session.id": "session_id"},

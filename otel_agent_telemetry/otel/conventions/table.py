@@ -55,6 +55,7 @@ AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in
 """Attributes by whose values a span is an agent's invocation."""
 MISNAMED: Final[Mapping[str, Mapping[Kind, tuple[str, ...]]]] = _merged("misnamed")
 PENDING: Final[Mapping[str, Mapping[str, str]]] = _merged("pending")
+CONTINUATIONS: Final[Mapping[str, str]] = _merged("continuations")
 NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = _merged("tokens")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from openai import OpenAI
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from traceloop.sdk import Traceloop
 from traceloop.sdk.decorators import agent, task, tool, workflow
 
@@ -12,8 +14,8 @@ PACKAGES = ("traceloop-sdk", "opentelemetry-instrumentation-openai")
 
 
 def instrument(provider):
-    processors = list(provider._active_span_processor._span_processors)
-    Traceloop.init(app_name="app", processor=processors, disable_batch=True, telemetry_enabled=False, instruments=set())
+    to_nowhere = SimpleSpanProcessor(InMemorySpanExporter())
+    Traceloop.init(app_name="app", processor=to_nowhere, disable_batch=True, telemetry_enabled=False, instruments=set())
     OpenAIInstrumentor().instrument(tracer_provider=provider)
 
 
