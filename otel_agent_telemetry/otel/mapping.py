@@ -84,13 +84,16 @@ def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _agent_name_in(view: SpanView) -> str | None:
-    """Return NAME of a span `invoke_agent NAME` (conventions), or of `NAME.run` and its like (`AGENT_VERBS`)."""
+    """Return NAME of a span `invoke_agent NAME` (conventions), or of `NAME.run` and its like (`AGENT_VERBS`).
+
+    The Vercel AI SDK puts the model there where the function has no name.
+    """
     for key, words in names.AGENT_NAMES_BESIDE.items():
         name = view.attributes.get(words.get(names.text_attribute(view.attributes, key) or "", ""))
         if name and isinstance(name, str):
             return name
     verb, _, rest = view.name.partition(" ")
-    if rest and verb in names.AGENT_PREFIXES:
+    if rest and verb in names.AGENT_PREFIXES and not any(view.attributes.get(key) == rest for key in names.MODELS):
         return rest
     name, _, verb = view.name.rpartition(".")
     if not name:

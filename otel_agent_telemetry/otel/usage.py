@@ -8,7 +8,7 @@ of the input, reasoning tokens of the output, whatever the sender does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry.otel import conventions as names
@@ -139,7 +139,7 @@ def call_kind(attributes: Mapping[str, Any], span_name: str, *, model_above: str
 
 def model_of(attributes: Mapping[str, Any]) -> str | None:
     """Return the model that a span names, the answering one before the one that was asked for."""
-    model = _first_text(attributes, _MODELS)
+    model = _first_text(attributes, _MODELS, names.NO_MODELS)
     return model.strip('"')[:_MAX_MODEL] or None if model else None  # MLflow's values are JSON
 
 
@@ -253,11 +253,14 @@ def _member(members: Mapping[str, Any], path: str) -> Any:
     return value if not rest else _member(value, rest) if isinstance(value, Mapping) else None
 
 
-def _first_text(attributes: Mapping[str, Any], ranks: Mapping[str, int]) -> str | None:
-    """Return the first of some attributes that is a text."""
+def _first_text(
+    attributes: Mapping[str, Any], ranks: Mapping[str, int], words_for_none: Collection[str] = ()
+) -> str | None:
+    """Return the first of some attributes that is a text, and none of the words for nothing."""
     found = ranks.keys() & attributes.keys()
     ordered = sorted(found, key=ranks.__getitem__) if len(found) > 1 else found
-    return next((value for name in ordered if isinstance(value := attributes[name], str) and value), None)
+    texts = (value for name in ordered if isinstance(value := attributes[name], str) and value)
+    return next((text for text in texts if text.lower() not in words_for_none), None)
 
 
 def usage_of_step(view: SpanView) -> Usage:

@@ -57,7 +57,8 @@ class Convention(NamedTuple):
     `token_objects`: attribute with an object, or JSON of one → its member (`a.b` for one
     inside another) → our name of the figure. `costs`: US dollars; `cost_parts`: attributes
     whose sum they are where no other is there; `cost_objects`: attribute with an object → the
-    member that is the sum. `models`, `providers`: attributes that give them.
+    member that is the sum. `models`, `providers`: attributes that give them; `no_models`: what
+    stands there where none is known, in lower case.
 
     Names. `agent_names`, `job_types`: attributes that give them. `agent_objects`: attribute
     with an object → the member that is the agent's name. `agent_prefixes`: words before an
@@ -93,6 +94,7 @@ class Convention(NamedTuple):
     cost_parts: tuple[str, ...] = ()
     cost_objects: Mapping[str, str] = NONE
     models: tuple[str, ...] = ()
+    no_models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     agent_names: tuple[str, ...] = ()
     agent_objects: Mapping[str, str] = NONE

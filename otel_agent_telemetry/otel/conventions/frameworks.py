@@ -339,6 +339,7 @@ SPRING_AI: Final = Convention(
     name="Spring AI",
     source="spring-ai 1.1, observation conventions",
     kinds={"spring.ai.kind": {"chat_client": CHAIN, "advisor": CHAIN, "tool_call": TOOL}},
+    no_models=("none",),
     columns={"spring.ai.chat.client.conversation.id": "session_id"},
     content_namespaces=(
         *("spring.ai.chat.client.conversation.text", "spring.ai.chat.client.system", "spring.ai.chat.client.tool"),
@@ -371,14 +372,17 @@ GENKIT: Final = Convention(
             **dict.fromkeys(("model", "embedder", "background-model"), MODEL),
             **dict.fromkeys(("tool", "tool.v2"), TOOL),
             **dict.fromkeys(("agent", "flow"), AGENT),
+            "util": CHAIN,
         }
     },
+    models=("genkit:name",),
     token_objects={
         "genkit:output": {
             "usage.inputTokens": "input_tokens",
             "usage.outputTokens": "output_tokens",
             "usage.totalTokens": "total_tokens",
             "usage.cachedContentTokens": "cache_read_input_tokens",
+            "usage.thoughtsTokens": "reasoning_output_tokens",
         }
     },
     agent_names_beside={"genkit:metadata:subtype": {"agent": "genkit:name", "flow": "genkit:name"}},

@@ -73,6 +73,7 @@ COSTS: Final[tuple[str, ...]] = _joined("costs")
 COST_PARTS: Final[tuple[str, ...]] = _joined("cost_parts")
 COST_OBJECTS: Final[Mapping[str, str]] = _merged("cost_objects")
 MODELS: Final[tuple[str, ...]] = _joined("models")
+NO_MODELS: Final = frozenset(_joined("no_models"))
 PROVIDERS: Final[tuple[str, ...]] = _joined("providers")
 SENDERS: Final[tuple[Sender, ...]] = _joined("senders")
 
