@@ -14,14 +14,20 @@ import typer
 from otel_agent_telemetry.cli.error_handling import ExitCode
 from otel_agent_telemetry.cli.invocation import (
     Agent,
+    Change,
+    Environment,
     Invocation,
     JobType,
+    Label,
+    Model,
     NoSync,
     Parent,
     RunId,
+    Session,
     Since,
     Status,
     Until,
+    User,
     invocation_of,
     note_missing_database,
     note_other_service,
@@ -58,15 +64,39 @@ def export(
     parent: Parent = None,
     since: Since = None,
     until: Until = None,
+    environment: Environment = None,
+    session: Session = None,
+    user: User = None,
+    change: Change = None,
+    model: Model = None,
+    label: Label = None,
+    plumbing: Annotated[
+        bool | None, typer.Option("--plumbing/--no-plumbing", help="Only plumbing, or none of it; default all runs.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Number of runs at most, the newest first; default all.")
     ] = None,
     no_sync: NoSync = False,
 ) -> ExitCode:
     """Export runs for other programs, newest first."""
+    from dataclasses import replace
+
     query = run_query(
-        agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
+        agent=agent,
+        status=status,
+        job_type=job_type,
+        run_id=run_id,
+        parent=parent,
+        since=since,
+        until=until,
+        environment=environment,
+        session=session,
+        user=user,
+        change=change,
+        model=model,
+        label=label,
     )
+    query = replace(query, plumbing=plumbing)
     invocation = invocation_of(context)
     # A terminal or a text pipe cannot take binary data.
     if output is None and form is Format.PARQUET:

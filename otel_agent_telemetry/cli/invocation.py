@@ -94,6 +94,13 @@ Until = Annotated[
     str | None, typer.Option(help="Only runs started at or before: an ISO 8601 time, or an age such as 2h or 3d.")
 ]
 
+Environment = Annotated[str | None, typer.Option(help="Only runs of this environment.")]
+Session = Annotated[str | None, typer.Option(help="Only runs of this session.")]
+User = Annotated[str | None, typer.Option(help="Only runs of this user, as the column holds it.")]
+Change = Annotated[str | None, typer.Option(help="Only runs that work on this change.")]
+Model = Annotated[str | None, typer.Option(help="Only runs whose most called model this is.")]
+Label = Annotated[str | None, typer.Option(help="Only runs with this label: NAME=VALUE.")]
+
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MAX_DURATION_S = 100 * 366 * 86_400
@@ -109,6 +116,12 @@ def run_query(
     parent: str | None,
     since: str | None,
     until: str | None,
+    environment: str | None = None,
+    session: str | None = None,
+    user: str | None = None,
+    change: str | None = None,
+    model: str | None = None,
+    label: str | None = None,
 ) -> "RunQuery":
     """Return the query of these options. Raises typer.BadParameter."""
     from otel_agent_telemetry.storage.queries import RunQuery
@@ -121,7 +134,21 @@ def run_query(
         parent_run_id=parent,
         start_time_from=parse_time(since, now_ns()) if since else None,
         start_time_to=parse_time(until, now_ns()) if until else None,
+        environment=environment,
+        session_id=session,
+        user_id=user,
+        change_id=change,
+        model=model,
+        label=None if label is None else _parse_label(label),
     )
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    """Return name and value of `NAME=VALUE`. Raises typer.BadParameter."""
+    name, separator, value = text.partition("=")
+    if not name or not separator or '"' in name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--label")
+    return name, value
 
 
 def _canonical(word: str | None) -> str | None:

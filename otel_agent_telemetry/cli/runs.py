@@ -10,18 +10,32 @@ import typer
 from otel_agent_telemetry.cli.error_handling import ExitCode
 from otel_agent_telemetry.cli.invocation import (
     Agent,
+    Change,
+    Environment,
     JobType,
+    Label,
+    Model,
     Parent,
     RunId,
+    Session,
     Since,
     Status,
     Until,
+    User,
     invocation_of,
     note_missing_database,
     run_query,
     sync_before_read,
 )
-from otel_agent_telemetry.cli.output import format_duration, format_time, print_json, print_line, print_table, printable
+from otel_agent_telemetry.cli.output import (
+    format_duration,
+    format_time,
+    print_json,
+    print_line,
+    print_stderr,
+    print_table,
+    printable,
+)
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
@@ -42,23 +56,49 @@ def runs(
     parent: Parent = None,
     since: Since = None,
     until: Until = None,
+    environment: Environment = None,
+    session: Session = None,
+    user: User = None,
+    change: Change = None,
+    model: Model = None,
+    label: Label = None,
+    everything: Annotated[bool, typer.Option("--all", help="List plumbing too.")] = False,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=_MAX_LIMIT, help="Number of runs to list at most.")
     ] = 50,
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    Root spans of agents' programs that do no agent's work (plumbing) are hidden and counted.
+    """
     from dataclasses import replace
 
     query = run_query(
-        agent=agent, status=status, job_type=job_type, run_id=run_id, parent=parent, since=since, until=until
+        agent=agent,
+        status=status,
+        job_type=job_type,
+        run_id=run_id,
+        parent=parent,
+        since=since,
+        until=until,
+        environment=environment,
+        session=session,
+        user=user,
+        change=change,
+        model=model,
+        label=label,
     )
     invocation = invocation_of(context)
     if not no_sync:
         sync_before_read(invocation)
     # The table shows no cost, so the price list is not loaded for it.
-    found = invocation.open_reader().runs(replace(query, limit=limit, priced=as_json))
+    reader = invocation.open_reader()
+    # Whoever names a run wants to see it, whatever it is.
+    hides = not everything and run_id is None
+    query = replace(query, limit=limit, priced=as_json, plumbing=False if hides else None)
+    found = reader.runs(query)
     if found is None:
         note_missing_database(invocation)
     if as_json:
@@ -70,6 +110,8 @@ def runs(
         print_table(_HEADINGS, map(_row, found), status_column=1)
     elif found is not None:
         print_line("No runs match.")
+    if hides and found is not None and (hidden := reader.hidden(query)):
+        print_stderr(f"{hidden} runs of plumbing are hidden; --all lists them.")
     return ExitCode.OK
 
 

@@ -17,7 +17,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
 from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, RunQuery
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import dumps_text
 
@@ -58,14 +58,27 @@ class RemoteRuns:
 
     def runs(self, query: RunQuery) -> Iterator[RunRecord]:
         """Yield the runs that a query asks for, newest first, page by page."""
+        filters = self._filters(query)
+        items = self._items("/api/v1/runs", {**filters, "limit": str(min(query.limit, _PAGE))})
+        for item in islice(items, query.limit):
+            yield self._record(item)
+
+    def hidden(self, query: RunQuery) -> int:
+        """Return how many runs of plumbing meet a query's other conditions, as the service counts them."""
+        filters = {**self._filters(query), "plumbing": "false", "limit": "1"}
+        try:
+            return int(self._get("/api/v1/runs", filters).headers.get(PLUMBING_HEADER, "0"))
+        except ValueError:
+            raise self._unexpected() from None
+
+    def _filters(self, query: RunQuery) -> dict[str, str]:
+        """Return the parameters of a query but for its number of runs."""
         filters = {name: value for name in _FILTERS if (value := getattr(query, name)) is not None}
         if query.plumbing is not None:
             filters["plumbing"] = "true" if query.plumbing else "false"
         if query.label is not None:
             filters["label"] = "=".join(query.label)
-        items = self._items("/api/v1/runs", {**filters, "limit": str(min(query.limit, _PAGE))})
-        for item in islice(items, query.limit):
-            yield self._record(item)
+        return filters
 
     def _items(self, path: str | None, parameters: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the items of a listing; a page is requested when the one before is used up."""

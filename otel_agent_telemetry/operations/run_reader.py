@@ -22,7 +22,7 @@ from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
 from otel_agent_telemetry.storage.pricing import with_cost
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs, runs_beginning, runs_named
+from otel_agent_telemetry.storage.queries import RunQuery, count_plumbing, list_runs, runs_beginning, runs_named
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.urls import without_credentials
 
@@ -105,6 +105,9 @@ class RunReader(Protocol):
     def runs(self, query: RunQuery) -> list[RunRecord] | None:
         """Return the runs that a query asks for, newest first; None when there is no database yet."""
 
+    def hidden(self, query: RunQuery) -> int:
+        """Return how many runs of plumbing meet a query's other conditions; at most a bounded number is counted."""
+
     def find(self, wanted: str) -> RunMatch:
         """Return the run that an id, or the beginning of one, stands for."""
 
@@ -124,6 +127,11 @@ class LocalRuns:
         """Return the runs of the database; see `RunReader`."""
         with reading_database(self._config) as connection:
             return None if connection is None else list_runs(connection, query)
+
+    def hidden(self, query: RunQuery) -> int:
+        """Return how many runs of plumbing the query leaves out; see `RunReader`."""
+        with reading_database(self._config) as connection:
+            return 0 if connection is None else count_plumbing(connection, query)
 
     def find(self, wanted: str) -> RunMatch:
         """Return the run with this id, or the only one whose id begins with it."""
@@ -150,6 +158,11 @@ class ServiceRuns:
         """Return the runs of the service; see `RunReader`."""
         with self._remote() as remote:
             return list(remote.runs(query))
+
+    def hidden(self, query: RunQuery) -> int:
+        """Return how many runs of plumbing the query leaves out; see `RunReader`."""
+        with self._remote() as remote:
+            return remote.hidden(query)
 
     def find(self, wanted: str) -> RunMatch:
         """Return the run whose whole run id or event id this is; the API does not search by beginnings."""

@@ -26,7 +26,14 @@ from otel_agent_telemetry.service.responses import RequestError, json_response, 
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
-from otel_agent_telemetry.storage.queries import RunQuery, StoredRun, page_of_runs, values_of
+from otel_agent_telemetry.storage.queries import (
+    PLUMBING_HEADER,
+    RunQuery,
+    StoredRun,
+    count_plumbing,
+    page_of_runs,
+    values_of,
+)
 from otel_agent_telemetry.storage.rows import Cursor, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 
@@ -132,24 +139,31 @@ def _time_filter(name: str, text: str | None) -> str | None:
     "/api/v1/runs",
     summary="List runs, newest first",
     query=RunFilters,
-    responses=schemas.responses(schemas.Run, 200, 400, 422, 429, 503, many=True, headers=schemas.LINK_HEADER),
+    responses=schemas.responses(schemas.Run, 200, 400, 422, 429, 503, many=True, headers=schemas.LIST_HEADERS),
 )
 async def list_runs(request: Request) -> Response:
-    """Return a page of runs, newest `created_at` first. The `Link` header leads to the next page while there is one."""
+    """Return a page of runs, newest `created_at` first. The `Link` header leads to the next page while there is one.
+
+    With `plumbing=false` the first page has a header with the number of runs of plumbing that it leaves out.
+    """
     filters, encoder = query_parameters(request, RunFilters), encoder_of(request)
     query = filters.to_query()
     # Whether a next page exists is learnt from one row more, without counting the rows.
     one_more = replace(query, limit=query.limit + 1)
 
-    def read_page(connection: Connection) -> tuple[bytes, StoredRun | None]:
+    counts_hidden = query.plumbing is False and query.cursor is None
+
+    def read_page(connection: Connection) -> tuple[bytes, StoredRun | None, dict[str, str]]:
         """Encode in the reader's thread, so that a large page does not hold up the event loop."""
         runs = page_of_runs(connection, one_more)
         # Fewer than `limit` may fit into one response; the cursor then leads on from the last that did.
         body, encoded = encoder.page(runs[: query.limit])
-        return body, runs[encoded - 1] if encoded < len(runs) else None
+        hidden = {PLUMBING_HEADER: str(count_plumbing(connection, query))} if counts_hidden else {}
+        return body, runs[encoded - 1] if encoded < len(runs) else None, hidden
 
-    body, last = await backend_of(request).read(read_page)
-    return raw_json_response(body, headers=_link("/api/v1/runs", filters, None if last is None else last.cursor))
+    body, last, hidden = await backend_of(request).read(read_page)
+    link = _link("/api/v1/runs", filters, None if last is None else last.cursor)
+    return raw_json_response(body, headers={**link, **hidden})
 
 
 def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +27,7 @@ from otel_agent_telemetry.service.prometheus import (
     StoredRunMetrics,
     exposition,
 )
-from otel_agent_telemetry.service.requests import backend_of
+from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import error_response, json_response
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.queries import oldest_open, run_stats
@@ -79,11 +80,18 @@ def package_version() -> str:
         return "unknown"
 
 
+class MetricsParameters(BaseModel):
+    """The query string of `/metrics` in JSON."""
+
+    plumbing: bool | None = Field(None, description="Count only plumbing (true), or none of it (false).")
+
+
 @operations.add(
     "GET",
     "/metrics",
     summary="Metrics of runs and service",
-    responses=schemas.responses(schemas.Metrics, 200, 429, 503, content=_PROMETHEUS),
+    query=MetricsParameters,
+    responses=schemas.responses(schemas.Metrics, 200, 422, 429, 503, content=_PROMETHEUS),
 )
 async def metrics(request: Request) -> Response:
     """Return metrics as JSON, or as Prometheus' text when `Accept` prefers it; same cost at any number of runs."""
@@ -93,7 +101,8 @@ async def metrics(request: Request) -> Response:
         return await prometheus_metrics(request)
     backend = backend_of(request)
     now_ns = backend.clock.now_ns()
-    counts = await backend.read(lambda connection: run_stats(connection, now_ns))
+    plumbing = query_parameters(request, MetricsParameters).plumbing
+    counts = await backend.read(lambda connection: run_stats(connection, now_ns, plumbing=plumbing))
     return json_response({**counts, "performance": _performance(request)})
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
 from otel_agent_telemetry.columns import FALLBACKS, MAX_COUNT, TABLE, Column, Kind
 from otel_agent_telemetry.status import SPELLINGS
+from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
 
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 RUN_ID_PATTERN: Final = r"^[^/\\\u0000]*[^/\\\u0000\s][^/\\\u0000]*$"
@@ -303,6 +304,13 @@ COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
 """The models that the operations refer to by name."""
 
 LINK_HEADER: Final = {"Link": {"description": 'The next page, rel="next".', "schema": {"type": "string"}}}
+LIST_HEADERS: Final = {
+    **LINK_HEADER,
+    PLUMBING_HEADER: {
+        "description": "With plumbing=false, on the first page: the runs of plumbing that are left out.",
+        "schema": {"type": "integer"},
+    },
+}
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 _ERRORS: Final = {
     400: "The request is malformed.",

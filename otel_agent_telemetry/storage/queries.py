@@ -11,6 +11,7 @@ many runs are in `audit_queries`, counts in `counts`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -25,7 +26,7 @@ from otel_agent_telemetry.run_totals import totals_in
 from otel_agent_telemetry.storage.counts import count_by, count_since
 from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
-from otel_agent_telemetry.storage.statements import by_code_point, rows_with
+from otel_agent_telemetry.storage.statements import by_code_point, count_rows, rows_with
 from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
@@ -34,6 +35,9 @@ _ROWS_AT_A_TIME: Final = 500
 _STATES_AT_A_TIME: Final = 5000
 # Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
 _FEW_RUNS: Final = 500
+MAX_COUNTED: Final = 100_000
+PLUMBING_HEADER: Final = "Agent-Telemetry-Plumbing"
+"""Header of a service's listing without plumbing: how many runs of plumbing meet its other conditions."""
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
@@ -115,15 +119,52 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
     return _as_read(connection, _stored(connection, page), priced=query.priced)
 
 
-def run_stats(connection: Connection, now_ns: int) -> dict[str, Any]:
-    """Return `{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001)."""
-    agents = count_by(connection, "agent_name")
-    return {
-        "total_runs": sum(agents.values()),
-        "agents": agents,
-        "recent_24h": count_since(connection, iso_utc(now_ns - _DAY_NS)),
+def run_stats(connection: Connection, now_ns: int, *, plumbing: bool | None = None) -> dict[str, Any]:
+    """Return `{"total_runs", "agents": {name: runs}, "recent_24h", "statuses": {status: runs}}` (seed 001).
+
+    `plumbing`: count only plumbing, or none of it; default all runs. Either reads what is plumbing,
+    from an index; all runs cost the same at any number.
+    """
+    since = iso_utc(now_ns - _DAY_NS)
+    if plumbing:
+        return _plumbing_stats(connection, since)
+    everything: dict[str, Any] = {
+        "agents": count_by(connection, "agent_name"),
+        "recent_24h": count_since(connection, since),
         "statuses": count_by(connection, "status"),
     }
+    if plumbing is not None:
+        hidden = _plumbing_stats(connection, since)
+        everything = {name: _less(counts, hidden[name]) for name, counts in everything.items()}
+    return {"total_runs": sum(everything["agents"].values()), **everything}
+
+
+def _plumbing_stats(connection: Connection, since: str) -> dict[str, Any]:
+    """Return the statistics of plumbing alone."""
+    kinds = (_runs.agent_name, _runs.status)
+    rows = connection.execute(select(*kinds, func.count()).where(is_plumbing()).group_by(*kinds)).all()
+    agents: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    for agent, status, number in rows:
+        agents[agent] += number
+        statuses[status] += number
+    recent = count_rows(connection, agent_runs, is_plumbing(), _runs.created_at > since)
+    named = {"agents": dict(sorted(agents.items())), "recent_24h": recent, "statuses": dict(sorted(statuses.items()))}
+    return {"total_runs": agents.total(), **named}
+
+
+def _less(counts: Any, fewer: Any) -> Any:
+    """Return a count, or counts by name, without those of some runs; names without a run are left out."""
+    if isinstance(counts, int):
+        return max(counts - fewer, 0)
+    return {name: left for name, number in counts.items() if (left := number - fewer.get(name, 0)) > 0}
+
+
+def count_plumbing(connection: Connection, query: RunQuery) -> int:
+    """Return how many runs of plumbing meet the other conditions of a query; at most MAX_COUNTED are counted."""
+    wanted = replace(query, plumbing=True)
+    selected = select(_runs.id).where(*_conditions(connection, wanted)).limit(MAX_COUNTED)
+    return count_rows(connection, selected.subquery())
 
 
 def oldest_open(connection: Connection) -> str | None:

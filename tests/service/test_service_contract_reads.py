@@ -331,3 +331,27 @@ def test_what_happened_in_a_run_is_read_page_by_page(service, below):
     assert (seen, sizes) == (whole, [3, 3, 1])
     for query in ("limit=0", "limit=10001", "cursor=x", "offset=1"):
         problem(service.client.get(f"{path}?{query}"), 422)
+
+
+def test_listings_and_metrics_keep_plumbing_and_can_leave_it_out(service):
+    """The first page without it says how many runs it leaves out."""
+    post_states(service, ended(1), ended(2, plumbing=True), ended(3, plumbing=1, status="failed"))
+    assert [run["plumbing"] for run in service.client.get("/api/v1/runs").json()] == [True, True, False]
+    answer = service.client.get("/api/v1/runs", params={"plumbing": "false"})
+    assert [run["run_id"] for run in answer.json()] == [shown(service, 1)["run_id"]]
+    assert answer.headers["Agent-Telemetry-Plumbing"] == "2"
+    assert len(listed(service, plumbing="true", status="failed")) == 1
+    figures = {word: service.client.get("/metrics", params={"plumbing": word}).json() for word in ("true", "false")}
+    assert [figures[word]["total_runs"] for word in ("true", "false")] == [2, 1]
+    assert figures["false"]["statuses"] == {"success": 1}
+    assert service.client.get("/metrics").json()["total_runs"] == 3
+
+
+def test_runs_are_found_by_later_columns_and_labels(service):
+    """An odd label is refused."""
+    post_states(service, ended(1, session_id="s", labels={"team": "core"}), ended(2, labels={"team": "web"}, model="m"))
+    for query in ({"session_id": "s"}, {"label": "team=core"}, {"received_after": at(-1)}):
+        assert "run-1" in listed(service, **query)
+    assert listed(service, model="m") == ["run-2"]
+    assert service.client.get("/api/v1/runs", params={"label": "team"}).status_code == 422
+    assert shown(service, 1)["received_at"] is not None

@@ -105,7 +105,7 @@ def test_health_of_a_server_that_is_away_is_503(postgresql_settings, postgres, s
 def test_the_version_names_the_api_and_the_schema(sqlite_service):
     """Clients use it to recognise the service."""
     body = sqlite_service.client.get("/version").json()
-    assert (body["version"], body["schema_version"]) == ("3.0.0", 8)
+    assert (body["version"], body["schema_version"]) == ("3.0.0", 9)
 
 
 # Metrics
