@@ -140,6 +140,10 @@ def call_kind(attributes: Mapping[str, Any], span_name: str, *, model_above: str
 def model_of(attributes: Mapping[str, Any]) -> str | None:
     """Return the model that a span names, the answering one before the one that was asked for."""
     model = _first_text(attributes, _MODELS, names.NO_MODELS)
+    if model is None:
+        for key, values in names.MODELS_BESIDE.items():
+            if key in attributes:
+                model = names.text_attribute(attributes, values.get(str(attributes[key]), ""))
     return model.strip('"')[:_MAX_MODEL] or None if model else None  # MLflow's values are JSON
 
 

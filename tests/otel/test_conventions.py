@@ -48,6 +48,7 @@ from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL
         ({"haystack.component.type": "OpenAIChatGenerator"}, MODEL),
         ({"haystack.component.type": "ChatPromptBuilder"}, None),
         ({"spring.ai.kind": "chat_client", "gen_ai.operation.name": "framework"}, CHAIN),
+        ({"logfire.msg_template": "Responses API with {gen_ai.request.model!r}"}, MODEL),
         ({"all_messages_events": "[]", "model_name": "m"}, AGENT),
         ({"gen_ai.operation.name": 7, "openinference.span.kind": None}, None),
         ({}, None),

@@ -74,6 +74,9 @@ def test_a_model_call_names_its_model_the_answering_one_first():
     asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "latest", "gen_ai.response.model": "m-2026"}
     assert step_usage(view(asked))["models"] == ["m-2026"]
     assert step_usage(view({"openinference.span.kind": "LLM", "llm.model_name": "m"}))["models"] == ["m"]
+    assert step_usage(view({**asked, "gen_ai.response.model": "none"}))["models"] == ["latest"]
+    genkit = {"genkit:metadata:subtype": "model", "genkit:name": "fake/m"}
+    assert step_usage(view(genkit))["models"] == ["fake/m"]
     assert step_usage(view({"mlflow.spanType": '"LLM"', "mlflow.llm.model": '"m"'}))["models"] == ["m"]
     assert len(step_usage(view({**asked, "gen_ai.response.model": "m" * 9999}))["models"][0]) == 200
 
@@ -156,6 +159,18 @@ def test_claude_code_counts_its_cached_tokens_beside_the_input():
         "cache_write_input_tokens": 20,
         "models": ["m"],
     }
+
+
+@pytest.mark.parametrize(("provider", "tokens"), [("anthropic", 100), ("openai", 50)])
+def test_a_senders_rule_may_hold_for_one_provider(provider, tokens):
+    """OpenLIT hands on what Anthropic's client counts."""
+    attributes = {
+        "telemetry.sdk.name": "openlit",
+        "gen_ai.provider.name": provider,
+        "gen_ai.usage.input_tokens": 50,
+        "gen_ai.usage.cache_read.input_tokens": 50,
+    }
+    assert tokens_of(attributes)["input_tokens"] == tokens
 
 
 @pytest.mark.parametrize(

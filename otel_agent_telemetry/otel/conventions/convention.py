@@ -27,7 +27,8 @@ class Sender(NamedTuple):
     """A program or library whose figures need a rule of their own.
 
     `marks`: (attribute of the span or its resource, its value in lower case or `*` for any); one of
-    them is enough. `cache_beside_input`: its input tokens leave the cached ones out.
+    them is enough. `providers`: those of its model calls whose figures need it, all where it
+    is empty. `cache_beside_input`: its input tokens leave the cached ones out.
     `reasoning_beside_output`: its output tokens leave the reasoning ones out.
     `last_model_event_decides`: a root span without a status of its own failed when the last
     model call in it did. `exception_decides`: a span with an exception failed whatever its
@@ -35,6 +36,7 @@ class Sender(NamedTuple):
     """
 
     marks: tuple[tuple[str, str], ...]
+    providers: tuple[str, ...] = ()
     exception_decides: bool = False
     cache_beside_input: bool = False
     reasoning_beside_output: bool = False
@@ -57,8 +59,9 @@ class Convention(NamedTuple):
     `token_objects`: attribute with an object, or JSON of one → its member (`a.b` for one
     inside another) → our name of the figure. `costs`: US dollars; `cost_parts`: attributes
     whose sum they are where no other is there; `cost_objects`: attribute with an object → the
-    member that is the sum. `models`, `providers`: attributes that give them; `no_models`: what
-    stands there where none is known, in lower case.
+    member that is the sum. `models`, `providers`: attributes that give them; `models_beside`:
+    attribute → its value → the attribute that gives the model only then; `no_models`: what
+    senders write in lower case where they do not know the model.
 
     Names. `agent_names`, `job_types`: attributes that give them. `agent_objects`: attribute
     with an object → the member that is the agent's name. `agent_prefixes`: words before an
@@ -94,6 +97,7 @@ class Convention(NamedTuple):
     cost_parts: tuple[str, ...] = ()
     cost_objects: Mapping[str, str] = NONE
     models: tuple[str, ...] = ()
+    models_beside: Mapping[str, Mapping[str, str]] = NONE
     no_models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     agent_names: tuple[str, ...] = ()

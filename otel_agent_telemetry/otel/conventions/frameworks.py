@@ -71,8 +71,7 @@ PYDANTIC: Final = Convention(
         "logfire.msg_template": {
             "agent run: {name!r}": AGENT,
             "function: {name}": TOOL,
-            "chat completion with {gen_ai.request.model!r}": MODEL,
-            "responses api with {gen_ai.request.model!r}": MODEL,
+            **dict.fromkeys(("*with {request_data[model]!r}", "*with {gen_ai.request.model!r}"), MODEL),
             **dict.fromkeys(("openai agents trace: {name}", "task: {name}"), CHAIN),
         },
         "all_messages_events": {"*": AGENT},
@@ -339,7 +338,6 @@ SPRING_AI: Final = Convention(
     name="Spring AI",
     source="spring-ai 1.1, observation conventions",
     kinds={"spring.ai.kind": {"chat_client": CHAIN, "advisor": CHAIN, "tool_call": TOOL}},
-    no_models=("none",),
     columns={"spring.ai.chat.client.conversation.id": "session_id"},
     content_namespaces=(
         *("spring.ai.chat.client.conversation.text", "spring.ai.chat.client.system", "spring.ai.chat.client.tool"),
@@ -348,6 +346,12 @@ SPRING_AI: Final = Convention(
     ),
     known=("spring.ai.kind", "spring.ai.tool.definition.name"),
     events=("spring.ai",),
+)
+
+OPENLIT: Final = Convention(
+    name="OpenLIT",
+    source="openlit 1, with the client of anthropic",
+    senders=(Sender(marks=(("telemetry.sdk.name", "openlit"),), providers=("anthropic",), cache_beside_input=True),),
 )
 
 AGENTOPS: Final = Convention(
@@ -385,6 +389,7 @@ GENKIT: Final = Convention(
             "usage.thoughtsTokens": "reasoning_output_tokens",
         }
     },
+    models_beside={"genkit:metadata:subtype": {"model": "genkit:name", "embedder": "genkit:name"}},
     agent_names_beside={"genkit:metadata:subtype": {"agent": "genkit:name", "flow": "genkit:name"}},
     columns={"genkit:sessionId": "session_id"},
     content=("genkit:input", "genkit:output", "genkit:init"),
@@ -416,6 +421,7 @@ FRAMEWORKS: Final = (
     LIVEKIT,
     SEMANTIC_KERNEL,
     SPRING_AI,
+    OPENLIT,
     AGENTOPS,
     GENKIT,
     OTHER_FRAMEWORKS,

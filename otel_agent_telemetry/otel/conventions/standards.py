@@ -45,6 +45,7 @@ GEN_AI: Final = Convention(
     },
     costs=("gen_ai.usage.cost",),
     models=("gen_ai.response.model", "gen_ai.request.model"),
+    no_models=("none", "null", "unknown"),
     providers=("gen_ai.provider.name", "gen_ai.system"),
     agent_names=("gen_ai.agent.name",),
     job_types=("gen_ai.workflow.name",),

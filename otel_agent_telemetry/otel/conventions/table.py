@@ -73,6 +73,7 @@ COSTS: Final[tuple[str, ...]] = _joined("costs")
 COST_PARTS: Final[tuple[str, ...]] = _joined("cost_parts")
 COST_OBJECTS: Final[Mapping[str, str]] = _merged("cost_objects")
 MODELS: Final[tuple[str, ...]] = _joined("models")
+MODELS_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("models_beside")
 NO_MODELS: Final = frozenset(_joined("no_models"))
 PROVIDERS: Final[tuple[str, ...]] = _joined("providers")
 SENDERS: Final[tuple[Sender, ...]] = _joined("senders")
@@ -166,8 +167,12 @@ def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sen
         for name in _SENDER_OF.keys() & source.keys():
             value, senders = source[name], _SENDER_OF[name]
             if isinstance(value, str) and (sender := senders.get(value.lower()) or senders.get("*")) is not None:
-                return sender
+                return sender if _provides(attributes, sender.providers) else None
     return None
+
+
+def _provides(attributes: Mapping[str, Any], providers: tuple[str, ...]) -> bool:
+    return not providers or any(attributes.get(name) in providers for name in PROVIDERS)
 
 
 def exception_status(kind: str, message: str) -> RunStatus:
