@@ -363,14 +363,20 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     """
     if names.is_marked(view.attributes) or not run.is_agent:
         return False
-    name = own_agent_name(view)
-    if name is None and _is_named_by_span(view) and names.is_agent_invocation(view.attributes, view.name):
-        name = view.name  # openai-agents: the agent's own attributes come later
+    name = named_agent(view)
     if name is None:
         return True
     if run.takes_child_name and run.child_agent is None:
         run.child_agent = name
     return name == (run.child_agent if run.takes_child_name else run.agent_name)
+
+
+def named_agent(view: SpanView) -> str | None:
+    """Return the agent that a span inside a run names; None where it names none."""
+    name = own_agent_name(view)
+    if name is None and _is_named_by_span(view) and names.is_agent_invocation(view.attributes, view.name):
+        return view.name  # openai-agents: the agent's own attributes come later
+    return name
 
 
 def note_agent(run: ActiveRun, view: SpanView) -> None:

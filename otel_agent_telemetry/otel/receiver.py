@@ -25,12 +25,13 @@ from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
 from otel_agent_telemetry.otel.left_out import sum_of
-from otel_agent_telemetry.otel.mapping import agent_name_of
+from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
+from otel_agent_telemetry.storage.steps import Agent
 from otel_agent_telemetry.storage.traces import SpanNode
 
 _log = logging.getLogger(__name__)
@@ -199,8 +200,26 @@ def _take(
     run = is_run(view, runs)
     usage = own_usage(view) if run else usage_of_step(view)
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
-    node = SpanNode(step, run, usage, _events_of(view, span, around), view.start_ns, _parent_start(view, starts))
+    may_be_step = run and view.parent_span_id is not None and not names.is_marked(view.attributes)
+    node = SpanNode(
+        step,
+        run,
+        usage,
+        _events_of(view, span, around),
+        view.start_ns,
+        _parent_start(view, starts),
+        _agent_of(view) if run else None,
+        usage_of_step(view) if may_be_step else None,
+    )
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
+
+
+def _agent_of(view: SpanView) -> Agent | None:
+    """Return what a run's span says of its agent; None for a run that is no agent's doing."""
+    is_named = own_agent_name(view) is not None
+    if not is_named and not names.is_agent_work(view.attributes, view.name):
+        return None
+    return Agent(named_agent(view), agent_name_of(view), takes_child_name=not is_named)
 
 
 def _record_of(view: SpanView, span: Span, around: ResourceDefaults, left_out: Mapping[str, int]) -> RunRecord:

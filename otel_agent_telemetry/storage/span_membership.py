@@ -16,7 +16,14 @@ from sqlalchemy import Connection, Dialect, Select, bindparam, select, update
 from otel_agent_telemetry.run_id import span_event_id, span_event_id_without_start
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
-from otel_agent_telemetry.storage.steps import INSIDE_CALL, NO_RUN, add_to_rollups, recount_rollups, usage_of_row
+from otel_agent_telemetry.storage.steps import (
+    INSIDE_CALL,
+    IS_RUN,
+    NO_RUN,
+    add_to_rollups,
+    recount_rollups,
+    usage_of_row,
+)
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage, is_call
 from otel_agent_telemetry.wire import dumps_text
@@ -54,8 +61,12 @@ class _Child(NamedTuple):
     parent: Key
     parent_start: str | None
     event_id: str
-    is_run: bool
+    kind: int
     usage: Usage
+
+    @property
+    def is_run(self) -> bool:
+        return self.kind == IS_RUN
 
 
 class _Move(NamedTuple):
@@ -66,17 +77,25 @@ class _Move(NamedTuple):
     is_inside_call: bool
 
 
-def settle_below(connection: Connection, places: Places, arrived: Iterable[Place]) -> None:
+def settle_below(connection: Connection, places: Places, arrived: Iterable[Place]) -> set[str]:
     """Give spans below places that have arrived the run that is right now, and so on downwards, a level at a time.
 
     Reads only orphans and, where ids repeat, spans of the runs next to the places: what waits for
-    other spans, of the same trace too, costs nothing.
+    other spans, of the same trace too, costs nothing. Returns the runs that got an agent's span.
     """
     wanted: defaultdict[Key, set[str]] = defaultdict(set)
     for place in arrived:
         before = places.runs_below_before(place)
         if before or places.run_below(place) or places.is_repeated(place.key):
             wanted[place.key] |= {NO_RUN, *before}
+    return move_below(connection, places, wanted)
+
+
+def move_below(connection: Connection, places: Places, wanted: defaultdict[Key, set[str]]) -> set[str]:
+    """Give spans below these keys that belong to one of the runs named for each the run that is right now.
+
+    Returns the runs that got an agent's span by it.
+    """
     moved: dict[Identity, _Move] = {}
     while wanted:
         level = {}
@@ -94,6 +113,7 @@ def settle_below(connection: Connection, places: Places, arrived: Iterable[Place
             wanted[child.place.key].add(child.event_id)
     if moved:
         _move(connection, list(moved.values()))
+    return {move.event_id for move in moved.values() if move.child.kind and move.event_id}
 
 
 def _move(connection: Connection, moves: Sequence[_Move]) -> None:
@@ -202,7 +222,7 @@ def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterato
             (row.trace_id, row.parent_span_id),
             row.parent_start,
             row.event_id,
-            bool(row.is_run),
+            row.is_run,
             usage_of_row(row.usage_json),
         )
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Dialect, Select, select
 
 from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys
-from otel_agent_telemetry.storage.steps import NO_RUN, is_or_is_inside_call, parent_start_among
+from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, is_or_is_inside_call, parent_start_among
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_spans
 
 Key = tuple[str, str]
@@ -58,8 +58,8 @@ class Places:
         for row in rows_of_keys(self._connection, _find_spans(dialect), new):
             key = (row.trace_id, row.span_id)
             self._spans[key].append((row.start_ns, row.start_time))
-            self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run else row.event_id)
-            if not row.is_run and is_or_is_inside_call(row.usage_json):
+            self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run == IS_RUN else row.event_id)
+            if row.is_run != IS_RUN and is_or_is_inside_call(row.usage_json):
                 self._calls.add(Place(key, row.start_time))
         for row in rows_of_keys(self._connection, _find_runs(dialect), new):
             if is_derived(row.event_id):
@@ -85,6 +85,15 @@ class Places:
     def is_call(self, place: Place) -> bool:
         """Return whether what is below a place is inside a model call of the same run."""
         return place in self._calls and self.is_step(place)
+
+    def add_run(self, place: Place, event_id: str) -> None:
+        """Note that a span with a place of its own is a run."""
+        self._runs[place.key][place.start] = event_id
+
+    def remove_run(self, place: Place, event_id: str) -> None:
+        """Note that a span which was a run is a step of this one."""
+        self._runs[place.key].pop(place.start, None)
+        self.add_step(place, event_id)
 
     def of_run(self, key: Key, event_id: str) -> Iterator[Place]:
         """Yield the place of a stored run."""

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select, tuple_
@@ -50,6 +51,25 @@ NO_RUN: Final = ""
 """`event_id` of an event or span whose run is not known yet."""
 
 
+IS_RUN: Final = 1
+IS_PART: Final = 2
+"""`is_run` of an agent's span that only repeats the run around it, whose step it is."""
+
+
+class Agent(NamedTuple):
+    """What an agent's span, or a run's own span, says of its agent (`span_agents`).
+
+    `name`: what it calls its agent, None for nothing. `run_name`: the name that an agent inside
+    repeats. `takes_child_name`: whether the run is called as the first agent inside it, which
+    `adopted` is then.
+    """
+
+    name: str | None
+    run_name: str
+    takes_child_name: bool
+    adopted: str | None = None
+
+
 class EventRow(NamedTuple):
     """An event, its number among the events of its span, from 0, and when that span began."""
 
@@ -59,7 +79,7 @@ class EventRow(NamedTuple):
 
 
 class SpanRow(NamedTuple):
-    """A span, whether it is a run itself, what it used, and when it began.
+    """A span, whether it is a run itself, what it used as a step, and when it began.
 
     `parent_start`: `start_time` of its parent, where it is certain which span that is.
     """
@@ -196,12 +216,28 @@ def _insert_spans(dialect: Dialect) -> Statement:
 class Rollup:
     """What is known of a run from its spans: the run it is part of, and two usages.
 
-    `own` is what the run's own span reports of the whole, `steps` the sum over its steps.
+    `own` is what the run's own span reports of the whole, `steps` the sum over its steps. Of a
+    run by an agent `agent` is what its span says; of one that can turn out to be a step of the
+    run around it, `state` is its state, and `is_part` whether it has.
     """
 
     parent_run_id: str | None = None
     own: Usage = field(default_factory=dict)
     steps: Usage = field(default_factory=dict)
+    agent: Agent | None = None
+    state: dict[str, Any] | None = None
+    is_part: bool = False
+
+    def row(self, event_id: str) -> Row:
+        """Return the values of `_ROLLUP_COLUMNS`."""
+        members: dict[str, Any] = {"own": self.own, "steps": self.steps}
+        if self.agent is not None:
+            members["agent"] = self.agent
+        if self.state is not None:
+            members["state"] = self.state
+        if self.is_part:
+            members["is_part"] = True
+        return event_id, self.parent_run_id, dumps_text(members)
 
 
 def add_to_rollups(
@@ -219,15 +255,42 @@ def add_to_rollups(
     rows = []
     for event_id in sorted(changed):  # one locking order: two writers never deadlock
         before = stored.get(event_id, Rollup())
-        now = Rollup(
-            parents.get(event_id) or before.parent_run_id,
-            own.get(event_id) or before.own,
-            added([before.steps, *steps.get(event_id, ())]),
+        now = replace(
+            before,
+            parent_run_id=parents.get(event_id) or before.parent_run_id,
+            own=own.get(event_id) or before.own,
+            steps=added([before.steps, *steps.get(event_id, ())]),
         )
         if now != before:  # a repeated request writes nothing
-            rows.append((event_id, now.parent_run_id, dumps_text({"own": now.own, "steps": now.steps})))
+            rows.append(now.row(event_id))
     _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
     refresh_sums(connection, [row[0] for row in rows])
+
+
+def add_agents(
+    connection: Connection,
+    agents: Mapping[str, Agent],
+    parts: Mapping[str, bool],
+    states: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Note what is known of the agents of runs, whether they are steps, and their states; all by `event_id`."""
+    changed = agents.keys() | parts.keys() | states.keys()
+    if not changed:
+        return
+    stored = rollups_of(connection, changed)
+    rows = []
+    for event_id in sorted(changed):
+        before = stored.get(event_id, Rollup())
+        state = states.get(event_id, before.state)
+        now = replace(
+            before,
+            agent=agents.get(event_id, before.agent),
+            state=dict(state) if state is not None else None,
+            is_part=parts.get(event_id, before.is_part),
+        )
+        if now != before:
+            rows.append(now.row(event_id))
+    _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
 
 
 def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: Mapping[str, str | None]) -> None:
@@ -247,7 +310,7 @@ def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: M
         before = stored.get(event_id, Rollup())
         steps = _used_by_steps(rows_of_run[event_id]) if event_id in recounted else before.steps
         parent = parents.get(event_id) if event_id in parents else before.parent_run_id
-        rows.append((event_id, parent, dumps_text({"own": before.own, "steps": steps})))
+        rows.append(replace(before, parent_run_id=parent, steps=steps).row(event_id))
     _replace_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
     refresh_sums(connection, [row[0] for row in rows])
 
@@ -268,7 +331,7 @@ def refresh_sums(connection: Connection, event_ids: Iterable[str]) -> None:
 _counted: Final = select(
     *(run_spans.c.event_id, run_spans.c.span_id, run_spans.c.parent_span_id, run_spans.c.start_time),
     *(run_spans.c.parent_start, run_spans.c.usage_json),
-).where(run_spans.c.is_run == 0)
+).where(run_spans.c.is_run != IS_RUN)
 
 
 def _used_by_steps(rows: Sequence[Any]) -> Usage:
@@ -314,7 +377,15 @@ def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Ro
     rows = rows_with(connection, selected, run_rollups.c.event_id, event_ids)
     for event_id, parent_run_id, usage_json in rows:
         usage = loaded_usage(usage_json)
-        rollups[event_id] = Rollup(parent_run_id, usage.get("own", {}), usage.get("steps", {}))
+        agent = usage.get("agent")
+        rollups[event_id] = Rollup(
+            parent_run_id,
+            usage.get("own", {}),
+            usage.get("steps", {}),
+            None if agent is None else Agent(*agent),
+            usage.get("state"),
+            usage.get("is_part", False),
+        )
     return rollups
 
 

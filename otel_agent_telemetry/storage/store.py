@@ -27,6 +27,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink
@@ -43,6 +44,8 @@ from otel_agent_telemetry.storage.engine import (
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
+from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
+from otel_agent_telemetry.storage.span_membership import own_event_id
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
@@ -104,11 +107,24 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     lock_links(connection, shared=not batch.links)
     traces = {trace for state in states if (trace := state.get("trace_id"))}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
-    outcomes = upsert_runs(connection, states)
+    outcomes = _upsert(connection, states, batch.nodes)
     # Updated runs too: the first state of a run need not have named its trace.
     changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome != "duplicate"]
     write_traces(connection, batch.nodes, changed)
+    take_names = {own_event_id(node.identity) for node in batch.nodes if node.agent and node.agent.takes_child_name}
+    if take_names:
+        set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
+
+
+def _upsert(connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode]) -> list[WriteOutcome]:
+    """Write states, but for those of agents that have turned out to be steps; return what became of each."""
+    candidates = {own_event_id(node.identity) for node in nodes if node.as_step is not None}
+    parts = parts_among(connection, candidates) if candidates else set()
+    if not parts:
+        return upsert_runs(connection, states)
+    outcomes = iter(upsert_runs(connection, [state for state in states if state["event_id"] not in parts]))
+    return ["duplicate" if state["event_id"] in parts else next(outcomes) for state in states]
 
 
 class Store:

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, text
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.run_id import is_derived
+from otel_agent_telemetry.storage.span_agents import decide_agents
 from otel_agent_telemetry.storage.span_membership import (
     Identity,
     Member,
@@ -40,8 +41,10 @@ from otel_agent_telemetry.storage.statements import driver_connection
 from otel_agent_telemetry.storage.steps import (
     INSIDE_CALL,
     NO_RUN,
+    Agent,
     EventRow,
     SpanRow,
+    add_agents,
     add_events,
     add_spans,
 )
@@ -59,7 +62,8 @@ class SpanNode:
 
     `span.event_id` and `span.run_id` are not read: which run a span belongs to is found here.
     `start_ns` is the span's start in nanoseconds since 1970. `usage` is what the span itself
-    reports that it used.
+    reports that it used. `agent` is what an agent's run says of its agent; with `as_step`, what
+    it used as a step, it can turn out to be one of the run around it.
     """
 
     span: RunSpan
@@ -70,6 +74,8 @@ class SpanNode:
     start_ns: int = 0
     parent_start: str | None = None
     """`start_time` of the parent, where its sender sent it at the same time."""
+    agent: Agent | None = None
+    as_step: Usage | None = None
 
     @property
     def key(self) -> Key:
@@ -107,10 +113,11 @@ def write_traces(connection: Connection, nodes: Sequence[SpanNode], states: Sequ
     parents = {node.parent for node in nodes if node.parent is not None}
     places = Places(connection)
     places.load(run_keys.keys() | {node.key for node in nodes} | parents)
+    new = _NewSpans(connection, places, nodes)
     arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
     if nodes:
-        arrived += _NewSpans(connection, places, nodes).write()
-    settle_below(connection, places, arrived)
+        arrived += new.write({state["event_id"]: state for state in states})
+    decide_agents(connection, places, settle_below(connection, places, arrived) | new.runs_with_agents)
 
 
 def _any_span_of(connection: Connection, trace_ids: set[str]) -> bool:
@@ -164,14 +171,20 @@ class _NewSpans:
             places.add_step(node.place, NO_RUN)
         self._below: dict[Place, _Below] = {}
         """What is known of the children of a place, for places that `_above` has passed."""
+        self.runs_with_agents: set[str] = set()
+        """The runs that are by an agent, or have got an agent's span."""
 
-    def write(self) -> list[Place]:
-        """Insert the new spans and their events with their runs, add them to the roll-ups; return their places."""
+    def write(self, states: Mapping[str, Fields]) -> list[Place]:
+        """Insert the new spans and their events with their runs, add them to the roll-ups; return their places.
+
+        `states`: those of new or changed runs, by `event_id`.
+        """
         found = {identity: self._above(node) for identity, node in self._new.items()}
         own = {own_event_id(identity) for identity, node in self._new.items() if node.is_run and node.events}
         run_ids = run_ids_of(self._connection, own | {above.event_id for above in found.values() if above.event_id})
         self._insert(found, run_ids)
         self._add_to_rollups(found, run_ids)
+        self._add_agents(found, states)
         for identity, node in self._new.items():
             if not node.is_run:
                 above = found[identity]
@@ -186,7 +199,9 @@ class _NewSpans:
             own = own_event_id(identity) if node.is_run else event_id
             if node.parent is not None:
                 span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
-                usage = {**node.usage, INSIDE_CALL: 1} if is_inside and not node.is_run else node.usage
+                usage = node.usage if node.as_step is None else node.as_step
+                if is_inside and not node.is_run:
+                    usage = {**usage, INSIDE_CALL: 1}
                 spans.append(SpanRow(span, node.is_run, usage, node.start_ns, node.parent_start))
             for seq, event in enumerate(node.events):
                 of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
@@ -203,6 +218,20 @@ class _NewSpans:
         ]
         own = {own_event_id(identity): node.usage for identity, node in self._new.items() if node.is_run}
         add_members(self._connection, members, run_ids, own)
+
+    def _add_agents(self, found: Mapping[Identity, _Below], states: Mapping[str, Fields]) -> None:
+        """Note what the new spans say of their agents, and which runs it concerns."""
+        agents, candidates = {}, {}
+        for identity, node in self._new.items():
+            if node.agent is None:
+                continue
+            own = own_event_id(identity)
+            agents[own] = node.agent
+            self.runs_with_agents.add(own)
+            if node.as_step is not None and own in states:
+                candidates[own] = states[own]
+                self.runs_with_agents.add(found[identity].event_id)
+        add_agents(self._connection, agents, {}, candidates)
 
     def _above(self, node: SpanNode) -> _Below:
         """Return the run that a new span is a step of, or a run inside of, and whether a model call is between."""

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as some
 from on_disk import journal_lines, rows_of
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -15,6 +14,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCod
 
 from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
+from tests.otel.span_trees import record_tree, shape_of, traces
 
 
 class Doors:
@@ -231,53 +231,8 @@ def test_an_agent_whose_parent_never_comes_is_recorded_at_a_flush(doors):
     assert [run.parent_run_id for run in doors.exported.states] == [None]
 
 
-CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
-KINDS = [
-    {},
-    CHAT,
-    {"gen_ai.operation.name": "execute_tool"},
-    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"},
-    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer"},
-    {"openinference.span.kind": "AGENT"},
-    {"openinference.span.kind": "CHAIN"},
-    {"agent.run.product": "p"},
-]
-
-
-@some.composite
-def traces(draw):
-    """Spans, each with its kind, its parent and whether its attributes come after its start; how they are exported."""
-    size = draw(some.integers(1, 8))
-    kinds = draw(some.lists(some.sampled_from(KINDS), min_size=size, max_size=size))
-    parents = [None, *(draw(some.integers(0, number - 1)) for number in range(1, size))]
-    late = draw(some.lists(some.booleans(), min_size=size, max_size=size))
-    order = draw(some.permutations(range(size)))
-    if any("openinference.span.kind" in kind for kind in kinds):
-        # A run that names no agent takes the name of the first one inside: those must not come after it.
-        order = [*(number for number in order if number), 0]
-    again = draw(some.lists(some.integers(0, size - 1), max_size=3))
-    cuts = draw(some.lists(some.booleans(), min_size=size + 3, max_size=size + 3))
-    return list(zip(kinds, parents, late, strict=True)), [*order, *again], cuts
-
-
-def record_tree(tracer, tree):
-    """Start the spans in order, each below its parent, and end them children first.
-
-    Late attributes come before anything begins inside the span, as frameworks set them.
-    """
-    spans = []
-    for number, (kind, parent, is_late) in enumerate(tree):
-        context = None if parent is None else trace.set_span_in_context(spans[parent])
-        span = tracer.start_span(f"span {number}", context=context, attributes={} if is_late else kind)
-        if is_late:
-            span.set_attributes(kind)
-        spans.append(span)
-    for span in reversed(spans):
-        span.end()
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
-@given(drawn=traces())
+@given(drawn=traces(run_last=True))
 def test_any_order_partition_and_repetition_gives_the_live_rows(tmp_path, drawn):
     """Runs, parents, names, sums and steps, whichever way a span took."""
     tree, arrivals, cuts = drawn
@@ -299,17 +254,7 @@ def test_any_order_partition_and_repetition_gives_the_live_rows(tmp_path, drawn)
                     batch = []
             exporter.export(batch)
             exporter.force_flush()
-        assert shape_of(exported) == shape_of(live)
-
-
-def shape_of(captured):
-    """What must be the same, by the names of spans: each run with its parent, and each step with its run."""
-    names = {run.run_id: run.job_type for run in captured.runs}
-    runs = {
-        run.job_type: (run.agent_name, names.get(run.parent_run_id), run.metrics_json, run.status)
-        for run in captured.runs
-    }
-    return runs, {step.name: names[step.run_id] for step in captured.spans}
+        assert shape_of(exported.runs, exported.spans) == shape_of(live.runs, live.spans)
 
 
 def test_export_again_changes_nothing_but_repeats(doors, tmp_path):

@@ -1,0 +1,179 @@
+"""Decide which agents' spans that came over OTLP are runs, and which only repeat the run around them.
+
+The live path decides when a span begins (`otel.mapping.repeats`). Here spans come in any order,
+so it is decided anew for a run whenever one of its agents, or its own span, arrives: in order of
+their start, whatever the order of arrival. A span that turns out to be a step gives up its row;
+its state waits in its roll-up, for an agent that began earlier may still arrive and make it a run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from otel_agent_telemetry.columns import COLUMNS, Fields
+from otel_agent_telemetry.storage.counts import add_to_counts
+from otel_agent_telemetry.storage.runs import upsert_runs
+from otel_agent_telemetry.storage.span_membership import Identity, move_below, own_event_id, run_ids_of
+from otel_agent_telemetry.storage.span_places import Key, Place, Places
+from otel_agent_telemetry.storage.statements import rows_with
+from otel_agent_telemetry.storage.steps import (
+    IS_PART,
+    IS_RUN,
+    Agent,
+    add_agents,
+    recount_rollups,
+    refresh_sums,
+    rollups_of,
+)
+from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
+
+_candidates: Final = select(
+    *(run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, run_spans.c.start_time),
+    *(run_spans.c.event_id, run_spans.c.is_run),
+).where(run_spans.c.is_run != 0)
+_agent_column: Final = COLUMNS.index("agent_name")
+
+
+class _Candidate(NamedTuple):
+    """An agent's span inside a run, which is a run of its own now or a step."""
+
+    identity: Identity
+    place: Place
+    event_id: str
+    around: str
+    is_part: bool
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Return what orders the agents of a run."""
+        return self.identity[2], self.identity[1]
+
+
+def parts_among(connection: Connection, event_ids: Iterable[str]) -> set[str]:
+    """Return those of these agents' runs that are known to be steps: their states are not written."""
+    return {event_id for event_id, rollup in rollups_of(connection, event_ids).items() if rollup.is_part}
+
+
+def decide_agents(connection: Connection, places: Places, run_ids: Iterable[str]) -> None:
+    """Decide about the agents inside these runs, and about those below them that it concerns; all by `event_id`."""
+    wanted = {event_id for event_id in run_ids if event_id}
+    rounds = 0
+    while wanted and rounds < _MAX_ROUNDS:  # each round settles one level of agents
+        rounds += 1
+        rollups = rollups_of(connection, wanted)
+        agents = {event_id: rollup.agent for event_id, rollup in rollups.items() if rollup.agent is not None}
+        found = _candidates_in(connection, agents)
+        wanted = set()
+        for event_id, agent in agents.items():
+            wanted |= _decide(connection, places, event_id, agent, found[event_id])
+
+
+_MAX_ROUNDS: Final = 100
+
+
+def _candidates_in(connection: Connection, run_ids: Iterable[str]) -> Mapping[str, list[_Candidate]]:
+    found: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for row in rows_with(connection, _candidates, run_spans.c.event_id, run_ids):
+        identity = (row.trace_id, row.span_id, row.start_ns)
+        place = Place((row.trace_id, row.span_id), row.start_time)
+        own = own_event_id(identity)
+        if own != row.event_id:
+            found[row.event_id].append(_Candidate(identity, place, own, row.event_id, row.is_run == IS_PART))
+    return found
+
+
+def _decide(
+    connection: Connection, places: Places, event_id: str, agent: Agent, candidates: Sequence[_Candidate]
+) -> set[str]:
+    """Decide about the agents of one run; return the runs whose agents have changed by it."""
+    rollups = rollups_of(connection, [one.event_id for one in candidates])
+    adopted: str | None = None
+    changed: list[tuple[_Candidate, Fields]] = []
+    for one in sorted(candidates, key=lambda one: one.order):
+        rollup = rollups.get(one.event_id)
+        if rollup is None or rollup.agent is None or rollup.state is None:
+            continue
+        name = rollup.agent.name
+        if agent.takes_child_name and adopted is None:
+            adopted = name
+        is_part = name is None or name == (adopted if agent.takes_child_name else agent.run_name)
+        if is_part != one.is_part:
+            changed.append((one, rollup.state))
+    if adopted is not None:
+        _set_agent_name(connection, event_id, adopted)
+        add_agents(connection, {event_id: agent._replace(adopted=adopted)}, {})
+    for one, state in changed:
+        if one.is_part:
+            _become_run(connection, places, one, state)
+        else:
+            _become_part(connection, places, one)
+    if not changed:
+        return set()
+    recount_rollups(connection, {event_id}, {})
+    return {event_id, *(one.event_id for one, _ in changed if one.is_part)}
+
+
+def _become_part(connection: Connection, places: Places, one: _Candidate) -> None:
+    """Let an agent's run be a step of the run around it."""
+    connection.execute(delete(agent_runs).where(agent_runs.c.event_id == one.event_id))
+    _mark(connection, one, IS_PART)
+    places.remove_run(one.place, one.around)
+    _move(connection, places, one, before=one.event_id, now=one.around)
+
+
+def _become_run(connection: Connection, places: Places, one: _Candidate, state: Fields) -> None:
+    """Let a step of a run be the run that its agent is."""
+    upsert_runs(connection, [state])
+    _mark(connection, one, IS_RUN)
+    places.add_run(one.place, one.event_id)
+    _move(connection, places, one, before=one.around, now=one.event_id)
+    refresh_sums(connection, [one.event_id])
+
+
+def _mark(connection: Connection, one: _Candidate, kind: int) -> None:
+    trace_id, span_id, start_ns = one.identity
+    of_span = (run_spans.c.trace_id == trace_id, run_spans.c.span_id == span_id, run_spans.c.start_ns == start_ns)
+    connection.execute(update(run_spans).where(*of_span).values(is_run=kind))
+    add_agents(connection, {}, {one.event_id: kind == IS_PART})
+
+
+def _move(connection: Connection, places: Places, one: _Candidate, *, before: str, now: str) -> None:
+    """Move the events of a span, and all below it, to another run."""
+    trace_id, span_id, start_ns = one.identity
+    columns = run_events.c
+    of_span = (columns.trace_id == trace_id, columns.span_id == span_id, columns.span_start_ns == start_ns)
+    run_id = run_ids_of(connection, [now]).get(now, "")
+    connection.execute(
+        update(run_events).where(*of_span, columns.event_id == before).values(event_id=now, run_id=run_id)
+    )
+    wanted: defaultdict[Key, set[str]] = defaultdict(set)
+    wanted[one.place.key].add(before)
+    move_below(connection, places, wanted)
+
+
+_set_name: Final = (
+    update(agent_runs).where(agent_runs.c.event_id == bindparam("of_run")).values(agent_name=bindparam("new_name"))
+)
+
+
+def set_adopted_names(connection: Connection, states: Sequence[Fields]) -> None:
+    """Give runs whose state was just written the name of the first agent inside them again, where they took one."""
+    rollups = rollups_of(connection, [state["event_id"] for state in states if state.get("trace_id")])
+    for event_id, rollup in rollups.items():
+        if rollup.agent is not None and rollup.agent.adopted is not None:
+            _set_agent_name(connection, event_id, rollup.agent.adopted)
+
+
+def _set_agent_name(connection: Connection, event_id: str, name: str) -> None:
+    found = connection.execute(
+        select(*(agent_runs.c[column] for column in COLUMNS)).where(agent_runs.c.event_id == event_id)
+    ).first()
+    if found is None or found.agent_name == name:
+        return
+    before: tuple[Any, ...] = tuple(found)
+    connection.execute(_set_name, {"of_run": event_id, "new_name": name})
+    add_to_counts(connection, [(before, (*before[:_agent_column], name, *before[_agent_column + 1 :]))])

@@ -1,0 +1,60 @@
+"""Trees of spans of every kind that matters, in every way that they arrive; and what must come of them."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as some
+from opentelemetry import trace
+
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
+KINDS = [
+    {},
+    CHAT,
+    {"gen_ai.operation.name": "execute_tool"},
+    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"},
+    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer"},
+    {"openinference.span.kind": "AGENT"},
+    {"openinference.span.kind": "CHAIN"},
+    {"agent.run.product": "p"},
+]
+
+
+@some.composite
+def traces(draw, *, run_last=False):
+    """Spans, each with its kind, its parent and whether its attributes come after its start; how they arrive.
+
+    `run_last`: the root after what gives it its name.
+    """
+    size = draw(some.integers(1, 8))
+    kinds = draw(some.lists(some.sampled_from(KINDS), min_size=size, max_size=size))
+    parents = [None, *(draw(some.integers(0, number - 1)) for number in range(1, size))]
+    late = draw(some.lists(some.booleans(), min_size=size, max_size=size))
+    order = draw(some.permutations(range(size)))
+    if run_last and any("openinference.span.kind" in kind for kind in kinds):
+        # A run that names no agent takes the name of the first one inside: for the exporter those must not come after it.
+        order = [*(number for number in order if number), 0]
+    again = draw(some.lists(some.integers(0, size - 1), max_size=3))
+    cuts = draw(some.lists(some.booleans(), min_size=size + 3, max_size=size + 3))
+    return list(zip(kinds, parents, late, strict=True)), [*order, *again], cuts
+
+
+def record_tree(tracer, tree):
+    """Start the spans in order, each below its parent, and end them children first.
+
+    Late attributes come before anything begins inside the span, as frameworks set them.
+    """
+    spans = []
+    for number, (kind, parent, is_late) in enumerate(tree):
+        context = None if parent is None else trace.set_span_in_context(spans[parent])
+        span = tracer.start_span(f"span {number}", context=context, attributes={} if is_late else kind)
+        if is_late:
+            span.set_attributes(kind)
+        spans.append(span)
+    for span in reversed(spans):
+        span.end()
+
+
+def shape_of(runs, steps):
+    """What must be the same, by the names of spans: each run with its parent, and each step with its run."""
+    names = {run.run_id: run.job_type for run in runs}
+    shown = {run.job_type: (run.agent_name, names.get(run.parent_run_id), run.metrics_json, run.status) for run in runs}
+    return shown, {step.name: names[step.run_id] for step in steps}
