@@ -10,16 +10,23 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.caller_values import (
+    SCALARS,
+    event_attributes,
+    given_summary,
+    kept_payload,
+    split_settings,
+    word_of,
+)
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import LATER_COLUMNS, SETTABLE_COLUMNS, fits, plain_text
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS, plain_text
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
@@ -28,54 +35,21 @@ from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event
 from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private, use_system_ids
 from otel_agent_telemetry.otel.spans import EventPayload, StartParameters, remote_parent
+from otel_agent_telemetry.outer_edge import never_raises, print_line, report
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
-from otel_agent_telemetry.wire import bounded_repr, dumps_text
+from otel_agent_telemetry.wire import bounded_repr
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.argument_types import CommitSource, EndSettings, EndStatus, StartSettings, TriggerType
 
 _log = logging.getLogger(__name__)
-_SCALARS = frozenset({str, int, float, bool})
 _ATTRIBUTE_OF = {name: names.PREFIX + name for name in SETTABLE_COLUMNS}
 """Column → the attribute of a span that sets it."""
 _NO_RUN: str | None = None
 _TRACER = "otel_agent_telemetry"
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator for public methods: an error inside is printed to stderr, and `fallback` returned."""
-
-    def decorate(method: Callable[P, T]) -> Callable[P, T]:
-        @functools.wraps(method)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return method(*args, **kwargs)
-            except Exception as problem:  # the outer edge
-                _report(tag, method.__name__, problem)
-                return fallback
-
-        return guarded
-
-    return decorate
-
-
-def _report(tag: str, action: str, problem: BaseException) -> None:
-    _print(f"[{tag}] Telemetry {action} failed: {bounded_repr(problem)}")
-    _log.debug("%s failed", action, exc_info=problem)
-
-
-def _print(sentence: str) -> None:
-    try:
-        print(sentence, file=sys.stderr)  # noqa: T201 - contract, decision 10
-    except (OSError, ValueError, AttributeError):  # stderr is closed, broken or None, as under pythonw
-        _log.warning("%s", sentence)
 
 
 class TelemetryClient:
@@ -170,11 +144,13 @@ class TelemetryClient:
                 return
             run = self._active.get(run_id)
             if run is None or not self._active.is_mine(run):
-                _print(f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}")
+                print_line(
+                    f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}"
+                )
                 return
             self._end(run, status, kwargs)
         except Exception as problem:  # the outer edge
-            _report("ERROR", "end_run", problem)
+            report("ERROR", "end_run", problem)
 
     def log_event(self, run_id: str, event_type: str, payload: Mapping[str, Any] | None = None) -> None:
         """Keep an event of a run; on return it survives the death of the process.
@@ -195,26 +171,19 @@ class TelemetryClient:
             if not self._is_off():
                 self._log_any_event(run_id, span, event_type, payload)
         except Exception as problem:  # the outer edge
-            _report("WARN", "log_event", problem)
+            report("WARN", "log_event", problem)
 
     def _log_any_event(self, run_id: str, span: Any, event_type: Any, payload: Any) -> None:
         """Keep an event of any type and payload: of an open run on its span, else in the journal alone."""
-        kept, now_ns = self._kept(payload), self._recorder.clock.now_ns()
-        event_type = event_type if type(event_type) is str else _word(event_type, "event")
+        kept, now_ns = kept_payload(payload, max_bytes=self.config.max_event_bytes), self._recorder.clock.now_ns()
+        event_type = event_type if type(event_type) is str else word_of(event_type, "event")
         if span is not None and span.is_recording():
-            span.add_event(event_type, EventPayload(_attributes(kept), kept), now_ns)
+            span.add_event(event_type, EventPayload(event_attributes(kept), kept), now_ns)
             return
         event = {"run_id": run_id, "event_type": event_type, "timestamp": iso_utc(now_ns), "payload": kept}
         self._recorder.record_event(event)
 
-    def _kept(self, payload: Any) -> Any:
-        """Return the payload as it may be stored, or why it cannot be read: it changes, or its methods raise."""
-        try:
-            return clean(payload, max_bytes=self.config.max_event_bytes)
-        except Exception as problem:
-            return {"unreadable": f"{type(payload).__name__} whose items raise {type(problem).__name__}"}
-
-    @_never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
+    @never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
     def associate_commit(
         self,
         run_id: str,
@@ -247,7 +216,7 @@ class TelemetryClient:
 
     # --- figures
 
-    @_never_raises("ERROR", {"error": "Statistics unavailable"})
+    @never_raises("ERROR", {"error": "Statistics unavailable"})
     def get_stats(self) -> dict[str, Any]:
         """Return `total_runs`, `agents`, `recent_24h` and the run-id metrics.
 
@@ -261,22 +230,22 @@ class TelemetryClient:
             _log.warning("statistics: %s", stats.problem)
         return {**(stats.figures or {"error": "Statistics unavailable"}), **self.get_run_id_metrics()}
 
-    @_never_raises("ERROR", {"error": "Run ID metrics unavailable"})
+    @never_raises("ERROR", {"error": "Run ID metrics unavailable"})
     def get_run_id_metrics(self) -> dict[str, Any]:
         """Return the counts of custom, generated and rejected run ids since the process began (seed 001)."""
         return self._active.metrics.get_snapshot()
 
-    @_never_raises("WARN", None)
+    @never_raises("WARN", None)
     def log_run_id_metrics(self) -> None:
         """Log the run-id metrics at INFO."""
         self._active.metrics.log_metrics()
 
-    @_never_raises("WARN", fallback=False)
+    @never_raises("WARN", fallback=False)
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Return whether everything recorded so far has reached its target. Blocks up to `timeout_s` seconds."""
         return self._recorder.flush(timeout_s)
 
-    @_never_raises("WARN", None)
+    @never_raises("WARN", None)
     def close(self) -> None:
         """Deliver within the exit timeout and stop the background. Idempotent; a later run begins anew."""
         self._recorder.close()
@@ -289,26 +258,26 @@ class TelemetryClient:
         """Start a run; return its id and, unless recording is off or failed, the run itself."""
         name = "unknown"
         try:
-            name = _word(agent_name, name)
+            name = word_of(agent_name, name)
             if self._is_off():
                 return str(kwargs.get("run_id") or generate_run_id(name)), None
-            run = self._start(name, _word(job_type, "unknown"), _word(trigger_type, "cli"), kwargs)
+            run = self._start(name, word_of(job_type, "unknown"), word_of(trigger_type, "cli"), kwargs)
         except Exception as problem:  # the outer edge of start_run and track_run
-            _report("ERROR", "start_run", problem)
+            report("ERROR", "start_run", problem)
             return "error-" + generate_run_id(name), None
         return run.run_id, run
 
     def _start(
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
     ) -> ActiveRun:
-        settings, extra = _split(kwargs)
+        settings, extra = split_settings(kwargs)
         wanted = plain_text(extra.pop("run_id")) if "run_id" in extra else None
         settings |= {"agent_name": agent, "job_type": job, "trigger_type": trigger}
         parameters = StartParameters(wanted, agent, settings, extra)
         attributes = {
             names.GEN_AI_OPERATION: "invoke_agent",
             names.GEN_AI_AGENT_NAME: agent,
-            **{_ATTRIBUTE_OF[name]: value for name, value in settings.items() if type(value) in _SCALARS},
+            **{_ATTRIBUTE_OF[name]: value for name, value in settings.items() if type(value) in SCALARS},
         }
         title = f"invoke_agent {agent}"
         if start_ns is None:
@@ -322,7 +291,7 @@ class TelemetryClient:
             raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
         return parameters.run
 
-    @_never_raises("ERROR", _NO_RUN)
+    @never_raises("ERROR", _NO_RUN)
     def _record_ended(
         self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, settings: dict[str, Any]
     ) -> str | None:
@@ -337,16 +306,16 @@ class TelemetryClient:
         span = run.span
         settings: Mapping[str, Any] = {}
         if kwargs:
-            settings, extra = _split(kwargs)
+            settings, extra = split_settings(kwargs)
             run.update_settings(settings, extra)
             for name, value in settings.items():
-                if type(value) in _SCALARS:
+                if type(value) in SCALARS:
                     span.set_attribute(_ATTRIBUTE_OF[name], value)
         status = status if type(status) is str else plain_text(status)
         run.status = "" if status is None else status
         if type(span) is LiveSpan and type(status) is str:
             span._agent_telemetry.set_unobserved(names.STATUS, status)  # the run's columns do not depend on it
-        elif type(status) in _SCALARS:
+        elif type(status) in SCALARS:
             span.set_attribute(names.STATUS, status)
         if status != st.SUCCESS and st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
             summary = settings.get("error_summary")
@@ -365,36 +334,19 @@ class TelemetryClient:
             if ending.status != st.SUCCESS:
                 _record_exception(run.span, problem, ending)
             summary = {"error_summary": ending.summary} if ending.summary else {}
-            self._end(run, ending.status, {**summary, **_without(run.settings, summary)})
+            self._end(run, ending.status, {**summary, **given_summary(run.settings, summary)})
         except Exception as failure:  # the outer edge of __exit__
-            _report("ERROR", "end_run", failure)
+            report("ERROR", "end_run", failure)
 
-    @_never_raises("WARN", None)
+    @never_raises("WARN", None)
     def _set_metrics(self, run_id: str, metrics: Mapping[str, Any]) -> None:
         run = self._active.get(run_id)
         if self._is_off() or run is None or not self._active.is_mine(run):
             return
-        settings, extra = _split(metrics)
+        settings, extra = split_settings(metrics)
         run.status = plain_text(extra.pop("status", run.status))
         run.update_settings(settings, extra)
         self._processor.write_update(run)
-
-
-def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns that a caller may set, and everything else."""
-    if SETTABLE_COLUMNS.issuperset(kwargs):
-        return {**kwargs}, {}
-    settings = {name: value for name, value in kwargs.items() if name in SETTABLE_COLUMNS}
-    for name in LATER_COLUMNS & settings.keys():  # names of the application's own in earlier versions
-        if not fits(name, settings[name]):
-            del settings[name]
-    extra = {name: value for name, value in kwargs.items() if name not in settings}
-    return settings, extra
-
-
-def _without(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the error summary that the block set itself: it is not replaced with the exception's."""
-    return {"error_summary": settings["error_summary"]} if summary and settings.get("error_summary") else {}
 
 
 def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None:
@@ -404,28 +356,6 @@ def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None
     except Exception:
         kind = type(problem).__name__
         span.add_event("exception", {"exception.type": kind, "exception.message": ending.summary or kind})
-
-
-def _word(value: Any, default: str) -> str:
-    if type(value) is str:
-        return value or default
-    value = plain_text(value)
-    if issubclass(type(value), str):  # isinstance would ask the object itself
-        return value or default
-    return default if value is None else bounded_repr(value)
-
-
-def _attributes(payload: Any) -> dict[str, Any]:
-    """Return a payload as every OpenTelemetry version takes it: scalars as they are, the rest as JSON text."""
-    if payload is None:
-        return {}
-    if type(payload) is not dict:
-        return {"payload": dumps_text(payload)}
-    return {
-        str(name): value if type(value) in _SCALARS else dumps_text(value)
-        for name, value in payload.items()
-        if value is not None
-    }
 
 
 __all__ = ["RunContext", "TelemetryClient"]

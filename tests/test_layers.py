@@ -20,7 +20,7 @@ LAYERS = (
     ("delivery", ("delivery",)),
     ("recording", ("recording",)),
     ("otel", ("otel",)),
-    ("client", ("client", "run_context")),
+    ("client", ("caller_values", "client", "outer_edge", "run_context")),
     ("capture", ("capture",)),
     ("operations", ("operations",)),
     ("service", ("service",)),

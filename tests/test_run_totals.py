@@ -114,6 +114,15 @@ def test_labels_and_a_session_are_columns():
     assert (json.loads(found.labels), found.session_id) == ({"team": "core"}, "s-1")
 
 
+def test_a_name_of_a_later_column_is_the_applications_own_also_where_it_stands_alone():
+    """No other name that is no column has to be there."""
+    with capture_runs() as captured:
+        with captured.client.track_run("agent", "job", model={"layers": 3}) as run:
+            pass
+        found = captured.run(run.run_id)
+    assert (found.model, json.loads(found.context_json)) == (None, {"model": {"layers": 3}})
+
+
 @pytest.mark.parametrize("name", sorted(LATER_COLUMNS))
 def test_whether_a_value_fits_is_asked_of_anything(name):
     """Objects that raise, too."""

@@ -52,8 +52,9 @@ class AttributePlan:
     """What some attribute names give. `fast` is False where only the long way is right.
 
     `columns`: (name, column, whether it is a count) for `agent.run.*`. `conventional`: (name,
-    column) of semantic conventions. `left_over`: names that give no column, for `context_json`.
-    `is_payload`: whether no name is one that a convention lists as content. `may_be_agent`, `counts`,
+    column) of semantic conventions. `gives`: the columns of both. `left_over`: names that give no
+    column, for `context_json`. `is_payload`: whether no name is one that a convention lists as
+    content. `may_be_agent`, `counts`,
     `reports_use`: whether the values must be looked at for an agent's invocation, for use (model
     calls, tool calls), for what the whole used.
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
@@ -70,7 +71,7 @@ class AttributePlan:
         "is_payload",
         "left_over",
         "may_be_agent",
-        *("agent_names", "is_marked", "job_types", "reports_use", "settings_counts"),
+        *("agent_names", "gives", "is_marked", "job_types", "reports_use", "settings_counts"),
         *(
             "_content",
             "_keys",
@@ -115,6 +116,7 @@ class AttributePlan:
         self.reports_use = not (TOKEN_NAMES | COST_NAMES).isdisjoint(keys)
         if self.fast:
             self._take_marked(marked)
+        self.gives = {column for _, column, _ in self.columns} | {column for _, column in self.conventional}
 
     def _take_marked(self, marked: Iterable[str]) -> None:
         for key in marked:

@@ -42,21 +42,29 @@ class EventSink(Protocol):
 class OpenSpan:
     """An open span that is recorded: a run itself, or a step of one.
 
+    From its beginning to `detach` the span's events and changes of its attributes are observed.
     `above`: the open span, or one that has ended, that it began inside of; None where there is none.
     """
 
     __slots__ = (
         *("above", "attributes", "changed", "counted", "encoded", "ended", "generation", "inside", "is_run"),
-        *("late_run", "left_out", "live", "run", "sink", "span_id"),
+        *("late_run", "left_out", "live", "number", "run", "sink", "span_id"),
     )
 
     def __init__(
-        self, run: ActiveRun, live: Any, span_id: str, sink: EventSink, generation: object, above: OpenSpan | None
+        self,
+        run: ActiveRun,
+        live: Any,
+        ids: tuple[int, str],
+        sink: EventSink,
+        generation: object,
+        above: OpenSpan | None,
     ) -> None:
         self.run = run
         self.live = live
         self.above = above
-        self.span_id = span_id
+        self.number, self.span_id = ids
+        """The span's id, and the same in hex."""
         self.sink = sink
         self.generation = generation
         """Which process began the span: only that one writes its end."""
@@ -75,6 +83,11 @@ class OpenSpan:
         """What a model call that has ended counted, for what ends inside it later."""
         self.late_run: ActiveRun | None = None
         """The run that a step turns into when it ends, where its attributes say so already."""
+        if type(live) is SDK_SPAN:
+            live.__dict__["_agent_telemetry"] = self
+            live.__class__ = LiveSpan
+        else:
+            self._shadow_add_event()
 
     def __copy__(self) -> OpenSpan:
         return self
@@ -104,18 +117,8 @@ class OpenSpan:
         """Let go of what only an open span needs; what begins below it later may still find it."""
         self.live, self.attributes, self.encoded = None, {}, b""
 
-    def has_id(self, span_id: int) -> bool:
-        """Return whether the span has this id."""
-        return int(self.span_id, 16) == span_id
-
-    def attach(self) -> None:
-        """Observe the span's events and attributes from now on."""
-        live = self.live
-        if type(live) is SDK_SPAN:
-            live.__dict__["_agent_telemetry"] = self
-            live.__class__ = LiveSpan
-            return
-        self.changed = True
+    def _shadow_add_event(self) -> None:
+        live, self.changed = self.live, True
         original = live.add_event
 
         def add_event(name: str, attributes: Any = None, timestamp: int | None = None) -> None:

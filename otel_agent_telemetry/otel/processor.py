@@ -27,7 +27,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION
-from otel_agent_telemetry.otel.live_span import SDK_SPAN, OpenSpan, opened_of
+from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
 from otel_agent_telemetry.otel.mapping import (
     Ending,
@@ -148,16 +148,15 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _take(self, span: ReadableSpan) -> OpenSpan | None:
         """Return what is known of an ending span, give the span back as it was, and forget it."""
-        span_id = span.context.span_id if span.context is not None else 0
-        opened = opened_of(span)
-        if opened is None or opened.sink is not self._span_lines:
-            opened = self._open.get(span_id)
+        opened: OpenSpan | None = getattr(span, "_agent_telemetry", None)
+        if type(opened) is not OpenSpan or opened.sink is not self._span_lines:
+            opened = self._open.get(span.context.span_id) if span.context is not None else None
         if opened is None or opened.ended:  # another processor of the same recorder was faster
             return None
         opened.ended = True
-        if self._open.get(span_id) is opened:
-            del self._open[span_id]
-        self.active.leave(span_id, opened)
+        if self._open.get(opened.number) is opened:
+            del self._open[opened.number]
+        self.active.leave(opened.number, opened)
         opened.detach()
         return opened
 
@@ -193,7 +192,8 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _above(self, parent: SpanContext, context: otel_context.Context) -> OpenSpan | None:
         """Return what is known of a span's parent, also when that ended a moment ago."""
         opened = self._open.get(parent.span_id)
-        if opened is not None and opened.live.get_span_context() is parent:
+        live = None if opened is None else opened.live
+        if type(live) is LiveSpan and live._context is parent:
             return opened
         # Ids repeat where an application seeds `random`: the parent is the span that is current.
         current = opened_of(trace.get_current_span(context))
@@ -274,13 +274,12 @@ class AgentRunSpanProcessor(SpanProcessor):
                 number = len(self._open)
                 self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", number)
                 return
-        opened = self._enter(span, ids[1], f"{ids[1]:016x}", above.enclosing_run(), above)
+        opened = self._enter(span, (ids[1], f"{ids[1]:016x}"), above.enclosing_run(), above)
         self._span_lines.write_step_start(opened, attributes)
 
-    def _enter(self, span: Span, span_id: int, span_id_hex: str, run: ActiveRun, above: OpenSpan | None) -> OpenSpan:
-        opened = OpenSpan(run, span, span_id_hex, self._span_lines, self.active.generation, above)
-        self._open[span_id] = opened
-        opened.attach()
+    def _enter(self, span: Span, ids: tuple[int, str], run: ActiveRun, above: OpenSpan | None) -> OpenSpan:
+        opened = OpenSpan(run, span, ids, self._span_lines, self.active.generation, above)
+        self._open[ids[0]] = opened
         return opened
 
     def _forget_left_open(self) -> None:
@@ -310,12 +309,12 @@ class AgentRunSpanProcessor(SpanProcessor):
         if parameters is not None:
             wanted = parameters.run_id
             run.settings, run.extra, run.agent_name = parameters.settings, parameters.extra, parameters.agent_name
-        if above is None:
-            run.parent_run_id = self._parent_elsewhere(span, context)
-        else:
+        if above is not None:
             run.parent_run_id = above.enclosing_run().run_id
             _note_inside(above, run)
-        opened = self._enter(span, ids[1], run.span_id, run, above)
+        elif context or self.config.parent_run_id is not None:
+            run.parent_run_id = self._parent_elsewhere(span, context)
+        opened = self._enter(span, (ids[1], run.span_id), run, above)
         if self.active.exporter_present:
             self.active.mark_recorded_live(run.event_id)
         self._lines.start_run(run, wanted=wanted)
@@ -348,7 +347,7 @@ class AgentRunSpanProcessor(SpanProcessor):
     def find_open(self, span_id: int, current: trace.Span) -> OpenSpan | None:
         """Return the open run or step with this span id; of several, which seeded ids give, the current one."""
         opened = opened_of(current)
-        if opened is not None and not opened.ended and opened.sink is self._span_lines and opened.has_id(span_id):
+        if opened is not None and not opened.ended and opened.sink is self._span_lines and opened.number == span_id:
             return opened
         return self._open.get(span_id)
 

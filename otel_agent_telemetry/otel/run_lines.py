@@ -101,7 +101,10 @@ class RunLines:
     def _refresh(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> None:
         """Make the columns of a run from what span, client and resource say now, and encode them."""
         plan = self.plans[tuple(attributes)]
-        columns = self._plain_columns(run, span, attributes, plan)
+        try:
+            columns = self._plain_columns(run, span, attributes, plan)
+        except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
+            columns = None
         if columns is None:
             columns = self._any_columns(run, span, attributes)
             plan = self.plans[tuple(attributes)]
@@ -161,7 +164,7 @@ class RunLines:
     def _plain_columns(
         self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], plan: AttributePlan
     ) -> Fields | None:
-        """The fast way; None where only the long one is right."""
+        """The fast way; None where only the long one is right. Raises JSONEncodeError, which means the same."""
         if (
             not plan.fast
             or run.reported_usage
@@ -169,28 +172,42 @@ class RunLines:
             or has_dropped_attributes(span)
         ):
             return None  # of dropped ones, which later ones pushed out, the long way remembers the values
+        is_start = not run.columns
         columns = self._identified(run, self._defaults(span.resource))
-        if (plan.columns or plan.conventional) and not plan.fill(columns, attributes):
+        # The attributes of the client's own spans give what its settings give again.
+        if not (plan.gives <= run.settings.keys() or plan.fill(columns, attributes)):
             return None
         context = self._plain_settings(columns, run) if run.settings or run.extra else {}
         if context is None:
             return None
         if "agent_name" not in columns:
-            columns["agent_name"] = plan.agent_name_in(attributes) or agent_name_of(view_of(span), run.child_agent)
+            name = run.agent_name if is_start else plan.agent_name_in(attributes)
+            columns["agent_name"] = name or agent_name_of(view_of(span), run.child_agent)
         if "job_type" not in columns:
-            columns["job_type"] = plan.job_type_in(attributes) or str(span.name) or "unknown"
+            job_type = plan.job_type_in(attributes) if plan.job_types else ""
+            columns["job_type"] = job_type or str(span.name) or "unknown"
+        if commit := self._commit_of(run, span):
+            columns["start_commit"] = commit
+        if plan.left_over or context or run.extra or run.left_out:
+            self._add_context(columns, context, run, attributes, plan)
+        return columns
+
+    def _add_context(
+        self, columns: Fields, context: dict[str, Any], run: ActiveRun, attributes: dict[str, Any], plan: AttributePlan
+    ) -> None:
+        """Add `context_json`: what the client gave as such, the attributes that are left over, its other names."""
         left_out = NOTHING
         if plan.left_over:
             kept: Mapping[str, Any] = plan.left_over_of(attributes)
             if not plan.keeps_all(attributes):
                 kept, left_out = self.plans.rule.keep(kept)
             context |= kept
-        if commit := self._commit_of(run, span):
-            columns["start_commit"] = commit
-        context |= run.extra
+        if run.extra:
+            context |= run.extra
         if left_out or run.left_out:
             context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *(run.left_out or ()))))
-        return _with_context(columns, context) if context else columns
+        if context:
+            columns["context_json"] = orjson.dumps(context).decode()
 
     def _plain_settings(self, columns: Fields, run: ActiveRun) -> dict[str, Any] | None:
         """Add what the client set by name to the columns, and return the `context_json` that it gave.
@@ -297,15 +314,6 @@ class RunLines:
         used = run.usage.shown()
         if used:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
-
-
-def _with_context(columns: Fields, context: dict[str, Any]) -> Fields | None:
-    """Return the columns with `context_json`; None where it holds a lone surrogate, or a number beyond 64 bits."""
-    try:
-        columns["context_json"] = orjson.dumps(context).decode()
-    except TypeError:
-        return None
-    return columns
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

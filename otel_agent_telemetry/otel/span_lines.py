@@ -23,18 +23,20 @@ from otel_agent_telemetry.otel.attribute_plan import AttributePlans
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
-from otel_agent_telemetry.otel.live_span import OpenSpan
+from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan
 from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of
 from otel_agent_telemetry.otel.usage import usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.usage import Usage
-from otel_agent_telemetry.wire import BECAME_RUN, encode_members
+from otel_agent_telemetry.wire import BECAME_RUN
 
 _KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUSES: Final = (b"unset", b"ok", b"error")
 _MAX_NAME: Final = 256
+_KNOWN: Final = (LiveSpan, SDK_SPAN)
+"""Classes of spans whose fields may be read directly, open and ended."""
 _MAX_NAMES: Final = 1_024
 
 
@@ -76,14 +78,14 @@ class SpanLines:
         try:
             at_ns = instant_ns(timestamp, 0) if timestamp else 0
             payload = None
+            if name == EXCEPTION and opened.is_run and attributes:
+                opened.run.exception = dict(attributes)
             if type(attributes) is EventPayload:  # the client's
                 payload = attributes.payload
             elif attributes:
-                kept, left_out = self.plans.rule.keep_of_event(name, given := dict(attributes))
+                kept, left_out = self.plans.rule.keep_of_event(name, dict(attributes))
                 note_left_out(opened.run, left_out)
                 payload = clean(kept, max_bytes=self._recorder.config.max_event_bytes)
-                if name == EXCEPTION and opened.is_run:
-                    opened.run.exception = given
             self._record_event(opened, name, payload, at_ns or self._recorder.clock.now_ns())
         except Exception as problem:  # the outer edge of add_event
             self._recorder.counters.internal("event", problem)
@@ -106,20 +108,20 @@ class SpanLines:
 
     def write_step_start(self, opened: OpenSpan, attributes: dict[str, Any]) -> None:
         """Write the first state of a step. `attributes`: a copy of the span's."""
-        span = opened.live
-        opened.encoded = self._plain_step(opened, span, attributes)
+        opened.encoded = self._plain_step(opened, attributes)
         if not opened.encoded:
-            self._write_any_step(view_of(span), opened.run)
+            self._write_any_step(view_of(opened.live), opened.run)
             return
         opened.attributes = attributes
         self._recorder.append_span(opened.encoded + b',"status":"running"}')
 
-    def _plain_step(self, opened: OpenSpan, span: ReadableSpan, attributes: dict[str, Any]) -> bytes:
+    def _plain_step(self, opened: OpenSpan, attributes: dict[str, Any]) -> bytes:
         """Return the members of a step that both of its states write; empty where only the long way is right."""
         plan = self.plans[tuple(attributes)]
-        if not plan.takes_as_they_are(attributes):
+        live = opened.live
+        if type(live) not in _KNOWN or not plan.takes_as_they_are(attributes):
             return b""
-        parent, start_ns = span.parent, span.start_time
+        parent, start_ns = live._parent, live._start_time
         if parent is None or type(start_ns) is not int:
             return b""
         try:
@@ -127,8 +129,8 @@ class SpanLines:
                 opened.run.event_members or _event_members(opened.run),
                 opened.span_id.encode(),
                 parent.span_id,
-                self._names[span.name],
-                _KINDS[span.kind._value_],
+                self._names[live._name],
+                _KINDS[live._kind._value_],
                 iso_utc(start_ns).encode(),
             )
             kept: Mapping[str, Any] = attributes
@@ -154,7 +156,7 @@ class SpanLines:
         inner = getattr(getattr(span, "_attributes", None), "_dict", None)
         if opened.changed or inner is None or len(inner) != len(attributes):
             attributes = attributes_of(span)
-            opened.encoded = opened.encoded and self._plain_step(opened, span, attributes)
+            opened.encoded = opened.encoded and self._plain_step(opened, attributes)
         status = span.status
         if not opened.encoded or status.description:
             view = view_of(span)
@@ -162,14 +164,17 @@ class SpanLines:
             return usage_of_step(view), view
         if opened.left_out:
             note_left_out(opened.run, opened.left_out)
-        used = self._used_by(span, attributes, is_error=status.status_code is StatusCode.ERROR)
-        start_ns = instant_ns(span.start_time, 0)
-        end_ns = instant_ns(span.end_time, start_ns)
+        code = status.status_code
+        used = self._used_by(span, attributes, is_error=code is StatusCode.ERROR)
+        start_ns, end_ns = span.start_time, span.end_time
+        if type(start_ns) is not int or type(end_ns) is not int:
+            start_ns = instant_ns(start_ns, 0)
+            end_ns = instant_ns(end_ns, start_ns)
         self._recorder.append_span(
             b'%b,"status":"%b","end_time":"%b","duration_ms":%d}'
             % (
                 opened.encoded,
-                _STATUSES[status.status_code._value_],
+                _STATUSES[code._value_],
                 iso_utc(end_ns).encode(),
                 max(end_ns - start_ns, 0) // 1_000_000,
             )
@@ -213,5 +218,10 @@ class _EncodedNames(dict[str, bytes]):
 
 def _event_members(run: ActiveRun) -> bytes:
     """Return, and keep, how the members of each event and step of a run begin."""
-    run.event_members = encode_members({"event_id": run.event_id, "run_id": run.run_id, "trace_id": run.trace_id})
+    run_id = run.run_id
+    run.event_members = b'"event_id":"%b","run_id":%b,"trace_id":"%b"' % (
+        run.event_id.encode(),
+        orjson.dumps(run_id),
+        run.trace_id.encode(),
+    )
     return run.event_members
