@@ -5,6 +5,8 @@ Shared by the HTTP and the gRPC receiver.
 OTLP's JSON is not protobuf's JSON: ids are hex, and unknown fields are ignored. Protobuf's
 parser would decode a hex id as base64, without an error, into a wrong id; so ids are
 converted first, and the library parses the rest.
+
+A request that does not parse as a whole is taken span by span (`otlp_repair`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import orjson
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -27,6 +28,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.store import WriteBatch
 
@@ -35,20 +37,36 @@ _NOT_OTLP: Final = "the body is no OTLP trace request in JSON"
 _MAX_REASON: Final = 200
 
 
-def parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
+class ParsedRequest(NamedTuple):
+    """A trace request, and why those of its spans that are not in it could not be taken."""
+
+    request: ExportTraceServiceRequest
+    refused: Sequence[str] = ()
+
+
+def parse_protobuf(body: bytes) -> ParsedRequest:
     """Return the request in a protobuf body. Raises RequestError 400."""
+    request = ExportTraceServiceRequest()
     try:
-        request = ExportTraceServiceRequest()
         request.ParseFromString(body)
     except DecodeError:
-        raise RequestError(400, "the body is no ExportTraceServiceRequest") from None
-    return request
+        # Imported only where it is needed: it prepares message classes of its own.
+        from otel_agent_telemetry.service.otlp_repair import repaired_protobuf
+
+        try:
+            return ParsedRequest(*repaired_protobuf(body))
+        except DecodeError:
+            raise RequestError(400, "the body is no ExportTraceServiceRequest") from None
+    return ParsedRequest(request)
 
 
-def extract_runs(settings: TelemetryConfig, request: ExportTraceServiceRequest) -> Received:
+def extract_runs(settings: TelemetryConfig, parsed: ParsedRequest) -> Received:
     """Return the runs and spans of a request; the settings say which spans are runs and what is captured."""
     defaults = ResourceDefaults.of(settings, {})
-    return received_of(request, runs=settings.runs, around=defaults)
+    received = received_of(parsed.request, runs=settings.runs, around=defaults)
+    for reason in parsed.refused:
+        received.refuse(reason)
+    return received
 
 
 async def store_received(received: Received, backend: Backend, spans: Counter) -> ExportTraceServiceResponse:
@@ -75,25 +93,34 @@ def _batch_of(spans: Sequence[ReceivedSpan]) -> WriteBatch:
     return WriteBatch([span.record for span in spans if span.record is not None], (), [span.node for span in spans])
 
 
-def parse_json(body: bytes) -> ExportTraceServiceRequest:
+def parse_json(body: bytes) -> ParsedRequest:
     """Return the request in a JSON body. Raises RequestError 400."""
-    try:
-        value = orjson.loads(body)
-    except ValueError as problem:
-        raise RequestError(400, f"the body is not JSON: {str(problem)[:_MAX_REASON]}") from None
+    value = loads_json(body)
     if not isinstance(value, dict):
         raise RequestError(400, f"{_NOT_OTLP}: it must be an object")
     try:
-        for span in _spans_of(value):
-            _hex_ids_to_base64(span)
-            for link in _list(span, "links"):
-                _hex_ids_to_base64(link)
-        request = ExportTraceServiceRequest()
-        # The specification requires receivers to ignore fields that newer senders add.
-        ParseDict(value, request, ignore_unknown_fields=True)
+        return ParsedRequest(_parse_object(value))
     except (ParseError, TypeError, ValueError, AttributeError, RecursionError) as problem:
-        raise RequestError(400, f"{_NOT_OTLP}: {str(problem)[:_MAX_REASON]}") from None
-    return request
+        reason = str(problem)[:_MAX_REASON]
+    # Imported only where it is needed, as above. From the body again: the ids of some spans are converted by now.
+    from otel_agent_telemetry.service.otlp_repair import repaired_json
+
+    request, refused = repaired_json(loads_json(body))
+    # Not even a place for spans was found, so it is no matter of one of them.
+    if not refused and not any(scope.spans for group in request.resource_spans for scope in group.scope_spans):
+        raise RequestError(400, f"{_NOT_OTLP}: {reason}")
+    return ParsedRequest(request, refused)
+
+
+def _parse_object(value: dict[str, Any]) -> ExportTraceServiceRequest:
+    """Return the request, the ids of whose spans are converted in place. Raises what the library raises."""
+    for span in _spans_of(value):
+        _hex_ids_to_base64(span)
+        for link in _list(span, "links"):
+            _hex_ids_to_base64(link)
+    request = ExportTraceServiceRequest()
+    # The specification requires receivers to ignore fields that newer senders add.
+    return ParseDict(value, request, ignore_unknown_fields=True)
 
 
 def _spans_of(value: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ been responded to.
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -229,7 +230,35 @@ def decode_json(request: Request, body: bytes) -> Any:
     media_type = media_type_of(request)
     if media_type != _JSON and not media_type.endswith("+json"):
         raise RequestError(415, "Content-Type must be application/json")
+    return loads_json(body)
+
+
+def loads_json(body: bytes) -> Any:
+    """Return the value of JSON text. Raises RequestError 400.
+
+    What some senders write and JSON does not have is taken for what it means: a byte order mark is
+    nothing, bytes that are no UTF-8 and lone surrogates are U+FFFD, NaN and Infinity are such
+    numbers, which only the item that holds them may be refused for.
+    """
     try:
         return orjson.loads(body)
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
+        first = problem
+    except RecursionError as problem:
         raise RequestError(400, f"the body is not JSON: {str(problem)[:_MAX_REASON]}") from None
+    try:
+        value = json.loads(body.decode("utf-8", "replace").removeprefix("\ufeff"))
+        return _without_surrogates(value)
+    except (ValueError, RecursionError):
+        raise RequestError(400, f"the body is not JSON: {str(first)[:_MAX_REASON]}") from None
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Return the value with U+FFFD for each lone surrogate in its texts. Raises RecursionError."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if not value.isascii() else value
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    return value

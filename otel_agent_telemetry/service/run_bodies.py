@@ -38,6 +38,7 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
 from otel_agent_telemetry.run_state import AS_STORED, NUMBERS, PLAIN_NUMBERS_END, checked_state, put_required
 from otel_agent_telemetry.run_totals import folded
+from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
@@ -158,8 +159,8 @@ def _object_or_none(fields: Mapping[str, Any], name: str) -> dict[str, Any] | No
     value = fields.get(name)
     if isinstance(value, str) and value:
         try:
-            value = orjson.loads(value)
-        except ValueError:
+            value = loads_json(value.encode("utf-8", "replace"))
+        except RequestError:
             raise RecordError(name, "must be an object, or the JSON text of one") from None
     if value is None or value == "":
         return None
