@@ -59,6 +59,7 @@ class TelemetryConfig:
     capture_content: bool = False
     unknown_text_max: int = 64
     content_allow: tuple[str, ...] = ()
+    prices: Path | None = None
     user_id: str = "off"
     user_id_key: str | None = None
     api_url: str | None = None

@@ -170,6 +170,8 @@ SETTINGS: Final = (
             "Without that, longest text that is kept under an attribute's name that no convention knows."),
     Setting("content_allow", ("TELEMETRY_CONTENT_ALLOW",), _names, (), "",
             "Names of attributes to keep all the same, separated by commas; `a.b` keeps those below it too."),
+    Setting("prices", ("TELEMETRY_PRICES",), expanded_path, None, "",
+            "File of prices of one's own, which count before the price list."),
     Setting("user_id", ("TELEMETRY_USER_ID",), _one_of("off", "hash", "keep"), "off", "",
             "Whether attributes that name a person give `user_id`: not, as a keyed digest, or as they are."),
     Setting("user_id_key", ("TELEMETRY_USER_ID_KEY",), _text, None, "", "Key of those digests.", secret=True),

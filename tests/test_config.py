@@ -30,6 +30,7 @@ GOOD = {
     "capture_content": ("true", True),
     "unknown_text_max": ("0", 0),
     "content_allow": (" db.query.text, gen_ai.tool.*,", ("db.query.text", "gen_ai.tool.*")),
+    "prices": ("/etc/prices.json", Path("/etc/prices.json")),
     "user_id": ("Hash", "hash"),
     "user_id_key": ("k", "k"),
     "discover_service": ("false", False),

@@ -25,6 +25,7 @@ from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, wit
 from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.init_db import init_db
 from otel_agent_telemetry.cli.invocation import Invocation
+from otel_agent_telemetry.cli.price import price
 from otel_agent_telemetry.cli.replay import replay
 from otel_agent_telemetry.cli.restore import restore
 from otel_agent_telemetry.cli.retention import retention
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "associate-commit": associate_commit,
     "capture": capture,
     "capture-query": capture_query,
+    "price": price,
     "check-counts": check_counts,
     "copy-db": copy_db,
     "audit": audit,

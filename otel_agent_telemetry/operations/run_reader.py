@@ -21,7 +21,7 @@ from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
-from otel_agent_telemetry.storage.pricing import with_cost
+from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
 from otel_agent_telemetry.storage.queries import RunQuery, count_plumbing, list_runs, runs_beginning, runs_named
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.urls import without_credentials
@@ -184,7 +184,9 @@ class ServiceRuns:
 def open_reader(config: TelemetryConfig) -> RunReader:
     """Return the reader of the place that has the runs of this configuration.
 
-    Connects to loopback at most, to find a service on this machine.
+    Connects to loopback at most, to find a service on this machine. Raises ConfigurationError for
+    the file of `TELEMETRY_PRICES`.
     """
+    use_own_prices(config.prices)
     url = service_with_runs(config)
     return LocalRuns(config) if url is None else ServiceRuns(url, config)

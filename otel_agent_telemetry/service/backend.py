@@ -39,6 +39,7 @@ from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.responses import OverloadedError
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
+from otel_agent_telemetry.storage.pricing import use_own_prices
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -320,6 +321,7 @@ def _probe(connection: Connection) -> None:
 
 def check_settings(settings: TelemetryConfig) -> None:
     """Raise ConfigurationError for a service that anybody could use, or several writers of one SQLite file."""
+    use_own_prices(settings.prices)
     if settings.api_auth_enabled and not settings.has_token:
         raise ConfigurationError(
             "TELEMETRY_API_AUTH_ENABLED is true but there is no token: "

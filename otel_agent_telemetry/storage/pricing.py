@@ -20,12 +20,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.storage.own_prices import OwnPrices, read_prices
 from otel_agent_telemetry.usage import BY_MODEL, COST, REPORTED, REPORTED_COST, RUN_COST, USAGE_KEY
 from otel_agent_telemetry.wire import dumps_text, load_object
 
@@ -47,10 +50,44 @@ def load_prices() -> None:
     cost_of("gpt-4o-mini", {"input_tokens": 1}, datetime.now(UTC))
 
 
-def with_cost(record: RunRecord) -> RunRecord:
-    """Return the run with `cost_usd` in its usage, and in that of each model with a known price.
+_own: OwnPrices | None = None
+_own_file: tuple[Path, float] | None = None
 
-    A cost that the run reports itself is kept. Returns `record` itself when there is nothing to add.
+
+def use_own_prices(path: Path | None) -> None:
+    """Let this process price runs by a file of one's own first; None is no such file.
+
+    Reads it when it is another one, or newer, than the one that is in use. Raises ConfigurationError.
+    """
+    global _own, _own_file  # noqa: PLW0603 - a process has one configuration of prices
+    if path is None:
+        _own = _own_file = None
+        return
+    with contextlib.suppress(OSError):
+        if _own_file == (path, path.stat().st_mtime):
+            return
+    _own = read_prices(path)
+    _own_file = path, path.stat().st_mtime
+
+
+def price_sources() -> tuple[str, ...]:
+    """Return the names of the price lists in use, each with its date or version, in the order in which they count."""
+    own = () if _own is None or _own_file is None else (f"{_own_file[0]} of {_own.date}",)
+    if _price_list() is None:
+        return own
+    return (*own, f"genai-prices {version('genai-prices')}")
+
+
+def cost_of_run(record: RunRecord) -> float | None:
+    """Return what a run costs by its reports and the prices in use, whatever cost is stored; None if not known."""
+    return with_cost(replace(record, cost_usd=None)).cost_usd
+
+
+def with_cost(record: RunRecord) -> RunRecord:
+    """Return the run with `cost_usd`, in its usage too, and in that of each model with a known price.
+
+    A cost that the run reports itself is kept, and one that is stored. Returns `record` itself when
+    there is nothing to add.
     """
     text = record.metrics_json
     # Most runs call no model; their JSON is not parsed.
@@ -62,8 +99,14 @@ def with_cost(record: RunRecord) -> RunRecord:
         return record
     with contextlib.suppress(ValueError, OverflowError):  # a start time that is none
         shown = _priced(used, datetime.fromtimestamp(parse_iso(record.start_time) / 1e9, UTC))
+        if record.cost_usd is not None:
+            shown[_COST_USD] = used.get(_COST_USD, record.cost_usd)
+        cost = shown.get(_COST_USD)
+        cost = float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
         if shown != used:
-            return replace(record, metrics_json=dumps_text({**metrics, USAGE_KEY: dict(sorted(shown.items()))}))
+            text = dumps_text({**metrics, USAGE_KEY: dict(sorted(shown.items()))})
+        if shown != used or cost != record.cost_usd:
+            return replace(record, metrics_json=text, cost_usd=cost)
     return record
 
 
@@ -111,6 +154,8 @@ def _cost_of_model(model: str, used: Mapping[str, Any], at: datetime) -> int | N
 
 def cost_of(model: str, used: Mapping[str, Any], at: datetime) -> int | None:
     """Return 10^-9 US dollars for what the calls of one model used at a time; None when that is not known."""
+    if _own is not None and (cost := _own.cost_of(model, used, at)) is not None:
+        return cost
     prices = _price_list()
     tokens = {theirs: count for ours, theirs in _KINDS.items() if isinstance(count := used.get(ours), int) and count}
     if prices is None or not tokens:

@@ -38,10 +38,10 @@ def test_a_state_that_holds_figures_has_them_in_its_row(database):
     assert totals(database, event_id(1)) == (None, 0, 0, 0, None)
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2, 1, 0]])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 2, 3, 0], [1, 0, 3, 2, 1, 0]])
 def test_steps_over_otlp_add_up_in_the_row_in_any_order(database, order):
     """Plain SQL reads what the listing reads."""
-    batches = [run(1), step(2, 1, tokens=5), step(3, 2, tokens=7)]
+    batches = [run(1), step(2, 1, tokens=5), step(4, 2), step(3, 1, tokens=7)]
     deliver(database, *(batches[number] for number in order))
     assert totals(database, ident(1))[1] == 12
     with database.reading() as connection:
