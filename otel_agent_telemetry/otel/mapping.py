@@ -308,6 +308,14 @@ def ending_of_exception(problem: BaseException) -> Ending:
     return Ending(names.exception_status(kind, message), f"{kind}: {message}"[:_MAX_SUMMARY])
 
 
+def ending_of_left_open(view: SpanView, exception: Mapping[str, Any] | None, last_error: str | None) -> Ending:
+    """Return how a run ends that its process left open: failed, with the last error known of it or of its steps."""
+    summary = "the process exited while the run was still open"
+    error, details = _why(view, exception)
+    known = error or last_error
+    return Ending(st.FAILED, f"{summary}; its last error: {known}"[:_MAX_SUMMARY] if known else summary, details)
+
+
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """Return the error in one line, and in full."""
     if exception:

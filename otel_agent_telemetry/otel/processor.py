@@ -33,6 +33,7 @@ from otel_agent_telemetry.otel.mapping import (
     Ending,
     agent_name_of,
     ending_of,
+    ending_of_left_open,
     ending_with_status,
     note_agent,
     own_agent_name,
@@ -456,7 +457,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         """
         for run in self.active.mine():
             try:
-                ending = Ending(st.FAILED, "the process exited while the run was still open")
+                known = run.exception or run.logged_exception
+                ending = ending_of_left_open(view_of(run.span), known, run.last_error)
                 self._lines.write_end(run, run.span, ending, end_ns=self.recorder.clock.now_ns(), changed=True)
                 run.closed = True
                 self._metrics.ended(run)

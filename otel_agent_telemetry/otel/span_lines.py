@@ -159,6 +159,8 @@ class SpanLines:
             opened.encoded = opened.encoded and self._plain_step(opened, attributes)
         status = span.status
         if not opened.encoded or status.description:
+            if status.description:
+                opened.run.last_error = status.description
             view = view_of(span)
             note_left_out(opened.run, self._write_any_step(view, opened.run))
             return usage_of_step(view), view

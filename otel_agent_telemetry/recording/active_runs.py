@@ -87,6 +87,8 @@ class ActiveRun:
     """What the client set under names that are no columns."""
     exception: dict[str, Any] | None = None
     """Attributes of the last exception event."""
+    last_error: str | None = None
+    """The description of the last step that failed, for a run that is left open."""
     logged_exception: dict[str, Any] | None = None
     """Attributes of the last log record with an exception, for a run whose span has no exception event."""
     child_agent: str | None = None

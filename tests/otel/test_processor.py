@@ -558,6 +558,20 @@ def test_plain_script_needs_no_shutdown(config):
     )  # fmt: skip
 
 
+def test_a_run_left_open_names_the_last_error_known(captured, tracer):
+    """Some libraries end the step that failed, and never the span around it."""
+    processor = AgentRunSpanProcessor(recorder=captured.recorder)
+    left_open = tracer.start_span("agent", attributes={"agent.run.id": "by a step"})
+    current = trace.use_span(left_open, record_exception=False, set_status_on_exception=False)
+    with pytest.raises(OSError, match="gone"), current, tracer.start_as_current_span("step"):
+        raise OSError("gone")
+    tracer.start_span("agent", attributes={"agent.run.id": "by itself"}).record_exception(ValueError("bad"))
+    processor.close_open_runs()
+    why = {run.run_id: run.error_summary for run in captured.runs}
+    prefix = "the process exited while the run was still open; its last error: "
+    assert why == {"by a step": f"{prefix}OSError: gone", "by itself": f"{prefix}ValueError: bad"}
+
+
 def test_empty_names_are_not_known_and_do_not_poison_the_run(captured, tracer):
     """An empty `agent.run.agent_name` is no name: the next source gives one, and the record is whole."""
     tracer.start_span("work", attributes={"agent.run.agent_name": "", "agent.run.job_type": ""}).end()
