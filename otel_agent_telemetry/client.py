@@ -38,6 +38,7 @@ from otel_agent_telemetry.otel.spans import EventPayload, StartParameters, remot
 from otel_agent_telemetry.outer_edge import never_raises, print_line, report
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.redaction import kept_name
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
 from otel_agent_telemetry.wire import bounded_repr
@@ -180,7 +181,7 @@ class TelemetryClient:
         if span is not None and span.is_recording():
             span.add_event(event_type, EventPayload(event_attributes(kept), kept), now_ns)
             return
-        event = {"run_id": run_id, "event_type": event_type, "timestamp": iso_utc(now_ns), "payload": kept}
+        event = {"run_id": run_id, "event_type": kept_name(event_type), "timestamp": iso_utc(now_ns), "payload": kept}
         self._recorder.record_event(event)
 
     @never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
@@ -204,7 +205,7 @@ class TelemetryClient:
                 run_id=run_id,
                 commit_hash=commit_hash,
                 commit_source=commit_source,
-                commit_author=commit_author,
+                commit_author=kept_name(commit_author) if type(commit_author) is str else commit_author,
                 commit_timestamp=commit_timestamp,
                 associated_at=self._recorder.now_iso(),
             )

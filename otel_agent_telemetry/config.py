@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from otel_agent_telemetry.settings import BASE_DIR_VARIABLE, SETTINGS, Setting, expanded_path
 
@@ -225,7 +226,7 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str], dict[s
                 variables[setting.field] = variable
             except ValueError as problem:
                 # The value is shown to help, but a secret never, nor a password within a URL; and bounded for the log.
-                shown = "its value" if setting.secret else repr(_public(given)[:80])
+                shown = "its value" if setting.secret or setting.host_only else repr(_public(given)[:80])
                 warnings.append(f"{variable}: {shown} cannot be used ({problem}); using {setting.default!r}")
             break
     return values, warnings, variables
@@ -236,14 +237,17 @@ def _shown(setting: Setting, value: Any) -> str:
         return "-"
     if setting.secret:
         return "***"
+    if setting.host_only:
+        return urlsplit(str(value)).hostname or "***"
     return _public(str(value)) if setting.unit == "URL" else str(value)
 
 
 def _public(url: str) -> str:
-    """Return a URL without credentials; the module for that is loaded on first use, to keep imports short."""
+    """Return a value, which may be a URL, without secrets; what that takes is loaded on first use."""
+    from otel_agent_telemetry.secret_patterns import mask_text
     from otel_agent_telemetry.urls import without_credentials
 
-    return without_credentials(url)
+    return mask_text(without_credentials(url))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import UserList, deque
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, KeysView, Mapping, ValuesView
 from dataclasses import fields, is_dataclass
 from datetime import date, time
 from enum import Enum
@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
+from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, JSON_COLUMNS, Fields
 from otel_agent_telemetry.secret_arguments import secret_positions
 from otel_agent_telemetry.secret_names import REDACTED, hides_secret, is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless, mask_text
@@ -54,18 +55,40 @@ def is_plain_name(name: str) -> bool:
     return not is_secret_key(name) and kept_name(name) == name
 
 
-def clean(value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = ()) -> Any:
+def are_plain_names(names: Collection[str]) -> bool:
+    """Return whether no key of a payload is, or holds, the name of a secret; nor a member that another one may name."""
+    is_named = not NAME_MEMBERS.isdisjoint(names) and not VALUE_MEMBERS.isdisjoint(names)
+    return not is_named and all(map(is_plain_name, names))
+
+
+_TEXT_COLUMNS: Final = FREE_TEXT_COLUMNS - JSON_COLUMNS
+
+
+def mask_columns(columns: Fields) -> Fields:
+    """Mask the secrets in a run's text columns, in place, and return them; JSON columns are masked where they are made.
+
+    Ids stay as they are: what belongs to the run refers to it by them.
+    """
+    texts = {name: text for name, text in columns.items() if name in _TEXT_COLUMNS and isinstance(text, str)}
+    if not is_harmless("\n".join(texts.values())):
+        columns.update({name: mask_text(text) for name, text in texts.items()})
+    return columns
+
+
+def clean(
+    value: Any, *, max_bytes: int = DEFAULT_MAX_BYTES, secret_keys: Iterable[str] = (), max_depth: int = _MAX_DEPTH
+) -> Any:
     """Return the value as it may be stored; the same object when nothing had to change.
 
     `max_bytes` bounds the text in it (default 1 MiB); what is over ends in a remark of how
-    much is missing. `secret_keys` are masked besides those that look like secrets. Dataclasses
-    become mappings, objects that JSON does not know a masked, bounded `repr`, so that neither
-    carries a secret past this point. Costs time in proportion to what is kept. Raises only
-    what the value's own methods raise.
+    much is missing. Below `max_depth` levels (64) nothing is kept. `secret_keys` are masked
+    besides those that look like secrets. Dataclasses become mappings, objects that JSON does
+    not know a masked, bounded `repr`, so that neither carries a secret past this point. Costs
+    time in proportion to what is kept. Raises only what the value's own methods raise.
     """
     if not secret_keys and _is_small_and_plain(value):
         return value
-    return _Walk(max_bytes, frozenset(key.lower() for key in secret_keys)).clean(value, 0)
+    return _Walk(max_bytes, frozenset(key.lower() for key in secret_keys), max_depth).clean(value, 0)
 
 
 def clean_members(
@@ -115,10 +138,11 @@ def _is_small_and_plain(value: Any) -> bool:
 class _Walk:
     """One pass over one payload: the budget left, and the keys to mask."""
 
-    __slots__ = ("left", "named")
+    __slots__ = ("left", "max_depth", "named")
 
-    def __init__(self, max_bytes: int, named: frozenset[str]) -> None:
+    def __init__(self, max_bytes: int, named: frozenset[str], max_depth: int = _MAX_DEPTH) -> None:
         self.left = max_bytes
+        self.max_depth = max_depth
         self.named = named
 
     def clean(self, value: Any, depth: int) -> Any:
@@ -131,7 +155,7 @@ class _Walk:
             return self._text(bytes(value[: max(self.left, 0)]).decode("utf-8", "backslashreplace"))
         if isinstance(value, _SCALARS):
             return value
-        return self._container(value, depth) if depth < _MAX_DEPTH else "<too deep>"
+        return self._container(value, depth) if depth < self.max_depth else "<too deep>"
 
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):

@@ -17,20 +17,8 @@ REDACTED: Final = "***REDACTED***"
 _MAX_NAME: Final = 256
 _WORDS: Final = lazy(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _NOUNS: Final = frozenset(
-    {
-        "password",
-        "passwords",
-        "passwd",
-        "passphrase",
-        "passcode",
-        "pwd",
-        "pw",
-        "passwort",
-        "kennwort",
-        "senha",
-        "contrasena",
-    }
-    | {"secret", "secrets", "token", "authorization", "credential", "credentials", "cookie", "cookies", "bearer", "jwt"}
+    {"password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "passwort", "kennwort", "secret"}
+    | {"secrets", "token", "authorization", "credential", "credentials", "cookie", "cookies", "bearer", "jwt"}
     | {"authtokens", "storepass", "keypass", "dbpass", "userpass", "adminpass", "rootpass", "sshpass"}
 )
 """Words that name a secret by themselves, unless a word about it follows."""
@@ -48,45 +36,31 @@ _KINDS_OF_KEY: Final = frozenset(
     | {"token", "security", "recovery", "wallet", "tls", "ssl", "cookie"}
 )
 _VENDORS: Final = frozenset(
-    {
-        "ibm",
-        "iam",
-        "cloudant",
-        "softlayer",
-        "openai",
-        "anthropic",
-        "claude",
-        "gemini",
-        "google",
-        "gcp",
-        "vertex",
-        "azure",
-        "aws",
-        "bedrock",
-        "cohere",
-    }
-    | {"mistral", "groq", "xai", "grok", "perplexity", "pplx", "together", "fireworks", "deepseek", "replicate"}
-    | {"huggingface", "hf", "langsmith", "langchain", "langfuse", "helicone", "portkey", "litellm", "openrouter"}
-    | {"nvidia", "cerebras", "stability", "elevenlabs", "assemblyai", "deepgram", "tavily", "serp", "serpapi"}
-    | {"serper", "exa", "brave", "bing", "firecrawl", "jina", "voyage", "pinecone", "weaviate", "qdrant", "supabase"}
-    | {"firebase", "stripe", "paypal", "square", "braintree", "adyen", "twilio", "sendgrid", "mailgun", "mailchimp"}
-    | {"postmark", "resend", "brevo", "slack", "discord", "telegram", "github", "gitlab", "bitbucket", "notion"}
-    | {"airtable", "hubspot", "salesforce", "zendesk", "shopify", "datadog", "dd", "newrelic", "sentry", "honeycomb"}
-    | {"grafana", "splunk", "pagerduty", "opsgenie", "cloudflare", "fastly", "digitalocean", "heroku", "vercel"}
-    | {"netlify", "linode", "algolia", "meili", "meilisearch", "typesense", "elastic", "mapbox", "maps", "weather"}
-    | {"openweather", "wandb", "rapidapi", "alphavantage", "alchemy", "infura", "etherscan", "binance", "coinbase"}
-    | {"runpod", "databricks", "snowflake", "segment", "mixpanel", "amplitude", "posthog", "rollbar", "bugsnag"}
-    | {"launchdarkly", "ngrok", "tailscale", "doppler", "vault", "npm", "pypi", "nuget", "docker", "sonar", "snyk"}
+    {"ibm", "iam", "cloudant", "softlayer", "openai", "anthropic", "claude", "gemini", "google", "gcp", "vertex"}
+    | {"azure", "aws", "bedrock", "cohere", "mistral", "groq", "xai", "grok", "perplexity", "pplx", "together"}
+    | {"fireworks", "deepseek", "replicate", "huggingface", "hf", "langsmith", "langchain", "langfuse", "helicone"}
+    | {"portkey", "litellm", "openrouter", "nvidia", "cerebras", "stability", "elevenlabs", "assemblyai", "deepgram"}
+    | {"tavily", "serp", "serpapi", "serper", "exa", "brave", "bing", "firecrawl", "jina", "voyage", "pinecone"}
+    | {"weaviate", "qdrant", "supabase", "firebase", "stripe", "paypal", "square", "braintree", "adyen", "twilio"}
+    | {"sendgrid", "mailgun", "mailchimp", "postmark", "resend", "brevo", "slack", "discord", "telegram", "github"}
+    | {"gitlab", "bitbucket", "notion", "airtable", "hubspot", "salesforce", "zendesk", "shopify", "datadog", "dd"}
+    | {"newrelic", "sentry", "honeycomb", "grafana", "splunk", "pagerduty", "opsgenie", "cloudflare", "fastly"}
+    | {"digitalocean", "heroku", "vercel", "netlify", "linode", "algolia", "meili", "meilisearch", "typesense"}
+    | {"elastic", "mapbox", "maps", "weather", "openweather", "wandb", "rapidapi", "alphavantage", "alchemy"}
+    | {"infura", "etherscan", "binance", "coinbase", "runpod", "databricks", "snowflake", "segment", "mixpanel"}
+    | {"amplitude", "posthog", "rollbar", "bugsnag", "launchdarkly", "ngrok", "tailscale", "doppler", "vault", "npm"}
+    | {"pypi", "nuget", "docker", "sonar", "snyk"}
 )
 """Before `key`: whose key it is."""
 _KINDS_OF_TOKENS: Final = frozenset({"access", "api", "auth", "bearer", "refresh", "session"})
 _KEYS_TOGETHER: Final = frozenset(kind + noun for kind in _KINDS_OF_KEY - {"app", "db"} for noun in ("key", "keys"))
 _OWNERS_OF_PASS: Final = frozenset(
     {"db", "database", "user", "smtp", "imap", "mail", "email", "redis", "mysql", "pg", "postgres", "postgresql"}
-    | {"mongo", "mongodb", "rabbitmq", "amqp", "ftp", "sftp", "ssh", "http", "https", "proxy", "ldap", "bind", "admin"}
-    | {"root", "login", "auth", "basic", "api", "wifi", "sudo", "app", "my", "key", "keystore", "truststore", "store"}
-    | {"jdbc", "es", "elastic", "kafka", "vnc", "rdp", "wp", "sql", "mssql", "oracle", "account", "service", "master"}
-    | {"x", "vault", "jenkins", "git", "github", "gitlab", "nexus", "registry", "docker", "sa", "cert", "new", "old"}
+    | {"mongo", "mongodb", "rabbitmq", "amqp", "ftp", "sftp", "ssh", "http", "https", "proxy", "ldap", "bind"}
+    | {"admin", "root", "login", "auth", "basic", "api", "wifi", "sudo", "app", "my", "key", "keystore", "truststore"}
+    | {"store", "jdbc", "es", "elastic", "kafka", "vnc", "rdp", "wp", "sql", "mssql", "oracle", "account", "service"}
+    | {"master", "x", "vault", "jenkins", "git", "github", "gitlab", "nexus", "registry", "docker", "sa", "cert"}
+    | {"new", "old"}
 )
 """Before `pass` and `auth`, which are something else in `first_pass` and `pre_auth`."""
 _AUTH_CONTENT: Final = frozenset({"header", "headers", "value", "string", "data", "b64", "base64", "blob"})

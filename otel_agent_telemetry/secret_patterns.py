@@ -218,7 +218,12 @@ _AT: Final = lazy(_URL_SIGN)
 _SCHEME: Final = lazy("b(?:earer|asic[ %+\t\r\n])")
 _ARGUMENT: Final = lazy(_ARGUMENT_SIGN)
 _NAME_WITH_K: Final = lazy("k(?:ey|(?<=tok)en|(?<=cook)ie)")
-_NAME_WITH_W: Final = lazy("w(?:(?<=pw)(?:d|(?![a-z]))|(?<=jw)t)")
+_NAME_WITH_W: Final = lazy("w(?:(?<=pw)(?:d|(?![a-z]))|(?<=jw)t|(?<=kennw)ort)")
+
+
+def may_hide(text: str) -> bool:
+    """Return whether a text has a sign that a secret in it, or in the value whose JSON it is, would have."""
+    return _has_sign(text, lowered(text))
 
 
 def _has_sign(text: str, low: str) -> bool:

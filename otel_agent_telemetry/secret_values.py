@@ -22,7 +22,9 @@ from otel_agent_telemetry.plain_values import (
 )
 from otel_agent_telemetry.secret_names import REDACTED, is_secret_key, lowered, words_of
 
-STEMS: Final = ("pass", "pwd", "secret", "token", "key", "auth", "cookie", "credential", "jwt", "sig", "pw(?![a-z])")
+STEMS: Final = (
+    *("pass", "pwd", "pw(?![a-z])", "kennwort", "secret", "token", "key", "auth", "cookie", "credential", "jwt", "sig"),
+)
 """One of these is in every name that is looked for, in lower case; as patterns."""
 _MAX_VALUE: Final = 4_096
 _MAX_BEFORE: Final = 64

@@ -38,6 +38,8 @@ class Setting(NamedTuple):
     """One sentence for the documentation and `doctor`."""
     secret: bool = False
     """Whether the value is masked wherever it is shown."""
+    host_only: bool = False
+    """Whether only the host of a URL is shown: whoever knows the rest may post to it."""
 
 
 def _text(value: str) -> str:
@@ -237,7 +239,8 @@ SETTINGS: Final = (
     Setting("retention_days", ("TELEMETRY_RETENTION_DAYS",), _whole(1, 36_500), 30, "days", "What `retention` keeps."),
     Setting("sheets_enabled", ("GOOGLE_SHEETS_API_ENABLED", "METRICS_API_ENABLED"), _flag, False, "",
             "Post each ended run to a webhook."),
-    Setting("sheets_url", ("GOOGLE_SHEETS_API_URL", "METRICS_API_URL"), _http_url, None, "URL", "That webhook."),
+    Setting("sheets_url", ("GOOGLE_SHEETS_API_URL", "METRICS_API_URL"), _http_url, None, "URL",
+            "That webhook; only its host is shown.", host_only=True),
     Setting("sheets_token", ("METRICS_API_TOKEN",), _text, None, "", "Its bearer token.", secret=True),
     Setting("sheets_auth_required", ("METRICS_API_AUTH_REQUIRED",), _flag, False, "",
             "Do not post without a token."),

@@ -246,14 +246,23 @@ def test_no_secret_is_shown_anywhere() -> None:
             "TELEMETRY_DATABASE_URL": "postgresql://u:hunter2@h/db",
             "TELEMETRY_API_URL": "https://u:hunter2@h/x?token=hunter2",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "https://u:hunter2@h",
-            "GOOGLE_SHEETS_API_URL": "https://u:hunter2@h",
+            "GOOGLE_SHEETS_API_URL": "https://u:hunter2@hooks.example.com/services/hunter2?key=hunter2",
+            "METRICS_API_AUTH_REQUIRED": "token=hunter2",
         }
     )
     shown = f"{config!r} {config} {config.describe()} {config.validate()} {config.warnings}"
     assert "hunter2" not in shown
     assert config.api_auth_token == "hunter2"
     assert config.describe()["api_auth_token"] == "***"
+    assert config.describe()["sheets_url"] == "hooks.example.com"
     assert TelemetryConfig(base_dir=Path("/srv")).describe()["api_auth_token"] == "-"
+
+
+def test_a_webhook_that_cannot_be_used_is_not_quoted() -> None:
+    """Whoever knows the address may post to it."""
+    config = TelemetryConfig.from_env({"GOOGLE_SHEETS_API_URL": "hooks.example.com/services/hunter2"})
+    assert config.sheets_url is None
+    assert "hunter2" not in str(config.warnings)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from typing import Any, Final, cast
 import orjson
 
 from otel_agent_telemetry import status as st
-from otel_agent_telemetry.redaction import clean_members
+from otel_agent_telemetry.redaction import clean_members, kept_name
 from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
 
@@ -133,10 +133,10 @@ def milliseconds(duration: object) -> float:
 
 
 def name_of(value: object, default: str) -> str:
-    """Return a skill's or a caller's name as text of bounded length, whatever was given."""
+    """Return a skill's or a caller's name as text of bounded length, secrets masked, whatever was given."""
     if issubclass(type(value), str):  # isinstance would ask the object itself
-        return str.__str__(cast("str", value))[:_MAX_NAME] or default
-    return default if value is None else bounded_repr(value)
+        return kept_name(str.__str__(cast("str", value))[:_MAX_NAME]) or default
+    return default if value is None else kept_name(bounded_repr(value))
 
 
 def message_of(value: object) -> str | None:

@@ -31,7 +31,7 @@ from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
 from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
-from otel_agent_telemetry.secret_names import is_secret_key
+from otel_agent_telemetry.redaction import are_plain_names
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 
 _MAX_PLANS: Final = 256
@@ -234,10 +234,14 @@ def _no_texts(_attributes: Mapping[str, Any]) -> tuple[()]:
 
 
 def _are_plain_names(keys: tuple[str, ...]) -> bool:
-    return len(keys) <= _MAX_NAMES and all(
-        # A line whose payload begins with this name would look like two.
-        type(key) is str and 0 < len(key) <= _MAX_NAME and key != "record_type" and not is_secret_key(key)
-        for key in keys
+    return (
+        len(keys) <= _MAX_NAMES
+        and all(
+            # A line whose payload begins with this name would look like two.
+            type(key) is str and 0 < len(key) <= _MAX_NAME and key != "record_type"
+            for key in keys
+        )
+        and are_plain_names(keys)
     )
 
 

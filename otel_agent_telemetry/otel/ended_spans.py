@@ -28,7 +28,7 @@ from otel_agent_telemetry.otel.mapping import (
 )
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.usage import Usage
 
@@ -107,7 +107,7 @@ def step_members(
         "trace_id": view.trace_id,
         "span_id": view.span_id,
         "parent_span_id": view.parent_span_id,
-        "name": view.name,
+        "name": kept_name(view.name),
         "kind": view.kind,
         "status": "running" if view.end_ns is None else view.status,
         "start_time": iso_utc(view.start_ns),

@@ -32,7 +32,7 @@ from otel_agent_telemetry.otel.spans import view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import span_event_id
 
 _STATE_STEP_NS: Final = 2_000
@@ -132,7 +132,7 @@ class _EndedSpanWriter:
                 {
                     "event_id": run.event_id,
                     "run_id": run.run_id,
-                    "event_type": event.name,
+                    "event_type": kept_name(event.name),
                     "timestamp": iso_utc(event.timestamp),
                     "payload": clean(dict(kept), max_bytes=self._recorder.config.max_event_bytes),
                     "trace_id": one.view.trace_id,

@@ -24,7 +24,7 @@ from otel_agent_telemetry.otel.people_and_labels import LABEL, labels_of, user_o
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
-from otel_agent_telemetry.redaction import clean, clean_members
+from otel_agent_telemetry.redaction import clean, clean_members, kept_name, mask_columns
 from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.usage import USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text, load_json
@@ -65,10 +65,10 @@ _SUCCEEDED: Final = Ending(st.SUCCESS)
 
 
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
-    """Return the agent's name from the span and those below it, else the service's name."""
+    """Return the agent's name from the span and those below it, else the service's name; a secret in it is masked."""
     name = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
     name = name or _invocation_name(view)
-    return name or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE)
+    return kept_name(name or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE))
 
 
 def own_agent_name(view: SpanView) -> str | None:
@@ -152,7 +152,7 @@ def run_columns(
     _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
     _put_json(columns, "context_json", {**kept, **overrides.extra}, around, sum_of((left_out, overrides.left_out)))
-    return columns
+    return mask_columns(columns)
 
 
 def _put_people_and_labels(columns: Fields, view: SpanView, around: ResourceDefaults) -> None:

@@ -29,7 +29,7 @@ from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_ag
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.steps import Agent
 from otel_agent_telemetry.storage.traces import SpanNode
@@ -237,7 +237,7 @@ def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[Ru
         RunEvent(
             event_id="",
             run_id="",
-            event_type=names.event_name_of(event.name, _values_of(event.attributes)) or "event",
+            event_type=kept_name(names.event_name_of(event.name, _values_of(event.attributes)) or "event"),
             timestamp=iso_utc(event.time_unix_nano or view.start_ns),
             payload=_payload_of(event.name, _values_of(event.attributes), around),
             trace_id=view.trace_id,

@@ -42,7 +42,7 @@ from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.redaction import kept_name, mask_columns
 from otel_agent_telemetry.usage import USAGE_KEY
 from otel_agent_telemetry.wire import dumps_text, encode_members
 
@@ -73,7 +73,8 @@ class RunLines:
             name = agent_name_of(view)
         wanted = attributes.get(names.RUN_ID) if wanted is None else wanted
         recorder = self._recorder
-        recorder.active.claim(run, wanted=wanted, agent_name=name, token=run.event_id[:8])
+        # The name is a part of the run's id.
+        recorder.active.claim(run, wanted=wanted, agent_name=kept_name(name), token=run.event_id[:8])
         if attributes.get(names.GEN_AI_AGENT_NAME) or attributes.get(names.AGENT_NAME):
             run.is_agent = True
         else:
@@ -158,6 +159,7 @@ class RunLines:
         if known[0] is not resource or known[1] is not defaults:
             given = resource_of(resource)
             columns = {**defaults.columns, **conventional_of_resource(given), **resource_columns(given, defaults)}
+            mask_columns(columns)
             self._known_defaults = known = (resource, defaults, columns)
         return known[2]
 
@@ -185,7 +187,7 @@ class RunLines:
             columns["agent_name"] = name or agent_name_of(view_of(span), run.child_agent)
         if "job_type" not in columns:
             job_type = plan.job_type_in(attributes) if plan.job_types else ""
-            columns["job_type"] = job_type or str(span.name) or "unknown"
+            columns["job_type"] = job_type or kept_name(str(span.name)) or "unknown"
         if commit := self._commit_of(run, span):
             columns["start_commit"] = commit
         if plan.left_over or context or run.extra or run.left_out:
@@ -259,9 +261,6 @@ class RunLines:
             columns.pop(name, None)
         if commit := self._commit_of(run, span):
             columns["start_commit"] = commit
-        for name in ("error_summary", "error_details"):
-            if name in columns:
-                columns[name] = clean(columns[name])
         return {**self._identified(run, {}), **columns}
 
     def _write_state(self, run: ActiveRun, state: Fields) -> None:

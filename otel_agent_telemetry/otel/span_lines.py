@@ -28,7 +28,7 @@ from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_o
 from otel_agent_telemetry.otel.usage import usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import clean
+from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.usage import Usage
 from otel_agent_telemetry.wire import BECAME_RUN
 
@@ -96,7 +96,7 @@ class SpanLines:
             {
                 "event_id": run.event_id,
                 "run_id": run.run_id,
-                "event_type": name if type(name) is str else str(name),
+                "event_type": kept_name(name if type(name) is str else str(name)),
                 "timestamp": iso_utc(at_ns),
                 "payload": payload,
                 "trace_id": run.trace_id,
@@ -209,8 +209,8 @@ class _EncodedNames(dict[str, bytes]):
     """
 
     def __missing__(self, name: str) -> bytes:
-        if type(name) is not str or len(name) > _MAX_NAME:
-            raise ValueError("a name that is cut or made text of, the long way")
+        if type(name) is not str or len(name) > _MAX_NAME or kept_name(name) is not name:
+            raise ValueError("a name that is cut, masked or made text of, the long way")
         encoded = orjson.dumps(name)
         if len(self) >= _MAX_NAMES:
             self.clear()

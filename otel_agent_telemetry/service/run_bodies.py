@@ -5,6 +5,7 @@
 - A field that is no column of a run is kept in `context_json`, under its own name, unless
   that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, are ignored.
 - `git_commit_source` is one of three words.
+- Secrets are masked, as they are in what our own clients write.
 - So is what a column of version 9 cannot hold, unless the column holds a number: its name was a
   field of the client's own before.
 
@@ -15,6 +16,7 @@ writing its row; a test compares the two on generated bodies.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -36,8 +38,10 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
+from otel_agent_telemetry.redaction import clean, kept_name, mask_columns
 from otel_agent_telemetry.run_state import AS_STORED, NUMBERS, PLAIN_NUMBERS_END, checked_state, put_required
 from otel_agent_telemetry.run_totals import folded
+from otel_agent_telemetry.secret_patterns import may_hide
 from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
@@ -51,6 +55,7 @@ _DATE: Final = len("2026-01-31")
 _DATE_AND_HOUR: Final = len("2026-01-31T12")
 _UTC: Final = ("+00:00", "Z")
 _MAX_NAME: Final = 255
+_LEVELS: Final = 256
 _MAX_UNKNOWN: Final = 1000
 _AS_STORED: Final[Mapping[str, Callable[[str], object]]] = {
     **{name: is_right for name, is_right in AS_STORED.items() if name not in JSON_COLUMNS},
@@ -67,10 +72,11 @@ def run_from_body(item: Any) -> Fields:
     # A run as `GET` returned it may be posted again; that takes the second way, like fields of the client's own.
     values = item if item.keys() <= _COLUMNS else _with_context(item)
     try:
-        return folded(_state_in_one_pass(values))
+        state = _state_in_one_pass(values)
     except RecordError:
         # The pass stops at the first value that it meets; which rule is named has an order of its own.
-        return folded(checked_state(column_values(without_misfits(values))))
+        state = checked_state(column_values(without_misfits(values)))
+    return folded(mask_columns(state))
 
 
 def without_misfits(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -138,11 +144,14 @@ def column_values(item: Mapping[str, Any]) -> Fields:
 
 
 def _json_text(name: str, value: dict[str, Any]) -> str:
-    """Return a JSON column's text. Raises RecordError where the text could not hold the whole value."""
+    """Return a JSON column's text, secrets masked. Raises RecordError where the text could not hold the whole value."""
     try:
-        return orjson.dumps(value).decode()
+        text = orjson.dumps(value).decode()
+        if may_hide(text):  # most bodies have no sign of a secret, and are not walked
+            text = orjson.dumps(clean(value, max_bytes=sys.maxsize, max_depth=_LEVELS)).decode()
     except (TypeError, RecursionError):
         raise RecordError(name, "is nested too deeply, 250 levels may be kept") from None
+    return text
 
 
 def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,10 +198,12 @@ def patch_from_body(body: Any) -> Fields:
     # By the API a null duration is 0, where null resets any other column.
     if body.get("duration_ms", 0) is None:
         body = {**body, "duration_ms": 0}
-    return {
-        name: None if value is None or value == "" else clean_text(check_column(name, value))
-        for name, value in column_values(body).items()
-    }
+    return mask_columns(
+        {
+            name: None if value is None or value == "" else clean_text(check_column(name, value))
+            for name, value in column_values(body).items()
+        }
+    )
 
 
 def commit_link_from_body(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:
@@ -209,7 +220,7 @@ def commit_link_from_body(body: Any, *, run_id: str | None = None, now_iso: str)
         run_id=body.get("run_id", "") if run_id is None else run_id,
         commit_hash=body.get("commit_hash", ""),
         commit_source=body.get("commit_source", ""),
-        commit_author=body.get("commit_author"),
+        commit_author=kept_name(author) if isinstance(author := body.get("commit_author"), str) else author,
         commit_timestamp=_given(body, "commit_timestamp"),
         associated_at=now_iso if given is None else min(check_time("associated_at", given), now_iso),
     )

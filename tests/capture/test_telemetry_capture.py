@@ -56,6 +56,19 @@ def entries(config):
     return json.loads(config.capture_file.read_text("utf-8"))
 
 
+def test_no_part_of_an_entry_or_its_run_holds_a_secret(config, telemetry):
+    """Names of skill and caller, inputs by key and as arguments, metadata, the error message."""
+    url = "https://u:hunter2@h/x"
+    inputs = {"argv": ["mysql", "--password", "hunter2"], "env": [{"name": "TOKEN", "value": "hunter2"}], url: 1}
+    entry = telemetry.capture(
+        f"skill {url}", "error", 1, f"by {url}", inputs, "refused: token=hunter2", {"db_pass": "hunter2"}
+    )
+    telemetry.client.flush()
+    journal = "".join(path.read_text("utf-8") for path in config.ndjson_dir.iterdir())
+    assert "hunter2" not in f"{entry}{entries(config)}{journal}"
+    assert entry["skill"] == "skill https://***REDACTED***@h/x"
+
+
 def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry):
     """8 × 1000 entries: a valid array, with every acknowledged entry once, each of them a run."""
     print(f"seed {SEED}")

@@ -42,10 +42,12 @@ def test_doctor_of_a_used_base_folder_finds_nothing_wrong(config):
 def test_doctor_masks_secrets(config):
     """Tokens and passwords are not printed, in either form."""
     env = {"TELEMETRY_API_AUTH_TOKEN": "s3cret", "METRICS_API_TOKEN": "s3cret"}
+    env["GOOGLE_SHEETS_API_URL"] = "https://hooks.example.com/services/s3cret"
     for options in ([], ["--settings"], ["--json"]):
         result = agent_telemetry(config, "doctor", *options, env=env)
         assert "s3cret" not in result.out + result.err
         assert "***" in result.out
+        assert "hooks.example.com" in result.out
 
 
 @pytest.mark.parametrize(

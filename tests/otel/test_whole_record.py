@@ -1,0 +1,113 @@
+"""Secrets are masked in the whole record, by every route: columns, names, attributes, payloads, reasons."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Status, StatusCode
+
+from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
+from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, SETTABLE_COLUMNS
+from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
+from otel_agent_telemetry.secret_patterns import REDACTED
+from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
+
+SECRET = "hunter2"
+TEXTS = sorted((SETTABLE_COLUMNS & FREE_TEXT_COLUMNS) - {"metrics_json", "context_json", "labels", "git_commit_source"})
+TOKEN = f"ghp_{SECRET}{'a1' * 15}"
+URL = f"https://bob:{SECRET}@host/x"
+
+
+def recorded(recorder: MemoryRecorder) -> str:
+    records = [*recorder.states, *recorder.events, *recorder.spans, *recorder.commits]
+    return json.dumps([asdict(record) for record in records], default=str)
+
+
+def trace(tracer) -> None:
+    """A run whose every part holds a secret: known by its form, by a name before it, by a key."""
+    attributes = {
+        **{f"agent.run.{name}": f"see {URL}" for name in TEXTS},
+        "note": f"password={SECRET}",
+        "api_key": SECRET,
+        "process.command_args": ["mysql", "--password", SECRET],
+        "process.command_line": f"curl -u a:{SECRET} https://h",
+        f"by {URL}": 1,
+        "name": "Cookie",
+        "value": f"sid={SECRET}",
+    }
+    with tracer.start_as_current_span(f"fetch {URL}", attributes=attributes) as run:
+        run.add_event(f"got {TOKEN}", {"token": SECRET, "text": f"TOKEN={SECRET}"})
+        run.add_event("header", {"name": "Cookie", "value": f"sid={SECRET}"})
+        with tracer.start_as_current_span(f"call {URL}", attributes={"url.full": URL}) as step:
+            step.set_status(Status(StatusCode.ERROR, f"refused {TOKEN}"))
+        run.record_exception(ValueError(f"cannot log in: password: {SECRET}"))
+        run.set_status(Status(StatusCode.ERROR, f"token={SECRET}"))
+    with tracer.start_as_current_span(f"plain {TOKEN}"):
+        pass
+
+
+@pytest.fixture
+def spans():
+    return InMemorySpanExporter()
+
+
+def provider_of(*processors) -> TracerProvider:
+    resource = Resource({"service.name": f"svc {TOKEN}", "deployment.environment.name": f"key={TOKEN}"})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    for processor in processors:
+        provider.add_span_processor(processor)
+    return provider
+
+
+@pytest.mark.parametrize("way", ["live", "exporter"])
+def test_no_part_of_a_recorded_span_holds_a_secret(way, tmp_path, spans):
+    """Runs, steps and events, recorded as they happen and exported after their end."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    trace(
+        provider_of(
+            AgentRunSpanProcessor(recorder=recorder) if way == "live" else SimpleSpanProcessor(spans)
+        ).get_tracer("app")
+    )
+    if way == "exporter":
+        AgentRunSpanExporter(recorder=recorder).export(spans.get_finished_spans())
+    text = recorded(recorder)
+    assert SECRET not in text
+    assert text.count(REDACTED) > len(TEXTS)
+    assert "mysql" in text
+
+
+def test_no_part_of_a_received_span_holds_a_secret(spans):
+    """Over OTLP."""
+    trace(provider_of(SimpleSpanProcessor(spans)).get_tracer("app"))
+    received = received_of(encode_spans(spans.get_finished_spans()), runs="root", around=ResourceDefaults({}))
+    text = json.dumps([asdict(span) for span in received.spans], default=str)
+    assert SECRET not in text
+    assert text.count(REDACTED) > len(TEXTS)
+
+
+def test_no_part_of_what_the_client_is_given_is_kept_unmasked():
+    """Each text column at the start and at the end, other names, events with their types, authors of commits."""
+    with capture_runs() as captured:
+        client = captured.client
+        given = {name: f"{name} {URL}" for name in TEXTS if name not in ("agent_name", "job_type", "trigger_type")}
+        run_id = client.start_run(f"agent {TOKEN}", f"job {TOKEN}", f"cli {TOKEN}", **given, other=f"TOKEN={SECRET}")
+        client.log_event(run_id, f"seen {TOKEN}", {"n": 1})
+        client.log_event(run_id, f"seen {TOKEN}", {"password": SECRET, "argv": ["x", "--token", SECRET]})
+        client.log_event("elsewhere", f"seen {TOKEN}", {"env": [{"name": "TOKEN", "value": SECRET}]})
+        client.associate_commit(run_id, "a" * 40, "manual", commit_author=f"Ann {TOKEN}")
+        client.end_run(run_id, "failed", **{name: f"{name} {URL}" for name in ("output_summary", "error_summary")})
+        with pytest.raises(RuntimeError), client.track_run("plain", "job") as run:
+            run.set_metrics(input_summary=f"password: {SECRET}")
+            raise RuntimeError(f"refused {TOKEN}")
+        text = recorded(captured.recorder)
+    assert SECRET not in run_id
+    assert SECRET not in text
+    assert text.count(REDACTED) > len(given)
