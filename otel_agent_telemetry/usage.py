@@ -27,6 +27,10 @@ REPORTED_COST: Final = "reported_cost_nusd"
 """10^-9 US dollars that spans of model calls reported, under their model, or beside it for calls without one."""
 RUN_COST: Final = "run_cost_nusd"
 """10^-9 US dollars that the run's own span reported for the whole."""
+LAST_CALL: Final = "last_model_call"
+"""When a model call ended and how, as text of which the greatest is the last: `TIME ok` or `TIME failed WHY`."""
+LAST_CALL_DECIDES: Final = "last_model_call_decides"
+"""In the usage of a run's own span: 1 where its sender leaves its status to the last model call."""
 _TOKENS: Final = "_tokens"
 _OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors"})
 """What is counted on every span; the rest is counted on model calls."""
@@ -134,6 +138,7 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
         own = {name: value for name, value in own.items() if name != "tool_calls"}
     usage = folded(own, steps)
     usage.pop(RUN_COST, None)
+    usage.pop(LAST_CALL_DECIDES, None)
     if RUN_COST in own and _reported_cost(steps) is None:
         usage[RUN_COST] = own[RUN_COST]
     if usage.get("child_errors"):
@@ -158,3 +163,18 @@ def reported_cost_usd(used: Usage) -> float | None:
         return None
     costs = [cost for one in (used, *models) if isinstance(cost := one.get(REPORTED_COST), int)]
     return sum(costs) / 1e9 if costs else None
+
+
+def last_call(*, ended_at: str, failure: str | None) -> str:
+    """Return the text of `LAST_CALL` for one call; `failure` is why it failed, None for one that did not."""
+    return f"{ended_at} ok" if failure is None else f"{ended_at} failed {failure}"
+
+
+def failure_of_last_call(used: Usage) -> str | None:
+    """Return why the last model call of a run failed; None where it did not, or where it decides nothing."""
+    text = used.get(LAST_CALL)
+    if not isinstance(text, str):
+        return None
+    _, _, how = text.partition(" ")
+    word, _, why = how.partition(" ")
+    return (why or "the last model call failed") if word == "failed" else None

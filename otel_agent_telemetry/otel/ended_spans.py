@@ -30,7 +30,7 @@ from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.usage import Usage, failure_of_last_call
 
 EXCEPTION = "exception"
 """The name of the event that describes an exception (OpenTelemetry)."""
@@ -67,6 +67,8 @@ def ended_run(
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
+    elif view.status == "unset" and (failure := failure_of_last_call(used)) is not None:
+        ending = Ending(st.FAILED, failure)
     overrides = Overrides(usage=used, left_out=left_out, child_agent=child_agent)
     columns = run_columns(view, overrides=overrides, around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live

@@ -19,6 +19,7 @@ from typing import Any, Final
 import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
@@ -43,7 +44,7 @@ from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attribute
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import kept_name, mask_columns
-from otel_agent_telemetry.usage import USAGE_KEY
+from otel_agent_telemetry.usage import USAGE_KEY, failure_of_last_call
 from otel_agent_telemetry.wire import dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
@@ -313,6 +314,13 @@ class RunLines:
         used = run.usage.shown()
         if used:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
+        failure = failure_of_last_call(used)
+        if failure is not None and state["status"] == st.SUCCESS and self._says_no_status(run, span):
+            state |= {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}
+
+    @staticmethod
+    def _says_no_status(run: ActiveRun, span: ReadableSpan) -> bool:
+        return run.status is None and not run.has_status_attribute and span.status.status_code is StatusCode.UNSET
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

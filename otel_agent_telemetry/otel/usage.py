@@ -11,16 +11,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
+from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.usage import BY_MODEL, REPORTED, REPORTED_COST, RUN_COST, Usage
+from otel_agent_telemetry.secret_patterns import mask_text
+from otel_agent_telemetry.usage import (
+    BY_MODEL,
+    LAST_CALL,
+    LAST_CALL_DECIDES,
+    REPORTED,
+    REPORTED_COST,
+    RUN_COST,
+    Usage,
+    last_call,
+)
 from otel_agent_telemetry.wire import load_object
 
 _AGGREGATED: Final = ("gen_ai.usage.", "gen_ai.aggregated_usage.")
 _MOST: Final = 1 << 50
 _MAX_DIGITS: Final = 20
 _MAX_MODEL: Final = 200
+_MAX_ERROR: Final = 500
 _NUSD: Final = 1_000_000_000
 PLAIN_STEP: Final[Usage] = {"steps": 1}
 _STEPS: Final[Mapping[tuple[bool, bool], Usage]] = {
@@ -90,7 +102,21 @@ def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:
         usage["models"] = [model[:_MAX_MODEL]]
     if (cost := reported_cost(view.attributes)) is not None:
         usage[REPORTED_COST] = cost
+    if view.end_ns is not None and _last_call_decides(view):
+        failure = (error_of(view) or "the last model call failed") if view.status == "error" else None
+        usage[LAST_CALL] = last_call(ended_at=iso_utc(view.end_ns), failure=failure)
     return usage
+
+
+def _last_call_decides(view: SpanView) -> bool:
+    sender = names.sender_of(view.attributes, view.resource)
+    return sender is not None and sender.last_model_event_decides
+
+
+def error_of(view: SpanView) -> str:
+    """Return the error that a span's status names, in one line, secrets masked; empty where it names none."""
+    text = view.status_message or str(view.attributes.get("error.type") or "")
+    return mask_text(text.strip().partition("\n")[0][:_MAX_ERROR])
 
 
 def usage_by_model(view: SpanView, usage: Usage) -> Usage:
@@ -122,6 +148,8 @@ def own_usage(view: SpanView) -> dict[str, Any]:
         used["models"] = [model]
     if (cost := reported_cost(view.attributes)) is not None:
         used[RUN_COST] = cost
+    if view.status == "unset" and view.end_ns is not None and _last_call_decides(view):
+        used[LAST_CALL_DECIDES] = 1
     return used
 
 

@@ -41,6 +41,7 @@ from otel_agent_telemetry.storage.engine import (
     sqlite_path,
     writing,
 )
+from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
@@ -114,6 +115,7 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     take_names = {own_event_id(node.identity) for node in batch.nodes if node.agent and node.agent.takes_child_name}
     if take_names:
         set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])
+    decide_statuses(connection, batch.nodes, changed)
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 

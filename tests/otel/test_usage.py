@@ -158,7 +158,16 @@ def test_claude_code_counts_its_cached_tokens_beside_the_input():
         "cache_read_input_tokens": 30,
         "cache_write_input_tokens": 20,
         "models": ["m"],
+        "last_model_call": "2025-10-09T08:53:21.000000+00:00 ok",
     }
+
+
+def test_a_coding_agents_root_leaves_its_status_to_the_last_model_call():
+    """Unless it says one itself."""
+    sent = view({"span.type": "interaction"}, status="unset")._replace(resource={"service.name": "claude-code"})
+    assert own_usage(sent) == {"last_model_call_decides": 1}
+    assert own_usage(sent._replace(status="ok")) == {}
+    assert own_usage(sent._replace(resource={"service.name": "app"})) == {}
 
 
 @pytest.mark.parametrize(("provider", "tokens"), [("anthropic", 100), ("openai", 50)])

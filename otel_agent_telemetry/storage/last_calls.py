@@ -1,0 +1,60 @@
+"""The status of runs whose sender leaves it to the last model call, once their spans are stored.
+
+Such a run's root span says nothing of how it ended; its model calls may arrive before it, with
+it and after it. So after each write of spans the runs concerned get a later state where the
+last call that is known now says another status than the row has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, select
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import iso_utc, parse_iso
+from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.storage.queries import own_states
+from otel_agent_telemetry.storage.runs import upsert_runs
+from otel_agent_telemetry.storage.statements import rows_with
+from otel_agent_telemetry.storage.steps import Rollup, rollups_of
+from otel_agent_telemetry.storage.tables import run_spans
+from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, failure_of_last_call
+
+
+def decide_statuses(connection: Connection, nodes: Sequence[SpanNode], states: Iterable[Fields]) -> None:
+    """Write a later state of each run whose last model call says another status than its row has.
+
+    Within the connection's transaction, after the spans and states have been written. Reads
+    nothing unless spans came with the states.
+    """
+    if not nodes:
+        return
+    event_ids = {str(state["event_id"]) for state in states if state.get("status") == st.SUCCESS}
+    event_ids |= _runs_of_calls(connection, {node.span.trace_id for node in nodes if LAST_CALL in node.usage})
+    decided = {
+        event_id: rollup
+        for event_id, rollup in rollups_of(connection, event_ids).items()
+        if LAST_CALL_DECIDES in rollup.own and LAST_CALL in rollup.steps
+    }
+    if later := list(_later_states(connection, decided)):
+        upsert_runs(connection, later)
+
+
+def _runs_of_calls(connection: Connection, trace_ids: set[str]) -> set[str]:
+    if not trace_ids:
+        return set()
+    rows = rows_with(connection, select(run_spans.c.event_id), run_spans.c.trace_id, trace_ids)
+    return {event_id for (event_id,) in rows if event_id}
+
+
+def _later_states(connection: Connection, decided: dict[str, Rollup]) -> Iterator[RunRecord]:
+    for run in own_states(connection, decided) if decided else ():
+        failure = failure_of_last_call(decided[run.event_id].steps)
+        status: st.RunStatus = "success" if failure is None else "failed"
+        if run.status in (st.SUCCESS, st.FAILED) and (run.status, run.error_summary) != (status, failure):
+            updated_at = iso_utc(parse_iso(run.updated_at) + STATE_STEP_NS)
+            yield replace(run, status=status, error_summary=failure, updated_at=updated_at)
