@@ -73,7 +73,8 @@ def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
 
 def own_agent_name(view: SpanView) -> str | None:
     """Return the agent's name that the span's own attributes hold; None when they hold none."""
-    return _agent_name_attribute(view.attributes) or _agent_name_in(view)
+    name = _agent_name_attribute(view.attributes) or _agent_name_in(view)
+    return name and kept_name(name)
 
 
 def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
@@ -383,7 +384,7 @@ def named_agent(view: SpanView) -> str | None:
     """Return the agent that a span inside a run names; None where it names none."""
     name = own_agent_name(view)
     if name is None and _is_named_by_span(view) and names.is_agent_invocation(view.attributes, view.name):
-        return view.name  # openai-agents: the agent's own attributes come later
+        return kept_name(view.name)  # openai-agents: the agent's own attributes come later
     return name
 
 
