@@ -82,6 +82,8 @@ LEAKS = (
     *("lk.chat_ctx", "lk.user_transcript", "lk.user_input", "lk.response.text", "lk.function_tool.arguments"),
     *("lk.function_tools", "lk.instructions", "system_prompt", "agent.instructions", "autogen.message.content"),
     *("aws.bedrock.agentcore.memory.content", "aws.bedrock.invocation.input", "strands.tool.result"),
+    *("long_term_memory.search.query", "short_term_memory.save.value", "crewai.reasoning.plan", "adk.fn.return"),
+    *("crewai.knowledge.retrieved_knowledge", "gen_ai.action.type_text", "guard.explanation", "gen_ai.response.title"),
     *("llm.openai.messages", "dspy.module.inputs", "agno.run.response_content", "task_description", "chat.history"),
     # Coding agents
     *("full_command", "prompt", "response", "new_context", "tool_input", "tool_parameters", "arguments", "output"),

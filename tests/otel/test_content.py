@@ -273,6 +273,13 @@ def test_no_text_of_unknown_names_is_kept_with_a_maximum_of_0():
             {"db.query.result.id": "7", "db.query.result.document": SHORT},
             {"db.query.result.id": "7"},
         ),
+        (
+            "LLMChatStartEvent",
+            {"messages": LONG, "model_dict.model": "m", "span_id": "s"},
+            {"model_dict.model": "m", "span_id": "s"},
+        ),
+        ("short_term_memory.save", {"value": LONG, "n": 1}, {"n": 1}),
+        ("guard.evaluation", {"guard.name": "pii", "guard.explanation": LONG}, {"guard.name": "pii"}),
         ("checkpoint", {"message": LONG, "query": LONG, "n": 1}, {"message": LONG, "query": LONG, "n": 1}),
         ("checkpoint", {"message": LONG, "gen_ai.input.messages": SHORT}, {"message": LONG}),
         ("generated", {"text": LONG}, {"text": LONG}),

@@ -6,8 +6,8 @@ from typing import Final
 
 CONTENT_WORDS: Final = frozenset({
     "prompt", "completion", "message", "msg", "content", "text", "input", "output", "argument", "arg", "parameter",
-    "param", "kwarg", "result", "response", "request", "reply", "answer", "question", "query", "document", "doc",
-    "instruction", "value", "val", "description", "desc", "explanation", "body", "payload", "transcript",
+    "param", "kwarg", "result", "response", "request", "return", "reply", "answer", "question", "query", "document",
+    "doc", "instruction", "value", "val", "description", "desc", "explanation", "body", "payload", "transcript",
     "transcription", "summary", "thought", "thinking", "reasoning", "conversation", "history", "dialog", "dialogue",
     "chat", "utterance", "snippet", "passage", "chunk", "context", "ctx", "memory", "observation", "feedback",
     "comment", "rationale", "critique", "justification", "generation", "candidate", "choice", "definition",

@@ -199,13 +199,15 @@ CREWAI: Final = Convention(
     content_namespaces=(
         *("crewai.crew", "crewai.task", "crewai.agent", "crewai.agent.backstory", "crewai.agent.goal"),
         *("crewai.agent.tools", "crewai.agent.tools_results", "crewai.agents", "crewai.crew.agents"),
-        *("crewai.crew.result", "crewai.crew.tasks", "crewai.tasks"),
+        *("crewai.crew.result", "crewai.crew.tasks", "crewai.tasks", "crewai.reasoning", "crewai.memory"),
+        *("crewai.knowledge", "crewai.method.state", "crewai.conversation.previous_intent"),
+        *("long_term_memory", "short_term_memory"),
     ),
     known=(
         *("crew_key", "crew_id", "task_key", "task_id", "crewai.crew.name", "crewai.agent.role", "crewai.agent.id"),
         *("crewai.crew.id", "crewai.crew.key", "crewai.task.id", "crewai.task.key", "crewai.task.name"),
     ),
-    events=("crewai",),
+    events=("crewai", "long_term_memory", "short_term_memory"),
 )
 
 DSPY: Final = Convention(
@@ -271,7 +273,7 @@ MLFLOW: Final = Convention(
     columns={"mlflow.trace.session": "session_id"},
     user_ids=("mlflow.trace.user",),
     content_namespaces=(*("mlflow.chat.messages", "mlflow.chat.tools", "mlflow.spanInputs", "mlflow.spanOutputs"),),
-    events=("mlflow",),
+    events=("mlflow", "streaming_chunk"),
 )
 
 BRAINTRUST: Final = Convention(
@@ -352,6 +354,8 @@ OPENLIT: Final = Convention(
     name="OpenLIT",
     source="openlit 1, with the client of anthropic",
     senders=(Sender(marks=(("telemetry.sdk.name", "openlit"),), providers=("anthropic",), cache_beside_input=True),),
+    content_namespaces=("guard.explanation", "gen_ai.action"),
+    events=("guard.evaluation",),
 )
 
 AGENTOPS: Final = Convention(
@@ -396,10 +400,29 @@ GENKIT: Final = Convention(
     known=("genkit:name", "genkit:path", "genkit:qualifiedPath", "genkit:type", "genkit:state"),
 )
 
+LLAMA_INDEX: Final = Convention(
+    name="LlamaIndex",
+    source="llama-index-core 0.14, llama-index-observability-otel: events by the names of their classes",
+    events=(
+        *("llama_index", "llamaindex", "AgentChatWithStepEndEvent", "AgentChatWithStepStartEvent"),
+        *("AgentRunStepEndEvent", "AgentRunStepStartEvent", "AgentToolCallEvent", "EmbeddingEndEvent"),
+        *("EmbeddingStartEvent", "ExceptionEvent", "GetMessageResponseEndEvent", "GetMessageResponseStartEvent"),
+        *("GetResponseEndEvent", "GetResponseStartEvent", "LLMChatEndEvent", "LLMChatInProgressEvent"),
+        *("LLMChatStartEvent", "LLMCompletionEndEvent", "LLMCompletionInProgressEvent", "LLMCompletionStartEvent"),
+        *("LLMPredictEndEvent", "LLMPredictStartEvent", "LLMStructuredPredictEndEvent"),
+        *("LLMStructuredPredictInProgressEvent", "LLMStructuredPredictStartEvent", "QueryEndEvent"),
+        *("QueryStartEvent", "ReRankEndEvent", "ReRankStartEvent", "RetrievalEndEvent", "RetrievalStartEvent"),
+        *("SpanDropEvent", "SparseEmbeddingEndEvent", "SparseEmbeddingStartEvent", "StreamChatDeltaReceivedEvent"),
+        *("StreamChatEndEvent", "StreamChatErrorEvent", "StreamChatStartEvent", "SynthesizeEndEvent"),
+        *("SynthesizeStartEvent", "AgentInput", "AgentOutput", "AgentStream", "AgentSetup", "ToolCall"),
+        *("ToolCallResult", "StopEvent"),
+    ),
+)
+
 OTHER_FRAMEWORKS: Final = Convention(
     name="Frameworks whose events are theirs",
-    source="Agno, AutoGen, AG2, LlamaIndex, Letta",
-    events=("ag2", "agno", "autogen", "letta", "llama_index", "llamaindex", "strands"),
+    source="Agno, AutoGen, AG2, Letta, Strands",
+    events=("ag2", "agno", "autogen", "letta", "strands"),
 )
 
 FRAMEWORKS: Final = (
@@ -424,5 +447,6 @@ FRAMEWORKS: Final = (
     OPENLIT,
     AGENTOPS,
     GENKIT,
+    LLAMA_INDEX,
     OTHER_FRAMEWORKS,
 )

@@ -51,6 +51,7 @@ GEN_AI: Final = Convention(
     job_types=("gen_ai.workflow.name",),
     columns={"gen_ai.conversation.id": "session_id", "gen_ai.agent.version": "agent_version"},
     content_namespaces=(
+        *("gen_ai.tool.json_schema", "gen_ai.response.title"),
         *("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"),
         *("gen_ai.tool.definitions", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
         *("gen_ai.tool.description", "gen_ai.retrieval.query.text", "gen_ai.retrieval.documents"),
@@ -151,7 +152,11 @@ OTHER_OPERATIONS: Final = Convention(
         "conversation_id": "session_id",
     },
     user_ids=("gen_ai.user", "gen_ai.user.id", "user_id"),
-    content=("instructions", "final_result"),
+    content=(
+        *("token_ids", "prompt_token_ids", "completion_token_ids", "output_token_ids"),
+        "instructions",
+        "final_result",
+    ),
     content_namespaces=(
         *("gen_ai.tool.input", "gen_ai.tool.output", "gen_ai.tool.args", "gen_ai.tool.result", "gen_ai.input"),
         *("gen_ai.output", "gen_ai.headers", "prompt.text", "completion.text"),
