@@ -69,6 +69,7 @@ class TelemetryConfig:
     api_port: int = 8765
     otlp_grpc_port: int | None = None
     api_workers: int = 1
+    silence_s: float = 600.0
     api_write_timeout_s: float = 8.0
     api_max_body_bytes: int = 64 << 20
     http_max_head_bytes: int = 16 << 10

@@ -185,6 +185,8 @@ SETTINGS: Final = (
             "Timeout of one request to the service."),
     Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
     Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),
+    Setting("silence_s", ("TELEMETRY_SILENCE_S",), _seconds, 600.0, "s",
+            "After so long without a span of a trace, spans whose root span has not arrived become a failed run."),
     Setting("otlp_grpc_port", ("TELEMETRY_OTLP_GRPC_PORT",), _whole(1, 65_535), None, "",
             "Port on which the service receives OTLP over gRPC, by convention 4317; unset, it does not."),
     Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),

@@ -228,7 +228,10 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _look_at_earlier(self, run: ActiveRun) -> None:
         """Let agents that began before, and have said so only since, give a run its name first."""
         for opened in list(self._open.values()):  # in order of their start; once a run that names no agent
-            if not opened.is_run and opened.changed and not opened.ended and opened.run is run:
+            above = opened.above
+            if opened.is_run or opened.ended or not opened.changed or above is None:
+                continue
+            if self._may_become_run(opened.live) and self._agent_around(above) is run:
                 self._late_run(opened)
 
     def _agent_around(self, above: OpenSpan) -> ActiveRun:

@@ -63,6 +63,10 @@ class Received:
     def refuse(self, reason: str) -> None:
         """One span cannot be taken."""
         self.refused += 1
+        self.warn(reason)
+
+    def warn(self, reason: str) -> None:
+        """Note something that the sender should know, of a span that may be taken all the same."""
         if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
             self.reasons.append(reason)
 
@@ -74,6 +78,8 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Resour
         views = list(_views_of(group, received))
         starts = _starts_of(view for view, _ in views)
         left_out = _LeftOutByRun(views, runs, around)
+        for span_id in _own_ancestors(views):
+            received.warn(f"span {span_id}: is its own ancestor, and has no root")
         for view, span in views:
             try:
                 _take(received, view, span, runs=runs, around=around, starts=starts, left_out=left_out)
@@ -83,6 +89,21 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Resour
                 _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
                 received.refuse(f"span {view.span_id}: cannot be understood")
     return received
+
+
+def _own_ancestors(views: Sequence[tuple[SpanView, Span]]) -> Iterator[str]:
+    """Yield the ids of spans that lead back to themselves by their parents, one of each circle."""
+    parents = {(view.trace_id, view.span_id): (view.trace_id, view.parent_span_id) for view, _ in views}
+    passed: set[tuple[str, str | None]] = set()
+    for start in parents:
+        way: set[tuple[str, str | None]] = set()
+        at: tuple[str, str | None] = start
+        while at in parents and at not in passed:
+            passed.add(at)
+            way.add(at)
+            at = parents[at]
+        if at in way:
+            yield str(at[1])
 
 
 def _views_of(group: ResourceSpans, received: Received) -> Iterator[tuple[SpanView, Span]]:

@@ -37,6 +37,7 @@ from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.responses import OverloadedError
+from otel_agent_telemetry.service.silence_watch import SilenceWatch
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.pricing import use_own_prices
@@ -149,6 +150,7 @@ class Backend:
         self._readers = anyio.CapacityLimiter(_READERS)
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
+        self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
         self._open = False
         self._bridge: LoopBridge | None = None
         self._probe_lock = anyio.Lock()
@@ -179,6 +181,7 @@ class Backend:
         # Threads last, so that a failed start leaves none behind.
         self.writer.start()
         self._drain.start()
+        self._silence.start()
         self._open = True
 
     def announce(self, url: str) -> None:
@@ -206,6 +209,7 @@ class Backend:
             return
         self._open = False
         # The drain first, because it submits writes; the writer then commits what it has accepted, and ends.
+        self._silence.stop()
         self._drain.stop()
         if not self.writer.stop(_CLOSE_TIMEOUT_S):
             _log.error(

@@ -72,8 +72,8 @@ def extract_runs(settings: TelemetryConfig, parsed: ParsedRequest) -> Received:
 async def store_received(received: Received, backend: Backend, spans: Counter) -> ExportTraceServiceResponse:
     """Store the spans of a request, count them in `spans`, and return the response.
 
-    Spans that can never be stored are counted in `partial_success`, with the reasons. Raises
-    as `Backend.write` does.
+    Spans that can never be stored are counted in `partial_success`, with the reasons; with a
+    message and no count it is a warning, as OTLP has it. Raises as `Backend.write` does.
     """
     _, refused = await backend.write_each(received.spans, _batch_of)
     for span, reason in refused:
@@ -82,7 +82,7 @@ async def store_received(received: Received, backend: Backend, spans: Counter) -
     spans.labels("accepted").inc(len(received.spans) - len(refused))
     spans.labels("refused").inc(received.refused)
     response = ExportTraceServiceResponse()
-    if received.refused:
+    if received.reasons:
         response.partial_success.rejected_spans = received.refused
         response.partial_success.error_message = "; ".join(received.reasons)
     return response

@@ -28,7 +28,7 @@ from otel_agent_telemetry.storage.queries import is_running
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_keys, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces
 
 BATCH_RUNS: Final = 200
@@ -181,6 +181,7 @@ def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> d
         return {}
     event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
     deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
+    _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
     deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
     has_no_run = and_(commits.c.run_id.in_(run_ids), ~_has_run(commits.c.run_id))
     deleted["commits"] = _delete(connection, commits, has_no_run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -96,5 +96,11 @@ CREATE VIEW run_totals AS SELECT a.event_id, a.run_id, coalesce(a.parent_run_id,
 a.agent_name, a.job_type, a.status, a.created_at, a.model, a.input_tokens, a.output_tokens, a.cost_usd,
 a.model_calls, a.tool_calls, coalesce(r.metrics_json, a.metrics_json) AS metrics_json FROM agent_runs a LEFT JOIN
 run_rollups r ON r.event_id = a.event_id
+
+CREATE TABLE run_keys (run_key TEXT NOT NULL, event_id TEXT NOT NULL, PRIMARY KEY (run_key))
+
+CREATE INDEX ix_run_keys_event_id ON run_keys (event_id)
+
+CREATE TABLE run_services (service_name TEXT NOT NULL, PRIMARY KEY (service_name))
 """.strip().split("\n\n")
 """In the order in which they are run."""

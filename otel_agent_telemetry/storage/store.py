@@ -45,6 +45,7 @@ from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
+from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
 from otel_agent_telemetry.storage.span_membership import own_event_id
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
@@ -108,10 +109,15 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     lock_links(connection, shared=not batch.links)
     traces = {trace for state in states if (trace := state.get("trace_id"))}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
+    named = {(state["trace_id"], state.get("span_id") or "") for state in states if state.get("trace_id")}
+    known = known_keys(connection, named | {node.key for node in batch.nodes})
+    if known:
+        dissolve(connection, {known.pop(node.key) for node in batch.nodes if not node.is_run and node.key in known})
+        states = joined(connection, states, known)
     outcomes = _upsert(connection, states, batch.nodes)
     # Updated runs too: the first state of a run need not have named its trace.
     changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome != "duplicate"]
-    write_traces(connection, batch.nodes, changed)
+    write_traces(connection, batch.nodes, changed, known_keys=known.keys())
     take_names = {own_event_id(node.identity) for node in batch.nodes if node.agent and node.agent.takes_child_name}
     if take_names:
         set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])

@@ -168,6 +168,16 @@ Index(
     postgresql_where=_HAS_PARENT,
 )
 
+run_keys: Final = Table(
+    "run_keys",
+    metadata,
+    Column("run_key", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+)
+Index("ix_run_keys_event_id", run_keys.c.event_id)
+
+run_services: Final = Table("run_services", metadata, Column("service_name", Text, primary_key=True))
+
 run_counts: Final = Table(
     "run_counts",
     metadata,

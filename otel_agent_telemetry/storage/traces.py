@@ -18,7 +18,7 @@ partition into requests and the repetition.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -48,6 +48,7 @@ from otel_agent_telemetry.storage.steps import (
     add_events,
     add_spans,
 )
+from otel_agent_telemetry.storage.tables import UNKNOWN_START
 from otel_agent_telemetry.usage import Usage, is_call
 
 _ANY_SPAN: Final = "SELECT 1 FROM run_spans WHERE trace_id IN (SELECT value FROM json_each(?)) LIMIT 1"
@@ -98,10 +99,17 @@ class SpanNode:
         return (self.span.trace_id, self.span.parent_span_id) if self.span.parent_span_id else None
 
 
-def write_traces(connection: Connection, nodes: Sequence[SpanNode], states: Sequence[Fields]) -> None:
+def write_traces(
+    connection: Connection,
+    nodes: Sequence[SpanNode],
+    states: Sequence[Fields],
+    *,
+    known_keys: Collection[Key] = (),
+) -> None:
     """Write spans that are new, and give spans below them or below the runs of `states` their run.
 
-    Within the connection's transaction, after the states have been written.
+    `known_keys`: ids of spans for which runs were made before they came (`silence`). Within the
+    connection's transaction, after the states have been written.
     """
     run_keys = {
         (trace_id, span_id): run["event_id"]
@@ -113,7 +121,7 @@ def write_traces(connection: Connection, nodes: Sequence[SpanNode], states: Sequ
     parents = {node.parent for node in nodes if node.parent is not None}
     places = Places(connection)
     places.load(run_keys.keys() | {node.key for node in nodes} | parents)
-    new = _NewSpans(connection, places, nodes)
+    new = _NewSpans(connection, places, nodes, known_keys)
     arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
     if nodes:
         arrived += new.write({state["event_id"]: state for state in states})
@@ -157,7 +165,10 @@ _NOTHING: Final = _Below(NO_RUN, is_call=False)
 class _NewSpans:
     """Spans of one transaction that are not stored yet, and the search for their runs."""
 
-    def __init__(self, connection: Connection, places: Places, nodes: Sequence[SpanNode]) -> None:
+    def __init__(
+        self, connection: Connection, places: Places, nodes: Sequence[SpanNode], known_keys: Collection[Key]
+    ) -> None:
+        self._known_keys = known_keys
         self._connection = connection
         self._places = places
         received = {node.identity: node for node in reversed(nodes)}  # of the same span twice, the first
@@ -180,7 +191,7 @@ class _NewSpans:
         `states`: those of new or changed runs, by `event_id`.
         """
         found = {identity: self._above(node) for identity, node in self._new.items()}
-        own = {own_event_id(identity) for identity, node in self._new.items() if node.is_run and node.events}
+        own = {self._own(identity) for identity, node in self._new.items() if node.is_run and node.events}
         run_ids = run_ids_of(self._connection, own | {above.event_id for above in found.values() if above.event_id})
         self._insert(found, run_ids)
         self._add_to_rollups(found, run_ids)
@@ -196,7 +207,7 @@ class _NewSpans:
         spans, events = [], []
         for identity, node in self._new.items():
             event_id, is_inside = found[identity]
-            own = own_event_id(identity) if node.is_run else event_id
+            own = self._own(identity) if node.is_run else event_id
             if node.parent is not None:
                 span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
                 usage = node.usage if node.as_step is None else node.as_step
@@ -216,8 +227,14 @@ class _NewSpans:
             for identity, node in self._new.items()
             if found[identity].event_id
         ]
-        own = {own_event_id(identity): node.usage for identity, node in self._new.items() if node.is_run}
+        own = {self._own(identity): node.usage for identity, node in self._new.items() if node.is_run}
         add_members(self._connection, members, run_ids, own)
+
+    def _own(self, identity: Identity) -> str:
+        """Return the `event_id` of the run that a span is, or would be."""
+        if identity[:2] in self._known_keys:
+            identity = (*identity[:2], UNKNOWN_START)
+        return own_event_id(identity)
 
     def _add_agents(self, found: Mapping[Identity, _Below], states: Mapping[str, Fields]) -> None:
         """Note what the new spans say of their agents, and which runs it concerns."""
@@ -225,7 +242,7 @@ class _NewSpans:
         for identity, node in self._new.items():
             if node.agent is None:
                 continue
-            own = own_event_id(identity)
+            own = self._own(identity)
             agents[own] = node.agent
             self.runs_with_agents.add(own)
             if node.as_step is not None and own in states:

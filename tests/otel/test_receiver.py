@@ -201,3 +201,12 @@ def test_values_of_every_kind_are_read():
     span.attributes.add(key="nothing")
     found = received_of(made, runs="root", around=ResourceDefaults({}))
     assert '"nested":{"list":[1,null]}' in records_of(found)[0].context_json
+
+
+def test_spans_that_are_their_own_ancestors_are_taken_with_a_warning():
+    """One of each circle is named; a span whose parent is elsewhere is none."""
+    parents = ((1, 2), (2, 1), (3, 3), (4, 9), (5, 4))
+    circles = request(*({"span_id": span_id(own), "parent_span_id": span_id(parent)} for own, parent in parents))
+    received = received_of(circles, runs="root", around=ResourceDefaults())
+    assert (len(received.spans), received.refused) == (5, 0)
+    assert [reason.split(":")[0] for reason in received.reasons] == [f"span {1:016x}", f"span {3:016x}"]

@@ -1,0 +1,180 @@
+"""Spans whose root span never arrived become a run, which the root joins when it comes after all.
+
+A program that is killed, or leaves early, exports the children of its root span and not the
+root. After a silence their trace gets a run for each parent that is missing: `failed`, with the
+name, the times and the sums of what is there. Spans that are their own ancestors get one too.
+
+`run_keys` maps such a parent's ids to the run. A state or span with these ids that arrives later
+is that run's (contract 11); a span that turns out to be no run dissolves it again.
+
+Owns the table `run_keys`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, func, select, text, update
+
+from otel_agent_telemetry.clock import iso_utc, parse_iso
+from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
+from otel_agent_telemetry.run_id import generate_run_id, is_derived, span_event_id_without_start
+from otel_agent_telemetry.status import FAILED
+from otel_agent_telemetry.storage.runs import upsert_runs
+from otel_agent_telemetry.storage.span_places import Key
+from otel_agent_telemetry.storage.statements import insert_into, rows_with
+from otel_agent_telemetry.storage.steps import NO_RUN
+from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
+from otel_agent_telemetry.storage.traces import lock_traces, write_traces
+from otel_agent_telemetry.wire import load_object
+
+REASON: Final = "its root span never arrived"
+_MAX_TRACES: Final = 200
+_NS: Final = 1_000_000_000
+# "oat_mute" in ASCII, so that it can be recognised in `pg_locks`.
+_ONE_SERVICE_LOCK: Final = 0x6F61745F6D757465
+
+_spans: Final = run_spans.c
+_is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
+_last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
+_waiting: Final = select(
+    *(_spans.trace_id, _spans.span_id, _spans.parent_span_id, _spans.name, _spans.start_time, _spans.end_time),
+    _spans.attributes_json,
+).where(*_is_waiting)
+
+
+def close_silent(
+    connection: Connection, *, now_ns: int, silence_s: float, agent_of: Callable[[Mapping[str, Any]], str | None]
+) -> int:
+    """Make runs of spans that have waited in silence for their root; return how many runs.
+
+    At most 200 traces at a time. `agent_of` returns the agent that a span's attributes name. Of
+    several services one does it. Within the connection's transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        query = text("SELECT pg_try_advisory_xact_lock(:key)")
+        if not connection.execute(query, {"key": _ONE_SERVICE_LOCK}).scalar():
+            return 0
+    cutoff = iso_utc(now_ns - int(silence_s * _NS))
+    silent = select(_spans.trace_id).where(*_is_waiting).group_by(_spans.trace_id).having(_last_sign < cutoff)
+    traces = [str(trace_id) for trace_id in connection.execute(silent.limit(_MAX_TRACES)).scalars()]
+    if not traces:
+        return 0
+    lock_traces(connection, traces, shared=False)
+    of_trace: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows_with(connection, _waiting, _spans.trace_id, traces):
+        of_trace[row.trace_id].append(row)
+    states = [
+        _state(trace_id, span_id, rows, agent_of)
+        for trace_id, waiting in of_trace.items()
+        for span_id, rows in _by_missing_parent(waiting).items()
+    ]
+    keys = [{"run_key": _key(state["trace_id"], state["span_id"]), "event_id": state["event_id"]} for state in states]
+    connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), keys)
+    upsert_runs(connection, states)
+    write_traces(connection, (), states)
+    return len(states)
+
+
+def _by_missing_parent(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
+    """Return the spans of one trace by the id of the span above them all that is missing, or that leads to itself."""
+    parents = {row.span_id: row.parent_span_id for row in rows}
+    tops: dict[str, str] = {}
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        way: list[str] = []
+        at = row.span_id
+        while at in parents and at not in tops and at not in way:
+            way.append(at)
+            at = parents[at] or at
+        top = tops.get(at) or (min(way[way.index(at) :]) if at in way else at)
+        tops.update(dict.fromkeys(way, top))
+        found[top].append(row)
+    return found
+
+
+def _state(
+    trace_id: str, span_id: str, rows: Sequence[Any], agent_of: Callable[[Mapping[str, Any]], str | None]
+) -> Fields:
+    """Return the state of a run whose own span is missing."""
+    rows = sorted(rows, key=lambda row: (row.start_time, row.span_id))
+    event_id, started = span_event_id_without_start(trace_id, span_id), rows[0].start_time
+    ended = max(row.end_time or row.start_time for row in rows)
+    names = (agent_of(load_object(row.attributes_json or "{}") or {}) for row in rows)
+    agent_name = next(filter(None, names), None) or rows[0].name or "unknown"
+    start_ns = parse_iso(started)
+    return {
+        "event_id": event_id,
+        "run_id": generate_run_id(agent_name, at_ns=start_ns, token=event_id[:8]),
+        "schema_version": SCHEMA_VERSION,
+        "created_at": started,
+        "updated_at": ended,
+        "start_time": started,
+        "end_time": ended,
+        "duration_ms": max(parse_iso(ended) - start_ns, 0) // 1_000_000,
+        "agent_name": agent_name,
+        "job_type": rows[0].name or "unknown",
+        "status": FAILED,
+        "error_summary": REASON,
+        "trace_id": trace_id,
+        "span_id": span_id,
+    }
+
+
+def _key(trace_id: str, span_id: str) -> str:
+    return f"span:{trace_id}:{span_id}"
+
+
+def known_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
+    """Return `(trace id, span id)` → `event_id` of the runs that were made for spans with these ids."""
+    if connection.execute(select(run_keys.c.run_key).limit(1)).first() is None:
+        return {}
+    wanted = {_key(*key): key for key in keys}
+    selected = select(run_keys.c.run_key, run_keys.c.event_id)
+    return {wanted[row.run_key]: row.event_id for row in rows_with(connection, selected, run_keys.c.run_key, wanted)}
+
+
+def joined(connection: Connection, states: Sequence[Fields], known: Mapping[Key, str]) -> list[Fields]:
+    """Return the states with the `event_id` of the runs that were made for their spans, which take their run ids.
+
+    What was made up for such a run gives way to any state of its own.
+    """
+    changed = []
+    for state in states:
+        event_id = known.get((state.get("trace_id") or "", state.get("span_id") or ""))
+        if event_id is not None and is_derived(state["event_id"]):
+            _rename(connection, event_id, state["run_id"])
+            connection.execute(_forget_made_up, {"of_run": event_id})
+            state = {**state, "event_id": event_id}  # noqa: PLW2901 - the state under its run's id
+        changed.append(state)
+    return changed
+
+
+def _rename(connection: Connection, event_id: str, run_id: str) -> None:
+    """Let what belongs to a run name it by its new run id."""
+    before = connection.execute(select(agent_runs.c.run_id).where(agent_runs.c.event_id == event_id)).scalar()
+    if before is None or before == run_id:
+        return
+    for table in (run_spans, run_events):
+        connection.execute(update(table).where(table.c.event_id == event_id).values(run_id=run_id))
+    for parents in (run_rollups, agent_runs):
+        connection.execute(update(parents).where(parents.c.parent_run_id == before).values(parent_run_id=run_id))
+
+
+_forget_key: Final = delete(run_keys).where(run_keys.c.event_id == bindparam("of_run"))
+_forget_run: Final = delete(agent_runs).where(agent_runs.c.event_id == bindparam("of_run"))
+_forget_made_up: Final = _forget_run.where(agent_runs.c.status == FAILED, agent_runs.c.error_summary == REASON)
+_forget_sums: Final = delete(run_rollups).where(run_rollups.c.event_id == bindparam("of_run"))
+_let_wait: Final = update(run_spans).where(_spans.event_id == bindparam("of_run")).values(event_id=NO_RUN, run_id="")
+_let_events_wait: Final = (
+    update(run_events).where(run_events.c.event_id == bindparam("of_run")).values(event_id=NO_RUN, run_id="")
+)
+
+
+def dissolve(connection: Connection, event_ids: Iterable[str]) -> None:
+    """Take back runs that were made for spans which turn out to be steps; what belonged to them waits again."""
+    for event_id in event_ids:
+        for statement in (_forget_key, _forget_run, _forget_sums, _let_wait, _let_events_wait):
+            connection.execute(statement, {"of_run": event_id})
