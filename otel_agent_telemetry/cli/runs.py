@@ -39,8 +39,10 @@ from otel_agent_telemetry.cli.output import (
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
+    from otel_agent_telemetry.storage.tree_totals import TreeTotals
 
 _HEADINGS = ("STARTED (UTC)", "STATUS", "DURATION", "AGENT", "JOB", "ITEMS", "RUN ID")
+_TREE_HEADINGS = ("RUNS", "MODEL CALLS", "TOOL CALLS", "TOKENS IN", "TOKENS OUT", "COST USD")
 _MAX_LIMIT = 100_000
 
 NoSync = Annotated[bool, typer.Option("--no-sync", help="Do not deliver first what waits in the buffer.")]
@@ -62,6 +64,9 @@ def runs(
     change: Change = None,
     model: Model = None,
     label: Label = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show what each run and the runs inside it used together.")
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="List plumbing too.")] = False,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=_MAX_LIMIT, help="Number of runs to list at most.")
@@ -73,7 +78,7 @@ def runs(
 
     Root spans of agents' programs that do no agent's work (plumbing) are hidden and counted.
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     query = run_query(
         agent=agent,
@@ -97,7 +102,7 @@ def runs(
     reader = invocation.open_reader()
     # Whoever names a run wants to see it, whatever it is.
     hides = not everything and run_id is None
-    query = replace(query, limit=limit, priced=as_json, plumbing=False if hides else None)
+    query = replace(query, limit=limit, priced=as_json or tree, plumbing=False if hides else None)
     found = reader.runs(query)
     if found is None:
         note_missing_database(invocation)
@@ -105,7 +110,15 @@ def runs(
         from otel_agent_telemetry.operations.run_json import run_object
 
         hosts = dict(invocation.config.git_hosts)
-        print_json([run_object(record, git_hosts=hosts) for record in found or ()])
+        objects = [run_object(record, git_hosts=hosts) for record in found or ()]
+        if tree:
+            objects = [
+                {**one, "tree": asdict(whole)} for one, whole in zip(objects, reader.trees(found or ()), strict=True)
+            ]
+        print_json(objects)
+    elif found and tree:
+        rows = ((*_row(run), *_used(whole)) for run, whole in zip(found, reader.trees(found), strict=True))
+        print_table((*_HEADINGS, *_TREE_HEADINGS), rows, status_column=1)
     elif found:
         print_table(_HEADINGS, map(_row, found), status_column=1)
     elif found is not None:
@@ -129,3 +142,11 @@ def _row(run: "RunRecord") -> tuple[str, ...]:
         run.run_id,
     )
     return tuple(map(printable, texts))
+
+
+def _used(tree: "TreeTotals") -> tuple[str, ...]:
+    """Return the cells of a tree's totals; "+" where the tree has more runs, or runs without a known cost."""
+    counts = (tree.model_calls, tree.tool_calls, tree.input_tokens, tree.output_tokens)
+    more = "" if tree.complete else "+"
+    cost = "-" if tree.cost_usd is None else f"{tree.cost_usd:.6f}" + ("+" if tree.unpriced_runs else more)
+    return (f"{tree.runs}{more}", *(f"{count}{more}" for count in counts), cost)

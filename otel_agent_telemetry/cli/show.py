@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
     from otel_agent_telemetry.operations.run_reader import RunMatch
     from otel_agent_telemetry.operations.run_tree import ChildRun, Item, RunTree
+    from otel_agent_telemetry.storage.tree_totals import TreeTotals
 
 _WIDTH = 200
 _INDENT = 22
@@ -57,10 +58,13 @@ def show(
     if not found.stored:
         print_stderr("This run is not in the database; it is shown from the journal.")
     tree = reader.tree(found.record, limit=limit)
+    (whole,) = reader.trees([tree.record]) if found.stored else (None,)
     if as_json:
-        print_json(_tree_object(invocation.config, tree))
+        print_json(_tree_object(invocation.config, tree, whole))
     else:
         _print_columns(invocation.config, tree.record)
+        if whole is not None and whole.runs > 1:
+            print_line(f"{'whole tree':<{_INDENT - 2}}  {_totals_text(whole)}")
         _print_tree(tree)
         _print_left_out(invocation.config, tree.record)
     return ExitCode.OK
@@ -154,10 +158,21 @@ def _describe(item: "Item") -> tuple[str, str]:
     )
 
 
-def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
+def _totals_text(whole: "TreeTotals") -> str:
+    """Return what a run and the runs inside it used together."""
+    cost = "no known cost" if whole.cost_usd is None else f"{whole.cost_usd:.6f} US dollars"
+    notes = f" ({whole.unpriced_runs} runs without a known cost)" if whole.unpriced_runs else ""
+    more = "" if whole.complete else ", and more runs that are not added"
+    return (
+        f"{whole.runs} runs, {whole.model_calls} model calls, {whole.tool_calls} tool calls, "
+        f"{whole.input_tokens} tokens in, {whole.output_tokens} out, {cost}{notes}{more}"
+    )
+
+
+def _tree_object(config: "TelemetryConfig", tree: "RunTree", whole: "TreeTotals | None") -> dict[str, Any]:
     """Return the run and what happened in it for `--json`.
 
-    `{"run", "events", "steps", "children", "left_out"}`; children contain their own children.
+    `{"run", "events", "steps", "children", "left_out", "tree"}`; children contain their own children.
     """
     from dataclasses import asdict
 
@@ -176,4 +191,5 @@ def _tree_object(config: "TelemetryConfig", tree: "RunTree") -> dict[str, Any]:
         "steps": [asdict(step) for step in tree.steps],
         "children": [child_object(child) for child in tree.children],
         "left_out": tree.left_out,
+        "tree": None if whole is None else asdict(whole),
     }

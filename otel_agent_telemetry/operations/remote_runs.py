@@ -18,6 +18,7 @@ from otel_agent_telemetry.delivery.http_calls import get, json_of, service_clien
 from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, RunQuery
+from otel_agent_telemetry.storage.tree_totals import TreeTotals
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import dumps_text
 
@@ -69,6 +70,14 @@ class RemoteRuns:
         try:
             return int(self._get("/api/v1/runs", filters).headers.get(PLUMBING_HEADER, "0"))
         except ValueError:
+            raise self._unexpected() from None
+
+    def tree(self, event_id: str) -> TreeTotals:
+        """Return what a run and the runs inside it used together."""
+        item = json_of(self._get(f"/api/v1/runs/{event_id}", {"tree": "true"}), name=self.name)
+        try:
+            return TreeTotals(**{field.name: item["tree"][field.name] for field in fields(TreeTotals)})
+        except (KeyError, TypeError):
             raise self._unexpected() from None
 
     def _filters(self, query: RunQuery) -> dict[str, str]:

@@ -7,7 +7,7 @@ A run is found by its run id or event id; in the local database also by the begi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_
 from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
 from otel_agent_telemetry.storage.queries import RunQuery, count_plumbing, list_runs, runs_beginning, runs_named
 from otel_agent_telemetry.storage.store import reading_database
+from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
 from otel_agent_telemetry.urls import without_credentials
 
 MAX_CANDIDATES: Final = 6
@@ -108,6 +109,9 @@ class RunReader(Protocol):
     def hidden(self, query: RunQuery) -> int:
         """Return how many runs of plumbing meet a query's other conditions; at most a bounded number is counted."""
 
+    def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
+        """Return what each of these runs and the runs inside it used together."""
+
     def find(self, wanted: str) -> RunMatch:
         """Return the run that an id, or the beginning of one, stands for."""
 
@@ -132,6 +136,13 @@ class LocalRuns:
         """Return how many runs of plumbing the query leaves out; see `RunReader`."""
         with reading_database(self._config) as connection:
             return 0 if connection is None else count_plumbing(connection, query)
+
+    def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
+        """Return the totals of each run's tree, of a run that is not stored its own; see `RunReader`."""
+        with reading_database(self._config) as connection:
+            if connection is None:
+                return list(map(TreeTotals.of, records))
+            return trees_of(connection, map(with_cost, records))
 
     def find(self, wanted: str) -> RunMatch:
         """Return the run with this id, or the only one whose id begins with it."""
@@ -163,6 +174,11 @@ class ServiceRuns:
         """Return how many runs of plumbing the query leaves out; see `RunReader`."""
         with self._remote() as remote:
             return remote.hidden(query)
+
+    def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
+        """Return the totals of each run's tree, one request each; see `RunReader`."""
+        with self._remote() as remote:
+            return [remote.tree(record.event_id) for record in records]
 
     def find(self, wanted: str) -> RunMatch:
         """Return the run whose whole run id or event id this is; the API does not search by beginnings."""

@@ -23,6 +23,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ from otel_agent_telemetry.errors import (
     StoreUnavailableError,
 )
 from otel_agent_telemetry.storage.queries import StoredRun
+from otel_agent_telemetry.storage.tree_totals import TreeTotals
 from otel_agent_telemetry.urls import commit_url, repo_url
 
 MAX_PAGE_BYTES: Final = 32 << 20
@@ -69,8 +71,11 @@ class RunEncoder:
         self._repo_url = lru_cache(maxsize=_CACHED_URLS)(lambda repo: repo_url(repo, hosts=git_hosts))
         self._commit_url = lru_cache(maxsize=_CACHED_URLS)(lambda repo, sha: commit_url(repo, sha, hosts=git_hosts))
 
-    def encode(self, run: StoredRun) -> bytes:
-        """Return one run: every column, `id`, `commit_url`, `repo_url`; JSON columns as the values they hold."""
+    def encode(self, run: StoredRun, tree: TreeTotals | None = None) -> bytes:
+        """Return one run: every column, `id`, `commit_url`, `repo_url`; JSON columns as the values they hold.
+
+        With `tree` the totals of the run and the runs inside it, too.
+        """
         record = run.record
         members: dict[str, Any] = {"id": run.id, **dict(zip(COLUMNS, _column_values(record), strict=True))}
         for name in JSON_COLUMNS:
@@ -80,6 +85,8 @@ class RunEncoder:
             members[name] = bool(members[name])
         members["commit_url"] = self.commit_url(record.git_repo, record.git_commit_hash)
         members["repo_url"] = self.repo_url(record.git_repo)
+        if tree is not None:
+            members["tree"] = tree
         return orjson.dumps(members)
 
     def repo_url(self, repo: str | None) -> str | None:
@@ -90,12 +97,15 @@ class RunEncoder:
         """Return `urls.commit_url`, cached."""
         return None if repo is None or sha is None else self._commit_url(repo, sha)
 
-    def page(self, runs: Sequence[StoredRun]) -> tuple[bytes, int]:
-        """Return a JSON array of the first runs that fit into `MAX_PAGE_BYTES`, at least one, and their number."""
+    def page(self, runs: Sequence[StoredRun], trees: Sequence[TreeTotals] = ()) -> tuple[bytes, int]:
+        """Return a JSON array of the first runs that fit into `MAX_PAGE_BYTES`, at least one, and their number.
+
+        `trees`: the totals of each run's tree, or none of them.
+        """
         encoded: list[bytes] = []
         size = 0
-        for run in runs:
-            member = self.encode(run)
+        for run, tree in zip_longest(runs, trees):
+            member = self.encode(run, tree)
             size += len(member) + 1
             # One run always fits, or a page would never get past it.
             # One run is always on the page, however large: without it a client would never get past that run.

@@ -36,6 +36,7 @@ from otel_agent_telemetry.storage.queries import (
 )
 from otel_agent_telemetry.storage.rows import Cursor, clean_text
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
+from otel_agent_telemetry.storage.tree_totals import tree_totals, trees_of
 
 _TIMES: Final = (
     *("created_before", "created_after", "start_time_from", "start_time_to", "received_before", "received_after"),
@@ -82,6 +83,7 @@ class RunFilters(BaseModel):
     start_time_to: schemas.Moment | None = Field(None, description="Started at this time or earlier; with a zone.")
     received_before: schemas.Moment | None = Field(None, description="First received before this time, exclusive.")
     received_after: schemas.Moment | None = Field(None, description="First received after this time, exclusive.")
+    tree: bool = Field(default=False, description="Add the totals of each run and the runs inside it, as `tree`.")
     limit: int = Field(100, ge=1, le=1000, description="The most runs to return.")
     offset: int = Field(0, ge=0, le=_MAX_OFFSET, description="The number of runs to skip; `cursor` is cheaper.")
     cursor: str | None = Field(None, description="The end of the previous page: from its `Link` header.")
@@ -115,6 +117,12 @@ class PageParameters(BaseModel):
     def to_page(self) -> Page:
         """Return the storage's page. Raises RecordError for a cursor that this API did not make."""
         return Page(self.limit, None if self.cursor is None else Cursor.from_text(self.cursor))
+
+
+class TreeParameters(BaseModel):
+    """The query string of one run."""
+
+    tree: bool = Field(default=False, description="Add the totals of the run and the runs inside it, as `tree`.")
 
 
 class FieldPath(BaseModel):
@@ -157,7 +165,8 @@ async def list_runs(request: Request) -> Response:
         """Encode in the reader's thread, so that a large page does not hold up the event loop."""
         runs = page_of_runs(connection, one_more)
         # Fewer than `limit` may fit into one response; the cursor then leads on from the last that did.
-        body, encoded = encoder.page(runs[: query.limit])
+        trees = trees_of(connection, [run.record for run in runs[: query.limit]]) if filters.tree else []
+        body, encoded = encoder.page(runs[: query.limit], trees)
         hidden = {PLUMBING_HEADER: str(count_plumbing(connection, query))} if counts_hidden else {}
         return body, runs[encoded - 1] if encoded < len(runs) else None, hidden
 
@@ -180,11 +189,17 @@ def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:
     "/api/v1/runs/{event_id}",
     summary="One run",
     path_parameters=schemas.EventIdPath,
+    query=TreeParameters,
     responses=schemas.responses(schemas.Run, 200, 404, 422, 429, 503),
 )
 async def read_run(request: Request) -> Response:
-    """Return every column of a run."""
-    return raw_json_response(encoder_of(request).encode(await stored_run(request)))
+    """Return every column of a run; with `tree=true` what it and the runs inside it used together, too."""
+    wants_tree = query_parameters(request, TreeParameters).tree
+    run = await stored_run(request)
+    tree = None
+    if wants_tree:
+        tree = await backend_of(request).read(lambda connection: tree_totals(connection, run.record))
+    return raw_json_response(encoder_of(request).encode(run, tree))
 
 
 @operations.add(

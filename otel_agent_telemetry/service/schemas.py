@@ -117,6 +117,21 @@ RunPatch: Final = create_model(
     __doc__="The fields to set.",
     **{column.name: _request_field(column) for column in TABLE if column.patchable},
 )
+
+
+class Tree(BaseModel):
+    """The totals of a run and the runs inside it."""
+
+    runs: int
+    model_calls: int
+    tool_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = Field(description="Null where no cost is known.")
+    unpriced_runs: int = Field(description="Runs that called a model and have no cost; the cost is of the others.")
+    complete: bool = Field(description="False where the tree has more runs than are added.")
+
+
 Run: Final = create_model(
     "Run",
     __config__=ConfigDict(extra="forbid"),
@@ -125,6 +140,7 @@ Run: Final = create_model(
     **{column.name: _response_field(column) for column in TABLE},
     commit_url=(str | None, Field(description="The web page of its commit.")),
     repo_url=(str | None, Field(description="The web page of its repository.")),
+    tree=(Tree, Field(default=None, description="With tree=true: its totals and those of the runs inside it.")),
 )
 
 

@@ -216,6 +216,21 @@ def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
     return [run.record for run in _as_read(connection, _stored(connection, selected))]
 
 
+def runs_inside(connection: Connection, run_ids: Iterable[str], *, limit: int) -> list[RunRecord]:
+    """Return the runs whose parent has one of these run ids, as they are read, in no order, at most `limit`."""
+    wanted = list(run_ids)
+    rollup = run_rollups.c
+    by_spans = select(*_columns).join(run_rollups, rollup.event_id == _runs.event_id)
+    rows = [
+        *rows_with(connection, select(*_columns).limit(limit), _runs.parent_run_id, wanted),
+        *rows_with(
+            connection, by_spans.where(_runs.parent_run_id.is_(None)).limit(limit), rollup.parent_run_id, wanted
+        ),
+    ]
+    found = [StoredRun(row[-1], record_of(tuple(row[:-1]))) for row in rows[:limit]]
+    return [run.record for run in _as_read(connection, found)]
+
+
 def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> Iterator[RunRecord]:
     """Yield the runs that have not ended, oldest first; with `older_than` those whose last state is older.
 

@@ -74,3 +74,16 @@ def test_an_export_has_plumbing_unless_it_is_left_out(mixed, options, number):
     exported = agent_telemetry(mixed, "export", "--format", "csv", *options).out
     rows = list(csv.DictReader(io.StringIO(exported)))
     assert len(rows) == number
+
+
+def test_totals_of_a_tree_are_shown_when_asked_for(config):
+    """By `runs --tree`, as a table and as JSON, and by `show` of a run with runs inside."""
+    used = '{"gen_ai":{"input_tokens":5,"model_calls":1}}'
+    outer = aged(1, 1, metrics_json=used)
+    store(config, outer, aged(2, 0.5, parent_run_id=outer.run_id, metrics_json=used))
+    trees = [run["tree"] for run in agent_telemetry(config, "runs", "--json", "--tree").json]
+    assert [(tree["runs"], tree["input_tokens"]) for tree in trees] == [(1, 5), (2, 10)]
+    table = agent_telemetry(config, "runs", "--tree").out.splitlines()
+    assert table[0].endswith("TOKENS IN  TOKENS OUT  COST USD")
+    assert agent_telemetry(config, "show", outer.event_id, "--json").json["tree"]["runs"] == 2
+    assert "whole tree            2 runs, 2 model calls" in agent_telemetry(config, "show", outer.event_id).out

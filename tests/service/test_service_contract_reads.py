@@ -355,3 +355,20 @@ def test_runs_are_found_by_later_columns_and_labels(service):
     assert listed(service, model="m") == ["run-2"]
     assert service.client.get("/api/v1/runs", params={"label": "team"}).status_code == 422
     assert shown(service, 1)["received_at"] is not None
+
+
+def test_totals_of_a_run_and_the_runs_inside_it_can_be_asked_for(service):
+    """Of one run and of each of a page; without the question a run has no such member."""
+    used = {"gen_ai": {"input_tokens": 5, "model_calls": 1}}
+    inner = ended(2, parent_run_id=shown_run_id(1), metrics_json=used)
+    post_states(service, ended(1, metrics_json=used), inner)
+    path = f"/api/v1/runs/{event_id(1)}"
+    tree = service.client.get(path, params={"tree": "true"}).json()["tree"]
+    assert (tree["runs"], tree["input_tokens"], tree["complete"]) == (2, 10, True)
+    page = service.client.get("/api/v1/runs", params={"tree": "true"}).json()
+    assert [run["tree"]["input_tokens"] for run in page] == [5, 10]
+    assert "tree" not in service.client.get(path).json()
+
+
+def shown_run_id(number):
+    return state(number)["run_id"]
