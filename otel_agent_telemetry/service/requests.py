@@ -79,7 +79,7 @@ def event_id_of(request: Request) -> str:
 
 def run_not_found(event_id: str) -> RequestError:
     """Return the 404 for an `event_id` that no stored run has."""
-    return RequestError(404, f"no run has the event_id {event_id[:_MAX_SHOWN]!r}")
+    return RequestError(404, f"run not found: no run has the event_id {event_id[:_MAX_SHOWN]!r}")
 
 
 async def stored_run(request: Request) -> StoredRun:

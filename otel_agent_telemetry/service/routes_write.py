@@ -59,6 +59,10 @@ def patch_run(
     except RecordError as problem:
         return problem
     state = replace(stored, **_settable(stored, fields, with_commit=link is None))
+    # A given end without a duration: the run lasted from its start to that end.
+    if fields.get("end_time") and "duration_ms" not in fields:
+        lasted_ns = parse_iso(fields["end_time"]) - parse_iso(stored.start_time)
+        state = replace(state, duration_ms=max(lasted_ns // 1_000_000, 0))
     if state == stored and link is None:
         return PatchedRun(stored, changed=False)
     # A PATCH that changes nothing keeps its time, so that repeating it stays without effect.
@@ -230,17 +234,21 @@ def _parse_items(body: Any, *, parse: Callable[[Any], T]) -> _Items[T]:
     request_body=schemas.json_body(schemas.RunPatch),
 )
 async def update_run(request: Request) -> Response:
-    """Set fields of a stored run and its `updated_at`; for corrections, such as ending a run that never will."""
-    async with parsed_body(request, patch_from_body) as fields:
+    """Set fields of a stored run and its `updated_at`; for corrections, such as ending a run that never will.
+
+    Fields of the body that cannot be changed are named in `ignored`; 400 when there are no others.
+    """
+    async with parsed_body(request, patch_from_body) as patch:
         backend, event_id = backend_of(request), event_id_of(request)
         now_ns = backend.clock.now_ns()
-        patched = await backend.change(lambda connection: patch_run(connection, event_id, fields, now_ns=now_ns))
+        patched = await backend.change(lambda connection: patch_run(connection, event_id, patch.fields, now_ns=now_ns))
     if patched is None:
         raise run_not_found(event_id)
     # Returned by the change and raised only here: raised inside, it would roll back the whole group.
     if isinstance(patched, RecordError):
         raise patched
-    return json_response({"event_id": event_id, "updated": patched.changed, "fields_updated": sorted(fields)})
+    answer = {"event_id": event_id, "updated": patched.changed, "fields_updated": sorted(patch.fields)}
+    return json_response({**answer, "ignored": patch.ignored})
 
 
 @operations.add(

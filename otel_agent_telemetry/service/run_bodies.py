@@ -3,7 +3,9 @@
 - Times need a zone.
 - `metrics_json` and `context_json` are objects, or the JSON text of one.
 - A field that is no column of a run is kept in `context_json`, under its own name, unless
-  that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, are ignored.
+  that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, and
+  `record_type`, which lines of the journal have, are ignored.
+- The duration of a run that has ended is the time from its start to its end, where none is given.
 - `git_commit_source` is one of three words.
 - Secrets are masked, as they are in what our own clients write.
 - So is what a column of version 9 cannot hold, unless the column holds a number: its name was a
@@ -18,10 +20,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import (
     AMOUNT_COLUMNS,
     COLUMNS,
@@ -48,8 +51,9 @@ from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
 
 _COLUMNS: Final = frozenset(COLUMNS)
+PATCHABLE_NAMES: Final = tuple(sorted(PATCHABLE_COLUMNS))
 _MAY_MISFIT: Final = LATER_COLUMNS - COUNT_COLUMNS - AMOUNT_COLUMNS
-_RESPONSE_ONLY: Final = frozenset({"id", "commit_url", "repo_url"})
+_NOT_KEPT: Final = frozenset({"id", "commit_url", "repo_url", "record_type"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
 _DATE: Final = len("2026-01-31")
 _DATE_AND_HOUR: Final = len("2026-01-31T12")
@@ -76,7 +80,14 @@ def run_from_body(item: Any) -> Fields:
     except RecordError:
         # The pass stops at the first value that it meets; which rule is named has an order of its own.
         state = checked_state(column_values(without_misfits(values)))
+    put_duration(state)
     return folded(mask_columns(state))
+
+
+def put_duration(state: Fields) -> None:
+    """Set the duration of a state that has an end and no duration: from its start to its end, 0 for an earlier end."""
+    if (end := state.get("end_time")) and not state.get("duration_ms"):
+        state["duration_ms"] = max((parse_iso(end) - parse_iso(state["start_time"])) // 1_000_000, 0)
 
 
 def without_misfits(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,7 +131,7 @@ def _stored_value(name: str, value: Any) -> Any:
 def _with_context(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a body whose fields that are no columns are in `context_json`. Raises RecordError."""
     known = {name: value for name, value in item.items() if name in _COLUMNS}
-    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _RESPONSE_ONLY}
+    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _NOT_KEPT}
     if unknown:
         # What stands in `context_json` explicitly wins over a stray field of the same name.
         known["context_json"] = {**_checked_names(unknown), **(_object_or_none(known, "context_json") or {})}
@@ -187,23 +198,30 @@ def check_zone(name: str, value: Any) -> None:
         raise RecordError(name, f"must have a zone, as in 2026-01-31T12:00:00Z, got {shown(value)}")
 
 
-def patch_from_body(body: Any) -> Fields:
-    """Return the columns that a PATCH sets, as they are stored. Raises RequestError 400 without any, RecordError."""
+class Patch(NamedTuple):
+    """The columns that a PATCH sets, as they are stored, and the names in its body that it cannot set."""
+
+    fields: Fields
+    ignored: tuple[str, ...]
+
+
+def patch_from_body(body: Any) -> Patch:
+    """Return what a PATCH sets. Raises RequestError 400 when that is nothing, RecordError."""
     if not isinstance(body, dict):
         raise RecordError("body", "must be an object of the fields to set")
-    if not body:
-        raise RequestError(400, "no field to update was given")
-    if unknown := sorted(body.keys() - PATCHABLE_COLUMNS):
-        raise RecordError(shown(unknown[0]), f"cannot be changed; PATCH takes {', '.join(sorted(PATCHABLE_COLUMNS))}")
+    # A client may send the whole state that it has; what identifies a run, or orders its states, stays as it is.
+    ignored = tuple(sorted(body.keys() - PATCHABLE_COLUMNS))
+    given = {name: value for name, value in body.items() if name in PATCHABLE_COLUMNS}
+    if not given:
+        raise RequestError(400, f"no field was given that can be changed; PATCH takes {', '.join(PATCHABLE_NAMES)}")
     # By the API a null duration is 0, where null resets any other column.
-    if body.get("duration_ms", 0) is None:
-        body = {**body, "duration_ms": 0}
-    return mask_columns(
-        {
-            name: None if value is None or value == "" else clean_text(check_column(name, value))
-            for name, value in column_values(body).items()
-        }
-    )
+    if given.get("duration_ms", 0) is None:
+        given["duration_ms"] = 0
+    fields = {
+        name: None if value is None or value == "" else clean_text(check_column(name, value))
+        for name, value in column_values(given).items()
+    }
+    return Patch(mask_columns(fields), tuple(name[:_MAX_NAME] for name in ignored[:_MAX_UNKNOWN]))
 
 
 def commit_link_from_body(body: Any, *, run_id: str | None = None, now_iso: str) -> CommitLink:

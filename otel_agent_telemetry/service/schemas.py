@@ -212,11 +212,12 @@ class CommitsStored(BaseModel):
 
 
 class RunPatched(BaseModel):
-    """What a PATCH changed; `updated` is false when nothing differed."""
+    """What a PATCH changed; `updated` is false when nothing differed. `ignored`: names that cannot be changed."""
 
     event_id: str
     updated: bool
     fields_updated: list[str]
+    ignored: list[str]
 
 
 class CommitAssociated(BaseModel):

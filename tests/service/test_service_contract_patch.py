@@ -48,10 +48,12 @@ def test_patch_sets_a_field_and_updated_at(service, clock, field):
     sent, stored = PATCHES[field]
     answer = patch(service, **{field: sent})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {"event_id": event_id(1), "updated": True, "fields_updated": [field]}
+    assert answer.json() == {"event_id": event_id(1), "updated": True, "fields_updated": [field], "ignored": []}
     after = shown(service)
     assert after.pop(field) == stored
     before.pop(field)
+    if field == "end_time":  # which gives the run a duration, as none was given
+        assert after.pop("duration_ms") > before.pop("duration_ms") == 0
     if field == "git_commit_hash":  # an association has a source
         assert (before.pop("git_commit_source"), after.pop("git_commit_source")) == (None, "manual")
     else:
@@ -67,7 +69,7 @@ def test_the_same_patch_again_changes_nothing(service, clock):
     before = shown(service)
     clock.advance(60)
     answer = patch(service, **fields)
-    assert answer.json() == {"event_id": event_id(1), "updated": False, "fields_updated": sorted(fields)}
+    assert answer.json() == {"event_id": event_id(1), "updated": False, "fields_updated": sorted(fields), "ignored": []}
     assert shown(service) == before
 
 
@@ -104,15 +106,12 @@ def test_patch_of_no_field_is_400(service):
 def test_patch_of_a_run_that_is_not_here_is_404(service):
     """For an unknown id, and for what is no id."""
     for unknown in (event_id(9), "nonsense"):
-        problem(service.client.patch(f"/api/v1/runs/{unknown}", json={"items_failed": 1}), 404)
+        assert "not found" in problem(service.client.patch(f"/api/v1/runs/{unknown}", json={"items_failed": 1}), 404)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("run_id", "other"),
-        ("agent_name", "other"),
-        ("strange", 1),
         ("status", "odd"),
         ("status", None),
         ("items_failed", -1),
@@ -130,6 +129,46 @@ def test_a_patch_that_breaks_a_rule_is_422(service, field, value):
     before = shown(service)
     assert field.removeprefix("git_") in problem(patch(service, output_summary="good", **{field: value}), 422)
     assert shown(service) == before
+
+
+def test_what_cannot_be_changed_is_ignored_and_named(service, clock):
+    """The whole state that a client has: the run ends, and keeps its identity; alone such fields are 400."""
+    post_states(service, state())
+    clock.advance(60)
+    whole = {
+        "run_id": "other", "agent_name": "other", "strange": 1, "record_type": "run", "updated_at": at(9),
+        "status": "success", "end_time": at(31), "duration_ms": 30_000,
+    }  # fmt: skip
+    answer = patch(service, **whole)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["fields_updated"] == ["duration_ms", "end_time", "status"]
+    assert answer.json()["ignored"] == ["agent_name", "record_type", "run_id", "strange", "updated_at"]
+    run = shown(service)
+    assert (run["run_id"], run["agent_name"], run["status"], run["duration_ms"]) == (
+        "run-1",
+        "agent",
+        "success",
+        30_000,
+    )
+    assert "can be changed" in problem(patch(service, run_id="other", updated_at=at(9)), 400)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_duration_that_is_not_given_is_from_start_to_end(service, clock, number):
+    """By POST and by PATCH; one that is given stays."""
+    post_states(service, ended(1, updated=3600), state(2))
+    clock.advance(60)
+    service.client.patch(f"/api/v1/runs/{event_id(2)}", json={"end_time": at(3602), "status": "success"})
+    assert service.client.get(f"/api/v1/runs/{event_id(number)}").json()["duration_ms"] == 3_600_000
+    given = {"end_time": at(3602), "duration_ms": 7}
+    service.client.patch(f"/api/v1/runs/{event_id(2)}", json=given)
+    assert service.client.get(f"/api/v1/runs/{event_id(2)}").json()["duration_ms"] == 7
+
+
+def test_a_record_type_in_a_body_leaves_no_trace(service):
+    """Lines of the journal may be posted as they are."""
+    post_states(service, {**state(), "record_type": "run"})
+    assert shown(service)["context_json"] is None
 
 
 def test_a_commit_cannot_be_patched_away(service, clock):
