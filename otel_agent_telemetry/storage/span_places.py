@@ -47,6 +47,8 @@ class Places:
         self._steps: defaultdict[Key, dict[str, str]] = defaultdict(dict)
         self._spans: defaultdict[Key, list[tuple[int, str]]] = defaultdict(list)
         self._calls: set[Place] = set()
+        self._open: dict[tuple[Key, int], tuple[str, str]] = {}
+        """(ids, start in ns) of a stored span without an end → its `start_time` and its run."""
 
     def load(self, keys: Iterable[Key]) -> None:
         """Read the stored spans and runs of those keys that were not read yet."""
@@ -59,6 +61,8 @@ class Places:
             key = (row.trace_id, row.span_id)
             self._spans[key].append((row.start_ns, row.start_time))
             self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run == IS_RUN else row.event_id)
+            if row.end_time is None:
+                self._open[key, row.start_ns] = (row.start_time, row.event_id)
             if row.is_run != IS_RUN and is_or_is_inside_call(row.usage_json):
                 self._calls.add(Place(key, row.start_time))
         for row in rows_of_keys(self._connection, _find_runs(dialect), new):
@@ -72,6 +76,16 @@ class Places:
             stored_ns == start_ns or (stored_ns == UNKNOWN_START and stored_time == start_time)
             for stored_ns, stored_time in self._spans[key]
         )
+
+    def take_open(self, key: Key, start_ns: int) -> str | None:
+        """Forget a span that is stored without an end; return its run, "" for none, None for no such span."""
+        if (found := self._open.pop((key, start_ns), None)) is None:
+            return None
+        start, event_id = found
+        self._spans[key].remove((start_ns, start))
+        self._steps[key].pop(start, None)
+        self._calls.discard(Place(key, start))
+        return event_id
 
     def add_step(self, place: Place, event_id: str, *, is_call: bool = False) -> None:
         """Note that a span with a place of its own belongs to this run, "" while that is not known.
@@ -136,7 +150,7 @@ def _find_spans(dialect: Dialect) -> Select[Any]:
     columns = run_spans.c
     selected = select(
         *(columns.trace_id, columns.span_id, columns.start_ns, columns.start_time),
-        *(columns.event_id, columns.is_run, columns.usage_json),
+        *(columns.event_id, columns.is_run, columns.usage_json, columns.end_time),
     )
     return key_lookup(dialect, selected, (columns.trace_id, columns.span_id))
 

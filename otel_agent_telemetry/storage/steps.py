@@ -20,7 +20,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, delete, func, select, tuple_
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.rows import Cursor, Row, clean_text
@@ -115,6 +115,18 @@ def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
 def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
     """Write spans; one that is stored already stays as it is."""
     _insert_spans(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(span) for span in spans])
+
+
+def delete_spans(connection: Connection, identities: Iterable[tuple[str, str, int]]) -> None:
+    """Delete spans by `(trace_id, span_id, start_ns)`; what was counted of them stays counted."""
+    columns = run_spans.c
+    by_identity = (
+        columns.trace_id == bindparam("t"),
+        columns.span_id == bindparam("s"),
+        columns.start_ns == bindparam("n"),
+    )
+    keys = [{"t": trace_id, "s": span_id, "n": start_ns} for trace_id, span_id, start_ns in identities]
+    connection.execute(delete(run_spans).where(*by_identity), keys)
 
 
 def events_of(connection: Connection, event_id: str, page: Page | None = None) -> PageOf[RunEvent]:

@@ -47,6 +47,8 @@ from otel_agent_telemetry.storage.steps import (
     add_agents,
     add_events,
     add_spans,
+    delete_spans,
+    recount_rollups,
 )
 from otel_agent_telemetry.storage.tables import UNKNOWN_START
 from otel_agent_telemetry.usage import Usage, is_call
@@ -121,11 +123,24 @@ def write_traces(
     parents = {node.parent for node in nodes if node.parent is not None}
     places = Places(connection)
     places.load(run_keys.keys() | {node.key for node in nodes} | parents)
+    counted_anew = _drop_open_states(connection, places, nodes)
     new = _NewSpans(connection, places, nodes, known_keys)
     arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
     if nodes:
         arrived += new.write({state["event_id"]: state for state in states})
     decide_agents(connection, places, settle_below(connection, places, arrived) | new.runs_with_agents)
+    if counted_anew:
+        recount_rollups(connection, counted_anew, {})
+
+
+def _drop_open_states(connection: Connection, places: Places, nodes: Sequence[SpanNode]) -> set[str]:
+    """Delete spans that are stored without an end and come with one now; return the runs that they counted in."""
+    ended = {node.identity: node for node in nodes if node.span.end_time is not None}
+    runs = {identity: places.take_open(node.key, node.start_ns) for identity, node in ended.items()}
+    known = {identity: event_id for identity, event_id in runs.items() if event_id is not None}
+    if known:
+        delete_spans(connection, known)
+    return {event_id for event_id in known.values() if event_id}
 
 
 def _any_span_of(connection: Connection, trace_ids: set[str]) -> bool:
@@ -171,7 +186,9 @@ class _NewSpans:
         self._known_keys = known_keys
         self._connection = connection
         self._places = places
-        received = {node.identity: node for node in reversed(nodes)}  # of the same span twice, the first
+        # Of the same span twice, the first that has an end.
+        received = {node.identity: node for node in reversed(nodes)}
+        received |= {node.identity: node for node in reversed(nodes) if node.span.end_time is not None}
         self._new = {
             identity: node
             for identity, node in received.items()

@@ -342,3 +342,30 @@ def test_usages_add_up_by_sum_and_by_union():
     }
     many = added([{"models": [f"m{n:03}"]} for n in range(150)])
     assert len(many["models"]) == 100
+
+
+def still_open(batch):
+    """The same span before its end: with nothing used yet but the step."""
+    (node,) = batch.nodes
+    return replace(
+        batch, nodes=(replace(node, span=replace(node.span, status="running", end_time=None), usage={"steps": 1}),)
+    )
+
+
+@pytest.mark.parametrize(
+    "arriving",
+    [
+        lambda root, outer, inner: (root, still_open(outer), inner, outer),
+        lambda root, outer, inner: (still_open(outer), outer, inner, root),
+        lambda root, outer, inner: (merged_batch([still_open(outer), outer]), root, inner),
+        lambda root, outer, inner: (root, outer, still_open(outer), inner),
+        lambda root, outer, inner: (inner, still_open(outer), root, outer, outer),
+    ],
+)
+def test_a_step_that_came_without_its_end_is_replaced_when_it_ends(database, arriving):
+    """Once, with what it used; what is below it stays below it."""
+    deliver(database, *arriving(run(1), using(2, 1, {"steps": 1, "tool_calls": 1}), step(3, 2, tokens=7)))
+    with database.reading() as connection:
+        stored = {span.name: span.status for span in spans_of(connection, ident(1))}
+    assert stored == {"span 2": "ok", "span 3": "ok"}
+    assert usage_of(database, 1) == {"input_tokens": 7, "steps": 2, "tool_calls": 1}
