@@ -32,6 +32,7 @@ _SCALARS: Final = (date, time, UUID, Enum)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range, KeysView, ValuesView, ItemsView)
 """What is looked at item by item, so that its size does not matter."""
 _MAX_KEY: Final = 256
+_FEW: Final = 32
 _MAX_ARGUMENTS: Final = 4_096
 NAME_MEMBERS: Final = frozenset({"name", "key", "header", "field", "Name", "Key", "k", "n"})
 VALUE_MEMBERS: Final = frozenset({"value", "Value", "val", "v"})
@@ -50,9 +51,14 @@ def kept_name(name: str) -> str:
     return name if masked == name else masked
 
 
+@lru_cache(maxsize=4096)
+def _is_plain_name(name: str) -> bool:
+    return not is_secret_key(name) and mask_text(name) is name
+
+
 def is_plain_name(name: str) -> bool:
-    """Return whether a key neither names a secret nor holds one."""
-    return not is_secret_key(name) and kept_name(name) == name
+    """Return whether a key, of 256 characters at most, neither names a secret nor holds one."""
+    return len(name) <= _MAX_KEY and _is_plain_name(name)
 
 
 def are_plain_names(names: Collection[str]) -> bool:
@@ -86,7 +92,7 @@ def clean(
     not know a masked, bounded `repr`, so that neither carries a secret past this point. Costs
     time in proportion to what is kept. Raises only what the value's own methods raise.
     """
-    if not secret_keys and _is_small_and_plain(value):
+    if not secret_keys and _is_small_and_plain(value, max_bytes):
         return value
     return _Walk(max_bytes, frozenset(key.lower() for key in secret_keys), max_depth).clean(value, 0)
 
@@ -99,7 +105,7 @@ def clean_members(
     A member that is large, or that cannot be read (it changes meanwhile, its methods raise),
     spares the others. What a small one leaves of its share is the later ones'.
     """
-    if len(value) > _SHORT or (not secret_keys and _is_small_and_plain(value)):
+    if len(value) > _SHORT or (not secret_keys and _is_small_and_plain(value, max_bytes)):
         return clean(value, max_bytes=max_bytes, secret_keys=secret_keys)
     named = frozenset(key.lower() for key in secret_keys)
     kept: dict[str, Any] = {}
@@ -117,22 +123,50 @@ def clean_members(
     return kept
 
 
-def _is_small_and_plain(value: Any) -> bool:
-    """Return whether it is the common case, in one cheap pass: a flat dict of numbers and short harmless texts."""
-    if type(value) is not dict or len(value) > _SHORT or not VALUE_MEMBERS.isdisjoint(value):
+def _is_small_and_plain(value: Any, max_bytes: int) -> bool:
+    """Return whether it is the common case, in one cheap pass: a few dicts and lists of numbers and harmless texts."""
+    if type(value) is not dict:
         return value is None
     texts: list[str] = []
-    for key, item in value.items():
-        if type(key) is not str or not is_plain_name(key):
+    containers: list[Any] = [value]
+    for container in containers:  # grows while it is gone through
+        is_plain = _gather_members if type(container) is dict else _gather_items
+        if len(container) > _SHORT or len(containers) > _FEW or not is_plain(container, texts, containers):
             return False
+    joined = "\n".join(texts)
+    return len(joined) <= max_bytes and (not texts or is_harmless(joined))
+
+
+def _gather_members(members: dict[Any, Any], texts: list[str], containers: list[Any]) -> bool:
+    """Add the texts and containers of a dict; return whether its names and the other values are plain."""
+    if not VALUE_MEMBERS.isdisjoint(members):
+        return False
+    for name, value in members.items():
+        if type(name) is not str or not is_plain_name(name):
+            return False
+        kind = type(value)
+        if kind is str:
+            texts.append(value)
+        elif kind is dict or kind is list:
+            containers.append(value)
+        elif not (kind is int or kind is float or kind is bool or value is None):
+            return False
+    return True
+
+
+def _gather_items(items: list[Any], texts: list[str], containers: list[Any]) -> bool:
+    """Add the texts and containers of a list; return whether the others are plain, and no text may name the next."""
+    for item in items:
         kind = type(item)
         if kind is str:
-            if len(item) > _SHORT:
+            if item[:1] == "-" or is_secret_key(item):
                 return False
             texts.append(item)
+        elif kind is dict or kind is list:
+            containers.append(item)
         elif not (kind is int or kind is float or kind is bool or item is None):
             return False
-    return not texts or is_harmless("\n".join(texts))
+    return True
 
 
 class _Walk:

@@ -44,7 +44,6 @@ from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
 from otel_agent_telemetry.redaction import clean, kept_name, mask_columns
 from otel_agent_telemetry.run_state import AS_STORED, NUMBERS, PLAIN_NUMBERS_END, checked_state, put_required
 from otel_agent_telemetry.run_totals import folded
-from otel_agent_telemetry.secret_patterns import may_hide
 from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
@@ -157,12 +156,9 @@ def column_values(item: Mapping[str, Any]) -> Fields:
 def _json_text(name: str, value: dict[str, Any]) -> str:
     """Return a JSON column's text, secrets masked. Raises RecordError where the text could not hold the whole value."""
     try:
-        text = orjson.dumps(value).decode()
-        if may_hide(text):  # most bodies have no sign of a secret, and are not walked
-            text = orjson.dumps(clean(value, max_bytes=sys.maxsize, max_depth=_LEVELS)).decode()
+        return orjson.dumps(clean(value, max_bytes=sys.maxsize, max_depth=_LEVELS)).decode()
     except (TypeError, RecursionError):
         raise RecordError(name, "is nested too deeply, 250 levels may be kept") from None
-    return text
 
 
 def _checked_names(unknown: Mapping[str, Any]) -> Mapping[str, Any]:
