@@ -59,7 +59,7 @@ def sum_of(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def note_left_out(run: ActiveRun, left_out: Mapping[str, int]) -> None:
     """Count what was left out of a step or an event of an open run; from any thread, without a lock.
 
-    The run's columns are made again for its next state.
+    The run's columns are made again for its next state (`ActiveRun.has_left_out`).
     """
     if not left_out or run.ended:
         return
@@ -67,7 +67,12 @@ def note_left_out(run: ActiveRun, left_out: Mapping[str, int]) -> None:
     parts.append(left_out)
     if len(parts) > _MAX_PARTS:
         parts.append(sum_of(_taken(parts)))
-    run.encoded = b""
+    run.has_left_out = True
+
+
+def left_out_of(run: ActiveRun) -> Iterable[Mapping[str, int]]:
+    """Return the parts that were noted for a run: a copy, because other threads add to them."""
+    return list(run.left_out) if run.left_out is not None else ()
 
 
 def _taken(parts: deque[Mapping[str, int]]) -> Iterable[Mapping[str, int]]:

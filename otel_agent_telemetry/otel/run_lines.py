@@ -27,7 +27,7 @@ from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_N
 from otel_agent_telemetry.model import LEFT_OUT_KEY
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan
-from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
+from otel_agent_telemetry.otel.left_out import NOTHING, left_out_of, sum_of
 from otel_agent_telemetry.otel.mapping import (
     Ending,
     Overrides,
@@ -102,6 +102,7 @@ class RunLines:
 
     def _refresh(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> None:
         """Make the columns of a run from what span, client and resource say now, and encode them."""
+        run.has_left_out = False  # before the counts are read: what comes meanwhile asks for another time
         plan = self.plans[tuple(attributes)]
         try:
             columns = self._plain_columns(run, span, attributes, plan)
@@ -122,7 +123,8 @@ class RunLines:
         attributes = attributes_of(span)
         attributes.pop(names.STATUS, None)
         same = attributes == run.attributes and _same_types(attributes, run.attributes)
-        if not (same and run.encoded and run.resource_defaults is self._recorder.resource_defaults):
+        current = run.encoded and not run.has_left_out and run.resource_defaults is self._recorder.resource_defaults
+        if not (same and current):
             self._refresh(run, span, attributes)
 
     def _commit_of(self, run: ActiveRun, span: ReadableSpan) -> str | None:
@@ -208,7 +210,7 @@ class RunLines:
         if run.extra:
             context |= run.extra
         if left_out or run.left_out:
-            context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *(run.left_out or ()))))
+            context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *left_out_of(run))))
         if context:
             columns["context_json"] = orjson.dumps(context).decode()
 
@@ -249,7 +251,7 @@ class RunLines:
         if view.end_ns is not None:
             run.usage.set_run_total(view)
         used = run.usage.shown()
-        left_out = sum_of(run.left_out) if run.left_out else NOTHING
+        left_out = sum_of(left_out_of(run)) if run.left_out else NOTHING
         overrides = Overrides(run.settings, run.extra, used, run.child_agent, left_out)
         columns = run_columns(view, overrides=overrides, around=self._recorder.resource_defaults, problems=problems)
         if problems:
@@ -266,7 +268,9 @@ class RunLines:
 
     def _write_state(self, run: ActiveRun, state: Fields) -> None:
         run.state = state
-        self._recorder.append_run(b"%b,%b" % (run.encoded, encode_members(state) + b"}"))
+        # Another thread, which names the agent or sets something, may just have asked for other columns.
+        encoded = run.encoded or encode_members(run.columns)
+        self._recorder.append_run(b"%b,%b" % (encoded, encode_members(state) + b"}"))
 
     def write_update(self, run: ActiveRun) -> None:
         """Write the state of an open run as it is now."""
@@ -284,7 +288,8 @@ class RunLines:
         """
         if step_ms := run.clock_step_ms():
             run.update_settings({}, {"clock_step_ms": step_ms})
-        if changed or not run.encoded or run.resource_defaults is not self._recorder.resource_defaults:
+        defaults = self._recorder.resource_defaults
+        if changed or run.has_left_out or not run.encoded or run.resource_defaults is not defaults:
             self._refresh_if_changed(run, span)
         if end_ns < run.start_ns:
             end_ns = run.start_ns + run.elapsed_ns()

@@ -106,6 +106,8 @@ class ActiveRun:
     has_status_attribute = False
     reports_use = False
     """Whether the span's attributes give a number of tokens."""
+    has_left_out = False
+    """Whether something was left out of a step or an event since the columns were made."""
     left_out: deque[Mapping[str, int]] | None = None
     """What was left out of steps and events as message content: counts by name, a part for each."""
     handled_at_start: BaseException | None = None

@@ -226,3 +226,31 @@ def test_a_run_names_the_commit_that_it_began_on(tmp_path):
         second.set_attribute("x", 1)
     ended = [state for state in recorder.states if state.status == "success"]
     assert [state.start_commit for state in ended] == ["a" * 40, "a" * 40]
+
+
+def test_a_state_is_whole_when_another_thread_changes_the_run_while_it_is_written():
+    """A step that names the agent, or of which content is left out, asks for new columns at any moment."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    tracer = provider.get_tracer("app")
+    with tracer.start_as_current_span("root") as root:
+        tracer.start_span("step", attributes={"gen_ai.operation.name": "execute_tool"}).end()
+        run = recorder.active.get(root.attributes["agent.run.id"])
+        used = run.usage.shown()
+
+        class Changing:
+            """Usage that is read while another thread renames the run."""
+
+            used = True
+
+            def set_run_total(self, _view):
+                pass
+
+            def shown(self):
+                run.encoded = b""
+                return used
+
+        run.usage = Changing()
+    assert [state.run_id for state in recorder.states] == [run.run_id] * 2
+    assert recorder.states[-1].status == "success"
