@@ -75,8 +75,8 @@ class RecordedProgram:
         for step in self.order or order_of_times(self.spans):
             recorded = by_id[step[1:]]
             if step[0] == "+":
-                opened[step[1:]] = self._start(provider, recorded, opened, way)
                 _set_soon(opened.get(str(recorded.get("parent"))), by_id.get(str(recorded.get("parent"))))
+                opened[step[1:]] = self._start(provider, recorded, opened, way)
             elif recorded.get("end") is not None:
                 _end(opened[step[1:]], recorded)
 
