@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_inst
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
+from otel_agent_telemetry.service.file_watch import FileWatch
 from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.responses import OverloadedError
@@ -134,6 +136,8 @@ _LOCK_TIMEOUT_S: Final = 5.0
 _LOCK_POLL_S: Final = 0.05
 _CLOSE_TIMEOUT_S: Final = 5.0
 _PROBE_INTERVAL_S: Final = 1.0
+_PROBE_TIMEOUT_S: Final = 0.8
+"""A health check is answered within a second, whatever the database does."""
 
 
 class Backend:
@@ -145,13 +149,15 @@ class Backend:
         self.body_budget = BodyBudget()
         self._stop = threading.Event()
         self._store = Store(settings, stop=self._stop)
-        self.writer = GroupWriter(self._store, clock=self.clock)
+        self._file = FileWatch(self._store.path, self._reopen)
+        self.writer = GroupWriter(self._store, clock=self.clock, before_commit=self._file.check)
         self._read_engine: Engine | None = None
         self._readers = anyio.CapacityLimiter(_READERS)
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
         self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
         self._open = False
+        self._url: str | None = None
         self._bridge: LoopBridge | None = None
         self._probe_lock = anyio.Lock()
         self._last_probe: tuple[float, str] = (-_PROBE_INTERVAL_S, "")
@@ -175,6 +181,7 @@ class Backend:
         try:
             self._store.open()
             self._read_engine = make_read_engine(self.settings)
+            self._file.start()
         except BaseException:
             self._release()
             raise
@@ -187,7 +194,22 @@ class Backend:
     def announce(self, url: str) -> None:
         """Publish the URL of this service in the lock file. On PostgreSQL there is no lock file: does nothing."""
         if self._lock is not None:
+            self._url = url
             self._lock.try_acquire(url)
+
+    def _reopen(self) -> None:
+        """Open the database file that stands at the path now. Raises StorageError when it cannot be used."""
+        # The lock lies beside the file: with the folder it may have been moved away, and another process be the writer.
+        if self._lock is not None and not self._lock.reacquire(self._url):
+            raise StoreUnavailableError(
+                f"opening {self.settings.db_path} again: {self._lock.describe_holder()} writes to it",
+                hint="Stop one of the two.",
+            )
+        # Connections that are in use end with their query; new ones open the new file.
+        if self._read_engine is not None:
+            self._read_engine.dispose()
+        self._store.close()
+        self._store.open()
 
     def _acquire_lock(self) -> None:
         """Take the writer's lock: wait up to 5 s for an agent that holds it, not at all for a service."""
@@ -270,26 +292,28 @@ class Backend:
         result: T = await self._committed(change_job(work))
         return result
 
-    async def _committed(self, job: Job) -> Any:
+    async def _committed(self, job: Job, *, timeout_s: float | None = None) -> Any:
         """Return the result of a job when it is committed. Raises StoreUnavailableError after the write timeout."""
-        timeout_s, loop = self.settings.api_write_timeout_s, asyncio.get_running_loop()
+        timeout_s = min(timeout_s or math.inf, self.settings.api_write_timeout_s)
+        loop = asyncio.get_running_loop()
         # Tests, and an app that is started again, use one backend in several loops one after another.
         if self._bridge is None or self._bridge.loop is not loop:
             self._bridge = LoopBridge(loop, self.writer)
         try:
             return await self._bridge.result(job, timeout_s)
         except TimeoutError:
-            raise self._write_timeout() from None
+            raise self._write_timeout(timeout_s) from None
 
-    def _write_timeout(self) -> StoreUnavailableError:
+    def _write_timeout(self, timeout_s: float) -> StoreUnavailableError:
         """Return the error for a write that was not committed in time, with the writer's last problem."""
         problem = self.writer.stats.last_problem
         why = f" ({problem})" if problem else ""
-        timeout_s = self.settings.api_write_timeout_s
         return StoreUnavailableError(f"writing to {self.database}: not committed within {timeout_s:g} s{why}")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on one consistent snapshot, in a thread; at most eight run at a time. Raises StorageError."""
+        if self._file.changed():  # the writer opens what stands there now
+            await self._committed(change_job(_probe, writes=False))
         return await anyio.to_thread.run_sync(self._read, query, limiter=self._readers)
 
     def _read(self, query: Callable[[Connection], Any]) -> Any:
@@ -306,7 +330,7 @@ class Backend:
             if time.monotonic() - probed_at < _PROBE_INTERVAL_S:
                 return problem
             try:
-                await self._committed(change_job(_probe, writes=False))
+                await self._committed(change_job(_probe, writes=False), timeout_s=_PROBE_TIMEOUT_S)
                 problem = ""
             except Exception as failure:  # any failure means that nothing can be written
                 problem = str(failure) or type(failure).__name__

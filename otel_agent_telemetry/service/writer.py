@@ -96,8 +96,12 @@ def change_job(work: Callable[[Connection], Any], *, writes: bool = True) -> Job
 class GroupWriter:
     """Commits the jobs of all threads. Started once; `submit` and `accept` are safe from any thread."""
 
-    def __init__(self, store: Store, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, store: Store, *, clock: Clock | None = None, before_commit: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make a writer of `store`. `before_commit` is called in the writer's thread, and may raise StorageError."""
         self._store = store
+        self._before_commit = before_commit
         self._clock = clock or SystemClock()
         self._waiting: deque[Job] = deque()
         self._waiting_items = 0
@@ -202,6 +206,7 @@ class GroupWriter:
         """Commit a group in one transaction and set the results. Raises whatever the transaction raises."""
         started_at = time.monotonic()
         received_at = iso_utc(self._clock.now_ns())
+        self._before_commit()
         results = self._store.transact(lambda connection: _apply(connection, group, received_at))
         self.stats.commits += 1
         self.stats.writes += len(group)

@@ -60,6 +60,12 @@ class WriterLock:
             raise StoreUnavailableError(f"locking {self.path}: {problem.strerror or problem}") from problem
         return True
 
+    def reacquire(self, url: str | None) -> bool:
+        """Become the writer again where the lock's file was moved or removed with its folder; else as `try_acquire`."""
+        if self._lock.taken_away():
+            self._lock.release()
+        return self.try_acquire(url)
+
     def _acquire(self) -> bool:
         """Take the lock; try again while a process that only asks for the holder has it."""
         for _ in range(_TRIES):

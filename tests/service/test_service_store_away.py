@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 from contextlib import closing
 
 import pytest
+from on_disk import eventually
 from service_cases import ended, listed, post_states, problem, state
+
+from otel_agent_telemetry.service import file_watch
+from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 
 def test_a_locked_database_is_503_in_time_and_ok_afterwards(sqlite_settings, serving):
@@ -92,11 +98,60 @@ def test_a_database_file_that_is_replaced_is_never_written_to_unseen(sqlite_sett
     with closing(sqlite3.connect(sqlite_settings.db_path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     copy.replace(sqlite_settings.db_path)
-    answer = service.client.post("/api/v1/runs", json=state(2))
+    assert post_states(service, state(2)) == ["created"]
     with closing(sqlite3.connect(sqlite_settings.db_path)) as connection:
         stored = {row[0] for row in connection.execute("SELECT run_id FROM agent_runs")}
-    assert answer.status_code in (201, 503)
-    assert ("run-2" in stored) == (answer.status_code == 201)
+    assert stored == {"run-1", "run-2"}
+    assert sorted(listed(service)) == ["run-1", "run-2"]
+
+
+def test_reads_see_a_replaced_file_at_once(sqlite_settings, serving, tmp_path):
+    """What is read comes from the file that stands there, and the log names it."""
+    service = serving(sqlite_settings)
+    post_states(service, state(1))
+    assert listed(service) == ["run-1"]
+    with closing(Store(sqlite_settings.with_(db_path=tmp_path / "empty.sqlite"))) as other:
+        other.open()
+    (tmp_path / "empty.sqlite").replace(sqlite_settings.db_path)
+    assert listed(service) == []
+
+
+def test_a_file_that_stays_away_is_made_anew(sqlite_settings, serving, monkeypatch):
+    """After a while, with its folder; until then 503 with the reason."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    post_states(service, state(1))
+    sqlite_settings.db_path.parent.rename(sqlite_settings.base_dir / "moved")
+    assert "deleted or moved" in problem(service.client.post("/api/v1/runs", json=state(2)), 503)
+    monkeypatch.setattr(file_watch, "MISSING_S", 0.0)
+    assert post_states(service, state(2)) == ["created"]
+    assert listed(service) == ["run-2"]
+    assert WriterLock(sqlite_settings.db_path).holder().url == service.url
+
+
+def test_a_file_of_another_program_in_its_place_is_refused_with_the_reason(sqlite_settings, serving, tmp_path):
+    """And is not changed; ours back in its place is used again."""
+    service = serving(sqlite_settings.with_(db_max_retries=0))
+    post_states(service, state(1))
+    aside, foreign = tmp_path / "aside.sqlite", tmp_path / "foreign.sqlite"
+    with closing(sqlite3.connect(foreign)) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    content = foreign.read_bytes()
+    os.link(sqlite_settings.db_path, aside)
+    foreign.replace(sqlite_settings.db_path)
+    problem(service.client.post("/api/v1/runs", json=state(2)), 503)
+    assert sqlite_settings.db_path.read_bytes() == content
+    aside.replace(sqlite_settings.db_path)
+    assert post_states(service, state(2)) == ["created"]
+
+
+def test_health_is_answered_within_a_second_while_the_database_is_locked(sqlite_settings, serving):
+    """However long a write may wait: 503, well before the write itself is given up."""
+    service = serving(sqlite_settings.with_(api_write_timeout_s=60.0))
+    with closing(sqlite3.connect(sqlite_settings.db_path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert "not committed within 0.8 s" in problem(service.client.get("/health"), 503)
+        other.execute("ROLLBACK")
+    eventually(lambda: service.client.get("/health").status_code == 200)
 
 
 @pytest.mark.parametrize("method_and_path", [("POST", "/api/v1/runs"), ("GET", "/api/v1/runs"), ("GET", "/metrics")])
