@@ -20,6 +20,8 @@ _TOTALS: Final = frozenset(TOTAL_COLUMNS)
 _COUNTS: Final = ("input_tokens", "output_tokens", "model_calls", "tool_calls")
 _MODEL: Final = "model"
 _COST: Final = "cost_usd"
+_ANY_COST: Final = "cost_"
+"""What every name of a cost in a usage has in it."""
 
 
 def with_totals(state: Fields) -> Fields:
@@ -41,8 +43,10 @@ def totals_in(metrics_json: str | None) -> Fields:
     # Most runs call no model; their JSON is not parsed.
     if metrics_json is None or _MARK not in metrics_json:
         return {}
-    used = (load_object(metrics_json) or {}).get(USAGE_KEY)
-    if not isinstance(used, Mapping):
+    metrics = load_object(metrics_json)
+    used = metrics.get(USAGE_KEY) if metrics is not None else None
+    # Exact types: each run that called a model passes here on its way to disk, and `Mapping` costs more than the rest.
+    if type(used) is not dict:
         return {}
     totals: Fields = {}
     if model := _model_of(used):
@@ -51,9 +55,10 @@ def totals_in(metrics_json: str | None) -> Fields:
         count = used.get(name)
         if type(count) is int and 0 < count <= MAX_COUNT:
             totals[name] = count
-    cost = used.get(_COST, reported_cost_usd(used))
-    if isinstance(cost, (int, float)) and not isinstance(cost, bool) and 0 <= cost < math.inf:
-        totals[_COST] = float(cost)
+    if _ANY_COST in metrics_json:
+        cost: Any = used.get(_COST, reported_cost_usd(used))
+        if type(cost) in (float, int) and 0 <= cost < math.inf:
+            totals[_COST] = float(cost)
     return totals
 
 
@@ -81,15 +86,18 @@ def folded(state: Fields) -> Fields:
 
 def _model_of(used: Mapping[str, Any]) -> str | None:
     """Return the model of a usage: the one that it names, else the one that was called most."""
-    if isinstance(model := used.get(_MODEL), str) and model:
+    model = used.get(_MODEL)
+    if type(model) is str and model:
         return model
     by_model = used.get(BY_MODEL)
-    if isinstance(by_model, Mapping) and by_model:
+    if type(by_model) is dict and by_model:
+        if len(by_model) == 1:
+            return str(next(iter(by_model)))
         return str(min(by_model, key=lambda name: (-_calls(by_model[name]), name)))
     models = used.get("models")
-    return next((name for name in models if isinstance(name, str)), None) if isinstance(models, list) else None
+    return next((name for name in models if type(name) is str), None) if type(models) is list else None
 
 
 def _calls(usage: object) -> int:
-    calls = usage.get("model_calls") if isinstance(usage, Mapping) else None
-    return calls if isinstance(calls, int) else 0
+    calls = usage.get("model_calls") if type(usage) is dict else None
+    return calls if type(calls) is int else 0
