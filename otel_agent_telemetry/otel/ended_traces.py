@@ -179,14 +179,15 @@ class EndedTraces:
         if not one.may_be_run or (around is not None and repeats(one.view, around)):
             one.run = None
         elif one.run is None:
-            one.run = _run_of(one.view)
+            one.run = run_of(one.view)
 
 
 def _start(one: EndedSpan) -> tuple[int, str]:
     return one.start_ns, one.view.span_id
 
 
-def _run_of(view: SpanView) -> ActiveRun:
+def run_of(view: SpanView) -> ActiveRun:
+    """Return the run that an ended span is, with what later spans are compared to: its name, or that it has none."""
     event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
     run = ActiveRun(event_id, view.trace_id, view.span_id, view.start_ns, UsageAccumulator())
     run.agent_name = agent_name_of(view)

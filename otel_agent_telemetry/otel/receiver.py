@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,11 +23,12 @@ from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
+from otel_agent_telemetry.otel.ended_traces import run_of
 from otel_agent_telemetry.otel.left_out import sum_of
-from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name
+from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
-from otel_agent_telemetry.recording.active_runs import ResourceDefaults
+from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.steps import Agent
@@ -177,10 +177,11 @@ class _LeftOutByRun:
         if self._rule.capture:
             return
         parents = {(view.trace_id, view.span_id): view.parent_span_id for view, _ in spans}
-        roots = {(view.trace_id, view.span_id) for view, _ in spans if is_run(view, runs)}
+        found = _runs_among((view for view, _ in spans), parents, runs)
         for view, span in spans:
-            left_out = list(self._left_out_of(view, span, is_step=(view.trace_id, view.span_id) not in roots))
-            if left_out and (run := _run_above(view, parents, roots)) is not None:
+            ids = (view.trace_id, view.span_id)
+            left_out = list(self._left_out_of(view, span, is_step=ids not in found))
+            if left_out and (run := _run_above(ids, parents, found)) is not None:
                 self._counts[run] += left_out
 
     def _left_out_of(self, view: SpanView, span: Span, *, is_step: bool) -> Iterator[Mapping[str, int]]:
@@ -195,16 +196,29 @@ class _LeftOutByRun:
         return sum_of(self._counts.get((view.trace_id, view.span_id), ()))
 
 
-def _run_above(
-    view: SpanView, parents: Mapping[tuple[str, str], str | None], roots: AbstractSet[tuple[str, str]]
-) -> tuple[str, str] | None:
+_Ids = tuple[str, str]
+"""Trace id and span id."""
+
+
+def _runs_among(views: Iterable[SpanView], parents: Mapping[_Ids, str | None], runs: str) -> dict[_Ids, ActiveRun]:
+    """Return the runs among the spans of a request, without agents that only repeat the run around them."""
+    found: dict[_Ids, ActiveRun] = {}
+    for view in sorted((view for view in views if is_run(view, runs)), key=lambda view: view.start_ns):
+        ids = (view.trace_id, view.span_id)
+        above = _run_above(ids, parents, found)
+        if above is None or not repeats(view, found[above]):
+            found[ids] = run_of(view)
+    return found
+
+
+def _run_above(ids: _Ids, parents: Mapping[_Ids, str | None], runs: Mapping[_Ids, ActiveRun]) -> _Ids | None:
     """Return the ids of the nearest run at or above a span; None where the request has none."""
-    ids: tuple[str, str] | None = (view.trace_id, view.span_id)
+    at: _Ids | None = ids
     for _ in range(len(parents) + 1):  # bounded: spans may be their own ancestors
-        if ids is None or ids in roots:
-            return ids
-        parent = parents.get(ids)
-        ids = (view.trace_id, parent) if parent is not None else None
+        if at is None or at in runs:
+            return at
+        parent = parents.get(at)
+        at = (ids[0], parent) if parent is not None else None
     return None
 
 

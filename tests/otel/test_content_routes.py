@@ -137,6 +137,23 @@ def test_short_texts_numbers_and_urls(route):
 
 
 @pytest.mark.parametrize("route", ROUTES)
+def test_an_agent_that_repeats_the_run_around_it_counts_for_that_run(route):
+    """It is a step of it, and what is below it too; an agent of another name has counts of its own."""
+
+    def agent(name):
+        return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, "ai.prompt": SECRET}
+
+    def program(tracer):
+        with tracer.start_as_current_span("invoke_agent a", attributes=agent("a")):
+            with tracer.start_as_current_span("invoke_agent a", attributes=agent("a")):
+                tracer.start_span("step", attributes={"tool.args": SECRET}).end()
+
+    run, _, steps = recorded(route, program)
+    assert context_of(run)["dropped"] == {"ai.prompt": 2, "tool.args": 1}
+    assert SECRET not in text_of(run, [], steps)
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_the_applications_own_events_are_kept(route):
     """Under a name of its own, whatever its payload's names; but what a convention lists as content is left out."""
 
