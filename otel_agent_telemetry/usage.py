@@ -31,6 +31,10 @@ LAST_CALL: Final = "last_model_call"
 """When a model call ended and how, as text of which the greatest is the last: `TIME ok` or `TIME failed WHY`."""
 LAST_CALL_DECIDES: Final = "last_model_call_decides"
 """In the usage of a run's own span: 1 where its sender leaves its status to the last model call."""
+MODEL_INSIDE: Final = "model_inside"
+"""In the usage of one span: the model that it names for the calls inside it which name none."""
+NO_MODEL: Final = ""
+"""The name under `BY_MODEL` of what spans used that report tokens and no model: calls, if a span above names one."""
 _TOKENS: Final = "_tokens"
 _OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors"})
 """What is counted on every span; the rest is counted on model calls."""
@@ -47,6 +51,8 @@ def added(usages: Iterable[Usage]) -> dict[str, Any]:
             elif isinstance(value, Mapping):
                 total[name] = _united(total.get(name, {}), value)
             elif isinstance(value, str):
+                if name == MODEL_INSIDE:  # of the one span alone
+                    continue
                 total[name] = max(total.get(name, ""), value)
             else:
                 total[name] = sorted({*total.get(name, ()), *value})[:_MAX_WORDS]
@@ -71,6 +77,10 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
     instrumentations, or a wrapper, report one call twice, and agents repeat the sum of their
     calls. So tokens are those of the innermost spans that report any.
     """
+    if (model := own.get(MODEL_INSIDE) or next(iter(own.get("models", ())), None)) is not None:
+        inside = _claimed(inside, model)
+    if MODEL_INSIDE in own:
+        own = {name: value for name, value in own.items() if name != MODEL_INSIDE}
     if not (is_call(own) and is_call(inside)):
         return added([own, inside])
     counted = inside if has_tokens(inside) or not has_tokens(own) else own
@@ -82,6 +92,17 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
     elif (cost := _reported_cost(own)) is not None and _reported_cost(inside) is None:
         total[BY_MODEL] = _with_cost(inside.get(BY_MODEL, {}), cost)
     return added([{name: value for name, value in total.items() if value != {}}, of_steps(own), of_steps(inside)])
+
+
+def _claimed(inside: Usage, model: str) -> Usage:
+    """Return a usage in which what names no model is calls of this one."""
+    by_model = inside.get(BY_MODEL, {})
+    if NO_MODEL not in by_model:
+        return inside
+    rest = {name: used for name, used in by_model.items() if name != NO_MODEL}
+    calls = {"model_calls": by_model[NO_MODEL].get("model_calls", 0), "models": [model]}
+    others = {name: value for name, value in inside.items() if name != BY_MODEL}
+    return added([others, calls, {BY_MODEL: rest}, {BY_MODEL: {model: by_model[NO_MODEL]}}])
 
 
 def _with_cost(by_model: Mapping[str, Usage], cost: int) -> Mapping[str, Usage]:
@@ -139,6 +160,10 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     usage = folded(own, steps)
     usage.pop(RUN_COST, None)
     usage.pop(LAST_CALL_DECIDES, None)
+    if NO_MODEL in usage.get(BY_MODEL, {}):
+        usage[BY_MODEL] = {name: used for name, used in usage[BY_MODEL].items() if name != NO_MODEL}
+        if not usage[BY_MODEL]:
+            del usage[BY_MODEL]
     if RUN_COST in own and _reported_cost(steps) is None:
         usage[RUN_COST] = own[RUN_COST]
     if usage.get("child_errors"):

@@ -30,7 +30,7 @@ from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
-from otel_agent_telemetry.otel.usage import COST_NAMES, TOKEN_NAMES, USAGE_NAMES
+from otel_agent_telemetry.otel.usage import COST_NAMES, MODEL_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import are_plain_names
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 
@@ -113,7 +113,7 @@ class AttributePlan:
         self._pick_words = itemgetter(*words) if words else None
         self._kinds: dict[tuple[str, Any], Kind | None] = {}
         self.counts = not USAGE_NAMES.isdisjoint(keys)
-        self.reports_use = not (TOKEN_NAMES | COST_NAMES).isdisjoint(keys)
+        self.reports_use = not (TOKEN_NAMES | COST_NAMES | MODEL_NAMES).isdisjoint(keys)
         if self.fast:
             self._take_marked(marked)
         self.gives = {column for _, column, _ in self.columns} | {column for _, column in self.conventional}

@@ -28,7 +28,7 @@ from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, step_mem
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.otel.spans import view_of
+from otel_agent_telemetry.otel.spans import announced_by, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
@@ -51,6 +51,7 @@ class _EndedSpanWriter:
         """Record what can be placed of these spans, and of those that waited for them."""
         with self._guard:
             new = [(span, view_of(span)) for span in spans if not self._is_live(span)]
+            new = [(span, view) for span, view in new if announced_by(view) is view]  # what is announced comes itself
             self._write_settled(self._traces.add(new, rule_of(self._recorder.resource_defaults)))
             for trace in self._traces.overflowing():
                 self._write_settled([trace], all_of_them=True)

@@ -20,6 +20,8 @@ from otel_agent_telemetry.usage import (
     BY_MODEL,
     LAST_CALL,
     LAST_CALL_DECIDES,
+    MODEL_INSIDE,
+    NO_MODEL,
     REPORTED,
     REPORTED_COST,
     RUN_COST,
@@ -75,19 +77,34 @@ TOKEN_NAMES: Final = frozenset(
 """Attributes that give a number of tokens."""
 COST_NAMES: Final = frozenset({*_COSTS, *names.COST_PARTS, *names.COST_OBJECTS})
 """Attributes that give a cost."""
-USAGE_NAMES: Final = frozenset({*TOKEN_NAMES, *names.KINDS})
+MODEL_NAMES: Final = frozenset({*names.MODELS, *names.MODELS_BESIDE})
+"""Attributes that give a model."""
+USAGE_NAMES: Final = frozenset({*TOKEN_NAMES, *MODEL_NAMES, *names.KINDS})
 """Attributes without any of which a span does not say that anything was used."""
 
 
-def step_usage(view: SpanView, *, model_above: str | None = None) -> Usage:
-    """Return what one step adds to its run: counts, and the models it called.
+def step_usage(view: SpanView) -> Usage:
+    """Return what one step adds to its run: counts, and the models it called."""
+    is_error = view.status == "error"
+    if USAGE_NAMES.isdisjoint(view.attributes):
+        return usage_of_kind(None, is_error=is_error)
+    kind = call_kind(view.attributes, view.name)
+    usage = usage_of_kind(kind, is_error=is_error)
+    if kind == names.MODEL:
+        return {**usage, **_model_call(view)}
+    if kind is None and (more := _of_no_call(view)):
+        return {**usage, **more}
+    return usage
 
-    `model_above`: the model that a span above it names, for one that names none itself.
-    """
-    says_nothing = USAGE_NAMES.isdisjoint(view.attributes)
-    kind = None if says_nothing else call_kind(view.attributes, view.name, model_above=model_above)
-    usage = usage_of_kind(kind, is_error=view.status == "error")
-    return usage if kind != names.MODEL else {**usage, **_model_call(view, model_above)}
+
+def _of_no_call(view: SpanView) -> dict[str, Any]:
+    """Return what a span that is no call says of calls: tokens without a model, or the model of those inside it."""
+    if (model := model_of(view.attributes)) is not None:
+        return {MODEL_INSIDE: model}
+    tokens = tokens_of(view.attributes, view.resource)
+    if not any(tokens.values()) or names.kind_of(view.attributes, view.name) is not None:
+        return {}
+    return {**tokens, BY_MODEL: {NO_MODEL: {"model_calls": 1, **tokens}}}
 
 
 def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
@@ -95,11 +112,11 @@ def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
     return _STEPS[kind == names.TOOL, is_error]
 
 
-def _model_call(view: SpanView, model_above: str | None) -> dict[str, Any]:
+def _model_call(view: SpanView) -> dict[str, Any]:
     continues = any(view.attributes.get(name) == value for name, value in names.CONTINUATIONS.items())
     usage: dict[str, Any] = {"model_calls": 0 if continues else 1, **tokens_of(view.attributes, view.resource)}
-    if model := model_of(view.attributes) or model_above:
-        usage["models"] = [model[:_MAX_MODEL]]
+    if model := model_of(view.attributes):
+        usage["models"] = [model]
     if (cost := reported_cost(view.attributes)) is not None:
         usage[REPORTED_COST] = cost
     if view.end_ns is not None and _last_call_decides(view):
@@ -139,13 +156,13 @@ def own_usage(view: SpanView) -> dict[str, Any]:
     """
     kind = call_kind(view.attributes, view.name)
     if kind == names.MODEL:
-        return dict(usage_by_model(view, _model_call(view, None)))
+        return dict(usage_by_model(view, _model_call(view)))
     if kind == names.TOOL:
         return {"tool_calls": 1}
     renamed = {key.replace(_AGGREGATED[1], _AGGREGATED[0]): value for key, value in view.attributes.items()}
     used: dict[str, Any] = tokens_of({**renamed, **view.attributes}, view.resource)
-    if used and (model := model_of(view.attributes)):
-        used["models"] = [model]
+    if model := model_of(view.attributes):
+        used |= {"models": [model]} if used else {MODEL_INSIDE: model}
     if (cost := reported_cost(view.attributes)) is not None:
         used[RUN_COST] = cost
     if view.status == "unset" and view.end_ns is not None and _last_call_decides(view):
@@ -153,14 +170,14 @@ def own_usage(view: SpanView) -> dict[str, Any]:
     return used
 
 
-def call_kind(attributes: Mapping[str, Any], span_name: str, *, model_above: str | None = None) -> Kind | None:
+def call_kind(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
     """Return `model` or `tool` for a span that is one call of one; None for any other.
 
-    What carries tokens and has a model, its own or that of a span above it, is a model call
-    whatever it calls itself, unless it is an agent, a chain or a tool.
+    What carries tokens and has a model is a model call whatever it calls itself, unless it is an
+    agent, a chain or a tool. The model may be that of a span above it: `usage.folded` sees that.
     """
     kind = names.kind_of(attributes, span_name)
-    if kind is None and (model_above or model_of(attributes)) and any(tokens_of(attributes).values()):
+    if kind is None and model_of(attributes) and any(tokens_of(attributes).values()):
         return names.MODEL
     return kind if kind in (names.MODEL, names.TOOL) else None
 

@@ -292,3 +292,13 @@ def test_exporter_without_arguments_takes_the_environment(agent_telemetry_base):
     exporter.shutdown()
     exporter.shutdown()
     assert not agent_telemetry_base.exists()
+
+
+def test_a_span_that_only_announces_another_is_no_step(doors):
+    """Logfire hands a pending span to its exporters before the span itself."""
+    announcing = {"logfire.span_type": "pending_span", "logfire.pending_parent_id": "0" * 16}
+    with doors.tracer.start_as_current_span("ask"):
+        doors.tracer.start_span("ask", attributes=announcing).end()
+    doors.export()
+    assert [step.name for step in doors.exported.spans] == []
+    assert [state.job_type for state in doors.exported.states] == ["ask"]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from otel_agent_telemetry.otel.conventions import ONLY_BESIDE, TOKEN_SPELLINGS
-from otel_agent_telemetry.otel.usage import own_usage, reported_cost, step_usage, tokens_of
+from otel_agent_telemetry.otel.usage import (
+    own_usage,
+    reported_cost,
+    step_usage,
+    tokens_of,
+    usage_by_model,
+    usage_of_step,
+)
+from otel_agent_telemetry.usage import added, shown_usage, summed
 from tests.otel.span_views import view
 
 
@@ -60,11 +68,10 @@ def test_model_and_tool_calls_are_known_by_any_convention(attributes, counted):
         {"gen_ai.operation.name": "invoke_agent"},
         {"openinference.span.kind": "CHAIN"},
         {"openinference.span.kind": "AGENT"},
-        {"http.request.method": "POST"},
     ],
 )
 def test_tokens_that_a_span_repeats_from_below_are_not_counted(attributes):
-    """Agents, chains and plain spans are no model calls."""
+    """Agents and chains are no model calls."""
     told = {**attributes, "gen_ai.usage.input_tokens": 99, "llm.token_count.prompt": 99}
     assert step_usage(view(told)) == {"steps": 1}
 
@@ -99,7 +106,7 @@ def test_a_run_says_what_the_whole_used():
     assert own_usage(view({"gen_ai.usage.input_tokens": 5, "gen_ai.aggregated_usage.input_tokens": 30})) == {
         "input_tokens": 5
     }
-    assert own_usage(view({"gen_ai.agent.name": "a", "gen_ai.request.model": "m"})) == {}
+    assert own_usage(view({"gen_ai.agent.name": "a", "gen_ai.request.model": "m"})) == {"model_inside": "m"}
 
 
 @pytest.mark.parametrize(
@@ -210,10 +217,38 @@ def test_agents_chains_and_tools_with_tokens_and_a_model_are_none(kind):
     assert "model_calls" not in step_usage(view({**kind, "gen_ai.usage.input_tokens": 5, "gen_ai.request.model": "m"}))
 
 
-def test_a_span_above_may_name_the_model():
-    """A span with tokens and no model of its own."""
-    assert step_usage(view({"gen_ai.usage.input_tokens": 5}), model_above="m")["models"] == ["m"]
-    assert step_usage(view({"gen_ai.usage.input_tokens": 5})) == {"steps": 1}
+TOKENS_ALONE = {"gen_ai.usage.input_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        {"gen_ai.request.model": "m"},
+        {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"},
+        {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"},
+    ],
+)
+def test_a_span_above_may_name_the_model(above):
+    """However far above: a span with tokens and no model of its own is a call of that model."""
+    steps = [(step_usage(view(TOKENS_ALONE)), 1), (step_usage(view({"a": 1})), 2), (usage_of_step(view(above)), -1)]
+    used = summed(steps)
+    assert (used["model_calls"], used["input_tokens"], used["models"], used["steps"]) == (1, 5, ["m"], 3)
+    assert used["by_model"] == {"m": {"model_calls": 1, "input_tokens": 5}}
+
+
+def test_a_runs_own_span_may_name_the_model():
+    """Of the calls in it that name none; others keep theirs."""
+    named = usage_by_model(view(), {"steps": 1, "model_calls": 1, "input_tokens": 2, "models": ["other"]})
+    used = shown_usage(
+        own=own_usage(view({"gen_ai.request.model": "m"})), steps=added([named, step_usage(view(TOKENS_ALONE))])
+    )
+    assert (used["model_calls"], used["input_tokens"], used["models"]) == (2, 7, ["m", "other"])
+
+
+def test_tokens_whose_model_nobody_names_are_kept_and_are_no_call():
+    """The span may repeat what an untraced call used."""
+    used = shown_usage(own={}, steps=step_usage(view(TOKENS_ALONE)))
+    assert used == {"input_tokens": 5, "steps": 1}
 
 
 def test_a_run_that_is_itself_a_model_call_is_one():

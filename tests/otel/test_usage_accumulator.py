@@ -179,3 +179,18 @@ def tracer_of(recorder):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
     return provider.get_tracer("app")
+
+
+def test_tokens_below_a_span_that_names_the_model_are_a_call_of_it(tmp_path):
+    """Live, at any depth, and also where the run's own span names it."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    tokens = {"gen_ai.usage.input_tokens": 1000}
+    with tracer.start_as_current_span("root") as root, tracer.start_as_current_span("step", attributes={"model": "m"}):
+        with tracer.start_as_current_span("between"), tracer.start_as_current_span("receive") as receive:
+            receive.set_attributes(tokens)
+    root.set_attribute("late", 1)
+    assert used_by(recorder.states[-1]) == {"input_tokens": 1000, "model_calls": 1, "models": ["m"], "steps": 3}
+    with tracer.start_as_current_span("root", attributes={"model": "m"}):
+        tracer.start_span("receive", attributes=tokens).end()
+    assert used_by(recorder.states[-1]) == {"input_tokens": 1000, "model_calls": 1, "models": ["m"], "steps": 1}

@@ -369,3 +369,18 @@ def test_a_step_that_came_without_its_end_is_replaced_when_it_ends(database, arr
         stored = {span.name: span.status for span in spans_of(connection, ident(1))}
     assert stored == {"span 2": "ok", "span 3": "ok"}
     assert usage_of(database, 1) == {"input_tokens": 7, "steps": 2, "tool_calls": 1}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 3, 2, 0)])
+def test_tokens_below_a_span_that_names_the_model_are_a_call_of_it(database, order):
+    """Whichever of them arrives first."""
+    tokens = {"input_tokens": 7, "by_model": {"": {"model_calls": 1, "input_tokens": 7}}}
+    batches = [run(1), using(2, 1, {"steps": 1, "model_inside": "m"}), step(3, 2), using(4, 3, {"steps": 1, **tokens})]
+    deliver(database, *(batches[place] for place in order))
+    assert usage_of(database, 1) == {
+        "by_model": {"m": {"input_tokens": 7, "model_calls": 1}},
+        "input_tokens": 7,
+        "model_calls": 1,
+        "models": ["m"],
+        "steps": 3,
+    }
