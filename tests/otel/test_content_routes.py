@@ -53,8 +53,8 @@ def recorded(route, program, **settings):
     around = ResourceDefaults.of(recorder.config, {})
     received = received_of(encode_spans(spans), runs="root", around=around).spans
     events = [event for span in received for event in span.node.events]
-    (run,) = [span.record for span in received if span.record is not None]
-    return run, events, [span.node.span for span in received if span.record is None]
+    (run,) = [span.record for span in received if span.node.span.parent_span_id is None]
+    return run, events, [span.node.span for span in received if span.node.span.parent_span_id is not None]
 
 
 def text_of(run, events, steps):
