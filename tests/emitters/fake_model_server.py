@@ -85,6 +85,18 @@ class FakeModelServer(ThreadingHTTPServer):
         return taken
 
 
+def body_of(handler):
+    """Return the body of a request, sent with its length or in chunks."""
+    if "chunked" not in handler.headers.get("Transfer-Encoding", ""):
+        return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    chunks = []
+    while size := int(handler.rfile.readline(), 16):
+        chunks.append(handler.rfile.read(size))
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return b"".join(chunks)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -92,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def do_POST(self):
-        text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        text = body_of(self).decode()
         body, path = json.loads(text or "{}"), self.path.split("?")[0]
         conversation = json.dumps([body.get(name) for name in ("messages", "input", "contents")])
         if "Please fail" in conversation:

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from otel_agent_telemetry.otel.receiver import _KINDS, _STATUSES, _values_of
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
-from tests.emitters.fake_model_server import FakeModelServer
+from tests.emitters.fake_model_server import FakeModelServer, body_of
 from tests.emitters.record import FOLDER, _text, _trimmed, _trimmed_text
 
 START, SOON = "recorded.start", "recorded.soon"
@@ -52,7 +52,7 @@ class Receiver(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = self._body()
+        body = body_of(self)
         body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         is_json = "json" in self.headers.get("Content-Type", "")
         if self.path.endswith("/traces"):  # logs and metrics are answered and passed over
@@ -64,15 +64,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "2" if is_json else "0")
         self.end_headers()
         self.wfile.write(b"{}" if is_json else b"")
-
-    def _body(self):
-        if "Content-Length" in self.headers:
-            return self.rfile.read(int(self.headers["Content-Length"]))
-        chunks = []
-        while size := int(self.rfile.readline(), 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        return b"".join(chunks)
 
     def log_message(self, *_):
         pass
