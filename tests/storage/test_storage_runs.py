@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from storage_cases import Database, at, event_id, expected_rows, link, run
 
-from otel_agent_telemetry.columns import COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, OBSERVED_BY_STORE
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
 from otel_agent_telemetry.model import ORDER_COLUMNS, order_key
 from otel_agent_telemetry.storage.queries import get_run
@@ -111,7 +111,7 @@ def test_rows_are_ordered_as_records(one, other):
 
 def test_every_column_takes_part_in_deciding():
     """Two states that differ in any column are never equal, but for what stands outside the order."""
-    outside = {"event_id", "api_posted", "api_posted_at", "api_retry_count"}
+    outside = {"event_id", "api_posted", "api_posted_at", "api_retry_count", *OBSERVED_BY_STORE}
     assert set(COLUMNS) - set(ORDER_COLUMNS) == outside
 
 
