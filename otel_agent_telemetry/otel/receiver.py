@@ -33,6 +33,7 @@ from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.steps import Agent
 from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -80,9 +81,17 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Resour
         left_out = _LeftOutByRun(views, runs, around)
         for span_id in _own_ancestors(views):
             received.warn(f"span {span_id}: is its own ancestor, and has no root")
+        is_agents = _is_of_coding_agent(views)
         for view, span in views:
             try:
-                _take(received, view, span, runs=runs, around=around, starts=starts, left_out=left_out)
+                _take(
+                    *(received, view, span),
+                    runs=runs,
+                    around=around,
+                    starts=starts,
+                    left_out=left_out,
+                    is_agents=is_agents,
+                )
             except RecordError as problem:
                 received.refuse(f"span {view.span_id}: {problem}")
             except Exception as problem:  # a bug of ours costs this span, not its neighbours
@@ -231,10 +240,12 @@ def _take(
     around: ResourceDefaults,
     starts: _Starts,
     left_out: _LeftOutByRun,
+    is_agents: bool,
 ) -> None:
     run = is_run(view, runs)
     usage = own_usage(view) if run else usage_of_step(view)
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
+    agent = _agent_of(view) if run else None
     may_be_step = run and view.parent_span_id is not None and not names.is_marked(view.attributes)
     node = SpanNode(
         step,
@@ -243,10 +254,30 @@ def _take(
         _events_of(view, span, around),
         view.start_ns,
         _parent_start(view, starts),
-        _agent_of(view) if run else None,
+        agent,
         usage_of_step(view) if may_be_step else None,
+        names.text_attribute(view.resource, names.SERVICE_NAME),
+        is_idle=run and agent is None and _is_idle(view, span, usage, is_agents=is_agents),
+        is_from_agent=agent is not None or "model_calls" in usage or is_agents,
     )
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
+
+
+def _is_idle(view: SpanView, span: Span, usage: Usage, *, is_agents: bool) -> bool:
+    """Return whether a root span by itself does nothing that a user asks an agent for.
+
+    Events of a known coding agent are its log.
+    """
+    if view.parent_span_id is not None or "model_calls" in usage or "tool_calls" in usage:
+        return False
+    has_events = span.events and not is_agents
+    return not has_events and not any(key.startswith(names.PREFIX) for key in view.attributes)
+
+
+def _is_of_coding_agent(views: Sequence[tuple[SpanView, Span]]) -> bool:
+    """Return whether the resource of these spans is that of a known coding agent."""
+    sender = names.sender_of(names.NONE, views[0][0].resource) if views else None
+    return sender is not None and sender.is_coding_agent
 
 
 def _agent_of(view: SpanView) -> Agent | None:

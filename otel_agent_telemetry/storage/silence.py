@@ -22,10 +22,11 @@ from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.run_id import generate_run_id, is_derived, span_event_id_without_start
 from otel_agent_telemetry.status import FAILED
+from otel_agent_telemetry.storage.plumbing import mark_silent
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import insert_into, rows_with
-from otel_agent_telemetry.storage.steps import NO_RUN
+from otel_agent_telemetry.storage.steps import NO_RUN, SERVICE, loaded_usage
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
 from otel_agent_telemetry.wire import load_object
@@ -41,7 +42,7 @@ _is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
 _last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
 _waiting: Final = select(
     *(_spans.trace_id, _spans.span_id, _spans.parent_span_id, _spans.name, _spans.start_time, _spans.end_time),
-    _spans.attributes_json,
+    *(_spans.attributes_json, _spans.usage_json),
 ).where(*_is_waiting)
 
 
@@ -75,6 +76,7 @@ def close_silent(
     connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), keys)
     upsert_runs(connection, states)
     write_traces(connection, (), states)
+    mark_silent(connection, {state["event_id"]: state.get("service_name") for state in states})
     return len(states)
 
 
@@ -103,9 +105,12 @@ def _state(
     event_id, started = span_event_id_without_start(trace_id, span_id), rows[0].start_time
     ended = max(row.end_time or row.start_time for row in rows)
     names = (agent_of(load_object(row.attributes_json or "{}") or {}) for row in rows)
-    agent_name = next(filter(None, names), None) or rows[0].name or "unknown"
+    services = (loaded_usage(row.usage_json).get(SERVICE) for row in rows)
+    service = next(filter(None, services), None)
+    agent_name = next(filter(None, names), None) or service or rows[0].name or "unknown"
     start_ns = parse_iso(started)
     return {
+        **({"service_name": service} if service else {}),
         "event_id": event_id,
         "run_id": generate_run_id(agent_name, at_ns=start_ns, token=event_id[:8]),
         "schema_version": SCHEMA_VERSION,

@@ -62,17 +62,21 @@ def decide_agents(connection: Connection, places: Places, run_ids: Iterable[str]
     """Decide about the agents inside these runs, and about those below them that it concerns; all by `event_id`."""
     wanted = {event_id for event_id in run_ids if event_id}
     rounds = 0
-    while wanted and rounds < _MAX_ROUNDS:  # each round settles one level of agents
+    while wanted and rounds < _MAX_ROUNDS:  # clocks that disagree could have two agents change places for ever
         rounds += 1
         rollups = rollups_of(connection, wanted)
         agents = {event_id: rollup.agent for event_id, rollup in rollups.items() if rollup.agent is not None}
         found = _candidates_in(connection, agents)
         wanted = set()
-        for event_id, agent in agents.items():
-            wanted |= _decide(connection, places, event_id, agent, found[event_id])
+        left = list(agents)
+        while left and not wanted:
+            event_id = left.pop()
+            wanted = _decide(connection, places, event_id, agents[event_id], found[event_id])
+        if wanted:  # what was read of the others may not be so any more
+            wanted |= set(left)
 
 
-_MAX_ROUNDS: Final = 100
+_MAX_ROUNDS: Final = 1_000
 
 
 def _candidates_in(connection: Connection, run_ids: Iterable[str]) -> Mapping[str, list[_Candidate]]:

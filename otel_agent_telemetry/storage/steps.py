@@ -51,6 +51,8 @@ NO_RUN: Final = ""
 """`event_id` of an event or span whose run is not known yet."""
 
 
+SERVICE: Final = "service"
+"""The member of a step's `usage_json` that names its service, where its run was not known when it came."""
 IS_RUN: Final = 1
 IS_PART: Final = 2
 """`is_run` of an agent's span that only repeats the run around it, whose step it is."""
@@ -374,12 +376,15 @@ def usage_of_row(usage_json: str | None) -> dict[str, Any]:
     """Return what a stored step used."""
     usage = loaded_usage(usage_json)
     usage.pop(INSIDE_CALL, None)
+    usage.pop(SERVICE, None)
     return usage
 
 
 def is_or_is_inside_call(usage_json: str | None) -> bool:
     """Return whether a stored step is a model call of its run, or is inside one."""
-    return usage_json is not None and usage_json != _PLAIN and is_call(loaded_usage(usage_json))
+    if usage_json is None or usage_json == _PLAIN:
+        return False
+    return f'"{INSIDE_CALL}"' in usage_json or is_call(usage_of_row(usage_json))
 
 
 def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Rollup]:

@@ -42,6 +42,7 @@ from otel_agent_telemetry.storage.engine import (
     writing,
 )
 from otel_agent_telemetry.storage.last_calls import decide_statuses
+from otel_agent_telemetry.storage.plumbing import mark_plumbing
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
@@ -122,6 +123,9 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     if take_names:
         set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])
     decide_statuses(connection, batch.nodes, changed)
+    if batch.nodes:
+        own = [known.get(node.key) or own_event_id(node.identity) for node in batch.nodes]
+        mark_plumbing(connection, batch.nodes, own)
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 

@@ -41,6 +41,7 @@ from otel_agent_telemetry.storage.statements import driver_connection
 from otel_agent_telemetry.storage.steps import (
     INSIDE_CALL,
     NO_RUN,
+    SERVICE,
     Agent,
     EventRow,
     SpanRow,
@@ -79,6 +80,12 @@ class SpanNode:
     """`start_time` of the parent, where its sender sent it at the same time."""
     agent: Agent | None = None
     as_step: Usage | None = None
+    service: str | None = None
+    """`service.name` of the span's resource."""
+    is_idle: bool = False
+    """Whether it is a root that by itself does nothing (`plumbing`)."""
+    is_from_agent: bool = False
+    """Whether it shows that its service is an agent's."""
 
     @property
     def key(self) -> Key:
@@ -230,6 +237,8 @@ class _NewSpans:
                 usage = node.usage if node.as_step is None else node.as_step
                 if is_inside and not node.is_run:
                     usage = {**usage, INSIDE_CALL: 1}
+                if not event_id and node.service:
+                    usage = {**usage, SERVICE: node.service}
                 spans.append(SpanRow(span, node.is_run, usage, node.start_ns, node.parent_start))
             for seq, event in enumerate(node.events):
                 of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -47,6 +47,11 @@ def count_of(names):
     return counts
 
 
+PLANNER = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
+REPEATED = [(PLANNER, None, False), (PLANNER, 0, False), (PLANNER, 0, False), (PLANNER, 1, False)]
+
+
+@example(drawn=(REPEATED, [0, 1, 2, 3], [False] * 4))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(drawn=traces())
 def test_any_order_partition_and_repetition_gives_the_live_rows(sqlite_database, drawn):
