@@ -17,7 +17,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 
-_EXCEPTION: Final = frozenset({"exception.type", "exception.message"})
+_EXCEPTION: Final = frozenset({names.EXCEPTION_TYPE, names.EXCEPTION_MESSAGE})
 
 
 class AgentRunLogProcessor(LogRecordProcessor):

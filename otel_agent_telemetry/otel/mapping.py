@@ -104,7 +104,7 @@ def _agent_name_in(view: SpanView) -> str | None:
 
 
 def _framework_name(view: SpanView) -> str | None:
-    """Return what a chain or graph of a framework is called: LangGraph's agent, else the span's name."""
+    """Return what a chain or graph of a framework is called: as a member of an attribute says, else as the span."""
     if not _is_named_by_span(view) or not names.is_agent_work(view.attributes, view.name):
         return None
     for key, member in names.AGENT_OBJECTS.items():
@@ -279,8 +279,8 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
     ended the span without being recorded on it (OpenTelemetry records `Exception` only).
     """
     if view.status == "error" or (exception is not None and _exception_decides(view)):
-        kind = str((exception or {}).get("exception.type") or view.attributes.get("error.type") or "")
-        message = str((exception or {}).get("exception.message") or "") or view.status_message or ""
+        kind = str((exception or {}).get(names.EXCEPTION_TYPE) or view.attributes.get(names.ERROR_TYPE) or "")
+        message = str((exception or {}).get(names.EXCEPTION_MESSAGE) or "") or view.status_message or ""
         return Ending(names.exception_status(kind, message.partition("\n")[0]), *_why(view, exception))
     if interrupted is not None:
         return ending_of_exception(interrupted)
@@ -320,12 +320,12 @@ def ending_of_left_open(view: SpanView, exception: Mapping[str, Any] | None, las
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """Return the error in one line, and in full."""
     if exception:
-        kind = str(exception.get("exception.type") or "")
-        message, stack = _message_and_stack(str(exception.get("exception.message") or ""))
+        kind = str(exception.get(names.EXCEPTION_TYPE) or "")
+        message, stack = _message_and_stack(str(exception.get(names.EXCEPTION_MESSAGE) or ""))
         summary = f"{kind}: {message}" if kind and message else kind or message or "Exception"
-        stack = str(exception.get("exception.stacktrace") or "") or stack
+        stack = str(exception.get(names.EXCEPTION_STACK) or "") or stack
     else:
-        summary, stack = _message_and_stack(view.status_message or str(view.attributes.get("error.type") or ""))
+        summary, stack = _message_and_stack(view.status_message or str(view.attributes.get(names.ERROR_TYPE) or ""))
     return summary[:_MAX_SUMMARY] or None, stack[-_MAX_DETAILS:] or None
 
 
@@ -384,7 +384,7 @@ def named_agent(view: SpanView) -> str | None:
     """Return the agent that a span inside a run names; None where it names none."""
     name = own_agent_name(view)
     if name is None and _is_named_by_span(view) and names.is_agent_invocation(view.attributes, view.name):
-        return kept_name(view.name)  # openai-agents: the agent's own attributes come later
+        return kept_name(view.name)  # the agent's own attributes come later
     return name
 
 

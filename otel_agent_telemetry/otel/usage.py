@@ -30,7 +30,6 @@ from otel_agent_telemetry.usage import (
 )
 from otel_agent_telemetry.wire import load_object
 
-_AGGREGATED: Final = ("gen_ai.usage.", "gen_ai.aggregated_usage.")
 _MOST: Final = 1 << 50
 _MAX_DIGITS: Final = 20
 _MAX_MODEL: Final = 200
@@ -72,7 +71,7 @@ _COSTS: Final = _ranks(names.COSTS)
 TOKEN_NAMES: Final = frozenset(
     name
     for spelling in (*_FIGURE_OF, *names.TOKEN_OBJECTS)
-    for name in (spelling, spelling.replace(_AGGREGATED[0], _AGGREGATED[1]))
+    for name in (spelling, *(spelling.replace(part, whole) for whole, part in names.TOTALS.items()))
 )
 """Attributes that give a number of tokens."""
 COST_NAMES: Final = frozenset({*_COSTS, *names.COST_PARTS, *names.COST_OBJECTS})
@@ -132,7 +131,7 @@ def _last_call_decides(view: SpanView) -> bool:
 
 def error_of(view: SpanView) -> str:
     """Return the error that a span's status names, in one line, secrets masked; empty where it names none."""
-    text = view.status_message or str(view.attributes.get("error.type") or "")
+    text = view.status_message or str(view.attributes.get(names.ERROR_TYPE) or "")
     return mask_text(text.strip().partition("\n")[0][:_MAX_ERROR])
 
 
@@ -159,8 +158,7 @@ def own_usage(view: SpanView) -> dict[str, Any]:
         return dict(usage_by_model(view, _model_call(view)))
     if kind == names.TOOL:
         return {"tool_calls": 1}
-    renamed = {key.replace(_AGGREGATED[1], _AGGREGATED[0]): value for key, value in view.attributes.items()}
-    used: dict[str, Any] = tokens_of({**renamed, **view.attributes}, view.resource)
+    used: dict[str, Any] = tokens_of({**_totals_renamed(view.attributes), **view.attributes}, view.resource)
     if model := model_of(view.attributes):
         used |= {"models": [model]} if used else {MODEL_INSIDE: model}
     if (cost := reported_cost(view.attributes)) is not None:
@@ -168,6 +166,16 @@ def own_usage(view: SpanView) -> dict[str, Any]:
     if view.status == "unset" and view.end_ns is not None and _last_call_decides(view):
         used[LAST_CALL_DECIDES] = 1
     return used
+
+
+def _totals_renamed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a whole under the names that a call's have."""
+    return {
+        part + key[len(whole) :]: value
+        for whole, part in names.TOTALS.items()
+        for key, value in attributes.items()
+        if key.startswith(whole)
+    }
 
 
 def call_kind(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
@@ -189,7 +197,7 @@ def model_of(attributes: Mapping[str, Any]) -> str | None:
         for key, values in names.MODELS_BESIDE.items():
             if key in attributes:
                 model = names.text_attribute(attributes, values.get(str(attributes[key]), ""))
-    return model.strip('"')[:_MAX_MODEL] or None if model else None  # MLflow's values are JSON
+    return model.strip('"')[:_MAX_MODEL] or None if model else None  # some values are JSON
 
 
 def tokens_of(attributes: Mapping[str, Any], resource: Mapping[str, Any] = names.NONE) -> dict[str, int]:
@@ -259,13 +267,15 @@ def _resolve_total(found: dict[str, int]) -> None:
 def reported_cost(attributes: Mapping[str, Any]) -> int | None:
     """Return the cost that a span reports, in 10^-9 US dollars; None when it reports none."""
     for name in sorted(_COSTS.keys() & attributes.keys(), key=_COSTS.__getitem__):
-        if (cost := _dollars(attributes[name])) is not None:
+        if cost := _dollars(attributes[name]):  # 0 is what senders write that know no price
             return cost
     parts = [_dollars(attributes[name]) for name in names.COST_PARTS if name in attributes]
-    if known := [part for part in parts if part is not None]:
-        return sum(known)
+    if cost := sum(part for part in parts if part is not None):
+        return cost
     members = ((name, names.COST_OBJECTS[name]) for name in names.COST_OBJECTS.keys() & attributes.keys())
-    return next((_dollars(_member(_object(attributes[name]), member)) for name, member in members), None)
+    return next(
+        (cost for name, member in members if (cost := _dollars(_member(_object(attributes[name]), member)))), None
+    )
 
 
 def _dollars(value: Any) -> int | None:

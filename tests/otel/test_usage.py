@@ -268,7 +268,8 @@ def test_a_run_that_is_itself_a_model_call_is_one():
     [
         ({"gen_ai.usage.cost": 0.25}, 250_000_000),
         ({"llm.cost.total": "0.25"}, 250_000_000),
-        ({"operation.cost": 0}, 0),
+        ({"operation.cost": 0}, None),
+        ({"gen_ai.usage.cost": 0, "operation.cost": 0.5}, 500_000_000),
         ({"cost_usd": 1}, 1_000_000_000),
         ({"llm.cost.prompt": 0.1, "llm.cost.completion": 0.2}, 300_000_000),
         ({"langfuse.observation.cost_details": '{"total": 0.5}'}, 500_000_000),

@@ -56,6 +56,7 @@ class Convention(NamedTuple):
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
+    `totals`: how the names of attributes of a whole begin → how those of `tokens` do.
     `token_objects`: attribute with an object, or JSON of one → its member (`a.b` for one
     inside another) → our name of the figure. `costs`: US dollars; `cost_parts`: attributes
     whose sum they are where no other is there; `cost_objects`: attribute with an object → the
@@ -92,6 +93,7 @@ class Convention(NamedTuple):
     pending: Mapping[str, Mapping[str, str]] = NONE
     continuations: Mapping[str, str] = NONE
     tokens: Mapping[str, tuple[str, ...]] = NONE
+    totals: Mapping[str, str] = NONE
     token_objects: Mapping[str, Mapping[str, str]] = NONE
     costs: tuple[str, ...] = ()
     cost_parts: tuple[str, ...] = ()

@@ -91,6 +91,7 @@ PYDANTIC: Final = Convention(
         "audio_input_tokens": ("gen_ai.usage.details.input_audio_tokens",),
         "audio_output_tokens": ("gen_ai.usage.details.output_audio_tokens",),
     },
+    totals={"gen_ai.aggregated_usage.": "gen_ai.usage."},
     costs=("operation.cost",),
     models=("model_name",),
     agent_names=("agent_name",),

@@ -60,6 +60,7 @@ NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = _merged("tokens")
 """Our name → the attributes that give it, the first that is there."""
+TOTALS: Final[Mapping[str, str]] = _merged("totals")
 TOKEN_OBJECTS: Final[Mapping[str, Mapping[str, str]]] = _merged("token_objects")
 ONLY_BESIDE: Final[Mapping[str, str]] = {
     spelling: row.only_beside
@@ -93,6 +94,10 @@ _TIMEOUT_MESSAGES: Final[tuple[str, ...]] = _joined("timeout_messages")
 _CANCELLATION_MESSAGES: Final[tuple[str, ...]] = _joined("cancellation_messages")
 
 EVENT_NAME: Final = "event.name"
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACK: Final = "exception.stacktrace"
 SERVICE_NAME: Final = "service.name"
 DEFAULT_SERVICE: Final = "unknown_service"
 CONVENTIONAL_COLUMNS: Final[Mapping[str, str]] = {
