@@ -20,6 +20,14 @@ GEN_AI: Final = Convention(
             "execute_tool": TOOL,
         }
     },
+    misnamed={
+        "gen_ai.operation.name": {
+            AGENT: (
+                *("invoke_agent Runnable*", "invoke_agent *OutputParser", "invoke_agent *OutputParser<*>"),
+                *("invoke_agent *Prompt", "invoke_agent *PromptTemplate"),
+            )
+        }
+    },
     agent_prefixes=("invoke_agent", "invoke_workflow"),
     tokens={
         "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
