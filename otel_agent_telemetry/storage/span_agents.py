@@ -26,7 +26,6 @@ from otel_agent_telemetry.storage.steps import (
     Agent,
     add_agents,
     recount_rollups,
-    refresh_sums,
     rollups_of,
 )
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
@@ -135,7 +134,8 @@ def _become_run(connection: Connection, places: Places, one: _Candidate, state: 
     _mark(connection, one, IS_RUN)
     places.add_run(one.place, one.event_id)
     _move(connection, places, one, before=one.around, now=one.event_id)
-    refresh_sums(connection, [one.event_id])
+    parent = run_ids_of(connection, [one.around]).get(one.around)
+    recount_rollups(connection, {one.event_id}, {one.event_id: parent})
 
 
 def _mark(connection: Connection, one: _Candidate, kind: int) -> None:
