@@ -9,7 +9,8 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.secret_names import REDACTED, is_plain_value, is_secret_key, words_of
 
 _PLACEHOLDER: Final = lazy(
-    r"[*•.…?_-]+|x{3,}|<.*|\$\{.*|\$\(.*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%|\{\{.*|\{\w*\}|%\(\w+\)s|%[sdr]|\[.*",
+    r"[*•.…?_-]+|x{3,}|<.*|\$\{.*|\$\(.*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%|\{\{.*|\{(?:[A-Za-z_.!:]*|[0-9](?:![rs])?)\}"
+    r"|(?:my|your)[ _-][\w -]*|%\(\w+\)s|%[sdr]|\[.*",
     re.IGNORECASE | re.DOTALL,
 )
 _NO_SECRETS: Final = frozenset(
@@ -27,16 +28,18 @@ _TYPES: Final = lazy(
     re.IGNORECASE,
 )
 _DEFAULT: Final = lazy(r"\s{0,4}=\s{0,4}(?=[\"'])")
-_CALL: Final = lazy(r"(?:[A-Za-z_$]+(?:\.|->|::|\?\.))*[A-Za-z_$]+\s?[(\[]")
+_CALL: Final = lazy(r"(?:[A-Za-z_$][\w$]*+(?:\.|->|::|\?\.))*[A-Za-z_$][\w$]*+\s?[(\[]")
 _PATH_OF_NAMES: Final = lazy(r"[A-Za-z_]+(?:\??\.[A-Za-z_]+)+")
-_IDENTIFIER: Final = lazy(r"[A-Za-z]+(?:_[A-Za-z]+)*_?")
-_RANDOM: Final = lazy(r"(?=.*[0-9])(?=.*[A-Za-z])|.*[!@#$%^&*+=~].*|.*[a-z][A-Z].*[a-z]", re.DOTALL)
-"""Text of letters and digits, with a sign that words do not have, or with capitals inside."""
+_IDENTIFIER: Final = lazy(r"_*[A-Za-z]+(?:_[A-Za-z]+)*_?")
+_RANDOM: Final = lazy(r"(?=.*[0-9])(?=.*[A-Za-z])|.*[!@#$%^&*+=~].*", re.DOTALL)
+"""Text of letters and digits, or with a sign that words do not have."""
+_SCHEME: Final = lazy(r"(?:bearer|basic|token|apikey|digest|bot)\s+", re.IGNORECASE)
+_NUMBER: Final = lazy(r"0x[0-9a-f]+|[0-9.]+", re.IGNORECASE)
 
 
 def is_no_secret(name: str, value: str) -> bool:
     """Return whether a value is a placeholder, a word of a message about the secret, or plain by its name."""
-    plain = value.strip()
+    plain = _SCHEME.sub("", value.strip(), count=1)
     return (
         not plain
         or plain == REDACTED
@@ -71,8 +74,13 @@ def is_reference(name: str, value: str) -> bool:
         return True
     if _IDENTIFIER.fullmatch(value) is None:
         return False
-    is_same = value.lower() == name.lower().rpartition(".")[2]
+    is_same = value.lower().lstrip("_") == name.lower().rpartition(".")[2].lstrip("_")
     return is_same or (len(words_of(value)) > 1 and is_secret_key(value))
+
+
+def is_number(value: str) -> bool:
+    """Return whether a value is a number, decimal or hexadecimal."""
+    return _NUMBER.fullmatch(value) is not None
 
 
 def looks_random(value: str, *, least: int = 1) -> bool:

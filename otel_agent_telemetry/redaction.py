@@ -22,7 +22,7 @@ from uuid import UUID
 from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, JSON_COLUMNS, Fields
 from otel_agent_telemetry.secret_arguments import secret_positions
 from otel_agent_telemetry.secret_names import REDACTED, hides_secret, is_secret_key
-from otel_agent_telemetry.secret_patterns import is_harmless, mask_text
+from otel_agent_telemetry.secret_patterns import is_harmless, mask_text, may_hide
 from otel_agent_telemetry.wire import bounded_repr
 
 DEFAULT_MAX_BYTES: Final = 1_048_576
@@ -33,6 +33,7 @@ _SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range,
 """What is looked at item by item, so that its size does not matter."""
 _MAX_KEY: Final = 256
 _FEW: Final = 32
+_MUCH: Final = 256
 _MAX_ARGUMENTS: Final = 4_096
 NAME_MEMBERS: Final = frozenset({"name", "key", "header", "field", "Name", "Key", "k", "n"})
 VALUE_MEMBERS: Final = frozenset({"value", "Value", "val", "v"})
@@ -134,7 +135,9 @@ def _is_small_and_plain(value: Any, max_bytes: int) -> bool:
         if len(container) > _SHORT or len(containers) > _FEW or not is_plain(container, texts, containers):
             return False
     joined = "\n".join(texts)
-    return len(joined) <= max_bytes and (not texts or is_harmless(joined))
+    if len(joined) > max_bytes or (len(joined) > _MUCH and may_hide(joined)):
+        return False  # of much text with a sign only the walk looks at each, not both
+    return not texts or is_harmless(joined)
 
 
 def _gather_members(members: dict[Any, Any], texts: list[str], containers: list[Any]) -> bool:

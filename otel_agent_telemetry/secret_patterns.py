@@ -263,6 +263,7 @@ def _has_named(low: str) -> bool:
         or "'" in low
         or ">" in low
         or "%3" in low
+        or " is " in low
         or "login" in low
         or " set " in low
     ) and (

@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from otel_agent_telemetry.names_in_texts import NameInText, name_at
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.plain_values import (
     default_at,
     is_call,
     is_no_secret,
+    is_number,
     is_reference,
     is_type,
     looks_random,
@@ -36,9 +38,10 @@ _VALUE_MEMBER: Final = (
     rf"(?:,\s{{0,40}}+|\s{{1,40}}+)(?:{_ESCAPED_QUOTE})?(?:string_?)?val(?:ue)?(?:{_ESCAPED_QUOTE})?\s{{0,8}}+[:=]"
 )
 _NAMED: Final = lazy(
-    rf"((?:{'|'.join((*STEMS, 'bearer'))})[\w.-]{{0,64}}+)({_ESCAPED_QUOTE})?+(?:\]|\\?\))?+(?:"
+    rf"((?:{'|'.join((*STEMS, 'bearer'))})[\w.-]{{0,64}}+)({_ESCAPED_QUOTE}|%22)?+(?:\]|\\?\))?+(?:"
     r"[ \t]{0,16}+(?P<assign>=>|:=|[=!]==?|=|:(?!:)|%3[ad])"
-    rf"|(?P<member>{_VALUE_MEMBER})|(?P<close>\s{{0,40}}+\}})|(?P<pair>\s{{0,4}}+,)|(?P<tag>>))"
+    rf"|(?P<member>{_VALUE_MEMBER})|(?P<close>\s{{0,40}}+\}})|(?P<pair>\s{{0,4}}+,)|(?P<tag>\s{{0,4}}>)"
+    rf"|(?P<call>\(\s{{0,4}}(?={_ESCAPED_QUOTE}))|(?P<told>[ \t]{{1,4}}(?:is[ \t]{{1,4}}|(?=[\"']))))"
 )
 """In lower case: the name from its stem on, its closing quote, and what makes the next a value."""
 _QUOTED: Final = lazy(r"[@brufBRUF$]{0,2}(\\{0,7})([\"'`])((?:(?!\1\2)(?:[^\\]|\\.)){0,4096}+)", re.DOTALL)
@@ -48,12 +51,31 @@ _HOLDERS: Final = (("credentials",), ("credential",), ("secrets",), ("cookies",)
 """Names whose objects hold secrets under any name."""
 _NO_VALUES: Final = ("${", "$(", "<", "{{", "%(")
 """How placeholders begin."""
+_SCHEME: Final = lazy(r"(?:bearer|basic|token|apikey|digest|bot)[ \t]{1,4}(?=\S)", re.IGNORECASE)
+"""How a credential is meant, before it: `authorization=Bearer x`."""
+_TRIPLE_QUOTES: Final = ('"""', "'''")
+_BLOCK: Final = lazy(
+    r"[|>][+-]?[0-9]?[ \t]{0,8}\r?\n[ \t]{1,64}([^\s][^\r\n]{0,4096}(?:\r?\n[ \t]{1,64}[^\s][^\r\n]{0,4096}){0,64})"
+)
+"""The lines of a text in YAML."""
+_ENDS_OF_NAMES: Final = frozenset(
+    {"password", "passwd", "passphrase", "pwd", "secret", "token", "key", "credentials", "str", "apikey", "cookie"}
+)
+"""Last words of functions and types that take the secret itself."""
+_VERBS: Final = frozenset(
+    {"get", "find", "read", "load", "fetch", "require", "prompt", "input", "encrypt", "hash", "verify", "check"}
+    | {"decode", "validate", "is", "has", "test", "ask", "enter", "generate", "create", "make", "delete", "remove"}
+)
+"""First words of functions that take something else than the secret."""
+_TEMPLATE: Final = lazy(r"\{(?:[A-Za-z_.!:]*|[0-9](?:![rs])?)\}|[{\[](?:\s|b?[\"']|$)")
+_TUPLE: Final = lazy(r"\([^()]{1,512}\)")
+_LINE_ENDS: Final = lazy(r"[ \t]*(?:$|[\r\n#;\"'`)\]}\\])")
 _STRUCTURES: Final = frozenset("{[-0123456789")
 _NUMBER: Final = lazy(r"-?[0-9][0-9.]*")
 _SETTING: Final = lazy(r"(?:[^\s\"'`,;&<\\]|[,;&](?!\s|[\w.% -]{1,40}=|$|[\"'])|\\(?![nrt\"'\\])){1,4096}+")
 """Text without blanks, to the next member of a list `a=1,b=2` or `a=1;b=2` or `a=1&b=2`."""
 _IN_QUERY: Final = lazy(r"[^&\s#\"'<>\\;]{1,4096}")
-_IN_ENCODED: Final = lazy(r"(?:(?!%26|%20|%22)[^\s\"'&]){1,4096}", re.IGNORECASE)
+_IN_ENCODED: Final = lazy(r"(?:%22)?(?:(?!%26|%20|%22)[^\s\"'&]){1,4096}", re.IGNORECASE)
 _IN_CONNECTION: Final = lazy(r"[^;\"'\r\n]{1,512}")
 _ENVIRONMENT: Final = lazy(r"[^\s\"'`]{1,4096}")
 _IN_TAG: Final = lazy(r"\s{0,16}([^<\s][^<]{0,4096})</")
@@ -63,54 +85,11 @@ _HEADER_VALUES: Final = {quote: lazy(rf"(?:[^\r\n\\{quote}]|\\(?![rn])){{1,4096}
 """The value of a header line, to its end, or to the quote that the whole line stands in."""
 
 _PUNCTUATED: Final = lazy(r"[ \t]*(?:$|[\r\n,;)\]}|\"'`]|[\w.-]{1,40}\s?[:=])")
-_SETTER: Final = lazy(r"\w*(?:set|add|put|append|header|insert|export|store|push|with)\w*\($", re.IGNORECASE)
+_SETTER: Final = lazy(r"\w*(?:set|add|put|append|header|insert|export|store|push|with|define)\w*\($", re.IGNORECASE)
 _NAME_MEMBER: Final = lazy(rf"(?:name|key|header|field|k|n)(?:{_ESCAPED_QUOTE})?\s{{0,8}}[:=]\s{{0,8}}\\{{0,7}}$")
 _VALUE_BEFORE: Final = lazy(
     rf"{_ESCAPED_QUOTE}(?:string_?)?val(?:ue)?{_ESCAPED_QUOTE}\s{{0,8}}[:=]\s{{0,8}}", re.IGNORECASE
 )
-_LINE_BEGIN: Final = lazy(r"(?:^|[\r\n]|\\n)[ \t]*(?:[-*>#] ?)?(?:export |set |setx |declare -x |env )?[\"'`]?$")
-_QUERY_NAMES: Final = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature", "hmac", "x-amz-credential"})
-_WEAK: Final = frozenset(
-    {"token", "auth", "pass", "cookie", "cookies", "credential", "credentials", "jwt", "secret", "secrets", "bearer"}
-)
-"""Names that, alone, are words of sentences and programs too: their value has to look like a secret."""
-
-
-_QUALIFIERS: Final = frozenset(
-    {"access", "api", "auth", "bearer", "refresh", "session", "bot", "client", "personal", "id", "oauth", "deploy"}
-    | {"app", "user", "admin", "github", "gitlab", "slack", "service", "account", "signing", "webhook", "shared"}
-)
-"""Before `token` and `secret` in a sentence: no token of a grammar is meant."""
-
-
-class _Name(NamedTuple):
-    """A name in a text, and where it stands."""
-
-    text: str
-    start: int
-    before: str
-    """The character before it."""
-    is_quoted: bool
-    is_flag: bool
-
-    @property
-    def is_weak(self) -> bool:
-        """Whether the name alone does not say that a secret follows."""
-        return self.text.lower() in _WEAK and not self.is_flag
-
-    @property
-    def is_variable(self) -> bool:
-        """Whether it is written as variables of an environment are."""
-        return self.text.isupper()
-
-    @property
-    def is_query_key(self) -> bool:
-        """Whether it is `key` in a query, which may be any key."""
-        return self.text.lower() == "key"
-
-    def begins_line(self, text: str) -> bool:
-        """Return whether nothing but an indent, a list's dash or `export` stands before it in its line."""
-        return _LINE_BEGIN.search(text, max(0, self.start - 40), self.start) is not None
 
 
 class Span(NamedTuple):
@@ -128,7 +107,7 @@ def mask_values(text: str) -> str:
     done = at = 0
     while (found := _NAMED.search(low, at)) is not None:
         at = found.end() if found.lastgroup != "pair" else found.end() - 1
-        name = _name_at(text, found.start(), found.end(1), is_quoted=found[2] is not None)
+        name = name_at(text, found.start(), found.end(1), is_quoted=found[2] is not None)
         span = _span_of(text, low, name, found) if name is not None else None
         if span is None:
             continue
@@ -141,80 +120,106 @@ def mask_values(text: str) -> str:
     return "".join((*parts, text[done:])) if parts else text
 
 
-def _name_at(text: str, stem: int, end: int, *, is_quoted: bool) -> _Name | None:
-    """Return the whole name around a stem, if it is a secret's."""
-    start, bound = stem, max(0, stem - _MAX_BEFORE)
-    while start > bound and (text[start - 1].isalnum() or text[start - 1] in "_-.$"):
-        start -= 1
-    if start and text[start - 1] == "\\" and text[start] in "nrt":  # an escaped line break in JSON
-        start += 1
-    name = text[start:end].rstrip(".")
-    before = text[start - 1 : start]
-    is_flag = name.startswith("-")
-    name = name.lstrip("-.$")
-    is_named = is_secret_key(name)
-    if before == " " and not is_quoted and (not is_named or name.lower() in _WEAK):  # "API key: …", "access token: …"
-        words = text[max(0, start - 24) : start - 1].split()
-        word = words[-1] if words and words[-1].isalpha() else ""
-        if is_secret_key(f"{word} {name}") if not is_named else word.lower() in _QUALIFIERS:
-            return _Name(f"{word} {name}", start - len(word) - 1, "", is_quoted, is_flag)
-    if is_named or (before in ("?", "&", "#", ";") and _is_of_query(name)):
-        return _Name(name, start, before, is_quoted, is_flag)
-    return None
-
-
-def _is_of_query(name: str) -> bool:
-    return name.lower() in _QUERY_NAMES or name.lower() == "key"
-
-
-def _span_of(text: str, low: str, name: _Name, found: re.Match[str]) -> Span | None:
+def _span_of(text: str, low: str, name: NameInText, found: re.Match[str]) -> Span | None:
     """Return where the secret stands; None where the value is no secret."""
     at = found.end()
     match found.lastgroup:
         case "assign":
             return _assigned(text, name, found["assign"], at, has_blank=text[at - len(found["assign"]) - 1] in " \t")
         case "member":
-            is_member = name.is_quoted or "\n" in found["member"]
-            named = name._replace(is_quoted=True, before="")
+            is_member = (
+                name.is_quoted or "\n" in found["member"] or name.before == "<" or _is_value_of_name(low, name.start)
+            )
+            named = name._replace(is_quoted=True, is_sure=True, before="")
             return _assigned(text, named, ":", at, has_blank=False) if is_member else None
         case "tag":
-            value = _IN_TAG.match(text, at) if name.before in ("<", ":") else None
+            is_tag = name.before in ("<", ":") or (name.is_quoted and _is_value_of_name(low, name.start - 1))
+            value = _IN_TAG.match(text, at) if is_tag else None
             return Span(*value.span(1)) if value is not None and not is_no_secret(name.text, value[1]) else None
         case "pair":
             return _paired(text, name, at, found[2])
+        case "call" | "told":
+            return _told(text, name, at, is_call=found.lastgroup == "call")
         case _:
             return _before_its_name(text, low, name)
 
 
-def _assigned(text: str, name: _Name, sign: str, at: int, *, has_blank: bool) -> Span | None:
+def _is_value_of_name(low: str, at: int) -> bool:
+    """Return whether `name:`, `key=` or the like stands before a place."""
+    return _NAME_MEMBER.search(low, max(0, at - 40), at) is not None
+
+
+def _told(text: str, name: NameInText, at: int, *, is_call: bool) -> Span | None:
+    """Return the value in `the password is hunter2`, `password "hunter2"`, `setPassword("hunter2")`."""
+    quoted = _QUOTED.match(text, at)
+    if is_call:
+        is_secret = quoted is not None and not name.is_weak and words_of(name.text)[0] not in _VERBS
+        is_secret = is_secret and is_secret_key(" ".join(words_of(name.text)[-2:]).removesuffix(" str"))
+        is_secret = is_secret and words_of(name.text)[-1] in _ENDS_OF_NAMES
+        is_secret = is_secret and quoted is not None and not is_no_secret(name.text, quoted[3])
+        return Span(*quoted.span(3)) if is_secret and quoted is not None else None
+    value = _WORD.match(text, at) if quoted is None else None
+    start, end = quoted.span(3) if quoted is not None else value.span() if value is not None else (at, at)
+    secret = text[start:end].rstrip(").:!?]}") if quoted is None else text[start:end]
+    is_secret = " " not in secret and looks_random(secret, least=6) and not is_no_secret(name.text, secret)
+    return Span(start, start + len(secret)) if is_secret else None
+
+
+def _assigned(text: str, name: NameInText, sign: str, at: int, *, has_blank: bool) -> Span | None:
     """Return the value behind `=` or `:`."""
-    limit = min(len(text), at + 16)
-    first = at
-    while first < limit and (text[first] in " \t" or (name.is_quoted and text[first] in "\r\n")):
-        first += 1
-    is_colon = sign in (":", "%3a")
-    if is_colon and not name.is_quoted and (default := default_at(text, first)) is not None:
-        first, is_colon = default, False
+    first, is_colon = _value_place(text, name, sign, at)
     quoted = _QUOTED.match(text, first)
     if quoted is not None:
         if quoted[2] == name.before and not name.is_quoted:  # the quote that the name stands in is closed
             return None
         return Span(*quoted.span(3)) if _hides(name, quoted[3], sign) else None
-    if text.startswith(_NO_VALUES, first) or (not name.is_flag and is_call(text, first)):
+    if _is_expression(text, name, first):
         return None  # decided without a look at the whole value, which may be the rest of the text
-    if name.is_quoted and text[first : first + 1] in _STRUCTURES:
+    if text.startswith("(", first) or (name.is_quoted and text[first : first + 1] in _STRUCTURES):
         return _structured(text, name, first)
     if is_colon:
         return _behind_colon(text, name, first)
     return _unquoted(text, name, sign, first, has_blank=has_blank or first > at)
 
 
-def _structured(text: str, name: _Name, at: int) -> Span | None:
-    """Return a number, an array or an object of JSON."""
+def _is_expression(text: str, name: NameInText, at: int) -> bool:
+    """Return whether a placeholder, a template or a call stands behind a name."""
+    is_template = text.startswith(_NO_VALUES, at) or (not name.is_quoted and _TEMPLATE.match(text, at) is not None)
+    return is_template or (not name.is_sure and is_call(text, at))
+
+
+def _value_place(text: str, name: NameInText, sign: str, at: int) -> tuple[int, bool]:
+    """Return where a value begins behind its sign, and whether it stands behind a colon as in YAML."""
+    limit = min(len(text), at + 16)
+    first = at
+    while first < limit and (text[first] in " \t" or (name.is_quoted and text[first] in "\r\n")):
+        first += 1
+    is_colon = sign == ":"
+    if is_colon and not name.is_quoted and (default := default_at(text, first)) is not None:
+        first, is_colon = default, False
+    elif not is_colon and (scheme := _SCHEME.match(text, first)) is not None:
+        first = scheme.end()
+    if text.startswith(_TRIPLE_QUOTES, first):
+        first += 2
+    return first, is_colon
+
+
+def _pair_of_user(text: str, name: NameInText, at: int) -> Span | None:
+    """Return user and password in `auth=("me", "x")`; anything else in parentheses is an expression."""
+    found = _TUPLE.match(text, at)
+    is_pair = found is not None and words_of(name.text)[-1:] == ("auth",) and _QUOTE.search(found[0]) is not None
+    return Span(*found.span(), '"') if is_pair and found is not None else None
+
+
+def _structured(text: str, name: NameInText, at: int) -> Span | None:
+    """Return a number, an array or an object of JSON, or a pair in parentheses."""
+    if text.startswith("(", at):
+        return _pair_of_user(text, name, at)
     value = _COMPOSED.match(text, at)
     if value is not None:
         quote = _QUOTE.search(value[0])
         is_held = value[0][0] == "[" or words_of(name.text)[-1:] in _HOLDERS or not name.before
+        is_held = is_held or _VALUE_BEFORE.search(value[0]) is not None
         return Span(*value.span(), quote[0]) if is_held and quote is not None else None
     number = _NUMBER.match(text, at)
     if number is None:
@@ -226,7 +231,7 @@ def _structured(text: str, name: _Name, at: int) -> Span | None:
     return Span(*number.span(), '"')
 
 
-def _hides(name: _Name, value: str, sign: str) -> bool:
+def _hides(name: NameInText, value: str, sign: str) -> bool:
     """Return whether a value in quotes is a secret."""
     if is_no_secret(name.text, value):
         return False
@@ -237,26 +242,27 @@ def _hides(name: _Name, value: str, sign: str) -> bool:
     return any(map(str.isalnum, value))
 
 
-def _unquoted(text: str, name: _Name, sign: str, at: int, *, has_blank: bool) -> Span | None:
+def _unquoted(text: str, name: NameInText, sign: str, at: int, *, has_blank: bool) -> Span | None:
     """Return the value of a setting, a member of a query, of a connection string, of an environment."""
     value = _pattern_of(text, name, sign, at, has_blank=has_blank).match(text, at)
     if value is None:
         return None
-    secret = value[0].rstrip(")]}")
+    secret = value[0].rstrip(")]}:")
     if is_no_secret(name.text, secret) or _is_count(name, secret):
         return None
-    is_shell = name.is_flag or (name.is_variable and not has_blank)
+    is_shell = name.is_sure or (name.is_variable and not has_blank)
     if not is_shell and is_reference(name.text, secret):
         return None
     if name.is_query_key:
         is_secret = looks_random(secret, least=6) and not secret[:2].isupper()  # PROJ-123 is the key of a ticket
     else:
-        is_sure = not name.is_weak or name.is_variable or not (has_blank or len(sign) > 1)
-        is_secret = is_sure or looks_random(secret)
+        is_code = len(sign) > 1 or (has_blank and _LINE_ENDS.match(text, at + len(value[0])) is None)
+        is_sure = not (is_code or (name.is_weak and not name.is_variable and has_blank))
+        is_secret = is_sure or (looks_random(secret) and not is_number(secret))
     return Span(at, at + len(secret)) if is_secret else None
 
 
-def _pattern_of(text: str, name: _Name, sign: str, at: int, *, has_blank: bool) -> re.Pattern[str]:
+def _pattern_of(text: str, name: NameInText, sign: str, at: int, *, has_blank: bool) -> re.Pattern[str]:
     """Return how far a value without quotes goes, by what its name stands behind."""
     if sign.startswith("%"):
         return _IN_ENCODED
@@ -268,15 +274,17 @@ def _pattern_of(text: str, name: _Name, sign: str, at: int, *, has_blank: bool) 
     return _ENVIRONMENT if is_environment else _SETTING
 
 
-def _is_count(name: _Name, value: str) -> bool:
+def _is_count(name: NameInText, value: str) -> bool:
     """Return whether a value is a number under a name that may be of a count: `cookies: 3`."""
     return value.replace(".", "").isdigit() and (name.is_weak or name.text.lower().endswith("s"))
 
 
-def _behind_colon(text: str, name: _Name, at: int) -> Span | None:
+def _behind_colon(text: str, name: NameInText, at: int) -> Span | None:
     """Return the value of a header, of a line of YAML, or in a sentence."""
     if _HEADER_NAME.fullmatch(name.text) is not None and not name.is_quoted:
         return _header(text, name, at)
+    if (block := _BLOCK.match(text, at)) is not None:
+        return Span(*block.span(1))
     value = _WORD.match(text, at)
     secret = value[0].rstrip(").:!?]}") if value is not None else ""
     if value is None or not secret or is_no_secret(name.text, secret) or is_type(secret) or _is_count(name, secret):
@@ -291,16 +299,16 @@ def _behind_colon(text: str, name: _Name, at: int) -> Span | None:
     return Span(at, at + len(secret)) if is_secret else None
 
 
-def _header(text: str, name: _Name, at: int) -> Span | None:
+def _header(text: str, name: NameInText, at: int) -> Span | None:
     value = _HEADER_VALUES[name.before if name.before in ("'", '"', "`") else ""].match(text, at)
-    if value is None or is_no_secret(name.text, value[0]):
+    if value is None or is_no_secret(name.text, value[0]) or is_type(value[0].strip()):
         return None
     return Span(at, at + len(value[0].rstrip()))
 
 
-def _paired(text: str, name: _Name, at: int, quote: str | None) -> Span | None:
+def _paired(text: str, name: NameInText, at: int, quote: str | None) -> Span | None:
     """Return the second of two quoted texts, where they are a pair and not two of a list."""
-    if quote is None or name.is_flag:
+    if quote is None or name.is_sure:
         return None
     limit = min(len(text), at + 8)
     while at < limit and text[at] in " \t\r\n":
@@ -308,12 +316,16 @@ def _paired(text: str, name: _Name, at: int, quote: str | None) -> Span | None:
     value = _QUOTED.match(text, at)
     if value is None or is_no_secret(name.text, value[3]):
         return None
+    if name.is_weak and not _is_header(name.text) and not looks_random(value[3]):
+        return None
     opens = text[max(0, name.start - 48) : name.start].rstrip("\"'`\\").rstrip()
+    if opens[-1:] == "b" and not opens[-2:-1].isalnum():  # bytes of Python
+        opens = opens[:-1].rstrip()
     behind = text[value.end() + len(value[1]) + 1 :][:8].lstrip()[:1]
     if opens[-1:] == "(" and opens[-2:-1].isalnum():
         is_pair = _SETTER.search(opens) is not None
     elif opens[-1:] in ("(", "["):
-        is_pair = behind in (")", "]") and opens[:-1].rstrip()[-1:] in ("", "[", "(", ",", ":")
+        is_pair = behind in (")", "]") and opens[:-1].rstrip(" \t")[-1:] in ("", "\n", "[", "(", ",", ":")
         is_pair = is_pair and (opens[-1:] == "(" or opens[:-1].rstrip()[-1:] in ("[", ","))
     else:
         is_pair = False
@@ -326,7 +338,7 @@ def _is_header(name: str) -> bool:
     return _HEADER_NAME.fullmatch(name) is not None
 
 
-def _before_its_name(text: str, low: str, name: _Name) -> Span | None:
+def _before_its_name(text: str, low: str, name: NameInText) -> Span | None:
     """Return the value of an object that has its value before its name."""
     begin = max(text.rfind("{", max(0, name.start - _OBJECT_BEFORE), name.start), 0)
     quote = name.start - 1

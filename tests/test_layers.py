@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
     ("foundations", ("append", "argument_types", "bisection", "clock", "columns", "config", "counters", "errors", "git",
-                     "journal", "locks", "model", "patterns", "plain_values", "redaction", "run_id", "run_state",
+                     "journal", "locks", "model", "names_in_texts", "patterns", "plain_values", "redaction", "run_id", "run_state",
                      "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_values", "settings",
                      "status",
                      "urls", "usage", "wire")),

@@ -62,7 +62,7 @@ def test_what_is_no_secret_is_stored_as_it_is_sent():
 def test_a_patch_is_masked():
     """Each text that it may set, and its objects."""
     texts = sorted(PATCHABLE_COLUMNS & set(TEXTS) - {"git_commit_hash"})
-    patch = patch_from_body({**dict.fromkeys(texts, f"password={SECRET}"), "context_json": {"token": SECRET}})
+    patch = patch_from_body({**dict.fromkeys(texts, f"password={SECRET}"), "context_json": {"token": SECRET}}).fields
     assert {patch[name] for name in texts} == {f"password={REDACTED}"}
     assert json.loads(patch["context_json"]) == {"token": REDACTED}
 
