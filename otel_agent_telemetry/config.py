@@ -29,10 +29,11 @@ WELL_KNOWN_FOLDERS: Final = (
 _log = logging.getLogger(__name__)
 
 
+_NOT_COMPARED: Final = frozenset({"variables", "warnings"})
 _BY_FIELD: Final = {setting.field: setting for setting in SETTINGS}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)  # methods that compare so many fields cost a millisecond of every start
 class TelemetryConfig:
     """Every setting of a process, from the environment (`from_env`) or by name, defaults for the rest.
 
@@ -111,9 +112,9 @@ class TelemetryConfig:
     sdk_disabled: bool = False
     discover_service: bool = True
     """Whether a service at the default address is used when no URL is given."""
-    warnings: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = ()
     """One sentence for each variable whose value could not be read."""
-    variables: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict)
     """Setting → the variable that gave it, for those read from the environment."""
 
     def __post_init__(self) -> None:
@@ -122,6 +123,16 @@ class TelemetryConfig:
         for name, parts in _UNDER_BASE.items():
             given = getattr(self, name)
             object.__setattr__(self, name, _absolute(given) if given is not None else base.joinpath(*parts))
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all settings are the same; where they were read from does not count."""
+        return type(other) is TelemetryConfig and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+    def _settings(self) -> tuple[Any, ...]:
+        return tuple(value for name, value in vars(self).items() if name not in _NOT_COMPARED)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> TelemetryConfig:

@@ -16,7 +16,7 @@ _LOG_EVERY_S = 60.0
 _MAX_ERROR = 300
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Counters:
     """Counts since the process, or the forked child, started."""
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -112,8 +111,7 @@ _begins_as_line: Final = methodcaller("startswith", LINE_HEAD)
 _TIME_MEMBERS: Final = ("timestamp", "end_time", "updated_at", "start_time")
 
 
-@dataclass(frozen=True, slots=True)
-class JournalLine:
+class JournalLine(NamedTuple):
     """One physical line: its records, its length in bytes, whether it was torn, and whether it ends with LF."""
 
     records: tuple[Line, ...]

@@ -207,8 +207,6 @@ class RunSpan:
 
 
 COMMIT_SOURCES: Final[tuple[CommitSource, ...]] = get_args(CommitSource)
-LEFT_OUT_KEY: Final = "dropped"
-"""The member of `context_json` that counts what was left out as message content: name → how often."""
 COMMIT_EVENT: Final = "agent.run.commit"
 """`event_type` of the journal line that carries a CommitLink."""
 

@@ -17,6 +17,8 @@ Usage = Mapping[str, Any]
 
 USAGE_KEY: Final = "gen_ai"
 """The member of a run's `metrics_json` that holds its usage."""
+LEFT_OUT_KEY: Final = "dropped"
+"""The member of a run's `context_json` that counts what was left out as message content: name → how often."""
 BY_MODEL: Final = "by_model"
 """Model → its calls, its tokens and its provider: what a price depends on."""
 COST: Final = "cost_nusd"

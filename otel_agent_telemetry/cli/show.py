@@ -124,7 +124,7 @@ def _print_tree(tree: "RunTree") -> None:
 
 def _print_left_out(config: "TelemetryConfig", run: "RunRecord") -> None:
     """Print what was left out of the run as message content, and the settings that keep it."""
-    from otel_agent_telemetry.model import LEFT_OUT_KEY
+    from otel_agent_telemetry.usage import LEFT_OUT_KEY
     from otel_agent_telemetry.wire import load_object
 
     counts = (load_object(run.context_json or "{}") or {}).get(LEFT_OUT_KEY)

@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields, clamp
-from otel_agent_telemetry.model import LEFT_OUT_KEY
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
@@ -26,7 +25,7 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.redaction import clean, clean_members, kept_name, mask_columns
 from otel_agent_telemetry.secret_patterns import mask_text
-from otel_agent_telemetry.usage import USAGE_KEY, Usage
+from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text, load_json
 
 _MAX_RESOURCES: Final = 64

@@ -8,7 +8,6 @@ are found without saying who it is. Labels are `agent.label.<name>` of the resou
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +16,11 @@ from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean_members
 from otel_agent_telemetry.wire import dumps_text
+
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL: 3 ms of every start
+except ImportError:
+    from hashlib import blake2b
 
 LABEL: Final = "agent.label."
 OFF: Final = "off"
@@ -38,8 +42,8 @@ def user_of(attributes: Mapping[str, Any], around: ResourceDefaults) -> str | No
 
 def digest_of(user: str, key: str) -> str:
     """Return 32 hex digits that stand for a user: the same for the same user and key."""
-    keyed = hashlib.blake2b(key.encode("utf-8", "replace")).digest()[:_MAX_KEY]
-    return hashlib.blake2b(user.encode("utf-8", "replace"), key=keyed, digest_size=_DIGEST_BYTES).hexdigest()
+    keyed = blake2b(key.encode("utf-8", "replace")).digest()[:_MAX_KEY]
+    return blake2b(user.encode("utf-8", "replace"), key=keyed, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def labels_of(attributes: Mapping[str, Any]) -> dict[str, str]:

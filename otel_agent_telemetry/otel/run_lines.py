@@ -24,7 +24,6 @@ from opentelemetry.trace import StatusCode
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_NS, Fields
-from otel_agent_telemetry.model import LEFT_OUT_KEY
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan
 from otel_agent_telemetry.otel.left_out import NOTHING, left_out_of, sum_of
@@ -44,7 +43,7 @@ from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attribute
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import kept_name, mask_columns
-from otel_agent_telemetry.usage import USAGE_KEY, failure_of_last_call
+from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, failure_of_last_call
 from otel_agent_telemetry.wire import dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")

@@ -25,7 +25,7 @@ _MAX_LEFT = 64
 _CLOCK_STEP_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ResourceDefaults:
     """Values that a recording process adds to its runs.
 

@@ -184,6 +184,11 @@ class Worker:
             shift.flushing = False
         return not waiting
 
+    def thread_ids(self) -> list[int]:
+        """Return the identifiers of the threads that run now."""
+        shift = self.shift
+        return [] if shift is None else [thread.ident for thread in shift.threads if thread.ident is not None]
+
     def stop(self, *, timeout_s: float) -> None:
         """Deliver for at most `timeout_s` more and end the threads. Idempotent. Blocks that long at most."""
         shift = self.shift

@@ -16,6 +16,7 @@ import importlib
 import sys
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 
@@ -33,23 +34,25 @@ def is_shutting_down() -> bool:
 _LOOK_S: Final = 0.001
 
 
-def wait_for_imports(*, within_s: float = 0.5) -> bool:
+def wait_for_imports(*, within_s: float = 0.5, own: Collection[int] = (), own_within_s: float = 5.0) -> bool:
     """Wait until no other thread is in the middle of an import; False when that took too long.
 
-    Where the interpreter does not show it (its import system names its locks on CPython 3.10 to
-    3.14), true at once.
+    `own`: identifiers of threads that are waited for longer, because they import little but may
+    get the interpreter seldom. Where it does not show who imports (its import system names its
+    locks on CPython 3.10 to 3.14), true at once.
     """
-    deadline = time.monotonic() + within_s
-    while _another_thread_imports():
-        if time.monotonic() >= deadline:
+    began = time.monotonic()
+    while importing := _threads_that_import():
+        if time.monotonic() - began >= (within_s if importing.isdisjoint(own) else own_within_s):
             return False
         time.sleep(_LOOK_S)
     return True
 
 
-def _another_thread_imports() -> bool:
-    """Return whether another thread owns a module's import lock; these exist only during the import."""
+def _threads_that_import() -> set[int]:
+    """Return the other threads that own a module's import lock; these exist only during the import."""
     system: Any = getattr(importlib, "_bootstrap", None)
     references = list(getattr(system, "_module_locks", {}).values())
-    owners = {getattr(lock, "owner", None) for reference in references if (lock := reference()) is not None}
-    return bool(owners - {None, threading.get_ident()})
+    locks = [lock for reference in references if (lock := reference()) is not None]
+    owners = {owner for lock in locks if (owner := getattr(lock, "owner", None)) is not None}
+    return owners - {threading.get_ident()}

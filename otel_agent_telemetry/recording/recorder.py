@@ -116,7 +116,7 @@ class Recorder(LineStore):
     def _before_fork(self) -> None:
         """Give the background, which began with the first record, the moment that its imports take."""
         if self._writer is not None:
-            wait_for_imports()
+            wait_for_imports(own=self.worker.thread_ids())
 
     def _after_fork_in_child(self) -> None:
         """Leave the parent's files and threads alone and begin anew at the next record."""

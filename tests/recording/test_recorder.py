@@ -291,9 +291,9 @@ for number in range(5):
         other.close()
         os._exit(0)
     children.append(child)
+stop.set()  # before the wait: threads that record without a pause leave the delivery of all no time
 for child in children:
     assert os.waitpid(child, 0)[1] == 0
-stop.set()
 for thread in threads:
     thread.join()
 assert client.flush(20)
