@@ -63,7 +63,8 @@ def name_at(text: str, stem: int, end: int, *, is_quoted: bool) -> NameInText | 
     before = text[start - 1 : start]
     is_flag = name.startswith("-")
     name = name.lstrip("-.$")
-    is_named = is_secret_key(name)
+    # A list of tokens in JSON; a count of them is a number.
+    is_named = is_secret_key(name) or (is_quoted and name.lower() == "tokens")
     if before == " " and not is_quoted and (not is_named or name.lower() in _WEAK):  # "API key: …", "access token: …"
         words = text[max(0, start - 24) : start - 1].split()
         word = words[-1] if words and words[-1].isalpha() else ""

@@ -233,7 +233,7 @@ def _structured(text: str, name: NameInText, at: int) -> Span | None:
 
 def _hides(name: NameInText, value: str, sign: str) -> bool:
     """Return whether a value in quotes is a secret."""
-    if is_no_secret(name.text, value):
+    if is_no_secret(name.text, value) or _is_count(name, value):
         return False
     if not name.is_weak or name.is_quoted:
         return True
