@@ -93,6 +93,8 @@ def _decide(
     connection: Connection, places: Places, event_id: str, agent: Agent, candidates: Sequence[_Candidate]
 ) -> set[str]:
     """Decide about the agents of one run; return the runs whose agents have changed by it."""
+    if not candidates:
+        return set()
     rollups = rollups_of(connection, [one.event_id for one in candidates])
     adopted: str | None = None
     changed: list[tuple[_Candidate, Fields]] = []

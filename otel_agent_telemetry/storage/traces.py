@@ -270,7 +270,8 @@ class _NewSpans:
                 continue
             own = self._own(identity)
             agents[own] = node.agent
-            self.runs_with_agents.add(own)
+            if own not in states:  # its row was there before its span, and agents inside it may have been too
+                self.runs_with_agents.add(own)
             if node.as_step is not None and own in states:
                 candidates[own] = states[own]
                 self.runs_with_agents.add(found[identity].event_id)
