@@ -234,6 +234,8 @@ AMOUNT_COLUMNS: Final = _of_kind("amount")
 FLAG_COLUMNS: Final = _of_kind("flag")
 LATER_COLUMNS: Final = frozenset(column.name for column in TABLE if column.since > 8)  # noqa: PLR2004 - the first one
 """Columns whose names were fields of the application's own in version 8."""
+MAY_MISFIT: Final = LATER_COLUMNS - COUNT_COLUMNS - AMOUNT_COLUMNS
+"""Those of them for which a service's body may hold any value: what does not fit is kept in `context_json`."""
 REQUIRED_COLUMNS: Final = tuple(column.name for column in TABLE if column.required)
 FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = {
     "created_at": ("start_time",),
@@ -270,6 +272,8 @@ _OUR_TIME: Final = lazy(
 )
 """The normal form on a day that every month has: valid without parsing it."""
 _HEX: Final = lazy(r"[0-9a-fA-F]+")
+_PLUMBING: Final = "plumbing"
+"""The flag that is filtered by: nothing but 0 and 1 would be found again."""
 _UUID: Final = lazy(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -361,7 +365,7 @@ def _checked_count(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or KIND_OF[name] == "flag")
-    bits = 63 if name in COUNT_COLUMNS else 31
+    bits = 63 if name in COUNT_COLUMNS else 1 if name == _PLUMBING else 31
     if not is_number or not 0 <= (count := operator.index(value)) < 1 << bits:
         raise RecordError(name, f"must be an integer from 0 to 2^{bits}-1, got {shown(value)}")
     return count

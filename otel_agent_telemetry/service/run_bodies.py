@@ -26,11 +26,9 @@ import orjson
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import (
-    AMOUNT_COLUMNS,
     COLUMNS,
-    COUNT_COLUMNS,
     JSON_COLUMNS,
-    LATER_COLUMNS,
+    MAY_MISFIT,
     PATCHABLE_COLUMNS,
     TIME_COLUMNS,
     Fields,
@@ -51,7 +49,6 @@ from otel_agent_telemetry.urls import without_credentials
 
 _COLUMNS: Final = frozenset(COLUMNS)
 PATCHABLE_NAMES: Final = tuple(sorted(PATCHABLE_COLUMNS))
-_MAY_MISFIT: Final = LATER_COLUMNS - COUNT_COLUMNS - AMOUNT_COLUMNS
 _NOT_KEPT: Final = frozenset({"id", "commit_url", "repo_url", "record_type"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
 _DATE: Final = len("2026-01-31")
@@ -94,7 +91,7 @@ def without_misfits(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises RecordError. Clients of earlier versions may have fields of their own under these names.
     """
-    misfits = {name: values[name] for name in _MAY_MISFIT & values.keys() if not fits(name, values[name])}
+    misfits = {name: values[name] for name in MAY_MISFIT & values.keys() if not fits(name, values[name])}
     if not misfits:
         return values
     kept = {name: value for name, value in values.items() if name not in misfits}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
-from otel_agent_telemetry.columns import FALLBACKS, MAX_COUNT, TABLE, Column, Kind
+from otel_agent_telemetry.columns import FALLBACKS, MAX_COUNT, MAY_MISFIT, TABLE, Column, Kind
 from otel_agent_telemetry.status import SPELLINGS
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
 
@@ -77,6 +77,9 @@ def _request_field(column: Column) -> Any:
     about = column.description + (" ISO 8601 with a zone." if column.kind == "time" else "")
     if column.required and column.name not in FALLBACKS:
         return (_request_type(column), Field(..., description=about))
+    if column.name in MAY_MISFIT:
+        kind = f"{column.kind}; a value that is none is kept in context_json. Null or empty when it is not known."
+        return (Any, Field(None, description=f"{about} A {kind}"))
     return (
         _request_type(column) | Literal[""] | None,
         Field(None, description=about + " Null or empty when it is not known."),

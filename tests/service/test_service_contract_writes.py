@@ -250,3 +250,12 @@ def test_a_batch_of_bad_items_keeps_nothing(service):
     """200 with all of them in `errors`."""
     answer = post_batch(service, [{}, [], 7])
     assert (answer["inserted"], answer["total"], len(answer["errors"])) == (0, 3, 3)
+
+
+@pytest.mark.parametrize("given", [{"plumbing": 5}, {"plumbing": "yes"}, {"model": ["m"]}, {"labels": "l"}])
+def test_what_a_later_column_cannot_hold_is_kept_in_the_context(sqlite_service, given):
+    """Clients may have had fields of their own under these names."""
+    post_states(sqlite_service, state(**given))
+    run = shown(sqlite_service)
+    assert run["context_json"] == given
+    assert (run["plumbing"], run["model"], run["labels"]) == (False, None, None)
