@@ -256,7 +256,7 @@ def _take(
         _parent_start(view, starts),
         agent,
         usage_of_step(view) if may_be_step else None,
-        names.text_attribute(view.resource, names.SERVICE_NAME),
+        kept_name(names.text_attribute(view.resource, names.SERVICE_NAME) or "") or None,
         is_idle=run and agent is None and _is_idle(view, span, usage, is_agents=is_agents),
         is_from_agent=agent is not None or "model_calls" in usage or is_agents,
     )
