@@ -20,6 +20,7 @@ from otel_agent_telemetry.storage.steps import (
     INSIDE_CALL,
     IS_RUN,
     NO_RUN,
+    SERVICE,
     add_to_rollups,
     recount_rollups,
     usage_of_row,
@@ -63,6 +64,7 @@ class _Child(NamedTuple):
     event_id: str
     kind: int
     usage: Usage
+    names_service: bool
 
     @property
     def is_run(self) -> bool:
@@ -194,9 +196,11 @@ def _set_run(connection: Connection, moves: Sequence[_Move], run_ids: Mapping[st
         trace_id, span_id, start_ns = child.identity
         of_run = {"e": event_id, "r": run_ids.get(event_id, ""), "b": child.event_id}
         rows.append({"t": trace_id, "s": span_id, "n": start_ns, **of_run})
-        if is_inside and not child.is_run:
-            usage = dumps_text({**child.usage, INSIDE_CALL: 1})
-            marks.append({"t": trace_id, "s": span_id, "n": start_ns, "u": usage})
+        is_inside = is_inside and not child.is_run  # noqa: PLW2901 - a run is inside of none
+        if is_inside or child.names_service:
+            usage = {**child.usage, INSIDE_CALL: 1} if is_inside else child.usage
+            text = dumps_text(usage) if usage else None
+            marks.append({"t": trace_id, "s": span_id, "n": start_ns, "u": text})
     if rows:
         connection.execute(_set_run_of_span, rows)
     if marks:
@@ -224,6 +228,7 @@ def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterato
             row.event_id,
             row.is_run,
             usage_of_row(row.usage_json),
+            f'"{SERVICE}"' in (row.usage_json or ""),
         )
 
 
