@@ -88,7 +88,8 @@ class AttributePlan:
     def __init__(self, keys: tuple[str, ...], rule: ContentRule, *, is_fast: bool) -> None:
         self.is_payload = rule.capture or not any(map(is_listed_content, keys))
         self.fast_payload = is_fast and _are_plain_names(keys)
-        keys = tuple(key for key in keys if type(key) is str)  # an application may give whatever a dict takes
+        # An application may give whatever a dict takes; members of an enumeration of texts are texts.
+        keys = tuple(str.__str__(key) for key in keys if isinstance(key, str))
         values_decide = not names.VALUES_DECIDE.isdisjoint(keys) or decides(keys, rule.user_ids)
         self.fast = self.fast_payload and not values_decide
         self.columns: list[tuple[str, str, bool]] = []

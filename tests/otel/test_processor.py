@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import enum
 import json
 import threading
 
@@ -588,3 +589,17 @@ def test_credentials_in_a_repository_named_on_the_span_are_dropped(captured, tra
             pass
     assert {run.git_repo for run in captured.runs} == {"https://github.com/o/r.git", "git@github.com:o/r.git"}
     assert "pa55word" not in str(captured.runs)
+
+
+class Names(str, enum.Enum):  # noqa: UP042 - as frameworks define it
+    OPERATION = "gen_ai.operation.name"
+    AGENT = "gen_ai.agent.name"
+
+
+def test_names_of_attributes_may_be_members_of_an_enumeration(captured, tracer):
+    """A framework that keeps its names so sets them after the start: its agent is a run inside all the same."""
+    outer = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.agent.name": "library"}
+    with tracer.start_as_current_span("workflow", attributes=outer):
+        with tracer.start_as_current_span("inner") as span:
+            span.set_attributes({Names.OPERATION: "invoke_agent", Names.AGENT: "researcher"})
+    assert [run.agent_name for run in captured.runs if run.parent_run_id] == ["researcher"]
