@@ -601,5 +601,5 @@ def test_names_of_attributes_may_be_members_of_an_enumeration(captured, tracer):
     outer = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.agent.name": "library"}
     with tracer.start_as_current_span("workflow", attributes=outer):
         with tracer.start_as_current_span("inner") as span:
-            span.set_attributes({Names.OPERATION: "invoke_agent", Names.AGENT: "researcher"})
+            span.set_attributes({Names.AGENT: "researcher", Names.OPERATION: "invoke_agent"})
     assert [run.agent_name for run in captured.runs if run.parent_run_id] == ["researcher"]
