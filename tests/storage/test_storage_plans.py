@@ -34,7 +34,9 @@ def test_a_request_of_spans_reads_no_table_and_no_orphan_but_its_own(sqlite_data
         with statements() as asked:
             deliver(sqlite_database, two_traces())
         lines = sqlite_database.plans(asked)
-        assert [line for line in lines if line.startswith(("SCAN run_", "SCAN agent_"))] == []
+        scans = [line for line in lines if line.startswith(("SCAN run_", "SCAN agent_"))]
+        # Whether there are any keys of made-up runs: one row of it is read.
+        assert [line for line in scans if not line.startswith("SCAN run_keys USING COVERING INDEX")] == []
         spans = [line for line in lines if "run_spans" in line]
         assert spans
         assert [line for line in spans if "trace_id=? AND" not in line] == []
