@@ -208,9 +208,11 @@ class LineStore:
     def _open(self) -> BufferWriter | None:
         """Return the buffer's writing side; None while it could not be opened within the last second."""
         with self._opening:
-            if self._buffer is None and self._writer is not None and time.monotonic() >= self._open_again_at:
+            if self._buffer is None and time.monotonic() >= self._open_again_at:
                 # Set before the attempt: on a broken disk the application's thread tries once a second, not each line.
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
+                if self._writer is None:  # another thread has closed since the line was numbered
+                    self._writer = self._new_writer(self.clock.now_ns())
                 try:
                     self._buffer = self._new_buffer(self._writer.identity)
                 except FileExistsError:  # our lock was taken for a dead writer's: become a new one
