@@ -184,12 +184,14 @@ class LineStore:
     def _identify(self, now_ns: int) -> _LineWriter:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""
         with self._opening:
-            if self._writer is None:
-                writer = self._new_writer(now_ns)
-                if self._writer is None:  # a signal handler may have been faster
-                    self._writer = writer
+            writer = self._writer
+            if writer is None:
+                made = self._new_writer(now_ns)
+                writer = self._writer  # a signal handler may have been faster
+                if writer is None:
+                    self._writer = writer = made
             self._watch_exit()
-            return self._writer
+            return writer  # not `self._writer`: another thread may close meanwhile
 
     def _to_buffer(self, line: bytes) -> bool:
         try:
@@ -199,11 +201,27 @@ class LineStore:
                     buffer.append(line)
                 except LostDescriptorError:  # and another process took this one for dead meanwhile
                     self._begin_as_new_writer(buffer).append(line)
+                else:
+                    if self._buffer is not buffer:
+                        self._append_again(line, buffer)
                 return True
         except OSError as problem:
             self.counters.failed("buffer write", problem)
         self.counters.buffer_failed += 1
         return False
+
+    def _append_again(self, line: bytes, closed: BufferWriter) -> None:
+        """Write a line once more that was written while another thread closed the buffer. Raises OSError.
+
+        The segment was given up for delivery then, and may have been read and removed before the
+        line was in it. The same line twice changes nothing.
+        """
+        buffer: BufferWriter | None = closed
+        for _ in range(_MAX_WRITERS):
+            before, buffer = buffer, self._buffer or self._open()
+            if buffer is None or buffer is before:
+                return
+            buffer.append(line)
 
     def _open(self) -> BufferWriter | None:
         """Return the buffer's writing side; None while it could not be opened within the last second."""
@@ -211,13 +229,14 @@ class LineStore:
             if self._buffer is None and time.monotonic() >= self._open_again_at:
                 # Set before the attempt: on a broken disk the application's thread tries once a second, not each line.
                 self._open_again_at = time.monotonic() + _OPEN_AGAIN_S
-                if self._writer is None:  # another thread has closed since the line was numbered
-                    self._writer = self._new_writer(self.clock.now_ns())
+                writer = self._writer
+                if writer is None:  # another thread has closed since the line was numbered
+                    self._writer = writer = self._new_writer(self.clock.now_ns())
                 try:
-                    self._buffer = self._new_buffer(self._writer.identity)
+                    self._buffer = self._new_buffer(writer.identity)
                 except FileExistsError:  # our lock was taken for a dead writer's: become a new one
-                    self._writer = self._new_writer(self.clock.now_ns())
-                    self._buffer = self._new_buffer(self._writer.identity)
+                    self._writer = writer = self._new_writer(self.clock.now_ns())
+                    self._buffer = self._new_buffer(writer.identity)
                 self._open_again_at = 0.0
             return self._buffer
 

@@ -9,10 +9,8 @@ from streaming import client_of, one_run, send
 
 from tests.service.running import serve_process
 
-OF_THE_ROUTE = {
-    "created_at",  # when the run was first seen: here the processor's clock, there the span's start
-    "updated_at",  # when it was last seen: here the processor's clock, there the span's end
-}
+OF_THE_ROUTE = {"received_at"}
+"""When a service got the run, if one did."""
 RUNS = 5
 STEPS_AND_EVENTS = [(0, 1), (0, 1), (0, 1), (1, 0), (3, 2)]
 ROUTES = [["local.yaml"], ["gateway.yaml"], ["agent.yaml", "gateway.yaml"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypedDict
 
 import logfire
@@ -13,6 +14,7 @@ from agents import Runner
 from langgraph.graph import END, START, StateGraph
 from openinference.instrumentation.langchain import LangChainInstrumentor
 from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
+from opentelemetry import propagate
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai.capabilities import Instrumentation
 from pydantic_ai.models.function import FunctionModel
@@ -255,6 +257,17 @@ def test_openai_agents_whose_model_fails(openai_agents):
 # Logfire
 
 
+@pytest.fixture
+def as_logfire_found_it(monkeypatch):
+    """Take back what Logfire changes for the whole process: pools that carry contexts along, the propagator."""
+    for pool in (ThreadPoolExecutor, ProcessPoolExecutor):
+        monkeypatch.setattr(pool, "submit", pool.submit)
+    propagator = propagate.get_global_textmap()
+    yield
+    propagate.set_global_textmap(propagator)
+
+
+@pytest.mark.usefixtures("as_logfire_found_it")
 def test_logfire_with_the_processor_among_its_own():
     """Logfire calls processors with instrumentation suppressed; what the application suppresses is no run."""
     recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))

@@ -355,7 +355,8 @@ def test_deliverer_survives_its_own_bugs(config, service, monkeypatch, caplog):
     failures = iter([RuntimeError("ours"), OSError(5, "io")])
 
     def sometimes(self, *args, **kwargs):
-        problem = next(failures, None)
+        # Of this test's folder alone: services of other tests in this process deliver too.
+        problem = next(failures, None) if self.folder == config.buffer_dir else None
         if problem is not None:
             raise problem
         return original(self, *args, **kwargs)

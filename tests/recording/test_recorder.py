@@ -11,6 +11,7 @@ from on_disk import Process, buffer_lines, eventually, journal_lines, nobody_del
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import live_counters
 from otel_agent_telemetry.buffer.layout import list_writers
+from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.testing import isolated_config
 
@@ -584,3 +585,23 @@ def test_a_writer_that_changes_under_a_write_gives_no_number_twice(config):
     recorder.close()
     lines = [(line["writer"], line["seq"]) for line in journal_lines(config)]
     assert len(lines) == len(set(lines)) >= 5_000
+
+
+def test_a_line_that_is_written_while_another_thread_closes_is_written_again(config, monkeypatch):
+    """The segment that it went to is given up for delivery then, and may be gone before the line is in it."""
+    recorder = Recorder(config)
+    recorder.record_run(state(1))
+    closed, append = recorder.buffer, BufferWriter.append
+
+    def append_and_close(self, line):
+        append(self, line)
+        if self is closed and recorder.buffer is closed:
+            recorder._leave_files()
+
+    monkeypatch.setattr(BufferWriter, "append", append_and_close)
+    recorder.record_run(state(2))
+
+    assert recorder.buffer is not closed
+    (written,) = [path.read_text() for path in config.buffer_dir.glob(f"{recorder.writer}-*.jsonl")]
+    assert '"run_id":"run-2"' in written
+    recorder.close(5.0)

@@ -105,11 +105,14 @@ def test_a_span_that_an_earlier_version_stored_is_not_stored_again(upgraded):
 
 
 def test_new_spans_find_a_run_of_an_earlier_version(upgraded):
-    """By trace and span id: their parent's start is known to the microsecond only."""
+    """By trace and span id: their parent's start is known to the microsecond only.
+
+    Both are model calls, one inside the other: they count as one, with the tokens of the inner.
+    """
     deliver(upgraded, step(3, 2, tokens=7))
     with upgraded.reading() as connection:
         assert [one.name for one in spans_of(connection, OLD)] == ["span 2", "span 3"]
-        assert rollups_of(connection, [OLD])[OLD].steps == {"input_tokens": 8, "steps": 2}
+        assert rollups_of(connection, [OLD])[OLD].steps == {"input_tokens": 7, "steps": 2}
 
 
 def test_orphans_of_an_earlier_version_find_their_run(upgraded):

@@ -24,7 +24,7 @@ GEN_AI: Final = Convention(
         "gen_ai.operation.name": {
             AGENT: (
                 *("invoke_agent Runnable*", "invoke_agent *OutputParser", "invoke_agent *OutputParser<*>"),
-                *("invoke_agent *Prompt", "invoke_agent *PromptTemplate"),
+                "invoke_agent *PromptTemplate",
             )
         }
     },
