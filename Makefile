@@ -24,9 +24,9 @@ demo: $(VENV)/.made
 	@$(BIN)/agent-telemetry show "$(call RUN_OF,None)"
 	@$(BIN)/agent-telemetry show "$(call RUN_OF,"examples")"
 
-# All tests, including those that kill processes; in two parallel workers, because most tests wait for processes.
+# All tests, including those that kill processes; in three parallel workers, because many tests wait for processes.
 test: $(VENV)/.made
-	$(BIN)/python -m pytest $(TESTS) -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(TESTS) -n 3 --dist worksteal
 
 # The fast part: what needs no extra, no service and no other program.
 FAST := $(filter-out tests/test_docs.py, $(wildcard tests/test_*.py)) tests/buffer tests/capture tests/recording \

@@ -14,7 +14,7 @@ SAID = (b"Weather in Bern", b"It is sunny", b"Be brief", b"It is on shelf 3", b"
 """What was said in the recorded programs, whatever attribute or event their frameworks put it into."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """Record every program by every way, then read the rows: way and trace id → rows; and all that was written."""
     found = {}
