@@ -33,6 +33,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 _log = logging.getLogger(__name__)
 _SWEEP_S: Final = 1.0
 _BODY_WINDOW_S: Final = 10.0
+_GOODBYE_S: Final = 1.0
 _OVERHEAD: Final = 4
 """Bytes of a field beside its name and value: colon, space, CR, LF."""
 
@@ -223,6 +224,18 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._any_bytes:
             self._began_at = self.loop.time()
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Close an idle connection, another after its response, because the service ends."""
+        super().shutdown()
+        if self.transport.is_closing():
+            # Over TLS closing waits for the client's own goodbye, which one that is idle does not read for.
+            self.loop.call_later(_GOODBYE_S, self._abort_when_sent)
+
+    def _abort_when_sent(self) -> None:
+        """Cut a closing connection to which everything has been sent."""
+        if not self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     # Limits of time
 
