@@ -139,7 +139,7 @@ def _span_of(text: str, low: str, name: NameInText, found: re.Match[str]) -> Spa
         case "pair":
             return _paired(text, name, at, found[2])
         case "call" | "told":
-            return _told(text, name, at, is_call=found.lastgroup == "call")
+            return _value_behind(text, name, at, is_call=found.lastgroup == "call")
         case _:
             return _before_its_name(text, low, name)
 
@@ -149,7 +149,7 @@ def _is_value_of_name(low: str, at: int) -> bool:
     return _NAME_MEMBER.search(low, max(0, at - 40), at) is not None
 
 
-def _told(text: str, name: NameInText, at: int, *, is_call: bool) -> Span | None:
+def _value_behind(text: str, name: NameInText, at: int, *, is_call: bool) -> Span | None:
     """Return the value in `the password is hunter2`, `password "hunter2"`, `setPassword("hunter2")`."""
     quoted = _QUOTED.match(text, at)
     if is_call:

@@ -104,7 +104,7 @@ class ContentRule:
         listed = _listed(low)
         if listed is not None:
             return listed
-        if says_content(name):
+        if names_content(name):
             return Verdict.CONTENT
         is_known = not names.KNOWN_NAMESPACES.isdisjoint(_namespaces(low))
         return Verdict.KEEP if is_known else Verdict.SHORT
@@ -256,7 +256,7 @@ def rule_of(around: ResourceDefaults) -> ContentRule:
 # --- names
 
 
-def says_content(name: str) -> bool:
+def names_content(name: str) -> bool:
     """Return whether the last word of a name is one of content; words that tell a format or a part are passed over."""
     for word in reversed(_WORDS.findall(name)):
         low = word.lower()
@@ -308,7 +308,7 @@ _CONTENT_WORDS: Final = frozenset(form for word in CONTENT_WORDS for form in _pl
 
 def _has_content_member(text: str) -> bool:
     """Return whether a text is JSON, or the `repr` of a dict, with a member that says content."""
-    return text[:1] in OPENING and any(says_content(name) for name in _MEMBER.findall(text))
+    return text[:1] in OPENING and any(names_content(name) for name in _MEMBER.findall(text))
 
 
 OPENING: Final = frozenset("{[")

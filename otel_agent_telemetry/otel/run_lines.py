@@ -319,11 +319,11 @@ class RunLines:
         if used:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
         failure = failure_of_last_call(used)
-        if failure is not None and state["status"] == st.SUCCESS and self._says_no_status(run, span):
+        if failure is not None and state["status"] == st.SUCCESS and self._has_no_status(run, span):
             state |= {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}
 
     @staticmethod
-    def _says_no_status(run: ActiveRun, span: ReadableSpan) -> bool:
+    def _has_no_status(run: ActiveRun, span: ReadableSpan) -> bool:
         return run.status is None and not run.has_status_attribute and span.status.status_code is StatusCode.UNSET
 
 

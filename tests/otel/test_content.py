@@ -18,7 +18,7 @@ from hypothesis import strategies as some
 from on_disk import ROOT
 
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.content import ContentRule, Verdict, says_content
+from otel_agent_telemetry.otel.content import ContentRule, Verdict, names_content
 from otel_agent_telemetry.otel.conventions.content_words import CONTENT_WORDS, FORMAT_WORDS
 from tests.otel.content_cases import HARMLESS, LEAKS
 
@@ -117,15 +117,15 @@ def test_numbers_and_booleans_are_kept_under_any_name(name, value):
 )
 def test_the_last_word_of_a_name_says_whether_it_is_content(name, is_content):
     """Whatever divides the words; numbers and words of forms are passed over."""
-    assert says_content(name) is is_content
+    assert names_content(name) is is_content
 
 
 def test_every_word_has_its_plural():
     """`query` and `queries`, `result` and `results`."""
     for word in CONTENT_WORDS - {"tools", "functions"}:
         plural = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
-        assert says_content(f"x.{word}")
-        assert says_content(f"x.{plural}")
+        assert names_content(f"x.{word}")
+        assert names_content(f"x.{plural}")
 
 
 def test_the_table_does_not_contradict_itself():
