@@ -23,6 +23,8 @@ with client.track_run("agent", "job", run_id="run") as run:
     run.log_event("before")
     if sys.argv[2] == "delivering":
         assert client.flush(30)  # the connection to the database is open now
+        while not (base / "buffer" / "health.json").exists():  # written after what flush() waits for: let it end
+            later_than_a_comparison()
     os.closerange(3, 4096)
     theirs = [open(f"theirs-{number}", "w+b", buffering=0) for number in range(40)]
     later_than_a_comparison()
