@@ -79,3 +79,15 @@ def later_than_a_comparison() -> None:
     until = time.monotonic_ns() + 2_000_000
     while time.monotonic_ns() < until:
         pass
+
+
+def background_has_begun() -> None:
+    """Wait until the first imports of our threads have ended: what an import has open must be closed by nobody else."""
+    wanted = ("otel_agent_telemetry.git", "otel_agent_telemetry.delivery.deliverer")
+    while not all(_is_imported(name) for name in wanted):
+        later_than_a_comparison()
+
+
+def _is_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)

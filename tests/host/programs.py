@@ -7,7 +7,8 @@ from on_disk import Process
 PRELUDE = """
 import os, sys
 from pathlib import Path
-from tests.host.host_state import changes, children, descriptors, host_state, later_than_a_comparison
+from tests.host.host_state import background_has_begun, changes, children, descriptors, host_state
+from tests.host.host_state import later_than_a_comparison
 """
 
 

@@ -21,6 +21,7 @@ CLOSE_ALL = (
     + """
 with client.track_run("agent", "job", run_id="run") as run:
     run.log_event("before")
+    background_has_begun()
     if sys.argv[2] == "delivering":
         assert client.flush(30)  # the connection to the database is open now
         while not (base / "buffer" / "health.json").exists():  # written after what flush() waits for: let it end
