@@ -3,7 +3,7 @@
 Lists the runs of a service or of the local database.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from otel_agent_telemetry.cli.invocation import (
     Agent,
     Change,
     Environment,
+    Invocation,
     JobType,
     Label,
     Model,
@@ -38,7 +39,10 @@ from otel_agent_telemetry.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_agent_telemetry.model import RunRecord
+    from otel_agent_telemetry.operations.run_reader import RunReader
     from otel_agent_telemetry.storage.tree_totals import TreeTotals
 
 _HEADINGS = ("STARTED (UTC)", "STATUS", "DURATION", "AGENT", "JOB", "ITEMS", "RUN ID")
@@ -78,7 +82,7 @@ def runs(
 
     Root spans of agents' programs that do no agent's work (plumbing) are hidden and counted.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     query = run_query(
         agent=agent,
@@ -107,25 +111,38 @@ def runs(
     if found is None:
         note_missing_database(invocation)
     if as_json:
-        from otel_agent_telemetry.operations.run_json import run_object
-
-        hosts = dict(invocation.config.git_hosts)
-        objects = [run_object(record, git_hosts=hosts) for record in found or ()]
-        if tree:
-            objects = [
-                {**one, "tree": asdict(whole)} for one, whole in zip(objects, reader.trees(found or ()), strict=True)
-            ]
-        print_json(objects)
-    elif found and tree:
-        rows = ((*_row(run), *_used(whole)) for run, whole in zip(found, reader.trees(found), strict=True))
-        print_table((*_HEADINGS, *_TREE_HEADINGS), rows, status_column=1)
+        print_json(_objects(invocation, reader, found or (), tree=tree))
     elif found:
-        print_table(_HEADINGS, map(_row, found), status_column=1)
+        _print_runs(reader, found, tree=tree)
     elif found is not None:
         print_line("No runs match.")
     if hides and found is not None and (hidden := reader.hidden(query)):
         print_stderr(f"{hidden} runs of plumbing are hidden; --all lists them.")
     return ExitCode.OK
+
+
+def _objects(
+    invocation: Invocation, reader: "RunReader", runs: "Sequence[RunRecord]", *, tree: bool
+) -> list[dict[str, Any]]:
+    """Return runs as JSON objects, each with the totals of its tree as `tree` where asked for."""
+    from dataclasses import asdict
+
+    from otel_agent_telemetry.operations.run_json import run_object
+
+    hosts = dict(invocation.config.git_hosts)
+    objects = [run_object(record, git_hosts=hosts) for record in runs]
+    if not tree:
+        return objects
+    return [{**one, "tree": asdict(whole)} for one, whole in zip(objects, reader.trees(runs), strict=True)]
+
+
+def _print_runs(reader: "RunReader", runs: "Sequence[RunRecord]", *, tree: bool) -> None:
+    """Print a table of runs, with the totals of their trees where asked for."""
+    if tree:
+        rows = ((*_row(run), *_used(whole)) for run, whole in zip(runs, reader.trees(runs), strict=True))
+        print_table((*_HEADINGS, *_TREE_HEADINGS), rows, status_column=1)
+    else:
+        print_table(_HEADINGS, map(_row, runs), status_column=1)
 
 
 def _row(run: "RunRecord") -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def costs(config, env):
     return {int(run["event_id"][-1]): run["cost_usd"] for run in listed}
 
 
-def test_costs_are_stored_and_what_changed_is_told(runs, own):
+def test_costs_are_stored_and_what_changed_is_printed(runs, own):
     """Again at other prices: only what differs changes, and what was reported stays."""
     first = agent_telemetry(runs, "price", "--json", env=own(2)).json
     assert [(one["event_id"][-1], one["before"], one["after"]) for one in first["changes"]] == [("1", None, 2.0)]
