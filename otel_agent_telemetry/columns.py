@@ -90,7 +90,7 @@ class Column(NamedTuple):
 
     @property
     def nullable(self) -> bool:
-        """Whether the database may hold NULL in it."""
+        """Return whether the database may hold NULL in it."""
         return not self.required and self.default is None
 
 

@@ -34,17 +34,17 @@ class NameInText(NamedTuple):
 
     @property
     def is_weak(self) -> bool:
-        """Whether the name alone does not say that a secret follows."""
+        """Return whether the name alone does not mean that a secret follows."""
         return self.text.lower() in _WEAK and not self.is_sure
 
     @property
     def is_variable(self) -> bool:
-        """Whether it is written as variables of an environment are."""
+        """Return whether it is written as variables of an environment are."""
         return self.text.isupper()
 
     @property
     def is_query_key(self) -> bool:
-        """Whether it is `key` in a query, which may be any key."""
+        """Return whether it is `key` in a query, which may be any key."""
         return self.text.lower() == "key"
 
     def begins_line(self, text: str) -> bool:

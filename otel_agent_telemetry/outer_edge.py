@@ -1,4 +1,4 @@
-"""The outer edge of the client: no public method raises, and what fails is said on stderr (contract, "Client")."""
+"""The outer edge of the client: no public method raises, and failures are printed to stderr (contract, "Client")."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class _Walk:
         return self._foreign(value, depth)
 
     def _foreign(self, value: Any, depth: int) -> Any:
-        """An object that is no text, number or container."""
+        """Return an object that is no text, number or container: its members where it has some, else its `repr`."""
         if is_dataclass(value) and not isinstance(value, type):
             shown = {item.name: getattr(value, item.name, None) if item.repr else REDACTED for item in fields(value)}
             return self.clean(shown, depth)
@@ -274,7 +274,7 @@ class _Walk:
         return value if same else kept
 
     def _is_secret_pair(self, item: Any) -> bool:
-        """Whether an item is the name of a secret and the secret, as in a list of HTTP headers."""
+        """Return whether an item is the name of a secret and the secret, as in a list of HTTP headers."""
         pair = type(item) in (list, tuple) and len(item) == 2  # noqa: PLR2004 - a pair
         return pair and isinstance(item[0], (str, bytes)) and self._hides(item[0], item[1])
 

@@ -101,7 +101,7 @@ _HOLDS_A_PATH: Final = ("pwd", "credential", "credentials")
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a key names a secret: `api_key`, `X-Auth-Token`, `dbPassword`; not `token_count`.
+    """Return whether a key names a secret: `api_key`, `X-Auth-Token`, `dbPassword`; not `token_count`.
 
     Only its first 256 characters are looked at (and remembered).
     """

@@ -238,7 +238,7 @@ class Pending:
 
     @property
     def full(self) -> bool:
-        """Whether the batch has its size: 500 records or 8 MiB of lines."""
+        """Return whether the batch has its size: 500 records or 8 MiB of lines."""
         return len(self._runs) + len(self._others) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
 
     def batch(self) -> Batch:

@@ -23,7 +23,7 @@ _ONCE: Final = "_TRACER_PROVIDER_SET_ONCE"
 
 
 def is_unset() -> bool:
-    """Whether nobody has set a global provider yet."""
+    """Return whether nobody has set a global provider yet."""
     return isinstance(current_provider(), trace.ProxyTracerProvider)
 
 
@@ -87,12 +87,12 @@ class _Tracer(trace.Tracer):
         return self._tracer
 
     def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
-        """As the tracer behind does."""
+        """Start a span as the tracer behind does."""
         return self._now().start_span(*args, **kwargs)  # type: ignore[no-any-return]
 
     @_agnosticcontextmanager
     def start_as_current_span(self, *args: Any, **kwargs: Any) -> Iterator[trace.Span]:
-        """As the tracer behind does."""
+        """Start a span as the tracer behind does."""
         with self._now().start_as_current_span(*args, **kwargs) as span:
             yield span
 

@@ -197,7 +197,7 @@ class LiveSpan(_Span):
         super().update_name(name)
 
     def _readable_span(self) -> ReadableSpan:
-        """The ended span as processors get it, with what we know of it."""
+        """Return the ended span as processors get it, with what we know of it."""
         ended = super()._readable_span()
         vars(ended)["_agent_telemetry"] = self._agent_telemetry
         return ended
@@ -261,7 +261,7 @@ def _event(name: str, attributes: dict[str, Any], at_ns: int, limit: int | None)
 
 
 def _has_known_shape() -> bool:
-    """Whether the SDK's classes hold what `_event` sets, and a span what is read of it here and in `processor`."""
+    """Return whether the SDK's classes have what `_event` sets, and spans what this module and `processor` read."""
     try:
         attributes = {"a": 1}
         theirs = BoundedAttributes(4, attributes, max_value_len=None, immutable=True)

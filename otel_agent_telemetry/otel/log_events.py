@@ -27,7 +27,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
         self._processor = processor
 
     def on_emit(self, log_record: Any) -> None:
-        """An event was emitted, on the emitting thread."""
+        """Record an event; called on the thread that emits it."""
         try:
             self._emit(log_record.log_record)
         except Exception as problem:  # the outer edge of Logger.emit

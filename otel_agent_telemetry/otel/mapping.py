@@ -364,7 +364,7 @@ def error_fields(ending: Ending) -> Fields:
 
 
 def repeats(view: SpanView, run: ActiveRun) -> bool:
-    """Whether an agent's span below a run merely says again what that run is; it is a step of it then.
+    """Return whether an agent's span below a run only repeats what that run is; it is a step of it then.
 
     Frameworks wrap an agent in spans of the same agent, or of none that they name; the first
     agent below such a one gives it its name. Whoever marks a span as a run means it.

@@ -62,7 +62,7 @@ class Received:
     reasons: list[str] = field(default_factory=list)
 
     def refuse(self, reason: str) -> None:
-        """One span cannot be taken."""
+        """Count a span that cannot be taken, with the reason."""
         self.refused += 1
         self.warn(reason)
 
@@ -73,7 +73,7 @@ class Received:
 
 
 def received_of(request: ExportTraceServiceRequest, *, runs: str, around: ResourceDefaults) -> Received:
-    """The runs and spans of a request. `runs` says which spans are runs: `root`, `agents` or `marked`."""
+    """Return the runs and spans of a request. `runs`: which spans are runs, `root`, `agents` or `marked`."""
     received = Received()
     for group in request.resource_spans:
         views = list(_views_of(group, received))

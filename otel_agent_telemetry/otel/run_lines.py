@@ -168,7 +168,10 @@ class RunLines:
     def _plain_columns(
         self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], plan: AttributePlan
     ) -> Fields | None:
-        """The fast way; None where only the long one is right. Raises JSONEncodeError, which means the same."""
+        """Return a run's columns the fast way; None where only the long one is right.
+
+        Raises JSONEncodeError, which means the same.
+        """
         if (
             not plan.fast
             or run.reported_usage
@@ -241,7 +244,7 @@ class RunLines:
         return context
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
-        """The long way, for whatever a span holds. What is unusable is left out and counted."""
+        """Return a run's columns the long way, for any span. What is unusable is left out and counted."""
         view = view_of(span)
         if run.attributes.keys() - attributes.keys():
             view = view._replace(attributes={**run.attributes, **view.attributes})
@@ -328,5 +331,5 @@ class RunLines:
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Whether equal values are of equal types: 1, 1.0 and True are equal."""
+    """Return whether equal values are of equal types: 1, 1.0 and True are equal."""
     return list(map(type, attributes.values())) == list(map(type, known.values()))

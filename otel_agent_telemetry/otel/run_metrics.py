@@ -92,7 +92,7 @@ class RunMetrics:
 
 
 def _careful(read: Callable[[], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    """A callback of OpenTelemetry's, which keeps it for ever: ours lets its object go, and leaves out what fails."""
+    """Return a callback that does not keep its object alive, as OpenTelemetry keeps callbacks, and omits what fails."""
     reference = weakref.WeakMethod(read)
 
     def observe(_options: CallbackOptions) -> Iterable[Observation]:

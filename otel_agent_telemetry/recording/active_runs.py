@@ -253,7 +253,7 @@ class ActiveRuns:
             self._seen.pop(next(iter(self._seen), ""), None)
 
     def recorded_live(self, event_id: str) -> bool:
-        """Whether a processor of this process records that run already."""
+        """Return whether a processor of this process records that run already."""
         return event_id in self._seen
 
     def _accepted(self, wanted: object) -> str | None:

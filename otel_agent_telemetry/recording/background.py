@@ -82,7 +82,7 @@ class _BackgroundThreads:
             time.sleep(_REST_S)
 
     def late(self) -> bool:
-        """Whether we are stopping and the time for it is over."""
+        """Return whether we are stopping and the time for it is over."""
         return self.stop.is_set() and SystemClock.monotonic_s() >= self.deadline
 
     def end(self, timeout_s: float) -> None:

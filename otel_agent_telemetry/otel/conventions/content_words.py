@@ -22,7 +22,7 @@ FORMAT_WORDS: Final = frozenset({
     "json", "str", "string", "raw", "html", "markdown", "md", "xml", "yaml", "b", "base", "utf", "list", "dict",
     "preview", "truncated", "redacted", "full", "formatted", "original", "sanitized", "parsed", "final", "last",
 })  # fmt: skip
-"""Last words that tell a form: of `arguments_json` the word before counts."""
+"""Last words that name a format: of `arguments_json` the word before counts."""
 
 CONTENT_ENDINGS: Final = (
     "prompt", "prompts", "completion", "completions", "message", "messages", "content", "contents", "output",
