@@ -35,9 +35,13 @@ def _run_column(column: RunColumn) -> Column[Any]:
 
 
 agent_runs: Final = Table("agent_runs", metadata, Column("id", _ID, primary_key=True), *map(_run_column, TABLE))
+"""A row is a run in its latest state. `id` is the order of arrival in this database, not part of the run."""
 Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
+# Not unique: an application may use one `run_id` for several runs.
 Index("ix_agent_runs_run_id", agent_runs.c.run_id)
+# The order of lists and of their pages; `id` decides between runs of one microsecond.
 Index("ix_agent_runs_created_at", agent_runs.c.created_at, agent_runs.c.id)
+# Partial indexes below hold only the rows that their reads look for, so most inserts do not touch them.
 _IS_RUNNING: Final = text("status = 'running'")
 Index(
     "ix_agent_runs_running",
@@ -46,6 +50,7 @@ Index(
     postgresql_where=_IS_RUNNING,
 )
 Index("ix_agent_runs_start_time", agent_runs.c.start_time)
+# Without it `runs --status failed` that matches nothing would read the whole table.
 _NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
 Index(
     "ix_agent_runs_not_succeeded",
@@ -55,6 +60,7 @@ Index(
     sqlite_where=_NOT_SUCCEEDED,
     postgresql_where=_NOT_SUCCEEDED,
 )
+# Spans over OTLP name their run by these ids.
 _HAS_TRACE: Final = text("trace_id IS NOT NULL")
 Index(
     "ix_agent_runs_trace_id",
@@ -63,6 +69,7 @@ Index(
     sqlite_where=_HAS_TRACE,
     postgresql_where=_HAS_TRACE,
 )
+# The runs inside a run: its tree, and the sum of their tokens and cost.
 _HAS_PARENT: Final = text("parent_run_id IS NOT NULL")
 Index(
     "ix_agent_runs_parent_run_id",
@@ -81,6 +88,7 @@ for _name in ("session_id", "user_id", "change_id"):
         sqlite_where=_is_known,
         postgresql_where=_is_known,
     )
+# Lists hide plumbing and show how much of it there is: the count reads this index alone.
 _IS_PLUMBING: Final = text("plumbing = 1")
 Index(
     "ix_agent_runs_plumbing",
@@ -102,6 +110,7 @@ commits: Final = Table(
     Column("commit_timestamp", Text),
     Column("associated_at", Text, nullable=False),
 )
+"""A row associates a commit with a run; a run may have made several, and a commit may be the work of several runs."""
 Index("ix_commits_run_id", commits.c.run_id)
 
 run_events: Final = Table(
@@ -118,6 +127,13 @@ run_events: Final = Table(
     Column("seq", Integer, nullable=False),
     Column("span_start_ns", BigInteger, nullable=False, server_default=_NO_START),
 )
+"""A row is an event of a run.
+
+`seq` is its number within its span, `payload_json` its attributes as an object. `run_id` is
+repeated from the run so that readers need no join.
+"""
+# An exporter that repeats a request must not store its events twice. Equal span ids of two runs
+# (an application that seeds `random`) differ in when the span began.
 Index(
     "ux_run_events_place",
     run_events.c.trace_id,
@@ -150,6 +166,12 @@ run_spans: Final = Table(
     Column("start_ns", BigInteger, nullable=False, server_default=_NO_START),
     Column("parent_start", Text),
 )
+"""A row is a step of a run: a span below its root, or the root itself (`is_run` = 1).
+
+`event_id` is that of the nearest run above it, and may change when an agent's span arrives
+between them. `usage_json` holds tokens, model and cost of this span alone. `parent_start` is
+when the parent span began, where its sender sent both together.
+"""
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
@@ -161,6 +183,7 @@ run_rollups: Final = Table(
     Column("usage_json", Text, nullable=False),
     Column("metrics_json", Text),
 )
+"""A row holds the sums of the steps that arrived over OTLP for a run, which may not have arrived itself."""
 Index(
     "ix_run_rollups_parent_run_id",
     run_rollups.c.parent_run_id,
@@ -174,9 +197,11 @@ run_keys: Final = Table(
     Column("run_key", Text, primary_key=True),
     Column("event_id", Text, nullable=False),
 )
+"""A row maps the ids of a root span that never arrived to the run that stands in its place, and that it joins later."""
 Index("ix_run_keys_event_id", run_keys.c.event_id)
 
 run_services: Final = Table("run_services", metadata, Column("service_name", Text, primary_key=True))
+"""A row is a `service.name` that has sent agents' work; idle root spans of such a service are plumbing."""
 
 run_counts: Final = Table(
     "run_counts",
@@ -186,6 +211,7 @@ run_counts: Final = Table(
     Column("status", Text, primary_key=True),
     Column("runs", BigInteger, nullable=False),
 )
+"""A row is a kind of run and how many there are; `storage.counts` keeps both tables."""
 
 run_hours: Final = Table(
     "run_hours",
@@ -193,3 +219,4 @@ run_hours: Final = Table(
     Column("hour", Text, primary_key=True),
     Column("runs", BigInteger, nullable=False),
 )
+"""A row is an hour of `created_at`, `2026-01-31T23`, and how many runs it has."""

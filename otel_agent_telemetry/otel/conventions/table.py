@@ -54,14 +54,20 @@ _ENDINGS: Final = {
 AGENT_KINDS: Final = frozenset(name for name, kinds in KINDS.items() if AGENT in kinds.values())
 """Attributes by whose values a span is an agent's invocation."""
 MISNAMED: Final[Mapping[str, Mapping[Kind, tuple[str, ...]]]] = _merged("misnamed")
+"""Attribute → kind → patterns of names of spans that the attribute calls so, and that are chains."""
 PENDING: Final[Mapping[str, Mapping[str, str]]] = _merged("pending")
+"""Attribute → its value on spans that announce another one → the attribute with the parent of the announced span."""
 CONTINUATIONS: Final[Mapping[str, str]] = _merged("continuations")
+"""Attribute → its value on spans that repeat the tokens of a call that is counted already."""
 NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
+"""Attributes of kinds whose agents are called as their spans are."""
 
 TOKEN_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = _merged("tokens")
 """Our name → the attributes that give it, the first that is there."""
 TOTALS: Final[Mapping[str, str]] = _merged("totals")
+"""Beginning of the names of a whole's figures → beginning of the names of one call's."""
 TOKEN_OBJECTS: Final[Mapping[str, Mapping[str, str]]] = _merged("token_objects")
+"""Attribute with an object, or the JSON text of one → its member → our name of the figure."""
 ONLY_BESIDE: Final[Mapping[str, str]] = {
     spelling: row.only_beside
     for row in CONVENTIONS
@@ -71,20 +77,27 @@ ONLY_BESIDE: Final[Mapping[str, str]] = {
 }
 """Spelling of a number of tokens → the attribute without which it is not read."""
 COSTS: Final[tuple[str, ...]] = _joined("costs")
+"""Attributes that give a call's cost in US dollars."""
 COST_PARTS: Final[tuple[str, ...]] = _joined("cost_parts")
+"""Attributes whose sum is the cost where none of `COSTS` is there."""
 COST_OBJECTS: Final[Mapping[str, str]] = _merged("cost_objects")
 MODELS: Final[tuple[str, ...]] = _joined("models")
+"""Attributes that give the model; the answer's stands before the request's, which may be an alias."""
 MODELS_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("models_beside")
 NO_MODELS: Final = frozenset(_joined("no_models"))
+"""Words that senders write in place of a model that they do not know, in lower case."""
 PROVIDERS: Final[tuple[str, ...]] = _joined("providers")
 SENDERS: Final[tuple[Sender, ...]] = _joined("senders")
+"""Programs whose figures or endings need a rule of their own."""
 
 AGENT_NAMES: Final[tuple[str, ...]] = (ours.AGENT_NAME, *_joined("agent_names"))
 """Attributes that give the agent's name."""
 AGENT_OBJECTS: Final[Mapping[str, str]] = _merged("agent_objects")
 AGENT_PREFIXES: Final[tuple[str, ...]] = _joined("agent_prefixes")
+"""Words that stand before an agent's name in the name of a span: `invoke_agent triage`."""
 AGENT_VERBS: Final[Mapping[str, tuple[str, ...]]] = _merged("agent_verbs")
 JOB_TYPES: Final[tuple[str, ...]] = _joined("job_types")
+"""Attributes that give `job_type`, what the agent does."""
 AGENT_NAMES_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("agent_names_beside")
 
 _EVENT_NAMES: Final[tuple[str, ...]] = _joined("event_names")
@@ -105,6 +118,7 @@ CONVENTIONAL_COLUMNS: Final[Mapping[str, str]] = {
 }
 """Attribute of a span or its resource → the column that it gives; for a column, the first attribute that is there."""
 USER_IDS: Final[tuple[str, ...]] = _joined("user_ids")
+"""Attributes that name a person: read for `user_id` only where a setting asks for it."""
 
 CONTENT: Final = _lower(_joined("content"))
 """Names of content; these and the following are in lower case, as they are compared."""
@@ -115,8 +129,11 @@ KNOWN: Final = _lower(
 ) - (CONTENT | CONTENT_NAMESPACES)
 """Names whose texts are no content, whatever they look like."""
 KNOWN_NAMESPACES: Final = _lower(_joined("known_namespaces"))
+"""Namespaces of a convention: a text in one is no content unless its name says so."""
 FIGURES: Final = _lower(_joined("figures"))
+"""Namespaces that hold figures only: never content, whatever the last word of a name is."""
 URLS: Final = _lower(_joined("urls"))
+"""Names of URLs, which are kept without their query."""
 CONVENTION_EVENTS: Final = _lower(_joined("events"))
 """Names, and namespaces of names, of events that a convention defines; others are the application's own."""
 
