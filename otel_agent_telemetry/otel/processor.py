@@ -26,18 +26,14 @@ from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.ended_spans import EXCEPTION
+from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
 from otel_agent_telemetry.otel.mapping import (
     Ending,
-    agent_name_of,
     ending_of,
     ending_of_left_open,
     ending_with_status,
-    note_agent,
-    own_agent_name,
-    repeats,
 )
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
@@ -51,18 +47,9 @@ from otel_agent_telemetry.otel.spans import (
     remote_parent,
     view_of,
 )
-from otel_agent_telemetry.otel.usage_accumulator import (
-    MAX_APART,
-    CountedCall,
-    PendingUsage,
-    UsageAccumulator,
-    shrink,
-    take_inside,
-)
+from otel_agent_telemetry.otel.step_usage import StepUsage
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
-from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.usage import Usage, folded, is_call
 
 _log = logging.getLogger(__name__)
 _MAX_OPEN_STEPS: Final = 100_000
@@ -85,11 +72,11 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.active = self.recorder.active
         self._open: dict[int, OpenSpan] = self.active.open_spans
         self._metrics = self.recorder.component(RunMetrics)
-        self._pending = self.recorder.component(PendingUsage)
+        self._usage = self.recorder.component(StepUsage)
         self._lines = self.recorder.component(RunLines)
         self._span_lines = self.recorder.component(SpanLines)
+        self._late = self.recorder.component(LateRuns)
         self._takes_roots = self.config.runs == "root"
-        self._takes_agents = self.config.runs != "marked"
         self._started_in = remote_parent(self.config.trace_parent)
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
@@ -124,8 +111,10 @@ class AgentRunSpanProcessor(SpanProcessor):
                 return  # the parent process of a fork began it, and ends it
             if opened.is_run:
                 self._end_run(opened, span)
-            elif opened.changed and self._has_become_run(opened, span):
-                self._end_late_run(opened, span)
+            elif opened.changed and self._late.has_become_run(opened, span):
+                inside = self._late.turn_into_run(opened, span)
+                self._end_run(opened, span)
+                self._late.move_inside(inside, opened.run)
             else:
                 self._end_step(opened, span)
             opened.forget()
@@ -181,10 +170,10 @@ class AgentRunSpanProcessor(SpanProcessor):
             self._begin_run(span, ids, context, above, None)
             return
         attributes = attributes_of(span)
-        if not self._is_agent_run(span, attributes):
+        if not self._late.is_agent_run(span, attributes):
             if above is not None:
                 self._begin_step(span, ids, above, attributes)
-        elif above is not None and self._repeats(view_of(span), above):
+        elif above is not None and self._late.repeats_run(view_of(span), above):
             span.set_attribute(names.PART_OF, above.enclosing_run().run_id)
             self._begin_step(span, ids, above, attributes_of(span))
         else:
@@ -205,71 +194,6 @@ class AgentRunSpanProcessor(SpanProcessor):
         while above is not None and above.ended and not above.is_run and above.counted is None and above.above:
             above = above.above
         return above
-
-    def _repeats(self, view: SpanView, above: OpenSpan) -> bool:
-        """Return whether an agent's span repeats the run, or the step that turns into a run, around it."""
-        run = self._agent_around(above)
-        if run.takes_child_name and run.child_agent is None:
-            self._look_at_earlier(run)
-        if not self._is_part_of(view, run):
-            return False
-        event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
-        self.active.mark_recorded_live(event_id)  # an exporter beside us must not record it as a run
-        return True
-
-    def _is_part_of(self, view: SpanView, run: ActiveRun) -> bool:
-        """Return whether an agent's span repeats a run, which may take its name from it."""
-        name = run.child_agent
-        if not repeats(view, run):
-            return False
-        self._set_adopted_name(run, name)
-        return True
-
-    def _look_at_earlier(self, run: ActiveRun) -> None:
-        """Let agents that began before, and have said so only since, give a run its name first."""
-        for opened in list(self._open.values()):  # in order of their start; once a run that names no agent
-            above = opened.above
-            if opened.is_run or opened.ended or not opened.changed or above is None:
-                continue
-            if self._may_become_run(opened.live) and self._agent_around(above) is run:
-                self._late_run(opened)
-
-    def _agent_around(self, above: OpenSpan) -> ActiveRun:
-        """Return the run around a span, also one that a step around it will be when it ends."""
-        at: OpenSpan | None = above
-        while at is not None and not at.is_run:
-            if at.changed and not at.ended and (late := self._late_run(at)) is not None:
-                return late
-            at = at.above
-        if at is None:
-            return above.run
-        if at.changed and not at.ended and "agent_name" not in at.run.settings:
-            view = view_of(at.live)
-            at.run.agent_name = agent_name_of(view)
-            note_agent(at.run, view)
-        return at.run
-
-    def _late_run(self, opened: OpenSpan) -> ActiveRun | None:
-        """Return the run that an open step will be by what its attributes say now; None for a step."""
-        if opened.late_run is None and self._may_become_run(opened.live):
-            view = view_of(opened.live)
-            if opened.above is None or not self._is_part_of(view, self._agent_around(opened.above)):
-                ids = opened.live.get_span_context()
-                opened.late_run = _new_run(opened.live, (ids.trace_id, ids.span_id))
-                opened.late_run.span, opened.late_run.agent_name = opened.live, agent_name_of(view)
-                note_agent(opened.late_run, view)
-        return opened.late_run
-
-    def _may_become_run(self, span: ReadableSpan) -> bool:
-        """Return whether the attributes of a span that began as a step make it a run now."""
-        attributes = attributes_of(span)
-        return names.PART_OF not in attributes and self._is_agent_run(span, attributes)
-
-    def _set_adopted_name(self, run: ActiveRun, before: str | None) -> None:
-        """Set a name that was adopted on the run's own span, so that it has it wherever the span goes."""
-        if run.child_agent is not None and before is None and run.span is not None and not run.ended:
-            run.encoded = b""
-            run.span.set_attribute(names.AGENT_NAME, run.child_agent)
 
     def _begin_step(self, span: Span, ids: _Ids, above: OpenSpan, attributes: dict[str, Any]) -> None:
         if len(self._open) >= _MAX_OPEN_STEPS:
@@ -292,13 +216,6 @@ class AgentRunSpanProcessor(SpanProcessor):
             if not opened.is_run and opened.run.ended:
                 self._open.pop(span_id, None)
 
-    def _is_agent_run(self, span: ReadableSpan, attributes: dict[str, Any]) -> bool:
-        """Return whether a span's attributes make it a run."""
-        plan = self._span_lines.plans[tuple(attributes)]
-        if plan.is_marked:
-            return True
-        return plan.may_be_agent and self._takes_agents and plan.kind_of(attributes, str(span.name)) == names.AGENT
-
     def _begin_run(
         self,
         span: Span,
@@ -307,7 +224,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         above: OpenSpan | None,
         parameters: StartParameters | None,
     ) -> ActiveRun:
-        run = _new_run(span, ids)
+        run = new_run(span, ids)
         run.span, run.handled_at_start = span, sys.exc_info()[1]
         wanted = None
         if parameters is not None:
@@ -315,7 +232,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             run.settings, run.extra, run.agent_name = parameters.settings, parameters.extra, parameters.agent_name
         if above is not None:
             run.parent_run_id = above.enclosing_run().run_id
-            _note_inside(above, run)
+            note_inside(above, run)
         elif context or self.config.parent_run_id is not None:
             run.parent_run_id = self._parent_elsewhere(span, context)
         opened = self._enter(span, (ids[1], run.span_id), run, above)
@@ -361,66 +278,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         run = opened.run
         used, view = self._span_lines.write_step_end(opened, span)
         if view is not None and names.PART_OF in view.attributes and run.takes_child_name and run.child_agent is None:
-            run.child_agent = own_agent_name(view)
-            self._set_adopted_name(run, None)
-        runs: list[ActiveRun] = []
-        below: Usage = {}
-        if opened.inside:
-            below, runs = take_inside(opened.inside)
-        if view is not None and is_call(used):
-            opened.counted = CountedCall(used, below)
-        self._add_up(opened, folded(used, below) if below else used, runs)
-
-    def _add_up(self, opened: OpenSpan, used: Usage, runs: list[ActiveRun]) -> None:
-        """Give what a step used, and the runs inside it, to the open step around it, else to its run."""
-        above = opened.above
-        while above is not None and not above.is_run:
-            if not above.ended:
-                above.inside.append(used)
-                above.inside.extend(runs)
-                if len(above.inside) > MAX_APART:
-                    shrink(above.inside)
-                if not above.has_ended():
-                    return
-                used, runs = take_inside(above.inside)  # it ended in another thread meanwhile
-                if not used and not runs:
-                    return
-            if above.counted is not None:
-                used = above.counted.without_repeats(used)
-            above = above.above
-        run = opened.run if above is None else above.run
-        run.usage.add(used)
-        if run.ended:
-            self._pending.write(run)
-
-    def _has_become_run(self, opened: OpenSpan, span: ReadableSpan) -> bool:
-        """Return whether a step turns out to be a run: an agent's whose attributes came after its start."""
-        if not self._may_become_run(span):
-            return False
-        return opened.late_run is not None or opened.above is None or not self._repeats(view_of(span), opened.above)
-
-    def _end_late_run(self, opened: OpenSpan, span: ReadableSpan) -> None:
-        """Record a run that was a step until now; what is inside it moves to it."""
-        outer = opened.enclosing_run()
-        ids = span.get_span_context()
-        assert ids is not None, "the SDK gives every recorded span a context"
-        run = opened.late_run or _new_run(span, (ids.trace_id, ids.span_id))
-        used, runs = take_inside(opened.inside)
-        if used:
-            run.usage.add(used)
-        run.span, run.parent_run_id, run.start_commit = span, outer.run_id, outer.start_commit
-        raised = (dict(event.attributes or {}) for event in reversed(span.events) if event.name == EXCEPTION)
-        run.exception = next(raised, None)
-        self.active.mark_recorded_live(run.event_id)
-        self._lines.start_late_run(run, span)
-        self._span_lines.write_late_step(span, outer, run)
-        if opened.above is not None:
-            _note_inside(opened.above, run)
-        opened.run, opened.is_run, outer.has_late_runs = run, True, True
-        self._end_run(opened, span)
-        for inner in runs:
-            if inner.parent_run_id == outer.run_id and self.active.is_mine(inner):
-                self._lines.move_run(inner, run)
+            self._late.take_name(run, view)
+        self._usage.add(opened, used, may_be_call=view is not None)
 
     def _end_run(self, opened: OpenSpan, span: ReadableSpan) -> None:
         run = opened.run
@@ -467,20 +326,6 @@ class AgentRunSpanProcessor(SpanProcessor):
                 self._metrics.ended(run)
             except Exception as problem:  # one run's trouble spares the others
                 self.recorder.counters.internal("closing a run", problem)
-
-
-def _new_run(span: ReadableSpan, ids: _Ids) -> ActiveRun:
-    """Return the run that a span is, without an id."""
-    trace_id, span_id, start_ns = f"{ids[0]:032x}", f"{ids[1]:016x}", span.start_time
-    if type(start_ns) is not int:
-        start_ns = instant_ns(start_ns, 0)
-    return ActiveRun(span_event_id(trace_id, span_id, start_ns), trace_id, span_id, start_ns, UsageAccumulator())
-
-
-def _note_inside(above: OpenSpan, run: ActiveRun) -> None:
-    """Note a run inside a step, which moves to the step where that turns out to be a run too."""
-    if not above.is_run and not above.ended:
-        above.inside.append(run)
 
 
 class UnpickledProcessor(SpanProcessor):

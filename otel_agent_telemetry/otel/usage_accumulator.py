@@ -1,8 +1,7 @@
 """What the steps of one run have used so far: counted where they end, summed where the run does.
 
 Costs are not counted here: prices are applied where runs are stored or read, from the sums
-by model that `shown` gives. Steps may end after their run: `PendingUsage` writes what they
-used in a later state of the run.
+by model that `shown` gives. Which run or step a usage belongs to: `step_usage`.
 """
 
 from __future__ import annotations
@@ -14,14 +13,10 @@ import threading
 from collections import Counter, deque
 from typing import Any, Final
 
-from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.otel.mapping import json_object
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage
 from otel_agent_telemetry.recording.active_runs import ActiveRun
-from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.usage import USAGE_KEY, Usage, added, has_tokens, is_call, of_steps, shown_usage
-from otel_agent_telemetry.wire import dumps_text
+from otel_agent_telemetry.usage import Usage, added, has_tokens, is_call, of_steps, shown_usage
 
 MAX_APART: Final = 2_000
 """From so many items on, what is inside a step is summed up."""
@@ -158,21 +153,3 @@ def _renew_guard() -> None:
 
 if hasattr(os, "register_at_fork"):  # another thread of the parent may have held it
     os.register_at_fork(after_in_child=_renew_guard)
-
-
-class PendingUsage:
-    """Writes what the ended runs of one recorder used since. Never waits."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def write(self, run: ActiveRun) -> None:
-        """Write what an ended run used, as far as it is known now, unless its last state holds it already."""
-        metrics = json_object(run.fields.get("metrics_json") or "{}")
-        written = metrics.get(USAGE_KEY)
-        metrics[USAGE_KEY] = dict(sorted({**run.usage.shown(), **run.reported_usage}.items()))
-        if metrics[USAGE_KEY] == written:
-            return
-        updated_at = iso_utc(run.next_update_ns(self._recorder.clock.now_ns()))
-        run.state = {**run.state, "metrics_json": dumps_text(metrics), "updated_at": updated_at}
-        self._recorder.record_run(run.fields)
