@@ -41,6 +41,7 @@ class TelemetryConfig:
     The repr names every setting and masks the secret ones.
     """
 
+    # Files.
     base_dir: Path = field(default_factory=lambda: default_base_dir())  # noqa: PLW0108 - defined below
     db_path: Path = None  # type: ignore[assignment]  # filled from base_dir
     ndjson_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
@@ -48,6 +49,7 @@ class TelemetryConfig:
     capture_file: Path = None  # type: ignore[assignment]  # filled from base_dir
     capture_max_bytes: int = 64 << 20
     capture_lock_timeout_s: float = 2.0
+    # Recording.
     skip_validation: bool = False
     agent_owner: str | None = None
     runs: str = "root"
@@ -55,17 +57,21 @@ class TelemetryConfig:
     exit_timeout_s: float = 2.0
     segment_bytes: int = 8 << 20
     max_event_bytes: int = 1 << 20
+    # Connection of processes.
     propagate_runs: bool = True
     parent_run_id: str | None = None
     trace_parent: str | None = None
+    # Message content, prices and people.
     capture_content: bool = False
     unknown_text_max: int = 64
     content_allow: tuple[str, ...] = ()
     prices: Path | None = None
     user_id: str = "off"
     user_id_key: str | None = None
+    # Delivery.
     api_url: str | None = None
     api_timeout_s: float = 10.0
+    # The service.
     api_host: str = "127.0.0.1"
     api_port: int = 8765
     otlp_grpc_port: int | None = None
@@ -73,6 +79,7 @@ class TelemetryConfig:
     silence_s: float = 600.0
     api_write_timeout_s: float = 8.0
     api_max_body_bytes: int = 64 << 20
+    # Limits of a client of the service.
     http_max_head_bytes: int = 16 << 10
     http_max_fields: int = 100
     http_head_timeout_s: float = 10.0
@@ -81,6 +88,7 @@ class TelemetryConfig:
     http_write_timeout_s: float = 30.0
     http_max_connections: int = 64
     trusted_proxies: str | None = None
+    # Access to the service.
     api_auth_enabled: bool | None = None
     api_auth_token: str | None = None
     api_tokens_file: Path | None = None
@@ -89,7 +97,9 @@ class TelemetryConfig:
     ca_file: Path | None = None
     rate_limit_enabled: bool = False
     rate_limit_rpm: int = 60
+    # Logging of the command and of the service.
     log_level: str = "WARNING"
+    # The database.
     database_url: str | None = None
     db_journal_mode: str = "DELETE"
     db_synchronous: str = "FULL"
@@ -97,11 +107,13 @@ class TelemetryConfig:
     db_max_retries: int = 3
     db_retry_base_delay_s: float = 0.1
     retention_days: int = 30
+    # The webhook, and links to commits.
     sheets_enabled: bool = False
     sheets_url: str | None = None
     sheets_token: str | None = None
     sheets_auth_required: bool = False
     git_hosts: tuple[tuple[str, str], ...] = ()
+    # OTLP, proxies and OpenTelemetry's switch.
     otlp_enabled: bool = False
     otlp_endpoint: str | None = None
     otlp_protocol: str = "http/protobuf"
@@ -112,6 +124,7 @@ class TelemetryConfig:
     sdk_disabled: bool = False
     discover_service: bool = True
     """Whether a service at the default address is used when no URL is given."""
+    # Where the values were read from; no part of the configuration itself.
     warnings: tuple[str, ...] = ()
     """One sentence for each variable whose value could not be read."""
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -61,7 +61,7 @@ def name_at(text: str, stem: int, end: int, *, is_quoted: bool) -> NameInText | 
         start += 1
     name = text[start:end].rstrip(".")
     before = text[start - 1 : start]
-    is_flag = name.startswith("-")
+    is_flag = name.startswith("-")  # `--password` is no word of a sentence
     name = name.lstrip("-.$")
     # A list of tokens in JSON; a count of them is a number.
     is_named = is_secret_key(name) or (is_quoted and name.lower() == "tokens")
@@ -76,4 +76,5 @@ def name_at(text: str, stem: int, end: int, *, is_quoted: bool) -> NameInText | 
 
 
 def _is_of_query(name: str) -> bool:
+    """Return whether a member of a query holds a signature or a key: `?sig=…`, `&key=…`."""
     return name.lower() in _QUERY_NAMES or name.lower() == "key"

@@ -27,6 +27,7 @@ from otel_agent_telemetry.wire import bounded_repr
 
 DEFAULT_MAX_BYTES: Final = 1_048_576
 _MAX_DEPTH: Final = 64
+# A payload with larger or more containers takes the full walk at once: the cheap pass would cost as much again.
 _SHORT: Final = 64
 _SCALARS: Final = (date, time, UUID, Enum)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range, KeysView, ValuesView, ItemsView)
@@ -34,6 +35,7 @@ _SEQUENCES: Final = (list, tuple, set, frozenset, deque, UserList, array, range,
 _MAX_KEY: Final = 256
 _FEW: Final = 32
 _MUCH: Final = 256
+# Longer lists are data, no command lines.
 _MAX_ARGUMENTS: Final = 4_096
 NAME_MEMBERS: Final = frozenset({"name", "key", "header", "field", "Name", "Key", "k", "n"})
 VALUE_MEMBERS: Final = frozenset({"value", "Value", "val", "v"})
@@ -197,7 +199,8 @@ class _Walk:
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        # A named tuple's fields may name secrets, which a list of its values would not show.
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
             return self._mapping(dict(zip(value._fields, value, strict=False)), depth)
         if isinstance(value, _SEQUENCES):
             return self._items(value, depth)
@@ -215,6 +218,7 @@ class _Walk:
         return self._text(bounded_repr(value))
 
     def _text(self, text: str) -> str:
+        """Return a text masked, and cut to what is left of the budget with a remark of how much is missing."""
         room = max(self.left, 0)
         self.left -= len(text) or 1
         if len(text) > room:
@@ -303,6 +307,7 @@ def _values_of_headers(items: Any) -> dict[int, str]:
 
 
 def _plain(item: Any) -> str | None:
+    """Return an item of a list as text, the beginning of bytes; None for anything else."""
     if type(item) is bytes:
         return item[:_MAX_KEY].decode("latin-1")
     return item if type(item) is str else None

@@ -15,6 +15,7 @@ from otel_agent_telemetry.secret_names import REDACTED, is_secret_key, lowered, 
 _STEMS: Final = "pass|pwd|secret|token|key|auth|cookie|credential|jwt"
 _BETWEEN: Final = r"(?:[ \t]{1,8}|\\{0,7}[\"'],\s{0,8})"
 """Between two arguments: of a command line, of an array in a text."""
+# A flag whose name holds a stem, and its value: `--api-key x`, `"--token", "x"`.
 _FLAG: Final = lazy(
     rf"(?<![\w-])(--?[a-z0-9_-]{{0,48}}?(?:{_STEMS})[\w.-]{{0,32}}+){_BETWEEN}(\\{{0,7}}[\"'])?([^\s\"'`\\,]{{1,4096}})"
 )
@@ -76,9 +77,12 @@ _ONLY_AFTER: Final = {
 }
 """Programs whose `-p` is a password in one of their commands only."""
 _PROGRAM: Final = lazy(rf"(?<![\w.-])({'|'.join(sorted(_SHORT, key=len, reverse=True))})(?:\.exe)?(?={_BETWEEN})")
+# A password stands near its program; further on in a text is another command.
 _COMMAND: Final = 2_000
 _COMMAND_END: Final = lazy(r"[\r\n;|]|&&")
+# `machine m login me password x`
 _NETRC: Final = lazy(r"(\blogin\s{1,8}\S{1,256}\s{1,40}passw(?:or)?d\s{1,8})(?!\*\*\*)(\S{1,256})")
+# `gh secret set NAME x`, `npm config set //host/:_authToken x`, `heroku config:set` has an equals sign instead.
 _SET: Final = lazy(
     rf"(\b(?:config|configure|secrets?|env|vars?|variables?)\s{{1,4}}set\s{{1,4}}(?:-{{1,2}}[\w-]{{1,24}}\s{{1,4}}){{0,2}})"
     rf"(\S{{0,128}}?(?:{_STEMS})[\w.-]{{0,32}}+)\s{{1,4}}([^\s\"'=]{{1,4096}})"
@@ -101,11 +105,12 @@ def mask_arguments(text: str) -> str:
 
 
 def _flag_spans(text: str, low: str) -> list[tuple[int, int]]:
+    """Return where the values of flags stand whose names are secrets'."""
     spans = []
     at = 0
     while (found := _FLAG.search(low, at)) is not None:
         start, end = found.span(3)
-        at = start
+        at = start  # the value of one flag may be the next flag
         value = text[start:end]
         flag = _name_of(text[found.start(1) : found.end(1)])
         if is_secret_key(flag) and _is_argument(value) and value.lower().rstrip("]") not in words_of(flag):
@@ -114,6 +119,7 @@ def _flag_spans(text: str, low: str) -> list[tuple[int, int]]:
 
 
 def _set_spans(low: str) -> list[tuple[int, int]]:
+    """Return where the values stand that a command stores under a secret's name."""
     return [
         found.span(3)
         for found in _SET.finditer(low)
@@ -132,10 +138,12 @@ def _is_argument(value: str) -> bool:
 
 
 def _netrc_spans(low: str) -> list[tuple[int, int]]:
+    """Return where the passwords of lines of `.netrc` stand."""
     return [found.span(2) for found in _NETRC.finditer(low)] if "login" in low else []
 
 
 def _short_spans(text: str, low: str) -> list[tuple[int, int]]:
+    """Return where passwords stand behind the short flags of known programs: `curl -u user:password`."""
     spans: list[tuple[int, int]] = []
     programs = list(_PROGRAM.finditer(low))
     for found, following in zip_longest(programs, programs[1:]):
@@ -147,6 +155,7 @@ def _short_spans(text: str, low: str) -> list[tuple[int, int]]:
 
 
 def _spans_in_command(text: str, program: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return where passwords stand in one command, from its program's name to its end."""
     only_after = _ONLY_AFTER.get(program)
     if only_after is not None and text.find(only_after, start, min(end, start + 64)) < 0:
         return []
@@ -201,6 +210,7 @@ def secret_positions(arguments: Sequence[Any]) -> dict[int, str]:
 
 
 def _program_of(arguments: Sequence[Any]) -> str:
+    """Return the program of a list of arguments, which may stand behind `sudo` or `env A=b`; "" for an unknown one."""
     for argument in arguments[:8]:
         name = argument.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") if type(argument) is str else ""
         if name in _SHORT:
@@ -209,10 +219,12 @@ def _program_of(arguments: Sequence[Any]) -> str:
 
 
 def _attached(program: str, argument: str) -> bool:
+    """Return whether an argument is a flag and a password in one: `-phunter2`."""
     return program in _ATTACHED and argument.startswith("-p") and len(argument) > 2 and argument[2:] != REDACTED  # noqa: PLR2004
 
 
 def _without_password(program: str, value: str, arguments: Sequence[Any]) -> str:
+    """Return the value of a short flag as it may be stored: of `user:password` the user."""
     if program in _ONLY_AFTER and _ONLY_AFTER[program] not in arguments:
         return value
     separator = _WITH_USER.get(program)

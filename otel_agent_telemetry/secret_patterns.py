@@ -75,6 +75,7 @@ def _token_mask(found: re.Match[str]) -> str:
 
 
 def _separated(form: TokenForm, prefix: str) -> bool:
+    """Return whether a prefix has a separator by which it is found: `github_pat_`, not `AKIA`."""
     return not form.exact and max(map(prefix.rfind, "-_.")) > 1
 
 
@@ -91,6 +92,8 @@ def _sign_before(separator: str) -> str:
 
 
 _TOKENS: Final = lazy(_token_pattern())
+# Signs are for the text in lower case, and are wider than the forms: a sign without a secret costs
+# one scan, a secret without a sign would be stored. A test tries a sample of each form.
 _TOKENS_BY_DASH: Final = f"-{_sign_before('-')}"
 _TOKENS_BY_UNDERSCORE: Final = f"_{_sign_before('_')}"
 _TOKENS_BY_DOT: Final = rf"\.{_sign_before('.')}"
@@ -101,11 +104,16 @@ _CAPITALS: Final = {
     for first in sorted({prefix[0] for prefix in _prefixes(separated=False) if prefix[0].isupper()})
 }
 """First letter → prefixes of tokens that begin with this capital, for the text as it is."""
+# Each begins with the one character that `_has_sign` looks for before it asks the pattern.
 _WEBHOOK_SIGN: Final = r"\.(?=slack|telegram|zapier|ifttt|make\.com|webhook|office|com/api/)"
+# The two dots of a Discord bot's token: 24 or more characters, 6, 27.
 _BOT_SIGN: Final = r"\.(?<=[a-z0-9_-]{23}\.)[a-z0-9_-]{6}\.[a-z0-9_-]{27}"
+# The number of a Telegram bot, and 35 characters.
 _TELEGRAM_SIGN: Final = ":(?<=[0-9]:)[a-z0-9_-]{35}(?![a-z0-9_-])"
 _URL_SIGN: Final = r":(?=//[^\s@\"'<>]{1,300}@)"
+# A line of `.pgpass`, whose second field is a port.
 _LINE_SIGN: Final = r":(?:[0-9]{4,5}|\*):[^\s:]{1,64}:[^\s:]{1,64}:\S"
+# A flag at the begin of a word: `-u`, `--token`, `["-p", …`.
 _ARGUMENT_SIGN: Final = r"-(?<![^\s\"'`\[(,=]-)-?[a-z]"
 
 _URL_END: Final = r"\s\"'<>`"
@@ -130,14 +138,17 @@ _PGPASS: Final = lazy(
     re.MULTILINE,
 )
 """A line of `.pgpass`: host, port, database, user, password."""
+# "Bearer token", "bearer auth-scheme" and the like are prose about it.
 _BEARER: Final = lazy(
     r"\bBearer(?:\s{1,8}|%20|\+)(?!(?:auth|token|credential|scheme|format|securit|realm|challenge)[a-z]*\b"
     r"|[a-z]+(?:[_-][a-z]+)+\b)[A-Za-z0-9._~+/=-]{8,}",
     _IGNORE_CASE,
 )
+# "Basic knowledge" is prose: base64 has a digit, padding, or a capital within a word.
 _BASIC: Final = lazy(
     r"\bBasic(?:\s{1,8}|%20)(?-i:(?=[A-Za-z/]{0,512}(?:[0-9=+]|[a-z][A-Z])))[A-Za-z0-9+/=]{8,}", _IGNORE_CASE
 )
+# `eyJ` is base64 of `{"`, how the header of a JSON Web Token begins.
 _JWT: Final = lazy(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){2,4}", _IGNORE_CASE)
 _BOT_OF_DISCORD: Final = lazy(r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}")
 _OTHER_FORMS: Final = (
@@ -168,6 +179,7 @@ def mask_text(text: str) -> str:
 
 
 def _windows(text: str) -> list[str]:
+    """Return the text in parts of at most 64 Ki characters, cut at a blank where the last 4 Ki have one."""
     windows: list[str] = []
     at = 0
     while len(text) - at > _WINDOW:
@@ -181,6 +193,7 @@ def _windows(text: str) -> list[str]:
 
 
 def _mask(text: str) -> str:
+    """Return a part of a text with its secrets replaced. Only the patterns whose sign is in it are run."""
     low = lowered(text)
     if not _has_sign(text, low):
         return text
@@ -245,6 +258,7 @@ def _has_sign(text: str, low: str) -> bool:
 
 
 def _has_capital_sign(text: str) -> bool:
+    """Return whether a text has a prefix that is compared as it is written: `AKIA`, `eyJ`, `SG.`."""
     return (
         ("J" in text and "eyJ" in text)
         or ("A" in text and _CAPITALS["A"].search(text) is not None)
@@ -278,6 +292,7 @@ def _has_named(low: str) -> bool:
 
 
 def _has_arguments(low: str) -> bool:
+    """Return whether a text may hold a command line, a line of `.netrc` or `config set`."""
     return _ARGUMENT.search(low) is not None or "login" in low or " set " in low
 
 

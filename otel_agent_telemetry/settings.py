@@ -136,6 +136,7 @@ def _trace_parent(value: str) -> str | None:
 
 
 SETTINGS: Final = (
+    # Where files are kept.
     Setting("base_dir", (BASE_DIR_VARIABLE, "AGENT_METRICS_DIR"), expanded_path, None, "path",
             "Where everything is kept; else the first writable of the well-known folders."),
     Setting("db_path", ("TELEMETRY_DB_PATH",), expanded_path, None, "path",
@@ -148,6 +149,7 @@ SETTINGS: Final = (
             "Past this size that file gets a dated name, and a new one begins."),
     Setting("capture_lock_timeout_s", ("TELEMETRY_CAPTURE_LOCK_TIMEOUT_S",), _seconds, 2.0, "s",
             "How long an entry waits for that file's lock before it is set aside for the next capture or query."),
+    # What is recorded, and how it is written.
     Setting("skip_validation", ("TELEMETRY_SKIP_VALIDATION",), _flag, False, "", "Do not check folders at start."),
     Setting("agent_owner", ("AGENT_OWNER",), _text, None, "", "`agent_owner` of runs that do not name one."),
     Setting("runs", ("TELEMETRY_RUNS",), _one_of("root", "agents", "marked"), "root", "",
@@ -160,12 +162,14 @@ SETTINGS: Final = (
             "A buffer segment past this size is closed and a new one begun."),
     Setting("max_event_bytes", ("TELEMETRY_MAX_EVENT_BYTES",), _whole(256, 1 << 26), 1 << 20, "bytes",
             "Text kept of one event's payload, or of one run's attributes."),
+    # How runs of several processes are connected.
     Setting("propagate_runs", ("TELEMETRY_PROPAGATE_RUNS",), _flag, True, "",
             "Send the current run's id along as baggage, wherever the application sends baggage."),
     Setting("parent_run_id", ("BAGGAGE",), _run_in_baggage, None, "",
             "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
     Setting("trace_parent", ("TRACEPARENT", "OTEL_TRACEPARENT"), _trace_parent, None, "",
             "The span that this process was started in; a client's runs without a parent continue its trace."),
+    # Message content, prices and people.
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
     Setting("unknown_text_max", ("TELEMETRY_UNKNOWN_TEXT_MAX",), _whole(0, 1 << 20), 64, "characters",
@@ -177,12 +181,14 @@ SETTINGS: Final = (
     Setting("user_id", ("TELEMETRY_USER_ID",), _one_of("off", "hash", "keep"), "off", "",
             "Whether attributes that name a person give `user_id`: not, as a keyed digest, or as they are."),
     Setting("user_id_key", ("TELEMETRY_USER_ID_KEY",), _text, None, "", "Key of those digests.", secret=True),
+    # Where a recording process delivers to.
     Setting("api_url", ("TELEMETRY_API_URL",), _http_url, None, "URL",
             "The service that runs are sent to; without it a local one is used when there is one, else SQLite."),
     Setting("discover_service", ("TELEMETRY_DISCOVER_SERVICE",), _flag, True, "",
             "Look for our service at the default address when no URL is given."),
     Setting("api_timeout_s", ("TELEMETRY_API_TIMEOUT_S",), _seconds, 10.0, "s",
             "Timeout of one request to the service."),
+    # The service.
     Setting("api_host", ("TELEMETRY_API_HOST",), _text, "127.0.0.1", "", "Address that the service binds."),
     Setting("api_port", ("TELEMETRY_API_PORT",), _whole(1, 65_535), 8765, "", "Port that the service binds."),
     Setting("silence_s", ("TELEMETRY_SILENCE_S",), _seconds, 600.0, "s",
@@ -194,6 +200,7 @@ SETTINGS: Final = (
             "How long the service lets a write wait for its commit before it answers 503."),
     Setting("api_max_body_bytes", ("TELEMETRY_API_MAX_BODY_BYTES",), _whole(1024, 1 << 30), 64 << 20, "bytes",
             "Largest request body that the service takes, after decompression."),
+    # What the service bears of a client; each is a limit that an attacker would try.
     Setting("http_max_head_bytes", ("TELEMETRY_HTTP_MAX_HEAD_BYTES",), _whole(1024, 1 << 20), 16 << 10, "bytes",
             "Largest head of a request to the service; a larger one is answered with 431."),
     Setting("http_max_fields", ("TELEMETRY_HTTP_MAX_FIELDS",), _whole(10, 10_000), 100, "",
@@ -210,6 +217,7 @@ SETTINGS: Final = (
             "Connections, and requests at the same time, of one client address; trusted proxies open any number."),
     Setting("trusted_proxies", ("TELEMETRY_TRUSTED_PROXIES",), _text, None, "",
             "Addresses of proxies whose X-Forwarded-For the service believes, separated by commas."),
+    # Who may use the service, and how its traffic is protected.
     Setting("api_auth_enabled", ("TELEMETRY_API_AUTH_ENABLED",), _flag, None, "",
             "The service asks for a token; unset, it does when it has one, and serves this machine alone without."),
     Setting("api_auth_token", ("TELEMETRY_API_AUTH_TOKEN",), _text, None, "",
@@ -224,8 +232,10 @@ SETTINGS: Final = (
     Setting("rate_limit_enabled", ("TELEMETRY_RATE_LIMIT_ENABLED",), _flag, False, "", "The service limits rates."),
     Setting("rate_limit_rpm", ("TELEMETRY_RATE_LIMIT_RPM",), _whole(1, 1_000_000), 60, "1/min",
             "Requests a minute for each client address."),
+    # Logging of the command and of the service.
     Setting("log_level", ("TELEMETRY_LOG_LEVEL",), _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
             "WARNING", "", "Level of the `otel_agent_telemetry` logger in the command and the service."),
+    # The database.
     Setting("database_url", ("TELEMETRY_DATABASE_URL",), _text, None, "URL",
             "Any SQLAlchemy URL instead of the SQLite file.", secret=True),
     Setting("db_journal_mode", ("TELEMETRY_DB_JOURNAL_MODE",), _one_of("DELETE", "WAL", "TRUNCATE", "PERSIST"),
@@ -239,6 +249,7 @@ SETTINGS: Final = (
     Setting("db_retry_base_delay_s", ("TELEMETRY_DB_RETRY_BASE_DELAY_SECONDS",), _seconds, 0.1, "s",
             "First wait between those attempts; doubled each time."),
     Setting("retention_days", ("TELEMETRY_RETENTION_DAYS",), _whole(1, 36_500), 30, "days", "What `retention` keeps."),
+    # The webhook, and links to commits.
     Setting("sheets_enabled", ("GOOGLE_SHEETS_API_ENABLED", "METRICS_API_ENABLED"), _flag, False, "",
             "Post each ended run to a webhook."),
     Setting("sheets_url", ("GOOGLE_SHEETS_API_URL", "METRICS_API_URL"), _http_url, None, "URL",
@@ -248,6 +259,7 @@ SETTINGS: Final = (
             "Do not post without a token."),
     Setting("git_hosts", ("TELEMETRY_GIT_HOSTS",), _host_platforms, (), "",
             "Self-hosted git platforms, `git.example.com=gitlab,code.example.org=github`, for commit links."),
+    # The path over OTLP, and variables that others define: OpenTelemetry's and the usual ones of proxies.
     Setting("otlp_enabled", ("TELEMETRY_OTLP_ENABLED",), _flag, False, "",
             "Our own tracer provider also exports over OTLP, configured by OTEL_EXPORTER_OTLP_*."),
     Setting("otlp_endpoint", ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"), _text, None,

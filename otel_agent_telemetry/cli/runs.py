@@ -10,12 +10,14 @@ import typer
 from otel_agent_telemetry.cli.error_handling import ExitCode
 from otel_agent_telemetry.cli.invocation import (
     Agent,
+    AsJson,
     Change,
     Environment,
     Invocation,
     JobType,
     Label,
     Model,
+    NoSync,
     Parent,
     RunId,
     Session,
@@ -48,9 +50,6 @@ if TYPE_CHECKING:
 _HEADINGS = ("STARTED (UTC)", "STATUS", "DURATION", "AGENT", "JOB", "ITEMS", "RUN ID")
 _TREE_HEADINGS = ("RUNS", "MODEL CALLS", "TOOL CALLS", "TOKENS IN", "TOKENS OUT", "COST USD")
 _MAX_LIMIT = 100_000
-
-NoSync = Annotated[bool, typer.Option("--no-sync", help="Do not deliver first what waits in the buffer.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def runs(
