@@ -31,8 +31,8 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.endings import Ending, ending_of_exception
 from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event
-from otel_agent_telemetry.otel.mapping import Ending, ending_of_exception
 from otel_agent_telemetry.otel.provider import choose, private, use_system_ids
 from otel_agent_telemetry.otel.spans import EventPayload, StartParameters, remote_parent
 from otel_agent_telemetry.outer_edge import never_raises, print_line, report

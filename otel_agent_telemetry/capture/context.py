@@ -29,7 +29,7 @@ from otel_agent_telemetry.capture.entry import (
 )
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.otel.mapping import ending_of_exception
+from otel_agent_telemetry.otel.endings import ending_of_exception
 from otel_agent_telemetry.status import TIMEOUT as RUN_TIMEOUT
 from otel_agent_telemetry.wire import bounded_repr
 

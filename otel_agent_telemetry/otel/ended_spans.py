@@ -17,15 +17,9 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.endings import Ending, ending_fields, ending_of, ending_with_status
 from otel_agent_telemetry.otel.left_out import NOTHING, count
-from otel_agent_telemetry.otel.mapping import (
-    Ending,
-    Overrides,
-    ending_fields,
-    ending_of,
-    ending_with_status,
-    run_columns,
-)
+from otel_agent_telemetry.otel.mapping import Overrides, run_columns
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name

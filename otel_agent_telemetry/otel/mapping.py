@@ -13,26 +13,19 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from otel_agent_telemetry import status as st
-from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields, clamp
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
 from otel_agent_telemetry.otel.people_and_labels import LABEL, labels_of, user_of
 from otel_agent_telemetry.otel.spans import SpanView
-from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
-from otel_agent_telemetry.redaction import clean, clean_members, kept_name, mask_columns
-from otel_agent_telemetry.secret_patterns import mask_text
+from otel_agent_telemetry.redaction import clean_members, kept_name, mask_columns
 from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, Usage
 from otel_agent_telemetry.wire import dumps_text, load_json
 
 _MAX_RESOURCES: Final = 64
-_MAX_SUMMARY: Final = 2_000
-_MAX_DETAILS: Final = 64_000
 _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
-_STACK: Final = lazy(r"\n\s+at |\nTraceback \(most recent|\n +File \"|\ngoroutine ")
 
 
 class Overrides(NamedTuple):
@@ -50,17 +43,6 @@ class Overrides(NamedTuple):
 
 
 NO_OVERRIDES: Final = Overrides()
-
-
-class Ending(NamedTuple):
-    """How a run ended: its status and, unless it succeeded, why."""
-
-    status: str
-    summary: str | None = None
-    details: str | None = None
-
-
-_SUCCEEDED: Final = Ending(st.SUCCESS)
 
 
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
@@ -269,98 +251,6 @@ def json_object(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return dict(given)
     return {"value": given}
-
-
-def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: BaseException | None) -> Ending:
-    """Return how the run ended, by the span alone.
-
-    `exception`: attributes of the last exception event. `interrupted`: an exception that
-    ended the span without being recorded on it (OpenTelemetry records `Exception` only).
-    """
-    if view.status == "error" or (exception is not None and _exception_decides(view)):
-        kind = str((exception or {}).get(names.EXCEPTION_TYPE) or view.attributes.get(names.ERROR_TYPE) or "")
-        message = str((exception or {}).get(names.EXCEPTION_MESSAGE) or "") or view.status_message or ""
-        return Ending(names.exception_status(kind, message.partition("\n")[0]), *_why(view, exception))
-    if interrupted is not None:
-        return ending_of_exception(interrupted)
-    return _SUCCEEDED
-
-
-def _exception_decides(view: SpanView) -> bool:
-    sender = names.sender_of(view.attributes, view.resource)
-    return sender is not None and sender.exception_decides
-
-
-def ending_with_status(given_status: object, ending: Ending) -> Ending:
-    """Return the ending with the status that was given for it; what is no final status becomes `failed`."""
-    word = st.canonical_status(given_status)
-    if word == st.SUCCESS:
-        return _SUCCEEDED
-    final = word if word is not None and st.is_terminal(word) else st.FAILED
-    return Ending(final, ending.summary, ending.details)
-
-
-def ending_of_exception(problem: BaseException) -> Ending:
-    """Return the ending that an exception means; leaving with exit code 0 is a success."""
-    if isinstance(problem, SystemExit) and problem.code in (None, 0):
-        return Ending(st.SUCCESS)
-    kind, message = type(problem).__name__, _text(problem)
-    return Ending(names.exception_status(kind, message), f"{kind}: {message}"[:_MAX_SUMMARY])
-
-
-def ending_of_left_open(view: SpanView, exception: Mapping[str, Any] | None, last_error: str | None) -> Ending:
-    """Return how a run ends that its process left open: failed, with the last error known of it or of its steps."""
-    summary = "the process exited while the run was still open"
-    error, details = _why(view, exception)
-    known = error or last_error
-    return Ending(st.FAILED, f"{summary}; its last error: {known}"[:_MAX_SUMMARY] if known else summary, details)
-
-
-def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-    """Return the error in one line, and in full."""
-    if exception:
-        kind = str(exception.get(names.EXCEPTION_TYPE) or "")
-        message, stack = _message_and_stack(str(exception.get(names.EXCEPTION_MESSAGE) or ""))
-        summary = f"{kind}: {message}" if kind and message else kind or message or "Exception"
-        stack = str(exception.get(names.EXCEPTION_STACK) or "") or stack
-    else:
-        summary, stack = _message_and_stack(view.status_message or str(view.attributes.get(names.ERROR_TYPE) or ""))
-    return summary[:_MAX_SUMMARY] or None, stack[-_MAX_DETAILS:] or None
-
-
-def _message_and_stack(text: str) -> tuple[str, str]:
-    """Return a message's first line, and all of it, where it holds a stack; else the message, and nothing."""
-    return (text.lstrip().partition("\n")[0].rstrip(), text) if _STACK.search(text) else (text, "")
-
-
-def _text(problem: BaseException) -> str:
-    try:
-        return str(problem)
-    except Exception as failure:
-        return f"<str raises {type(failure).__name__}>"
-
-
-def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int) -> Fields:
-    """Return the columns that only an ended run has."""
-    ends = max(end_ns, start_ns)
-    ended_at = iso_utc(ends)
-    fields: Fields = {
-        "status": ending.status,
-        "end_time": ended_at,
-        "duration_ms": (ends - start_ns) // 1_000_000,
-        "updated_at": ended_at if updated_ns == ends else iso_utc(updated_ns),
-    }
-    return fields | error_fields(ending)
-
-
-def error_fields(ending: Ending) -> Fields:
-    """Return the columns that say why a run failed; none for one that succeeded."""
-    fields: Fields = {}
-    if ending.summary:
-        fields["error_summary"] = clean(ending.summary)
-    if ending.details:
-        fields["error_details"] = mask_text(ending.details)
-    return fields
 
 
 def repeats(view: SpanView, run: ActiveRun) -> bool:

@@ -26,15 +26,10 @@ from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.endings import Ending, ending_of, ending_of_left_open, ending_with_status
 from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
-from otel_agent_telemetry.otel.mapping import (
-    Ending,
-    ending_of,
-    ending_of_left_open,
-    ending_with_status,
-)
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.span_lines import SpanLines

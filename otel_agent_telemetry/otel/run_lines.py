@@ -26,14 +26,13 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan
+from otel_agent_telemetry.otel.endings import Ending, error_fields
 from otel_agent_telemetry.otel.left_out import NOTHING, left_out_of, sum_of
 from otel_agent_telemetry.otel.mapping import (
-    Ending,
     Overrides,
     agent_name_of,
     conventional_of_resource,
     differing,
-    error_fields,
     note_agent,
     run_columns,
 )

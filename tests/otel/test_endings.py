@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_agent_telemetry.otel.mapping import ending_of
+from otel_agent_telemetry.otel.endings import ending_of
 from otel_agent_telemetry.testing import capture_runs
 from tests.otel.span_views import view
 
