@@ -286,6 +286,11 @@ def hidden_variable(name: str) -> Iterator[None]:
             os.environ[name] = value
 
 
+def set_default(name: str, value: str) -> None:
+    """Set a variable that a library reads when it is imported, unless the operator has set it."""
+    os.environ.setdefault(name, value)
+
+
 def default_base_dir() -> Path:
     """Return the base folder when none is configured (contract, decision 8). Creates nothing."""
     home = expanded_path("~/.telemetry")

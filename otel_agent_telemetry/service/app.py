@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_agent_telemetry.clock import Clock
-from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service import routes_read, routes_system, routes_traces, routes_write
 from otel_agent_telemetry.service.backend import Backend
@@ -122,6 +122,8 @@ def _grpc_receiver(backend: Backend, metrics: ServiceMetrics, admission: Admissi
     """Return the `GrpcReceiver`, None when it is not configured. Raises ConfigurationError without its library."""
     if backend.settings.otlp_grpc_port is None:
         return None
+    # The library writes lines to stderr for each handshake that fails, and strangers decide how many do.
+    set_default("GRPC_VERBOSITY", "NONE")
     try:
         # Imported only where it is used: grpc is an extra that need not be installed.
         from otel_agent_telemetry.service.otlp_grpc import GrpcReceiver

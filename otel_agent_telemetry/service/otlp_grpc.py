@@ -42,6 +42,9 @@ _STOP_TIMEOUT_S: Final = 10.0
 _READ_TIMEOUT_S: Final = 30.0
 _PLACES: Final = 16
 _PLACES_A_CLIENT: Final = 4
+_SHARE_OF_DESCRIPTORS: Final = 4
+"""A fourth of what the process may open is for connections of gRPC."""
+_DESCRIPTORS_UNKNOWN: Final = 4096
 _CODES: Final = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -73,6 +76,7 @@ class GrpcReceiver:
                 ("grpc.max_receive_message_length", settings.api_max_body_bytes),
                 # By default gRPC lets two services share a port, each with half of the calls.
                 ("grpc.so_reuseport", int(settings.api_workers > 1)),
+                *_connection_limits(settings),
             ],
         )
         self.address = _bind(server, settings)
@@ -165,6 +169,32 @@ class _OneMethod(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the handler of a call; None, which is UNIMPLEMENTED, for any other method."""
         return self._export if handler_call_details.method == _EXPORT else None
+
+
+def _connection_limits(settings: TelemetryConfig) -> list[tuple[str, int]]:
+    """Return the library's options for the limits that `connection_limits` has over HTTP.
+
+    The library has no number of connections for each address. So there is one for all together,
+    which leaves descriptors for HTTP and the database whatever happens on this port.
+    """
+    return [
+        ("grpc.max_allowed_incoming_connections", _descriptors() // _SHARE_OF_DESCRIPTORS),
+        ("grpc.server_handshake_timeout_ms", int(settings.http_head_timeout_s * 1000)),
+        ("grpc.max_connection_idle_ms", int(settings.http_idle_timeout_s * 1000)),
+        ("grpc.max_concurrent_streams", settings.http_max_connections),
+        ("grpc.max_metadata_size", settings.http_max_head_bytes),
+        ("grpc.absolute_max_metadata_size", settings.http_max_head_bytes),
+    ]
+
+
+def _descriptors() -> int:
+    """Return how many files and sockets this process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _DESCRIPTORS_UNKNOWN
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit if limit != resource.RLIM_INFINITY else _DESCRIPTORS_UNKNOWN
 
 
 def _authorization(context: _Context) -> Sequence[bytes]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import logging
+import resource
+import select
 import socket
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 import grpc
@@ -239,3 +241,50 @@ def test_without_its_library_it_names_what_to_install(sqlite_grpc_settings, monk
 def test_without_a_port_nothing_listens(sqlite_service):
     """It is off unless it is asked for."""
     assert sqlite_service.app.state.grpc is None
+
+
+@contextmanager
+def descriptors(number):
+    """Lower the number of files and sockets that this process may open."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def is_closed(connection):
+    """Return whether the service has closed a connection, after reading what it sent on it."""
+    while select.select([connection], [], [], 0)[0]:
+        try:
+            if not connection.recv(65_536):
+                return True
+        except OSError:
+            return True
+    return False
+
+
+def test_connections_without_calls_leave_the_service_its_descriptors(serving, sqlite_grpc_settings):
+    with descriptors(800), ExitStack() as opened:
+        service = serving(sqlite_grpc_settings.with_(http_head_timeout_s=PATIENCE_S))
+        host, port = address_of(service).split(":")
+        strangers = [opened.enter_context(socket.create_connection((host, int(port)))) for _ in range(300)]
+
+        eventually(lambda: sum(map(is_closed, strangers)) >= 100)
+        assert service.client.get("/health").status_code == 200
+
+
+def test_a_connection_that_begins_nothing_is_closed(serving, sqlite_grpc_settings):
+    service = serving(sqlite_grpc_settings.with_(http_head_timeout_s=0.5))
+    host, port = address_of(service).split(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        eventually(lambda: is_closed(stranger))
+
+
+def test_metadata_beyond_the_limit_of_a_head_is_refused(serving, sqlite_grpc_settings):
+    service = serving(sqlite_grpc_settings)
+
+    code, _ = refusal(service, one_span(), metadata=[("x-long", "x" * 17_000)])
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
