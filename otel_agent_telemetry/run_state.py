@@ -2,7 +2,8 @@
 
 What `model.RunRecord`, `order_key` and `later_state` do for readers, this does for delivery,
 where making a record object costs more than writing its row. A *checked state* maps column
-to value, defaults left out but `schema_version` and `status`; a test holds both forms together.
+to value, defaults left out but `schema_version` and `status`, and may have `wire.SPAN_WORK`; a
+test holds both forms together.
 
 A run that is still `running` when its writer is gone becomes `failed` (invariant 6). The closing
 state is made from the last state alone, with `updated_at` one microsecond later: deterministic,
@@ -34,6 +35,7 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.status import RUNNING, STATUSES
+from otel_agent_telemetry.wire import SPAN_WORK, SPAN_WORKS
 
 _TIE_COLUMNS: Final = tuple(
     name
@@ -57,8 +59,12 @@ AS_STORED: Final[dict[str, Callable[[str], object]]] = {
     "trace_id": re.compile(r"[0-9a-f]{32}").fullmatch,
     "span_id": re.compile(r"[0-9a-f]{16}").fullmatch,
     "status": frozenset(STATUSES).__contains__,
+    SPAN_WORK: frozenset(SPAN_WORKS).__contains__,
 }
-"""Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge."""
+"""Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge.
+
+`span_work` is no column, but a member of states that the database needs beside them.
+"""
 _ALWAYS: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
 PLAIN_NUMBERS_END: Final = 1 << 31
 """An integer from 0 to below this is right in every column of NUMBERS."""

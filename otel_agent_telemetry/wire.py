@@ -8,7 +8,8 @@ first member is always `record_type`, written without spaces:
 
 Common members: `writer` (who wrote it), `seq` (1, 2, 3 … within the writer), `event_id`
 and `run_id` of the run. A `run` line holds the columns of one state of the run, defaults
-left out; an `event` line `event_type`, `timestamp`, `payload`, `trace_id`, `span_id`; a
+left out, and `span_work`, from which the database decides what is plumbing (`SPAN_WORKS`);
+an `event` line `event_type`, `timestamp`, `payload`, `trace_id`, `span_id`; a
 `span` line the fields of `RunSpan`; with `became_run` the step has turned into the run of
 that id, and what stands below it under the step's run belongs to that one. `segment` and
 `sealed` occur in the buffer only and are specified in `buffer.segment`. Unknown members are
@@ -49,6 +50,15 @@ EVENT: Final = "event"
 SPAN: Final = "span"
 BECAME_RUN: Final = "became_run"
 """The member of a step's last line that names the run which the step has turned into."""
+SPAN_WORK: Final = "span_work"
+"""The member of a run's states that says what its own span does; no column of a run."""
+AGENT_WORK: Final = "agent"
+"""The span is an agent's doing: its service is one that agents' runs come from."""
+NO_WORK: Final = "none"
+"""The span is a root that by itself does nothing that a user asks an agent for."""
+NO_WORK_OF_AGENT: Final = "none_of_agent"
+"""The same, of a program that is known to be a coding agent."""
+SPAN_WORKS: Final = (AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT)
 
 LINE_HEAD: Final = b'{"record_type":"'
 _RUN_HEAD: Final = b'{"record_type":"run",'

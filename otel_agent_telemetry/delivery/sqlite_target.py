@@ -9,6 +9,8 @@ from typing import Final
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected, is_link
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
+from otel_agent_telemetry.storage.plain_sql import PlainSql
+from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
 from otel_agent_telemetry.storage.sqlite_file import HeldDescriptors, open_sqlite, transaction
 from otel_agent_telemetry.storage.sqlite_runs import write_links, write_states
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -77,8 +79,10 @@ class SqliteTarget:
     def _write(self, batch: Batch) -> None:
         connection = self._opened()
         with transaction(connection):
-            write_states(connection, batch.states)
+            signs = Signs()
+            write_states(connection, signs.take_from(batch.states))
             write_links(connection, [(line["run_id"], line["payload"]) for line in batch.lines if is_link(line)])
+            mark_plumbing(PlainSql.of_sqlite(connection), signs)
 
     def _opened(self) -> sqlite3.Connection:
         """Return the connection; opened anew when another file stands in the old one's place, as after `restore`."""

@@ -46,6 +46,10 @@ PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS - {*TO
 _OBSERVED: Final = frozenset({"duration_ms"})
 """Settable columns that the end of a span decides."""
 _SET_AS_GIVEN: Final = PLAIN_COLUMNS - _OBSERVED
+_WORK_NAMES: Final = frozenset(
+    {*names.KINDS, *names.AGENT_NAMES, *names.AGENT_NAMES_BESIDE, *names.AGENT_VERBS, *USAGE_NAMES}
+)
+"""Names by which a span says that it is an agent's doing, or a call."""
 
 
 class AttributePlan:
@@ -60,6 +64,8 @@ class AttributePlan:
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
     whether a name asks for a run. `settings_counts`: for names of columns, as a client sets them,
     those of counts; None where one of the names is another, or one whose column has a check of its own.
+    `says_no_work`: whether the names leave it to the span's own name, and nothing else, to say that it is
+    an agent's doing, a call or a run (`span_work`).
     """
 
     __slots__ = (
@@ -71,7 +77,7 @@ class AttributePlan:
         "is_payload",
         "left_over",
         "may_be_agent",
-        *("agent_names", "gives", "is_marked", "job_types", "reports_use", "settings_counts"),
+        *("agent_names", "gives", "is_marked", "job_types", "reports_use", "says_no_work", "settings_counts"),
         *(
             "_content",
             "_keys",
@@ -108,6 +114,7 @@ class AttributePlan:
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.is_marked = names.is_marked(dict.fromkeys(keys))
+        self.says_no_work = _WORK_NAMES.isdisjoint(keys) and set(marked) <= {names.RUN_ID}
         self.agent_names = tuple(key for key in names.AGENT_NAMES if key in keys)
         self.job_types = tuple(key for key in names.JOB_TYPES if key in keys)
         words = [key for key in names.KINDS if key in keys]

@@ -28,12 +28,14 @@ from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, step_mem
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.span_lines import SpanLines
+from otel_agent_telemetry.otel.span_work import span_work_of
 from otel_agent_telemetry.otel.spans import announced_by, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import span_event_id
+from otel_agent_telemetry.wire import SPAN_WORK
 
 _STATE_STEP_NS: Final = 2_000
 
@@ -116,6 +118,8 @@ class _EndedSpanWriter:
         above = one.run_above.run if one.run_above is not None else None
         if above is not None and above.run_id != run.run_id:
             fields.setdefault("parent_run_id", above.run_id)
+        if work := span_work_of(one.view, has_events=bool(events)):
+            fields[SPAN_WORK] = work
         return fields
 
     def _write_step(self, one: EndedSpan, run: ActiveRun) -> None:

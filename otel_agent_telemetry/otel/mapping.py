@@ -277,6 +277,11 @@ def named_agent(view: SpanView) -> str | None:
     return name
 
 
+def is_agents_doing(view: SpanView) -> bool:
+    """Return whether a span is an agent's doing: it names one, or is an agent's or a chain that runs one."""
+    return own_agent_name(view) is not None or names.is_agent_work(view.attributes, view.name)
+
+
 def note_agent(run: ActiveRun, view: SpanView) -> None:
     """Note whether a run is an agent's doing, and whether it still needs a name."""
     named = own_agent_name(view) is not None

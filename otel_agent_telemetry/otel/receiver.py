@@ -26,6 +26,7 @@ from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, 
 from otel_agent_telemetry.otel.ended_traces import run_of
 from otel_agent_telemetry.otel.left_out import sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats
+from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
@@ -33,7 +34,7 @@ from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.storage.steps import Agent
 from otel_agent_telemetry.storage.traces import SpanNode
-from otel_agent_telemetry.usage import Usage
+from otel_agent_telemetry.wire import NO_WORK, NO_WORK_OF_AGENT
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def received_of(request: ExportTraceServiceRequest, *, runs: str, around: Resour
         left_out = _LeftOutByRun(views, runs, around)
         for span_id in _own_ancestors(views):
             received.warn(f"span {span_id}: is its own ancestor, and has no root")
-        is_agents = _is_of_coding_agent(views)
+        is_agents = bool(views) and is_of_coding_agent(views[0][0].resource)
         for view, span in views:
             try:
                 _take(
@@ -246,6 +247,7 @@ def _take(
     usage = own_usage(view) if run else usage_of_step(view)
     step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
     agent = _agent_of(view) if run else None
+    work = span_work_of(view, has_events=bool(span.events)) if run else None
     may_be_step = run and view.parent_span_id is not None and not names.is_marked(view.attributes)
     node = SpanNode(
         step,
@@ -256,28 +258,17 @@ def _take(
         _parent_start(view, starts),
         agent,
         usage_of_step(view) if may_be_step else None,
-        kept_name(names.text_attribute(view.resource, names.SERVICE_NAME) or "") or None,
-        is_idle=run and agent is None and _is_idle(view, span, usage, is_agents=is_agents),
+        _service_of(view),
+        is_idle=work in (NO_WORK, NO_WORK_OF_AGENT),
         is_from_agent=agent is not None or "model_calls" in usage or is_agents,
     )
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
 
 
-def _is_idle(view: SpanView, span: Span, usage: Usage, *, is_agents: bool) -> bool:
-    """Return whether a root span by itself does nothing that a user asks an agent for.
-
-    Events of a known coding agent are its log.
-    """
-    if view.parent_span_id is not None or "model_calls" in usage or "tool_calls" in usage:
-        return False
-    has_events = span.events and not is_agents
-    return not has_events and not any(key.startswith(names.PREFIX) for key in view.attributes)
-
-
-def _is_of_coding_agent(views: Sequence[tuple[SpanView, Span]]) -> bool:
-    """Return whether the resource of these spans is that of a known coding agent."""
-    sender = names.sender_of(names.NONE, views[0][0].resource) if views else None
-    return sender is not None and sender.is_coding_agent
+def _service_of(view: SpanView) -> str | None:
+    """Return the service that a span's program is of; None where it has only the name that OpenTelemetry puts."""
+    service = names.text_attribute(view.resource, names.SERVICE_NAME) or ""
+    return None if service.startswith(names.DEFAULT_SERVICE) else kept_name(service) or None
 
 
 def _agent_of(view: SpanView) -> Agent | None:

@@ -38,12 +38,13 @@ from otel_agent_telemetry.otel.mapping import (
 )
 from otel_agent_telemetry.otel.people_and_labels import resource_columns
 from otel_agent_telemetry.otel.span_lines import SpanLines
+from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import kept_name, mask_columns
 from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, failure_of_last_call
-from otel_agent_telemetry.wire import dumps_text, encode_members
+from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, SPAN_WORK, dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
 
@@ -54,6 +55,7 @@ class RunLines:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._known_defaults: tuple[object, object, Fields] = (None, None, {})
+        self._known_sender: tuple[object, bool] = (None, False)
         self.plans = recorder.component(SpanLines).plans
 
     def start_run(self, run: ActiveRun, *, wanted: object) -> None:
@@ -109,6 +111,8 @@ class RunLines:
         if columns is None:
             columns = self._any_columns(run, span, attributes)
             plan = self.plans[tuple(attributes)]
+        if run.is_agent:
+            columns[SPAN_WORK] = AGENT_WORK
         run.columns = columns
         run.encoded = encode_members(columns)
         run.attributes = attributes
@@ -307,7 +311,25 @@ class RunLines:
             state |= {name: text for name, text in reason.items() if name not in run.columns}  # the client's stands
         if run.reports_use or run.usage.used or "metrics_json" in run.columns:
             self._add_usage(run, span, state)
+        if not run.is_agent and (work := self._span_work(run, span, changed=changed)) is not None:
+            state[SPAN_WORK] = work
         self._write_state(run, state)
+
+    def _span_work(self, run: ActiveRun, span: ReadableSpan, *, changed: bool) -> str | None:
+        """Return `span_work_of` a run's span that has ended; most say nothing of it, which their plan knows."""
+        has_events = bool(span.events)
+        plan = self.plans[tuple(run.attributes)]
+        if changed or not plan.says_no_work or self._is_of_coding_agent(span.resource):
+            return span_work_of(view_of(span), has_events=has_events)
+        is_named_by_us = run.run_id.endswith(run.event_id[:8])
+        return NO_WORK if span.parent is None and not has_events and is_named_by_us else None
+
+    def _is_of_coding_agent(self, resource: Resource) -> bool:
+        known, is_agents = self._known_sender
+        if known is not resource:
+            is_agents = is_of_coding_agent(resource_of(resource))
+            self._known_sender = resource, is_agents
+        return is_agents
 
     def _add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
         """Add what the run and its steps used, unless the columns say it already."""

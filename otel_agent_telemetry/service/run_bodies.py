@@ -4,7 +4,8 @@
 - `metrics_json` and `context_json` are objects, or the JSON text of one.
 - A field that is no column of a run is kept in `context_json`, under its own name, unless
   that name is taken there; `id`, `commit_url` and `repo_url`, which responses add, and
-  `record_type`, which lines of the journal have, are ignored.
+  `record_type`, which lines of the journal have, are ignored. `span_work` is none with a word of
+  `wire.SPAN_WORKS`, which recording processes send with their states.
 - The duration of a run that has ended is the time from its start to its end, where none is given.
 - `git_commit_source` is one of three words.
 - Secrets are masked, as they are in what our own clients write.
@@ -46,8 +47,10 @@ from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
+from otel_agent_telemetry.wire import AGENT_WORK, SPAN_WORK, SPAN_WORKS
 
 _COLUMNS: Final = frozenset(COLUMNS)
+_MEMBERS: Final = _COLUMNS | {SPAN_WORK}
 PATCHABLE_NAMES: Final = tuple(sorted(PATCHABLE_COLUMNS))
 _NOT_KEPT: Final = frozenset({"id", "commit_url", "repo_url", "record_type"})
 _ZONE: Final = re.compile(r".*\d(?:Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)\s*", re.ASCII | re.IGNORECASE)
@@ -70,7 +73,8 @@ def run_from_body(item: Any) -> Fields:
     if not isinstance(item, dict):
         raise RecordError("run", f"must be an object, got {shown(item)}")
     # A run as `GET` returned it may be posted again; that takes the second way, like fields of the client's own.
-    values = item if item.keys() <= _COLUMNS else _with_context(item)
+    is_plain = item.keys() <= _MEMBERS and item.get(SPAN_WORK, AGENT_WORK) in SPAN_WORKS
+    values = item if is_plain else _with_context(item)
     try:
         state = _state_in_one_pass(values)
     except RecordError:
@@ -126,8 +130,9 @@ def _stored_value(name: str, value: Any) -> Any:
 
 def _with_context(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a body whose fields that are no columns are in `context_json`. Raises RecordError."""
-    known = {name: value for name, value in item.items() if name in _COLUMNS}
-    unknown = {name: value for name, value in item.items() if name not in _COLUMNS and name not in _NOT_KEPT}
+    ours = _MEMBERS if item.get(SPAN_WORK) in SPAN_WORKS else _COLUMNS
+    known = {name: value for name, value in item.items() if name in ours}
+    unknown = {name: value for name, value in item.items() if name not in ours and name not in _NOT_KEPT}
     if unknown:
         # What stands in `context_json` explicitly wins over a stray field of the same name.
         known["context_json"] = {**_checked_names(unknown), **(_object_or_none(known, "context_json") or {})}

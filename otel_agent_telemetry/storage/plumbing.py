@@ -1,94 +1,134 @@
 """Mark root spans of agents' programs that do no agent's work: the column `plumbing`.
 
-A root span that came over OTLP without a model call, a tool call, an event or a mark of its own
-is *idle* (`SpanNode.is_idle`). It is plumbing in a service that agents' runs come from, whichever
-is first; no longer when a call or a run inside it arrives. A plain user's roots, in a service
-without agents, are not. Runs that were recorded live are not looked at.
+A root span without a model call, a tool call, an event or a mark of its own is *idle*: a received
+span says so in `SpanNode.is_idle`, the state of a run that a process recorded in `span_work`. It is
+plumbing in a service that agents' runs come from, whichever is first; no longer when a call or a
+run inside it arrives. A plain user's roots, in a service without agents, are not.
 
-Owns the table `run_services`; idle runs stand in `run_keys`, by their service.
+Owns the table `run_services`; idle runs stand in `run_keys`, by their service. Imports no
+SQLAlchemy, because a recording process writes rows too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, and_, case, exists, literal, select, update
-
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.storage.plain_sql import PlainSql
 from otel_agent_telemetry.storage.rows import clean_text
-from otel_agent_telemetry.storage.statements import insert_into, rows_with
-from otel_agent_telemetry.storage.tables import agent_runs, run_keys, run_rollups, run_services
+from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT, SPAN_WORK
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.storage.traces import SpanNode
 
 _LAST_CHARACTER: Final = "\U0010ffff"
-_runs: Final = agent_runs.c
-_has_run_inside: Final = exists().where(run_rollups.c.parent_run_id == _runs.run_id)
-_does_nothing: Final = and_(_runs.model_calls == 0, _runs.tool_calls == 0, ~_has_run_inside)
-_decide: Final = update(agent_runs).values(plumbing=case((_does_nothing, literal(1)), else_=literal(0)))
-_wanted: Final = select(_runs.event_id).where(_runs.plumbing != case((_does_nothing, literal(1)), else_=literal(0)))
+_CALLS: Final = '"model_calls":'
+_DOES_NOTHING: Final = (
+    "(model_calls = 0 AND tool_calls = 0 "
+    "AND NOT EXISTS (SELECT 1 FROM run_rollups AS r WHERE r.parent_run_id = agent_runs.run_id) "
+    "AND NOT EXISTS (SELECT 1 FROM agent_runs AS r WHERE r.parent_run_id = agent_runs.run_id))"
+)
+_DECIDED: Final = f"CASE WHEN {_DOES_NOTHING} THEN 1 ELSE 0 END"
+_WRONG: Final = f"SELECT event_id FROM agent_runs WHERE event_id IN {{}} AND plumbing <> {_DECIDED}"  # noqa: S608
+_DECIDE: Final = f"UPDATE agent_runs SET plumbing = {_DECIDED} WHERE event_id = {{}}"  # noqa: S608
+_KEEP_KEY: Final = "INSERT INTO run_keys (run_key, event_id) VALUES ({}, {}) ON CONFLICT DO NOTHING"
+_KEEP_SERVICE: Final = "INSERT INTO run_services (service_name) VALUES ({}) ON CONFLICT DO NOTHING"
+_KNOWN: Final = "SELECT service_name FROM run_services WHERE service_name IN {}"
+_KEPT_KEYS: Final = "SELECT event_id FROM run_keys WHERE run_key BETWEEN {} AND {}"
+_ANY_MARKED: Final = "SELECT 1 FROM agent_runs WHERE plumbing = 1 LIMIT 1"
+_MARKED_IN: Final = "SELECT event_id FROM agent_runs WHERE plumbing = 1 AND trace_id IN {}"
+_MARKED_NAMED: Final = "SELECT event_id FROM agent_runs WHERE plumbing = 1 AND run_id IN {}"
 
 
-def mark_plumbing(connection: Connection, nodes: Sequence[SpanNode], idle_runs: Collection[str]) -> None:
-    """Set and take back marks for what spans that were just written mean; `idle_runs` by `event_id`, of `nodes`."""
-    idle = {event_id: node.service for event_id, node in zip(idle_runs, nodes, strict=True) if node.is_idle}
-    _remember(connection, idle)
-    from_agents = {node.service for node in nodes if node.is_from_agent and node.service}
-    services = from_agents | {service for service in idle.values() if service}
-    known = _known(connection, services)
-    changed = {event_id for event_id, service in idle.items() if service in known | from_agents}
-    for service in sorted(from_agents - known):
-        connection.execute(
-            insert_into(run_services, connection.dialect).on_conflict_do_nothing(),
-            {"service_name": clean_text(service)},
-        )
-        changed |= _idle_of(connection, service)
-    _set(connection, changed | _marked_in(connection, {node.span.trace_id for node in nodes}))
+@dataclass(slots=True)
+class Signs:
+    """What states and spans that are being written say of plumbing.
+
+    `idle`: `event_id` → service of idle runs. `agents`: services that agents' runs come from.
+    `traces`, `parents`: trace ids and run ids of runs that may not be idle any more.
+    """
+
+    idle: dict[str, str | None] = field(default_factory=dict)
+    agents: set[str] = field(default_factory=set)
+    traces: set[str] = field(default_factory=set)
+    parents: set[str] = field(default_factory=set)
+
+    def take_from(self, states: Iterable[Fields]) -> list[Fields]:
+        """Note what states say; return them as they are stored, with columns only."""
+        taken = []
+        for state in states:
+            work, service = state.get(SPAN_WORK), state.get("service_name")
+            if work is not None:
+                state = {name: value for name, value in state.items() if name != SPAN_WORK}  # noqa: PLW2901
+                if work in (NO_WORK, NO_WORK_OF_AGENT):
+                    self.idle[state["event_id"]] = service
+            if service and (work in (AGENT_WORK, NO_WORK_OF_AGENT) or _CALLS in (state.get("metrics_json") or "")):
+                self.agents.add(service)
+            if parent := state.get("parent_run_id"):
+                self.parents.add(parent)
+            taken.append(state)
+        return taken
+
+    def note_nodes(self, nodes: Sequence[SpanNode], event_ids: Iterable[str]) -> None:
+        """Note what received spans say, with the `event_id` of the run that each is, or would be."""
+        for event_id, node in zip(event_ids, nodes, strict=True):
+            if node.is_idle:
+                self.idle[event_id] = node.service
+            if node.is_from_agent and node.service:
+                self.agents.add(node.service)
+            self.traces.add(node.span.trace_id)
 
 
-def mark_silent(connection: Connection, services: dict[str, str | None]) -> None:
+def mark_plumbing(sql: PlainSql, signs: Signs) -> None:
+    """Set and take back marks for what was just written, within its transaction. Raises the driver's errors."""
+    _remember(sql, signs.idle)
+    services = signs.agents | set(filter(None, signs.idle.values()))
+    known = _known(sql, services)
+    changed = {event_id for event_id, service in signs.idle.items() if service in known | signs.agents}
+    for service in sorted(signs.agents - known):
+        sql.write(_KEEP_SERVICE, [(clean_text(service),)])
+        changed |= _idle_of(sql, service)
+    _decide(sql, changed | _marked(sql, signs))
+
+
+def mark_silent(sql: PlainSql, services: dict[str, str | None]) -> None:
     """Mark runs made of spans whose root never came, `event_id` → service, where they are an agents' service's."""
-    _remember(connection, services)
-    known = _known(connection, {service for service in services.values() if service})
-    _set(connection, {event_id for event_id, service in services.items() if service in known})
+    _remember(sql, services)
+    known = _known(sql, {service for service in services.values() if service})
+    _decide(sql, {event_id for event_id, service in services.items() if service in known})
 
 
-def _remember(connection: Connection, idle: dict[str, str | None]) -> None:
-    rows = [
-        {"run_key": clean_text(f"{_prefix(service)}{event_id}"), "event_id": event_id}
-        for event_id, service in sorted(idle.items())
-        if service
-    ]
-    if rows:
-        connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), rows)
+def _remember(sql: PlainSql, idle: dict[str, str | None]) -> None:
+    keys = ((clean_text(f"{_prefix(service)}{event_id}"), event_id) for event_id, service in idle.items() if service)
+    sql.write(_KEEP_KEY, sorted(keys))
 
 
 def _prefix(service: str) -> str:
     return f"idle:{service}:"
 
 
-def _known(connection: Connection, services: Iterable[str]) -> set[str]:
-    selected = select(run_services.c.service_name)
-    return {str(row[0]) for row in rows_with(connection, selected, run_services.c.service_name, services)}
+def _known(sql: PlainSql, services: Iterable[str]) -> set[str]:
+    wanted = [clean_text(service) for service in services]
+    return {str(service) for (service,) in sql.rows(_KNOWN, wanted)} if wanted else set()
 
 
-def _idle_of(connection: Connection, service: str) -> set[str]:
+def _idle_of(sql: PlainSql, service: str) -> set[str]:
     """Return the idle runs of a service: read once, when its first agent's run arrives."""
     prefix = clean_text(_prefix(service))
-    selected = select(run_keys.c.event_id).where(run_keys.c.run_key.between(prefix, prefix + _LAST_CHARACTER))
-    return set(connection.execute(selected).scalars())
+    return {event_id for (event_id,) in sql.rows(_KEPT_KEYS, prefix, prefix + _LAST_CHARACTER)}
 
 
-def _marked_in(connection: Connection, traces: Iterable[str]) -> set[str]:
-    """Return the runs of these traces that are marked."""
-    selected = select(_runs.event_id).where(_runs.plumbing == 1, _runs.trace_id.is_not(None))
-    return {row[0] for row in rows_with(connection, selected, _runs.trace_id, traces)}
+def _marked(sql: PlainSql, signs: Signs) -> set[str]:
+    """Return the marked runs that may not be idle any more: of these traces, and with runs inside them."""
+    if not (signs.traces or signs.parents) or not sql.rows(_ANY_MARKED):
+        return set()
+    found = sql.rows(_MARKED_IN, sorted(signs.traces)) if signs.traces else []
+    found += sql.rows(_MARKED_NAMED, sorted(map(clean_text, signs.parents))) if signs.parents else []
+    return {event_id for (event_id,) in found}
 
 
-def _set(connection: Connection, event_ids: set[str]) -> None:
-    if not event_ids:
-        return
-    wrong = sorted(row[0] for row in rows_with(connection, _wanted, _runs.event_id, event_ids))
-    for event_id in wrong:
-        connection.execute(_decide.where(_runs.event_id == event_id))
+def _decide(sql: PlainSql, event_ids: set[str]) -> None:
+    if event_ids:
+        sql.write(_DECIDE, sorted(sql.rows(_WRONG, sorted(event_ids))))

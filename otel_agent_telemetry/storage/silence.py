@@ -25,7 +25,7 @@ from otel_agent_telemetry.status import FAILED
 from otel_agent_telemetry.storage.plumbing import mark_silent
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
-from otel_agent_telemetry.storage.statements import insert_into, rows_with
+from otel_agent_telemetry.storage.statements import insert_into, plain_sql, rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN, SERVICE, loaded_usage
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
@@ -76,7 +76,7 @@ def close_silent(
     connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), keys)
     upsert_runs(connection, states)
     write_traces(connection, (), states)
-    mark_silent(connection, {state["event_id"]: state.get("service_name") for state in states})
+    mark_silent(plain_sql(connection), {state["event_id"]: state.get("service_name") for state in states})
     return len(states)
 
 

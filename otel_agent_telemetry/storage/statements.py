@@ -45,6 +45,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import Executable
 
+from otel_agent_telemetry.storage.plain_sql import PlainSql
 from otel_agent_telemetry.storage.rows import Row, clean_text
 
 _EMPTY_TEXT: Final[ColumnElement[str]] = literal_column("''")
@@ -88,6 +89,13 @@ def _planned_once(connection: Connection) -> Iterator[None]:
 def driver_connection(connection: Connection) -> Any:
     """Return the driver's own connection, in the same transaction: SQLAlchemy costs more than SQLite's small writes."""
     return connection.connection.driver_connection
+
+
+def plain_sql(connection: Connection) -> PlainSql:
+    """Return what runs SQL as text in a connection's transaction."""
+    if connection.dialect.name == "sqlite":
+        return PlainSql.of_sqlite(driver_connection(connection))
+    return PlainSql.of_postgresql(connection.exec_driver_sql)
 
 
 def compile_statement(statement: Executable, dialect: Dialect, names: tuple[str, ...]) -> Statement:

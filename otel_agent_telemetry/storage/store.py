@@ -42,13 +42,14 @@ from otel_agent_telemetry.storage.engine import (
     writing,
 )
 from otel_agent_telemetry.storage.last_calls import decide_statuses
-from otel_agent_telemetry.storage.plumbing import mark_plumbing
+from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
 from otel_agent_telemetry.storage.span_membership import own_event_id
+from otel_agent_telemetry.storage.statements import plain_sql
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
@@ -104,7 +105,8 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     `received_at`: when a service got it; of a run's states the first one's stays. Raises the
     driver's errors, see `engine.translated`.
     """
-    states = [fields_of(run) for run in batch.records]
+    signs = Signs()
+    states = signs.take_from(fields_of(run) for run in batch.records)
     if received_at is not None:
         states = [{**state, "received_at": received_at} for state in states]
     lock_links(connection, shared=not batch.links)
@@ -125,7 +127,8 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     decide_statuses(connection, batch.nodes, changed)
     if batch.nodes:
         own = [known.get(node.key) or own_event_id(node.identity) for node in batch.nodes]
-        mark_plumbing(connection, batch.nodes, own)
+        signs.note_nodes(batch.nodes, own)
+    mark_plumbing(plain_sql(connection), signs)
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
@@ -89,3 +90,12 @@ def test_the_usual_body_is_not_looked_at_twice(monkeypatch):
 
     assert run_from_body(PLAIN)["metrics_json"] == '{"tokens":1}'
     assert run_from_body(state(2, error_summary=None))["status"] == "running"
+
+
+def test_what_a_recording_process_says_of_its_span_is_no_field_of_the_clients():
+    """A word of ours goes beside the columns; any other value under that name is a field of the client's own."""
+    assert run_from_body({**PLAIN, "span_work": "none"})["span_work"] == "none"
+    for own in ("hard", 7, ["none"], {"none": 1}):
+        kept = run_from_body({**PLAIN, "span_work": own})
+        assert "span_work" not in kept
+        assert orjson.loads(kept["context_json"])["span_work"] == own

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 from storage_cases import at_ns
-from trace_cases import deliver, run, using
+from trace_cases import deliver, run, run_of, using
 
 from otel_agent_telemetry.storage.queries import RunQuery, list_runs
 from otel_agent_telemetry.storage.silence import close_silent
@@ -37,6 +37,37 @@ def test_idle_roots_of_a_service_with_agents_are_plumbing(database, order):
     batches = [idle(1), agents(2), idle(3, service="shop")]
     deliver(database, *(batches[index] for index in order), *batches)
     assert marked(database) == {"run-1"}
+
+
+def recorded(number, work, service="agents", **more):
+    """The last state of a run that a process recorded."""
+    state = run_of(number, service_name=service, **more).to_fields()
+    return WriteBatch(({**state, "span_work": work},))
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_idle_roots_that_a_process_recorded_are_plumbing(database, order):
+    """Whichever state comes first; those of a service without agents, and of runs that do something, are not."""
+    works = {"agent_name": "a", "metrics_json": '{"gen_ai":{"model_calls":1}}'}
+    batches = [recorded(1, "none"), recorded(2, "agent"), recorded(3, "none", "shop"), recorded(4, "none", **works)]
+    deliver(database, *(batches[index] for index in order), *batches)
+    assert marked(database) == {"run-1"}
+
+
+def test_a_run_inside_takes_the_mark_back(database):
+    """It may be another process's, and come later."""
+    deliver(database, recorded(9, "agent"), recorded(1, "none"), recorded(2, "none"))
+    assert marked(database) == {"run-1", "run-2"}
+    deliver(database, WriteBatch((run_of(3, parent_run_id="run-1"),)))
+    assert marked(database) == {"run-2"}
+
+
+def test_the_same_root_recorded_and_received_is_plumbing(database):
+    """Whichever route is first: it is one row."""
+    deliver(database, agents(9))
+    for number, first, second in ((1, recorded(1, "none"), idle(1)), (2, idle(2), recorded(2, "none"))):
+        deliver(database, first, second)
+        assert f"run-{number}" in marked(database)
 
 
 def test_a_root_in_which_something_is_done_is_no_plumbing(database):

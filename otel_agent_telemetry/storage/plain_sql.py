@@ -1,0 +1,48 @@
+"""SQL as text in the transaction that is under way, on either database; no SQLAlchemy where the driver is SQLite's.
+
+For what a recording process writes too: it imports nothing third-party on its background thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSql:
+    """Runs statements. In their text `{}` stands for a parameter and `IN {}` for one of many texts, `texts` of them."""
+
+    _query: Callable[[str, Sequence[Any]], Iterable[Any]]
+    _write: Callable[[str, list[Row]], Any]
+    _place: str
+    _any_of: str
+    _texts: Callable[[list[str]], Any]
+
+    @classmethod
+    def of_sqlite(cls, connection: sqlite3.Connection) -> PlainSql:
+        """Return the statements of a connection of the standard library."""
+        return cls(connection.execute, connection.executemany, "?", "IN (SELECT value FROM json_each(?))", json.dumps)
+
+    @classmethod
+    def of_postgresql(cls, execute: Callable[..., Any]) -> PlainSql:
+        """Return the statements of a connection of SQLAlchemy: its `exec_driver_sql`."""
+        return cls(lambda sql, values: execute(sql, tuple(values)), execute, "%s", "= ANY(%s)", list)
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """Return the rows of a query; a list among the values is that of an `IN {}`. Raises the driver's errors."""
+        given = [self._texts(value) if isinstance(value, list) else value for value in values]
+        return [tuple(row) for row in self._query(self._text(sql), given)]
+
+    def write(self, sql: str, rows: Iterable[Row]) -> None:
+        """Execute a statement once for each row of parameters; not at all for none. Raises the driver's errors."""
+        if given := list(rows):
+            self._write(self._text(sql), given)
+
+    def _text(self, sql: str) -> str:
+        return sql.replace("IN {}", self._any_of).replace("{}", self._place)
