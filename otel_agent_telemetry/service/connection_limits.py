@@ -113,11 +113,23 @@ _tables: WeakKeyDictionary[Any, _Connections] = WeakKeyDictionary()
 """Server state of uvicorn → its connections: the one object that its protocols share."""
 
 
+class _PeerLog(logging.LoggerAdapter[logging.Logger]):
+    """Logs at INFO what the library warns of: it is what strangers send, and they must not fill the log."""
+
+    level: Final = logging.INFO
+    """Above the level at which the library would trace each connection."""
+
+    def warning(self, msg: object, *arguments: object, **options: Any) -> None:
+        """Log at INFO."""
+        self.info(msg, *arguments, **options)
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. Its phase is one of: idle, head, body, response; each has a limit of its own."""
 
     def __init__(self, limits: Limits, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.logger = _PeerLog(_log)  # type: ignore[assignment]  # has the methods that are used
         self._limits = limits
         table = _tables.get(self.server_state)
         if table is None:
@@ -201,6 +213,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin a body, and the application's work."""
         if self._refused:
             return
+        # A proxy in front may have checked the other one (RFC 9112, 3.2).
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            self._refuse("invalid", 400, "more than one Host header")
+            return
         self._in_head, self._in_body, self._unparsed, self._head_size = False, True, 0, 0
         self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._window_at, self._window_bytes = self.loop.time(), 0
@@ -236,6 +252,11 @@ class LimitedProtocol(HttpToolsProtocol):
         """Cut a closing connection to which everything has been sent."""
         if not self.transport.get_write_buffer_size():
             self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, and count it."""
+        REFUSALS["invalid"] += 1
+        super().send_400_response(msg)
 
     # Limits of time
 

@@ -28,6 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 _LARGE_BODY: Final = 128 << 10
 """Bytes from which a JSON body is parsed in another thread, so that the event loop serves others meanwhile."""
 _MAX_SHOWN: Final = 80
+_MAX_ERRORS: Final = 10
 
 
 def backend_of(request: Request) -> Backend:
@@ -53,16 +54,19 @@ def path_parameters(request: Request, model: type[M]) -> M:
 
 
 def _validated(model: type[M], values: Mapping[str, Any]) -> M:
-    """Return the values as a model. Raises RequestError 422 with every rule that is broken."""
+    """Return the values as a model. Raises RequestError 422 with the rules that are broken, at most ten."""
     try:
         return model.model_validate(values)
     except ValidationError as problem:
-        raise RequestError(422, "; ".join(_describe(error) for error in problem.errors())) from None
+        errors = problem.errors()
+        named = "; ".join(_describe(error) for error in errors[:_MAX_ERRORS])
+        more = f"; and {len(errors) - _MAX_ERRORS} more" if len(errors) > _MAX_ERRORS else ""
+        raise RequestError(422, named + more) from None
 
 
 def _describe(error: Mapping[str, Any]) -> str:
     """Return pydantic's error as text: the parameter, the rule, and the start of the value."""
-    name = ".".join(str(part) for part in error["loc"])
+    name = ".".join(str(part) for part in error["loc"])[:_MAX_SHOWN]
     value = error.get("input")
     shown = f", got {value[:_MAX_SHOWN]!r}" if isinstance(value, str) else ""
     return f"{name}: {error['msg']}{shown}"

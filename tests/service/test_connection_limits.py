@@ -163,6 +163,50 @@ def test_a_client_that_does_not_read_is_cut_off(limited):
         assert received > 1_000_000
 
 
+POST = b"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\n"
+AMBIGUOUS = {
+    "two lengths": POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "a list of lengths": POST + b"Content-Length: 5, 5\r\n\r\nhello",
+    "a length and chunks": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET + b"\r\n",
+    "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a blank before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "chunks that are not last": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a negative length": POST + b"Content-Length: -1\r\n\r\n",
+    "a length in hex": POST + b"Content-Length: 0x5\r\n\r\nhello",
+    "a length past 64 bits": POST + b"Content-Length: 99999999999999999999999\r\n\r\nhello",
+    "a chunk past 64 bits": POST + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nhello",
+    "a folded field": GET + b"X-A: a\r\n b\r\n\r\n",
+    "a NUL in a field": GET + b"X-A: a\0b\r\n\r\n",
+    "lines without CR": GET.replace(b"\r", b"") + b"\n",
+    "two hosts": GET + b"Host: evil.example\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+"""Requests that a proxy in front may read otherwise than the service: the ways of request smuggling."""
+
+
+@pytest.mark.parametrize("sent", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_an_ambiguous_request_is_refused_and_ends_its_connection(sqlite_service, sent, caplog):
+    """One answer, 400, whatever follows; and no warning in the log, which strangers could fill."""
+    caplog.set_level("INFO")
+    before = connection_limits.REFUSALS["invalid"]
+    with connected(sqlite_service) as sock:
+        send_all(sock, sent)
+        received = answer(sock)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert connection_limits.REFUSALS["invalid"] == before + 1
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_request_for_another_protocol_is_served_as_it_is_without_a_warning(sqlite_service, protocol, caplog):
+    """As the specification allows a server that knows none."""
+    with connected(sqlite_service) as sock:
+        sock.sendall(GET + b"Connection: Upgrade, close\r\nUpgrade: " + protocol + b"\r\n\r\n")
+        assert status(sock) == 200
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
 def test_an_address_has_a_number_of_connections(limited):
     """Those beyond it are answered with 503; other addresses are served, and this one when it closes some."""
     service = limited(http_max_connections=5)

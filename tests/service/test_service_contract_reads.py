@@ -177,6 +177,13 @@ def test_a_query_that_breaks_a_rule_is_422(sqlite_service, query):
     assert query.partition("=")[0] in problem(sqlite_service.client.get(f"/api/v1/runs?{query}"), 422)
 
 
+def test_a_query_with_many_unknown_names_gets_a_short_answer(sqlite_service):
+    query = {f"unknown_{number}": "x" for number in range(300)}
+    detail = problem(sqlite_service.client.get("/api/v1/runs", params=query), 422)
+    assert "unknown_9:" in detail
+    assert detail.endswith("and 290 more")
+
+
 def test_pages_follow_the_link_and_keep_the_filters(service):
     """Every run once, in order, and no link on the last page."""
     post_batch(service, [state(n, agent_name="a&b" if n % 2 else "other") for n in range(1, 12)])
