@@ -1,4 +1,4 @@
-"""A run's state as a mapping: checked in one pass, ordered, merged, closed; without a record class.
+"""A run's state as a mapping: checked, ordered, merged, closed; without a record class.
 
 What `model.RunRecord`, `order_key` and `later_state` do for readers, this does for delivery,
 where making a record object costs more than writing its row. A *checked state* maps column
@@ -13,8 +13,7 @@ because a recorder moves `updated_at` by at least two microseconds for each stat
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry import status as st
@@ -23,19 +22,16 @@ from otel_agent_telemetry.columns import (
     CLOSING_STEP_NS,
     COLUMNS,
     COMMIT_COLUMNS,
-    COUNT_COLUMNS,
-    FREE_TEXT_COLUMNS,
     OBSERVED_BY_STORE,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     SCHEMA_VERSION,
-    TIME_COLUMNS,
     Fields,
     check_column,
 )
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.status import RUNNING, STATUSES
-from otel_agent_telemetry.wire import SPAN_WORK, SPAN_WORKS
+from otel_agent_telemetry.state_plan import ALWAYS, AS_STORED, NUMBERS, PLAIN_NUMBERS_END, StatePlans
+from otel_agent_telemetry.status import RUNNING
 
 _TIE_COLUMNS: Final = tuple(
     name
@@ -45,31 +41,10 @@ _TIE_COLUMNS: Final = tuple(
 ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""
 
-NUMBERS: Final = COUNT_COLUMNS | {"schema_version", "api_posted"}
-"""The columns that hold integers; all others hold text or nothing."""
 _ALL: Final = frozenset(COLUMNS)
-_TIME: Final = re.compile(
-    r"[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00", re.ASCII
-).fullmatch
-AS_STORED: Final[dict[str, Callable[[str], object]]] = {
-    **dict.fromkeys(FREE_TEXT_COLUMNS, str.__len__),
-    **dict.fromkeys(TIME_COLUMNS, _TIME),
-    **dict.fromkeys(("run_id", "parent_run_id"), re.compile(r"[\w.:+@=-]{1,255}", re.ASCII).fullmatch),
-    "event_id": re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch,
-    "trace_id": re.compile(r"[0-9a-f]{32}").fullmatch,
-    "span_id": re.compile(r"[0-9a-f]{16}").fullmatch,
-    "status": frozenset(STATUSES).__contains__,
-    SPAN_WORK: frozenset(SPAN_WORKS).__contains__,
-}
-"""Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge.
-
-`span_work` is no column, but a member of states that the database needs beside them.
-"""
-_ALWAYS: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
-PLAIN_NUMBERS_END: Final = 1 << 31
-"""An integer from 0 to below this is right in every column of NUMBERS."""
 _FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
 _EMPTY: Final = {name: 0 if name in NUMBERS else "" for name in ORDER_COLUMNS}
+_plans: Final = StatePlans()
 
 
 def checked_state(values: Mapping[str, Any]) -> Fields:
@@ -78,10 +53,12 @@ def checked_state(values: Mapping[str, Any]) -> Fields:
     An empty text is "not known", as None is. Raises RecordError naming the first column that
     breaks a rule, as `RunRecord.from_fields` does.
     """
-    state: Fields = {}
+    state = _plans[tuple(values)].state_of(values)
+    if state is not None:
+        return state
+    state = {}
     for name, value in values.items():
         if type(value) is str:
-            # The cheap way first: delivery checks every column of every state, and nearly all are right as they are.
             is_right = AS_STORED.get(name)
             if is_right is not None and is_right(value):
                 state[name] = value
@@ -101,7 +78,7 @@ def checked_state(values: Mapping[str, Any]) -> Fields:
 
 def put_required(state: Fields) -> None:
     """Fill what a sparse mapping may leave out although the column must have it. Raises RecordError."""
-    if state.keys() >= _ALWAYS:
+    if state.keys() >= ALWAYS:
         return
     state.setdefault("schema_version", SCHEMA_VERSION)
     state.setdefault("status", RUNNING)

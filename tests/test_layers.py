@@ -13,7 +13,7 @@ LAYERS = (
     ("foundations", ("append", "argument_types", "bisection", "clock", "columns", "config", "counters", "errors", "git",
                      "journal", "locks", "model", "names_in_texts", "patterns", "plain_values", "redaction", "run_id", "run_state",
                      "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_values", "settings",
-                     "status",
+                     "state_plan", "status",
                      "urls", "usage", "wire")),
     ("buffer", ("buffer",)),
     ("storage", ("storage",)),

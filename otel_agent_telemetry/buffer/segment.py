@@ -83,5 +83,5 @@ def read_segment(path: Path, *, offset: int = 0, to_the_end: bool = False) -> It
             if not raw.endswith(b"\n") and not to_the_end and len(raw) < _MAX_LINE:
                 return
             at += len(raw)
-            line = read_line(raw)
-            yield SegmentLine(line.records, at, line.torn)
+            records, torn = read_line(raw)
+            yield SegmentLine(records, at, torn)

@@ -199,7 +199,7 @@ class Drain:
         return None
 
     def _confirm(self, pending: Pending) -> None:
-        for segment, ends_at in pending.reach.values():
+        for segment, ends_at in pending.reach.items():
             segment.acked = ends_at
             try:
                 confirm(segment.path, ends_at)

@@ -13,16 +13,17 @@ nothing third-party on its background thread.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.buffer.segment import SegmentLine
-from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_state import checked_state, merged_state
+from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.wire import EVENT, RUN, Line
 
 if TYPE_CHECKING:  # record classes are made where somebody works with them
@@ -64,13 +65,14 @@ class Batch:
         return tuple(RunRecord.from_fields(state) for state in self.states)
 
     @property
+    def runs(self) -> list[Line]:
+        """Return the `run` lines."""
+        return [line for line in self.lines if line["record_type"] == RUN]
+
+    @property
     def states(self) -> list[Fields]:
         """Return the run states, without the `record_type` of their lines."""
-        return [
-            {name: value for name, value in line.items() if name != "record_type"}
-            for line in self.lines
-            if line["record_type"] == RUN
-        ]
+        return [{name: value for name, value in line.items() if name != "record_type"} for line in self.runs]
 
     @property
     def links(self) -> tuple[CommitLink, ...]:
@@ -190,7 +192,7 @@ def as_asked(outcome: RetryLater, usual_s: float) -> float:
     return usual_s if outcome.after_s is None else max(usual_s, min(outcome.after_s, MAX_RETRY_AFTER_S))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SegmentProgress:
     """How far one segment was read and confirmed, in bytes."""
 
@@ -205,46 +207,73 @@ class Pending:
     """Records on their way into one batch. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Fields] = {}
-        self._others: list[Line] = []
+        self._runs: dict[str, list[Line]] = {}
+        self._links: list[Line] = []
         self._no_records: list[tuple[Line, str]] = []
         self._bytes = 0
         self.torn_lines = 0
-        self.reach: dict[Path, tuple[SegmentProgress, int]] = {}
+        self.reach: dict[SegmentProgress, int] = {}
 
     def add(self, line: SegmentLine, segment: SegmentProgress, size: int) -> None:
-        """Take in one line of a segment; of several states of a run the later one is kept."""
+        """Take in one line of a segment."""
         for record in line.records:
-            try:
-                self._add_record(record)
-            except RecordError as problem:
-                # Not raised: one line that breaks a rule must not keep back every record behind it.
-                self._no_records.append((record, str(problem)))
-        self.reach[segment.path] = (segment, line.ends_at)
+            if record["record_type"] == RUN:
+                # As text, whatever it is: what is no event id shows when the state is checked.
+                self._runs.setdefault(str(record.get("event_id")).lower(), []).append(record)
+            elif is_link(record):
+                self._links.append(record)
+        self.reach[segment] = line.ends_at
         self._bytes += size
         self.torn_lines += line.torn
-
-    def _add_record(self, record: Line) -> None:
-        if record["record_type"] == RUN:
-            state = checked_state(record)
-            state["record_type"] = RUN
-            # A run of ten states in one batch is sent once, in the state that stands against the others.
-            known = self._runs.get(state["event_id"])
-            self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
-        elif is_link(record):
-            from otel_agent_telemetry.model import CommitLink
-
-            self._others.append(link_line(CommitLink.from_event(record)))
 
     @property
     def full(self) -> bool:
         """Return whether the batch has its size: 500 records or 8 MiB of lines."""
-        return len(self._runs) + len(self._others) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
+        return len(self._runs) + len(self._links) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
 
     def batch(self) -> Batch:
-        """Return what to hand to the target: runs first."""
-        return Batch((*self._runs.values(), *self._others))
+        """Return what to hand to the target: runs first, each once, in the state that stands. Called once."""
+        runs = filter(None, map(self._standing, self._runs.values()))
+        return Batch((*runs, *filter(None, (self._checked(link, _checked_link) for link in self._links))))
+
+    def _standing(self, lines: list[Line]) -> Line | None:
+        """Return the line of what stands of the states of one run; None where none is a state."""
+        stands: Line | None = None
+        for line in reversed(lines):
+            if stands is not None and _adds_nothing(line, stands):
+                continue
+            state = self._checked(line, _checked_run)
+            if state is not None:
+                stands = state if stands is None else merged_state(state, stands)
+        return stands
+
+    def _checked(self, line: Line, check: Callable[[Line], Line]) -> Line | None:
+        """Return what a check makes of a line; None, and the line is noted with the reason, where it is no record."""
+        try:
+            return check(line)
+        except RecordError as problem:
+            # Not raised: one line that breaks a rule must not keep back every record behind it.
+            self._no_records.append((line, str(problem)))
+            return None
 
     def refused(self, batch: Batch, outcome: Delivered) -> list[tuple[Line, str]]:
         """Return what must be set aside and why: lines that are no records, and those that the target refused."""
         return [*self._no_records, *((batch.lines[item.position], item.reason) for item in outcome.rejected)]
+
+
+def _checked_run(line: Line) -> Line:
+    state = checked_state(line)
+    state["record_type"] = RUN
+    return state
+
+
+def _checked_link(line: Line) -> Line:
+    from otel_agent_telemetry.model import CommitLink
+
+    return link_line(CommitLink.from_event(line))
+
+
+def _adds_nothing(line: Line, stands: Fields) -> bool:
+    """Return whether a line of a run need not be looked at beside a state of the run: that it began, beside its end."""
+    # Most runs begin and end between two passes, so this spares the check of every other line.
+    return stands["status"] != RUNNING and line.get("status") == RUNNING and line.keys().isdisjoint(POSTING_COLUMNS)

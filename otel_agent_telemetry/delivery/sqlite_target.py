@@ -79,8 +79,10 @@ class SqliteTarget:
     def _write(self, batch: Batch) -> None:
         connection = self._opened()
         with transaction(connection):
+            runs = batch.runs
             signs = Signs()
-            write_states(connection, signs.take_from(batch.states))
+            signs.note_states(runs)
+            write_states(connection, runs)
             write_links(connection, [(line["run_id"], line["payload"]) for line in batch.lines if is_link(line)])
             mark_plumbing(PlainSql.of_sqlite(connection), signs)
 

@@ -41,10 +41,11 @@ from otel_agent_telemetry.columns import (
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
 from otel_agent_telemetry.redaction import clean, kept_name, mask_columns
-from otel_agent_telemetry.run_state import AS_STORED, NUMBERS, PLAIN_NUMBERS_END, checked_state, put_required
+from otel_agent_telemetry.run_state import checked_state, put_required
 from otel_agent_telemetry.run_totals import folded
 from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
+from otel_agent_telemetry.state_plan import AS_STORED, NUMBERS, PLAIN_NUMBERS_END
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import AGENT_WORK, SPAN_WORK, SPAN_WORKS

@@ -55,21 +55,16 @@ class Signs:
     traces: set[str] = field(default_factory=set)
     parents: set[str] = field(default_factory=set)
 
-    def take_from(self, states: Iterable[Fields]) -> list[Fields]:
-        """Note what states say; return them as they are stored, with columns only."""
-        taken = []
+    def note_states(self, states: Iterable[Fields]) -> None:
+        """Note what states say."""
         for state in states:
             work, service = state.get(SPAN_WORK), state.get("service_name")
-            if work is not None:
-                state = {name: value for name, value in state.items() if name != SPAN_WORK}  # noqa: PLW2901
-                if work in (NO_WORK, NO_WORK_OF_AGENT):
-                    self.idle[state["event_id"]] = service
+            if work in (NO_WORK, NO_WORK_OF_AGENT):
+                self.idle[state["event_id"]] = service
             if service and (work in (AGENT_WORK, NO_WORK_OF_AGENT) or _CALLS in (state.get("metrics_json") or "")):
                 self.agents.add(service)
             if parent := state.get("parent_run_id"):
                 self.parents.add(parent)
-            taken.append(state)
-        return taken
 
     def note_nodes(self, nodes: Sequence[SpanNode], event_ids: Iterable[str]) -> None:
         """Note what received spans say, with the `event_id` of the run that each is, or would be."""

@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, Fields
@@ -36,6 +37,7 @@ from otel_agent_telemetry.storage.rows import (
 )
 from otel_agent_telemetry.storage.run_sums import refresh_sqlite
 
+_COLUMNS: Final = frozenset(COLUMNS)
 _HOUR: Final = len("2026-01-31T23")
 _ROWS_A_STATEMENT: Final = 16
 _MAX_STATEMENTS: Final = 200
@@ -87,9 +89,10 @@ _LINK_SHOWN: Final = (
 def write_states(connection: sqlite3.Connection, states: Iterable[Fields]) -> list[WriteOutcome]:
     """Let checked states (`run_state.checked_state`) stand against what is stored; return what became of each.
 
-    Outcomes are in the order of the states, of which several may be of one run; each is as
-    `runs.upsert_runs` describes it. Within the connection's transaction, which must have
-    begun IMMEDIATE. Raises sqlite3.Error, OverflowError.
+    Members that are no columns, as the `record_type` of a line, are passed over. Outcomes are in
+    the order of the states, of which several may be of one run; each is as `runs.upsert_runs`
+    describes it. Within the connection's transaction, which must have begun IMMEDIATE. Raises
+    sqlite3.Error, OverflowError.
     """
     return _Writing(connection, [storable_state(with_totals(state)) for state in states]).write()
 
@@ -177,11 +180,12 @@ class _Writing:
         return self._whole
 
     def _insert(self) -> None:
-        rows: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+        alike: defaultdict[tuple[str, ...], list[Fields]] = defaultdict(list)
         for state in self._standing.values():
-            rows[tuple(state)].append(tuple(state.values()))
-        for names, group in rows.items():
-            _insert(self._connection, names, group)
+            alike[tuple(state)].append(state)
+        for names, states in alike.items():
+            columns = tuple(name for name in names if name in _COLUMNS)
+            _insert(self._connection, columns, map(itemgetter(*columns), states))
 
     def _count(self) -> None:
         """Add what was written to the counts of kinds and hours, and subtract what it replaced."""
@@ -206,14 +210,13 @@ def _greater(one: Any, other: Any) -> Any:
     return max(one, other)
 
 
-def _insert(connection: sqlite3.Connection, names: tuple[str, ...], rows: list[Row]) -> None:
+def _insert(connection: sqlite3.Connection, names: tuple[str, ...], rows: Iterator[Row]) -> None:
     """Insert rows that have the same columns, or replace those that are there."""
-    waiting = iter(rows)
     for size in (_ROWS_A_STATEMENT, 1):
         statement = _insert_statement(names, size)
-        while len(part := list(islice(waiting, size))) == size:
-            connection.execute(statement, [value for row in part for value in row])
-        waiting = iter(part)
+        while len(part := list(islice(rows, size))) == size:
+            connection.execute(statement, list(chain.from_iterable(part)))
+        rows = iter(part)
 
 
 _statements: dict[tuple[tuple[str, ...], int], str] = {}

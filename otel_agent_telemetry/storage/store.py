@@ -105,8 +105,9 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     `received_at`: when a service got it; of a run's states the first one's stays. Raises the
     driver's errors, see `engine.translated`.
     """
+    states = [fields_of(run) for run in batch.records]
     signs = Signs()
-    states = signs.take_from(fields_of(run) for run in batch.records)
+    signs.note_states(states)
     if received_at is not None:
         states = [{**state, "received_at": received_at} for state in states]
     lock_links(connection, shared=not batch.links)

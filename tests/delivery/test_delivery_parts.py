@@ -120,6 +120,18 @@ def test_pending_keeps_how_far_posting_has_come():
         assert [run.api_posted for run in pending.batch().records] == [1]
 
 
+def test_pending_falls_back_to_the_beginning_of_a_run_whose_end_is_no_state():
+    """An end that breaks a rule is set aside; beside one that stands, a beginning is not looked at."""
+    begun, ended = ({"record_type": "run", **record(1, status=status).to_fields()} for status in ("running", "success"))
+
+    for end, status, set_aside in (({**ended, "run_id": "a/b"}, "running", 1), (ended, "success", 0)):
+        pending = Pending()
+        add(pending, begun if set_aside else {**begun, "run_id": "a/b"}, end)
+        batch = pending.batch()
+        assert [run.status for run in batch.records] == [status]
+        assert len(pending.refused(batch, Delivered())) == set_aside
+
+
 def test_pending_is_full_by_number_or_size():
     """500 records or 8 MiB of lines."""
     pending = Pending()
