@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.connection_limits import forwarded_client, trusted_proxies
 from otel_agent_telemetry.service.guards import Admission, log_access
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_protobuf, store_received
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
@@ -63,6 +64,7 @@ class GrpcReceiver:
         self._metrics = metrics
         self._admission = admission
         self._places = _ReadingPlaces()
+        self._trusted = trusted_proxies(backend.settings)
         self._server: grpc.aio.Server | None = None
         self.address = ""
         """`host:port` that it listens on; "" while it does not."""
@@ -101,12 +103,12 @@ class GrpcReceiver:
             await context.abort(code, detail)
         # `abort` raises, so the log line is written on the way out of both branches.
         finally:
-            log_access(_client_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
+            log_access(self._client_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
 
     async def _respond(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Return the encoded response after the commit that holds the spans."""
-        client = _client_of(context)
-        refusal, _ = self._admission.check(client, _authorization(context), WRITE)
+        client = self._client_of(context)
+        refusal, _ = self._admission.check(client, _metadata_of(context, "authorization"), WRITE)
         if refusal is not None:
             raise RequestError(refusal.status, refusal.detail, headers=refusal.headers)
         with self._backend.body_budget.reserve(client) as reservation:
@@ -118,6 +120,11 @@ class GrpcReceiver:
             response = await store_received(received, self._backend, self._metrics.spans)
         encoded: bytes = response.SerializeToString()
         return encoded
+
+    def _client_of(self, context: _Context) -> str:
+        """Return the address of the client: of one behind a trusted proxy, that which the proxy names."""
+        forwarded = b",".join(_metadata_of(context, "x-forwarded-for")).decode("latin-1")
+        return forwarded_client(_peer_of(context), forwarded, self._trusted)
 
     async def _parse(self, body: bytes) -> Received:
         """Return the spans of a message; a large one is parsed in another thread."""
@@ -197,12 +204,6 @@ def _descriptors() -> int:
     return limit if limit != resource.RLIM_INFINITY else _DESCRIPTORS_UNKNOWN
 
 
-def _authorization(context: _Context) -> Sequence[bytes]:
-    """Return every `authorization` value of the call's metadata."""
-    values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    return [value if isinstance(value, bytes) else value.encode() for value in values]
-
-
 def _bind(server: grpc.aio.Server, settings: TelemetryConfig) -> str:
     """Bind the port (0: any free one), with TLS where there is a certificate, and return `host:port`.
 
@@ -258,6 +259,12 @@ def _status_of(problem: Exception) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, INTERNAL_ERROR
 
 
-def _client_of(context: _Context) -> str:
-    """Return the client's address without its port, from `ipv4:127.0.0.1:4711`, `ipv6:%5B::1%5D:4711`."""
+def _peer_of(context: _Context) -> str:
+    """Return the peer's address without its port, from `ipv4:127.0.0.1:4711`, `ipv6:%5B::1%5D:4711`."""
     return str(context.peer()).partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "") or "unknown"
+
+
+def _metadata_of(context: _Context, wanted: str) -> list[bytes]:
+    """Return every value of a name in the call's metadata."""
+    values = [value for name, value in context.invocation_metadata() or () if name == wanted]
+    return [value if isinstance(value, bytes) else value.encode() for value in values]

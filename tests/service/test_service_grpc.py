@@ -24,6 +24,7 @@ from service_cases import listed
 
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.service.connection_limits import forwarded_client
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 COMPRESSIONS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
@@ -288,3 +289,39 @@ def test_metadata_beyond_the_limit_of_a_head_is_refused(serving, sqlite_grpc_set
     code, _ = refusal(service, one_span(), metadata=[("x-long", "x" * 17_000)])
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "trusted", "client"),
+    [
+        ("10.0.0.1", "203.0.113.9", "10.0.0.1", "203.0.113.9"),
+        ("10.0.0.1", "198.51.100.1, 203.0.113.9", "10.0.0.1", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, 10.0.0.7", "10.0.0.0/24", "203.0.113.9"),
+        ("10.0.0.1", "10.0.0.2, 10.0.0.3", "10.0.0.0/24", "10.0.0.2"),
+        ("10.0.0.1", "198.51.100.1, 203.0.113.9", "*", "198.51.100.1"),
+        ("10.0.0.1", "", "10.0.0.1", "10.0.0.1"),
+        ("10.0.0.1", " , ,", "*", "10.0.0.1"),
+        ("203.0.113.9", "198.51.100.1", "10.0.0.1", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "", "203.0.113.9"),
+    ],
+)
+def test_the_client_behind_a_trusted_proxy_is_the_last_stranger(peer, forwarded, trusted, client):
+    """As uvicorn decides over HTTP; anybody else's header counts for nothing."""
+    assert forwarded_client(peer, forwarded, frozenset(filter(None, trusted.split(",")))) == client
+    if trusted and forwarded.strip(" ,"):
+        from uvicorn.middleware.proxy_headers import _TrustedHosts
+
+        hosts = _TrustedHosts(trusted)
+        assert (hosts.get_trusted_client_address(forwarded)[0] if peer in hosts else peer) == client
+
+
+def test_rates_over_grpc_are_those_of_the_client_behind_the_proxy(serving, sqlite_grpc_settings):
+    limits = {"rate_limit_enabled": True, "rate_limit_rpm": 2, "trusted_proxies": "127.0.0.1"}
+    service = serving(sqlite_grpc_settings.with_(**limits))
+    for _ in range(2):
+        called(service, one_span(), metadata=[("x-forwarded-for", "203.0.113.9")])
+
+    code, _ = refusal(service, one_span(), metadata=[("x-forwarded-for", "203.0.113.9")])
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert called(service, one_span(), metadata=[("x-forwarded-for", "203.0.113.10")]) is not None
