@@ -37,7 +37,7 @@ from otel_agent_telemetry.cli.invocation import (
 from otel_agent_telemetry.cli.output import print_stderr, printable, progress_bar
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.operations.export import ExportFormat
+    from otel_agent_telemetry.operations.export_formats import ExportFormat
     from otel_agent_telemetry.storage.queries import RunQuery
 
 
@@ -73,6 +73,9 @@ def export(
     plumbing: Annotated[
         bool | None, typer.Option("--plumbing/--no-plumbing", help="Only plumbing, or none of it; default all runs.")
     ] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Add what each run and the runs inside it used together.")
+    ] = False,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Number of runs at most, the newest first; default all.")
     ] = None,
@@ -105,22 +108,25 @@ def export(
     if not no_sync:
         sync_before_read(invocation)
     if output is None:
-        _to_stdout(invocation, query, form, raw=raw, limit=limit)
+        _to_stdout(invocation, query, form, raw=raw, trees=tree, limit=limit)
         return ExitCode.OK
     from otel_agent_telemetry.operations.export import new_file
 
     with new_file(output.expanduser().absolute(), overwrite=overwrite) as file:
-        number = _export(invocation, query, _sink(invocation, form, file, raw=raw), limit)
+        sink = _sink(invocation, form, file, raw=raw, trees=tree)
+        number = _export(invocation, query, sink, trees=tree, limit=limit)
     print_stderr(f"{number} runs exported to {output}.")
     return ExitCode.OK
 
 
-def _to_stdout(invocation: Invocation, query: "RunQuery", form: Format, *, raw: bool, limit: int | None) -> None:
+def _to_stdout(
+    invocation: Invocation, query: "RunQuery", form: Format, *, raw: bool, trees: bool, limit: int | None
+) -> None:
     """Print the export once it is complete: a slow reader of the pipe must not keep the database locked."""
     from otel_agent_telemetry.operations.export import spool
 
     with spool() as file:
-        _export(invocation, query, _sink(invocation, form, file, raw=raw), limit)
+        _export(invocation, query, _sink(invocation, form, file, raw=raw, trees=trees), trees=trees, limit=limit)
         file.seek(0)
         # Only a terminal needs escaping; a program gets the bytes of the format.
         if sys.stdout.isatty():
@@ -132,20 +138,20 @@ def _to_stdout(invocation: Invocation, query: "RunQuery", form: Format, *, raw: 
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool) -> "ExportFormat":
+def _sink(invocation: Invocation, form: Format, file: BinaryIO, *, raw: bool, trees: bool) -> "ExportFormat":
     """Return the writer of a format. Raises ConfigurationError when Parquet is not installed."""
     if form is Format.PARQUET:
-        from otel_agent_telemetry.operations.export import ParquetFormat
+        from otel_agent_telemetry.operations.export_formats import ParquetFormat
 
-        return ParquetFormat(file)
-    from otel_agent_telemetry.operations.export import CsvFormat, JsonLinesFormat
+        return ParquetFormat(file, trees=trees)
+    from otel_agent_telemetry.operations.export_formats import CsvFormat, JsonLinesFormat
 
     if form is Format.CSV:
-        return CsvFormat(file, raw=raw)
+        return CsvFormat(file, raw=raw, trees=trees)
     return JsonLinesFormat(file, git_hosts=dict(invocation.config.git_hosts))
 
 
-def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", limit: int | None) -> int:
+def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", *, trees: bool, limit: int | None) -> int:
     """Write the runs with a progress bar and return their number.
 
     Without a database it prints a note and returns 0: the export is a heading or an empty file.
@@ -153,7 +159,7 @@ def _export(invocation: Invocation, query: "RunQuery", sink: "ExportFormat", lim
     from otel_agent_telemetry.operations.export import export_runs
 
     with progress_bar("exporting", unit="rows") as on_progress:
-        number = export_runs(invocation.config, query, sink, limit=limit, on_progress=on_progress)
+        number = export_runs(invocation.config, query, sink, limit=limit, trees=trees, on_progress=on_progress)
     if number is None:
         note_missing_database(invocation)
     return number or 0

@@ -329,3 +329,24 @@ def test_without_pyarrow_the_hint_names_what_to_install(config, tmp_path):
     assert result.code == 2
     assert "pip install 'otel-agent-telemetry[export]'" in result.err
     assert not file.exists()
+
+
+def test_an_export_has_the_totals_of_trees_when_asked_for(config):
+    """In each format beside the run's own columns, and not otherwise."""
+    used = {"metrics_json": '{"gen_ai":{"input_tokens":5,"model_calls":1,"cost_usd":0.5}}'}
+    outer = aged(1, 2, **used)
+    store(config, outer, aged(2, 1, parent_run_id=outer.run_id, **used))
+    expected = {outer.run_id: (2, 10, 1.0, True), aged(2, 1).run_id: (1, 5, 0.5, True)}
+    rows = rows_of_csv(exported_csv(config, "--tree"))
+    lines = agent_telemetry(config, "export", "--format", "jsonl", "--tree").out.splitlines()
+    file = config.base_dir / "runs.parquet"
+    assert agent_telemetry(config, "export", "-f", "parquet", "-o", file, "--tree").code == 0
+    names = ("runs", "input_tokens", "cost_usd", "complete")
+    seen = [
+        {row["run_id"]: tuple(row[f"tree_{name}"] for name in names) for row in pq.read_table(file).to_pylist()},
+        {run["run_id"]: tuple(run["tree"][name] for name in names) for run in map(json.loads, lines)},
+    ]
+    assert seen == [expected, expected]
+    as_text = {run_id: tuple(map(str, totals)) for run_id, totals in expected.items()}
+    assert {row["run_id"]: tuple(row[f"tree_{name}"] for name in names) for row in rows} == as_text
+    assert "tree" not in exported_csv(config)

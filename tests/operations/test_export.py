@@ -21,7 +21,8 @@ class WritingSink:
         self.committed = []
         self.end = ""
 
-    def write(self, runs):
+    def write(self, runs, trees):
+        assert not trees
         self.runs += runs
         if self._fails_at is not None and len(self.runs) >= self._fails_at:
             raise OSError(28, "No space left on device")
