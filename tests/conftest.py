@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -20,6 +22,11 @@ pytest_plugins = ["otel_agent_telemetry.testing", "postgres"]
 # A busy machine is no finding: neither a deadline for an example nor for making one up.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+
+# The tests start hundreds of interpreters, each of which would compile the package anew where no bytecode may be
+# written; the workers would rewrite every test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell that starts a command in the background has it ignore SIGINT, and its children with it: tests that
 # interrupt a child would wait for ever.

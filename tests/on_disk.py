@@ -169,7 +169,11 @@ class Process:
 
     def line(self):
         """The next line that it prints; "" when it ended instead."""
-        return self.popen.stdout.readline().strip()
+        line = bytearray()
+        # Byte by byte: what a buffer took besides, `communicate` would not find.
+        while (byte := os.read(self.popen.stdout.fileno(), 1)) not in (b"", b"\n"):
+            line += byte
+        return line.decode().strip()
 
     def tell(self, line=""):
         """Send it a line."""
