@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from command import agent_telemetry, record_runs
-from on_disk import Process
+from on_disk import Fork, Process
 from stored import aged, integrity, run_ids, store, tear_a_commit, wrong_counts
 
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.testing import isolated_config
 
 HOLD = """
 import pathlib, sys
@@ -22,25 +26,6 @@ lock = WriterLock(pathlib.Path(sys.argv[1]))
 print(lock.try_acquire("http://127.0.0.1:8765"), flush=True)
 sys.stdin.readline()
 """
-DIE_AT_STEP = """
-import os, pathlib, signal, sys
-from otel_agent_telemetry.cli.app import app
-step, wanted = 0, int(sys.argv[1])
-def dying(call, after):
-    def wrapped(*args, **kwargs):
-        global step
-        step += 1
-        result = call(*args, **kwargs) if after else None
-        if step == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result if after else call(*args, **kwargs)
-    return wrapped
-after = sys.argv[2] == "after"
-for place, name in ((os, "fsync"), (pathlib.Path, "rename"), (pathlib.Path, "unlink")):
-    setattr(place, name, dying(getattr(place, name), after))
-app(sys.argv[3:], prog_name="agent-telemetry")
-"""
-"""The command, killed before or after the n-th time it renames, removes or forces a file."""
 
 
 def backup_of(config, *records):
@@ -295,16 +280,52 @@ def test_a_full_disk_changes_nothing(config, small_disk):
 # --- killed
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("wanted", range(1, 16))
-def test_killed_at_each_file_operation_one_of_the_two_is_there(config, wanted, when):
-    """Sound and whole, the old runs or the backup's; the next restore does the rest and leaves nothing else."""
+class DeathAtStep:
+    """Kills this process before or after the n-th time that it renames, removes or forces a file."""
+
+    STEPS = ((os, "fsync"), (Path, "rename"), (Path, "unlink"))
+
+    def __init__(self, number, when):
+        self._left = number
+        self._when = when
+        for place, name in self.STEPS:
+            setattr(place, name, self._watched(getattr(place, name)))
+
+    def _watched(self, call):
+        def watched(*args, **kwargs):
+            self._left -= 1
+            if self._left == 0 and self._when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = call(*args, **kwargs)
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return watched
+
+
+@pytest.fixture(scope="module")
+def newer_runs_and_a_backup(tmp_path_factory):
+    """A base folder whose database has five runs that its backup has not."""
+    config = isolated_config(tmp_path_factory.mktemp("restored") / "base")
     backup = backup_of(config, *(aged(n, 3) for n in range(1, 4)))
     store(config, *(aged(n, 1) for n in range(4, 9)))
-    arguments = ["--base-dir", config.base_dir, "restore", backup, "--force"]
-    with Process(DIE_AT_STEP, wanted, when, *arguments) as process:
-        status, _, err = process.end()
-    assert status in (0, -9), err
+    return config.base_dir, backup.name
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("wanted", range(1, 16))
+def test_killed_at_each_file_operation_one_of_the_two_is_there(config, newer_runs_and_a_backup, wanted, when):
+    """Sound and whole, the old runs or the backup's; the next restore does the rest and leaves nothing else."""
+    base, backup = newer_runs_and_a_backup
+    shutil.copytree(base, config.base_dir)
+
+    def restore():
+        DeathAtStep(wanted, when)
+        assert agent_telemetry(config, "restore", backup, "--force").code == 0
+
+    status = Fork(restore).wait()
+    assert status in (0, -signal.SIGKILL)
     assert len(run_ids(config)) in ((3,) if status == 0 else (3, 8))
     assert integrity(config.db_path) == "ok"
     assert wrong_counts(config) == []

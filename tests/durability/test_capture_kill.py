@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
+from on_disk import Fork
 
 from otel_agent_telemetry.capture.array_file import ArrayFile
 
@@ -19,28 +19,19 @@ pytestmark = pytest.mark.durability
 
 KILLS = int(os.environ.get("DURABILITY_KILLS", "200")) // 5
 SEED = int(os.environ.get("DURABILITY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
-ROOT = Path(__file__).parents[2]
-WRITER = """
-import os, random, sys
-from pathlib import Path
-from otel_agent_telemetry.capture.array_file import ArrayFile
-array, chance = ArrayFile(Path(sys.argv[1]), max_bytes=4096, lock_timeout_s=1.0), random.Random(sys.argv[3])
-told = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-number = 0
-while True:
-    number += 1
-    name = f"{sys.argv[3]}:{number}"
-    filler = "x" * chance.choice((10, 300, 3000, 9000))
-    array.append(f'{{"run_id":"{name}","filler":"{filler}"}}'.encode(), wait=number % 5 > 0)
-    os.write(told, f"{name}\\n".encode())
-    if number % 7 == 0:
-        array.add_set_aside()
-"""
 
 
-def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
-    arguments = [str(folder / "telemetry.json"), str(folder / f"told-{name}"), name]
-    return subprocess.Popen([sys.executable, "-c", WRITER, *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+def write_until_killed(folder: Path, name: str) -> None:
+    """Append entries of all sizes, and note each in `told-NAME` when it was acknowledged."""
+    array, chance = ArrayFile(folder / "telemetry.json", max_bytes=4096, lock_timeout_s=1.0), random.Random(name)
+    told = os.open(folder / f"told-{name}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for number in count(1):
+        entry = f"{name}:{number}"
+        filler = "x" * chance.choice((10, 300, 3000, 9000))
+        array.append(f'{{"run_id":"{entry}","filler":"{filler}"}}'.encode(), wait=number % 5 > 0)
+        os.write(told, f"{entry}\n".encode())
+        if number % 7 == 0:
+            array.add_set_aside()
 
 
 def test_entries_survive_kills_while_files_rotate_and_entries_are_set_aside(tmp_path: Path) -> None:
@@ -50,15 +41,13 @@ def test_entries_survive_kills_while_files_rotate_and_entries_are_set_aside(tmp_
     for _ in range(KILLS):
         while len(running) < 6:
             born += 1
-            running.append(start(tmp_path, f"{SEED}.{born}"))
-        time.sleep(chance.uniform(0.02, 0.2))
+            running.append(Fork(write_until_killed, tmp_path, f"{SEED}.{born}"))
+        time.sleep(chance.uniform(0.02, 0.1))  # the random moment at which one dies, not a synchronisation
         process = running.pop(chance.randrange(len(running)))
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_running()
         process.kill()
-        process.communicate()
     for process in running:
         process.kill()
-        process.communicate()
 
     array = ArrayFile(tmp_path / "telemetry.json", max_bytes=4096)
     assert array.add_set_aside()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import cache
 from itertools import zip_longest
 
 import pytest
 
 from tests.emitters.recorded_program import plain, recorded_programs, seen_as
-from tests.emitters.ways import all_ways
+from tests.emitters.ways import opened
 
 WAYS = ("live", "exporter", "otlp")
 SAID = (b"Weather in Bern", b"It is sunny", b"Be brief", b"It is on shelf 3", b"say done")
@@ -15,32 +17,37 @@ SAID = (b"Weather in Bern", b"It is sunny", b"Be brief", b"It is on shelf 3", b"
 
 
 @pytest.fixture(scope="session")
-def stored(tmp_path_factory):
-    """Record every program by every way, then read the rows: way and trace id → rows; and all that was written."""
-    found = {}
-    folder = tmp_path_factory.mktemp("emitters")
-    with all_ways(folder) as ways:
-        for name, way in ways.items():
+def stored_by(tmp_path_factory):
+    """Return what a way keeps of every recorded program, recorded when it is asked for first: see `Stored`."""
+    return cache(lambda way: Stored(way, tmp_path_factory.mktemp(way)))
+
+
+class Stored:
+    """The rows of every program by trace id, and all bytes that were written for them."""
+
+    def __init__(self, name, folder):
+        with opened(name, folder) as way:
             for program in recorded_programs():
                 way.record(program)
+            self.rows = defaultdict(list)
             for row in map(plain, way.rows()):
-                found.setdefault((name, row["trace_id"]), []).append(row)
-        written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    return found, written
+                self.rows[row["trace_id"]].append(row)
+            self.written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def cases():
-    for program in recorded_programs():
-        for way in WAYS:
+    for way in WAYS:  # all programs of a way together: a worker records by the ways of its tests alone
+        for program in recorded_programs():
             reason = program.xfail.get(way, program.xfail.get("all"))
             marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
             yield pytest.param(program, way, id=f"{program}-{way}", marks=marks)
 
 
 @pytest.mark.parametrize(("program", "way"), list(cases()))
-def test_the_runs_are_those_that_a_user_expects(stored, program, way):
+def test_the_runs_are_those_that_a_user_expects(stored_by, program, way):
     """Their number, agents, nesting, statuses, calls and tokens."""
-    found = [row for trace_id in program.trace_ids(way) for row in stored[0].get((way, trace_id), [])]
+    rows = stored_by(way).rows
+    found = [row for trace_id in program.trace_ids(way) for row in rows.get(trace_id, [])]
     found.sort(key=lambda row: row["start_time"])
     agents = {row["run_id"]: row["agent_name"] for row in found}
     expected = program.expected(way)
@@ -48,6 +55,7 @@ def test_the_runs_are_those_that_a_user_expects(stored, program, way):
     assert seen == expected
 
 
-def test_what_was_said_is_not_kept(stored):
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_said_is_not_kept(stored_by, way):
     """No question, answer or instruction is in a journal or a database, however short it is."""
-    assert [text for text in SAID if text in stored[1]] == []
+    assert [text for text in SAID if text in stored_by(way).written] == []

@@ -119,13 +119,15 @@ def ended_spans(program, way):
 
 
 @contextmanager
-def all_ways(folder):
-    """Open the ways, each over a store of its own: name → way."""
-    settings = isolated_config(folder / "service", db_synchronous="OFF")
-    live, exporter = Live(folder / "live"), Exporter(folder / "exporter")
-    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
-        try:
-            yield {way.name: way for way in (live, exporter, Otlp(client, settings))}
-        finally:
-            live.close()
-            exporter.close()
+def opened(name, folder):
+    """Open the way of this name over a store under `folder`."""
+    if name == Otlp.name:
+        settings = isolated_config(folder, db_synchronous="OFF")
+        with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+            yield Otlp(client, settings)
+        return
+    way = {Live.name: Live, Exporter.name: Exporter}[name](folder)
+    try:
+        yield way
+    finally:
+        way.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import ssl
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from on_disk import PATIENCE_S, ROOT, child_environment, eventually
+from on_disk import PATIENCE_S, child_environment, eventually
+from warm_command import WarmCommand
 
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.server import _options, address_of, bound
@@ -142,14 +142,8 @@ def serve_process(base_dir, env=None, *, port=0, ca_file=None):
     """Run a real `agent-telemetry serve` over `base_dir`; it is killed at the end. `ca_file`: checks its certificate."""
     log_path = Path(base_dir).with_name(f"{Path(base_dir).name}.service.log")
     with log_path.open("w") as log:
-        popen = subprocess.Popen(
-            [*COMMAND, "--base-dir", str(base_dir), "serve", "--port", str(port)],
-            cwd=ROOT,
-            env=child_environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        arguments = ("--base-dir", base_dir, "serve", "--port", port)
+        popen = WarmCommand(arguments, env=child_environment(env), output=log)
     try:
         url = eventually(lambda: _address_in(log_path, popen))
         service = ServiceProcess(popen, log_path, url, ca_file)

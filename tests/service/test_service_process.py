@@ -10,14 +10,17 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from on_disk import PATIENCE_S, ROOT, child_environment, eventually, record
 from running import COMMAND, serve_process
 from service_cases import JSON, ended, event_id, post_states, shown, state
+from warm_command import WarmCommand
 
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -37,12 +40,17 @@ def config(tmp_path):
 
 def serve(config, *arguments, env=None):
     """Run a service that is expected to exit by itself; return its exit code and its log."""
-    command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0", *map(str, arguments)]
-    environment = child_environment(env)
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=3 * PATIENCE_S
-    )
-    return done.returncode, done.stderr
+    with tempfile.TemporaryFile("w+") as log:
+        begun = begin(config, *arguments, env=env, output=log)
+        code = begun.wait(3 * PATIENCE_S)
+        log.seek(0)
+        return code, log.read()
+
+
+def begin(config, *arguments, env=None, output):
+    """Start a service; whether it serves is the test's business."""
+    words = ("--base-dir", config.base_dir, "serve", "--port", 0, *arguments)
+    return WarmCommand(words, env=child_environment(env), output=output)
 
 
 @contextmanager
@@ -157,13 +165,14 @@ def test_service_that_only_begins_is_named_too(config):
 
 
 def test_port_in_use_is_one_clear_line(config):
-    """Exit code 2; the database is free again afterwards."""
+    """Exit code 2, from an interpreter of its own; the database is free again afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, result = serve(config, "--port", port)
+        command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", str(port)]
+        done = subprocess.run(command, cwd=ROOT, env=child_environment(), capture_output=True, text=True, check=False)
 
-    assert (code, len(result.splitlines())) == (2, 1), result
-    assert f"127.0.0.1:{port}" in result
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"127.0.0.1:{port}" in done.stderr
     assert WriterLock(config.db_path).holder() is None
 
 
@@ -190,9 +199,10 @@ def test_host_that_cannot_be_is_one_clear_line(config, host):
 def test_signal_at_any_moment_after_its_address_is_logged_ends_it(config, number):
     """From the line that names its address on no signal is lost: exit 0."""
     for delay_s in (0, 0.002, 0.005, 0.01, 0.02):
-        command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
-        with subprocess.Popen(command, cwd=ROOT, env=child_environment(), stderr=subprocess.PIPE, text=True) as begun:
-            assert "serving" in begun.stderr.readline()
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as log, os.fdopen(writing, "w") as output:
+            begun = begin(config, output=output)
+            assert "serving" in log.readline()
             time.sleep(delay_s)  # the moment at which it is hit, not a synchronisation
             begun.send_signal(number)
             assert begun.wait(PATIENCE_S) == 0
@@ -227,16 +237,14 @@ def test_stop_by_signal_before_it_serves_leaves_no_lock(config):
     with serve_process(config.base_dir) as service:
         post_states(service, state(1))
         service.terminate()
-    with locked_database(config):
-        command = [*COMMAND, "--base-dir", str(config.base_dir), "serve", "--port", "0"]
-        with subprocess.Popen(command, cwd=ROOT, env=child_environment(), stderr=subprocess.DEVNULL) as beginning:
-            try:
-                eventually(lambda: WriterLock(config.db_path).holder())
-                beginning.terminate()
-                assert beginning.wait(PATIENCE_S) in (0, -signal.SIGTERM)
-            finally:
-                with suppress(ProcessLookupError):
-                    beginning.kill()
+    with locked_database(config), Path(os.devnull).open("w") as nowhere:
+        beginning = begin(config, output=nowhere)
+        try:
+            eventually(lambda: WriterLock(config.db_path).holder())
+            beginning.send_signal(signal.SIGTERM)
+            assert beginning.wait(PATIENCE_S) in (0, -signal.SIGTERM)
+        finally:
+            beginning.kill()
     with serve_process(config.base_dir) as service:
         assert shown(service)["event_id"] == event_id(1)
 
