@@ -282,11 +282,14 @@ class AgentRunSpanProcessor(SpanProcessor):
         if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
             interrupted = None
         given_status = run.status
-        if given_status is None and (opened.changed or run.has_status_attribute):
+        if given_status is None and (opened.changed or run.has_status):
             given_status = attributes_of(span).get(names.STATUS)
+            run.has_status = given_status is not None
         if given_status is None:
-            has_failed = span.status.status_code is StatusCode.ERROR or run.exception is not None
-            is_success = interrupted is None and not has_failed
+            code = span.status.status_code
+            if code is StatusCode.OK:
+                run.has_status = True
+            is_success = interrupted is None and code is not StatusCode.ERROR and run.exception is None
         else:
             is_success = st.canonical_status(given_status) == st.SUCCESS
         ending = _SUCCEEDED if is_success else self._ending(run, view_of(span), given_status, interrupted)

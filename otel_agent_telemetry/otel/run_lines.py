@@ -19,7 +19,6 @@ from typing import Any, Final
 import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
@@ -66,7 +65,7 @@ class RunLines:
         span = run.span
         attributes = attributes_of(span)
         if names.STATUS in attributes:
-            run.has_status_attribute = attributes.pop(names.STATUS) is not None
+            run.has_status = attributes.pop(names.STATUS) is not None
         view = None
         name = run.agent_name or self.plans[tuple(attributes)].agent_name_in(attributes)
         if not name:
@@ -343,12 +342,8 @@ class RunLines:
         if used:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
         failure = failure_of_last_call(used)
-        if failure is not None and state["status"] == st.SUCCESS and self._has_no_status(run, span):
+        if failure is not None and state["status"] == st.SUCCESS and run.status is None and not run.has_status:
             state |= {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}
-
-    @staticmethod
-    def _has_no_status(run: ActiveRun, span: ReadableSpan) -> bool:
-        return run.status is None and not run.has_status_attribute and span.status.status_code is StatusCode.UNSET
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

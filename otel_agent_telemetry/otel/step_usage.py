@@ -9,14 +9,21 @@ usage goes to one of them.
 
 from __future__ import annotations
 
+from typing import Final
+
+from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.otel.endings import Ending, error_fields
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.mapping import json_object
 from otel_agent_telemetry.otel.usage_accumulator import MAX_APART, CountedCall, shrink, take_inside
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.usage import USAGE_KEY, Usage, folded, is_call
+from otel_agent_telemetry.usage import USAGE_KEY, Usage, failure_of_last_call, folded, is_call
 from otel_agent_telemetry.wire import dumps_text
+
+_DECIDED: Final = ("status", "error_summary", "error_details")
 
 
 class StepUsage:
@@ -68,5 +75,27 @@ class StepUsage:
         if metrics[USAGE_KEY] == written:
             return
         updated_at = iso_utc(run.next_update_ns(self._recorder.clock.now_ns()))
-        run.state = {**run.state, "metrics_json": dumps_text(metrics), "updated_at": updated_at}
+        state = _state_by_last_call(run, written or {}, metrics[USAGE_KEY])
+        run.state = {**state, "metrics_json": dumps_text(metrics), "updated_at": updated_at}
         self._recorder.record_run(run.fields)
+
+
+def _state_by_last_call(run: ActiveRun, before: Usage, now: Usage) -> Fields:
+    """Return a run's last state with the status that its last model call gives it, where its sender leaves it to that.
+
+    `before`, `now`: what the run had used when its last state was written, and what it has used now.
+    """
+    was, failure = failure_of_last_call(before), failure_of_last_call(now)
+    if was == failure or run.status is not None or run.has_status:
+        return run.state
+    given = _fields_of_failure(was)
+    if any(run.state.get(name) != given.get(name) for name in _DECIDED):  # something else has decided
+        return run.state
+    kept = {name: value for name, value in run.state.items() if name not in _DECIDED}
+    return {**kept, **_fields_of_failure(failure)}
+
+
+def _fields_of_failure(failure: str | None) -> Fields:
+    if failure is None:
+        return {"status": st.SUCCESS}
+    return {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}

@@ -103,7 +103,8 @@ class ActiveRun:
     """The commit that the process worked on when the run began; None for a process's first runs."""
     has_late_runs = False
     """Whether a step of the run has turned into a run of its own."""
-    has_status_attribute = False
+    has_status = False
+    """Whether the span itself says how the run ended: by an attribute, or by the status `OK`."""
     reports_use = False
     """Whether the span's attributes give a number of tokens."""
     has_left_out = False
