@@ -37,6 +37,8 @@ _GOODBYE_S: Final = 1.0
 _OVERHEAD: Final = 4
 """Bytes of a field beside its name and value: colon, space, CR, LF."""
 
+REFUSABLE: Final = ("connections", "head", "head_time", "body_time", "write", "invalid")
+"""The limits by name; `invalid` is what is no HTTP, or has two meanings."""
 REFUSALS: Final[Counter[str]] = Counter()
 """Connections and requests that a limit of this module ended, by limit, since the start of the process."""
 
@@ -259,7 +261,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, and count it."""
-        REFUSALS["invalid"] += 1
+        self._count("invalid", "no HTTP")
         super().send_400_response(msg)
 
     # Limits of time
@@ -314,7 +316,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _count(self, limit: str, reason: str) -> None:
         """Count what a limit ended, and log it at level INFO: an attack must not fill the log."""
         REFUSALS[limit] += 1
-        _log.info("closing a connection: %s", reason)
+        _log.info("closing a connection of %s: %s", self._address or "unknown", reason)
 
 
 def forwarded_client(peer: str, forwarded: str, trusted: frozenset[str]) -> str:

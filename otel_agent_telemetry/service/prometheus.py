@@ -19,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from otel_agent_telemetry.service.connection_limits import REFUSABLE, REFUSALS
 from otel_agent_telemetry.service.writer import GroupWriter
 
 _COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -58,6 +59,7 @@ class ServiceMetrics:
         # Finding a histogram by its labels takes a lock and two conversions; there are few of them.
         self._durations_of = cache(lambda method, route, status: self._requests.labels(method, route, str(status)))
         self.registry.register(_WriterCollector(writer))
+        self.registry.register(_RefusalsCollector())
         writer.stats.on_commit = self._on_commit
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -84,6 +86,19 @@ class _WriterCollector(Collector):
         yield GaugeMetricFamily("agent_telemetry_write_queue_records", "Records waiting.", self._writer.waiting)
         yield CounterMetricFamily("agent_telemetry_written_records", "Records committed.", stats.items)
         yield CounterMetricFamily("agent_telemetry_failed_writes", "Requests that could not be stored.", stats.failed)
+
+
+class _RefusalsCollector(Collector):
+    """What the limits of connections ended, read when it is asked for."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counter, with a sample of each limit: a series that appears with its first event has no rate."""
+        refused = CounterMetricFamily(
+            "agent_telemetry_refused_connections", "Connections and requests that a limit ended.", labels=("limit",)
+        )
+        for limit in REFUSABLE:
+            refused.add_metric((limit,), REFUSALS[limit])
+        yield refused
 
 
 @dataclass(frozen=True, slots=True)

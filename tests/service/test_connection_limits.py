@@ -195,6 +195,11 @@ def test_an_ambiguous_request_is_refused_and_ends_its_connection(sqlite_service,
     assert received.startswith(b"HTTP/1.1 400 ")
     assert received.count(b"HTTP/1.1") == 1
     assert connection_limits.REFUSALS["invalid"] == before + 1
+    assert (
+        f'agent_telemetry_refused_connections_total{{limit="invalid"}} {before + 1:.1f}'
+        in sqlite_service.client.get("/metrics/prometheus").text
+    )
+    assert "closing a connection of 127.0.0.1: " in caplog.text
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
