@@ -41,6 +41,7 @@ from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.responses import OverloadedError
 from otel_agent_telemetry.service.silence_watch import SilenceWatch
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
+from otel_agent_telemetry.storage.deliverers import store_id
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.pricing import use_own_prices
 from otel_agent_telemetry.storage.rows import WriteOutcome
@@ -157,6 +158,8 @@ class Backend:
         self._drain = BufferDrain(settings, self.writer, clock=self.clock)
         self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
         self._open = False
+        self.store_id: str | None = None
+        """The id of the database, None until it was opened."""
         self._url: str | None = None
         self._bridge: LoopBridge | None = None
         self._probe_lock = anyio.Lock()
@@ -179,7 +182,7 @@ class Backend:
         # The lock first: an upgrade of the schema must not run under another writer.
         self._acquire_lock()
         try:
-            self._store.open()
+            self._open_store()
             self._read_engine = make_read_engine(self.settings)
             self._file.start()
         except BaseException:
@@ -209,7 +212,12 @@ class Backend:
         if self._read_engine is not None:
             self._read_engine.dispose()
         self._store.close()
+        self._open_store()
+
+    def _open_store(self) -> None:
+        """Make the database ready and learn its id. Raises as `Store.open` does."""
         self._store.open()
+        self.store_id = self._store.transact(store_id)
 
     def _acquire_lock(self) -> None:
         """Take the writer's lock: wait up to 5 s for an agent that holds it, not at all for a service."""

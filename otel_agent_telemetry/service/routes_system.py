@@ -29,6 +29,7 @@ from otel_agent_telemetry.service.prometheus import (
 )
 from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import error_response, json_response
+from otel_agent_telemetry.service.routes_records import RECORDS_VERSION
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.queries import oldest_open, run_stats
 
@@ -67,9 +68,20 @@ def _modes(backend: Backend) -> dict[str, Any]:
 @operations.add(
     "GET", "/version", summary="The version of the service", responses=schemas.responses(schemas.Version, 200)
 )
-async def service_version(_request: Request) -> Response:
-    """Return the versions of the API, the schema and the package. Needs no token."""
-    return json_response({"version": API_VERSION, "schema_version": SCHEMA_VERSION, "package": package_version()})
+async def service_version(request: Request) -> Response:
+    """Return the versions of the API, the schema, the package and `/api/v1/records`. Needs no token.
+
+    `store` is the id of the database: a deliverer begins anew for another one. Null until it was opened.
+    """
+    return json_response(
+        {
+            "version": API_VERSION,
+            "schema_version": SCHEMA_VERSION,
+            "package": package_version(),
+            "records": RECORDS_VERSION,
+            "store": backend_of(request).store_id,
+        }
+    )
 
 
 def package_version() -> str:

@@ -214,6 +214,28 @@ class CommitsStored(BaseModel):
     total: int
 
 
+class LineRefused(BaseModel):
+    """A line that is not stored: its number in the body, from 1, and why."""
+
+    line: int
+    reason: str
+
+
+class RecordsStored(BaseModel):
+    """The outcome of lines of a journal: how many there were, and how many records of each type they hold.
+
+    A commit association counts as an event and as a commit. Of `torn` lines the whole records are stored.
+    """
+
+    lines: int
+    runs: int
+    events: int
+    spans: int
+    commits: int
+    torn: int
+    refused: list[LineRefused]
+
+
 class RunPatched(BaseModel):
     """What a PATCH changed; `updated` is false when nothing differed. `ignored`: names that cannot be changed."""
 
@@ -300,10 +322,13 @@ class ServiceHealth(BaseModel):
 
 
 class Version(BaseModel):
-    """The version of the service."""
+    """The version of the service; `records` is that of `POST /api/v1/records`, `store` the id of its database."""
 
     version: str
     schema_version: int
+    package: str
+    records: int
+    store: str | None
 
 
 class Metrics(BaseModel):
@@ -319,6 +344,7 @@ class Metrics(BaseModel):
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl, Event, Step),
+    *(RecordsStored, LineRefused),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""

@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
@@ -45,7 +46,15 @@ from otel_agent_telemetry.storage.statements import (
 )
 from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage, refresh_sums
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
-from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import (
+    HAS_LINE,
+    HAS_NO_LINE,
+    agent_runs,
+    commits,
+    run_events,
+    run_rollups,
+    run_spans,
+)
 
 # A batch ends at so many rows or so much text, whichever comes first: it is held in memory, and rows with
 # payloads of megabytes are as common as rows of a hundred bytes.
@@ -56,11 +65,26 @@ _ROWS_AT_A_TIME: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
-    """A table, the key that orders its batches, and the columns that identify a row in any database."""
+    """A table, the key that orders its batches, and the columns that identify a row in any database.
+
+    `only`: which of its rows these are, called `part`; all of them by default.
+    """
 
     table: Table
     key: tuple[str, ...]
     identity: tuple[str, ...]
+    only: ColumnElement[bool] | None = None
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what a report calls the rows."""
+        return f"{self.table.name} ({self.part})" if self.part else self.table.name
+
+    @property
+    def conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """Return what holds for the rows, for a WHERE."""
+        return () if self.only is None else (self.only,)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,9 +119,10 @@ def _indexes_of(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
 COMMITS: Final = CopiedTable(commits, ("commit_hash", "run_id"), ("commit_hash", "run_id"))
 RUNS: Final = CopiedTable(agent_runs, ("id",), ("event_id",))
 SPANS: Final = CopiedTable(run_spans, ("id",), ("trace_id", "span_id", "start_ns"))
-EVENTS: Final = CopiedTable(run_events, ("id",), ("trace_id", "span_id", "span_start_ns", "seq"))
+EVENTS: Final = CopiedTable(run_events, ("id",), ("trace_id", "span_id", "span_start_ns", "seq"), HAS_NO_LINE)
+EVENT_LINES: Final = CopiedTable(run_events, ("id",), ("writer", "writer_seq"), HAS_LINE, "lines")
 ROLLUPS: Final = CopiedTable(run_rollups, ("event_id",), ("event_id",))
-COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, ROLLUPS)
+COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS)
 """In the order of copying: commits first, so that a run shows its commit as soon as it is there."""
 
 
@@ -142,7 +167,8 @@ def _rows_after(copied: CopiedTable, last: Any) -> Select[Any]:
     """Return the statement that reads the rows after a key; an offset would read all rows before it again."""
     columns = copied.table.c
     key = [columns[name] for name in copied.key]
-    selected: Select[Any] = select(*(columns[name] for name in copied.columns)).order_by(*key).limit(_MAX_ROWS)
+    selected: Select[Any] = select(*(columns[name] for name in copied.columns)).where(*copied.conditions)
+    selected = selected.order_by(*key).limit(_MAX_ROWS)
     if last is None:
         return selected
     return selected.where(tuple_(*key) > last if len(key) > 1 else key[0] > last)
@@ -163,7 +189,7 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
         _insert_statement(copied, connection.dialect).execute(connection, names, new)
         if copied is ROLLUPS:
             refresh_sums(connection, [row[0] for row in new])
-        if copied in (SPANS, EVENTS):
+        if copied in (SPANS, EVENTS, EVENT_LINES):
             _set_run(connection, copied, missing)
     return len(missing)
 
@@ -240,7 +266,7 @@ def stored_in(
     selected = select(*identity, *(columns[name] for name in names))
     # Without the lock another writer could add to a roll-up between this read and the write.
     selected = selected.with_for_update() if lock else selected
-    lookup = key_lookup(connection.dialect, selected, identity)
+    lookup = key_lookup(connection.dialect, selected, identity, *copied.conditions)
     found = rows_of_keys(connection, lookup, map(copied.identity_of, rows))
     return {tuple(row[: len(identity)]): tuple(row[len(identity) :]) for row in found}
 
@@ -261,7 +287,7 @@ def _insert_statement(copied: CopiedTable, dialect: Dialect) -> Statement:
 def _update_run(copied: CopiedTable, dialect: Dialect) -> Statement:
     """Return the statement that assigns a stored row without a run to the run that the source knows."""
     columns = copied.table.c
-    matches = [columns[name] == bindparam(f"of_{name}") for name in copied.identity]
+    matches = [*copied.conditions, *(columns[name] == bindparam(f"of_{name}") for name in copied.identity)]
     statement = update(copied.table).where(columns.event_id == literal_column("''"), *matches)
     changes: dict[str, Any] = {name: bindparam(f"of_{name}") for name in ("event_id", "run_id")}
     return compile_statement(statement.values(changes), dialect, ())

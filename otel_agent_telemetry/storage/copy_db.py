@@ -141,7 +141,7 @@ class _Copy:
         """Copy every table, compare every row, and return what was found."""
         with reading(self._source, "copying from") as connection:
             # Every row is read twice: copied, then compared.
-            self._total = 2 * sum(count_rows(connection, copied.table) for copied in COPIED)
+            self._total = 2 * sum(count_rows(connection, copied.table, *copied.conditions) for copied in COPIED)
         for copied in COPIED:
             self._copy(copied)
         for copied, table in zip(COPIED, self._report.tables, strict=True):
@@ -152,7 +152,7 @@ class _Copy:
 
     def _copy(self, copied: CopiedTable) -> None:
         """Copy a table in batches and add its figures to the report."""
-        table = CopiedRows(copied.table.name)
+        table = CopiedRows(copied.name)
         self._report.tables.append(table)
         for rows in batches(self._source, copied):
             table.written += self._write(copied, rows, table)
@@ -172,7 +172,7 @@ class _Copy:
                 bisection.refuse(str(problem))
         table.refused += len(bisection.refused)
         room = _MAX_REASONS - len(self._report.reasons)
-        self._report.reasons += [f"{copied.table.name}: {reason}" for _, reason in bisection.refused[:room]]
+        self._report.reasons += [f"{copied.name}: {reason}" for _, reason in bisection.refused[:room]]
         return changed
 
     def _compare(self, copied: CopiedTable, table: CopiedRows) -> None:

@@ -22,6 +22,7 @@ from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.run_id import generate_run_id, is_derived, span_event_id_without_start
 from otel_agent_telemetry.status import FAILED
+from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
@@ -152,6 +153,7 @@ def joined(connection: Connection, states: Sequence[Fields], known: Mapping[Key,
         if event_id is not None and is_derived(state["event_id"]):
             _rename(connection, event_id, state["run_id"])
             connection.execute(_forget_made_up, {"of_run": event_id})
+            join_lines(connection, state["event_id"], event_id)
             state = {**state, "event_id": event_id}  # noqa: PLW2901 - the state under its run's id
         changed.append(state)
     return changed

@@ -28,7 +28,7 @@ from otel_agent_telemetry.storage.steps import (
     recount_rollups,
     rollups_of,
 )
-from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
+from otel_agent_telemetry.storage.tables import HAS_NO_LINE, agent_runs, run_events, run_spans
 
 _candidates: Final = select(
     *(run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, run_spans.c.start_time),
@@ -152,10 +152,8 @@ def _move(connection: Connection, places: Places, one: _Candidate, *, before: st
     trace_id, span_id, start_ns = one.identity
     columns = run_events.c
     of_span = (columns.trace_id == trace_id, columns.span_id == span_id, columns.span_start_ns == start_ns)
-    run_id = run_ids_of(connection, [now]).get(now, "")
-    connection.execute(
-        update(run_events).where(*of_span, columns.event_id == before).values(event_id=now, run_id=run_id)
-    )
+    events = update(run_events).where(*of_span, columns.event_id == before, HAS_NO_LINE)
+    connection.execute(events.values(event_id=now, run_id=run_ids_of(connection, [now]).get(now, "")))
     wanted: defaultdict[Key, set[str]] = defaultdict(set)
     wanted[one.place.key].add(before)
     move_below(connection, places, wanted)

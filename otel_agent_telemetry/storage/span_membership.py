@@ -25,7 +25,7 @@ from otel_agent_telemetry.storage.steps import (
     recount_rollups,
     usage_of_row,
 )
-from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_events, run_spans
+from otel_agent_telemetry.storage.tables import HAS_NO_LINE, UNKNOWN_START, agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage, is_call
 from otel_agent_telemetry.wire import dumps_text
 
@@ -174,6 +174,7 @@ _set_run_of_events: Final = (
         run_events.c.span_id == bindparam("s"),
         run_events.c.span_start_ns == bindparam("n"),
         run_events.c.event_id == bindparam("b"),
+        HAS_NO_LINE,
     )
     .values(event_id=bindparam("e"), run_id=bindparam("r"))
 )

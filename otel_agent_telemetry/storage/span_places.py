@@ -71,9 +71,9 @@ class Places:
                 runs[row.start_time] = max(row.event_id, runs.get(row.start_time, NO_RUN))
 
     def is_stored(self, key: Key, start_ns: int, start_time: str) -> bool:
-        """Return whether a span is stored, also by a version that knew its start to the microsecond only."""
+        """Return whether a span is stored, also from a journal, or by a version, that has its start in microseconds."""
         return any(
-            stored_ns == start_ns or (stored_ns == UNKNOWN_START and stored_time == start_time)
+            stored_ns == start_ns or (stored_time == start_time and _is_in_microseconds(stored_ns))
             for stored_ns, stored_time in self._spans[key]
         )
 
@@ -143,6 +143,10 @@ class Places:
     def is_repeated(self, key: Key) -> bool:
         """Return whether there is more than one span with these ids."""
         return len(self._runs[key].keys() | self._steps[key].keys()) > 1
+
+
+def _is_in_microseconds(start_ns: int) -> bool:
+    return start_ns == UNKNOWN_START or start_ns % 1000 == 0
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -47,13 +47,14 @@ CREATE INDEX ix_commits_run_id ON commits (run_id)
 
 CREATE TABLE run_events (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, event_type TEXT NOT
 NULL, timestamp TEXT NOT NULL, payload_json TEXT, trace_id TEXT, span_id TEXT DEFAULT '' NOT NULL, seq INTEGER NOT
-NULL, span_start_ns BIGINT DEFAULT (-1) NOT NULL, PRIMARY KEY (id))
+NULL, span_start_ns BIGINT DEFAULT (-1) NOT NULL, writer TEXT DEFAULT '' NOT NULL, writer_seq BIGINT DEFAULT 0 NOT
+NULL, PRIMARY KEY (id))
 
 CREATE TABLE run_spans (id INTEGER NOT NULL, event_id TEXT NOT NULL, run_id TEXT NOT NULL, trace_id TEXT NOT NULL,
 span_id TEXT NOT NULL, parent_span_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
 status_message TEXT, start_time TEXT NOT NULL, end_time TEXT, duration_ms BIGINT DEFAULT 0 NOT NULL, attributes_json
 TEXT, is_run INTEGER DEFAULT 0 NOT NULL, usage_json TEXT, start_ns BIGINT DEFAULT (-1) NOT NULL, parent_start TEXT,
-PRIMARY KEY (id))
+writer TEXT DEFAULT '' NOT NULL, writer_seq BIGINT DEFAULT 0 NOT NULL, PRIMARY KEY (id))
 
 CREATE TABLE run_counts (agent_name TEXT NOT NULL, job_type TEXT NOT NULL, status TEXT NOT NULL, runs BIGINT NOT
 NULL, PRIMARY KEY (agent_name, job_type, status))
@@ -74,8 +75,6 @@ PRIMARY KEY (event_id))
 CREATE INDEX ix_run_rollups_parent_run_id ON run_rollups (parent_run_id) WHERE parent_run_id IS NOT NULL
 
 CREATE UNIQUE INDEX ux_run_spans_span ON run_spans (trace_id, span_id, start_ns)
-
-CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, span_start_ns, seq)
 
 CREATE INDEX ix_agent_runs_trace_id ON agent_runs (trace_id, span_id) WHERE trace_id IS NOT NULL
 
@@ -102,5 +101,18 @@ CREATE TABLE run_keys (run_key TEXT NOT NULL, event_id TEXT NOT NULL, PRIMARY KE
 CREATE INDEX ix_run_keys_event_id ON run_keys (event_id)
 
 CREATE TABLE run_services (service_name TEXT NOT NULL, PRIMARY KEY (service_name))
+
+CREATE UNIQUE INDEX ux_run_events_place ON run_events (trace_id, span_id, span_start_ns, seq) WHERE writer = ''
+
+CREATE UNIQUE INDEX ux_run_events_line ON run_events (writer, writer_seq) WHERE writer <> ''
+
+CREATE INDEX ix_run_spans_line ON run_spans (writer, writer_seq) WHERE writer <> ''
+
+CREATE TABLE deliverers (host TEXT NOT NULL, base_dir TEXT NOT NULL, version TEXT NOT NULL, first_seen TEXT NOT
+NULL, last_seen TEXT NOT NULL, oldest_unsent TEXT, backlog_records BIGINT DEFAULT 0 NOT NULL, backlog_bytes BIGINT
+DEFAULT 0 NOT NULL, open_runs BIGINT DEFAULT 0 NOT NULL, rejected BIGINT DEFAULT 0 NOT NULL, lost BIGINT DEFAULT 0
+NOT NULL, PRIMARY KEY (host, base_dir))
+
+CREATE TABLE store_facts (name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))
 """.strip().split("\n\n")
 """In the order in which they are run."""

@@ -20,7 +20,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, delete, func, or_, select, tuple_
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.rows import Cursor, Row, clean_text
@@ -32,16 +32,25 @@ from otel_agent_telemetry.storage.statements import (
     insert_into,
     rows_with,
 )
-from otel_agent_telemetry.storage.tables import UNKNOWN_START, run_events, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import (
+    NO_WRITER,
+    STEP_HAS_NO_LINE,
+    UNKNOWN_START,
+    run_events,
+    run_rollups,
+    run_spans,
+)
 from otel_agent_telemetry.usage import Usage, added, is_call, summed
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 T = TypeVar("T")
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in run_events.c if column.name != "id")
-_SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
-_NOT_IN_SPAN: Final = frozenset({"attributes_json", "is_run", "usage_json", "start_ns", "parent_start"})
-_SPAN_FIELDS: Final = tuple(name for name in _SPAN_COLUMNS if name not in _NOT_IN_SPAN)
+SPAN_COLUMNS: Final = tuple(column.name for column in run_spans.c if column.name != "id")
+_NOT_IN_SPAN: Final = frozenset(
+    {"attributes_json", "is_run", "usage_json", "start_ns", "parent_start", "writer", "writer_seq"}
+)
+_SPAN_FIELDS: Final = tuple(name for name in SPAN_COLUMNS if name not in _NOT_IN_SPAN)
 _PLAIN: Final = '{"steps":1}'
 _ROLLUP_COLUMNS: Final = ("event_id", "parent_run_id", "usage_json")
 
@@ -73,17 +82,24 @@ class Agent(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event, its number among the events of its span, from 0, and when that span began."""
+    """An event, its number among the events of its span, from 0, and when that span began; or the line that it was.
+
+    `writer` and `writer_seq` name the line of a journal; what came over OTLP has none.
+    """
 
     seq: int
     event: RunEvent
     span_start_ns: int = UNKNOWN_START
+    writer: str = NO_WRITER
+    writer_seq: int = 0
 
 
 class SpanRow(NamedTuple):
     """A span, whether it is a run itself, what it used as a step, and when it began.
 
-    `parent_start`: `start_time` of its parent, where it is certain which span that is.
+    `parent_start`: `start_time` of its parent, where it is certain which span that is. `writer` and
+    `writer_seq` name the line of a journal that this state of the span was, `became_run` the id of
+    the run that it says the step has turned into.
     """
 
     span: RunSpan
@@ -91,6 +107,9 @@ class SpanRow(NamedTuple):
     usage: Mapping[str, Any] = {}
     start_ns: int = UNKNOWN_START
     parent_start: str | None = None
+    writer: str = NO_WRITER
+    writer_seq: int = 0
+    became_run: str | None = None
 
 
 class Page(NamedTuple):
@@ -116,7 +135,7 @@ def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
 
 def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
     """Write spans; one that is stored already stays as it is."""
-    _insert_spans(connection.dialect).execute(connection, _SPAN_COLUMNS, [_span_row(span) for span in spans])
+    _insert_spans(connection.dialect).execute(connection, SPAN_COLUMNS, [span_row(span) for span in spans])
 
 
 def delete_spans(connection: Connection, identities: Iterable[tuple[str, str, int]]) -> None:
@@ -151,7 +170,9 @@ def events_of(connection: Connection, event_id: str, page: Page | None = None) -
 
 def spans_of(connection: Connection, event_id: str, page: Page | None = None) -> PageOf[RunSpan]:
     """Return a run's steps, in order of their start; without a page all of them."""
-    rows, next_cursor = _read_page(connection, run_spans, run_spans.c.start_time, event_id, page)
+    # A step of a journal that has turned into a run is that run, and no step.
+    is_step = or_(run_spans.c.is_run != IS_RUN, STEP_HAS_NO_LINE)
+    rows, next_cursor = _read_page(connection, run_spans, run_spans.c.start_time, event_id, page, is_step)
     spans = [
         RunSpan(
             **{name: row._mapping[name] for name in _SPAN_FIELDS},  # noqa: SLF001 - SQLAlchemy's own name for it
@@ -163,10 +184,15 @@ def spans_of(connection: Connection, event_id: str, page: Page | None = None) ->
 
 
 def _read_page(
-    connection: Connection, table: Table, time: ColumnElement[str], event_id: str, page: Page | None
+    connection: Connection,
+    table: Table,
+    time: ColumnElement[str],
+    event_id: str,
+    page: Page | None,
+    *conditions: ColumnElement[bool],
 ) -> tuple[Sequence[Any], Cursor | None]:
     """Return the rows of a page, in order of `time`, and the cursor of the next page if there is one."""
-    selected = select(table).where(table.c.event_id == event_id).order_by(time, table.c.id)
+    selected = select(table).where(table.c.event_id == event_id, *conditions).order_by(time, table.c.id)
     if page is None:
         return connection.execute(selected).all(), None
     if page.after is not None:
@@ -196,11 +222,13 @@ def _event_row(row: EventRow) -> Row:
         "seq": row.seq,
         "span_id": event.span_id or "",
         "span_start_ns": row.span_start_ns,
+        "writer": row.writer,
+        "writer_seq": row.writer_seq,
     }
     return tuple(clean_text(values[name] if name in values else getattr(event, name)) for name in _EVENT_COLUMNS)
 
 
-def _span_row(row: SpanRow) -> Row:
+def span_row(row: SpanRow) -> Row:
     """Return a span in the order of its columns."""
     span = row.span
     values = {
@@ -209,8 +237,10 @@ def _span_row(row: SpanRow) -> Row:
         "usage_json": _dumped(dict(row.usage)) if row.usage else None,
         "start_ns": row.start_ns,
         "parent_start": row.parent_start,
+        "writer": row.writer,
+        "writer_seq": row.writer_seq,
     }
-    return tuple(clean_text(values[name] if name in values else getattr(span, name)) for name in _SPAN_COLUMNS)
+    return tuple(clean_text(values[name] if name in values else getattr(span, name)) for name in SPAN_COLUMNS)
 
 
 @lru_cache(maxsize=8)
@@ -223,7 +253,7 @@ def _insert_events(dialect: Dialect) -> Statement:
 @lru_cache(maxsize=8)
 def _insert_spans(dialect: Dialect) -> Statement:
     """Return the statement that adds spans; those that are stored stay as they are."""
-    return compile_statement(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, _SPAN_COLUMNS)
+    return compile_statement(insert_into(run_spans, dialect).on_conflict_do_nothing(), dialect, SPAN_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ from tenacity import (
     wait_exponential,
 )
 
+from otel_agent_telemetry.clock import SystemClock, iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
+from otel_agent_telemetry.storage.deliverers import DelivererReport, note_deliverers
 from otel_agent_telemetry.storage.engine import (
     database_name,
     make_engine,
@@ -41,6 +43,7 @@ from otel_agent_telemetry.storage.engine import (
     sqlite_path,
     writing,
 )
+from otel_agent_telemetry.storage.journal_lines import write_lines
 from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
 from otel_agent_telemetry.storage.rows import WriteOutcome
@@ -50,6 +53,7 @@ from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
 from otel_agent_telemetry.storage.span_membership import own_event_id
 from otel_agent_telemetry.storage.statements import plain_sql
+from otel_agent_telemetry.storage.steps import EventRow, SpanRow
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
@@ -59,15 +63,20 @@ _MAX_WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`."""
+    """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`.
+
+    `lines` are events and steps from a journal, `reports` what deliverers say of themselves.
+    """
 
     records: Sequence[RunState] = ()
     links: Sequence[CommitLink] = ()
     nodes: Sequence[SpanNode] = ()
+    lines: Sequence[EventRow | SpanRow] = ()
+    reports: Sequence[DelivererReport] = ()
 
     def __len__(self) -> int:
         """Return the number of items of all kinds."""
-        return len(self.records) + len(self.links) + len(self.nodes)
+        return len(self.records) + len(self.links) + len(self.nodes) + len(self.lines) + len(self.reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,8 @@ def merged_batch(batches: Sequence[WriteBatch]) -> WriteBatch:
         tuple(chain.from_iterable(batch.records for batch in batches)),
         tuple(chain.from_iterable(batch.links for batch in batches)),
         tuple(chain.from_iterable(batch.nodes for batch in batches)),
+        tuple(chain.from_iterable(batch.lines for batch in batches)),
+        tuple(chain.from_iterable(batch.reports for batch in batches)),
     )
 
 
@@ -112,6 +123,7 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
         states = [{**state, "received_at": received_at} for state in states]
     lock_links(connection, shared=not batch.links)
     traces = {trace for state in states if (trace := state.get("trace_id"))}
+    traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
     named = {(state["trace_id"], state.get("span_id") or "") for state in states if state.get("trace_id")}
     known = known_keys(connection, named | {node.key for node in batch.nodes})
@@ -130,6 +142,10 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
         own = [known.get(node.key) or own_event_id(node.identity) for node in batch.nodes]
         signs.note_nodes(batch.nodes, own)
     mark_plumbing(plain_sql(connection), signs)
+    if batch.lines:
+        write_lines(connection, batch.lines)
+    if batch.reports:
+        note_deliverers(connection, batch.reports, now=received_at or iso_utc(SystemClock().now_ns()))
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 

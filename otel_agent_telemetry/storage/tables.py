@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, literal_column, text
 from sqlalchemy.types import TypeEngine
 
 from otel_agent_telemetry.columns import TABLE
@@ -21,6 +21,8 @@ metadata: Final = MetaData()
 UNKNOWN_START: Final = -1
 """`start_ns` of a span that an earlier version has stored, to the microsecond of `start_time` only."""
 _NO_START: Final = text(str(UNKNOWN_START))
+NO_WRITER: Final = ""
+"""`writer` of an event or step that came over OTLP, and not as a line of a journal."""
 
 _ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
 _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
@@ -126,12 +128,17 @@ run_events: Final = Table(
     Column("span_id", Text, nullable=False, server_default=text("''")),
     Column("seq", Integer, nullable=False),
     Column("span_start_ns", BigInteger, nullable=False, server_default=_NO_START),
+    Column("writer", Text, nullable=False, server_default=text("''")),
+    Column("writer_seq", BigInteger, nullable=False, server_default=text("0")),
 )
 """A row is an event of a run.
 
-`seq` is its number within its span, `payload_json` its attributes as an object. `run_id` is
+It came over OTLP, and `seq` is its number within its span; or as the line `writer_seq` that
+`writer` wrote to its journal. `payload_json` holds its attributes as an object. `run_id` is
 repeated from the run so that readers need no join.
 """
+HAS_NO_LINE: Final = run_events.c.writer == literal_column("''")
+HAS_LINE: Final = run_events.c.writer != literal_column("''")
 # An exporter that repeats a request must not store its events twice. Equal span ids of two runs
 # (an application that seeds `random`) differ in when the span began.
 Index(
@@ -141,6 +148,16 @@ Index(
     run_events.c.span_start_ns,
     run_events.c.seq,
     unique=True,
+    sqlite_where=HAS_NO_LINE,
+    postgresql_where=HAS_NO_LINE,
+)
+Index(
+    "ux_run_events_line",
+    run_events.c.writer,
+    run_events.c.writer_seq,
+    unique=True,
+    sqlite_where=HAS_LINE,
+    postgresql_where=HAS_LINE,
 )
 Index("ix_run_events_event_id", run_events.c.event_id)
 
@@ -165,14 +182,26 @@ run_spans: Final = Table(
     Column("usage_json", Text),
     Column("start_ns", BigInteger, nullable=False, server_default=_NO_START),
     Column("parent_start", Text),
+    Column("writer", Text, nullable=False, server_default=text("''")),
+    Column("writer_seq", BigInteger, nullable=False, server_default=text("0")),
 )
 """A row is a step of a run: a span below its root, or the root itself (`is_run` = 1).
 
 `event_id` is that of the nearest run above it, and may change when an agent's span arrives
 between them. `usage_json` holds tokens, model and cost of this span alone. `parent_start` is
-when the parent span began, where its sender sent both together.
+when the parent span began, where its sender sent both together. `writer` and `writer_seq` name
+the last line of a step that came from a journal.
 """
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
+STEP_HAS_NO_LINE: Final = run_spans.c.writer == literal_column("''")
+_STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
+Index(
+    "ix_run_spans_line",
+    run_spans.c.writer,
+    run_spans.c.writer_seq,
+    sqlite_where=_STEP_HAS_LINE,
+    postgresql_where=_STEP_HAS_LINE,
+)
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
 run_rollups: Final = Table(
@@ -199,6 +228,33 @@ run_keys: Final = Table(
 )
 """A row maps the ids of a root span that never arrived to the run that stands in its place, and that it joins later."""
 Index("ix_run_keys_event_id", run_keys.c.event_id)
+
+_ZERO: Final = text("0")
+deliverers: Final = Table(
+    "deliverers",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("base_dir", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("first_seen", Text, nullable=False),
+    Column("last_seen", Text, nullable=False),
+    Column("oldest_unsent", Text),
+    Column("backlog_records", BigInteger, nullable=False, server_default=_ZERO),
+    Column("backlog_bytes", BigInteger, nullable=False, server_default=_ZERO),
+    Column("open_runs", BigInteger, nullable=False, server_default=_ZERO),
+    Column("rejected", BigInteger, nullable=False, server_default=_ZERO),
+    Column("lost", BigInteger, nullable=False, server_default=_ZERO),
+)
+"""A row is a base directory on a host whose journal is delivered here, as its last request described it.
+
+`oldest_unsent` is when the oldest record that waits was written, None when none does. `rejected`
+and `lost` count records since that base directory began. `last_seen` is this service's time.
+"""
+
+store_facts: Final = Table(
+    "store_facts", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False)
+)
+"""A row is something that this database knows of itself: `store_id`, which a deliverer's cursor belongs to."""
 
 run_services: Final = Table("run_services", metadata, Column("service_name", Text, primary_key=True))
 """A row is a `service.name` that has sent agents' work; idle root spans of such a service are plumbing."""

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, text
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.run_id import is_derived
+from otel_agent_telemetry.storage.journal_lines import runs_with_lines
 from otel_agent_telemetry.storage.span_agents import decide_agents
 from otel_agent_telemetry.storage.span_membership import (
     Identity,
@@ -229,6 +230,7 @@ class _NewSpans:
     def _insert(self, found: Mapping[Identity, _Below], run_ids: Mapping[str, str]) -> None:
         """Store the new spans and events, each with the run that it was found to belong to."""
         spans, events = [], []
+        journaled = runs_with_lines(self._connection, {self._own(at) for at, node in self._new.items() if node.events})
         for identity, node in self._new.items():
             event_id, is_inside = found[identity]
             own = self._own(identity) if node.is_run else event_id
@@ -240,7 +242,8 @@ class _NewSpans:
                 if not event_id and node.service:
                     usage = {**usage, SERVICE: node.service}
                 spans.append(SpanRow(span, node.is_run, usage, node.start_ns, node.parent_start))
-            for seq, event in enumerate(node.events):
+            # A host that delivers its journal delivers all events of the runs in it.
+            for seq, event in enumerate(() if node.is_run and own in journaled else node.events):
                 of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
                 events.append(EventRow(seq, of_run, node.start_ns))
         add_spans(self._connection, spans)

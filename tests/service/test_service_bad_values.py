@@ -21,6 +21,7 @@ from otel_agent_telemetry.columns import (
     TIME_COLUMNS,
 )
 from otel_agent_telemetry.storage.engine import make_engine, writing
+from otel_agent_telemetry.wire import encode_line
 
 # Ids
 
@@ -260,7 +261,7 @@ def test_json_that_would_be_kept_in_part_is_refused(sqlite_service):
 
 
 def test_what_only_the_database_refuses_spares_its_neighbours(postgresql_service):
-    """A name too long for an index of PostgreSQL: 422 alone, one of `errors` in a batch, partial success over OTLP."""
+    """A name too long for an index of PostgreSQL: 422 alone, one of `errors` or `refused`, partial success over OTLP."""
     client = postgresql_service.client
     commits = [{**COMMIT, "run_id": f"run-{n}"} for n in (1, 2, 3)]
     with too_long_for_an_index(postgresql_service, "agent_name"):
@@ -269,6 +270,9 @@ def test_what_only_the_database_refuses_spares_its_neighbours(postgresql_service
         actual = post_batch(postgresql_service, [state(1), refused, state(3)])
         assert (actual["inserted"], [error["index"] for error in actual["errors"]]) == (2, [1])
         assert actual["errors"][0]["event_id"] == event_id(2)
+        lines = b"".join(encode_line("run", one) for one in (state(1), refused, state(3)))
+        answer = client.post("/api/v1/records", content=lines, headers={"Content-Type": "application/x-ndjson"}).json()
+        assert (answer["runs"], [one["line"] for one in answer["refused"]]) == (2, [2])
         sent = request(span(1), span(2, attributes={"agent.run.agent_name": INCOMPRESSIBLE}), span(3))
         assert response_of(send_body(postgresql_service, sent.SerializeToString(), PROTOBUF))[0] == 1
         assert len(listed(postgresql_service)) == 4

@@ -20,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
 from service_cases import ended, event_id, post_batch
 
 from otel_agent_telemetry.service.app import openapi_document
+from otel_agent_telemetry.service.routes_records import NDJSON
+from otel_agent_telemetry.wire import encode_line
 
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "25"))
 SEED = int(os.environ.get("SCHEMA_SEED", "20260131"))
@@ -29,9 +31,12 @@ TOO_LARGE = 413
 spans = some.builds(span, some.integers(1, 9), some.none() | some.integers(1, 9))
 requests = some.lists(spans, max_size=3).map(lambda found: request(*found).SerializeToString())
 schemathesis.openapi.media_type(PROTOBUF, requests)
+lines = some.lists(some.builds(ended, some.integers(1, 9)), max_size=3)
+journals = lines.map(lambda found: b"".join(encode_line("run", one) for one in found))
+schemathesis.openapi.media_type(NDJSON, journals)
 
 
-@schemathesis.serializer(PROTOBUF)
+@schemathesis.serializer(PROTOBUF, NDJSON)
 def as_it_is(_context, value):
     """Bytes are sent as bytes; whatever else is made up, as its text."""
     return value if isinstance(value, bytes) else str(value).encode()
@@ -78,7 +83,7 @@ def unanswerable(case):
     excluded = []
     if case.method == "PATCH" or "cursor" in (case.query or {}):
         excluded.append(positive_data_acceptance)  # the run, or the page before, decides what is good
-    if case.path.endswith(("/batch", "/commits")):
-        excluded.append(negative_data_rejection)  # a bad item is listed in `errors`
+    if case.path.endswith(("/batch", "/commits", "/records")):
+        excluded.append(negative_data_rejection)  # a bad item is listed in `errors` or `refused`
         excluded.append(allow_header_conformance)  # `batch` is an event id to the router as well
     return excluded

@@ -1,0 +1,98 @@
+"""The hosts that deliver their journals here: when each was last heard of, and what it has not delivered yet.
+
+A deliverer describes itself with each request (`DelivererReport`). One that has gone silent while
+records waited or runs were open is what an operator must know of: nobody else can.
+
+Owns the tables `deliverers` and `store_facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Final
+from uuid import uuid4
+
+from sqlalchemy import Connection, Dialect, select
+
+from otel_agent_telemetry.clock import parse_iso
+from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
+from otel_agent_telemetry.storage.tables import deliverers, store_facts
+
+SILENCE_S: Final = 600.0
+"""After how long without a word a deliverer that had something left is a finding."""
+_STORE_ID: Final = "store_id"
+_COLUMNS: Final = tuple(column.name for column in deliverers.c)
+_IDENTITY: Final = ("host", "base_dir")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelivererReport:
+    """What a deliverer says of itself: who it is, and what waits on its host.
+
+    `oldest_unsent` is when the oldest record that waits was written; None when none waits.
+    `rejected` and `lost` count the records that were refused for good, and that no file took.
+    """
+
+    host: str
+    base_dir: str
+    version: str = ""
+    oldest_unsent: str | None = None
+    backlog_records: int = 0
+    backlog_bytes: int = 0
+    open_runs: int = 0
+    rejected: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliverer(DelivererReport):
+    """A deliverer as its last request described it. Times are this service's."""
+
+    first_seen: str
+    last_seen: str
+
+    def contact_age_s(self, now_ns: int) -> float:
+        """Return the seconds since its last request."""
+        return max((now_ns - parse_iso(self.last_seen)) / 1e9, 0.0)
+
+    def lag_s(self, now_ns: int) -> float:
+        """Return how old the oldest record is that waits on its host; 0 when none does."""
+        return 0.0 if self.oldest_unsent is None else max((now_ns - parse_iso(self.oldest_unsent)) / 1e9, 0.0)
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Return whether nothing was heard for ten minutes of a deliverer that had records or open runs left."""
+        has_work = self.backlog_records or self.backlog_bytes or self.open_runs
+        return bool(has_work) and self.contact_age_s(now_ns) >= SILENCE_S
+
+
+def note_deliverers(connection: Connection, reports: Sequence[DelivererReport], *, now: str) -> None:
+    """Store what deliverers say of themselves, each the last that it said. Within the connection's transaction."""
+    latest = {(report.host, report.base_dir): report for report in reports}
+    ordered = [asdict(latest[key]) for key in sorted(latest)]  # one locking order: two writers never deadlock
+    rows = [tuple({**report, "first_seen": now, "last_seen": now}[name] for name in _COLUMNS) for report in ordered]
+    _upsert(connection.dialect).execute(connection, _COLUMNS, rows)
+
+
+@lru_cache(maxsize=8)
+def _upsert(dialect: Dialect) -> Statement:
+    statement = insert_into(deliverers, dialect)
+    changes = {name: statement.excluded[name] for name in _COLUMNS if name not in (*_IDENTITY, "first_seen")}
+    upsert = statement.on_conflict_do_update(index_elements=_IDENTITY, set_=changes)
+    return compile_statement(upsert, dialect, _COLUMNS)
+
+
+def list_deliverers(connection: Connection, *, limit: int = 1000) -> list[Deliverer]:
+    """Return the deliverers, the one that was heard of longest ago first; at most `limit`, the latest ones."""
+    latest = select(deliverers).order_by(deliverers.c.last_seen.desc()).limit(limit)
+    rows = connection.execute(latest).mappings()
+    return [Deliverer(**row) for row in rows][::-1]
+
+
+def store_id(connection: Connection) -> str:
+    """Return the id of this database, made when it is first asked for. A deliverer's cursor belongs to one."""
+    new: dict[str, Any] = {"name": _STORE_ID, "value": uuid4().hex}
+    connection.execute(insert_into(store_facts, connection.dialect).on_conflict_do_nothing(), new)
+    query = select(store_facts.c.value).where(store_facts.c.name == _STORE_ID)
+    return str(connection.execute(query).scalar_one())
