@@ -231,7 +231,7 @@ SETTINGS: Final = (
             "Certificate authorities (PEM) that the service's certificate is checked against; else the system's."),
     Setting("rate_limit_enabled", ("TELEMETRY_RATE_LIMIT_ENABLED",), _flag, False, "", "The service limits rates."),
     Setting("rate_limit_rpm", ("TELEMETRY_RATE_LIMIT_RPM",), _whole(1, 1_000_000), 60, "1/min",
-            "Requests a minute for each client address."),
+            "Requests a minute for each client address (IPv6: network of 64 bits)."),
     # Logging of the command and of the service.
     Setting("log_level", ("TELEMETRY_LOG_LEVEL",), _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
             "WARNING", "", "Level of the `otel_agent_telemetry` logger in the command and the service."),

@@ -21,8 +21,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from functools import partial
-from ipaddress import ip_address, ip_network
+from functools import lru_cache, partial
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _SWEEP_S: Final = 1.0
 _BODY_WINDOW_S: Final = 10.0
 _GOODBYE_S: Final = 1.0
+_HOST_PREFIX: Final = 64
+"""Bits of the network that a host with IPv6 has for itself."""
 _OVERHEAD: Final = 4
 """Bytes of a field beside its name and value: colon, space, CR, LF."""
 
@@ -85,15 +87,16 @@ class _Connections:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._by_address: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
         self._all: set[LimitedProtocol] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: LimitedProtocol, address: str, limit: int | None) -> bool:
         """Count a connection; False, without counting it, when its address has `limit` already."""
-        if limit is not None and self._by_address[address] >= limit:
+        client = counted_client(address)
+        if limit is not None and self._by_client[client] >= limit:
             return False
-        self._by_address[address] += 1
+        self._by_client[client] += 1
         self._all.add(connection)
         if self._timer is None:
             self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -103,9 +106,10 @@ class _Connections:
         """Forget a connection that is closed."""
         if connection in self._all:
             self._all.remove(connection)
-            self._by_address[address] -= 1
-            if not self._by_address[address]:  # addresses come and go: the table must not grow with them
-                del self._by_address[address]
+            client = counted_client(address)
+            self._by_client[client] -= 1
+            if not self._by_client[client]:  # clients come and go: the table must not grow with them
+                del self._by_client[client]
 
     def _sweep(self) -> None:
         """Look at each connection; again in a second while there are any."""
@@ -333,6 +337,22 @@ def forwarded_client(peer: str, forwarded: str, trusted: frozenset[str]) -> str:
         return addresses[0]
     # Each proxy adds the address that it saw at the end; what stands before the last stranger may be invented.
     return next((address for address in reversed(addresses) if not _is_trusted(address, trusted)), addresses[0])
+
+
+@lru_cache(maxsize=4096)
+def counted_client(address: str) -> str:
+    """Return what limits count for an address: itself, or the network of an IPv6 address.
+
+    A host has a whole network of 64 bits, and could come from another address each time. IPv4
+    within IPv6 (`::ffff:192.0.2.1`) is IPv4.
+    """
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:  # a socket without an address
+        return address
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ip_network((ip, _HOST_PREFIX), strict=False))
 
 
 def _is_trusted(address: str, trusted: frozenset[str]) -> bool:

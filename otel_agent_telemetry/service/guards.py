@@ -23,6 +23,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from otel_agent_telemetry.service.connection_limits import counted_client
 from otel_agent_telemetry.service.responses import error_response
 from otel_agent_telemetry.service.tokens import Tokens, permission_for
 
@@ -62,7 +63,7 @@ class AccessLog:
         finally:
             duration_s = time.perf_counter() - started_at
             self._observe(scope["method"], route_of(scope), status, duration_s)
-            log_access(client_of(scope), scope["method"], scope["path"], status, duration_s)
+            log_access(address_of(scope), scope["method"], scope["path"], status, duration_s)
 
 
 def log_access(client: str, method: str, path: str, status: int | str, duration_s: float) -> None:
@@ -79,10 +80,15 @@ def route_of(scope: Scope) -> str:
     return str(getattr(route, "path", "unknown"))
 
 
-def client_of(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     """Return the address of the client, "unknown" when the server does not know it."""
     client = scope.get("client")
     return str(client[0]) if client else "unknown"
+
+
+def client_of(scope: Scope) -> str:
+    """Return the client as limits count it."""
+    return counted_client(address_of(scope))
 
 
 class LoopbackHostCheck:

@@ -28,7 +28,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.connection_limits import forwarded_client, trusted_proxies
+from otel_agent_telemetry.service.connection_limits import counted_client, forwarded_client, trusted_proxies
 from otel_agent_telemetry.service.guards import Admission, log_access
 from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_protobuf, store_received
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
@@ -103,11 +103,11 @@ class GrpcReceiver:
             await context.abort(code, detail)
         # `abort` raises, so the log line is written on the way out of both branches.
         finally:
-            log_access(self._client_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
+            log_access(self._address_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
 
     async def _respond(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Return the encoded response after the commit that holds the spans."""
-        client = self._client_of(context)
+        client = counted_client(self._address_of(context))
         refusal, _ = self._admission.check(client, _metadata_of(context, "authorization"), WRITE)
         if refusal is not None:
             raise RequestError(refusal.status, refusal.detail, headers=refusal.headers)
@@ -121,7 +121,7 @@ class GrpcReceiver:
         encoded: bytes = response.SerializeToString()
         return encoded
 
-    def _client_of(self, context: _Context) -> str:
+    def _address_of(self, context: _Context) -> str:
         """Return the address of the client: of one behind a trusted proxy, that which the proxy names."""
         forwarded = b",".join(_metadata_of(context, "x-forwarded-for")).decode("latin-1")
         return forwarded_client(_peer_of(context), forwarded, self._trusted)
