@@ -30,6 +30,7 @@ from otel_agent_telemetry.columns import SETTABLE_COLUMNS, plain_text
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.endings import Ending, ending_of_exception
 from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event
@@ -198,7 +199,8 @@ class TelemetryClient:
         Return `(True, message)` once the association is kept, else `(False, message)`. It
         reaches the run's row with the next delivery, also when the run's own state comes later.
         """
-        from otel_agent_telemetry.model import CommitLink
+        with importing():
+            from otel_agent_telemetry.model import CommitLink
 
         try:
             link = CommitLink(
@@ -223,7 +225,8 @@ class TelemetryClient:
 
         From the service, else from the local database. Blocks for one request or one query.
         """
-        from otel_agent_telemetry.delivery.stats import read_stats
+        with importing():
+            from otel_agent_telemetry.delivery.stats import read_stats
 
         with suppress_instrumentation():
             stats = read_stats(self.config)

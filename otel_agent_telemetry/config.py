@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.settings import BASE_DIR_VARIABLE, SETTINGS, Setting, expanded_path
 
 DEFAULT_API_URL: Final = "http://localhost:8765"
@@ -269,8 +270,9 @@ def _shown(setting: Setting, value: Any) -> str:
 
 def _public(url: str) -> str:
     """Return a value, which may be a URL, without secrets; what that takes is loaded on first use."""
-    from otel_agent_telemetry.secret_patterns import mask_text
-    from otel_agent_telemetry.urls import without_credentials
+    with importing():
+        from otel_agent_telemetry.secret_patterns import mask_text
+        from otel_agent_telemetry.urls import without_credentials
 
     return mask_text(without_credentials(url))
 

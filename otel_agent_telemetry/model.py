@@ -207,8 +207,6 @@ class RunSpan:
 
 
 COMMIT_SOURCES: Final[tuple[CommitSource, ...]] = get_args(CommitSource)
-COMMIT_EVENT: Final = "agent.run.commit"
-"""`event_type` of the journal line that carries a CommitLink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

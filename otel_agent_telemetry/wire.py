@@ -47,6 +47,8 @@ from otel_agent_telemetry.errors import LineError
 
 RUN: Final = "run"
 EVENT: Final = "event"
+COMMIT_EVENT: Final = "agent.run.commit"
+"""The `event_type` of the event that associates a commit with a run."""
 SPAN: Final = "span"
 BECAME_RUN: Final = "became_run"
 """The member of a step's last line that names the run which the step has turned into."""

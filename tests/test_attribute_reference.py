@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
-from otel_agent_telemetry.model import COMMIT_EVENT
 from otel_agent_telemetry.otel import conventions as attributes
 from otel_agent_telemetry.otel import run_metrics
 from otel_agent_telemetry.otel.propagation import RUN_ID_KEY
+from otel_agent_telemetry.wire import COMMIT_EVENT
 from scripts.write_attributes import rewritten
 
 PAGE = (ROOT / "docs/reference/attributes.md").read_text()

@@ -16,6 +16,7 @@ from otel_agent_telemetry.errors import (
     StorageError,
     StoreUnavailableError,
 )
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.urls import without_credentials
@@ -23,11 +24,12 @@ from otel_agent_telemetry.urls import without_credentials
 
 def import_driver(config: TelemetryConfig) -> None:
     """Import, on the calling thread, all that writing the configured database imports later. Connects to nothing."""
-    import alembic.command
-    import alembic.config  # noqa: F401 - a database without our tables is made by these
+    with importing():
+        import alembic.command
+        import alembic.config  # noqa: F401 - a database without our tables is made by these
 
-    with contextlib.suppress(ConfigurationError):  # delivery reports it
-        Store(config).close()
+        with contextlib.suppress(ConfigurationError):  # delivery reports it
+            Store(config).close()
 
 
 class DatabaseTarget:

@@ -25,6 +25,7 @@ from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.outcome import Backoff, RetryLater, Target
+from otel_agent_telemetry.interpreter import importing
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.webhook import Webhook
@@ -49,14 +50,17 @@ def resolve_target(config: TelemetryConfig) -> Target:
     """
     url = config.api_url or local_service_url(config)
     if url is not None:
-        from otel_agent_telemetry.delivery.http_target import HttpTarget
+        with importing():
+            from otel_agent_telemetry.delivery.http_target import HttpTarget
 
         return HttpTarget(url, config)
     if config.database_url is None:
-        from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
+        with importing():
+            from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 
         return SqliteTarget(config)
-    from otel_agent_telemetry.delivery.database_target import DatabaseTarget
+    with importing():
+        from otel_agent_telemetry.delivery.database_target import DatabaseTarget
 
     return DatabaseTarget(config)
 
@@ -67,13 +71,15 @@ def local_service_url(config: TelemetryConfig) -> str | None:
     The holder of the database's lock is asked first: it is right whatever port it listens on.
     """
     if config.database_url is None:
-        from otel_agent_telemetry.storage.writer_lock import WriterLock
+        with importing():
+            from otel_agent_telemetry.storage.writer_lock import WriterLock
 
         holder = WriterLock(config.db_path).holder()
         if holder is not None and holder.url:
             return holder.url
     if config.discover_service and _somebody_listens(DEFAULT_API_URL):
-        from otel_agent_telemetry.delivery.http_target import is_our_service
+        with importing():
+            from otel_agent_telemetry.delivery.http_target import is_our_service
 
         if is_our_service(DEFAULT_API_URL):
             return DEFAULT_API_URL
@@ -135,7 +141,8 @@ class Deliverer:
             return None
         if config.sheets_auth_required and not config.sheets_token:
             return None
-        from otel_agent_telemetry.delivery.webhook import Webhook  # an HTTP client costs 20 ms to import
+        with importing():
+            from otel_agent_telemetry.delivery.webhook import Webhook  # an HTTP client costs 20 ms to import
 
         return Webhook(
             config,

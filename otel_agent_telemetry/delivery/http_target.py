@@ -33,6 +33,7 @@ from otel_agent_telemetry.delivery.outcome import (
     is_link,
 )
 from otel_agent_telemetry.errors import DeliveryError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import RUN, Line, load_json
 
@@ -188,7 +189,8 @@ def retry_after_s(header: str | None) -> float | None:
         return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
-    import email.utils
+    with importing():
+        import email.utils
 
     try:
         return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)

@@ -22,9 +22,10 @@ from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.buffer.segment import SegmentLine
 from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.status import RUNNING
-from otel_agent_telemetry.wire import EVENT, RUN, Line
+from otel_agent_telemetry.wire import COMMIT_EVENT, EVENT, RUN, Line
 
 if TYPE_CHECKING:  # record classes are made where somebody works with them
     from otel_agent_telemetry.model import CommitLink, RunRecord
@@ -60,7 +61,8 @@ class Batch:
     @property
     def records(self) -> tuple[RunRecord, ...]:
         """Return the run states as record objects, for readers that work with these."""
-        from otel_agent_telemetry.model import RunRecord
+        with importing():
+            from otel_agent_telemetry.model import RunRecord
 
         return tuple(RunRecord.from_fields(state) for state in self.states)
 
@@ -77,7 +79,8 @@ class Batch:
     @property
     def links(self) -> tuple[CommitLink, ...]:
         """Return the commit associations as record objects."""
-        from otel_agent_telemetry.model import CommitLink
+        with importing():
+            from otel_agent_telemetry.model import CommitLink
 
         return tuple(CommitLink.from_event(line) for line in self.lines if is_link(line))
 
@@ -87,17 +90,11 @@ class Batch:
 
 def is_link(line: Line) -> bool:
     """Return whether a line is a commit association."""
-    if line["record_type"] != EVENT:
-        return False
-    from otel_agent_telemetry.model import COMMIT_EVENT
-
-    return bool(line.get("event_type") == COMMIT_EVENT)
+    return line["record_type"] == EVENT and line.get("event_type") == COMMIT_EVENT
 
 
 def link_line(link: CommitLink) -> Line:
     """Return a commit association as its line."""
-    from otel_agent_telemetry.model import COMMIT_EVENT
-
     payload = asdict(link)
     head = {"record_type": EVENT, "run_id": payload.pop("run_id"), "event_type": COMMIT_EVENT}
     return {**head, "timestamp": link.associated_at, "payload": payload}
@@ -268,7 +265,8 @@ def _checked_run(line: Line) -> Line:
 
 
 def _checked_link(line: Line) -> Line:
-    from otel_agent_telemetry.model import CommitLink
+    with importing():
+        from otel_agent_telemetry.model import CommitLink
 
     return link_line(CommitLink.from_event(line))
 

@@ -16,6 +16,7 @@ from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.deliverer import local_service_url
 from otel_agent_telemetry.errors import ConfigurationError, StorageError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 
@@ -77,8 +78,9 @@ def _service_over_database(config: TelemetryConfig) -> str | None:
 
 
 def _stats_of_service(url: str, config: TelemetryConfig) -> dict[str, Any]:
-    from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
-    from otel_agent_telemetry.urls import without_credentials
+    with importing():
+        from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
+        from otel_agent_telemetry.urls import without_credentials
 
     name = without_credentials(url)
     with closing(service_client(url, config, {b"Accept": b"application/json"})) as client:
@@ -99,8 +101,9 @@ def _are_counts(value: Any) -> bool:
 
 
 def _stats_of_database(config: TelemetryConfig) -> dict[str, Any] | None:
-    from otel_agent_telemetry.storage.queries import run_stats
-    from otel_agent_telemetry.storage.store import reading_database
+    with importing():
+        from otel_agent_telemetry.storage.queries import run_stats
+        from otel_agent_telemetry.storage.store import reading_database
 
     with reading_database(config) as connection:
         return None if connection is None else run_stats(connection, now_ns=time.time_ns())

@@ -19,13 +19,13 @@ from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, del
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.journal import JournalPart, journal_files, read_parts
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink
+from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.schema import SchemaReport
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
-from otel_agent_telemetry.wire import EVENT, RUN, Line
+from otel_agent_telemetry.wire import COMMIT_EVENT, EVENT, RUN, Line
 
 _MAX_BATCH_RECORDS: Final = 5000
 _MAX_BATCH_BYTES: Final = 8 << 20

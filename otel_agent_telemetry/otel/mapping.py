@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields, clamp
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
@@ -122,7 +123,8 @@ def run_columns(
         for column, text in source.items():
             columns.setdefault(column, text)
     if "@" in columns.get("git_repo", ""):  # a remote is anybody's text, and may hold a password
-        from otel_agent_telemetry.urls import without_credentials
+        with importing():
+            from otel_agent_telemetry.urls import without_credentials
 
         columns["git_repo"] = without_credentials(columns["git_repo"])
     columns.setdefault("agent_name", agent_name_of(view, overrides.child_agent))

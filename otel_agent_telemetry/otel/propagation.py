@@ -24,6 +24,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.spans import RUN_ID_KEY
 from otel_agent_telemetry.recording.active_runs import open_run
@@ -61,7 +62,8 @@ def propagate_runs() -> None:
     A propagator that the application sets later sends none. Raises ValueError when
     OTEL_PROPAGATORS names one that does not exist.
     """
-    from opentelemetry import propagate
+    with importing():
+        from opentelemetry import propagate
 
     whole = propagate.get_global_textmap()
     if _HEADER in whole.fields and not isinstance(whole, RunPropagator):

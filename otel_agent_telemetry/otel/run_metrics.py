@@ -19,6 +19,7 @@ from typing import Final
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
@@ -76,7 +77,8 @@ class RunMetrics:
 
     def _records(self) -> Iterable[Observation]:
         # Imported by whoever collects, not by the application's start.
-        from otel_agent_telemetry.buffer.health import read_health
+        with importing():
+            from otel_agent_telemetry.buffer.health import read_health
 
         health = read_health(self._recorder.config.buffer_dir)
         return [
@@ -85,7 +87,8 @@ class RunMetrics:
         ]
 
     def _waiting(self) -> Iterable[Observation]:
-        from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
+        with importing():
+            from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
 
         folder = self._recorder.config.buffer_dir
         return [Observation(unconfirmed_bytes(undelivered(folder)) if folder.is_dir() else 0)]

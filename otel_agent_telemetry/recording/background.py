@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.host import DeliveryHost
-from otel_agent_telemetry.recording.interpreter import is_shutting_down
+from otel_agent_telemetry.interpreter import importing, is_shutting_down
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
@@ -38,7 +38,8 @@ def import_ahead(config: TelemetryConfig) -> None:
     300 ms. What cannot be imported is reported when delivery meets it. Idempotent.
     """
     if config.database_url is not None and not config.api_url:
-        from otel_agent_telemetry.delivery.database_target import import_driver
+        with importing():
+            from otel_agent_telemetry.delivery.database_target import import_driver
 
         import_driver(config)
 
@@ -147,8 +148,9 @@ class Worker:
             self._host.counters.internal(what, problem)
 
     def _deliver(self, shift: _BackgroundThreads) -> None:
-        from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
-        from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
+        with importing():
+            from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
+            from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 
         shift.loop = DeliveryLoop(
             self._host, stop=shift.stop, next_work=shift.next_work, late=shift.late, rest=shift.rest
@@ -162,7 +164,8 @@ class Worker:
 
         Returns at once when the target may only be asked again beyond `timeout_s`.
         """
-        from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
+        with importing():
+            from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
 
         deadline = SystemClock.monotonic_s() + timeout_s
         waiting = undelivered(self._host.config.buffer_dir, writers) if writers else {}
@@ -183,11 +186,6 @@ class Worker:
         if shift is not None:
             shift.flushing = False
         return not waiting
-
-    def thread_ids(self) -> list[int]:
-        """Return the identifiers of the threads that run now."""
-        shift = self.shift
-        return [] if shift is None else [thread.ident for thread in shift.threads if thread.ident is not None]
 
     def stop(self, *, timeout_s: float) -> None:
         """Deliver for at most `timeout_s` more and end the threads. Idempotent. Blocks that long at most."""

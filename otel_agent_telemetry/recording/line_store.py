@@ -27,7 +27,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.journal import Journal
 from otel_agent_telemetry.recording.background import Worker
-from otel_agent_telemetry.wire import EVENT, RUN, SPAN, encode_clean, line_head
+from otel_agent_telemetry.wire import COMMIT_EVENT, EVENT, RUN, SPAN, encode_clean, line_head
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import CommitLink
@@ -113,8 +113,6 @@ class LineStore:
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association in the buffer and the journal, as an `agent.run.commit` event."""
-        from otel_agent_telemetry.model import COMMIT_EVENT
-
         members = asdict(link)
         event = {"run_id": members.pop("run_id"), "event_type": COMMIT_EVENT, "timestamp": link.associated_at}
         self.counters.events += 1

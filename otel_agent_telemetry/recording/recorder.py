@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.interpreter import importing, wait_for_imports
 from otel_agent_telemetry.recording.active_runs import ActiveRuns, ResourceDefaults
 from otel_agent_telemetry.recording.background import Worker
-from otel_agent_telemetry.recording.interpreter import wait_for_imports
 from otel_agent_telemetry.recording.line_store import LineStore
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class Recorder(LineStore):
             recorder.at_exit()
 
     def _before_fork(self) -> None:
-        """Give the background, which began with the first record, the moment that its imports take."""
+        """Give other threads, which may record for the first time, the moment that an import takes."""
         if self._writer is not None:
-            wait_for_imports(own=self.worker.thread_ids())
+            wait_for_imports()
 
     def _after_fork_in_child(self) -> None:
         """Leave the parent's files and threads alone and begin anew at the next record."""
@@ -138,7 +138,8 @@ class Recorder(LineStore):
 
     def detect_environment(self) -> None:
         """Read the git repository that the process works in. Blocks on a few small files."""
-        from otel_agent_telemetry.git import HeadCommit, read_git_context
+        with importing():
+            from otel_agent_telemetry.git import HeadCommit, read_git_context
 
         folder = Path.cwd()
         self._head = HeadCommit(folder)

@@ -23,14 +23,14 @@ from typing import Any, Final
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import MAX_COUNT, Fields, check_column, check_time, shown
 from otel_agent_telemetry.errors import RecordError
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink, RunEvent, RunSpan
+from otel_agent_telemetry.model import CommitLink, RunEvent, RunSpan
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.service.run_bodies import run_from_body
 from otel_agent_telemetry.state_plan import AS_STORED
 from otel_agent_telemetry.storage.steps import EventRow, SpanRow
 from otel_agent_telemetry.storage.store import WriteBatch
-from otel_agent_telemetry.wire import BECAME_RUN, EVENT, LINE_HEAD, RUN, SPAN, Line, read_line
+from otel_agent_telemetry.wire import BECAME_RUN, COMMIT_EVENT, EVENT, LINE_HEAD, RUN, SPAN, Line, read_line
 
 MAX_LINES: Final = 10_000
 """Lines of one request; a limit beside that in bytes, because each may cost a row."""

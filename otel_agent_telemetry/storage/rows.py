@@ -22,6 +22,7 @@ from otel_agent_telemetry.columns import (
     Fields,
 )
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.run_state import ORDER_COLUMNS
 from otel_agent_telemetry.status import RUNNING
 
@@ -115,7 +116,8 @@ def _is_clean(text: str) -> bool:
 
 def record_of(row: Row) -> RunRecord:
     """Return the record that a row keeps."""
-    from otel_agent_telemetry.model import RunRecord  # delivery imports this module and makes no records
+    with importing():
+        from otel_agent_telemetry.model import RunRecord  # delivery imports this module and makes no records
 
     return RunRecord(**dict(zip(COLUMNS, row, strict=True)))
 

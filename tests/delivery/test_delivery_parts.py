@@ -28,9 +28,10 @@ from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejecte
 from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.delivery.stats import read_stats
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION, suppress_instrumentation
-from otel_agent_telemetry.model import COMMIT_EVENT, CommitLink
+from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
+from otel_agent_telemetry.wire import COMMIT_EVENT
 
 
 def link(run_id="run-1"):

@@ -135,6 +135,53 @@ def test_the_workers_of_a_pool_record_their_own_runs(config, tmp_path, method):
         assert {line.get("parent_run_id") for line in runs if line["run_id"].startswith("work")} == {"parent"}
 
 
+SOON = """
+import importlib.abc, threading
+begins, entered, forked = threading.Event(), threading.Event(), threading.Event()
+run = threading.Thread.run
+
+def run_late(thread):
+    if thread.name.startswith("agent-telemetry"):
+        begins.wait(20)
+    run(thread)
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "otel_agent_telemetry.delivery.deliverer" and not forked.is_set():
+            entered.set()
+            forked.wait(20)
+
+def between():  # registered first, so called last before the fork
+    begins.set()
+    entered.wait(0.5)
+
+threading.Thread.run = run_late
+sys.meta_path.insert(0, Slow())
+os.register_at_fork(before=between)
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+with client.track_run("parent", "job", run_id="parent"):
+    pid = os.fork()
+    forked.set()
+    if pid == 0:
+        import signal
+        signal.alarm(20)
+        import otel_agent_telemetry.delivery.deliverer  # on this thread, whose number nobody had before
+        with client.track_run("child", "job", run_id="child"):
+            pass
+        os._exit(0 if client.flush(15) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+assert client.flush(30)
+"""
+
+
+def test_a_fork_in_the_first_moment_gives_the_child_no_half_imported_module(config):
+    """The background begins to import just when the process forks: the child can import, and deliver, all the same."""
+    run_host(config, SOON, options=FORKS, quiet=False)
+
+    assert {name: row["status"] for name, row in rows_of(config).items()} == {"parent": "success", "child": "success"}
+
+
 BESIDE = """
 import threading
 from otel_agent_telemetry import TelemetryClient
