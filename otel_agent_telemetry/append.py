@@ -15,6 +15,8 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import NoReturn
 
+from otel_agent_telemetry.trusted_files import make_private_dir, open_file
+
 try:
     import fcntl
     import resource
@@ -23,9 +25,7 @@ except ImportError:  # Windows: descriptors keep the number that they get
 
 _VERIFY_NS = 1_000_000
 """A comparison costs a microsecond; between two of them a millisecond may pass."""
-PRIVATE_DIR = 0o700
-PRIVATE_FILE = 0o600
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class AppendFile:
@@ -37,8 +37,8 @@ class AppendFile:
     comparison: a number that was closed and given to another file is never written to. For
     the same reason the object refuses to be copied or pickled.
 
-    Raises OSError from the constructor when the file cannot be opened or made; missing
-    folders are made (0700), the file is made 0600.
+    Raises OSError from the constructor when the file cannot be opened or made, or cannot be
+    trusted (`trusted_files`); missing folders are made (0700), the file is made 0600.
     """
 
     __slots__ = ("__weakref__", "_fd", "_identity", "_torn", "_verified_ns", "dirty", "path", "size")
@@ -46,7 +46,7 @@ class AppendFile:
     def __init__(self, path: Path) -> None:
         self._fd = -1
         make_private_dir(path.parent)
-        self._fd = move_high(os.open(path, _FLAGS, PRIVATE_FILE))
+        self._fd = move_high(open_file(path, _FLAGS))
         self.path = path
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
@@ -174,31 +174,18 @@ def _short_write(written: int, wanted: int, path: Path | None = None) -> OSError
     return OSError(28, reason) if path is None else OSError(28, reason, str(path))
 
 
-def make_private_dir(folder: Path) -> None:
-    """Make a folder and its parents, each 0700 where it is new. Raises OSError."""
-    if folder.is_dir():
-        return
-    make_private_dir(folder.parent)
-    # Another process may make it between the check and here; what stands there is looked at below.
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, PRIVATE_DIR)  # noqa: PTH102 - pathlib's parents=True ignores the mode
-    if not folder.is_dir():
-        raise NotADirectoryError(20, "a file stands where a folder should be", str(folder))
-
-
 def sync_dir(folder: Path) -> None:
     """Force a folder's entries to the disk, where the platform can. Raises OSError."""
     if os.name != "nt":
-        _sync(folder, os.O_RDONLY)
+        _sync(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def sync_file(path: Path) -> None:
     """Force a file's content to the disk. Raises OSError."""
-    _sync(path, os.O_RDWR)
+    _sync(open_file(path, os.O_RDWR))
 
 
-def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, flags)
+def _sync(fd: int) -> None:
     try:
         os.fsync(fd)
     finally:

@@ -269,7 +269,14 @@ class TelemetryClient:
         except Exception as problem:  # the outer edge of start_run and track_run
             report("ERROR", "start_run", problem)
             return "error-" + generate_run_id(name), None
-        return run.run_id, run
+        return run.run_id if not run.is_lost else self._note_lost(run), run
+
+    def _note_lost(self, run: ActiveRun) -> str:
+        """Report a run whose first state could not be kept, and return its id; what is recorded of it later may be."""
+        run_id = f"error-{run.run_id}"
+        self._active.note_lost(run, run_id)
+        print_line(f"[ERROR] Telemetry start_run failed: nothing could be kept; {self._recorder.counters.last_error}")
+        return run_id
 
     def _start(
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None

@@ -2,8 +2,8 @@
 
 `settings` has the table of what can be set. A value that cannot be read is a warning and the
 default (contract, "Environment"); `TelemetryConfig.warnings` keeps these warnings for
-`validate()` and `doctor`. Only `validate`, `folder_problem` and `default_base_dir` access the
-disk, to check folders; nothing is created.
+`validate()` and `doctor`. Only `validate`, `from_env` and `default_base_dir` access the disk, to
+check folders; nothing is created.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from otel_agent_telemetry.base_folder import folder_problem, own_folder, usable_folder
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.settings import BASE_DIR_VARIABLE, SETTINGS, Setting, expanded_path
 
@@ -154,6 +155,8 @@ class TelemetryConfig:
         values, warnings, variables = _read(os.environ if environ is None else environ)
         for warning in warnings:
             _log.warning("%s", warning)
+        if "base_dir" in values:
+            values["base_dir"] = usable_folder(_absolute(values["base_dir"]))
         return cls(**values, warnings=tuple(warnings), variables=variables)
 
     def variable_of(self, setting: str) -> str:
@@ -295,20 +298,5 @@ def set_default(name: str, value: str) -> None:
 
 def default_base_dir() -> Path:
     """Return the base folder when none is configured (contract, decision 8). Creates nothing."""
-    home = expanded_path("~/.telemetry")
-    for folder in (*map(Path, WELL_KNOWN_FOLDERS), home):
-        if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 - never raises
-            return folder
-    return home
-
-
-def folder_problem(folder: Path) -> str:
-    """Return why a folder cannot be made or written; "" when it can."""
-    at = folder
-    while not os.path.lexists(at) and at != at.parent:  # Path.exists raises where it may not look
-        at = at.parent
-    if not os.path.isdir(at):  # noqa: PTH112 - the same
-        return f"{at} is not a folder"
-    if not os.access(at, os.W_OK | os.X_OK):
-        return f"{at} cannot be written"
-    return ""
+    own = map(own_folder, map(Path, WELL_KNOWN_FOLDERS))
+    return next(filter(None, own), None) or expanded_path("~/.telemetry")

@@ -25,6 +25,7 @@ import orjson
 from otel_agent_telemetry.append import AppendFile, LostDescriptorError, sync_dir
 from otel_agent_telemetry.clock import day_of
 from otel_agent_telemetry.patterns import lazy
+from otel_agent_telemetry.trusted_files import open_to_read, trusted_names
 from otel_agent_telemetry.wire import LINE_HEAD, Line, read_line
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
@@ -121,11 +122,16 @@ class JournalLine(NamedTuple):
 
 
 def journal_files(folder: Path, *, first_day: str = "", last_day: str = "99999999") -> list[Path]:
-    """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first."""
+    """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first.
+
+    Files that cannot be trusted (`trusted_files`) are left out. Raises OSError.
+    """
     if not folder.is_dir():
         return []
     return sorted(
-        path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name)) and first_day <= name[1] <= last_day
+        folder / name
+        for name in trusted_names(folder)
+        if (parts := _NAME.fullmatch(name)) and first_day <= parts[1] <= last_day
     )
 
 
@@ -135,7 +141,7 @@ def read_journal(path: Path, *, containing: str = "", offset: int = 0) -> Iterat
     A last line without LF is returned too when it is whole. Raises OSError.
     """
     needle = containing.encode("utf-8", "replace")
-    with path.open("rb", buffering=1 << 20) as stream:
+    with open_to_read(path) as stream:
         stream.seek(offset)
         while raw := stream.readline(_MAX_LINE):
             if needle and needle not in raw:
@@ -160,7 +166,7 @@ def read_parts(path: Path, *, containing: str = "", offset: int = 0, end: int | 
     """
     needle = containing.encode("utf-8", "replace")
     at, size = offset, _BLOCK
-    with path.open("rb", buffering=0) as stream:
+    with open_to_read(path, buffering=0) as stream:
         while True:
             stream.seek(at)
             wanted = size if end is None else min(size, end - at)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from otel_agent_telemetry.append import move_high
+from otel_agent_telemetry.trusted_files import open_file
 
 if sys.platform == "win32":
     import msvcrt
@@ -43,7 +44,7 @@ else:
         return True
 
 
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT
 
 
 class FileLock:
@@ -84,14 +85,14 @@ class FileLock:
 
         True also when this object holds it already. A lock whose descriptor other code of the
         process closed was given up by that, and is taken anew.
-        Raises OSError when the file cannot be opened, or its file system has no locks.
+        Raises OSError when the file cannot be opened or trusted (`trusted_files`), or its file system has no locks.
         """
         if self._fd >= 0:
             if _identity_of(self._fd) == self._identity:
                 return True
             self._fd = -1  # other code closed it, and may have reused the number
         with _no_fork:
-            fd = os.open(self.path, _FLAGS, 0o600)
+            fd = open_file(self.path, _FLAGS)
             try:
                 if _try_lock(fd) and _still_named(fd, self.path):
                     self._identity = _identity_of(fd)

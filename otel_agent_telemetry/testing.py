@@ -190,7 +190,7 @@ class MemoryRecorder(Recorder):
         """Return True: there is no buffer to write to."""
         return True
 
-    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> None:  # noqa: ARG002 - as there
+    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> bool:  # noqa: ARG002 - as there
         """Keep a line as its reader would see it. Raises RecordError when a run breaks the model."""
         record = decode_line(line)
         kind = record["record_type"]
@@ -202,6 +202,7 @@ class MemoryRecorder(Recorder):
             self.spans.append(_value(RunSpan, record))
             if (run_id := record.get(BECAME_RUN)) is not None:
                 self.turned[record["event_id"], record["span_id"]] = run_id
+        return True
 
     def record_commit(self, link: CommitLink) -> None:
         """Keep a commit association."""

@@ -93,6 +93,7 @@ COMPONENTS = {
     "namespaces": Component(
         "run as root: sudo make test", _runs("unshare", "--uts", "--pid", "--fork", "--mount-proc", "true")
     ),
+    "root": Component("run as root: sudo make test", lambda: (os.name == "posix" and os.geteuid() == 0) or None),
     "POSIX": Component("run on Linux or macOS", lambda: os.name == "posix" or None),
 }
 

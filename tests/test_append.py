@@ -7,7 +7,7 @@ import threading
 import pytest
 from on_disk import Process, run_python
 
-from otel_agent_telemetry.append import AppendFile, make_private_dir, sync_dir, sync_file, write_whole
+from otel_agent_telemetry.append import AppendFile, sync_dir, sync_file, write_whole
 from otel_agent_telemetry.wire import encode_line, read_line
 
 
@@ -202,27 +202,6 @@ def test_descriptor_is_closed_with_the_last_reference(tmp_path):
             AppendFile(tmp_path / "folder")
 
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_make_private_dir_survives_a_race(tmp_path):
-    """Many threads make the same folders at once; all succeed."""
-    problems = []
-
-    def make():
-        try:
-            make_private_dir(tmp_path / "a" / "b" / "c")
-        except OSError as problem:
-            problems.append(problem)
-
-    threads = [threading.Thread(target=make) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert problems == []
-    assert (tmp_path / "a/b/c").is_dir()
-    sync_dir(tmp_path / "a/b/c")
 
 
 def test_bytes_that_do_not_fit_are_an_error_that_counts_them():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry import config as config_module
-from otel_agent_telemetry.config import TelemetryConfig, default_base_dir, folder_problem
+from otel_agent_telemetry.base_folder import folder_problem
+from otel_agent_telemetry.config import TelemetryConfig, default_base_dir
 from otel_agent_telemetry.settings import SETTINGS, Setting
 
 GOOD = {

@@ -6,7 +6,6 @@ delivers. Not forced to disk: after a power cut it may be a little old.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from otel_agent_telemetry.append import PRIVATE_FILE
 from otel_agent_telemetry.buffer.layout import health_path, list_writers
+from otel_agent_telemetry.trusted_files import read_bytes, replace_content
 from otel_agent_telemetry.wire import load_object
 
 
@@ -47,14 +46,7 @@ class Health:
 
     def write(self, folder: Path) -> None:
         """Replace the file. Raises OSError."""
-        path = health_path(folder)
-        scratch = path.with_suffix(".new")
-        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
-        try:
-            os.write(fd, orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-        finally:
-            os.close(fd)
-        scratch.replace(path)
+        replace_content(health_path(folder), orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
 
 
 def read_health(folder: Path) -> Health:
@@ -80,6 +72,6 @@ def read_writer_note(lock: Path) -> dict[str, Any]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        return load_object(path.read_bytes()) or {}
+        return load_object(read_bytes(path)) or {}
     except OSError:
         return {}

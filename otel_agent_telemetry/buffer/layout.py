@@ -21,8 +21,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from otel_agent_telemetry.append import PRIVATE_FILE
 from otel_agent_telemetry.patterns import lazy
+from otel_agent_telemetry.trusted_files import open_file, read_bytes, trusted_names
 
 _SEGMENT: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})-(?P<number>\d{6,})\.jsonl")
 _LOCK: Final = lazy(r"(?P<writer>\d{8}T\d{6}-\d+-[0-9a-f]{8})\.lock")
@@ -73,7 +73,7 @@ def list_writers(folder: Path) -> list[WriterFiles]:
     """
     segments: dict[str, list[tuple[int, Path]]] = {}
     try:
-        names = os.listdir(folder)
+        names = trusted_names(folder)
     except FileNotFoundError:
         return []
     for name in names:
@@ -92,7 +92,7 @@ _WIDTH = 20
 def read_acknowledged(segment: Path) -> int:
     """Return the confirmed bytes of a segment, 0 when none are known. Never raises."""
     try:
-        confirmed = int(ack_path(segment).read_bytes()[:_WIDTH])
+        confirmed = int(read_bytes(ack_path(segment))[:_WIDTH])
         return confirmed if 0 <= confirmed <= segment.stat().st_size else 0
     except (OSError, ValueError):
         return 0
@@ -100,7 +100,7 @@ def read_acknowledged(segment: Path) -> int:
 
 def write_acknowledged(segment: Path, size: int) -> None:
     """Note that the target has confirmed the first `size` bytes. Raises OSError."""
-    fd = os.open(ack_path(segment), os.O_WRONLY | os.O_CREAT, PRIVATE_FILE)
+    fd = open_file(ack_path(segment), os.O_WRONLY | os.O_CREAT)
     try:
         os.write(fd, b"%0*d\n" % (_WIDTH, size))
     finally:

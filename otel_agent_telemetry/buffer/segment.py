@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from otel_agent_telemetry.append import AppendFile
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import segment_path
+from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, encode_line, read_line
 
 SEGMENT: Final = "segment"
@@ -73,7 +74,7 @@ def read_segment(path: Path, *, offset: int = 0, to_the_end: bool = False) -> It
     A missing file has no lines. Raises OSError when it cannot be read.
     """
     try:
-        stream = path.open("rb", buffering=_READ_BYTES)
+        stream = open_to_read(path, buffering=_READ_BYTES)
     except FileNotFoundError:
         return
     with stream:

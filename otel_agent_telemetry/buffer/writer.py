@@ -17,11 +17,12 @@ from typing import Any
 
 import orjson
 
-from otel_agent_telemetry.append import LostDescriptorError, make_private_dir, sync_dir
+from otel_agent_telemetry.append import LostDescriptorError, sync_dir
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import lock_path
 from otel_agent_telemetry.buffer.segment import SegmentFile
 from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.trusted_files import make_private_dir
 
 _LOCK_FILE_BYTES = 4096
 

@@ -24,17 +24,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir, sync_file, write_whole
+from otel_agent_telemetry.append import sync_dir, sync_file, write_whole
 from otel_agent_telemetry.capture.array_reader import ArrayEnd, Entry, find_end, newest_first
 from otel_agent_telemetry.capture.set_aside import SetAsideEntries
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.locks import FileLock
+from otel_agent_telemetry.trusted_files import followed, make_private_dir
 
 _CLOSING: Final = b"\n]\n"
 _SHORTEST_DELAY_S: Final = 20e-6
@@ -46,11 +46,12 @@ class ArrayFile:
     """Adds entries to the array file at `path`. Safe under threads, processes and forks; opens nothing until used.
 
     `max_bytes`: the size past which the file is rotated. `lock_timeout_s`: how long a call
-    waits for the file's lock, default 2 s. A symbolic link is followed once, here.
+    waits for the file's lock, default 2 s. A symbolic link is followed once, here, where its
+    folder is private.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, lock_timeout_s: float = 2.0, clock: Clock | None = None) -> None:
-        self.path = Path(os.path.realpath(path))
+        self.path = followed(path)
         self._max_bytes = max_bytes
         self._lock_timeout_s = lock_timeout_s
         self._clock = clock or SystemClock()
@@ -172,8 +173,6 @@ class ArrayFile:
             # Made only when missing, because the check would cost a system call for each entry.
             make_private_dir(self.path.parent)
             held = lock.try_acquire()
-        if held and not stat.S_ISREG(os.fstat(lock.fileno()).st_mode):
-            raise OSError(22, "not a regular file", str(self.path))
         return held
 
     # --- with the lock held

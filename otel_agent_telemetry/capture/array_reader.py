@@ -24,6 +24,8 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
+from otel_agent_telemetry.trusted_files import open_file
+
 Entry = dict[str, Any]
 
 _TAIL_BLOCK: Final = 4096
@@ -216,7 +218,7 @@ def rotated(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    fd = open_file(path, os.O_RDONLY)
     try:
         yield fd
     finally:

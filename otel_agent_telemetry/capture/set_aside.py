@@ -23,12 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import PRIVATE_DIR, PRIVATE_FILE, make_private_dir, write_whole
+from otel_agent_telemetry.append import write_whole
 from otel_agent_telemetry.capture.array_reader import Entry, rotated
+from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read, read_bytes
 from otel_agent_telemetry.wire import load_object
 
 _ATTEMPTS: Final = 100
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class SetAsideEntries:
@@ -57,9 +58,7 @@ class SetAsideEntries:
             with contextlib.suppress(FileNotFoundError):
                 _write_and_rename(entry, self.folder / f".{token}", path)
                 return path
-            make_private_dir(self.folder.parent)
-            with contextlib.suppress(FileExistsError):
-                self.folder.mkdir(PRIVATE_DIR)
+            make_private_dir(self.folder)
         raise FileNotFoundError(2, "the folder is removed again and again", str(self.folder))
 
     def entries(self) -> list[Entry]:
@@ -107,11 +106,11 @@ def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
         path = folder / name
         if name.endswith(".json"):
             with contextlib.suppress(FileNotFoundError):  # a reader without the lock: added to the array meanwhile
-                yield path, b"" if path.is_dir() else path.read_bytes()
+                yield path, b"" if path.is_dir() else read_bytes(path)
 
 
 def _write_and_rename(content: bytes, new: Path, path: Path) -> None:
-    fd = os.open(new, _NEW, PRIVATE_FILE)
+    fd = open_file(new, _NEW)
     try:
         write_whole(fd, content)
         new.rename(path)
@@ -126,7 +125,7 @@ def _contains(path: Path, entry: bytes) -> bool:
     """Return whether a file holds these bytes. Reads the whole file at worst."""
     with (
         contextlib.suppress(FileNotFoundError, ValueError),  # ValueError: the file is empty
-        path.open("rb") as file,
+        open_to_read(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         return content.find(entry) >= 0

@@ -104,13 +104,14 @@ def _global_options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
+    from otel_agent_telemetry.base_folder import usable_folder
     from otel_agent_telemetry.config import TelemetryConfig
 
     # Before the configuration is read: reading it can log warnings.
     log_to_stderr("WARNING")
     config = TelemetryConfig.from_env()
     if base_dir is not None:
-        config = config.with_(base_dir=base_dir.expanduser())
+        config = config.with_(base_dir=usable_folder(base_dir.expanduser().absolute()))
     log_to_stderr(config.log_level)
     context.obj = Invocation(config)
 

@@ -36,6 +36,7 @@ from otel_agent_telemetry.delivery.writer_progress import WriterProgress
 from otel_agent_telemetry.journal import last_activity_times
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.run_state import closing_state
+from otel_agent_telemetry.trusted_files import UntrustedFileError
 from otel_agent_telemetry.wire import RUN, Line
 
 _LINES_BETWEEN_RESTS: Final = 50
@@ -107,12 +108,20 @@ class Drain:
         gone = sum(writer.gone for writer in self._writers.values())
         for writer in self._writers.values():
             if not writer.gone and gone < _MAX_GONE_AT_ONCE and self._has_begun(writer):
-                gone += writer.lock.try_acquire()
+                gone += self._found_gone(writer)
         for files in list_writers(self.folder):
             known = self._writers.get(files.writer)
             if known is not None:
                 known.files = files
                 known.list_segments()
+
+    def _found_gone(self, writer: WriterProgress) -> bool:
+        """Return whether a writer's process has ended, by taking its lock."""
+        try:
+            return writer.lock.try_acquire()
+        except UntrustedFileError as problem:  # what stands in its place must not hold up the other writers
+            self._counters.failed("locking a writer", problem)
+            return False
 
     def _has_begun(self, writer: WriterProgress) -> bool:
         """Return whether a writer's lock may be tried: a new one's is free for a moment before it has a segment."""

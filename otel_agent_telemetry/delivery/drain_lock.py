@@ -21,6 +21,7 @@ from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.buffer.layout import drain_lock_path, undelivered
 from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.locks import FileLock, is_stopped
+from otel_agent_telemetry.trusted_files import read_bytes
 
 STALLED_S: Final = 10.0
 _NOTE_EVERY_S: Final = 0.5
@@ -90,7 +91,7 @@ class DrainLock:
 def read_holder(folder: Path) -> DrainHolder | None:
     """Return the holder that the lock's file names, whether or not it still holds it; None when it names none."""
     try:
-        value = orjson.loads(drain_lock_path(folder).read_bytes())
+        value = orjson.loads(read_bytes(drain_lock_path(folder)))
         return DrainHolder(int(value["pid"]), str(value["host"]), int(value["progress"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

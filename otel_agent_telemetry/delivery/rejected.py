@@ -16,6 +16,7 @@ from otel_agent_telemetry.append import AppendFile
 from otel_agent_telemetry.buffer.layout import rejected_path
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry.trusted_files import open_to_read, trusted_names
 from otel_agent_telemetry.wire import Line, encode_line
 
 
@@ -30,14 +31,17 @@ def store_rejected(folder: Path, record: Line, *, target: str, reason: str, now_
     file.sync()
 
 
+def rejected_files(buffer_dir: Path) -> list[Path]:
+    """Return the files of refused records, oldest first. Raises OSError."""
+    folder = rejected_path(buffer_dir, "").parent
+    return sorted(folder / name for name in trusted_names(folder) if name.endswith(".jsonl")) if folder.is_dir() else []
+
+
 def count_rejected(folder: Path) -> int:
     """Return how many records lie rejected. Reads the files, so it blocks; raises OSError."""
-    rejected = rejected_path(folder, "").parent
-    if not rejected.is_dir():
-        return 0
     count = 0
-    for path in rejected.glob("*.jsonl"):
-        with path.open("rb") as lines:
+    for path in rejected_files(folder):
+        with open_to_read(path) as lines:
             count += sum(1 for _ in lines)
     return count
 
@@ -45,7 +49,7 @@ def count_rejected(folder: Path) -> int:
 def last_rejected(buffer_dir: Path, *, limit: int) -> list[Line]:
     """Return the last refused records, oldest first, each with `rejected_by` and `rejected_because`. Raises OSError."""
     found: deque[Line] = deque()
-    for path in sorted(rejected_path(buffer_dir, "").parent.glob("*.jsonl"), reverse=True):
+    for path in reversed(rejected_files(buffer_dir)):
         kept: deque[Line] = deque(maxlen=limit - len(found))
         for line in read_segment(path, to_the_end=True):
             kept.extend(line.records)

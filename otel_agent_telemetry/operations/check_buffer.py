@@ -15,6 +15,7 @@ from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
+from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import LINE_HEAD
 
 # A living process delivers within seconds, so records that wait for a minute are worth a warning.
@@ -141,7 +142,7 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
         yield ok("journal", f"there are no files in {config.ndjson_dir} yet")
         return
     lines = torn = 0
-    with files[-1].open("rb") as stream:
+    with open_to_read(files[-1]) as stream:
         size = files[-1].stat().st_size
         if size > _CHECKED_BYTES:
             stream.seek(size - _CHECKED_BYTES)

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
-from otel_agent_telemetry.config import TelemetryConfig, folder_problem
+from otel_agent_telemetry.base_folder import folder_problem
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.http_connection import is_loopback
 
 Level = Literal["ok", "warn", "error"]

@@ -16,6 +16,7 @@ from otel_agent_telemetry.operations.check_environment import (
     check_settings,
     error,
 )
+from otel_agent_telemetry.operations.check_trust import check_trust
 
 
 def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
@@ -29,6 +30,7 @@ def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
         "content": lambda: check_content(config),
         "opentelemetry": check_opentelemetry,
         "folders": lambda: check_folders(config),
+        "trust": lambda: check_trust(config),
         "service": lambda: check_service(config),
         "database": lambda: check_database(config, now_ns=now_ns),
         "buffer": lambda: check_buffer(config),

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 
 from sqlalchemy import Connection
 
-from otel_agent_telemetry.append import PRIVATE_FILE, sync_dir
+from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
@@ -29,6 +29,7 @@ from otel_agent_telemetry.storage.database_backup import blocks_writers, private
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.storage.tree_totals import trees_of
+from otel_agent_telemetry.trusted_files import open_file
 
 _PAGE: Final = 500
 _COPY_AFTER_RUNS: Final = 5_000
@@ -145,7 +146,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 def _private(path: Path) -> BinaryIO:
     """Create a file that only its owner may read; it must not exist."""
     path.unlink(missing_ok=True)  # left by a killed process that had the same pid
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb")
+    return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 
 @contextmanager

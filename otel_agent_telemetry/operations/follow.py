@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, read_line
 
 _BLOCK: Final = 1 << 16
@@ -74,7 +75,7 @@ class JournalFollower:
         needle = self._wanted.needle.encode()
         # With a filter, how far back the last matching records are is not known.
         at = 0 if needle else _start_of_last_lines(path, count, end)
-        with path.open("rb", buffering=1 << 20) as stream:
+        with open_to_read(path) as stream:
             stream.seek(at)
             while at < end and (raw := stream.readline(_MAX_LINE)):
                 at += len(raw)
@@ -106,7 +107,7 @@ class JournalFollower:
             at = self._offsets[path.name] = 0
         if size == at:
             return
-        with path.open("rb", buffering=1 << 20) as stream:
+        with open_to_read(path) as stream:
             stream.seek(at)
             # A line without LF is still being written.
             while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
@@ -116,7 +117,7 @@ class JournalFollower:
 
 def _end_of_last_line(path: Path, size: int) -> int:
     """Return the offset after the last LF, where the last complete line ends."""
-    with path.open("rb") as stream:
+    with open_to_read(path, buffering=0) as stream:
         end = size
         while end > 0:
             start = max(end - _BLOCK, 0)
@@ -130,7 +131,7 @@ def _end_of_last_line(path: Path, size: int) -> int:
 def _start_of_last_lines(path: Path, count: int, end: int) -> int:
     """Return the offset where the last `count` complete lines before `end` begin; reads only those lines."""
     left = count + 1
-    with path.open("rb") as stream:
+    with open_to_read(path, buffering=0) as stream:
         at = end
         while at > 0:
             start = max(at - _BLOCK, 0)

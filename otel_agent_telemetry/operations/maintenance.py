@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir
+from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.buffer.layout import read_acknowledged, undelivered
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.capture.array_reader import rotated
@@ -37,6 +37,7 @@ from otel_agent_telemetry.storage.restore import DatabaseContents, read_contents
 from otel_agent_telemetry.storage.row_retention import OldRows, Progress, count_old, delete_old
 from otel_agent_telemetry.storage.schema import database_state
 from otel_agent_telemetry.storage.store import Store, reading_database
+from otel_agent_telemetry.trusted_files import make_private_dir
 
 PG_DUMP_HINT: Final = "Use pg_dump and pg_restore for PostgreSQL."
 

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_agent_telemetry.buffer.health import live_counters
-from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged, rejected_path
+from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
 from otel_agent_telemetry.operations.run_ledger import FINDINGS, Gap, RunLedger, RunName, SequenceLedger, run_lines
 from otel_agent_telemetry.storage.queries import iter_states
@@ -210,8 +211,7 @@ class _Verification:
 
     def _read_rejected(self) -> None:
         """Add the run states that the target rejected."""
-        folder = rejected_path(self._config.buffer_dir, "").parent
-        for path in sorted(folder.glob("*.jsonl")):
+        for path in rejected_files(self._config.buffer_dir):
             for line in read_segment(path, to_the_end=True):
                 self._runs.refused(run_lines(line.records))
 

@@ -83,7 +83,8 @@ class RunLines:
         self._refresh(run, span, attributes)
         started = run.columns["start_time"]
         run.state = {"status": st.RUNNING, "updated_at": started}
-        recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, started.encode()))
+        if not recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, started.encode())):
+            run.is_lost = True
 
     def start_late_run(self, run: ActiveRun, span: ReadableSpan) -> None:
         """Give a run its id whose span was a step until its end. Writes nothing: its first state is its last."""

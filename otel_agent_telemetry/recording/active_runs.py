@@ -101,6 +101,8 @@ class ActiveRun:
     parent_run_id: str | None = None
     start_commit: str | None = None
     """The commit that the process worked on when the run began; None for a process's first runs."""
+    is_lost = False
+    """Whether the first state could not be kept."""
     has_late_runs = False
     """Whether a step of the run has turned into a run of its own."""
     has_status = False
@@ -184,6 +186,8 @@ class ActiveRuns:
         self.metrics = RunIDMetrics()
         self.generation = object()
         self._runs: dict[str, ActiveRun] = {}
+        self._lost: dict[str, ActiveRun] = {}
+        """Id that the client returned → open run whose first state could not be kept."""
         self.exporter_present = False
         """Whether an exporter of this recorder exists, which must leave alone what was recorded live."""
         self._seen: dict[str, None] = {}
@@ -203,7 +207,11 @@ class ActiveRuns:
 
     def get(self, run_id: str) -> ActiveRun | None:
         """Return the open run of that id; None when none is open under it."""
-        return self._runs.get(run_id)
+        return self._runs.get(run_id) or self._lost.get(run_id)
+
+    def note_lost(self, run: ActiveRun, run_id: str) -> None:
+        """Let a run whose first state could not be kept be ended under the id that its caller was given."""
+        self._lost[run_id] = run
 
     def is_mine(self, run: ActiveRun) -> bool:
         """Return whether this process began the run, rather than its parent before a fork."""
@@ -271,4 +279,6 @@ class ActiveRuns:
         run.ended = True
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
+        if run.is_lost:
+            self._lost = {run_id: lost for run_id, lost in self._lost.items() if lost is not run}
         run.span, run.exception, run.attributes = None, None, {}  # what a late step needs is little

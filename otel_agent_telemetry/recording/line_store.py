@@ -125,18 +125,18 @@ class LineStore:
 
     # The next three are alike, and what they do is not in a function of its own: they are most of what a record costs.
 
-    def append_run(self, members: bytes) -> None:
+    def append_run(self, members: bytes) -> bool:
         """Keep one state of a run, given as JSON text that ends in `}` and needs no further look.
 
-        For callers that have encoded and screened it: `wire.encode_members`. Never blocks,
-        never raises OSError.
+        For callers that have encoded and screened it: `wire.encode_members`. Return whether
+        the buffer or the journal has it. Never blocks, never raises OSError.
         """
         counters, now_ns = self.counters, self._now_ns()
         writer = self._writer or self._identify(now_ns)
         counters.run_states += 1
         counters.last_seq = seq = next(writer.numbers)
         line = b"%b%d,%b\n" % (writer.run_head, seq, members)
-        self._store(line, now_ns, kept=self._to_buffer(line))
+        return self._store(line, now_ns, kept=self._to_buffer(line))
 
     def append_event(self, members: bytes) -> None:
         """Keep one event, given as in `append_run`, in the journal."""
@@ -161,8 +161,8 @@ class LineStore:
         seq = self.counters.last_seq = next(writer.numbers)
         return encode_clean(record_type, writer.identity.writer, seq, members), now_ns
 
-    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> None:
-        """Write a line to the journal; `kept`: whether the buffer has it already.
+    def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> bool:
+        """Write a line to the journal; return whether one of the files has it. `kept`: whether the buffer has it.
 
         The buffer comes first, so that a run state which is in the journal can be delivered.
         """
@@ -174,10 +174,13 @@ class LineStore:
             self.counters.failed("journal write", problem)
             if not kept:
                 self.counters.lost += 1
+        else:
+            kept = True
         if self._sync_always:
             self.sync()
         if wake and self.worker.shift is None:
             self.worker.wake()
+        return kept
 
     def _identify(self, now_ns: int) -> _LineWriter:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""

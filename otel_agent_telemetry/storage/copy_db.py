@@ -29,7 +29,7 @@ from otel_agent_telemetry.storage.rows import Row
 from otel_agent_telemetry.storage.schema import database_state
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.writer_lock import real_path
+from otel_agent_telemetry.trusted_files import followed
 
 _MAX_REASONS: Final = 10
 
@@ -79,7 +79,7 @@ def copy_database(
         _refuse_the_same(engine, target)
         if (path := sqlite_path(engine)) is not None:
             # SQLite keeps the journal beside the real file, not beside a link to it.
-            roll_back_torn_commit(source, real_path(path))
+            roll_back_torn_commit(source, followed(path))
         _check_source(engine)
         with nullcontext() if store.path is None else only_writer(store.path, doing="copying to"):
             store.open()

@@ -21,12 +21,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, StaticPool, create_engine
 
-from otel_agent_telemetry.append import make_private_dir, sync_dir, sync_file
+from otel_agent_telemetry.append import sync_dir, sync_file
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.errors import SchemaError
 from otel_agent_telemetry.locks import FileLock
-from otel_agent_telemetry.storage.database_file import SIDECARS, sidecar
+from otel_agent_telemetry.storage.database_place import SIDECARS, check_database, sidecar
 from otel_agent_telemetry.storage.engine import database_name, translated
+from otel_agent_telemetry.trusted_files import make_private_dir
 
 
 def backup_database(source: Path, folder: Path, clock: Clock) -> Path:
@@ -82,6 +83,7 @@ def _partial(target: Path) -> Iterator[Path]:
 
 def _copy(source: Path, partial: Path) -> None:
     """Copy the database and verify the copy. Raises SchemaError when the copy differs or is damaged."""
+    check_database(source)
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as original,
         closing(sqlite3.connect(partial, isolation_level=None)) as copy,

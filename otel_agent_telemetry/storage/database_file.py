@@ -11,17 +11,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Connection
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
+from otel_agent_telemetry.storage.database_place import check_database, sidecar
 from otel_agent_telemetry.storage.engine import database_name, make_read_engine, reading, sqlite_path, translated
-from otel_agent_telemetry.storage.writer_lock import WriterLock, real_path
-
-SIDECARS: Final = ("-journal", "-wal", "-shm")
-"""Endings of the files that SQLite keeps beside a database."""
+from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.trusted_files import followed
 
 
 def database_file(config: TelemetryConfig, *, doing: str, hint: str) -> Path:
@@ -33,12 +31,7 @@ def database_file(config: TelemetryConfig, *, doing: str, hint: str) -> Path:
     path = sqlite_path(engine)
     if path is None:
         raise ConfigurationError(f"{doing} {database_name(engine)}: it is not a SQLite file", hint=hint)
-    return real_path(path)
-
-
-def sidecar(path: Path, ending: str) -> Path:
-    """Return the path of one of the files that SQLite keeps beside a database."""
-    return path.with_name(path.name + ending)
+    return followed(path)
 
 
 @contextmanager
@@ -53,7 +46,11 @@ def reading_file(config: TelemetryConfig, path: Path, operation: str) -> Iterato
 
 
 def connect_file(config: TelemetryConfig, path: Path, *, mode: str) -> sqlite3.Connection:
-    """Return SQLite's own connection to an existing file, `ro` or `rw`, in autocommit. Raises sqlite3.Error."""
+    """Return SQLite's own connection to an existing file, `ro` or `rw`, in autocommit.
+
+    Raises sqlite3.Error, and UntrustedFileError for a file that SQLite may not open.
+    """
+    check_database(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=config.db_busy_timeout_ms / 1000, isolation_level=None)
 
@@ -67,7 +64,7 @@ def roll_back_torn_commit(config: TelemetryConfig, path: Path) -> None:
     if not sidecar(path, "-journal").exists():
         return
     # Any read makes SQLite roll back a hot journal; the journal of a living writer is locked and stays.
-    with contextlib.suppress(sqlite3.Error), closing(connect_file(config, path, mode="rw")) as connection:
+    with contextlib.suppress(sqlite3.Error, OSError), closing(connect_file(config, path, mode="rw")) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 

@@ -15,8 +15,6 @@ once, here at the boundary (`translated`):
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,9 +32,9 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.storage.database_place import check_database, make_database_file
 
 _MAX_CAUSE: Final = 200
 _Meaning = tuple[type[StorageError], str]
@@ -51,6 +49,10 @@ _UNAVAILABLE_HINTS: Final = {
     "disk i/o error": "Its disk is full or failing.",
     "readonly": "Make the file and its folder writable for this user.",
     "read-only": "Make the file and its folder writable for this user.",
+    **dict.fromkeys(
+        ("a symbolic link", "not a regular file", "a shared folder"),
+        "Another user may have put it there: look at it and remove it, or use a folder of your own.",
+    ),
     "unable to open": "Check that its folder exists, can be entered, and that the path names a file.",
 }
 _SCHEMA_HINTS: Final = {
@@ -267,7 +269,8 @@ def _sqlite_name(url: URL) -> str:
 def _open_for_writing(name: str, config: TelemetryConfig, journal_mode: str | None) -> sqlite3.Connection:
     """Return a connection that writes, with the configured pragmas; creates a missing file."""
     if name != ":memory:":
-        _make_private_file(Path(name))
+        make_database_file(Path(name))
+        check_database(Path(name))
     connection = _connect(name, config)
     try:
         # Our tables have no foreign keys; those of older tables may name a key that is not unique any more.
@@ -285,6 +288,7 @@ def _open_for_reading(name: str, config: TelemetryConfig) -> sqlite3.Connection:
     """Return a connection that cannot write. Raises sqlite3.Error for a missing file."""
     if name == ":memory:":
         return _connect(name, config)
+    check_database(Path(name))
     # `mode=ro` never creates the file; a plain path would leave an empty one behind.
     return _connect(f"{Path(name).absolute().as_uri()}?mode=ro", config, uri=True)
 
@@ -299,13 +303,3 @@ def _connect(name: str, config: TelemetryConfig, *, uri: bool = False) -> sqlite
         cached_statements=_CACHED_STATEMENTS,
         uri=uri,
     )
-
-
-def _make_private_file(path: Path) -> None:
-    """Create the file (0600) if it is missing."""
-    # An empty file is an empty database to SQLite, and its journals take over the mode.
-    if path.exists():
-        return
-    make_private_dir(path.parent)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))

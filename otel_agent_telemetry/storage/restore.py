@@ -11,6 +11,7 @@ Making backups is `database_backup`'s.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, table
 
-from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir, sync_dir
+from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
@@ -33,16 +34,16 @@ from otel_agent_telemetry.storage.database_backup import (
     verified_copy,
 )
 from otel_agent_telemetry.storage.database_file import (
-    SIDECARS,
     connect_file,
     only_writer,
     reading_file,
     roll_back_torn_commit,
-    sidecar,
 )
+from otel_agent_telemetry.storage.database_place import SIDECARS, sidecar
 from otel_agent_telemetry.storage.engine import make_engine, translated
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.statements import count_rows
+from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
 
 _DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
 
@@ -241,8 +242,8 @@ def _keep_damaged(path: Path, folder: Path, clock: Clock) -> Path:
     target = free_backup_name(folder, f"{path.stem}-damaged", clock.now_ns())
     for ending in ("", *SIDECARS):
         if sidecar(path, ending).exists():
-            copy = sidecar(target, ending)
-            shutil.copyfile(sidecar(path, ending), copy)
-            copy.chmod(PRIVATE_FILE)
+            copy = open_file(sidecar(target, ending), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with open_to_read(sidecar(path, ending)) as damaged, os.fdopen(copy, "wb") as stream:
+                shutil.copyfileobj(damaged, stream)
     sync_dir(folder)
     return target

@@ -10,7 +10,6 @@ numbers. SQLite writes to its numbers whatever they lead to, so the check comes 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from otel_agent_telemetry.append import PRIVATE_FILE, make_private_dir
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError
+from otel_agent_telemetry.storage.database_place import check_database, make_database_file
 from otel_agent_telemetry.storage.sqlite_ddl import HEAD_REVISION, KNOWN_REVISIONS, STATEMENTS
 
 _CACHED_STATEMENTS: Final = 256
@@ -35,7 +34,8 @@ def open_sqlite(config: TelemetryConfig) -> sqlite3.Connection:
     ours or of another version, which is left untouched; sqlite3.Error; OSError.
     """
     path = config.db_path
-    _make_private_file(path)
+    make_database_file(path)
+    check_database(path)
     if path.stat().st_size == 1:  # SQLite would take it for an empty database and write over it
         raise SchemaError(f"opening {path}: file is not a database", hint="Move the file away. Nothing was changed.")
     connection = sqlite3.connect(
@@ -113,15 +113,6 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
         for statement in STATEMENTS:
             connection.execute(statement)
         connection.execute("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD_REVISION,))
-
-
-def _make_private_file(path: Path) -> None:
-    """Make the file with its mode first: an empty file is an empty database, and its journals take the mode over."""
-    if path.exists():
-        return
-    make_private_dir(path.parent)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
 
 
 _LISTING: Final = Path("/proc/self/fd")

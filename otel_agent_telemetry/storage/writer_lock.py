@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otel_agent_telemetry.append import make_private_dir
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.locks import FileLock, is_locked, is_stopped
+from otel_agent_telemetry.trusted_files import followed, make_private_dir, open_to_read
 
 # Ten tries of 10 ms are the tenth of a second that `try_acquire` promises at most.
 _TRIES: Final = 10
@@ -40,7 +40,7 @@ class WriterLock:
     """The writer's lock of one database, the same for every path to it. Not shared between threads."""
 
     def __init__(self, db_path: Path, *, clock: Clock | None = None) -> None:
-        file = real_path(db_path)
+        file = followed(db_path)
         self.path = file.with_name(f"{file.name}.writer.lock")
         self._lock = FileLock(self.path)
         self._clock = clock or SystemClock()
@@ -89,7 +89,7 @@ class WriterLock:
         try:
             if not self._lock.held and not is_locked(self.path):
                 return None
-            with self.path.open("rb") as file:
+            with open_to_read(self.path) as file:
                 return _holder_of(file.readline())
         except OSError:
             return None
@@ -107,17 +107,6 @@ class WriterLock:
     def release(self) -> None:
         """Stop being the writer. Does nothing when this process is not."""
         self._lock.release()
-
-
-def real_path(path: Path) -> Path:
-    """Return the file that a path leads to through symbolic links, beside which SQLite keeps its journals too.
-
-    The path itself when it cannot be resolved.
-    """
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # a loop of links
-        return path
 
 
 def _holder_of(line: bytes) -> Holder | None:
