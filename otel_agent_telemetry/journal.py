@@ -14,8 +14,9 @@ and what can be believed of them is returned, as `wire.read_line` says.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,6 +25,7 @@ import orjson
 
 from otel_agent_telemetry.append import AppendFile, LostDescriptorError, sync_dir
 from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry.last_error import error_of_line
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.trusted_files import open_to_read, trusted_names
 from otel_agent_telemetry.wire import LINE_HEAD, Line, read_line
@@ -217,19 +219,37 @@ def lines_of_run(folder: Path, *, event_id: str, first_day: str = "", last_day: 
             yield from (record for record in part.records if record.get("event_id") == event_id)
 
 
-def last_activity_times(folder: Path, *, writer: str, first_day: str, max_bytes: int = 256 << 20) -> dict[str, str]:
-    """Return `event_id` → the latest time (our ISO text) in any line that the writer left about that run.
+@dataclass(slots=True)
+class Activity:
+    """When the last line of a run was (our ISO text), and the last error that a line of it names; "" for none."""
+
+    at: str = ""
+    error: str = ""
+    _error_at: str = ""
+
+    def note(self, record: Line) -> None:
+        """Take in a line of the run, in any order."""
+        at = time_of(record)
+        self.at = max(self.at, at)
+        if at >= self._error_at and (error := error_of_line(record)):
+            self.error, self._error_at = error, at
+
+
+def last_activities(
+    folder: Path, *, writer: str, first_day: str, max_bytes: int = 256 << 20
+) -> defaultdict[str, Activity]:
+    """Return `event_id` → the last activity in the lines that the writer left about that run.
 
     Reads at most the last `max_bytes` of each day from `first_day` on.
     """
-    signs: dict[str, str] = {}
+    activities: defaultdict[str, Activity] = defaultdict(Activity)
     for path in journal_files(folder, first_day=first_day):
         offset = max(path.stat().st_size - max_bytes, 0)
         for part in read_parts(path, containing=writer, offset=offset):
             for record in part.records:
                 if record.get("writer") == writer and (run := record.get("event_id")):
-                    signs[run] = max(signs.get(run, ""), time_of(record))
-    return signs
+                    activities[run].note(record)
+    return activities
 
 
 def time_of(record: Line) -> str:

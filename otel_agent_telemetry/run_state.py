@@ -30,6 +30,7 @@ from otel_agent_telemetry.columns import (
     check_column,
 )
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.last_error import with_last_error
 from otel_agent_telemetry.state_plan import ALWAYS, AS_STORED, NUMBERS, PLAIN_NUMBERS_END, StatePlans
 from otel_agent_telemetry.status import RUNNING
 
@@ -117,8 +118,11 @@ def merged_state(one: Fields, other: Fields) -> Fields:
     return {**stands, **grown} if grown else stands
 
 
-def closing_state(last: Fields, *, reason: str, last_sign: str) -> Fields:
-    """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary."""
+def closing_state(last: Fields, *, reason: str, last_sign: str, last_error: str = "") -> Fields:
+    """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary.
+
+    `last_error`: the last error known of the run, which the summary names; default none.
+    """
     # A clock that was set back gives a last sign before the start, and a run must not end before it began.
     ends = max(last_sign, last["start_time"])
     return {
@@ -127,5 +131,5 @@ def closing_state(last: Fields, *, reason: str, last_sign: str) -> Fields:
         "end_time": ends,
         "updated_at": iso_utc(parse_iso(last["updated_at"]) + CLOSING_STEP_NS),
         "duration_ms": (parse_iso(ends) - parse_iso(last["start_time"])) // 1_000_000,
-        "error_summary": f"{reason}; the run never ended (last sign of life {ends})",
+        "error_summary": with_last_error(f"{reason}; the run never ended (last sign of life {ends})", last_error),
     }

@@ -18,7 +18,7 @@ from otel_agent_telemetry.journal import (
     Journal,
     journal_files,
     journal_path,
-    last_activity_times,
+    last_activities,
     lines_of_run,
     read_journal,
     read_parts,
@@ -328,16 +328,39 @@ def test_last_sign_of_life_is_the_latest_time_of_any_line(tmp_path, day):
         + encode_line("span", {"writer": "w", "event_id": "b", "start_time": "2026-01-01T01", "end_time": None})
     )
 
-    signs = last_activity_times(tmp_path, writer="w", first_day="20260101")
+    found = last_activities(tmp_path, writer="w", first_day="20260101")
 
-    assert signs == {"a": "2026-01-01T05", "b": "2026-01-01T01"}
+    assert {run: one.at for run, one in found.items()} == {"a": "2026-01-01T05", "b": "2026-01-01T01"}
 
 
 def test_last_signs_read_the_tail_of_a_huge_day(tmp_path, day):
     """Past `max_bytes` only the end is read: the latest line is there."""
     day(line(1, timestamp="2026-01-01T01") * 100 + line(2, timestamp="2026-01-01T02"))
 
-    assert last_activity_times(tmp_path, writer="w", first_day="", max_bytes=200) == {"e": "2026-01-01T02"}
+    found = last_activities(tmp_path, writer="w", first_day="", max_bytes=200)
+    assert {run: one.at for run, one in found.items()} == {"e": "2026-01-01T02"}
+
+
+def test_the_last_error_of_a_run_is_that_of_its_latest_failed_step_or_exception(tmp_path, day):
+    """Whatever the order of the lines; steps that did not fail and other events name none."""
+
+    def step(at, **members):
+        return encode_line("span", {"writer": "w", "event_id": "a", "end_time": f"2026-01-01T{at:02}", **members})
+
+    exception = {"exception.type": "Overloaded", "exception.message": "try later\nagain"}
+    event = {"writer": "w", "event_id": "a", "event_type": "exception", "payload": exception}
+    lines = [
+        step(9, status="error", attributes={"error.type": "529"}),
+        step(3, status="error", status_message="too early"),
+        encode_line("event", {**event, "timestamp": "2026-01-01T05"}),
+        step(11, status="ok", status_message="no error"),
+        step(12, status="error"),
+        encode_line("event", {**event, "timestamp": "2026-01-01T13", "event_type": "note"}),
+    ]
+    day(b"".join(lines))
+    assert last_activities(tmp_path, writer="w", first_day="")["a"].error == "529"
+    day(b"".join(lines[1:]))
+    assert last_activities(tmp_path, writer="w", first_day="")["a"].error == "Overloaded: try later"
 
 
 def test_time_of_a_line_without_times_is_empty():

@@ -33,7 +33,7 @@ from otel_agent_telemetry.delivery.outcome import (
 )
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.delivery.writer_progress import WriterProgress
-from otel_agent_telemetry.journal import last_activity_times
+from otel_agent_telemetry.journal import last_activities
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.trusted_files import UntrustedFileError
@@ -269,12 +269,13 @@ class Drain:
             return
         identity, touch = writer.identity, iso_utc(writer.files.lock.stat().st_mtime_ns)
         since = identity.started[:10].replace("-", "")
-        signs = last_activity_times(self._journal_dir, writer=identity.writer, first_day=since)
+        activities = last_activities(self._journal_dir, writer=identity.writer, first_day=since)
         for event_id in writer.open_runs:
             if last := writer.last_state(event_id):
                 # The lock file is touched every second, so a run without steps has a sign of life too.
-                sign = max(signs.get(event_id, ""), last["updated_at"], touch)
-                yield closing_state(last, reason=identity.describe_end(), last_sign=sign)
+                known = activities[event_id]
+                sign = max(known.at, last["updated_at"], touch)
+                yield closing_state(last, reason=identity.describe_end(), last_sign=sign, last_error=known.error)
 
     def _note_problem(self, reason: str) -> None:
         self.health.last_problem = reason

@@ -21,7 +21,7 @@ from otel_agent_telemetry.delivery.deliverer import resolve_target
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.journal import journal_files, read_parts, time_of
+from otel_agent_telemetry.journal import Activity, journal_files, read_parts
 from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
@@ -63,12 +63,14 @@ def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
     candidates = iter(_candidates(config, cutoff))
     while chunk := list(islice(candidates, _CHUNK)):
         runs = _still_open(config, chunk)
-        signs = _last_signs(config, runs)
+        activities = _last_activities(config, runs)
         for run in runs:
+            known = activities[run.event_id]
             # ISO 8601 in UTC: the greater text is the later time.
-            sign = max(signs[run.event_id], run.updated_at)
+            sign = max(known.at, run.updated_at)
             if sign < cutoff:
-                state = closing_state(run.to_fields(), reason="no process here has it open", last_sign=sign)
+                reason = "no process here has it open"
+                state = closing_state(run.to_fields(), reason=reason, last_sign=sign, last_error=known.error)
                 yield RunRecord.from_fields(state)
 
 
@@ -91,20 +93,19 @@ def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord
         return [run for event_id in event_ids if (run := states.get(event_id)) is not None and not run.ended]
 
 
-def _last_signs(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, str]:
-    """Return `event_id` → the latest time in any of its journal lines, "" without a line."""
-    signs = dict.fromkeys((run.event_id for run in runs), "")
+def _last_activities(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, Activity]:
+    """Return `event_id` → the last activity in its journal lines."""
+    activities = {run.event_id: Activity() for run in runs}
     if not runs:
-        return signs
+        return activities
     # One day earlier, in case the clock was set back after the run began.
     first_day = day_of(min(parse_iso(run.created_at) for run in runs) - _DAY_NS)
     for path in journal_files(config.ndjson_dir, first_day=first_day):
         for part in read_parts(path):
             for record in part.records:
-                run = record.get("event_id")
-                if run in signs:
-                    signs[run] = max(signs[run], time_of(record))
-    return signs
+                if (known := activities.get(str(record.get("event_id")))) is not None:
+                    known.note(record)
+    return activities
 
 
 def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:

@@ -26,9 +26,6 @@ from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.usage import Usage, failure_of_last_call
 
-EXCEPTION = "exception"
-"""The name of the event that describes an exception (OpenTelemetry)."""
-
 
 def is_run(view: SpanView, which: str) -> bool:
     """Return whether a span is a run (design, "What is a run"); `which` is `root`, `agents` or `marked`."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.last_error import with_last_error
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.patterns import lazy
@@ -75,8 +76,7 @@ def ending_of_left_open(view: SpanView, exception: Mapping[str, Any] | None, las
     """Return how a run ends that its process left open: failed, with the last error known of it or of its steps."""
     summary = "the process exited while the run was still open"
     error, details = _why(view, exception)
-    known = error or last_error
-    return Ending(st.FAILED, f"{summary}; its last error: {known}"[:_MAX_SUMMARY] if known else summary, details)
+    return Ending(st.FAILED, with_last_error(summary, error or last_error or "")[:_MAX_SUMMARY], details)
 
 
 def _why(view: SpanView, exception: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

@@ -22,9 +22,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
-from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, step_members
+from otel_agent_telemetry.otel.ended_spans import ended_run, step_members
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.span_lines import SpanLines

@@ -15,8 +15,8 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agent_telemetry.clock import instant_ns
+from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.ended_spans import EXCEPTION
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.mapping import agent_name_of, note_agent, own_agent_name, repeats
 from otel_agent_telemetry.otel.run_lines import RunLines

@@ -19,10 +19,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import is_listed_content, rule_of
-from otel_agent_telemetry.otel.ended_spans import EXCEPTION, ended_run, is_run, step_members
+from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
 from otel_agent_telemetry.otel.ended_traces import run_of
 from otel_agent_telemetry.otel.left_out import sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats

@@ -18,10 +18,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry.clock import instant_ns, iso_utc
+from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
 from otel_agent_telemetry.otel.content import rule_of
-from otel_agent_telemetry.otel.ended_spans import EXCEPTION, step_members
+from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan
 from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of

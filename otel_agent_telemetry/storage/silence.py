@@ -13,13 +13,14 @@ Owns the table `run_keys`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
 from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
+from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error_of_step, with_last_error
 from otel_agent_telemetry.run_id import generate_run_id, is_derived, span_event_id_without_start
 from otel_agent_telemetry.status import FAILED
 from otel_agent_telemetry.storage.journal_lines import join_lines
@@ -33,6 +34,7 @@ from otel_agent_telemetry.storage.traces import lock_traces, write_traces
 from otel_agent_telemetry.wire import load_object
 
 REASON: Final = "its root span never arrived"
+"""How the summary of a run begins whose root span never arrived; the last error known of it may follow."""
 _MAX_TRACES: Final = 200
 _NS: Final = 1_000_000_000
 # "oat_mute" in ASCII, so that it can be recognised in `pg_locks`.
@@ -43,8 +45,12 @@ _is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
 _last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
 _waiting: Final = select(
     *(_spans.trace_id, _spans.span_id, _spans.parent_span_id, _spans.name, _spans.start_time, _spans.end_time),
-    *(_spans.attributes_json, _spans.usage_json),
+    *(_spans.attributes_json, _spans.usage_json, _spans.status, _spans.status_message),
 ).where(*_is_waiting)
+_events: Final = run_events.c
+_waiting_exceptions: Final = select(_events.trace_id, _events.span_id, _events.timestamp, _events.payload_json).where(
+    _events.event_id == NO_RUN, _events.event_type == EXCEPTION
+)
 
 
 def close_silent(
@@ -68,8 +74,11 @@ def close_silent(
     of_trace: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows_with(connection, _waiting, _spans.trace_id, traces):
         of_trace[row.trace_id].append(row)
+    exceptions: defaultdict[Key, list[Any]] = defaultdict(list)
+    for row in rows_with(connection, _waiting_exceptions, _events.trace_id, traces):
+        exceptions[row.trace_id, row.span_id].append(row)
     states = [
-        _state(trace_id, span_id, rows, agent_of)
+        _state(trace_id, span_id, rows, agent_of, _last_error(rows, exceptions))
         for trace_id, waiting in of_trace.items()
         for span_id, rows in _by_missing_parent(waiting).items()
     ]
@@ -98,8 +107,34 @@ def _by_missing_parent(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
     return found
 
 
+def _last_error(rows: Sequence[Any], exceptions: Mapping[Key, Sequence[Any]]) -> str:
+    """Return the last error that these spans and their events name; empty where none does."""
+    found = [*_errors_of_steps(rows)]
+    for row in rows:
+        found += _errors_of_exceptions(exceptions.get((row.trace_id, row.span_id), ()))
+    return max((one for one in found if one[1]), default=("", ""))[1]
+
+
+def _errors_of_steps(rows: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield when each failed step ended, and its error."""
+    for row in rows:
+        if row.status == "error":
+            attributes = load_object(row.attributes_json or "{}") or {}
+            yield row.end_time or row.start_time, error_of_step(row.status, row.status_message, attributes)
+
+
+def _errors_of_exceptions(rows: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield when each exception came, and its error."""
+    for row in rows:
+        yield row.timestamp, error_of_exception(load_object(row.payload_json or "{}") or {})
+
+
 def _state(
-    trace_id: str, span_id: str, rows: Sequence[Any], agent_of: Callable[[Mapping[str, Any]], str | None]
+    trace_id: str,
+    span_id: str,
+    rows: Sequence[Any],
+    agent_of: Callable[[Mapping[str, Any]], str | None],
+    last_error: str,
 ) -> Fields:
     """Return the state of a run whose own span is missing."""
     rows = sorted(rows, key=lambda row: (row.start_time, row.span_id))
@@ -123,7 +158,7 @@ def _state(
         "agent_name": agent_name,
         "job_type": rows[0].name or "unknown",
         "status": FAILED,
-        "error_summary": REASON,
+        "error_summary": with_last_error(REASON, last_error),
         "trace_id": trace_id,
         "span_id": span_id,
     }
@@ -172,7 +207,7 @@ def _rename(connection: Connection, event_id: str, run_id: str) -> None:
 
 _forget_key: Final = delete(run_keys).where(run_keys.c.event_id == bindparam("of_run"))
 _forget_run: Final = delete(agent_runs).where(agent_runs.c.event_id == bindparam("of_run"))
-_forget_made_up: Final = _forget_run.where(agent_runs.c.status == FAILED, agent_runs.c.error_summary == REASON)
+_forget_made_up: Final = _forget_run.where(agent_runs.c.status == FAILED, agent_runs.c.error_summary.startswith(REASON))
 _forget_sums: Final = delete(run_rollups).where(run_rollups.c.event_id == bindparam("of_run"))
 _let_wait: Final = update(run_spans).where(_spans.event_id == bindparam("of_run")).values(event_id=NO_RUN, run_id="")
 _let_events_wait: Final = (

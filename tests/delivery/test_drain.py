@@ -220,6 +220,23 @@ def test_closing_names_process_host_and_last_sign_of_life(writers, drained, targ
     )
 
 
+def test_closing_names_the_last_error_that_the_journal_knows_of_the_run(writer, drained, target, folder):
+    """Of its steps and exceptions, not of other runs'."""
+    writer.write(record(1), record(2))
+    raw = folder.parent / "raw"
+    raw.mkdir()
+    head = {"writer": writer.name, "event_id": record(1).event_id, "start_time": record(1, updated=3).updated_at}
+    failed = encode_line("span", {**head, "status": "error", "status_message": "529 overloaded"})
+    (raw / f"events_{writer.identity.started[:10].replace('-', '')}.ndjson").write_bytes(failed)
+    writer.die()
+
+    drained(target)
+
+    one, two = (target.runs[record(number).event_id] for number in (1, 2))
+    assert one.error_summary.endswith("; its last error: 529 overloaded")
+    assert "last error" not in two.error_summary
+
+
 def test_closing_from_a_pinned_segment_after_a_restart_of_the_deliverer(writer, drained, target, folder, clock):
     """A new deliverer reads confirmed segments again to know which runs are open, and delivers nothing twice."""
     writer.write(record(1), record(2))

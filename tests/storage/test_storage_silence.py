@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from storage_cases import at, at_ns
-from trace_cases import TRACE, deliver, run, step, usage_of, using
+from trace_cases import TRACE, deliver, events, run, span, step, usage_of, using
 
 from otel_agent_telemetry.run_id import span_event_id_without_start
 from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
 from otel_agent_telemetry.storage.silence import REASON, close_silent
 from otel_agent_telemetry.storage.steps import events_of, rollups_of, spans_of
+from otel_agent_telemetry.storage.store import WriteBatch
+from otel_agent_telemetry.storage.traces import SpanNode
 
 SILENCE_S = 600
 CALL = {"steps": 1, "model_calls": 1, "input_tokens": 5}
@@ -46,6 +49,25 @@ def test_spans_without_their_root_become_a_failed_run_after_a_silence(database):
     with database.reading() as connection:
         assert [one.run_id for one in spans_of(connection, found.event_id)] == [found.run_id] * 2
         assert [one.run_id for one in events_of(connection, found.event_id)] == [found.run_id]
+
+
+@pytest.mark.parametrize(
+    ("exception_at", "error"), [(None, "429 slow down"), (3, "429 slow down"), (9, "Overloaded: try later")]
+)
+def test_the_last_error_known_is_named_and_gives_way_to_the_root(database, exception_at, error):
+    """That of a failed span or of an exception, whichever came last."""
+    failed = SpanNode(replace(span(3, 1), status="error", status_message="429 slow down"), start_ns=at_ns(3))
+    works = SpanNode(replace(span(4, 1), status="ok", status_message="fine"), start_ns=at_ns(4))
+    if exception_at is not None:
+        (event,) = events(4, 1)
+        payload = {"exception.type": "Overloaded", "exception.message": "try later"}
+        event = replace(event, event_type="exception", timestamp=at(exception_at), payload=payload)
+        works = replace(works, events=(event,))
+    deliver(database, WriteBatch(nodes=(failed, works)))
+    close(database, 99 + SILENCE_S)
+    assert [found.error_summary for found in runs(database)] == [f"{REASON}; its last error: {error}"]
+    deliver(database, run(1, start=0))
+    assert [(found.status, found.error_summary) for found in runs(database)] == [("success", None)]
 
 
 def test_a_root_that_comes_after_all_joins_the_row(database):
