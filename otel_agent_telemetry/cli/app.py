@@ -19,6 +19,7 @@ from otel_agent_telemetry.cli.capture_query import capture_query
 from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
 from otel_agent_telemetry.cli.copy_db import copy_db
+from otel_agent_telemetry.cli.delete import delete
 from otel_agent_telemetry.cli.deliver import deliver
 from otel_agent_telemetry.cli.doctor import doctor
 from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, with_exit_status
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "verify": verify,
     "replay": replay,
     "close-stale": close_stale,
+    "delete": delete,
     "associate-commit": associate_commit,
     "capture": capture,
     "capture-query": capture_query,

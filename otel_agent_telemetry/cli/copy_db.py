@@ -71,6 +71,8 @@ def _print(report: "CopyReport") -> None:
     ]
     print_table(("TABLE", "ROWS", "WRITTEN", "REFUSED", "MISSING"), rows)
     print_line()
+    if report.deleted:
+        print_line(f"{report.deleted} runs of the target were deleted, as in the source.")
     where = f"of {printable(report.source)} is in {printable(report.target)}"
     if report.verified:
         print_line(f"Everything {where}.", "green")
@@ -91,6 +93,7 @@ def _object(report: "CopyReport") -> dict[str, Any]:
         "target": report.target,
         "verified": report.verified,
         "counts_differ": report.counts_differ,
+        "deleted": report.deleted,
         "tables": {table.table: {name: getattr(table, name) for name in names} for table in report.tables},
         "reasons": report.reasons,
     }

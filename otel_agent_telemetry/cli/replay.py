@@ -60,6 +60,8 @@ def _print(report: "ReplayReport") -> None:
     read += [f"{report.commits} commits"] + ([f"{report.torn} torn lines"] if report.torn else [])
     print_line(f"read     {', '.join(read)}")
     print_line(f"runs     {report.inserted} inserted, {report.updated} updated, {report.unchanged} unchanged")
+    if report.deleted:
+        print_line(f"deleted  {report.deleted} runs of the journal, which stay deleted")
     if report.unlinked:
         print_line(f"commits  {report.unlinked} whose run is not stored yet")
     if report.refused:
@@ -79,6 +81,7 @@ def _object(report: "ReplayReport") -> dict[str, object]:
         "updated",
         "unchanged",
         "unlinked",
+        "deleted",
         "refused",
         "torn",
     )

@@ -58,11 +58,14 @@ def _restore(config: "TelemetryConfig", target: Path, backup: Path, *, force: bo
     report = restore_backup(config, target, backup, force=force)
     if as_json:
         names = {"database": str(target), "kept": None if report.kept is None else str(report.kept)}
-        print_json({**names, "schema": report.schema.outcome, "backup": contents_object(report.contents)})
+        done = {"schema": report.schema.outcome, "deleted": report.deleted}
+        print_json({**names, **done, "backup": contents_object(report.contents)})
     else:
         print_contents("restored", report.contents)
         if report.kept is not None:
             print_line(f"replaced {printable(report.kept)}")
+        if report.deleted:
+            print_line(f"deleted  {report.deleted} runs of the backup, which had been deleted since")
         if report.schema.outcome == "upgraded":
             print_line(f"schema   upgraded to revision {report.schema.revision}")
     print_stderr("`agent-telemetry replay` adds what the journal has since that backup.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import httpx
@@ -67,20 +67,29 @@ def get(client: httpx.Client, path: str, *, name: str, parameters: Mapping[str, 
     Raises StoreUnavailableError when it cannot be reached or answers another status,
     ConfigurationError when it does not accept the token.
     """
+    return _answered(lambda: client.get(path, params=parameters), f"reading {name}")
+
+
+def delete(client: httpx.Client, path: str, *, name: str) -> httpx.Response:
+    """Return the answer to a deletion, and raise, as `get` does. Blocks."""
+    return _answered(lambda: client.delete(path), f"deleting at {name}")
+
+
+def _answered(ask: Callable[[], httpx.Response], doing: str) -> httpx.Response:
     try:
-        answer = client.get(path, params=parameters)
+        answer = ask()
     except FAILURES as problem:
         raise StoreUnavailableError(
-            f"reading {name}: {described(problem)}",
+            f"{doing}: {described(problem)}",
             hint="Check TELEMETRY_API_URL and that the service runs; runs recorded meanwhile wait in the buffer.",
         ) from None
     if answer.status_code in _UNAUTHORIZED:
         raise ConfigurationError(
-            f"reading {name}: it answered {answer.status_code}",
-            hint="Set TELEMETRY_API_AUTH_TOKEN to the service's token.",
+            f"{doing}: it answered {answer.status_code} {_detail(answer)}".rstrip(),
+            hint="Set TELEMETRY_API_AUTH_TOKEN to a token of the service that may do this.",
         )
     if answer.status_code not in (_OK, _NOT_FOUND):
-        raise StoreUnavailableError(f"reading {name}: it answered {answer.status_code} {_detail(answer)}")
+        raise StoreUnavailableError(f"{doing}: it answered {answer.status_code} {_detail(answer)}")
     return answer
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from otel_agent_telemetry.deletion import HiddenLines
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, read_line
@@ -55,11 +56,13 @@ class JournalFollower:
         self._folder = folder
         self._wanted = wanted
         self._offsets: dict[str, int] = {}
+        self._hidden = HiddenLines(folder)
         self.torn = 0
         """Torn lines found so far."""
 
     def last(self, count: int) -> list[Line]:
         """Return the last `count` records; `read_new` then continues after them. Raises OSError."""
+        self._hidden.refresh()
         found: deque[Line] = deque()
         for path in reversed(journal_files(self._folder)):
             size = path.stat().st_size
@@ -87,10 +90,11 @@ class JournalFollower:
         """Yield the selected records of one line; counts a torn line."""
         line = read_line(raw)
         self.torn += line.torn
-        return filter(self._wanted.matches, line.records)
+        return filter(self._hidden.allow, filter(self._wanted.matches, line.records))
 
     def read_new(self) -> Iterator[Line]:
         """Yield the records appended since the last read, oldest first. Raises OSError."""
+        self._hidden.refresh()
         files = journal_files(self._folder)
         for removed in self._offsets.keys() - {path.name for path in files}:
             del self._offsets[removed]

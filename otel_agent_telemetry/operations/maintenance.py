@@ -20,8 +20,10 @@ from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.capture.array_reader import rotated
 from otel_agent_telemetry.clock import Clock, SystemClock, day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.journal import journal_files, time_of
+from otel_agent_telemetry.operations.deletion import note_marks
 from otel_agent_telemetry.storage import counts
 from otel_agent_telemetry.storage.counts import CountDifference
 from otel_agent_telemetry.storage.database_backup import backup_database, backup_database_to, prune_backups
@@ -133,6 +135,8 @@ def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progre
             return None
     store = Store(config)
     try:
+        # Before the rows: a journal without the cut-off would bring them back by `replay`.
+        note_marks(config, (CutOff(cutoff=cutoff, applied_at=iso_utc(SystemClock.now_ns())),))
         return delete_old(store, cutoff, on_progress=on_progress)
     finally:
         store.close()

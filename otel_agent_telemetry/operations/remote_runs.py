@@ -14,7 +14,8 @@ import httpx
 
 from otel_agent_telemetry.columns import COLUMNS, FILTERABLE_COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
+from otel_agent_telemetry.deletion import Deletion
+from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, service_client, unexpected_answer
 from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, RunQuery
@@ -109,6 +110,26 @@ class RemoteRuns:
     def children(self, run_id: str, *, limit: int) -> list[RunRecord]:
         """Return the runs inside a run, oldest first."""
         return list(self.runs(RunQuery(parent_run_id=run_id, limit=limit)))[::-1]
+
+    def delete(self, event_id: str) -> list[Deletion]:
+        """Delete a run and the runs inside it; return the receipts, the run's own first, none for an unknown run."""
+        answer = delete(self._client, f"/api/v1/runs/{event_id}", name=self.name)
+        if answer.status_code != _OK:
+            return []
+        receipt = json_of(answer, name=self.name)
+        try:
+            by = str(receipt["deleted_by"])
+            return [
+                Deletion(
+                    event_id=str(one["event_id"]),
+                    run_id=str(one["run_id"]),
+                    deleted_at=str(one["deleted_at"]),
+                    deleted_by=by,
+                )
+                for one in (receipt, *receipt["runs_inside"])
+            ]
+        except (KeyError, TypeError):
+            raise self._unexpected() from None
 
     def events(self, event_id: str) -> list[RunEvent]:
         """Return a run's events that the service has."""

@@ -3,7 +3,8 @@
 The journal has every state that was ever buffered, and each state decides by itself whether
 it is later than another (invariant 2). So replaying it once or ten times, into an empty
 database or into the one in use, ends in the same rows. What a service's PATCH changed, and
-events and steps that it received over OTLP, are not in the journal.
+events and steps that it received over OTLP, are not in the journal. Runs that were deleted stay
+deleted (`deletion`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of, read_marks
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, deliver_bisected, link_line
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError, SchemaError, StorageError, StoreUnavailableError
@@ -22,6 +24,9 @@ from otel_agent_telemetry.journal import JournalPart, journal_files, read_parts
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.status import RUNNING
+from otel_agent_telemetry.storage.deletions import apply_marks
+from otel_agent_telemetry.storage.marks import cutoff_of
+from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.schema import SchemaReport
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -42,7 +47,8 @@ class ReplayReport:
 
     `states` are run lines; `inserted`, `updated` and `unchanged` count the runs of each batch
     (a run whose states are in several batches counts in each). `unlinked` are commit
-    associations whose run is not stored yet. `reasons` are those of the first ten refused
+    associations whose run is not stored yet. `deleted` are runs that the journal has and that were
+    deleted: they are not stored, and were deleted where they were. `reasons` are those of the first ten refused
     records.
     """
 
@@ -54,6 +60,7 @@ class ReplayReport:
     updated: int = 0
     unchanged: int = 0
     unlinked: int = 0
+    deleted: int = 0
     refused: int = 0
     torn: int = 0
     reasons: list[str] = field(default_factory=list)
@@ -107,6 +114,8 @@ class _Replay:
         self._begun: dict[str, Line] = {}
         """`event_id` → the first state of a run of the batch, not checked yet, while it has no other."""
         self._links: list[CommitLink] = []
+        self._marks = Marks()
+        """Marks of deletions that were read and not stored yet."""
         self.name = self._store.name
 
     def run(self, first_day: str, last_day: str) -> ReplayReport:
@@ -115,9 +124,11 @@ class _Replay:
         total = sum(path.stat().st_size for path in files)
         try:
             self._report.schema = self._store.open()
+            self._marks = read_marks(self._folder)
             for path in files:
                 self._read(path, total)
             self._write()
+            self._delete_old()
         finally:
             self._store.close()
         return self._report
@@ -148,6 +159,8 @@ class _Replay:
                 elif record["record_type"] == EVENT and record.get("event_type") == COMMIT_EVENT:
                     self._report.commits += 1
                     self._links.append(CommitLink.from_event(record))
+                elif record.get("event_type") in MARK_EVENTS:
+                    self._marks.add(mark_of(record))
             except RecordError as problem:
                 self._report.refuse(str(problem))
 
@@ -177,6 +190,9 @@ class _Replay:
                 self._merge(checked_state(begun))
             except RecordError as problem:
                 self._report.refuse(str(problem))
+        if self._marks:
+            marks, self._marks = self._marks, Marks()
+            self._report.deleted += self._store.transact(lambda connection: apply_marks(connection, marks))
         states, links = list(self._runs.values()), self._links
         self._runs, self._begun, self._links, self._bytes = {}, {}, [], 0
         try:
@@ -190,6 +206,13 @@ class _Replay:
             for item in outcome.rejected if isinstance(outcome, Delivered) else ():
                 self._report.refuse(item.reason)
 
+    def _delete_old(self) -> None:
+        """Delete the runs that a retention had deleted, where they were stored before its cut-off was known."""
+        with self._store.reading() as connection:
+            cutoff = cutoff_of(connection)
+        if cutoff is not None:
+            self._report.deleted += delete_old(self._store, cutoff.cutoff).runs
+
     def _store_batch(self, states: Sequence[Fields], links: Sequence[CommitLink]) -> None:
         """Write in one transaction and count the results. Raises StorageError."""
         if not states and not links:
@@ -198,6 +221,7 @@ class _Replay:
         self._report.inserted += result.count("inserted")
         self._report.updated += result.count("updated")
         self._report.unchanged += result.count("duplicate")
+        self._report.deleted += result.count("deleted")
         self._report.unlinked += result.linked.count(False)
 
     def deliver(self, batch: Batch) -> Outcome:

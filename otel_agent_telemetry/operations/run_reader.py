@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deletion import read_marks
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import journal_files, read_parts
@@ -83,10 +84,13 @@ def _find_in_journal(config: TelemetryConfig, wanted: str) -> list[RunRecord]:
 
 
 def _journalled_states(config: TelemetryConfig, wanted: RunFilter) -> Iterator[RunRecord]:
-    """Yield the valid run states of the journal that match, oldest file first."""
+    """Yield the valid run states of the journal that match, oldest file first, but for those of deleted runs."""
+    deleted = read_marks(config.ndjson_dir).deleted
     for path in journal_files(config.ndjson_dir):
         for part in read_parts(path, containing=wanted.needle):
             for record in filter(wanted.matches, run_lines(part.records)):
+                if record["event_id"] in deleted:
+                    continue
                 try:
                     yield RunRecord.from_fields(record)
                 # A line of a newer or damaged version cannot be shown as a run.

@@ -22,7 +22,14 @@ from starlette.routing import Route
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
-from otel_agent_telemetry.service import routes_read, routes_records, routes_system, routes_traces, routes_write
+from otel_agent_telemetry.service import (
+    routes_deletion,
+    routes_read,
+    routes_records,
+    routes_system,
+    routes_traces,
+    routes_write,
+)
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import (
     OPEN_PATHS,
@@ -43,6 +50,7 @@ _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (
     *routes_write.operations.routes,  # before the reads: `/runs/batch` would match `/runs/{event_id}`
     *routes_records.operations.routes,
+    *routes_deletion.operations.routes,
     *routes_read.operations.routes,
     *routes_system.operations.routes,
     *routes_traces.operations.routes,

@@ -175,6 +175,18 @@ class Refusal(NamedTuple):
     headers: Mapping[str, str]
 
 
+class Decision(NamedTuple):
+    """Why a request is refused, None when it is not; headers for its response; the name of its token."""
+
+    refusal: Refusal | None = None
+    headers: Mapping[str, str] = {}
+    token_name: str = ""
+
+
+ADMITTED_AS: Final = "otel_agent_telemetry.token_name"
+"""Key in the scope of an admitted request: the name of its token, "" without one."""
+
+
 class Admission:
     """Decides whether a request is served, for HTTP and gRPC alike: first the rate, then the token, then what it may.
 
@@ -185,25 +197,23 @@ class Admission:
         self.rates = rates
         self.tokens = tokens
 
-    def check(
-        self, client: str, authorization: Sequence[bytes], needed: str
-    ) -> tuple[Refusal | None, Mapping[str, str]]:
-        """Count a request; return why it is refused, None when it is not, and headers for its response."""
+    def check(self, client: str, authorization: Sequence[bytes], needed: str) -> Decision:
+        """Count a request; return whether it is refused."""
         headers: dict[str, str] = {}
         if self.rates is not None:
             decision, limit = self.rates.hit(client), self.rates.per_minute
             headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
             if decision.wait_s:
                 detail = f"more than {limit} requests a minute from this address"
-                return Refusal(429, detail, {**headers, "Retry-After": str(decision.wait_s)}), {}
+                return Decision(Refusal(429, detail, {**headers, "Retry-After": str(decision.wait_s)}))
         if self.tokens is None:
-            return None, headers
+            return Decision(headers=headers)
         token = self.tokens.find(authorization)
         if token is None:
-            return Refusal(401, "a bearer token is needed", {**headers, "WWW-Authenticate": "Bearer"}), {}
+            return Decision(Refusal(401, "a bearer token is needed", {**headers, "WWW-Authenticate": "Bearer"}))
         if needed not in token.may:
-            return Refusal(403, f"this token may not {needed}", headers), {}
-        return None, headers
+            return Decision(Refusal(403, f"this token may not {needed}", headers))
+        return Decision(headers=headers, token_name=token.name)
 
 
 class AdmissionGuard:
@@ -218,7 +228,7 @@ class AdmissionGuard:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        refusal, headers = self._admission.check(
+        refusal, headers, scope[ADMITTED_AS] = self._admission.check(
             client_of(scope), _authorization(scope), permission_for(scope["method"])
         )
         if refusal is not None:

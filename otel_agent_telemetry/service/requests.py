@@ -17,7 +17,7 @@ from starlette.requests import Request
 from otel_agent_telemetry.columns import check_column
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.guards import client_of
+from otel_agent_telemetry.service.guards import ADMITTED_AS, client_of
 from otel_agent_telemetry.service.request_body import decode_json, read_body
 from otel_agent_telemetry.service.responses import RequestError, RunEncoder
 from otel_agent_telemetry.storage.queries import StoredRun, find_run
@@ -35,6 +35,11 @@ def backend_of(request: Request) -> Backend:
     """Return the backend of the app that received the request."""
     backend: Backend = request.app.state.backend
     return backend
+
+
+def token_name_of(request: Request) -> str:
+    """Return the name of the token that the request came with; "" where none was asked for."""
+    return str(request.scope.get(ADMITTED_AS, ""))
 
 
 def encoder_of(request: Request) -> RunEncoder:

@@ -125,7 +125,11 @@ def associate_run(connection: Connection, event_id: str, link: CommitLink, *, no
 T = TypeVar("T")
 
 MAX_BATCH: Final = 10_000
-_STATUS_OF: Final = {"inserted": "created", "updated": "updated", "duplicate": "duplicate"}
+_STATUS_OF: Final = {"inserted": "created", "updated": "updated", "duplicate": "duplicate", "deleted": "deleted"}
+_MESSAGES: Final = {
+    "duplicate": "this state, or a later one, is stored already",
+    "deleted": "the run was deleted, and no state of it is stored again",
+}
 _PLACEHOLDER_RUN_ID: Final = "run"
 """A commit link needs a run id; that of a path is replaced by the run's own inside the transaction."""
 _MAX_SHOWN_ID: Final = 80
@@ -150,9 +154,8 @@ async def create_run(request: Request) -> Response:
     async with parsed_body(request, run_from_body) as state:
         result = await backend_of(request).write(WriteBatch((state,)))
     status = _STATUS_OF[result.outcomes[0]]
-    if status == "duplicate":
-        message = "this state, or a later one, is stored already"
-        return json_response({"status": status, "event_id": state["event_id"], "message": message}, 201)
+    if status in _MESSAGES:
+        return json_response({"status": status, "event_id": state["event_id"], "message": _MESSAGES[status]}, 201)
     return json_response({"status": status, "event_id": state["event_id"], "run_id": state["run_id"]}, 201)
 
 
@@ -171,7 +174,9 @@ async def create_runs(request: Request) -> Response:
         {
             "inserted": result.count("inserted"),
             "updated": result.count("updated"),
-            "duplicates": result.count("duplicate"),
+            # Clients that know of no deletions take these for settled all the same.
+            "duplicates": result.count("duplicate") + result.count("deleted"),
+            "deleted": result.count("deleted"),
             "errors": items.errors,
             "total": items.total,
         }

@@ -181,7 +181,7 @@ class Problem(BaseModel):
 class RunStored(BaseModel):
     """The outcome of storing one state."""
 
-    status: Literal["created", "updated", "duplicate"]
+    status: Literal["created", "updated", "duplicate", "deleted"]
     event_id: str
     run_id: str | None = None
     message: str | None = None
@@ -196,13 +196,36 @@ class ItemError(BaseModel):
 
 
 class BatchStored(BaseModel):
-    """The outcome of a batch: the numbers and the errors add up to `total`."""
+    """The outcome of a batch: `inserted`, `updated`, `duplicates` and the errors add up to `total`.
+
+    `deleted` says how many of the duplicates are states of runs that were deleted.
+    """
 
     inserted: int
     updated: int
     duplicates: int
+    deleted: int
     errors: list[ItemError]
     total: int
+
+
+class DeletedRun(BaseModel):
+    """A run that was deleted with the run that it was inside of."""
+
+    event_id: str
+    run_id: str
+    deleted_at: str
+
+
+class RunDeleted(BaseModel):
+    """The receipt of a deletion; `deleted_by` is the name of the token."""
+
+    status: Literal["deleted"]
+    event_id: str
+    run_id: str
+    deleted_at: str
+    deleted_by: str
+    runs_inside: list[DeletedRun]
 
 
 class CommitsStored(BaseModel):
@@ -343,8 +366,8 @@ class Metrics(BaseModel):
 
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
-    *(Run, RunStored, BatchStored, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl, Event, Step),
-    *(RecordsStored, LineRefused),
+    *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
+    *(Event, Step, RecordsStored, LineRefused),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""

@@ -3,10 +3,11 @@
 A batch is at most 1000 rows or about 8 MiB of text, in the order of the table's key, read in
 a transaction of its own: a long copy holds no lock on its source, and memory stays flat.
 
-Writing is harmless to repeat. Runs and commits are written as every run and commit is, so a
-later state in the target wins, and steps that waited there for a run find it. Spans and events
-that are stored stay, except one that had no run yet and has one in the source. Of two roll-ups
-the one that counts more wins, because counts only ever grow, with the parent that either names.
+What the target has deleted is not copied (`copied_marks`). Writing is harmless to repeat. Runs
+and commits are written as every run and commit is, so a later state in the target wins, and
+steps that waited there for a run find it. Spans and events that are stored stay, except one that
+had no run yet and has one in the source. Of two roll-ups the one that counts more wins, because
+counts only ever grow, with the parent that either names.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from sqlalchemy import (
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.storage.copied_marks import parts_to_copy, runs_to_copy
 from otel_agent_telemetry.storage.engine import reading
-from otel_agent_telemetry.storage.rows import RUN_ID, Row, merged, record_of, row_of, with_commit
+from otel_agent_telemetry.storage.rows import RUN_ID, UNCHANGED, Row, merged, record_of, row_of, with_commit
 from otel_agent_telemetry.storage.runs import latest_commits, link_commits
 from otel_agent_telemetry.storage.statements import (
     Statement,
@@ -135,6 +137,10 @@ _COMPARED: Final = {
 """Table → the columns of a stored row that are compared with the source's; of runs it is their whole state."""
 
 
+_TIMES: Final = {"run_spans": "start_time", "run_events": "timestamp"}
+"""Table → the column that says when a row's thing happened."""
+
+
 def batches(engine: Engine, copied: CopiedTable) -> Iterator[list[Row]]:
     """Yield all rows of the table, as committed when each batch is read. Raises StorageError."""
     key_of = itemgetter(*map(copied.columns.index, copied.key))
@@ -178,7 +184,7 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
     """Write a batch within the connection's transaction; return how many of its rows changed anything."""
     if copied is RUNS:
         written = write_batch(connection, WriteBatch([record_of(row[: len(COLUMNS)]) for row in rows]))
-        return len(rows) - written.count("duplicate")
+        return len(rows) - sum(map(written.count, UNCHANGED))
     missing = missing_rows(connection, copied, rows)
     if copied is COMMITS:  # by the usual way, so that the run shows the commit
         link_commits(connection, [CommitLink(**copied.values_of(row)) for row in missing])
@@ -197,7 +203,11 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
 def missing_rows(connection: Connection, copied: CopiedTable, rows: Sequence[Row]) -> list[Row]:
     """Return those of the rows that a database does not have, or has in an earlier state."""
     if copied is RUNS:
-        return _missing_runs(connection, rows)
+        return _missing_runs(connection, runs_to_copy(connection, rows))
+    if copied is not COMMITS:
+        event_id_at, time = copied.columns.index("event_id"), _TIMES.get(copied.table.name)
+        time_at = None if time is None else copied.columns.index(time)
+        rows = parts_to_copy(connection, rows, event_id_at=event_id_at, time_at=time_at)
     compared = _COMPARED.get(copied.table.name, ())
     found = stored_in(connection, copied, rows, *compared)
     return [row for row in rows if _is_missing(copied, copied.values_of(row), found.get(copied.identity_of(row)))]

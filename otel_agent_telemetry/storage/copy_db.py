@@ -21,6 +21,7 @@ from sqlalchemy import Engine, text
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.storage.copied_marks import copy_marks
 from otel_agent_telemetry.storage.copied_tables import COPIED, CopiedTable, batches, missing_rows, write_rows_of
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.database_file import only_writer, roll_back_torn_commit
@@ -57,11 +58,13 @@ class CopyReport:
     tables: list[CopiedRows] = field(default_factory=list)
     counts_differ: int = 0
     """How many stored counts of the target differ from its runs."""
+    deleted: int = 0
+    """How many runs of the target were deleted because the source has deleted them."""
     reasons: list[str] = field(default_factory=list)
 
     @property
     def verified(self) -> bool:
-        """Return whether every row of the source is in the target, as late or later, and the counts are right."""
+        """Return whether the target has all of the source but deleted runs, as late or later, and right counts."""
         return not self.counts_differ and not any(table.lacking for table in self.tables)
 
 
@@ -142,6 +145,7 @@ class _Copy:
         with reading(self._source, "copying from") as connection:
             # Every row is read twice: copied, then compared.
             self._total = 2 * sum(count_rows(connection, copied.table, *copied.conditions) for copied in COPIED)
+        self._report.deleted = copy_marks(self._source, self._store)
         for copied in COPIED:
             self._copy(copied)
         for copied, table in zip(COPIED, self._report.tables, strict=True):

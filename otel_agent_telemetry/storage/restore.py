@@ -15,7 +15,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from sqlalchemy import Connection, inspect, table
 from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deletion import Marks, read_marks
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.database_backup import (
@@ -40,10 +41,14 @@ from otel_agent_telemetry.storage.database_file import (
     roll_back_torn_commit,
 )
 from otel_agent_telemetry.storage.database_place import SIDECARS, sidecar
+from otel_agent_telemetry.storage.deletions import apply_marks
 from otel_agent_telemetry.storage.engine import make_engine, translated
+from otel_agent_telemetry.storage.marks import read_marks as read_stored_marks
+from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
+from otel_agent_telemetry.storage.store import Store
 
 _DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
 
@@ -116,6 +121,8 @@ class RestoreReport:
     contents: DatabaseContents
     kept: Path | None
     schema: SchemaReport
+    deleted: int = 0
+    """Runs of the backup that had been deleted since, and were deleted again."""
 
 
 def restore_backup(
@@ -135,13 +142,38 @@ def restore_backup(
     with only_writer(path, doing="restoring"), translated("restoring", str(path)):
         remove_partials(path.parent, path.stem)
         with verified_copy(backup, path) as fresh, _locked(config, path, force=force) as sound:
+            marks = _marks_of(config, path)
             kept = _keep_present(config, path, fresh, sound=sound, force=force, clock=clock or SystemClock())
             for ending in SIDECARS:  # a journal of the old file would be played into the new one
                 sidecar(path, ending).unlink(missing_ok=True)
             sync_dir(path.parent)  # the journal's removal is durable before the new file gets the name
             fresh.rename(path)
             sync_dir(path.parent)
-        return RestoreReport(contents=contents, kept=kept, schema=_upgrade(config, clock))
+        schema = _upgrade(config, clock)
+        return RestoreReport(contents=contents, kept=kept, schema=schema, deleted=_delete_again(config, marks))
+
+
+def _marks_of(config: TelemetryConfig, path: Path) -> Marks:
+    """Return the marks of deletions in the journal and, where it can be read, in the present database."""
+    marks = read_marks(config.ndjson_dir)
+    if path.exists():
+        # A damaged database, or one of an older version, has no marks that could be read; the journal has them too.
+        with suppress(SchemaError), reading_file(config, path, "checking") as connection:
+            if database_state(connection) == "current":
+                marks.update(read_stored_marks(connection))
+    return marks
+
+
+def _delete_again(config: TelemetryConfig, marks: Marks) -> int:
+    """Delete the runs of the restored database that had been deleted since; return how many."""
+    if not marks:
+        return 0
+    store = Store(config)
+    try:
+        deleted = store.transact(lambda connection: apply_marks(connection, marks))
+        return deleted + (delete_old(store, marks.cutoff.cutoff).runs if marks.cutoff is not None else 0)
+    finally:
+        store.close()
 
 
 def _upgrade(config: TelemetryConfig, clock: Clock | None) -> SchemaReport:

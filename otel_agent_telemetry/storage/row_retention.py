@@ -5,7 +5,8 @@ A run is old when it was created before the cutoff and had ended by then. One th
 steps and roll-up are deleted, and the commits of its `run_id` unless another run has it.
 
 Each batch is a transaction of its own, so a retention that is killed leaves whole runs
-behind, and the next one continues. Between two batches other writers can write. The counts
+behind, and the next one continues. Between two batches other writers can write. Before the first
+the cut-off is stored, which keeps late states of what is deleted out (`marks`). The counts
 follow by the database's own triggers (`counts`). A step that arrives after its run was deleted
 is stored as an orphan, as one that arrives too early is, and deleted when it is old itself.
 
@@ -23,12 +24,15 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.storage.counts import pack_counts, pack_when_due
+from otel_agent_telemetry.clock import SystemClock, iso_utc
+from otel_agent_telemetry.deletion import CutOff
+from otel_agent_telemetry.storage.counts import pack_counts
+from otel_agent_telemetry.storage.deletions import has_run, put_cutoff, remove_runs
 from otel_agent_telemetry.storage.queries import is_running
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_keys, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces
 
 BATCH_RUNS: Final = 200
@@ -38,7 +42,6 @@ _MAX_PAUSE_S: Final = 0.25
 _NO_RUN: Final[ColumnElement[str]] = literal_column("''")
 
 _runs: Final = agent_runs.c
-_OF_A_RUN: Final = (run_events, run_spans, run_rollups)
 _ORPHAN_TIMES: Final = ((run_events, run_events.c.timestamp), (run_spans, run_spans.c.start_time))
 
 Progress = Callable[[int, int], None]
@@ -69,7 +72,7 @@ def count_old(connection: Connection, cutoff: str) -> OldRows:
         for table, when in _ORPHAN_TIMES
     )
     return replace(
-        _count_old_runs(connection, cutoff),
+        count_old_runs(connection, cutoff),
         events=events,
         spans=spans,
         rollups=count_rows(connection, run_rollups, run_rollups.c.event_id.in_(old)),
@@ -77,7 +80,7 @@ def count_old(connection: Connection, cutoff: str) -> OldRows:
     )
 
 
-def _count_old_runs(connection: Connection, cutoff: str) -> OldRows:
+def count_old_runs(connection: Connection, cutoff: str) -> OldRows:
     """Return the numbers of runs to delete, and of old ones that are kept because they still run."""
     return OldRows(
         runs=count_rows(connection, agent_runs, _is_old(cutoff)),
@@ -108,7 +111,9 @@ class _Retention:
     def run(self) -> OldRows:
         """Delete in batches, then return what was deleted from each table."""
         with self._store.reading() as connection:
-            found = _count_old_runs(connection, self._cutoff)
+            found = count_old_runs(connection, self._cutoff)
+        applied = CutOff(cutoff=self._cutoff, applied_at=iso_utc(SystemClock.now_ns()))
+        self._store.transact(partial(put_cutoff, cutoff=applied))
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:
             self._delete_orphans(table, when)
@@ -148,7 +153,7 @@ class _Retention:
             self._transact(partial(_delete_from, table=table, which=still_orphans))
 
     def _delete_commits_without_run(self) -> None:
-        has_no_run = and_(commits.c.associated_at < self._cutoff, ~_has_run(commits.c.run_id))
+        has_no_run = and_(commits.c.associated_at < self._cutoff, ~has_run(commits.c.run_id))
         keys = select(commits.c.commit_hash, commits.c.run_id).where(has_no_run).limit(_BATCH_ROWS)
         while True:
             with self._store.reading() as connection:
@@ -179,14 +184,7 @@ def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> d
     rows = connection.execute(selected.with_for_update(skip_locked=True)).all()
     if not rows:
         return {}
-    event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
-    deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
-    _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
-    deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
-    has_no_run = and_(commits.c.run_id.in_(run_ids), ~_has_run(commits.c.run_id))
-    deleted["commits"] = _delete(connection, commits, has_no_run)
-    pack_when_due(connection, len(rows))
-    return deleted
+    return remove_runs(connection, rows)
 
 
 def _delete_from(connection: Connection, *, table: Table, which: ColumnElement[bool]) -> dict[str, int]:
@@ -204,10 +202,6 @@ def _is_old(cutoff: str) -> ColumnElement[bool]:
 
 def _is_orphan(table: Table, when: ColumnElement[Any], cutoff: str) -> ColumnElement[bool]:
     return and_(table.c.event_id == _NO_RUN, when < cutoff)
-
-
-def _has_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    return exists().where(_runs.run_id == run_id)
 
 
 def _has_only_old_runs(cutoff: str) -> ColumnElement[bool]:

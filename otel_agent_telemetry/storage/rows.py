@@ -29,8 +29,10 @@ from otel_agent_telemetry.status import RUNNING
 if TYPE_CHECKING:
     from otel_agent_telemetry.model import RunRecord
 
-WriteOutcome = Literal["inserted", "updated", "duplicate"]
-"""What became of a state that was written: the first of its run, a change of the row, or neither."""
+WriteOutcome = Literal["inserted", "updated", "duplicate", "deleted"]
+"""What became of a state that was written: the first of its run, a change, nothing new, or its run is deleted."""
+UNCHANGED: Final[frozenset[WriteOutcome]] = frozenset({"duplicate", "deleted"})
+"""The outcomes of states that changed nothing."""
 
 Row = tuple[Any, ...]
 """One value for each of `columns.COLUMNS`."""

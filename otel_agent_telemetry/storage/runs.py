@@ -40,6 +40,7 @@ from otel_agent_telemetry.model import CommitLink, RunRecord
 from otel_agent_telemetry.run_state import ORDER_COLUMNS
 from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.storage.counts import add_to_counts
+from otel_agent_telemetry.storage.marks import marks_against
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
     RUN_ID,
@@ -97,9 +98,9 @@ _present_run_ids: Final = select(agent_runs.c.run_id).distinct()
 def upsert_runs(connection: Connection, runs: Sequence[RunState]) -> list[WriteOutcome]:
     """Write states within the connection's transaction; return what became of each, in their order.
 
-    `duplicate`: the state adds nothing to what is stored or came before it in `runs`. On
-    SQLite, whose writer is alone, by `sqlite_runs`. Raises the driver's errors, see
-    `engine.translated`.
+    `duplicate`: the state adds nothing to what is stored or came before it in `runs`;
+    `deleted`: its run was deleted, and the state is not stored. On SQLite, whose writer is
+    alone, by `sqlite_runs`. Raises the driver's errors, see `engine.translated`.
     """
     if connection.dialect.name == "sqlite":
         return write_states(driver_connection(connection), map(fields_of, runs))
@@ -112,9 +113,13 @@ def upsert_rows(connection: Connection, rows: Sequence[Row]) -> list[WriteOutcom
     lock_links(connection, shared=True)
     commits_of = latest_commits(connection, {row[RUN_ID] for row in rows})
     stored = _stored_rows(connection, {row[EVENT_ID] for row in rows})
+    marks = marks_against(connection, {row[EVENT_ID] for row in rows})
     current = dict(stored)
     outcomes: list[WriteOutcome] = []
     for row in rows:  # a batch may hold several states of one run: each is compared with the one before
+        if marks and row[EVENT_ID] not in current and marks.cover(dict(zip(COLUMNS, row, strict=True))):
+            outcomes.append("deleted")
+            continue
         state = with_commit(row, commits_of.get(row[RUN_ID]))
         before = current.get(row[EVENT_ID])
         after = state if before is None else merged(before, state)

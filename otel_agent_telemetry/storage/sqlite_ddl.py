@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -114,5 +114,13 @@ DEFAULT 0 NOT NULL, open_runs BIGINT DEFAULT 0 NOT NULL, rejected BIGINT DEFAULT
 NOT NULL, PRIMARY KEY (host, base_dir))
 
 CREATE TABLE store_facts (name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))
+
+CREATE TABLE deleted_runs (event_id TEXT NOT NULL, run_id TEXT NOT NULL, deleted_at TEXT NOT NULL, deleted_by TEXT
+NOT NULL, trace_id TEXT, PRIMARY KEY (event_id))
+
+CREATE INDEX ix_deleted_runs_trace_id ON deleted_runs (trace_id) WHERE trace_id IS NOT NULL
+
+CREATE TABLE retention_cutoffs (record_type TEXT NOT NULL, cutoff TEXT NOT NULL, applied_at TEXT NOT NULL, PRIMARY
+KEY (record_type))
 """.strip().split("\n\n")
 """In the order in which they are run."""

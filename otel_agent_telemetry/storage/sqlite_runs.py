@@ -23,6 +23,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS, POSTING_COLUMNS, Fields
+from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.run_state import merged_state
 from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.status import RUNNING
@@ -55,6 +56,9 @@ _LINKS: Final = (
     "SELECT run_id, associated_at, commit_hash, commit_source, commit_author, commit_timestamp FROM commits "
     "WHERE run_id IN (SELECT value FROM json_each(?))"
 )
+_RECEIPT: Final = ("event_id", "run_id", "deleted_at", "deleted_by", "trace_id")
+_MARKS: Final = f"SELECT {', '.join(_RECEIPT)} FROM deleted_runs WHERE event_id IN (SELECT value FROM json_each(?))"
+_CUTOFF: Final = "SELECT cutoff, applied_at FROM retention_cutoffs WHERE record_type = 'run'"
 _RECEIVED: Final = "received_at"
 _REPLACED: Final = ", ".join(
     f"{name} = coalesce(agent_runs.{name}, excluded.{name})" if name == _RECEIVED else f"{name} = excluded.{name}"
@@ -122,6 +126,7 @@ class _Writing:
         self._keys = json.dumps([state["event_id"] for state in states])
         self._stored: dict[str, Row] = {row[0]: row for row in connection.execute(_STORED, (self._keys,))}
         self._whole: dict[str, Row] | None = None
+        self._marks = _marks_against(connection, self._keys) if len(self._stored) < len(states) else Marks()
         self._standing: dict[str, Fields] = {}
         """`event_id` → the state to be written, for runs whose stored row does not stand."""
 
@@ -149,6 +154,8 @@ class _Writing:
         else:
             before = self._stored.get(event_id)
             if before is None:
+                if self._marks and self._marks.cover(state):
+                    return "deleted"
                 self._standing[event_id] = state
                 return "inserted"
             after = self._against(before, state)
@@ -235,6 +242,13 @@ def _insert_statement(names: tuple[str, ...], rows: int) -> str:
             f"ON CONFLICT (event_id) DO UPDATE SET {_REPLACED}"
         )
     return known
+
+
+def _marks_against(connection: sqlite3.Connection, keys: str) -> Marks:
+    """Return the marks that can concern states of the runs with these keys, a JSON array."""
+    deleted = {row[0]: Deletion(**dict(zip(_RECEIPT, row, strict=True))) for row in connection.execute(_MARKS, (keys,))}
+    row = connection.execute(_CUTOFF).fetchone()
+    return Marks(deleted, None if row is None else CutOff(cutoff=row[0], applied_at=row[1]))
 
 
 def _latest_commits(connection: sqlite3.Connection, run_ids: Iterable[str]) -> dict[str, CommitValues]:

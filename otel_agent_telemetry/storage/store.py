@@ -35,6 +35,7 @@ from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
 from otel_agent_telemetry.storage.deliverers import DelivererReport, note_deliverers
+from otel_agent_telemetry.storage.deletions import without_deleted
 from otel_agent_telemetry.storage.engine import (
     database_name,
     make_engine,
@@ -46,7 +47,7 @@ from otel_agent_telemetry.storage.engine import (
 from otel_agent_telemetry.storage.journal_lines import write_lines
 from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
-from otel_agent_telemetry.storage.rows import WriteOutcome
+from otel_agent_telemetry.storage.rows import UNCHANGED, WriteOutcome
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
@@ -125,22 +126,23 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     traces = {trace for state in states if (trace := state.get("trace_id"))}
     traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
     lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
+    nodes = without_deleted(connection, batch.nodes)
     named = {(state["trace_id"], state.get("span_id") or "") for state in states if state.get("trace_id")}
-    known = known_keys(connection, named | {node.key for node in batch.nodes})
+    known = known_keys(connection, named | {node.key for node in nodes})
     if known:
-        dissolve(connection, {known.pop(node.key) for node in batch.nodes if not node.is_run and node.key in known})
+        dissolve(connection, {known.pop(node.key) for node in nodes if not node.is_run and node.key in known})
         states = joined(connection, states, known)
-    outcomes = _upsert(connection, states, batch.nodes)
+    outcomes = _upsert(connection, states, nodes)
     # Updated runs too: the first state of a run need not have named its trace.
-    changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome != "duplicate"]
-    write_traces(connection, batch.nodes, changed, known_keys=known.keys())
-    take_names = {own_event_id(node.identity) for node in batch.nodes if node.agent and node.agent.takes_child_name}
+    changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
+    write_traces(connection, nodes, changed, known_keys=known.keys())
+    take_names = {own_event_id(node.identity) for node in nodes if node.agent and node.agent.takes_child_name}
     if take_names:
         set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])
-    decide_statuses(connection, batch.nodes, changed)
-    if batch.nodes:
-        own = [known.get(node.key) or own_event_id(node.identity) for node in batch.nodes]
-        signs.note_nodes(batch.nodes, own)
+    decide_statuses(connection, nodes, changed)
+    if nodes:
+        own = [known.get(node.key) or own_event_id(node.identity) for node in nodes]
+        signs.note_nodes(nodes, own)
     mark_plumbing(plain_sql(connection), signs)
     if batch.lines:
         write_lines(connection, batch.lines)

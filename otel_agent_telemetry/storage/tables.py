@@ -256,6 +256,32 @@ store_facts: Final = Table(
 )
 """A row is something that this database knows of itself: `store_id`, which a deliverer's cursor belongs to."""
 
+deleted_runs: Final = Table(
+    "deleted_runs",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("deleted_at", Text, nullable=False),
+    Column("deleted_by", Text, nullable=False),
+    Column("trace_id", Text),
+)
+"""A row is the receipt of a deleted run, of which no state is stored again; `trace_id` where all of its trace is."""
+Index(
+    "ix_deleted_runs_trace_id",
+    deleted_runs.c.trace_id,
+    sqlite_where=_HAS_TRACE,
+    postgresql_where=_HAS_TRACE,
+)
+
+retention_cutoffs: Final = Table(
+    "retention_cutoffs",
+    metadata,
+    Column("record_type", Text, primary_key=True),
+    Column("cutoff", Text, nullable=False),
+    Column("applied_at", Text, nullable=False),
+)
+"""A row is the latest cut-off of `retention` for records of one type (`run`)."""
+
 run_services: Final = Table("run_services", metadata, Column("service_name", Text, primary_key=True))
 """A row is a `service.name` that has sent agents' work; idle root spans of such a service are plumbing."""
 

@@ -1,0 +1,170 @@
+"""Delete runs for good, with all that belongs to them; a mark of each keeps late states out (`marks`).
+
+With a run its events, steps, roll-up and keys are deleted, the commits of its `run_id` unless
+another run has it, and the runs inside it, at any depth. A run is inside another when it names
+that one's `run_id` as its parent; where several runs share that `run_id`, it must be of the same
+trace.
+
+Where no run of a trace is left, the steps that wait there for a run are deleted as well, and later
+spans that began before the deletion are not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
+
+from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
+from otel_agent_telemetry.storage.counts import pack_when_due
+from otel_agent_telemetry.storage.marks import put_marks, receipts_of
+from otel_agent_telemetry.storage.runs import lock_links
+from otel_agent_telemetry.storage.statements import rows_with
+from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN
+from otel_agent_telemetry.storage.tables import (
+    agent_runs,
+    commits,
+    deleted_runs,
+    run_events,
+    run_keys,
+    run_rollups,
+    run_spans,
+)
+from otel_agent_telemetry.storage.traces import SpanNode, lock_traces
+
+_runs: Final = agent_runs.c
+_OF_A_RUN: Final = (run_events, run_spans, run_rollups)
+_ids: Final = (_runs.id, _runs.event_id, _runs.run_id, _runs.trace_id, _runs.span_id)
+_AT_ONCE: Final = 200
+_times_of_traces: Final = select(
+    deleted_runs.c.trace_id, func.max(deleted_runs.c.deleted_at).label("deleted_at")
+).group_by(deleted_runs.c.trace_id)
+
+
+def put_cutoff(connection: Connection, cutoff: CutOff) -> None:
+    """Store a cut-off; every state that is written after this transaction meets it."""
+    lock_links(connection, shared=False)
+    put_marks(connection, (cutoff,))
+
+
+def delete_run(connection: Connection, event_id: str, *, deleted_at: str, deleted_by: str) -> list[Deletion]:
+    """Delete a run and the runs inside it; return the receipts, the run's own first.
+
+    Of a run that is deleted already, its receipt; none when no such run is known. On PostgreSQL
+    no run is written from here to the end of the transaction.
+    """
+    lock_links(connection, shared=False)
+    rows = _with_runs_inside(connection, event_id)
+    if not rows:
+        return list(receipts_of(connection, (event_id,)).values())
+    emptied = _remove(connection, rows)
+    receipts = [
+        Deletion(
+            event_id=row.event_id,
+            run_id=row.run_id,
+            deleted_at=deleted_at,
+            deleted_by=deleted_by,
+            trace_id=row.trace_id if row.trace_id in emptied else None,
+        )
+        for row in rows
+    ]
+    put_marks(connection, receipts)
+    return receipts
+
+
+def apply_marks(connection: Connection, marks: Marks) -> int:
+    """Store marks that were made elsewhere and delete the runs that have a receipt; return how many were deleted.
+
+    What the cut-off covers is deleted by `row_retention.delete_old`.
+    """
+    lock_links(connection, shared=False)
+    rows = list(rows_with(connection, select(*_ids), _runs.event_id, marks.deleted))
+    _remove(connection, rows)
+    put_marks(connection, marks)
+    return len(rows)
+
+
+def _with_runs_inside(connection: Connection, event_id: str) -> list[Any]:
+    """Return the rows of a run and of the runs inside it, the outer ones first."""
+    level = list(connection.execute(select(*_ids).where(_runs.event_id == event_id)))
+    found = {row.event_id: row for row in level}
+    while level:
+        level = [row for row in _directly_inside(connection, level) if row.event_id not in found]
+        found.update({row.event_id: row for row in level})
+    return list(found.values())
+
+
+def _directly_inside(connection: Connection, parents: Sequence[Any]) -> Iterator[Any]:
+    """Yield the rows of the runs whose parent is one of these."""
+    run_ids = {row.run_id for row in parents}
+    traces = {(row.run_id, row.trace_id) for row in parents if row.trace_id}
+    counted = select(_runs.run_id, func.count().label("runs")).group_by(_runs.run_id)
+    shared = {row.run_id for row in rows_with(connection, counted, _runs.run_id, run_ids) if row.runs > 1}
+    by_state = select(*_ids, _runs.parent_run_id.label("parent"))
+    by_spans = (
+        select(*_ids, run_rollups.c.parent_run_id.label("parent"))
+        .join(run_rollups, run_rollups.c.event_id == _runs.event_id)
+        .where(_runs.parent_run_id.is_(None))
+    )
+    for selected, column in ((by_state, _runs.parent_run_id), (by_spans, run_rollups.c.parent_run_id)):
+        for row in rows_with(connection, selected, column, run_ids):
+            if row.parent not in shared or (row.parent, row.trace_id) in traces:
+                yield row
+
+
+def _remove(connection: Connection, rows: Sequence[Any]) -> set[str]:
+    """Delete runs and every trace of them; return the traces of which no run is left."""
+    traces = {row.trace_id for row in rows if row.trace_id}
+    lock_traces(connection, traces, shared=False)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        remove_runs(connection, part)
+        _remove_own_spans(connection, part)
+    left = rows_with(connection, select(_runs.trace_id).distinct(), _runs.trace_id, traces)
+    emptied = traces - {row.trace_id for row in left}
+    for table in (run_events, run_spans):
+        for trace_id in sorted(emptied):
+            _delete(connection, table, and_(table.c.trace_id == trace_id, table.c.event_id == NO_RUN))
+    return emptied
+
+
+def _remove_own_spans(connection: Connection, rows: Sequence[Any]) -> None:
+    """Delete the runs' own spans, which stand among the steps of the runs around them."""
+    spans = run_spans.c
+    own = [and_(spans.trace_id == row.trace_id, spans.span_id == row.span_id) for row in rows if row.span_id]
+    if own:
+        _delete(connection, run_spans, and_(or_(*own), spans.is_run == IS_RUN))
+
+
+def remove_runs(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
+    """Delete some hundred runs with all that belongs to them; return table → deleted rows. Leaves no marks.
+
+    A row has `id`, `event_id` and `run_id`.
+    """
+    event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
+    deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
+    _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
+    deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
+    deleted["commits"] = _delete(connection, commits, and_(commits.c.run_id.in_(run_ids), ~has_run(commits.c.run_id)))
+    pack_when_due(connection, len(rows))
+    return deleted
+
+
+def has_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a run with this `run_id` is stored."""
+    return exists().where(_runs.run_id == run_id)
+
+
+def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+    return connection.execute(delete(table).where(which)).rowcount
+
+
+def without_deleted(connection: Connection, nodes: Sequence[SpanNode]) -> Sequence[SpanNode]:
+    """Return the spans without those that began in a trace before all of it was deleted."""
+    if not nodes or connection.execute(select(deleted_runs.c.event_id).limit(1)).first() is None:
+        return nodes
+    traces = {node.span.trace_id for node in nodes}
+    rows = rows_with(connection, _times_of_traces, deleted_runs.c.trace_id, traces)
+    deleted = {row.trace_id: row.deleted_at for row in rows}
+    return [node for node in nodes if node.span.start_time >= deleted.get(node.span.trace_id, "")]
