@@ -18,6 +18,9 @@ _EXPLANATIONS = {
     "missing": "runs are in the journal, but neither in the database nor in the buffer (replay adds them)",
     "refused": "runs were refused and are in rejected/ (doctor shows the reasons)",
     "older": "runs have an older state in the database than in the journal (replay updates them)",
+    "altered": "runs have other content in the database than in the journal",
+    "twice": "runs share their event_id with another run, of which one is lost",
+    "undeleted": "runs are in the database although they were deleted (replay deletes them)",
     "ahead": "runs have a later state in the database than in the journal; expected if a service changed them",
     "unjournalled": "runs are in the database only; expected if another host sent them",
 }
@@ -49,28 +52,42 @@ def verify(
 
 def _print(report: "VerifyReport") -> None:
     """Print the numbers that were compared, then each finding with its runs."""
-    from otel_agent_telemetry.operations.verify import NOTES
-
     print_line(f"lines in the journal  {report.lines}, of {report.writers} writers")
     print_line(f"runs in the journal   {report.journalled}")
     print_line(f"runs in the buffer    {report.waiting} waiting")
     if report.compared_with:
         print_line(f"runs in the database  {report.stored} ({printable(report.compared_with)})")
-    if report.missing_lines:
-        print_line(f"error  {report.missing_lines} lines are missing:", "red")
-        for gap in report.gaps:
-            print_line(
-                f"         writer {printable(gap.writer)}: number {gap.first}"
-                + (f" to {gap.last}" if gap.lines > 1 else "")
-            )
-    for day, number in report.torn.items():
-        print_line(f"error  {printable(day)}: {number} torn lines", "red")
+    if report.deleted:
+        print_line(f"runs deleted          {report.deleted}")
+    _print_lines(report)
     for name, sentence in _EXPLANATIONS.items():
-        if not report.counts[name]:
-            continue
-        is_note = name in NOTES
-        print_line(f"{'note ' if is_note else 'error'}  {report.counts[name]} {sentence}", "" if is_note else "red")
-        for run in [] if is_note else report.runs[name]:
-            print_line(f"         {printable(run.run_id)}  {printable(run.event_id)}")
+        if report.counts[name]:
+            _print_runs(report, name, sentence)
     if report.ok:
         print_line("Nothing is missing.", "green")
+
+
+def _print_lines(report: "VerifyReport") -> None:
+    """Print which lines are missing, torn and repeated."""
+    if report.missing_lines:
+        print_line(f"error  {report.missing_lines} lines are missing:", "red")
+    for gap in report.gaps:
+        more = f" to {gap.last}" if gap.lines > 1 else ""
+        print_line(f"         writer {printable(gap.writer)}: number {gap.first}{more}")
+    for day, number in report.torn.items():
+        print_line(f"error  {printable(day)}: {number} torn lines", "red")
+    if report.repeated_lines:
+        print_line(f"error  {report.repeated_lines} line numbers occur more than once", "red")
+    for line in report.odd_lines:
+        print_line(f"         {printable(line.file)} line {line.line}: {printable(line.reason)}")
+
+
+def _print_runs(report: "VerifyReport", name: str, sentence: str) -> None:
+    """Print a finding about runs, and the first of the runs unless the finding can be expected."""
+    from otel_agent_telemetry.operations.verify import NOTES
+
+    is_note = name in NOTES
+    print_line(f"{'note ' if is_note else 'error'}  {report.counts[name]} {sentence}", "" if is_note else "red")
+    for run in [] if is_note else report.runs[name]:
+        columns = ", ".join(report.columns.get(run.event_id, ())) if name == "altered" else ""
+        print_line(f"         {printable(run.run_id)}  {printable(run.event_id)}  {columns}".rstrip())

@@ -1,9 +1,10 @@
 """Verifying that nothing is missing between issued lines, journal, buffer and database (invariant 7).
 
-Every line has its writer and a number, so a missing line shows as a gap. Every run of the
-journal must be in the database with a state at least as late, or wait in the buffer. What is
-compared is kept in a temporary SQLite database: memory stays bounded, and the temporary folder
-needs about 150 bytes for each run.
+Every line has its writer and a number, so a missing line shows as a gap, and one that was added
+or changed as a number that occurs twice. Every run of the journal must be in the database with
+the same content or a later state, or wait in the buffer, unless it was deleted (`deletion`). What
+is compared is kept in a temporary SQLite database: memory stays bounded, and the temporary folder
+needs about 250 bytes for each run.
 
 Other processes may write meanwhile. So the order matters: first the numbers that writers
 report, then the journal up to the size it has then, the buffer, the database, and last the
@@ -17,8 +18,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +27,15 @@ from otel_agent_telemetry.buffer.health import live_counters
 from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of, read_marks
 from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
-from otel_agent_telemetry.operations.run_ledger import FINDINGS, Gap, RunLedger, RunName, SequenceLedger, run_lines
-from otel_agent_telemetry.storage.queries import iter_states
+from otel_agent_telemetry.operations.altered_runs import altered_columns
+from otel_agent_telemetry.operations.odd_lines import OddLine, repeated_lines, torn_lines
+from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunLedger, RunName, run_lines
+from otel_agent_telemetry.operations.sequence_ledger import Gap, SequenceLedger
+from otel_agent_telemetry.storage.contents import iter_contents
+from otel_agent_telemetry.storage.marks import read_marks as read_stored_marks
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.wire import Line
 
@@ -37,6 +43,8 @@ Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and its size in bytes."""
 
 _RETRY_PAUSES_S: Final = (0.05, 0.1, 0.2)
+_LOOKED_AT_AGAIN: Final = 20_000
+_MOST_REPEATED: Final = 10_000
 NOTES: Final = frozenset({"ahead", "unjournalled"})
 """Findings that can be expected; they alone do not make a report fail."""
 
@@ -45,11 +53,14 @@ NOTES: Final = frozenset({"ahead", "unjournalled"})
 class VerifyReport:
     """What was compared and what differs. Lists have the first few runs, counts cover all.
 
-    `torn`: day file → torn lines. `missing`: in the journal, neither stored nor waiting.
-    `refused`: the same, but the target rejected it. `older`: the database has an older state.
-    `ahead`: it has a later one (a service's PATCH, or the journal lost its end).
-    `unjournalled`: in the database only (another host, an upgrade). `compared_with`: the
-    database, "" when runs go to a service.
+    `torn`: day file → torn lines. `odd_lines`: the first torn and repeated lines.
+    `missing`: in the journal, neither stored nor waiting. `refused`: the same, but the target
+    rejected it. `older`: the database has an older state. `altered`: it has the same state with
+    other content; `columns` has those that differ. `twice`: two runs have one `event_id`.
+    `ahead`: the database has a later state (a service's PATCH, or the journal lost its end).
+    `undeleted`: stored although it was deleted. `unjournalled`: in the database only (another
+    host, an upgrade). `deleted`: runs of the journal that were deleted one by one.
+    `compared_with`: the database, "" when runs go to a service.
     """
 
     lines: int = 0
@@ -57,9 +68,13 @@ class VerifyReport:
     journalled: int = 0
     waiting: int = 0
     stored: int = 0
+    deleted: int = 0
     missing_lines: int = 0
+    repeated_lines: int = 0
     gaps: list[Gap] = field(default_factory=list)
     torn: dict[str, int] = field(default_factory=dict)
+    odd_lines: list[OddLine] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINDINGS, 0))
     runs: dict[str, list[RunName]] = field(default_factory=lambda: {name: [] for name in FINDINGS})
     compared_with: str = ""
@@ -68,7 +83,7 @@ class VerifyReport:
     def ok(self) -> bool:
         """Return whether nothing is missing, torn or outdated."""
         problems = sum(number for name, number in self.counts.items() if name not in NOTES)
-        return not (self.missing_lines or self.torn or problems)
+        return not (self.missing_lines or self.repeated_lines or self.torn or problems)
 
 
 def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | None = None) -> VerifyReport:
@@ -101,6 +116,7 @@ class _Verification:
         self._runs = RunLedger(scratch)
         self._sequences = SequenceLedger(scratch)
         self._report = VerifyReport()
+        self._marks = Marks()
         self._read_to: dict[Path, int] = {}
 
     def report(self, limit: int) -> VerifyReport:
@@ -115,7 +131,11 @@ class _Verification:
         self._read_new_end()
         self._await_lines_in_progress()
         self._read_tails()
+        self._marks.update(read_marks(self._config.ndjson_dir))
+        self._runs.deleted(self._marks)
+        report.deleted = len(self._marks.deleted)
         if report.compared_with:
+            self._look_again(limit)
             for name, found in self._runs.findings(limit=limit).items():
                 report.counts[name], report.runs[name] = found
         report.journalled, report.stored = self._runs.count("journalled"), self._runs.count("stored")
@@ -124,6 +144,7 @@ class _Verification:
             report.missing_lines += gap.lines
             if len(report.gaps) < limit:
                 report.gaps.append(gap)
+        self._find_odd_lines(limit)
         return report
 
     def _read_issued_numbers(self) -> None:
@@ -160,6 +181,9 @@ class _Verification:
         self._count_torn(path, part.torn)
         self._sequences.saw(part.records)
         self._runs.journalled(part.records)
+        for record in part.records:
+            if record.get("event_type") in MARK_EVENTS:
+                self._marks.add(mark_of(record))
 
     def _count_torn(self, path: Path, number: int) -> None:
         """Count torn lines under the name of their file."""
@@ -219,10 +243,32 @@ class _Verification:
         """Add the rows of the database and note its name."""
         with reading_database(self._config) as connection:
             if connection is not None:
-                self._runs.stored(iter_states(connection))
+                self._runs.stored(iter_contents(connection))
+                # After the rows: a run that is deleted in between has its mark by then.
+                self._marks.update(read_stored_marks(connection))
         self._report.compared_with = (
             "the configured database" if self._config.database_url else str(self._config.db_path)
         )
+
+    def _look_again(self, limit: int) -> None:
+        """Compare the runs whose contents differ column by column; note those that differ in spelling alone."""
+        after = ""
+        while event_ids := self._runs.differing(after=after, limit=_LOOKED_AT_AGAIN):
+            after = event_ids[-1]
+            with reading_database(self._config) as connection:
+                if connection is None:
+                    return
+                altered = altered_columns(connection, tuple(self._read_to), event_ids)
+            self._runs.unaltered(set(event_ids) - altered.keys())
+            room = max(limit - len(self._report.columns), 0)
+            self._report.columns.update(dict(sorted(altered.items())[:room]))
+
+    def _find_odd_lines(self, limit: int) -> None:
+        """Name the first torn and repeated lines by file and number."""
+        repeated = self._sequences.repeated(limit=_MOST_REPEATED)
+        self._report.repeated_lines = sum(map(len, repeated.values()))
+        torn = (line for path in self._read_to if path.name in self._report.torn for line in torn_lines(path))
+        self._report.odd_lines = list(islice(chain(torn, repeated_lines(self._read_to, repeated)), limit))
 
     def _gaps(self) -> Iterator[Gap]:
         """Yield the gaps, without lines that a writer wrote on days whose files were deleted."""
@@ -244,10 +290,15 @@ def _numbered(record: Line) -> tuple[str, int]:
 
 def report_object(report: VerifyReport) -> dict[str, Any]:
     """Return the report as an object for `--json`."""
-    names = ("lines", "writers", "journalled", "waiting", "stored", "missing_lines", "torn", "compared_with")
+    names = (
+        *("lines", "writers", "journalled", "waiting", "stored", "deleted", "missing_lines", "repeated_lines"),
+        *("torn", "compared_with"),
+    )
     return {
         "ok": report.ok,
         **{name: getattr(report, name) for name in names},
+        "odd_lines": [asdict(line) for line in report.odd_lines],
+        "columns": report.columns,
         "gaps": [{"writer": gap.writer, "first": gap.first, "last": gap.last} for gap in report.gaps],
         **{
             name: {"count": report.counts[name], "runs": [_run_object(run) for run in report.runs[name]]}

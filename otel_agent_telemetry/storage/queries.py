@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import JSON, ColumnElement, Connection, Select, and_, cast, func, literal_column, or_, select, union_all
 
@@ -32,7 +32,6 @@ from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _NO_TOTALS: Final[dict[str, Any]] = {name: 0 if name in INTEGER_COLUMNS else None for name in TOTAL_COLUMNS}
 _ROWS_AT_A_TIME: Final = 500
-_STATES_AT_A_TIME: Final = 5000
 # Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
 _FEW_RUNS: Final = 500
 MAX_COUNTED: Final = 100_000
@@ -95,14 +94,6 @@ class StoredRun:
     def cursor(self) -> Cursor:
         """Return the run's place in a listing."""
         return Cursor(self.record.created_at, self.id)
-
-
-class RunState(NamedTuple):
-    """What `verify` compares of a run."""
-
-    event_id: str
-    status: str
-    updated_at: str
 
 
 def list_runs(connection: Connection, query: RunQuery) -> list[RunRecord]:
@@ -248,18 +239,6 @@ def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> 
         if len(runs) < _ROWS_AT_A_TIME:
             return
         last = runs[-1]
-
-
-def iter_states(connection: Connection) -> Iterator[RunState]:
-    """Yield every run's state, in order of id, in bounded memory."""
-    selected = select(_runs.event_id, _runs.status, _runs.updated_at, _runs.id).order_by(_runs.id)
-    last = 0
-    while True:
-        rows = connection.execute(selected.where(_runs.id > last).limit(_STATES_AT_A_TIME)).all()
-        yield from (RunState(*row[:-1]) for row in rows)
-        if len(rows) < _STATES_AT_A_TIME:
-            return
-        last = rows[-1].id
 
 
 def runs_named(connection: Connection, name: str, *, limit: int) -> list[RunRecord]:

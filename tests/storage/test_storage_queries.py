@@ -19,7 +19,6 @@ from otel_agent_telemetry.storage.queries import (
     find_run,
     get_run,
     iter_open_runs,
-    iter_states,
     list_runs,
     page_of_runs,
     run_stats,
@@ -135,15 +134,6 @@ def test_open_runs_stream_past_one_reading(database):
     with database.reading() as connection:
         assert [one.run_id for one in iter_open_runs(connection)] == [f"run-{number}" for number in range(1, 1105)]
         assert [one.run_id for one in iter_open_runs(connection, older_than=at(3))] == ["run-1", "run-2"]
-
-
-def test_states_stream_every_run(database):
-    """For `verify`."""
-    fill(database, [run(number) for number in range(1, 1002)] + [run(5, status="success", updated=1)])
-    with database.reading() as connection:
-        states = {state.event_id: state for state in iter_states(connection)}
-    assert len(states) == 1001
-    assert states[event_id(5)][1:] == ("success", at(6))
 
 
 def test_stats_count_what_there_is(database):
