@@ -31,6 +31,8 @@ DELETED_EVENT: Final = "agent.run.deleted"
 """`event_type` of the line that carries a Deletion."""
 RETENTION_EVENT: Final = "agent.runs.retention"
 """`event_type` of the line that carries a CutOff."""
+PURGED_EVENT: Final = "agent.line.purged"
+"""`event_type` of the line that stands where `delete --purge` has overwritten one."""
 MARK_EVENTS: Final = frozenset({DELETED_EVENT, RETENTION_EVENT})
 _FILE: Final = "deletions.ndjson"
 

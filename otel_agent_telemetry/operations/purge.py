@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.deletion import DELETED_EVENT, Deletion
+from otel_agent_telemetry.deletion import DELETED_EVENT, PURGED_EVENT, Deletion
 from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.trusted_files import open_file, open_to_read
 from otel_agent_telemetry.wire import EVENT, Line, ReadLine, encode_line, read_line
 
-PURGED_EVENT: Final = "agent.line.purged"
 _MAX_LINE: Final = 128 << 20
 
 
@@ -52,7 +52,7 @@ def _purge_file(path: Path, receipts: Collection[Deletion]) -> int:
     found = list(_lines_of(path, receipts))
     if not found:
         return 0
-    with path.open("r+b") as file:
+    with os.fdopen(open_file(path, os.O_RDWR), "r+b") as file:
         for offset, stub in found:
             file.seek(offset)
             file.write(stub)
@@ -67,7 +67,7 @@ def _lines_of(path: Path, receipts: Collection[Deletion]) -> Iterator[tuple[int,
     run_ids = {receipt.run_id for receipt in receipts}
     needles = [name.encode("utf-8", "replace") for name in (*event_ids, *run_ids)]
     at = 0
-    with path.open("rb", buffering=1 << 20) as stream:
+    with open_to_read(path) as stream:
         # An incomplete last line may be in the making.
         while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
             if any(needle in raw for needle in needles) and _is_of(read_line(raw), event_ids, run_ids):

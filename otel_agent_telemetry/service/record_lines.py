@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.columns import MAX_COUNT, Fields, check_column, check_time, shown
+from otel_agent_telemetry.deletion import MARK_EVENTS, PURGED_EVENT
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunSpan
 from otel_agent_telemetry.redaction import clean, kept_name
@@ -128,6 +129,9 @@ def _items_of(record: Line) -> Iterator[Item]:
     elif kind == SPAN:
         yield _step_of(record)
     elif kind == EVENT:
+        # A deletion is asked for by a call of its own, with its own permission.
+        if record.get("event_type") in (*MARK_EVENTS, PURGED_EVENT):
+            return
         if record.get("event_type") == COMMIT_EVENT:
             yield CommitLink.from_event(record)
         yield _event_of(record)

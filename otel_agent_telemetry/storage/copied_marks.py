@@ -7,26 +7,23 @@ copied before they are deleted at their source, keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.deletion import CutOff
-from otel_agent_telemetry.storage.deletions import apply_marks, put_cutoff
+from otel_agent_telemetry.storage.deletions import apply_marks, put_cutoff, stored_ids
 from otel_agent_telemetry.storage.engine import reading
 from otel_agent_telemetry.storage.marks import marks_against, read_marks
 from otel_agent_telemetry.storage.row_retention import count_old_runs
 from otel_agent_telemetry.storage.rows import EVENT_ID
-from otel_agent_telemetry.storage.statements import rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.tables import agent_runs
 
 Row = tuple[Any, ...]
-_stored_ids: Final = select(agent_runs.c.event_id)
 
 
 def copy_marks(source: Engine, store: Store) -> int:
@@ -50,7 +47,7 @@ def runs_to_copy(connection: Connection, rows: Sequence[Row]) -> Sequence[Row]:
     marks = marks_against(connection, [row[EVENT_ID] for row in rows])
     if not marks:
         return rows
-    stored = _stored_in(connection, [row[EVENT_ID] for row in rows])
+    stored = stored_ids(connection, [row[EVENT_ID] for row in rows])
     return [row for row in rows if row[EVENT_ID] in stored or not marks.cover(dict(zip(COLUMNS, row, strict=False)))]
 
 
@@ -70,9 +67,5 @@ def parts_to_copy(
     kept = [row for row in rows if event_id_of(row) not in marks.deleted]
     if marks.cutoff is None:
         return kept
-    stored, cutoff = _stored_in(connection, event_ids), marks.cutoff.cutoff
+    stored, cutoff = stored_ids(connection, event_ids), marks.cutoff.cutoff
     return [row for row in kept if event_id_of(row) in stored or (time_at is not None and str(row[time_at]) >= cutoff)]
-
-
-def _stored_in(connection: Connection, event_ids: Iterable[str]) -> set[str]:
-    return {row.event_id for row in rows_with(connection, _stored_ids, agent_runs.c.event_id, event_ids)}

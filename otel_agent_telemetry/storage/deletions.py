@@ -11,17 +11,17 @@ spans that began before the deletion are not stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
 
 from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.storage.counts import pack_when_due
-from otel_agent_telemetry.storage.marks import put_marks, receipts_of
+from otel_agent_telemetry.storage.marks import marks_against, put_marks, receipts_of
 from otel_agent_telemetry.storage.runs import lock_links
 from otel_agent_telemetry.storage.statements import rows_with
-from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN
+from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, EventRow, SpanRow
 from otel_agent_telemetry.storage.tables import (
     agent_runs,
     commits,
@@ -168,3 +168,36 @@ def without_deleted(connection: Connection, nodes: Sequence[SpanNode]) -> Sequen
     rows = rows_with(connection, _times_of_traces, deleted_runs.c.trace_id, traces)
     deleted = {row.trace_id: row.deleted_at for row in rows}
     return [node for node in nodes if node.span.start_time >= deleted.get(node.span.trace_id, "")]
+
+
+def lines_to_keep(connection: Connection, lines: Sequence[EventRow | SpanRow]) -> Sequence[EventRow | SpanRow]:
+    """Return the lines of a journal without those of deleted runs.
+
+    Of a run that is not stored, what is older than the cut-off is left out.
+    """
+    event_ids = {_parts_of(line)[0] for line in lines} - {NO_RUN}
+    marks = marks_against(connection, event_ids) if event_ids else Marks()
+    if not marks:
+        return lines
+    kept = [line for line in lines if _parts_of(line)[0] not in marks.deleted]
+    if marks.cutoff is None:
+        return kept
+    stored = stored_ids(connection, event_ids)
+    return [
+        line
+        for line in kept
+        if (parts := _parts_of(line))[0] in stored or parts[0] == NO_RUN or parts[1] >= marks.cutoff.cutoff
+    ]
+
+
+def stored_ids(connection: Connection, event_ids: Iterable[str]) -> set[str]:
+    """Return those of the `event_id` that a stored run has."""
+    rows = rows_with(connection, select(_runs.event_id), _runs.event_id, event_ids)
+    return {row.event_id for row in rows}
+
+
+def _parts_of(line: EventRow | SpanRow) -> tuple[str, str]:
+    """Return the `event_id` of the run that a line belongs to, and its time."""
+    if isinstance(line, EventRow):
+        return line.event.event_id, line.event.timestamp
+    return line.span.event_id, line.span.end_time or line.span.start_time

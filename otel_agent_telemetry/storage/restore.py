@@ -47,8 +47,8 @@ from otel_agent_telemetry.storage.marks import read_marks as read_stored_marks
 from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.statements import count_rows
-from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
 
 _DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
 

@@ -34,8 +34,8 @@ from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
+from otel_agent_telemetry.storage.deletions import lines_to_keep, without_deleted
 from otel_agent_telemetry.storage.deliverers import DelivererReport, note_deliverers
-from otel_agent_telemetry.storage.deletions import without_deleted
 from otel_agent_telemetry.storage.engine import (
     database_name,
     make_engine,
@@ -144,8 +144,8 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
         own = [known.get(node.key) or own_event_id(node.identity) for node in nodes]
         signs.note_nodes(nodes, own)
     mark_plumbing(plain_sql(connection), signs)
-    if batch.lines:
-        write_lines(connection, batch.lines)
+    if lines := lines_to_keep(connection, batch.lines):
+        write_lines(connection, lines)
     if batch.reports:
         note_deliverers(connection, batch.reports, now=received_at or iso_utc(SystemClock().now_ns()))
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import orjson
 from running import running
-from service_cases import ended, event_id, kept, listed, post_batch, post_states, problem, state
+from service_cases import at, ended, event_id, kept, listed, post_batch, post_states, problem, state
 
-from otel_agent_telemetry.deletion import read_marks
+from otel_agent_telemetry.deletion import CutOff, Deletion, read_marks
 
 
 def delete(service, number=1, **more):
@@ -62,3 +63,23 @@ def test_a_deletion_needs_the_permission_and_names_the_token(sqlite_settings):
         assert delete(service, headers=bearer["ci"]).status_code == 403
         assert delete(service, headers=bearer["ops"]).json()["deleted_by"] == "ops"
     assert read_marks(sqlite_settings.ndjson_dir).deleted[event_id(1)].deleted_by == "ops"
+
+
+def test_lines_of_a_deleted_run_are_not_stored(service):
+    """Events and steps of a journal that arrive later; and lines of deletions delete nothing and are not refused."""
+    post_states(service, state(1), state(2))
+    delete(service)
+    tick = {"record_type": "event", "event_type": "tick", "timestamp": at(5), "writer": "w"}
+    marks = [Deletion(event_id=event_id(2), run_id="run-2", deleted_at=at(5), deleted_by="anybody")]
+    marks.append(CutOff(cutoff=at(1000), applied_at=at(1000)))
+    lines = [{**tick, "seq": number, "event_id": event_id(number), "run_id": f"run-{number}"} for number in (1, 2)]
+    lines += [
+        {"record_type": "event", "writer": "w", "seq": 3 + at_, **mark.to_event()} for at_, mark in enumerate(marks)
+    ]
+    body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    answer = service.client.post("/api/v1/records", content=body, headers={"Content-Type": "application/x-ndjson"})
+    assert (answer.status_code, answer.json()["refused"]) == (200, [])
+    assert service.client.get(f"/api/v1/runs/{event_id(2)}/events").json()[0]["event_type"] == "tick"
+    assert listed(service) == ["run-2"]
+    post_states(service, state(3))
+    assert listed(service) == ["run-3", "run-2"]
