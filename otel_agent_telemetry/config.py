@@ -13,9 +13,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, dataclass_transform
 from urllib.parse import urlsplit
 
 from otel_agent_telemetry.base_folder import folder_problem, own_folder, usable_folder
@@ -35,8 +35,35 @@ _NOT_COMPARED: Final = frozenset({"variables", "warnings"})
 _BY_FIELD: Final = {setting.field: setting for setting in SETTINGS}
 
 
-@dataclass(frozen=True, repr=False, eq=False)  # methods that compare so many fields cost a millisecond of every start
-class TelemetryConfig:
+T = TypeVar("T")
+
+
+class _GivenByName:
+    """Takes any of its fields by name. The method that a dataclass would make of so many is slow to compile."""
+
+    def __init__(self, **values: Any) -> None:
+        given = vars(self)
+        for item in fields(self):  # type: ignore[arg-type]  # of the class below
+            name = item.name
+            if name in values:
+                given[name] = values.pop(name)
+            else:
+                given[name] = item.default if item.default_factory is MISSING else item.default_factory()
+        if values:
+            raise TypeError(f"{type(self).__name__} has no setting {', '.join(sorted(values))}")
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Fill what follows from other fields."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def _settings(cls: type[T]) -> type[T]:
+    return dataclass(frozen=True, init=False, repr=False, eq=False, match_args=False)(cls)
+
+
+@_settings
+class TelemetryConfig(_GivenByName):
     """Every setting of a process, from the environment (`from_env`) or by name, defaults for the rest.
 
     Paths left None follow `base_dir`. Two equal configurations share one recorder.
@@ -133,11 +160,10 @@ class TelemetryConfig:
     """Setting → the variable that gave it, for those read from the environment."""
 
     def __post_init__(self) -> None:
-        base = _absolute(self.base_dir)
-        object.__setattr__(self, "base_dir", base)
+        given = vars(self)
+        given["base_dir"] = base = _absolute(self.base_dir)
         for name, parts in _UNDER_BASE.items():
-            given = getattr(self, name)
-            object.__setattr__(self, name, _absolute(given) if given is not None else base.joinpath(*parts))
+            given[name] = _absolute(given[name]) if given[name] is not None else base.joinpath(*parts)
 
     def __eq__(self, other: object) -> bool:
         """Return whether all settings are the same; where they were read from does not count."""

@@ -7,6 +7,7 @@ use few of them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,16 +17,20 @@ if TYPE_CHECKING:
 class LazyPattern:
     """Has the methods of `re.compile(source, flags)`, compiled when the first one is used."""
 
-    def __init__(self, source: str, flags: int = 0) -> None:
+    def __init__(self, source: str | Callable[[], str], flags: int = 0) -> None:
         self._source = source
         self._flags = flags
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(re.compile(self._source, self._flags), name)
+        source = self._source if isinstance(self._source, str) else self._source()
+        value = getattr(re.compile(source, self._flags), name)
         setattr(self, name, value)
         return value
 
 
-def lazy(source: str, flags: int = 0) -> Pattern[str]:
-    """Return a text pattern that is compiled at its first use; an invalid one raises re.error then."""
+def lazy(source: str | Callable[[], str], flags: int = 0) -> Pattern[str]:
+    """Return a text pattern that is compiled at its first use, and made then where `source` is a function.
+
+    An invalid one raises re.error then.
+    """
     return LazyPattern(source, flags)  # type: ignore[return-value]  # it has all methods of a Pattern

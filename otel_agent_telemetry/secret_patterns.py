@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -91,16 +92,21 @@ def _sign_before(separator: str) -> str:
     return rf"(?<={_any_of(ends)}{re.escape(separator)})(?=[a-z0-9+/=_.-]{{{_LEAST_BODY}}})"
 
 
-_TOKENS: Final = lazy(_token_pattern())
+def _tokens_by(separator: str) -> str:
+    return re.escape(separator) + _sign_before(separator)
+
+
+def _capitals_from(first: str) -> str:
+    return _any_of(prefix for prefix in _prefixes(separated=False) if prefix.startswith(first))
+
+
+_TOKENS: Final = lazy(_token_pattern)
 # Signs are for the text in lower case, and are wider than the forms: a sign without a secret costs
 # one scan, a secret without a sign would be stored. A test tries a sample of each form.
-_TOKENS_BY_DASH: Final = f"-{_sign_before('-')}"
-_TOKENS_BY_UNDERSCORE: Final = f"_{_sign_before('_')}"
-_TOKENS_BY_DOT: Final = rf"\.{_sign_before('.')}"
 _LITERALS: Final = tuple(prefix for prefix in _prefixes(separated=False) if not prefix[0].isupper())
 """Prefixes of tokens without a separator, that begin with a small letter."""
 _CAPITALS: Final = {
-    first: lazy(_any_of(prefix for prefix in _prefixes(separated=False) if prefix.startswith(first)))
+    first: lazy(partial(_capitals_from, first))
     for first in sorted({prefix[0] for prefix in _prefixes(separated=False) if prefix[0].isupper()})
 }
 """First letter → prefixes of tokens that begin with this capital, for the text as it is."""
@@ -219,13 +225,14 @@ def _without_private_keys(text: str) -> str:
     return "".join((*parts, text[done:])) if parts else text
 
 
-_TOKEN_SIGNS: Final = tuple(
-    map(lazy, (_TOKENS_BY_DASH, _TOKENS_BY_UNDERSCORE, _TOKENS_BY_DOT, *(map(str.lower, _LITERALS))))
+_TOKEN_SIGNS: Final = (
+    *(lazy(partial(_tokens_by, separator)) for separator in "-_."),
+    *(lazy(prefix.lower()) for prefix in _LITERALS),
 )
-_DASH: Final = lazy(rf"-(?:us[0-9]|(?<![1-9]-)(?:{_TOKENS_BY_DASH[1:]}|{_ARGUMENT_SIGN[1:]}|----begin ))")
+_DASH: Final = lazy(lambda: rf"-(?:us[0-9]|(?<![1-9]-)(?:{_sign_before('-')}|{_ARGUMENT_SIGN[1:]}|----begin ))")
 """No prefix of a token ends in 1 to 9: dates and ids, where most dashes are, are decided by one character."""
-_UNDERSCORE: Final = lazy(_TOKENS_BY_UNDERSCORE)
-_DOT: Final = lazy(rf"{_TOKENS_BY_DOT}|{_WEBHOOK_SIGN}|{_BOT_SIGN}")
+_UNDERSCORE: Final = lazy(partial(_tokens_by, "_"))
+_DOT: Final = lazy(lambda: rf"{_tokens_by('.')}|{_WEBHOOK_SIGN}|{_BOT_SIGN}")
 _COLON: Final = lazy(rf"{_TELEGRAM_SIGN}|{_LINE_SIGN}")
 _AT: Final = lazy(_URL_SIGN)
 _SCHEME: Final = lazy("b(?:earer|asic[ %+\t\r\n])")

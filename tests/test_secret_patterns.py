@@ -62,7 +62,7 @@ def test_the_figures_of_the_corpora() -> None:
     assert len(HARMLESS) >= 200
 
 
-TOKEN_SAMPLES = samples_of(secret_patterns._TOKENS._source)
+TOKEN_SAMPLES = samples_of(secret_patterns._TOKENS.pattern)
 PREFIXES = [prefix for form in TOKEN_FORMS for prefix in form.prefixes]
 
 
@@ -99,7 +99,7 @@ CONTEXTS: tuple[Callable[[str], str], ...] = (
 FORMS = [
     (form, sample)
     for sign, form, _ in secret_patterns._OTHER_FORMS
-    for sample in samples_of(form._source)
+    for sample in samples_of(form.pattern)
     if form is not secret_patterns._BASIC
 ]
 

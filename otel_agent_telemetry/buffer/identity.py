@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import platform
 import random
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from otel_agent_telemetry.clock import iso_utc
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriterIdentity:
+class WriterIdentity(NamedTuple):  # not a dataclass, which would be a millisecond of every start
     """A writer: `{YYYYMMDD}T{HHMMSS}-{pid}-{8 hex}`, and what is known of its process."""
 
     writer: str

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -45,7 +44,7 @@ class SegmentFile(AppendFile):
         super().__init__(segment_path(folder, identity.writer, number))
         self.number = number
         if not resumed:
-            self.write(encode_line(SEGMENT, {"format": FORMAT, "number": number, **asdict(identity)}))
+            self.write(encode_line(SEGMENT, {"format": FORMAT, "number": number, **identity._asdict()}))
         self._writer = identity.writer
 
     def abandon(self) -> None:

@@ -11,7 +11,6 @@ import errno
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ class BufferWriter:
 
         The file is one JSON object padded with spaces to 4096 bytes.
         """
-        text = orjson.dumps({**asdict(self.identity), "counters": counters}, default=str)
+        text = orjson.dumps({**self.identity._asdict(), "counters": counters}, default=str)
         self._lock.write(text.ljust(_LOCK_FILE_BYTES)[:_LOCK_FILE_BYTES])
 
     def close(self) -> None:

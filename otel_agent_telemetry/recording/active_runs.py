@@ -10,9 +10,9 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from time import monotonic_ns, time_ns
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
@@ -25,8 +25,7 @@ _MAX_LEFT = 64
 _CLOCK_STEP_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class ResourceDefaults:
+class ResourceDefaults(NamedTuple):
     """Values that a recording process adds to its runs.
 
     `columns`: column → value, used where no span gives the column (host, owner, git).
@@ -37,7 +36,7 @@ class ResourceDefaults:
     `user_id_key`: the key of the digests.
     """
 
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = MappingProxyType({})
     capture_content: bool = False
     max_bytes: int = DEFAULT_MAX_BYTES
     unknown_text_max: int = 64

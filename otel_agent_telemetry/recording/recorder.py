@@ -12,7 +12,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -147,9 +146,8 @@ class Recorder(LineStore):
         git = read_git_context(folder)
         if git is not None:
             known = {name: text for name, text in (("git_repo", git.repo), ("git_branch", git.branch)) if text}
-            self.resource_defaults = replace(
-                self.resource_defaults, columns={**self.resource_defaults.columns, **known}
-            )
+            defaults = self.resource_defaults
+            self.resource_defaults = defaults._replace(columns={**defaults.columns, **known})
 
     def _watch_exit(self) -> None:
         if not self._watches_exit:

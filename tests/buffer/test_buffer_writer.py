@@ -187,9 +187,7 @@ def test_abandoning_leaves_the_files_of_the_parent(writer, tmp_path):
 
 def test_fate_names_what_is_known(identity):
     """Process, host; a restart is told where the boot id changed."""
-    from dataclasses import replace
-
     assert identity.describe_end() == f"process {os.getpid()} on {identity.host} is gone"
-    rebooted = replace(identity, boot_id="00000000-before")
+    rebooted = identity._replace(boot_id="00000000-before")
     assert rebooted.describe_end() == f"host {identity.host} was restarted while process {os.getpid()} ran"
-    assert replace(identity, host="elsewhere").describe_end() == f"process {os.getpid()} on elsewhere is gone"
+    assert identity._replace(host="elsewhere").describe_end() == f"process {os.getpid()} on elsewhere is gone"
