@@ -70,7 +70,7 @@ class AppendFile:
             line = b"\n" + line
         self.dirty = True
         try:
-            written = os.write(self._fd, line)
+            written = _write(self._fd, line)
         except OSError as problem:
             # EBADF alone means closed by other code. A full disk or a limit leaves the descriptor ours.
             if problem.errno != errno.EBADF:
@@ -78,11 +78,9 @@ class AppendFile:
             self._fd = -1
             raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path)) from None
         self.size += written
-        if written != len(line):
-            self._torn = True
-            raise _short_write(written, len(line), self.path)
+        self._torn = written != len(line)
         if self._torn:
-            self._torn = False
+            raise _short_write(written, len(line), self.path)
 
     def _verify(self, now_ns: int) -> None:
         if not self.is_open():
@@ -159,6 +157,7 @@ def _lowest_high_number() -> int:
     return min(soft, 1024) * 3 // 4 if soft > 0 else 768
 
 
+_write = os.write
 _datasync = getattr(os, "fdatasync", os.fsync)
 
 

@@ -38,15 +38,15 @@ def journal_path(folder: Path, day: str) -> Path:
     return folder / f"events_{day}.ndjson"
 
 
-class _Day:
-    """The file in use and the instants that belong into it."""
+class _DayFile(AppendFile):
+    """The file of a day, and the instants whose lines belong into it."""
 
-    __slots__ = ("ends_ns", "file", "starts_ns")
+    __slots__ = ("ends_ns", "starts_ns")
 
     def __init__(self, folder: Path, now_ns: int) -> None:
         self.starts_ns = now_ns - now_ns % _DAY_NS
         self.ends_ns = self.starts_ns + _DAY_NS
-        self.file = AppendFile(journal_path(folder, day_of(now_ns)))
+        super().__init__(journal_path(folder, day_of(now_ns)))
 
 
 class Journal:
@@ -54,28 +54,29 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._day: _Day | None = None
+        self.file: _DayFile | None = None
+        """The day's file, as far as it is open: who appends often may write lines of its instants to it directly."""
         self._retired: deque[tuple[AppendFile, int]] = deque()
 
     def append(self, line: bytes, now_ns: int) -> None:
         """Write one line; on return it survives the death of the process. Raises OSError."""
-        # Read once: another thread may replace it, and a `_Day` that was read stays usable until it is collected.
-        day = self._day
-        if day is None or not day.starts_ns <= now_ns < day.ends_ns:
-            day = self._turn_to(now_ns)
+        # Read once: another thread may replace it, and a file that was read stays usable until it is collected.
+        file = self.file
+        if file is None or not file.starts_ns <= now_ns < file.ends_ns:
+            file = self._turn_to(now_ns)
         try:
-            day.file.write(line)
+            file.write(line)
         except LostDescriptorError:  # other code of the process closed it; the file itself is still there
-            self._turn_to(now_ns).file.write(line)
+            self._turn_to(now_ns).write(line)
 
-    def _turn_to(self, now_ns: int) -> _Day:
+    def _turn_to(self, now_ns: int) -> _DayFile:
         """Open the file of a day and write to it from now on."""
-        previous, day = self._day, _Day(self.folder, now_ns)
-        self._day = day
+        previous, file = self.file, _DayFile(self.folder, now_ns)
+        self.file = file
         if previous is not None:
             # Kept, not closed: other threads may be about to write to it, and those lines want a sync as well.
-            self._retired.append((previous.file, 2))
-        return day
+            self._retired.append((previous, 2))
+        return file
 
     def sync(self) -> None:
         """Force everything to the disk and leave files that someone removed. Blocks. Raises OSError.
@@ -88,21 +89,21 @@ class Journal:
                 file.sync()
             if rounds > 1:
                 self._retired.append((file, rounds - 1))
-        day = self._day
-        if day is None:
+        current = self.file
+        if current is None:
             return
         # `rm` or logrotate: the open file has no name any more, and lines written to it would be lost.
-        if day.file.replaced():
-            self._day = None
-            self._retired.append((day.file, 2))
+        if current.replaced():
+            self.file = None
+            self._retired.append((current, 2))
             return
-        if day.file.dirty:
-            day.file.sync()
+        if current.dirty:
+            current.sync()
             sync_dir(self.folder)
 
     def forget(self) -> None:
         """Close the files; the next line opens them anew. In a forked child, the parent's stay open."""
-        self._day = None
+        self.file = None
         self._retired.clear()
 
 

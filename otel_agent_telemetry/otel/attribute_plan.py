@@ -16,20 +16,21 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
+import orjson
+
 from otel_agent_telemetry.columns import (
     COUNT_COLUMNS,
     FREE_TEXT_COLUMNS,
     JSON_COLUMNS,
-    MAX_COUNT,
     SETTABLE_COLUMNS,
     TOTAL_COLUMNS,
-    Fields,
 )
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_listed_content
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
+from otel_agent_telemetry.otel.plan_code import MAX_VALUES, PLAIN_TYPES, PayloadEncoder, payload_encoder
 from otel_agent_telemetry.otel.usage import COST_NAMES, MODEL_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import are_plain_names
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
@@ -40,12 +41,12 @@ _MAX_NAME: Final = 256
 _MAX_PICKERS: Final = 64
 _FAST_BYTES: Final = 600_000
 """With less room than this for one payload, every one is measured: the long way."""
-_PLAIN_TYPES: Final = frozenset({str, int, float, bool})
 PLAIN_COLUMNS: Final = (FREE_TEXT_COLUMNS | COUNT_COLUMNS) - JSON_COLUMNS - {*TOTAL_COLUMNS}
 """Columns that take any text, or any count, as it is."""
 _OBSERVED: Final = frozenset({"duration_ms"})
 """Settable columns that the end of a span decides."""
-_SET_AS_GIVEN: Final = PLAIN_COLUMNS - _OBSERVED
+SET_AS_GIVEN: Final = PLAIN_COLUMNS - _OBSERVED
+"""Columns whose value a client sets as it is."""
 _WORK_NAMES: Final = frozenset(
     {*names.KINDS, *names.AGENT_NAMES, *names.AGENT_NAMES_BESIDE, *names.AGENT_VERBS, *USAGE_NAMES}
 )
@@ -56,14 +57,13 @@ class AttributePlan:
     """What some attribute names give. `fast` is False where only the long way is right.
 
     `columns`: (name, column, whether it is a count) for `agent.run.*`. `conventional`: (name,
-    column) of semantic conventions. `gives`: the columns of both. `left_over`: names that give no
-    column, for `context_json`. `is_payload`: whether no name is one that a convention lists as
-    content. `may_be_agent`, `counts`,
-    `reports_use`: whether the values must be looked at for an agent's invocation, for use (model
-    calls, tool calls), for what the whole used.
+    column) of semantic conventions. `left_over`: names for `context_json`. `verdicts`: what the rule for
+    content keeps of texts under each name, `unknown_max` characters of one under an unknown name.
+    `may_be_agent`, `counts`, `reports_use`: whether the values must be looked at for an agent's
+    invocation, for use (model calls, tool calls), for what the whole used.
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
-    whether a name asks for a run. `settings_counts`: for names of columns, as a client sets them,
-    those of counts; None where one of the names is another, or one whose column has a check of its own.
+    whether a name asks for a run. `encode_payload` returns the JSON of attributes as the payload of an event; None
+    where the long way is the only one.
     `says_no_work`: whether the names leave it to the span's own name, and nothing else, to say that it is
     an agent's doing, a call or a run (`span_work`).
     """
@@ -72,28 +72,29 @@ class AttributePlan:
         "columns",
         "conventional",
         "counts",
+        "encode_payload",
         "fast",
         "fast_payload",
-        "is_payload",
         "left_over",
         "may_be_agent",
-        *("agent_names", "gives", "is_marked", "job_types", "reports_use", "says_no_work", "settings_counts"),
+        *("agent_names", "is_marked", "job_types", "reports_use", "says_no_work", "unknown_max", "verdicts"),
         *(
+            "_compiled_from",
             "_content",
             "_keys",
             "_kinds",
             "_measured",
             "_names_person",
-            "_pick",
             "_pick_words",
             "_text_pickers",
-            "_unknown_max",
         ),
     )
 
-    def __init__(self, keys: tuple[str, ...], rule: ContentRule, *, is_fast: bool) -> None:
-        self.is_payload = rule.capture or not any(map(is_listed_content, keys))
+    def __init__(self, keys: tuple[str, ...], rule: ContentRule, *, is_fast: bool, compiled_from: int) -> None:
         self.fast_payload = is_fast and _are_plain_names(keys)
+        is_payload = rule.capture or not any(map(is_listed_content, keys))
+        self.encode_payload: PayloadEncoder = self._first_payloads if self.fast_payload and is_payload else _long_way
+        self._compiled_from = compiled_from if 0 < len(keys) <= MAX_VALUES else -1
         # An application may give whatever a dict takes; members of an enumeration of texts are texts.
         keys = tuple(str.__str__(key) for key in keys if isinstance(key, str))
         values_decide = not names.VALUES_DECIDE.isdisjoint(keys) or decides(keys, rule.user_ids)
@@ -102,15 +103,13 @@ class AttributePlan:
         given = [(key, column) for key, column in names.CONVENTIONAL_COLUMNS.items() if key in keys]
         self.conventional = given[::-1]  # of two that give one column the first counts: it is written last
         self.left_over = left_over_names(keys)
-        self._pick = itemgetter(*self.left_over) if len(self.left_over) > 1 else None
         self._keys = keys
-        self.settings_counts = COUNT_COLUMNS.intersection(keys) if _SET_AS_GIVEN.issuperset(keys) else None
         self._text_pickers: dict[tuple[type, ...], Callable[[Mapping[str, Any]], Any]] = {}
-        verdicts = [(key, rule.verdict(key)) for key in keys]
-        self._content = tuple(key for key, verdict in verdicts if verdict in (Verdict.CONTENT, Verdict.URL))
-        self._names_person = any(verdict is Verdict.PERSON for _, verdict in verdicts)
-        self._measured = tuple(key for key, verdict in verdicts if verdict is Verdict.SHORT)
-        self._unknown_max = rule.unknown_max
+        self.verdicts = verdicts = {key: rule.verdict(key) for key in keys}
+        self._content = tuple(key for key, verdict in verdicts.items() if verdict in (Verdict.CONTENT, Verdict.URL))
+        self._names_person = Verdict.PERSON in verdicts.values()
+        self._measured = tuple(key for key, verdict in verdicts.items() if verdict is Verdict.SHORT)
+        self.unknown_max = rule.unknown_max
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.is_marked = names.is_marked(dict.fromkeys(keys))
@@ -124,7 +123,6 @@ class AttributePlan:
         self.reports_use = not (TOKEN_NAMES | COST_NAMES | MODEL_NAMES).isdisjoint(keys)
         if self.fast:
             self._take_marked(marked)
-        self.gives = {column for _, column, _ in self.columns} | {column for _, column in self.conventional}
 
     def _take_marked(self, marked: Iterable[str]) -> None:
         for key in marked:
@@ -136,17 +134,11 @@ class AttributePlan:
                 return
             self.columns.append((key, column, column in COUNT_COLUMNS))
 
-    def left_over_of(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes for `context_json`, with content."""
-        if self._pick is None:
-            return {key: attributes[key] for key in self.left_over}
-        return dict(zip(self.left_over, self._pick(attributes), strict=True))
-
     def keeps_all(self, attributes: Mapping[str, Any]) -> bool:
         """Return whether the rule for content has nothing to say to plain attributes with the names of this plan."""
         for key in self._measured:
             value = attributes[key]
-            if type(value) is str and (len(value) > self._unknown_max or value[:1] in OPENING):
+            if type(value) is str and (len(value) > self.unknown_max or value[:1] in OPENING):
                 return False
         if self._names_person:
             return False
@@ -175,37 +167,20 @@ class AttributePlan:
                 return value
         return ""
 
-    def job_type_in(self, attributes: Mapping[str, Any]) -> str:
-        """Return what an attribute says that the run does; empty where none does."""
-        for key in self.job_types:
-            if value := attributes[key]:
-                return str(value)
-        return ""
+    def _first_payloads(self, attributes: dict[str, Any]) -> bytes | None:
+        """Encode the payloads that come before there is a function for those with these names."""
+        self._compiled_from -= 1
+        if self._compiled_from == 0 and PLAIN_TYPES.issuperset(map(type, attributes.values())):
+            self.encode_payload = payload_encoder(attributes, self._plain_payload)
+        return self._plain_payload(attributes)
 
-    def fill(self, columns: Fields, attributes: Mapping[str, Any]) -> bool:
-        """Add what the attributes give to `columns`, which hold the defaults; False for the long way.
-
-        `attributes` are plain and have the names of this plan.
-        """
-        given: Fields = {}
-        for key, column, is_count in self.columns:
-            value = attributes[key]
-            if is_count:
-                if type(value) is not int or not 0 <= value <= MAX_COUNT:
-                    return False
-            elif type(value) is not str:
-                return False
-            elif not value:
-                continue
-            given[column] = value
-        for key, column in self.conventional:
-            value = attributes[key]
-            if type(value) is str and value and not value.startswith(names.DEFAULT_SERVICE):
-                if "@" in value:  # a repository's address may hold a password
-                    return False
-                columns[column] = value
-        columns.update(given)
-        return True
+    def _plain_payload(self, attributes: dict[str, Any]) -> bytes | None:
+        if not self.takes_as_they_are(attributes):
+            return None
+        try:
+            return orjson.dumps(attributes) if attributes else b"null"
+        except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
+            return None
 
     def takes_as_they_are(self, attributes: Mapping[str, Any]) -> bool:
         """Return whether names and values are plain, so that neither OpenTelemetry nor we have to clean them.
@@ -226,7 +201,7 @@ class AttributePlan:
 
         Those are not kept: the classes are the application's, of any number and size.
         """
-        if not _PLAIN_TYPES.issuperset(types):
+        if not PLAIN_TYPES.issuperset(types):
             return None
         if len(self._text_pickers) >= _MAX_PICKERS:
             self._text_pickers.clear()
@@ -235,6 +210,10 @@ class AttributePlan:
         picker = itemgetter(*texts, texts[-1]) if texts else _no_texts
         self._text_pickers[types] = picker
         return picker
+
+
+def _long_way(_attributes: dict[str, Any]) -> None:
+    return None
 
 
 def _no_texts(_attributes: Mapping[str, Any]) -> tuple[()]:
@@ -257,18 +236,20 @@ class AttributePlans(dict[tuple[str, ...], AttributePlan]):
     """Names in their order → their plan, made when it is asked for. Safe under threads: entries are only added.
 
     `rule`: what is message content. `max_bytes`: the size of one payload above which it is
-    truncated; where that is little, no plan is fast.
+    truncated; where that is little, no plan is fast. `compiled_from`: how often names come before a
+    function is generated for them (5).
     """
 
-    __slots__ = ("_is_fast", "rule")
+    __slots__ = ("_is_fast", "compiled_from", "rule")
 
     def __init__(self, rule: ContentRule, *, max_bytes: int) -> None:
         super().__init__()
         self.rule = rule
+        self.compiled_from = 5
         self._is_fast = max_bytes >= _FAST_BYTES
 
     def __missing__(self, names: tuple[str, ...]) -> AttributePlan:
         if len(self) >= _MAX_PLANS:  # an application that makes names up must not fill the memory
             self.clear()
-        plan = self[names] = AttributePlan(names, self.rule, is_fast=self._is_fast)
+        plan = self[names] = AttributePlan(names, self.rule, is_fast=self._is_fast, compiled_from=self.compiled_from)
         return plan

@@ -31,12 +31,14 @@ class EventSink(Protocol):
     """Where a live span's events go: `SpanLines`."""
 
     plans: AttributePlans
+    event_names: Mapping[str, bytes | None]
+    """Names of events as they stand in a line; None for those that only the long way is right for."""
 
     def record_event(self, opened: OpenSpan, name: str, attributes: Any, timestamp: Any) -> None:
         """Write one event of an open span, from any attributes. Never raises."""
 
-    def record_plain_event(self, opened: OpenSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
-        """Write one event whose attributes are plain. Never raises."""
+    def write_event(self, opened: OpenSpan, name: bytes, payload: bytes, at_ns: int) -> None:
+        """Write one event, given as it stands in a line. Never raises."""
 
 
 class OpenSpan:
@@ -161,10 +163,8 @@ class LiveSpan(_Span):
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event to the span and write it. On return its line survives the death of the process."""
-        if (
-            type(attributes) is dict
-            and (timestamp is None or type(timestamp) is int)
-            and add_plain_event(self, name, attributes, time_ns() if timestamp is None else timestamp)
+        if (timestamp is None or type(timestamp) is int) and add_plain_event(
+            self, name, attributes, time_ns() if timestamp is None else timestamp
         ):
             return
         recording = self._end_time is None
@@ -207,23 +207,26 @@ class LiveSpan(_Span):
 LiveSpan.__name__, LiveSpan.__qualname__, LiveSpan.__module__ = _Span.__name__, _Span.__qualname__, _Span.__module__
 
 
-def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns: int) -> bool:
+def add_plain_event(span: LiveSpan, name: str, attributes: Any, at_ns: int) -> bool:
     """Add and write an event that needs no cleaning, neither OpenTelemetry's nor ours; return False if it does.
 
-    Events of conventions are not taken, because message content is left out of them. A function, as the
-    others are: a span shows no public names but the SDK's.
+    Events of conventions are not taken, because message content is left out of them, nor exceptions. A function,
+    as the others are: a span shows no public names but the SDK's.
     """
+    if attributes is None:
+        attributes = {}
+    if type(name) is not str or type(attributes) is not dict:
+        return False
     attributes = attributes.copy()  # the span's own from now on: the caller may change its dict, in another thread too
     opened, limits = span._agent_telemetry, span._limits
-    limit = limits.max_event_attributes
-    plans = opened.sink.plans
-    plan = plans[tuple(attributes)]
+    sink, limit = opened.sink, limits.max_event_attributes
+    encoded_name = sink.event_names[name]
+    payload = sink.plans[tuple(attributes)].encode_payload(attributes)
     if (
-        type(name) is not str
+        encoded_name is None
+        or payload is None
         or limits.max_attribute_length is not None
         or (limit is not None and len(attributes) > limit)
-        or plans.rule.ruled_events[name]
-        or not (plan.is_payload and plan.takes_as_they_are(attributes))
     ):
         return False
     event = _event(name, attributes, at_ns, limit)
@@ -232,7 +235,7 @@ def add_plain_event(span: LiveSpan, name: str, attributes: dict[str, Any], at_ns
         if recording:
             span._events.append(event)  # type: ignore[attr-defined]  # typed as what readers see
     if recording:
-        opened.sink.record_plain_event(opened, name, attributes, at_ns)
+        sink.write_event(opened, encoded_name, payload, at_ns)
     else:
         _Span.add_event(span, name)  # logs the SDK's warning
     return True

@@ -235,7 +235,6 @@ class AgentRunSpanProcessor(SpanProcessor):
             self.active.mark_recorded_live(run.event_id)
         self._lines.start_run(run, wanted=wanted)
         opened.set_unobserved(names.RUN_ID, run.run_id)
-        run.attributes[names.RUN_ID] = run.run_id
         return run
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:

@@ -22,9 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import MAX_COUNT, SCHEMA_VERSION, STATE_STEP_NS, Fields
+from otel_agent_telemetry.columns import SCHEMA_VERSION, STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.attribute_plan import AttributePlan
 from otel_agent_telemetry.otel.endings import Ending, error_fields
 from otel_agent_telemetry.otel.left_out import NOTHING, left_out_of, sum_of
 from otel_agent_telemetry.otel.mapping import (
@@ -36,16 +35,20 @@ from otel_agent_telemetry.otel.mapping import (
     run_columns,
 )
 from otel_agent_telemetry.otel.people_and_labels import resource_columns
+from otel_agent_telemetry.otel.run_plan import RunPlan, RunPlans, in_order
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import kept_name, mask_columns
+from otel_agent_telemetry.redaction import NAME_MEMBERS, VALUE_MEMBERS, kept_name, mask_columns
 from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, failure_of_last_call
 from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, SPAN_WORK, dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
+_RESERVED: Final = frozenset({USAGE_KEY, LEFT_OUT_KEY}) | NAME_MEMBERS | VALUE_MEMBERS
+"""Members of `context_json` that mean something beside others, whoever gives those."""
+_OF_AGENT: Final = b"," + encode_members({SPAN_WORK: AGENT_WORK})
 
 
 class RunLines:
@@ -53,9 +56,9 @@ class RunLines:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._known_defaults: tuple[object, object, Fields] = (None, None, {})
         self._known_sender: tuple[object, bool] = (None, False)
         self.plans = recorder.component(SpanLines).plans
+        self._known_plans: tuple[object, object, RunPlans] = (None, None, RunPlans(self.plans, {}))
 
     def start_run(self, run: ActiveRun, *, wanted: object) -> None:
         """Give a run its id and write its first state.
@@ -81,7 +84,7 @@ class RunLines:
             note_agent(run, view or view_of(span))
         run.start_commit = recorder.commit
         self._refresh(run, span, attributes)
-        started = run.columns["start_time"]
+        started = run.started_at
         run.state = {"status": st.RUNNING, "updated_at": started}
         if not recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, started.encode())):
             run.is_lost = True
@@ -94,36 +97,42 @@ class RunLines:
 
     def move_run(self, run: ActiveRun, parent: ActiveRun) -> None:
         """Let a run inside a step belong to the run that the step has turned into; an ended one in a later state."""
-        run.parent_run_id, run.encoded = parent.run_id, b""
+        run.parent_run_id = parent.run_id
+        run.encoded = b""
         if run.ended:
-            run.columns = {**run.columns, "parent_run_id": parent.run_id}
+            columns = in_order({**run.columns, "parent_run_id": parent.run_id})
+            run.set_columns(encode_members(columns), columns)
             run.state = {**run.state, "updated_at": iso_utc(run.next_update_ns(self._recorder.clock.now_ns()))}
             self._recorder.record_run(run.fields)
 
     def _refresh(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> None:
         """Make the columns of a run from what span, client and resource say now, and encode them."""
         run.has_left_out = False  # before the counts are read: what comes meanwhile asks for another time
-        plan = self.plans[tuple(attributes)]
+        if attributes.get(names.RUN_ID) == run.run_id:
+            del attributes[names.RUN_ID]  # ours, and another one for each run
+        run.resource_defaults = self._recorder.resource_defaults
+        plan = self._plans_of(span.resource)[tuple(attributes), tuple(run.settings)]
         try:
-            columns = self._plain_columns(run, span, attributes, plan)
+            encoded = self._plain_columns(run, span, attributes, plan)
         except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
-            columns = None
-        if columns is None:
+            encoded = None
+        of_names = plan.attributes
+        if encoded is None:
             columns = self._any_columns(run, span, attributes)
-            plan = self.plans[tuple(attributes)]
-        if run.is_agent:
-            columns[SPAN_WORK] = AGENT_WORK
-        run.columns = columns
-        run.encoded = encode_members(columns)
+            run.set_columns(encode_members(columns), columns)
+            of_names = self.plans[tuple(attributes)]
+        else:
+            run.set_columns(encoded)
         run.attributes = attributes
         # The client's own spans say what they are, and no more.
-        may_be_call = plan.counts and attributes.get(names.GEN_AI_OPERATION) != names.INVOKE_AGENT
-        run.reports_use = plan.reports_use or may_be_call
-        run.resource_defaults = self._recorder.resource_defaults
+        may_be_call = of_names.counts and attributes.get(names.GEN_AI_OPERATION) != names.INVOKE_AGENT
+        run.reports_use = of_names.reports_use or may_be_call
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
         attributes = attributes_of(span)
         attributes.pop(names.STATUS, None)
+        if attributes.get(names.RUN_ID) == run.run_id:
+            del attributes[names.RUN_ID]
         same = attributes == run.attributes and _same_types(attributes, run.attributes)
         current = run.encoded and not run.has_left_out and run.resource_defaults is self._recorder.resource_defaults
         if not (same and current):
@@ -140,111 +149,65 @@ class RunLines:
             return first
         return run.start_commit
 
-    def _identified(self, run: ActiveRun, columns: Mapping[str, Any]) -> Fields:
-        """Return the columns with those that say which run it is, and since when."""
-        started = run.columns["start_time"] if run.columns else iso_utc(run.start_ns)
-        identified: Fields = {
-            **columns,
-            "event_id": run.event_id,
-            "run_id": run.run_id,
-            "schema_version": SCHEMA_VERSION,
-            "created_at": started,
-            "start_time": started,
-            "trace_id": run.trace_id,
-            "span_id": run.span_id,
-        }
-        if run.parent_run_id is not None and run.parent_run_id != run.run_id:
-            identified["parent_run_id"] = run.parent_run_id
-        return identified
-
-    def _defaults(self, resource: Resource) -> Fields:
-        """Return the columns that resource and process give to every run; one object while neither changes."""
+    def _plans_of(self, resource: Resource) -> RunPlans:
+        """Return the plans of runs with that resource; the same ones while resource and process stay the same."""
         defaults = self._recorder.resource_defaults
-        known = self._known_defaults
+        known = self._known_plans
         if known[0] is not resource or known[1] is not defaults:
             given = resource_of(resource)
             columns = {**defaults.columns, **conventional_of_resource(given), **resource_columns(given, defaults)}
-            mask_columns(columns)
-            self._known_defaults = known = (resource, defaults, columns)
+            plans = RunPlans(self.plans, mask_columns(columns))
+            self._known_plans = known = (resource, defaults, plans)
         return known[2]
 
     def _plain_columns(
-        self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], plan: AttributePlan
-    ) -> Fields | None:
-        """Return a run's columns the fast way; None where only the long one is right.
+        self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any], plan: RunPlan
+    ) -> bytes | None:
+        """Return a run's columns the fast way, as members of a line; None where only the long one is right.
 
         Raises JSONEncodeError, which means the same.
         """
-        if (
-            not plan.fast
-            or run.reported_usage
-            or not plan.takes_as_they_are(attributes)
-            or has_dropped_attributes(span)
-        ):
-            return None  # of dropped ones, which later ones pushed out, the long way remembers the values
-        is_start = not run.columns
-        columns = self._identified(run, self._defaults(span.resource))
-        # The attributes of the client's own spans give what its settings give again.
-        if not (plan.gives <= run.settings.keys() or plan.fill(columns, attributes)):
+        settings = run.settings
+        encode = plan.encode or plan.encoder(attributes, settings)
+        # Of dropped attributes, which later ones pushed out, the long way remembers the values.
+        if encode is None or run.reported_usage or has_dropped_attributes(span) or not self._is_plain_context(run):
             return None
-        context = self._plain_settings(columns, run) if run.settings or run.extra else {}
-        if context is None:
+        # Until the first columns are there, the name that became a part of the run's id.
+        name = plan.attributes.agent_name_in(attributes) if run.encoded_columns else run.agent_name
+        encoded = encode(
+            run,
+            attributes,
+            settings,
+            run.extra,
+            left_out_of(run),
+            run.started_at,
+            name or agent_name_of(view_of(span), run.child_agent),
+            kept_name(str(span.name)) or "unknown",
+        )
+        if encoded is None:
+            plan.note_miss(attributes, settings)
             return None
-        if "agent_name" not in columns:
-            name = run.agent_name if is_start else plan.agent_name_in(attributes)
-            columns["agent_name"] = name or agent_name_of(view_of(span), run.child_agent)
-        if "job_type" not in columns:
-            job_type = plan.job_type_in(attributes) if plan.job_types else ""
-            columns["job_type"] = job_type or kept_name(str(span.name)) or "unknown"
+        return encoded[1:-1] + self._last_members(run, span)
+
+    def _is_plain_context(self, run: ActiveRun) -> bool:
+        """Return whether what the client gave for `context_json` is there as it is: members and other names."""
+        for given in (run.settings.get("context_json"), run.extra):
+            if given and not (
+                type(given) is dict
+                and _RESERVED.isdisjoint(given)
+                and self.plans[tuple(given)].takes_as_they_are(given)
+            ):
+                return False
+        return True
+
+    def _last_members(self, run: ActiveRun, span: ReadableSpan) -> bytes:
+        """Return the members that stand behind the columns of a plan, each with its comma."""
+        members = b""
+        if run.parent_run_id is not None and run.parent_run_id != run.run_id:
+            members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
         if commit := self._commit_of(run, span):
-            columns["start_commit"] = commit
-        if plan.left_over or context or run.extra or run.left_out:
-            self._add_context(columns, context, run, attributes, plan)
-        return columns
-
-    def _add_context(
-        self, columns: Fields, context: dict[str, Any], run: ActiveRun, attributes: dict[str, Any], plan: AttributePlan
-    ) -> None:
-        """Add `context_json`: what the client gave as such, the attributes that are left over, its other names."""
-        left_out = NOTHING
-        if plan.left_over:
-            kept: Mapping[str, Any] = plan.left_over_of(attributes)
-            if not plan.keeps_all(attributes):
-                kept, left_out = self.plans.rule.keep(kept)
-            context |= kept
-        if run.extra:
-            context |= run.extra
-        if left_out or run.left_out:
-            context.setdefault(LEFT_OUT_KEY, sum_of((left_out, *left_out_of(run))))
-        if context:
-            columns["context_json"] = orjson.dumps(context).decode()
-
-    def _plain_settings(self, columns: Fields, run: ActiveRun) -> dict[str, Any] | None:
-        """Add what the client set by name to the columns, and return the `context_json` that it gave.
-
-        None where a value needs a check or a cleaning.
-        """
-        settings, extra = run.settings, run.extra
-        context: dict[str, Any] = {}
-        if "context_json" in settings:
-            settings = settings.copy()
-            given = settings.pop("context_json")
-            if type(given) is not dict or USAGE_KEY in given or not self.plans[tuple(given)].takes_as_they_are(given):
-                return None
-            context = given.copy()
-        if extra and not self.plans[tuple(extra)].takes_as_they_are(extra):
-            return None
-        plan = self.plans[tuple(settings)]
-        if plan.settings_counts is None or "" in settings.values() or not plan.takes_as_they_are(settings):
-            return None
-        for name, value in settings.items():
-            if name in plan.settings_counts:
-                if type(value) is not int or not 0 <= value <= MAX_COUNT:
-                    return None
-            elif type(value) is not str:
-                return None
-        columns.update(settings)
-        return context
+            members += b',"start_commit":%b' % orjson.dumps(commit)
+        return members + _OF_AGENT if run.is_agent else members
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
         """Return a run's columns the long way, for any span. What is unusable is left out and counted."""
@@ -267,14 +230,27 @@ class RunLines:
             run.reported_usage = differing(columns, used)
         for name in _DECIDED_BY_STATE:
             columns.pop(name, None)
+        identity: Fields = {
+            "event_id": run.event_id,
+            "run_id": run.run_id,
+            "schema_version": SCHEMA_VERSION,
+            "created_at": run.started_at,
+            "start_time": run.started_at,
+            "trace_id": run.trace_id,
+            "span_id": run.span_id,
+        }
+        if run.parent_run_id is not None and run.parent_run_id != run.run_id:
+            columns.setdefault("parent_run_id", run.parent_run_id)
         if commit := self._commit_of(run, span):
             columns["start_commit"] = commit
-        return {**self._identified(run, {}), **columns}
+        if run.is_agent:
+            columns[SPAN_WORK] = AGENT_WORK
+        return in_order({**identity, **columns})
 
     def _write_state(self, run: ActiveRun, state: Fields) -> None:
         run.state = state
         # Another thread, which names the agent or sets something, may just have asked for other columns.
-        encoded = run.encoded or encode_members(run.columns)
+        encoded = run.encoded or run.encoded_columns
         self._recorder.append_run(b"%b,%b" % (encoded, encode_members(state) + b"}"))
 
     def write_update(self, run: ActiveRun) -> None:
@@ -309,7 +285,7 @@ class RunLines:
         if ending.summary or ending.details:
             reason = error_fields(ending)
             state |= {name: text for name, text in reason.items() if name not in run.columns}  # the client's stands
-        if run.reports_use or run.usage.used or "metrics_json" in run.columns:
+        if run.reports_use or run.usage.used or run.has_metrics:
             self._add_usage(run, span, state)
         if not run.is_agent and (work := self._span_work(run, span, changed=changed)) is not None:
             state[SPAN_WORK] = work
@@ -333,7 +309,7 @@ class RunLines:
 
     def _add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
         """Add what the run and its steps used, unless the columns say it already."""
-        if "metrics_json" in run.columns:
+        if run.has_metrics:
             if run.usage.used:
                 self._refresh(run, span, attributes_of(span))
             return

@@ -10,6 +10,7 @@ the same members.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from otel_agent_telemetry.clock import instant_ns, iso_utc
 from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
-from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content import ContentRule, rule_of
 from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan
@@ -50,27 +51,24 @@ class SpanLines:
         self.plans = AttributePlans(rule_of(recorder.resource_defaults), max_bytes=config.max_event_bytes)
         """The plans of this recorder's runs, events and steps."""
         self._names = _EncodedNames()
+        self.event_names: Mapping[str, bytes | None] = _EventNames(self.plans.rule, self._names)
 
     # --- events
 
-    def record_plain_event(self, opened: OpenSpan, name: str, attributes: dict[str, Any], at_ns: int) -> None:
-        """Write one event whose attributes are plain. Never raises."""
+    def write_event(self, opened: OpenSpan, name: bytes, payload: bytes, at_ns: int) -> None:
+        """Write one event, given as it stands in a line. Never raises."""
         try:
             run = opened.run
-            if name == EXCEPTION and opened.is_run and attributes:
-                run.exception = attributes
             self._recorder.append_event(
-                b'%b,"span_id":"%b","event_type":%b,"timestamp":"%b","payload":%b}'
+                b'%b,"span_id":"%b",%b%b","payload":%b}'
                 % (
                     run.event_members or _event_members(run),
                     opened.span_id.encode(),
-                    self._names[name],
+                    name,
                     iso_utc(at_ns).encode(),
-                    orjson.dumps(attributes) if attributes else b"null",
+                    payload,
                 )
             )
-        except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name
-            self.record_event(opened, name, attributes, at_ns)
         except Exception as problem:  # the outer edge of add_event
             self._recorder.counters.internal("event", problem)
 
@@ -97,11 +95,11 @@ class SpanLines:
             {
                 "event_id": run.event_id,
                 "run_id": run.run_id,
+                "trace_id": run.trace_id,
+                "span_id": opened.span_id,
                 "event_type": kept_name(name if type(name) is str else str(name)),
                 "timestamp": iso_utc(at_ns),
                 "payload": payload,
-                "trace_id": run.trace_id,
-                "span_id": opened.span_id,
             }
         )
 
@@ -217,6 +215,29 @@ class _EncodedNames(dict[str, bytes]):
             self.clear()
         self[name] = encoded
         return encoded
+
+
+class _EventNames(dict[str, bytes | None]):
+    """Names of events as a line has them with what stands around them; None where only the long way is right.
+
+    That is for events of conventions, whose attributes are judged one by one, and for exceptions.
+    """
+
+    def __init__(self, rule: ContentRule, encoded: _EncodedNames) -> None:
+        super().__init__()
+        self._rule = rule
+        self._encoded = encoded
+
+    def __missing__(self, name: str) -> bytes | None:
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        known = None
+        if name != EXCEPTION and not self._rule.ruled_events[name]:
+            with contextlib.suppress(ValueError, TypeError):
+                known = b'"event_type":%b,"timestamp":"' % self._encoded[name]
+        if len(name) <= _MAX_NAME:
+            self[name] = known
+        return known
 
 
 def _event_members(run: ActiveRun) -> bytes:

@@ -14,6 +14,9 @@ from time import monotonic_ns, time_ns
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import orjson
+
+from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
@@ -67,10 +70,13 @@ class ActiveRun:
 
     attributes: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
     """Every attribute that the span was seen to have, the latest value of each."""
-    columns: Fields = {}  # noqa: RUF012 - replaced, never changed
-    """The run's columns but for its status, its end and its use: column name → value."""
     encoded: bytes = b""
-    """`columns` as members of a line."""
+    """`columns` as members of a line; empty when they are to be made anew for the next state."""
+    encoded_columns: bytes = b""
+    """The same as it was made last; empty before the first state."""
+    has_metrics = False
+    """Whether the columns have `metrics_json`."""
+    _columns: Fields | None = None
     state: Fields = {}  # noqa: RUF012 - replaced, never changed
     """The columns that the last state wrote beside `columns`."""
     resource_defaults: object = None
@@ -129,12 +135,26 @@ class ActiveRun:
         self.trace_id = trace_id
         self.span_id = span_id
         self.start_ns = start_ns
+        self.started_at = iso_utc(start_ns)
         self.updated_ns = start_ns
         self.began_ns = time_ns()
         self.began_monotonic_ns = monotonic_ns()
         """Wall clock and monotonic clock when the span began: they go apart when a clock is set."""
         self.usage = usage
         """What its steps have used so far: the processor's accumulator."""
+
+    @property
+    def columns(self) -> Fields:
+        """Return the run's columns but for its status, its end and its use: column name → value."""
+        if self._columns is None:
+            self._columns = orjson.loads(b"{%b}" % self.encoded_columns)
+        return self._columns
+
+    def set_columns(self, encoded: bytes, columns: Fields | None = None) -> None:
+        """Set the columns, as members of a line; `columns`: the same, where they are at hand."""
+        self.encoded = self.encoded_columns = encoded
+        self._columns = columns
+        self.has_metrics = columns is not None and "metrics_json" in columns
 
     @property
     def fields(self) -> Fields:

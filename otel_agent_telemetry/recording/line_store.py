@@ -168,19 +168,34 @@ class LineStore:
         """
         # No exception leaves this: recording must not fail the application because a disk does.
         try:
-            self.journal.append(line, now_ns)
+            file = self.journal.file
+            if file is not None and file.starts_ns <= now_ns < file.ends_ns:
+                file.write(line)
+            else:
+                self.journal.append(line, now_ns)
+            kept = True
         except OSError as problem:
-            self.counters.journal_failed += 1
-            self.counters.failed("journal write", problem)
+            kept = self._store_after(problem, line, now_ns) or kept
             if not kept:
                 self.counters.lost += 1
-        else:
-            kept = True
         if self._sync_always:
             self.sync()
         if wake and self.worker.shift is None:
             self.worker.wake()
         return kept
+
+    def _store_after(self, problem: OSError, line: bytes, now_ns: int) -> bool:
+        """Return whether the journal has a line that it did not take at first: other code closed its descriptor."""
+        if isinstance(problem, LostDescriptorError):
+            try:
+                self.journal.append(line, now_ns)
+            except OSError as again:
+                problem = again
+            else:
+                return True
+        self.counters.journal_failed += 1
+        self.counters.failed("journal write", problem)
+        return False
 
     def _identify(self, now_ns: int) -> _LineWriter:
         """Become a writer: once a process, and again after a fork or when the buffer was taken away."""

@@ -88,7 +88,7 @@ def test_a_half_made_copy_closes_and_writes_nothing(config, tmp_path):
         """
 before = descriptors()
 buffer = recorder.buffer
-for thing in (buffer, buffer._segment, buffer._lock, recorder.journal, recorder.journal._day.file, recorder.worker):
+for thing in (buffer, buffer._segment, buffer._lock, recorder.journal, recorder.journal.file, recorder.worker):
     for way in (copy.copy, copy.deepcopy, pickle.dumps):
         try:
             way(thing)

@@ -83,7 +83,8 @@ def lines_of(root, steps, events, status, *, fast):
     recorder.commit = "c" * 40
     kept = []
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
-    recorder.component(SpanLines).plans._is_fast = fast
+    plans = recorder.component(SpanLines).plans
+    plans._is_fast, plans.compiled_from = fast, 1
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
@@ -140,7 +141,8 @@ def client_lines_of(at_start, events, status, at_end, *, fast):
     recorder.commit = "c" * 40
     kept = []
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
-    recorder.component(SpanLines).plans._is_fast = fast
+    plans = recorder.component(SpanLines).plans
+    plans._is_fast, plans.compiled_from = fast, 1
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
