@@ -83,6 +83,7 @@ class AppendFile:
             raise _short_write(written, len(line), self.path)
 
     def _verify(self, now_ns: int) -> None:
+        """Raise LostDescriptorError when the descriptor is no longer that of the file."""
         if not self.is_open():
             self._fd = -1  # never closed: it is somebody else's now, or nobody's
             raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path))
@@ -169,6 +170,7 @@ def write_whole(fd: int, content: bytes) -> None:
 
 
 def _short_write(written: int, wanted: int, path: Path | None = None) -> OSError:
+    """Return the error of a write that took only a part: no space left, whatever the file system called it."""
     reason = f"only {written} of {wanted} bytes could be written"
     return OSError(28, reason) if path is None else OSError(28, reason, str(path))
 
@@ -185,6 +187,7 @@ def sync_file(path: Path) -> None:
 
 
 def _sync(fd: int) -> None:
+    """Force a file or folder to disk through a descriptor of its own. Raises OSError."""
     try:
         os.fsync(fd)
     finally:

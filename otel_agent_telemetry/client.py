@@ -136,6 +136,7 @@ class TelemetryClient:
     def _begin_tracked(
         self, agent_name: str, job_type: str, trigger_type: str, kwargs: Mapping[str, Any]
     ) -> tuple[RunContext, ActiveRun | None]:
+        """Begin the run of a `with` block."""
         run_id, run = self._begin(agent_name, job_type, trigger_type, kwargs)
         return RunContext(run_id, self.log_event, self._set_metrics), run
 
@@ -281,6 +282,7 @@ class TelemetryClient:
     def _start(
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
     ) -> ActiveRun:
+        """Start the span of a run; the processor makes the run of it in the same call."""
         settings, extra = split_settings(kwargs)
         wanted = plain_text(extra.pop("run_id")) if "run_id" in extra else None
         settings |= {"agent_name": agent, "job_type": job, "trigger_type": trigger}
@@ -314,6 +316,7 @@ class TelemetryClient:
         return run.run_id
 
     def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
+        """End the span of a run, with the status and what else the application says of it."""
         span = run.span
         settings: Mapping[str, Any] = {}
         if kwargs:
@@ -351,6 +354,7 @@ class TelemetryClient:
 
     @never_raises("WARN", None)
     def _set_metrics(self, run_id: str, metrics: Mapping[str, Any]) -> None:
+        """Take metrics of an open run and write its state."""
         run = self._active.get(run_id)
         if self._is_off() or run is None or not self._active.is_mine(run):
             return

@@ -362,6 +362,7 @@ def check_column(name: str, value: Any) -> Any:
 
 
 def _checked_count(name: str, value: Any) -> int:
+    """Return an integer within the bounds of its column. Raises RecordError."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or KIND_OF[name] == "flag")
@@ -372,6 +373,7 @@ def _checked_count(name: str, value: Any) -> int:
 
 
 def _checked_amount(name: str, value: Any) -> float:
+    """Return a finite number from 0 as a float. Raises RecordError."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= _MAX_AMOUNT:
         raise RecordError(name, f"must be a number from 0, got {shown(value)}")
@@ -379,6 +381,7 @@ def _checked_amount(name: str, value: Any) -> float:
 
 
 def _checked_status(name: str, value: str) -> str:
+    """Return the stored word of a status. Raises RecordError."""
     word = st.canonical_status(value)
     if word is None:
         raise RecordError(name, f"must be one of {', '.join(st.STATUSES)}, got {shown(value)}")
@@ -386,18 +389,21 @@ def _checked_status(name: str, value: str) -> str:
 
 
 def _checked_run_id(name: str, value: str) -> str:
+    """Return a run id that keeps the rules of run ids. Raises RecordError."""
     if (reason := check_custom_run_id(value)) is not None:
         raise RecordError(name, f"is not usable: {reason}")
     return value
 
 
 def _checked_uuid(name: str, value: str) -> str:
+    """Return a UUID in lower case. Raises RecordError."""
     if _UUID.fullmatch(value) is None:
         raise RecordError(name, f"must be a UUID, got {shown(value)}")
     return value.lower()
 
 
 def _checked_hex(name: str, value: str) -> str:
+    """Return an id of OpenTelemetry in lower case. Raises RecordError."""
     digits = HEX_DIGITS[name]
     if len(value) != digits or not is_hex(value):
         raise RecordError(name, f"must be {digits} hex digits, got {shown(value)}")
@@ -405,6 +411,7 @@ def _checked_hex(name: str, value: str) -> str:
 
 
 def _checked_labels(name: str, value: str) -> str:
+    """Return the JSON text of an object. Raises RecordError."""
     try:
         is_object = isinstance(orjson.loads(value), dict)
     except ValueError:

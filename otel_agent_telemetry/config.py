@@ -235,6 +235,7 @@ class TelemetryConfig(_GivenByName):
         return not fatal, [*fatal, *messages]
 
     def _folder_problems(self) -> list[str]:
+        """Return a sentence for each folder that cannot be made or written."""
         folders = {"TELEMETRY_NDJSON_DIR": self.ndjson_dir, "TELEMETRY_BUFFER_DIR": self.buffer_dir}
         return [
             f"{variable}: {folder}: {problem}"
@@ -268,6 +269,7 @@ _UNDER_BASE: Final = {
 
 
 def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+    """Return the settings that an environment has, a sentence for each that cannot be read, and the variables used."""
     values: dict[str, Any] = {}
     warnings: list[str] = []
     variables: dict[str, str] = {}
@@ -288,6 +290,7 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str], dict[s
 
 
 def _shown(setting: Setting, value: Any) -> str:
+    """Return a value as `doctor` and the repr may show it."""
     if value is None:
         return "-"
     if setting.secret:

@@ -97,6 +97,7 @@ class HeadCommit:
         return _commit(_first_line(own / ref)) or _commit(_first_line(common / ref)) or self._packed_ref(common, ref)
 
     def _packed_ref(self, common: Path, ref: str) -> str | None:
+        """Return the commit of a ref in `packed-refs`; None where it is not there."""
         path = common / "packed-refs"
         try:
             status = path.stat()
@@ -142,6 +143,7 @@ def _symbolic(content: str) -> str | None:
 
 
 def _remote_url(path: Path) -> str | None:
+    """Return the URL of `origin`, else of the first remote; None without one."""
     first = None
     for remote, url in _remotes(_text(path, _MAX_CONFIG)):
         if remote == "origin":
@@ -151,6 +153,7 @@ def _remote_url(path: Path) -> str | None:
 
 
 def _public(url: str) -> str | None:
+    """Return a URL without credentials; None for one that is too long or not printable."""
     shown = _shown(url)
     return without_credentials(shown) if len(shown) <= _MAX_URL and shown.isprintable() else None
 
@@ -169,6 +172,7 @@ def _remotes(config: str) -> Iterator[tuple[str, str]]:
 
 
 def _remote_named(section: re.Match[str]) -> str | None:
+    """Return the name in a section `[remote "name"]`; None for another section."""
     if section["name"].lower() != "remote":
         return None
     if section["quoted"] is not None:

@@ -167,6 +167,7 @@ and with it the lock, for as long as it lives. Reentrant, because `__del__` may 
 
 
 def _drop_all_after_fork() -> None:
+    """Close the parent's locks in a child: a lock belongs to the process that took it."""
     # The `before` hook took it in this thread, which is the only one that the child has.
     _no_fork.release()
     for lock in list(_locks):

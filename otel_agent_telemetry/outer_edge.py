@@ -20,6 +20,8 @@ def never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P
     """Return a decorator for public methods: an error inside is printed to stderr, and `fallback` returned."""
 
     def decorate(method: Callable[P, T]) -> Callable[P, T]:
+        """Return the method, returning the fallback where it raises."""
+
         @functools.wraps(method)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             try:

@@ -187,6 +187,7 @@ def is_derived(event_id: str) -> bool:
 
 
 def _version_8(text: str) -> str:
+    """Return a UUID of version 8 made of the SHA-1 of a text."""
     # Version 8 is RFC 9562's for ids of one's own making. Digits 12 and 16 hold version and variant; rows
     # stored by any version of this package depend on this layout.
     digest = sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -116,6 +116,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _names_secret(key: str) -> bool:
+    """Return whether one of the words of a key names a secret between its neighbours."""
     words = ("", *words_of(key), "")
     if len(words) > 3 and words[1] in _QUESTIONS:  # noqa: PLR2004 - a question and what it is about
         return False

@@ -300,6 +300,7 @@ def _behind_colon(text: str, name: NameInText, at: int) -> Span | None:
 
 
 def _header(text: str, name: NameInText, at: int) -> Span | None:
+    """Return the value of a header, to the end of its line or quotes."""
     value = _HEADER_VALUES[name.before if name.before in ("'", '"', "`") else ""].match(text, at)
     if value is None or is_no_secret(name.text, value[0]) or is_type(value[0].strip()):
         return None

@@ -118,6 +118,7 @@ class InMemoryTarget:
             return Delivered(tuple(rejected))
 
     def _keep(self, record: RunRecord) -> None:
+        """Keep the state if it is later than the one that is known."""
         known = self._states.get(record.event_id)
         self._states[record.event_id] = record if known is None else later_state(known, record)
 
@@ -220,6 +221,7 @@ class MemoryRecorder(Recorder):
 
 
 def _value(kind: type[T], line: Line) -> T:
+    """Return a line as a value of a record class, without members that the class does not have."""
     known = {field.name for field in fields(kind)}
     return kind(**{name: value for name, value in line.items() if name in known})
 
@@ -318,6 +320,7 @@ def pytest_configure(config: Any) -> None:
 
 
 def _fixtures() -> object:
+    """Return a pytest plugin; pytest is imported by whoever uses it."""
     import pytest
 
     class Fixtures:

@@ -110,6 +110,7 @@ def _located(repo: str | None, hosts: Mapping[str, str] | None) -> tuple[str, st
 
 
 def _parsed(repo: str) -> _Remote | None:
+    """Return the parts of a remote that a link can be made of; None for any other text."""
     if not repo.isprintable() or " " in repo or "\\" in repo:
         return None
     found = _URL.fullmatch(repo)
@@ -133,6 +134,7 @@ def _is_name(segment: str) -> bool:
 
 
 def _without_scp_credentials(text: str) -> str:
+    """Return `user@host:path` without its user, unless that is the usual one of a git server."""
     head_end = _first_of(text, "/\\")
     user, at, host = text[:head_end].rpartition("@")
     if not at or ":" not in text[:head_end] or (user == _LOGIN and ":" in host):
@@ -147,6 +149,7 @@ def _is_cut_password(authority: str) -> bool:
 
 
 def _without_secret_members(tail: str) -> str:
+    """Return the end of a URL without the members of its query that name a secret."""
     before, mark, query = tail.partition("?")
     if not mark:
         return tail

@@ -150,6 +150,7 @@ def load_object(text: str | bytes) -> dict[str, Any] | None:
 
 
 def _encode_anything(record_type: str, members: Mapping[str, Any]) -> bytes:
+    """Return the line of members that orjson does not take as they are, by copying them to plain values."""
     copier = _Plain()
     plain = {copier.key(name): copier.copy(item, 1) for name, item in members.items()}
     try:
@@ -212,6 +213,7 @@ class _Plain:
         self.left = _MAX_NODES
 
     def copy(self, value: Any, depth: int) -> Any:
+        """Return a value as plain JSON; what its methods raise is named in its place."""
         self.left -= 1
         try:
             return self._copy(value, depth)
@@ -219,6 +221,7 @@ class _Plain:
             return f"<{type(value).__name__} whose items raise {type(failure).__name__}>"
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        """Return a mapping as a dict with keys that are text."""
         kept: dict[str, Any] = {}
         for name, item in value.items():
             if self.left <= 0:
@@ -228,6 +231,7 @@ class _Plain:
         return kept
 
     def _copy(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table of types
+        """Return a value as plain JSON, by its type."""
         if value is None or isinstance(value, _SCALARS):
             return _plain_scalar(value)
         if depth >= _MAX_DEPTH:
@@ -244,6 +248,7 @@ class _Plain:
         return _plain_text(bounded_repr(value))
 
     def _items(self, value: Iterable[Any], depth: int) -> list[Any]:
+        """Return the items of a sequence or set as a list."""
         kept: list[Any] = []
         for item in value:
             if self.left <= 0:
@@ -253,12 +258,14 @@ class _Plain:
         return kept
 
     def key(self, name: Any) -> str:
+        """Return a key as text, as JSON would write it."""
         if name is None or isinstance(name, bool):
             return json.dumps(name)
         return _plain_text(name if isinstance(name, str) else bounded_repr(name))
 
 
 def _plain_scalar(value: Any) -> Any:  # noqa: PLR0911 - a table of types
+    """Return a scalar as JSON has it: text for dates and ids, null for what is no number."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -275,6 +282,7 @@ def _plain_scalar(value: Any) -> Any:  # noqa: PLR0911 - a table of types
 
 
 def _plain_text(value: str) -> str:
+    """Return a text without lone surrogates, which UTF-8 cannot hold."""
     text = str.__str__(value)
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -318,6 +326,7 @@ def read_line(raw: bytes) -> ReadLine:
 
 
 def _recovered(raw: bytes) -> Iterator[Line]:
+    """Yield the lines that stand in a line which a torn write has joined."""
     start = raw.find(LINE_HEAD)
     while start >= 0:
         following = raw.find(LINE_HEAD, start + 1)

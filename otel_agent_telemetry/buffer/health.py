@@ -71,6 +71,7 @@ def read_writer_note(lock: Path) -> dict[str, Any]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where there is none."""
     try:
         return load_object(read_bytes(path)) or {}
     except OSError:

@@ -137,6 +137,7 @@ class ArrayFile:
     # --- one attempt at the lock
 
     def _try_append(self, entry: bytes) -> bool:
+        """Add the entry, and those that wait; return whether the lock was free. Raises OSError."""
         with self._locked() as (lock, end):
             if end is None:
                 return False
@@ -148,6 +149,7 @@ class ArrayFile:
         return True
 
     def _try_add_set_aside(self) -> bool:
+        """Add the entries that wait; return whether the lock was free. Raises OSError."""
         with self._locked() as (lock, end):
             if end is None:
                 return False
@@ -167,6 +169,7 @@ class ArrayFile:
             lock.release()
 
     def _acquire(self, lock: FileLock) -> bool:
+        """Take the lock if it is free, making the folder where it is missing. Raises OSError for what is no file."""
         try:
             held = lock.try_acquire()
         except FileNotFoundError:
@@ -223,6 +226,7 @@ class ArrayFile:
             now_ns += 1000
 
     def _write(self, lock: FileLock, end: ArrayEnd, entries: Sequence[bytes]) -> ArrayEnd:
+        """Write entries before the end of the array and return where its end is then. Raises OSError."""
         end = _add(lock.fileno(), end, entries)
         self._unsynced.add(self.path)
         return end
@@ -258,6 +262,7 @@ def _delays(timeout_s: float) -> Iterator[float]:
 
 
 def _force(path: Path) -> None:
+    """Force the file and its name to disk. Raises OSError."""
     sync_file(path)
     sync_dir(path.parent)
 

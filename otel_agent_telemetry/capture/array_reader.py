@@ -121,6 +121,7 @@ def _end_of_large(fd: int, size: int) -> ArrayEnd | None:
 
 
 def _elements(text: bytes) -> list[object] | None:
+    """Return the elements of the text of an array; None for anything else."""
     found = loads(text)
     return found if isinstance(found, list) else None
 
@@ -218,6 +219,7 @@ def rotated(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
+    """Yield a descriptor for reading, and close it."""
     fd = open_file(path, os.O_RDONLY)
     try:
         yield fd

@@ -94,6 +94,7 @@ class CapturedCall:
         await self._capture.keep_async(entry)
 
     def _entry(self, status: str, error_message: str | None, metadata: dict[str, Any] | None) -> Entry:
+        """Return the entry of this block as it ends now."""
         # Not the wall clock, which may be set while the work runs.
         took_ns = time.perf_counter_ns() - self._began_ns
         return {

@@ -148,6 +148,7 @@ class _Call:
         return BodyContext() if self._captured is None else self._captured.step_out()
 
     def _end(self, end: Callable[[CapturedCall], Entry]) -> _Call:
+        """Make the entry of the call; a call that could not begin has none."""
         if self._captured is not None:
             try:
                 self._entry = end(self._captured)
@@ -175,6 +176,7 @@ class _Call:
 
 
 def _warn(action: str, problem: Exception) -> None:
+    """Log what went wrong; never raises."""
     with contextlib.suppress(Exception):  # a handler of the application's raises, or no stack is left
         _log.warning("%s failed: %s", action, bounded_repr(problem))
 
@@ -189,6 +191,7 @@ class _ArgumentNames:
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
+        """Return the signature of the function; None for one that has none."""
         try:
             return inspect.signature(self._function)
         except (TypeError, ValueError):  # some builtins have none
@@ -203,6 +206,7 @@ class _ArgumentNames:
         return plain_inputs(self._named(args, kwargs), secret_keys=self._secret_keys)
 
     def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by their names, with defaults."""
         signature = self._signature
         if signature is None:
             return {name: value for name, value in (("args", args), ("kwargs", kwargs)) if value}
@@ -216,12 +220,14 @@ class _ArgumentNames:
     def _as_far_as_it_fits(
         self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> dict[str, Any]:
+        """Return the arguments of a call that the function will refuse; those beyond its parameters as `args`."""
         names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL]
         named = {**dict(zip(names, args, strict=False)), **kwargs}
         rest = args[len(names) :]
         return self._without_receiver(signature, {**named, "args": rest} if rest else named)
 
     def _without_receiver(self, signature: inspect.Signature, named: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments without `self` or `cls`, which would be an object of the application in every entry."""
         first = next(iter(signature.parameters.values()), None)
         if first is None or not (self._has_receiver or first.name in _RECEIVERS):
             return named
@@ -244,6 +250,8 @@ def _captured(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 
 
 def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    """Return the wrapper of a plain function."""
+
     @functools.wraps(function)
     def captured(*args: Any, **kwargs: Any) -> Any:
         call = plan.begin(args, kwargs)
@@ -259,6 +267,8 @@ def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 
 
 def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    """Return the wrapper of a coroutine function. Its entry is written without blocking the event loop."""
+
     @functools.wraps(function)
     async def captured(*args: Any, **kwargs: Any) -> Any:
         call = plan.begin(args, kwargs)
@@ -277,6 +287,8 @@ def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 
 
 def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    """Return the wrapper of a generator function: the call lasts until the generator ends or is closed."""
+
     @functools.wraps(function)
     def captured(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         # Between two steps the consumer's own span must be current, not this call's: hence `step_out` at once.
@@ -319,6 +331,8 @@ def _steps(body: Generator[Any, Any, Any], inside: BodyContext) -> Generator[Any
 
 
 def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    """Return the wrapper of an asynchronous generator function, which lasts as a generator does."""
+
     @functools.wraps(function)
     async def captured(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = plan.begin(args, kwargs)

@@ -92,6 +92,7 @@ class SetAsideEntries:
         return False
 
     def _is_in_array(self, entry: bytes) -> bool:
+        """Return whether an entry that is set aside has been added already."""
         # The first write after a process died adds what that process had taken: one rotation can come between.
         return any(_contains(path, entry) for path in (self._array, *rotated(self._array)[:1]))
 
@@ -110,6 +111,7 @@ def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _write_and_rename(content: bytes, new: Path, path: Path) -> None:
+    """Write a new file and give it its name in one step. Raises OSError, and then leaves nothing behind."""
     fd = open_file(new, _NEW)
     try:
         write_whole(fd, content)

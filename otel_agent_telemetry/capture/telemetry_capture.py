@@ -84,6 +84,7 @@ class CaptureFiles:
 
     @contextlib.contextmanager
     def _failures_counted(self, path: Path) -> Iterator[None]:
+        """Count an OSError of the block as a failure, and go on."""
         try:
             yield
         except OSError as problem:
@@ -247,11 +248,13 @@ class TelemetryCapture:
             self._file.sync()
 
     def _warn_of_foreign_file(self) -> None:
+        """Log once that a file which is no array of entries was moved aside."""
         if self._file.foreign_file is not None:
             moved, self._file.foreign_file = self._file.foreign_file, None
             _log.warning("%s was no JSON array; it is kept as %s", self.telemetry_file, moved)
 
     def _report(self, problem: Exception | None) -> None:
+        """Count a failed write of the file; None is none."""
         if problem is not None:
             self._recorder.counters.failed(f"writing {self.telemetry_file}", problem)
 

@@ -67,6 +67,7 @@ class DatabaseTarget:
         return Delivered()
 
     def _opened(self) -> Store:
+        """Return the open store; opens it at the first call. Raises StorageError."""
         if self._store is None:
             store = Store(self._config)
             store.open()

@@ -76,6 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
+    """Return whether a host is reached without a proxy."""
     entries = filter(None, no_proxy.lower().replace(" ", ",").split(","))
     return any(_matches(host, port, entry) for entry in entries)
 
@@ -171,6 +172,7 @@ class HttpConnection:
             return Unreachable(self._phrase(problem))
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: Headers) -> Answer:
+        """Send one request and read its answer. Raises what the library raises."""
         if self._open is None:
             self._open = self._connection()
         sent = {"User-Agent": "otel-agent-telemetry", "Accept-Encoding": "identity", **self._headers, **headers}
@@ -195,6 +197,7 @@ class HttpConnection:
         return f"http://{_authority(self._url)}{own}"
 
     def _connection(self) -> http.client.HTTPConnection:
+        """Return a connection to the host, through the proxy where there is one."""
         proxy = self._proxy if isinstance(self._proxy, Proxy) else None
         host, port = (proxy.host, proxy.port) if proxy else (self._host, self._port)
         if self._url.scheme == "http":
@@ -259,6 +262,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _has_control(value: str | bytes) -> bool:
+    """Return whether a value has control characters, which could end a header."""
     text = value.encode("utf-8", "replace") if isinstance(value, str) else value
     return any(sign < 32 or sign == 127 for sign in text)  # noqa: PLR2004 - of ASCII
 

@@ -236,6 +236,7 @@ def _links_refused(answer: Any, sent: int) -> dict[int, str]:
 
 
 def _count(value: Any) -> int:
+    """Return a count of an answer. Raises ValueError for a negative one."""
     count = int(value)
     if count < 0:
         raise ValueError("a count is not negative")
@@ -243,6 +244,7 @@ def _count(value: Any) -> int:
 
 
 def _json(answer: Answer) -> Any:
+    """Return the JSON of an answer. Raises DeliveryError."""
     if len(answer.content) > MAX_ANSWER:
         raise DeliveryError("the answer is too large")
     try:

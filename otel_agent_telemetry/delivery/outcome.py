@@ -259,12 +259,14 @@ class Pending:
 
 
 def _checked_run(line: Line) -> Line:
+    """Return the line of a run state with its columns checked. Raises RecordError."""
     state = checked_state(line)
     state["record_type"] = RUN
     return state
 
 
 def _checked_link(line: Line) -> Line:
+    """Return the line of a commit association, checked. Raises RecordError."""
     with importing():
         from otel_agent_telemetry.model import CommitLink
 

@@ -97,6 +97,7 @@ class SqliteTarget:
         return self._connection
 
     def _file_now(self) -> tuple[int, int]:
+        """Return device and inode of the file at the path; zeros for none."""
         try:
             found = os.stat(self._config.db_path)
         except FileNotFoundError:
@@ -104,6 +105,7 @@ class SqliteTarget:
         return found.st_dev, found.st_ino
 
     def _later(self, reason: str) -> RetryLater:
+        """Close the connection and return that delivery is to be tried again."""
         self.close()
         return RetryLater(reason)
 

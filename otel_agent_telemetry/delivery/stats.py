@@ -78,6 +78,7 @@ def _service_over_database(config: TelemetryConfig) -> str | None:
 
 
 def _stats_of_service(url: str, config: TelemetryConfig) -> dict[str, Any]:
+    """Return the figures of a service. Raises StoreUnavailableError."""
     with importing():
         from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
         from otel_agent_telemetry.urls import without_credentials
@@ -101,6 +102,7 @@ def _are_counts(value: Any) -> bool:
 
 
 def _stats_of_database(config: TelemetryConfig) -> dict[str, Any] | None:
+    """Return the figures of the database of a configuration; None where there is none."""
     with importing():
         from otel_agent_telemetry.storage.queries import run_stats
         from otel_agent_telemetry.storage.store import reading_database

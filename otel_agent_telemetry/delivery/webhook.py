@@ -89,6 +89,7 @@ class Webhook:
         self._thread = None
 
     def _work(self) -> None:
+        """Post the runs that wait until told to stop: the thread of the webhook."""
         headers: Headers = {"Content-Type": "application/json", **bearer(self._config.sheets_token)}
         url = self._config.sheets_url or ""
         connection = HttpConnection(url, self._config, headers=headers, timeout_s=_TIMEOUT_S)
@@ -124,6 +125,7 @@ class _GivenUp:
 
 
 def _attempt(connection: HttpConnection, state: Fields) -> RetryLater | _GivenUp | None:
+    """Post one run; return None when it was taken, else whether trying again may help."""
     answer = connection.request("POST", body=orjson.dumps(summary_of(state)))
     if isinstance(answer, Unreachable):
         return RetryLater(answer.reason)

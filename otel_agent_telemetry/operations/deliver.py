@@ -212,6 +212,7 @@ def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> Non
     deadline: list[float] = []
 
     def late() -> bool:
+        """Return whether the time for the last deliveries is over."""
         if not stop.is_set():
             return False
         if not deadline:

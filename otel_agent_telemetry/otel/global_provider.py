@@ -48,6 +48,7 @@ def stand_in(provider: Any, on_replaced: Callable[[Any], object]) -> Any:
     front = _Front(provider)
 
     def heard(theirs: Any) -> None:
+        """Replace the stand-in by the provider that the application sets."""
         on_replaced(theirs)
         front.real = theirs
 
@@ -80,6 +81,7 @@ class _Tracer(trace.Tracer):
         self._tracer: Any = None
 
     def _now(self) -> Any:
+        """Return the tracer of the provider that is set now."""
         real = self._front.real
         # Two threads may both renew it, with an equal tracer; a lock on each span would cost more.
         if self._of is not real:

@@ -41,6 +41,7 @@ def instrument(config: TelemetryConfig | None = None, *, tracer_provider: Any = 
 
 
 def _instrument(config: TelemetryConfig, given: Any) -> bool:
+    """Attach to the provider; where there is none, stand in for it until the application sets one."""
     if given is None and is_unset():
         provider, processor = providers.private(config)
         providers.remember(stand_in(provider, functools.partial(_add_to, config=config)), processor)
@@ -50,6 +51,7 @@ def _instrument(config: TelemetryConfig, given: Any) -> bool:
 
 
 def _add_to(provider: Any, config: TelemetryConfig) -> bool:
+    """Attach to a provider and to log records; return whether runs are recorded."""
     processor = providers.attach(provider, config)
     if processor is None:
         _log.warning("agent runs are not recorded: %s takes no span processors of ours", type(provider).__qualname__)
@@ -63,6 +65,7 @@ def _add_to(provider: Any, config: TelemetryConfig) -> bool:
 
 
 def _propagate(config: TelemetryConfig) -> None:
+    """Have run ids sent along with trace context, where the setting asks for it."""
     if not config.propagate_runs:
         return
     try:

@@ -34,6 +34,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
             self._processor.recorder.counters.internal("log event", problem)
 
     def _emit(self, record: Any) -> None:
+        """Record a log record as an event of the open run or step that it belongs to, if it has a name."""
         attributes = record.attributes or {}
         name = names.event_name_of(record.event_name or "", attributes)
         is_exception = not attributes.keys().isdisjoint(_EXCEPTION)
@@ -58,6 +59,7 @@ class AgentRunLogProcessor(LogRecordProcessor):
 
 
 def _payload(record: Any) -> dict[str, Any]:
+    """Return body and attributes of a log record as the payload of an event."""
     attributes = {key: value for key, value in (record.attributes or {}).items() if key != names.EVENT_NAME}
     if record.body is None:
         return attributes

@@ -102,12 +102,14 @@ def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
 
 
 def _http_exporter() -> SpanExporter:
+    """Return the exporter over HTTP; an extra, imported where it is used."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
 
 
 def _grpc_exporter() -> SpanExporter:
+    """Return the exporter over gRPC; an extra, imported where it is used."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
@@ -147,6 +149,7 @@ def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | No
 
 
 def _processor_of(provider: Any) -> AgentRunSpanProcessor | None:
+    """Return the processor that was attached to a provider; None for none."""
     # The id alone would not do: it is used again once a provider has been collected.
     reach, processor = _attached.get(id(provider), (None, None))
     return processor if reach is not None and reach() is provider else None
@@ -259,7 +262,7 @@ def close_providers(which: Callable[[TelemetryConfig], bool]) -> None:
 
 
 def _export_over_otlp(provider: TracerProvider, config: TelemetryConfig) -> None:
-
+    """Add the OTLP path to a provider of ours, where the settings ask for it."""
     processor = otlp_processor(config)
     if processor is not None:
         provider.add_span_processor(processor)

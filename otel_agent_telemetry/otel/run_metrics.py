@@ -71,11 +71,13 @@ class RunMetrics:
                 self._items.add(number, {**attributes, "agent.run.outcome": outcome})
 
     def _lines(self) -> Iterable[Observation]:
+        """Return how many lines were written and lost."""
         counters = self._recorder.counters
         written = counters.run_states + counters.events + counters.spans - counters.lost
         return [Observation(written, {"result": "written"}), Observation(counters.lost, {"result": "lost"})]
 
     def _records(self) -> Iterable[Observation]:
+        """Return how many records were delivered and rejected on this host."""
         # Imported by whoever collects, not by the application's start.
         with importing():
             from otel_agent_telemetry.buffer.health import read_health
@@ -87,6 +89,7 @@ class RunMetrics:
         ]
 
     def _waiting(self) -> Iterable[Observation]:
+        """Return how many bytes wait for delivery on this host."""
         with importing():
             from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
 
@@ -99,6 +102,7 @@ def _careful(read: Callable[[], Iterable[Observation]]) -> Callable[[CallbackOpt
     reference = weakref.WeakMethod(read)
 
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        """Return the observations of a recorder; none when it is gone or its folder cannot be read."""
         alive = reference()
         try:
             return alive() if alive is not None else []

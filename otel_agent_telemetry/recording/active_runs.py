@@ -285,6 +285,7 @@ class ActiveRuns:
         return event_id in self._seen
 
     def _accepted(self, wanted: object) -> str | None:
+        """Return the application's run id if it keeps the rules; None, counted and logged, if not."""
         reason = check_custom_run_id(wanted)
         if reason is None:
             self.metrics.count_custom()

@@ -137,17 +137,20 @@ class Worker:
             return shift
 
     def _tick_every_second(self, shift: _BackgroundThreads) -> None:
+        """Do what is due each second, until the end: the thread `agent-telemetry-tick`."""
         self._guarded("reading the environment", self._host.detect_environment)
         while not shift.stop.wait(TICK_EVERY_S):
             self._guarded("sync", self._host.tick)
 
     def _guarded(self, what: str, task: Callable[[], None]) -> None:
+        """Run a task; what it raises is counted, and the thread goes on."""
         try:
             task()
         except Exception as problem:  # the outer edge of the background
             self._host.counters.internal(what, problem)
 
     def _deliver(self, shift: _BackgroundThreads) -> None:
+        """Deliver until the end: the thread of delivery."""
         with importing():
             from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
             from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation

@@ -54,6 +54,7 @@ class JournalWriter:
             self.counters.failed("fsync", problem)
 
     def _write(self, record_type: str, members: Mapping[str, Any]) -> bool:
+        """Append one line; return whether it is written."""
         now_ns = self._clock.now_ns()
         # Numbered and appended under one lock: lines of a writer stand in the order of their numbers.
         with self._lock:

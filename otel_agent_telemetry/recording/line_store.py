@@ -210,6 +210,7 @@ class LineStore:
             return writer  # not `self._writer`: another thread may close meanwhile
 
     def _to_buffer(self, line: bytes) -> bool:
+        """Append a line to the buffer; return whether it waits there for delivery."""
         try:
             buffer = self._buffer or self._open()
             if buffer is not None:
@@ -266,6 +267,7 @@ class LineStore:
             return self._buffer or lost
 
     def _new_writer(self, now_ns: int) -> _LineWriter:
+        """Return a writer with an identity of its own."""
         identity = WriterIdentity.of_this_process(now_ns)
         self._writer_ids.append(identity.writer)
         return _LineWriter(identity)

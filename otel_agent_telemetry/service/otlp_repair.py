@@ -161,6 +161,7 @@ def _whole(name: str, value: Any, limit: int) -> int:
 
 
 def _attribute(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an attribute with a key and value that can be parsed."""
     value = item.get("value")
     return {"key": str(item.get("key", "")), "value": _value(value, 0) if isinstance(value, dict) else {}}
 
@@ -199,6 +200,7 @@ def _scalar(name: str, member: Any) -> dict[str, Any] | None:
 
 
 def _int64(member: Any) -> str:
+    """Return an integer of 64 bits as its text. Raises OverflowError beyond them."""
     number = int(member)
     if not -_INT64 <= number < _INT64:
         raise OverflowError
@@ -291,6 +293,7 @@ def _lenient(name: str) -> Any:
 
 
 def _texts_to_bytes(message: descriptor_pb2.DescriptorProto) -> None:
+    """Make text fields of a message type byte fields, whose values need not be UTF-8."""
     for field in message.field:
         if field.type == field.TYPE_STRING:
             field.type = field.TYPE_BYTES

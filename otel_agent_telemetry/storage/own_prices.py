@@ -66,6 +66,7 @@ class OwnPrices:
         return round(cost * _NUSD / _MILLION)
 
     def _price_of(self, model: str, provider: object, at: datetime) -> _Price | None:
+        """Return the price of a model at a time; None where the file has none."""
         wanted = [f"{provider}/{model}".lower(), model.lower()] if isinstance(provider, str) else [model.lower()]
         name = next((word for word in wanted if word in self.models), None) or self._pattern_of(wanted)
         prices = self.models[name] if name is not None else ()
@@ -106,6 +107,7 @@ def _prices(path: Path, name: str, given: Any) -> tuple[_Price, ...]:
 
 
 def _price(path: Path, name: str, given: Any) -> _Price:
+    """Return one price of a model. Raises ConfigurationError that names the member which is wrong."""
     where = f"models[{name!r}]"
     if not isinstance(given, dict):
         raise _wrong(path, f"{where} must be an object, or a list of objects")
@@ -120,12 +122,14 @@ def _price(path: Path, name: str, given: Any) -> _Price:
 
 
 def _cost(path: Path, where: str, value: Any) -> Decimal:
+    """Return US dollars for a million tokens. Raises ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MAX_PRICE:
         raise _wrong(path, f"{where} must be a number from 0 to {_MAX_PRICE}")
     return Decimal(str(value))
 
 
 def _day(path: Path, where: str, value: Any) -> date:
+    """Return the day from which a price counts. Raises ConfigurationError."""
     try:
         return date.fromisoformat(value)
     except (TypeError, ValueError):
@@ -133,6 +137,7 @@ def _day(path: Path, where: str, value: Any) -> date:
 
 
 def _wrong(path: Path, why: str) -> ConfigurationError:
+    """Return the error for a file of prices."""
     return ConfigurationError(
         f"reading the prices of {path}: {why}",
         hint="TELEMETRY_PRICES names a JSON file; docs/configuration.md describes it.",

@@ -234,6 +234,7 @@ def _leave_wal(connection: sqlite3.Connection, path: Path) -> None:
 def _keep_present(
     config: TelemetryConfig, path: Path, fresh: Path, *, sound: bool, force: bool, clock: Clock
 ) -> Path | None:
+    """Keep the database that is there now as a backup, and return it; None for none. Raises ConfigurationError."""
     if not path.exists():
         return None
     if not sound:

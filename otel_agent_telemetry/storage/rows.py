@@ -105,6 +105,7 @@ def clean_text(value: Any) -> Any:
 
 
 def _is_clean(text: str) -> bool:
+    """Return whether both databases can store a text: no NUL, no lone surrogates."""
     if "\x00" in text:
         return False
     if text.isascii():  # no surrogates; by far the usual case, and free in CPython
@@ -142,6 +143,7 @@ def merged(stored: Row, state: Row) -> Row:
 
 
 def _greater(one: Any, other: Any) -> Any:
+    """Return the greater of two values of which None is the least."""
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
@@ -153,6 +155,7 @@ def with_commit(row: Row, commit: CommitValues | None) -> Row:
 
 
 def _with(row: Row, indexes: tuple[int, ...], values: Row) -> Row:
+    """Return a row with some of its values replaced."""
     changed = list(row)
     for index, value in zip(indexes, values, strict=True):
         changed[index] = value
@@ -180,6 +183,7 @@ class Cursor(NamedTuple):
 
 
 def _checked_id(number: int) -> int:
+    """Return a position that a row id can have. Raises ValueError."""
     if not 0 <= number <= MAX_COUNT:
         raise ValueError
     return number

@@ -171,6 +171,7 @@ def _link_row(link: CommitLink) -> Row:
 
 
 def _stored_rows(connection: Connection, event_ids: Iterable[str]) -> dict[str, Row]:
+    """Return the stored rows of these runs by event id."""
     rows = rows_with(connection, _stored_runs, agent_runs.c.event_id, event_ids)
     return {row[EVENT_ID]: tuple(row) for row in rows}
 
@@ -201,6 +202,7 @@ def write_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
 
 @lru_cache(maxsize=16)
 def _run_statements(table: Table, dialect: Dialect) -> tuple[Statement, Statement]:
+    """Return the upsert of a state, and the statement that raises what the webhook reported."""
     return (
         compile_statement(_upsert(table, dialect), dialect, COLUMNS),
         compile_statement(_raise_posting(table, dialect), dialect, ()),
@@ -208,6 +210,7 @@ def _run_statements(table: Table, dialect: Dialect) -> tuple[Statement, Statemen
 
 
 def _upsert(table: Table, dialect: Dialect) -> Executable:
+    """Return the upsert that keeps the later of two states, whatever the order of arrival."""
     statement = insert_into(table, dialect)
     new = statement.excluded
     changes: dict[str, Any] = {name: new[name] for name in COLUMNS if name != "event_id"}
@@ -233,6 +236,7 @@ def _order_key(row: Any, dialect: Dialect) -> Any:
 
 
 def _raise_posting(table: Table, dialect: Dialect) -> Executable:
+    """Return the update of the webhook's columns, which only grow, of a row whose state stays."""
     new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in POSTING_COLUMNS}
     is_raised = [_is_greater(name, new[name], table.c[name], dialect) for name in POSTING_COLUMNS]
     changes = {name: _greater(name, new[name], table.c[name], dialect) for name in POSTING_COLUMNS}
@@ -241,6 +245,7 @@ def _raise_posting(table: Table, dialect: Dialect) -> Executable:
 
 
 def _is_greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
+    """Return the SQL condition that one value of a column is greater than another."""
     if name in INTEGER_COLUMNS:
         return new > old
     return by_code_point(new, dialect) > by_code_point(old, dialect)

@@ -79,6 +79,7 @@ _MAX_ROUNDS: Final = 1_000
 
 
 def _candidates_in(connection: Connection, run_ids: Iterable[str]) -> Mapping[str, list[_Candidate]]:
+    """Return the spans within these runs that may be agents of their own, by run."""
     found: defaultdict[str, list[_Candidate]] = defaultdict(list)
     for row in rows_with(connection, _candidates, run_spans.c.event_id, run_ids):
         identity = (row.trace_id, row.span_id, row.start_ns)
@@ -141,6 +142,7 @@ def _become_run(connection: Connection, places: Places, one: _Candidate, state: 
 
 
 def _mark(connection: Connection, one: _Candidate, kind: int) -> None:
+    """Store what a span is: a run, or a step that only repeats the run around it."""
     trace_id, span_id, start_ns = one.identity
     of_span = (run_spans.c.trace_id == trace_id, run_spans.c.span_id == span_id, run_spans.c.start_ns == start_ns)
     connection.execute(update(run_spans).where(*of_span).values(is_run=kind))
@@ -173,6 +175,7 @@ def set_adopted_names(connection: Connection, states: Sequence[Fields]) -> None:
 
 
 def _set_agent_name(connection: Connection, event_id: str, name: str) -> None:
+    """Give a run the name of the agent within it, in the counts too."""
     found = connection.execute(
         select(*(agent_runs.c[column] for column in COLUMNS)).where(agent_runs.c.event_id == event_id)
     ).first()

@@ -192,6 +192,7 @@ _mark_inside_call: Final = (
 
 
 def _set_run(connection: Connection, moves: Sequence[_Move], run_ids: Mapping[str, str]) -> None:
+    """Store of which run each span is, and with a step its events."""
     rows, marks = [], []
     for child, event_id, is_inside in moves:
         trace_id, span_id, start_ns = child.identity
@@ -235,6 +236,7 @@ def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterato
 
 @lru_cache(maxsize=8)
 def _find_children(dialect: Dialect) -> Select[Any]:
+    """Return the query for the children of spans within their run."""
     columns = run_spans.c
     of_place = (columns.trace_id, columns.span_id, columns.start_ns, columns.start_time)
     of_parent = (columns.parent_span_id, columns.parent_start)

@@ -151,6 +151,7 @@ def _is_in_microseconds(start_ns: int) -> bool:
 
 @lru_cache(maxsize=8)
 def _find_spans(dialect: Dialect) -> Select[Any]:
+    """Return the query for spans by trace id and span id."""
     columns = run_spans.c
     selected = select(
         *(columns.trace_id, columns.span_id, columns.start_ns, columns.start_time),
@@ -161,6 +162,7 @@ def _find_spans(dialect: Dialect) -> Select[Any]:
 
 @lru_cache(maxsize=8)
 def _find_runs(dialect: Dialect) -> Select[Any]:
+    """Return the query for runs by trace id and span id."""
     columns = agent_runs.c
     selected = select(columns.event_id, columns.trace_id, columns.span_id, columns.start_time)
     return key_lookup(dialect, selected, (columns.trace_id, columns.span_id), columns.trace_id.is_not(None))

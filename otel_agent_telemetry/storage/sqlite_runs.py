@@ -187,6 +187,7 @@ class _Writing:
         return self._whole
 
     def _insert(self) -> None:
+        """Insert the states that stand, those with the same columns by one statement."""
         alike: defaultdict[tuple[str, ...], list[Fields]] = defaultdict(list)
         for state in self._standing.values():
             alike[tuple(state)].append(state)

@@ -61,6 +61,7 @@ def upgrade() -> None:
 
 
 def _columns() -> list[sa.Column[Any]]:
+    """Return the new columns, as they were when this revision was made."""
     texts = [sa.Column(name, sa.Text()) for name in _TEXTS]
     counts = {name: sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0")) for name in _COUNTS}
     return [
@@ -134,6 +135,7 @@ def _commit_of(_connection: sa.Connection, row: Any) -> dict[str, Any]:
 
 
 def _totals(used: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the new columns that the `gen_ai` of a run gives."""
     totals: dict[str, Any] = {name: used[name] for name in _COUNTS if _is_count(used.get(name))}
     cost = used.get("cost_usd")
     if isinstance(cost, (int, float)) and not isinstance(cost, bool) and 0 <= cost < 1e15:  # noqa: PLR2004 - what the column takes
@@ -151,6 +153,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _calls(usage: Any) -> int:
+    """Return the number of calls of one model."""
     calls = usage.get("model_calls") if isinstance(usage, dict) else None
     return calls if isinstance(calls, int) else 0
 
