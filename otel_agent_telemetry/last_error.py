@@ -43,4 +43,8 @@ def with_last_error(summary: str, error: str) -> str:
 
 
 def _one_line(text: object) -> str:
-    return text.strip().partition("\n")[0][:_MAX_ERROR] if isinstance(text, str) else ""
+    """Return the first line of a text, with the second where the first only announces it."""
+    if not isinstance(text, str):
+        return ""
+    first, *more = map(str.strip, text.strip().split("\n", 2))
+    return (f"{first} {more[0]}" if more and first.endswith(":") else first)[:_MAX_ERROR]

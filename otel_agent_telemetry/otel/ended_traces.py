@@ -15,6 +15,7 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.otel.content import ContentRule
 from otel_agent_telemetry.otel.ended_spans import is_run
 from otel_agent_telemetry.otel.left_out import sum_of
@@ -34,26 +35,30 @@ _Key = tuple[str, str | None]
 
 
 class EndedSpan:
-    """One ended span. `span` is None once a step was recorded: only its usage is needed then."""
+    """One ended span. `span` is None once a step was recorded: only its usage is needed then.
+
+    It is None, too, where the span is missing and known from the spans below it: `state` is its run's.
+    """
 
     __slots__ = (
         *("above", "depth", "key", "may_be_run", "parent", "run", "run_above", "span", "start_ns", "usage", "view"),
-        *("left_out", "left_out_of_events", "written"),
+        *("left_out", "left_out_of_events", "state", "written"),
     )
 
-    def __init__(self, span: ReadableSpan, view: SpanView, rule: ContentRule, *, may_be_run: bool) -> None:
-        self.span: ReadableSpan | None = span
+    def __init__(self, span: ReadableSpan | None, view: SpanView, rule: ContentRule, *, may_be_run: bool) -> None:
+        self.span = span
         self.view = view
         self.key: _Key = (view.trace_id, view.span_id)
         self.start_ns = view.start_ns
-        is_here = span.parent is not None and not span.parent.is_remote
+        is_here = span is not None and span.parent is not None and not span.parent.is_remote
         self.parent: _Key | None = (view.trace_id, view.parent_span_id) if is_here else None
         self.may_be_run = may_be_run
         self.usage = usage_of_step(view)
         self.left_out = rule.keep(view.attributes)[1]
         self.left_out_of_events = sum_of(
-            rule.keep_of_event(event.name, event.attributes or {})[1] for event in span.events
+            rule.keep_of_event(event.name, event.attributes or {})[1] for event in (span.events if span else ())
         )
+        self.state: Fields | None = None
         self.above: EndedSpan | None = None
         self.depth = 0
         """Number of spans above it, -1 while they are not all known."""
@@ -119,6 +124,16 @@ class EndedTraces:
             known = [one for one in spans if all_of_them or one.depth >= 0]
             yield from (one for one in known if one.run is not None)
             yield from (one for one in known if one.run is None and one.run_above is not None)
+
+    def unplaced(self, trace: str) -> list[EndedSpan]:
+        """Return the spans of a trace without a run that `settled` lets wait for a span above them."""
+        return [one for one in self._traces[trace] if one.depth < 0 and one.run is None and one.run_above is None]
+
+    def add_missing(self, one: EndedSpan) -> None:
+        """Add a span that is known from those below it only."""
+        self._known.setdefault(one.key, []).append(one)
+        self._traces[one.view.trace_id].append(one)
+        self._count += 1
 
     def traces(self) -> list[str]:
         """Return the traces that are remembered."""

@@ -7,13 +7,15 @@ but the same row, because ids come from the span.
 
 Spans are recorded when the spans above them have ended too (`ended_traces`): a run and its
 steps when its root arrives. What waits for a parent that does not come is recorded at
-`force_flush` and `shutdown`, agents as runs of their own.
+`force_flush` and `shutdown`, agents as runs of their own. The rest becomes at `shutdown` the run
+of the span that never ended (`missing_root`): before that it may still end, and after it no
+exporter gets it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -28,15 +30,17 @@ from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.ended_spans import ended_run, step_members
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
+from otel_agent_telemetry.otel.missing_roots import missing_roots_of
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.span_work import span_work_of
 from otel_agent_telemetry.otel.spans import announced_by, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import clean, kept_name
+from otel_agent_telemetry.redaction import clean, kept_name, mask_columns
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.wire import SPAN_WORK
+from otel_agent_telemetry.usage import USAGE_KEY, Usage
+from otel_agent_telemetry.wire import SPAN_WORK, dumps_text
 
 _STATE_STEP_NS: Final = 2_000
 
@@ -63,6 +67,14 @@ class _EndedSpanWriter:
     def write_waiting(self) -> None:
         """Record what waits for spans above it as if those never came."""
         with self._guard:
+            self._write_settled(self._traces.traces(), all_of_them=True)
+
+    def write_unended(self) -> None:
+        """Record what waits for a span that is never ended as runs of their own, each for such a span."""
+        with self._guard:
+            for trace in self._traces.traces():
+                for one in missing_roots_of(self._traces.unplaced(trace), rule_of(self._recorder.resource_defaults)):
+                    self._traces.add_missing(one)
             self._write_settled(self._traces.traces(), all_of_them=True)
 
     def _is_live(self, span: ReadableSpan) -> bool:
@@ -105,6 +117,8 @@ class _EndedSpanWriter:
         usage = UsageAccumulator()
         usage.set_run_total(one.view)
         usage.add(self._traces.used_by(one))
+        if one.state is not None:
+            return self._fields_of_missing(one.state, usage.shown())
         events = one.span.events if one.span is not None else ()
         fields = ended_run(
             one.view,
@@ -122,6 +136,11 @@ class _EndedSpanWriter:
         if work := span_work_of(one.view, has_events=bool(events)):
             fields[SPAN_WORK] = work
         return fields
+
+    def _fields_of_missing(self, state: Fields, used: Usage) -> Fields:
+        """Return the columns of a run whose own span is missing."""
+        columns = mask_columns({**self._recorder.resource_defaults.columns, **state})
+        return {**columns, "metrics_json": dumps_text({USAGE_KEY: used})} if used else columns
 
     def _write_step(self, one: EndedSpan, run: ActiveRun) -> None:
         members = step_members(one.view, self._recorder.resource_defaults, event_id=run.event_id, run_id=run.run_id)
@@ -180,18 +199,22 @@ class AgentRunSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Deliver what can be delivered within the exit timeout. Idempotent."""
+        """Deliver what can be delivered within the exit timeout. Idempotent.
+
+        Spans that still wait for one that has not ended become a run first.
+        """
         self._is_shut_down = True
-        self._write_waiting()
+        self._guarded(self._writer.write_waiting)
+        self._guarded(self._writer.write_unended)
         self.recorder.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until what was recorded has reached its target; False when the time ran out."""
-        self._write_waiting()
+        self._guarded(self._writer.write_waiting)
         return self.recorder.flush(timeout_millis / 1000)
 
-    def _write_waiting(self) -> None:
+    def _guarded(self, write: Callable[[], None]) -> None:
         try:
-            self._writer.write_waiting()
+            write()
         except Exception as problem:  # the outer edge of flush and shutdown
             self.recorder.counters.internal("export", problem)

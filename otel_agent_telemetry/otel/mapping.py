@@ -48,18 +48,19 @@ NO_OVERRIDES: Final = Overrides()
 
 def agent_name_of(view: SpanView, child_agent: str | None = None) -> str:
     """Return the agent's name from the span and those below it, else the service's name; a secret in it is masked."""
-    name = _agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
+    name = agent_name_attribute(view.attributes) or child_agent or _agent_name_in(view) or _framework_name(view)
     name = name or _invocation_name(view)
     return kept_name(name or str(view.resource.get(names.SERVICE_NAME) or names.DEFAULT_SERVICE))
 
 
 def own_agent_name(view: SpanView) -> str | None:
     """Return the agent's name that the span's own attributes hold; None when they hold none."""
-    name = _agent_name_attribute(view.attributes) or _agent_name_in(view)
+    name = agent_name_attribute(view.attributes) or _agent_name_in(view)
     return name and kept_name(name)
 
 
-def _agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
+def agent_name_attribute(attributes: Mapping[str, Any]) -> str | None:
+    """Return the agent's name that attributes give; None where they give none."""
     for key in names.AGENT_NAMES:
         if (value := attributes.get(key)) and isinstance(value, str):
             return value
@@ -269,6 +270,12 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     if run.takes_child_name and run.child_agent is None:
         run.child_agent = name
     return name == (run.child_agent if run.takes_child_name else run.agent_name)
+
+
+def service_of(view: SpanView) -> str | None:
+    """Return the service that a span's program is of; None where it has only the name that OpenTelemetry puts."""
+    service = names.text_attribute(view.resource, names.SERVICE_NAME) or ""
+    return None if service.startswith(names.DEFAULT_SERVICE) else kept_name(service) or None
 
 
 def named_agent(view: SpanView) -> str | None:

@@ -26,7 +26,7 @@ from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
 from otel_agent_telemetry.otel.ended_traces import run_of
 from otel_agent_telemetry.otel.left_out import sum_of
-from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats
+from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats, service_of
 from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
@@ -259,17 +259,11 @@ def _take(
         _parent_start(view, starts),
         agent,
         usage_of_step(view) if may_be_step else None,
-        _service_of(view),
+        service_of(view),
         is_idle=work in (NO_WORK, NO_WORK_OF_AGENT),
         is_from_agent=agent is not None or "model_calls" in usage or is_agents,
     )
     received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
-
-
-def _service_of(view: SpanView) -> str | None:
-    """Return the service that a span's program is of; None where it has only the name that OpenTelemetry puts."""
-    service = names.text_attribute(view.resource, names.SERVICE_NAME) or ""
-    return None if service.startswith(names.DEFAULT_SERVICE) else kept_name(service) or None
 
 
 def _agent_of(view: SpanView) -> Agent | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.mapping import agent_name_attribute
 from otel_agent_telemetry.service.writer import GroupWriter, change_job
 from otel_agent_telemetry.storage.silence import close_silent
 
@@ -48,8 +47,5 @@ class SilenceWatch:
 
     def close_silent(self, connection: Connection) -> int:
         """Make runs of what has waited in silence; return how many."""
-        return close_silent(connection, now_ns=self._clock.now_ns(), silence_s=self._silence_s, agent_of=_agent_of)
-
-
-def _agent_of(attributes: Mapping[str, Any]) -> str | None:
-    return next((name for key in names.AGENT_NAMES if (name := attributes.get(key)) and isinstance(name, str)), None)
+        now_ns, silence_s = self._clock.now_ns(), self._silence_s
+        return close_silent(connection, now_ns=now_ns, silence_s=silence_s, agent_of=agent_name_attribute)

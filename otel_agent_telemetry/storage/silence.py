@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
-from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
-from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error_of_step, with_last_error
-from otel_agent_telemetry.run_id import generate_run_id, is_derived, span_event_id_without_start
+from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error_of_step
+from otel_agent_telemetry.missing_root import REASON, SpanBelow, missing_above, missing_root_state
+from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.status import FAILED
 from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
@@ -33,8 +34,6 @@ from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
 from otel_agent_telemetry.wire import load_object
 
-REASON: Final = "its root span never arrived"
-"""How the summary of a run begins whose root span never arrived; the last error known of it may follow."""
 _MAX_TRACES: Final = 200
 _NS: Final = 1_000_000_000
 # "oat_mute" in ASCII, so that it can be recognised in `pg_locks`.
@@ -78,7 +77,7 @@ def close_silent(
     for row in rows_with(connection, _waiting_exceptions, _events.trace_id, traces):
         exceptions[row.trace_id, row.span_id].append(row)
     states = [
-        _state(trace_id, span_id, rows, agent_of, _last_error(rows, exceptions))
+        missing_root_state(trace_id, span_id, _below(rows, agent_of), last_error=_last_error(rows, exceptions))
         for trace_id, waiting in of_trace.items()
         for span_id, rows in _by_missing_parent(waiting).items()
     ]
@@ -92,18 +91,10 @@ def close_silent(
 
 def _by_missing_parent(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
     """Return the spans of one trace by the id of the span above them all that is missing, or that leads to itself."""
-    parents = {row.span_id: row.parent_span_id for row in rows}
-    tops: dict[str, str] = {}
+    tops = missing_above({row.span_id: row.parent_span_id for row in rows})
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
-        way: list[str] = []
-        at = row.span_id
-        while at in parents and at not in tops and at not in way:
-            way.append(at)
-            at = parents[at] or at
-        top = tops.get(at) or (min(way[way.index(at) :]) if at in way else at)
-        tops.update(dict.fromkeys(way, top))
-        found[top].append(row)
+        found[tops[row.span_id]].append(row)
     return found
 
 
@@ -129,39 +120,19 @@ def _errors_of_exceptions(rows: Iterable[Any]) -> Iterator[tuple[str, str]]:
         yield row.timestamp, error_of_exception(load_object(row.payload_json or "{}") or {})
 
 
-def _state(
-    trace_id: str,
-    span_id: str,
-    rows: Sequence[Any],
-    agent_of: Callable[[Mapping[str, Any]], str | None],
-    last_error: str,
-) -> Fields:
-    """Return the state of a run whose own span is missing."""
-    rows = sorted(rows, key=lambda row: (row.start_time, row.span_id))
-    event_id, started = span_event_id_without_start(trace_id, span_id), rows[0].start_time
-    ended = max(row.end_time or row.start_time for row in rows)
-    names = (agent_of(load_object(row.attributes_json or "{}") or {}) for row in rows)
-    services = (loaded_usage(row.usage_json).get(SERVICE) for row in rows)
-    service = next(filter(None, services), None)
-    agent_name = next(filter(None, names), None) or service or rows[0].name or "unknown"
-    start_ns = parse_iso(started)
-    return {
-        **({"service_name": service} if service else {}),
-        "event_id": event_id,
-        "run_id": generate_run_id(agent_name, at_ns=start_ns, token=event_id[:8]),
-        "schema_version": SCHEMA_VERSION,
-        "created_at": started,
-        "updated_at": ended,
-        "start_time": started,
-        "end_time": ended,
-        "duration_ms": max(parse_iso(ended) - start_ns, 0) // 1_000_000,
-        "agent_name": agent_name,
-        "job_type": rows[0].name or "unknown",
-        "status": FAILED,
-        "error_summary": with_last_error(REASON, last_error),
-        "trace_id": trace_id,
-        "span_id": span_id,
-    }
+def _below(rows: Iterable[Any], agent_of: Callable[[Mapping[str, Any]], str | None]) -> list[SpanBelow]:
+    """Return what is known of the spans below a missing one."""
+    return [
+        SpanBelow(
+            row.start_time,
+            row.span_id,
+            row.name,
+            row.end_time or row.start_time,
+            agent_of(load_object(row.attributes_json or "{}") or {}),
+            loaded_usage(row.usage_json).get(SERVICE),
+        )
+        for row in rows
+    ]
 
 
 def _key(trace_id: str, span_id: str) -> str:

@@ -63,6 +63,8 @@ class Exporter(_Local):
         spans = ended_spans(program, self.name)
         for first in range(0, len(spans), BATCH):
             assert exporter.export(spans[first : first + BATCH]) is SpanExportResult.SUCCESS
+        if has_unended(program):
+            exporter.shutdown()  # as the exit of its process does
 
 
 class Otlp:
@@ -76,7 +78,7 @@ class Otlp:
         self._unended = set()
 
     def record(self, program):
-        if any(span.get("end") is None for span in program.spans):
+        if has_unended(program):
             self._unended |= program.trace_ids(self.name)
         spans = ended_spans(program, self.name)
         middle = len(spans) // 2
@@ -108,6 +110,10 @@ class Otlp:
         answer = self._client.get("/api/v1/runs", params={"limit": 1000, "offset": offset})
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def has_unended(program):
+    return any(span.get("end") is None for span in program.spans)
 
 
 def ended_spans(program, way):

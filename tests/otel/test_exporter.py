@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 
 from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
+from otel_agent_telemetry.run_id import span_event_id_without_start
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 from tests.otel.span_trees import record_tree, shape_of, traces
 
@@ -229,6 +230,24 @@ def test_an_agent_whose_parent_never_comes_is_recorded_at_a_flush(doors):
     exporter.force_flush()
 
     assert [run.parent_run_id for run in doors.exported.states] == [None]
+
+
+def test_spans_below_one_that_never_ends_are_a_run_when_the_exporter_is_shut_down(doors):
+    """Not at a flush: until then it may still end."""
+    exporter = AgentRunSpanExporter(recorder=doors.exported)
+    root = doors.tracer.start_span("turn")
+    with trace.use_span(root), doors.tracer.start_as_current_span("step") as step:
+        step.set_status(Status(StatusCode.ERROR, "429 slow down"))
+    exporter.export(doors.spans.get_finished_spans())
+    assert exporter.force_flush()
+    assert doors.exported.states == []
+    exporter.shutdown()
+    exporter.shutdown()
+    (run,) = doors.exported.states
+    assert (run.status, run.job_type, run.agent_name) == ("failed", "step", "svc")
+    assert run.error_summary == "its root span never arrived; its last error: 429 slow down"
+    assert run.event_id == span_event_id_without_start(run.trace_id, f"{root.get_span_context().span_id:016x}")
+    assert [one.run_id for one in doors.exported.spans] == [run.run_id]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)

@@ -11,7 +11,7 @@ from otel_agent_telemetry.operations.run_reader import LocalRuns
 from otel_agent_telemetry.storage.queries import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 from tests.emitters.recorded_program import RecordedProgram
-from tests.emitters.ways import all_ways
+from tests.emitters.ways import opened
 
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "triage"}
 CALL = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
@@ -55,41 +55,37 @@ def marked(way, *programs):
     return {row["job_type"] for row in way.rows() if row["trace_id"] in traces and row["plumbing"]}
 
 
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory):
-    with all_ways(tmp_path_factory.mktemp("ways")) as ways:
-        yield ways
+@pytest.fixture(scope="module", params=["live", "exporter", "otlp"])
+def way(request, tmp_path_factory):
+    with opened(request.param, tmp_path_factory.mktemp(request.param)) as way:
+        yield way
 
 
-@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
-def test_idle_roots_of_a_service_with_agents_are_plumbing_wherever_they_come(ways, way):
+def test_idle_roots_of_a_service_with_agents_are_plumbing_wherever_they_come(way):
     """Before its first agent's run and after it; roots with calls, events, marks or agents of their own are not."""
     parts = [IDLE[:1], OWN, [root("agent", AGENT)], IDLE[1:]]
     programs = [program(f"part {number}", "agents", part) for number, part in enumerate(parts)]
-    assert marked(ways[way], *programs) == {"idle", "idle with attributes"}
+    assert marked(way, *programs) == {"idle", "idle with attributes"}
 
 
-@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
-def test_roots_of_a_service_without_agents_are_runs(ways, way):
+def test_roots_of_a_service_without_agents_are_runs(way):
     """Whatever their number; also those of programs that name no service."""
     programs = [program("shop", "shop", IDLE), program("nameless", None, [*IDLE, root("agent", AGENT)])]
-    assert marked(ways[way], *programs) == set()
+    assert marked(way, *programs) == set()
 
 
 @pytest.mark.parametrize("order", list(permutations(range(2))))
-@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
-def test_a_model_call_shows_that_a_service_is_an_agents(ways, way, order):
+def test_a_model_call_shows_that_a_service_is_an_agents(way, order):
     """Also where nothing names an agent."""
     service = f"calls {order}"
     parts = [IDLE[:1], [root("work"), inside("work", CALL)]]
-    assert marked(ways[way], *(program(f"{service}{at}", service, parts[at]) for at in order)) == {"idle"}
+    assert marked(way, *(program(f"{service}{at}", service, parts[at]) for at in order)) == {"idle"}
 
 
-@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
-def test_roots_of_a_coding_agent_are_plumbing_without_any_agents_run(ways, way):
+def test_roots_of_a_coding_agent_are_plumbing_without_any_agents_run(way):
     """Its events are its log."""
     spans = [root("auth", events=[["log", 3, {"n": 1}]]), root("turn"), inside("turn", TOOL)]
-    assert marked(ways[way], program("codex", "codex_exec", spans)) == {"auth"}
+    assert marked(way, program("codex", "codex_exec", spans)) == {"auth"}
 
 
 def test_a_run_of_the_client_is_never_plumbing(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.emitters.recorded_program import RecordedProgram
-from tests.emitters.ways import all_ways
+from tests.emitters.ways import opened
 
 
 def root(attributes=None, **more):
@@ -31,19 +31,18 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory):
-    with all_ways(tmp_path_factory.mktemp("ways")) as ways:
-        yield ways
+@pytest.fixture(scope="module", params=["live", "exporter", "otlp"])
+def way(request, tmp_path_factory):
+    with opened(request.param, tmp_path_factory.mktemp(request.param)) as way:
+        yield way
 
 
-@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_last_model_call_of_a_coding_agent_decides_also_after_its_run(ways, way, case):
+def test_the_last_model_call_of_a_coding_agent_decides_also_after_its_run(way, case):
     """Whether it is known when the run ends or later; what the run itself says counts before it."""
     spans, status, summary = CASES[case]
     program = RecordedProgram("late calls", case, {"service.name": "codex_exec"}, spans, [])
-    ways[way].record(program)
-    (row,) = (row for row in ways[way].rows() if row["trace_id"] in program.trace_ids(way))
+    way.record(program)
+    (row,) = (row for row in way.rows() if row["trace_id"] in program.trace_ids(way.name))
     assert (row["status"], row["error_summary"]) == (status, summary)
     assert row["output_tokens"] == len(spans) - 1
