@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from otel_agent_telemetry.buffer.layout import health_path, list_writers
 from otel_agent_telemetry.trusted_files import read_bytes, replace_content
 from otel_agent_telemetry.wire import load_object
+
+_WRITERS_KEPT: Final = 200
 
 
 @dataclass(slots=True)
@@ -33,10 +35,14 @@ class Health:
     last_problem_at: str = ""
     counters: dict[str, int] = field(default_factory=dict)
     """The counters that writers left behind, added up."""
+    issued: dict[str, int] = field(default_factory=dict)
+    """Writer → the highest line number that it is known to have used, of the latest writers that are gone."""
 
-    def add_counters(self, left_behind: Mapping[str, Any]) -> None:
+    def add_counters(self, writer: str, left_behind: Mapping[str, Any]) -> None:
         """Add a gone writer's counters; its last error is kept as the last problem if there is none."""
         self.writers_gone += 1
+        if isinstance(issued := left_behind.get("last_seq"), int):
+            self.issued = dict(sorted({**self.issued, writer: issued}.items())[-_WRITERS_KEPT:])
         for name, value in left_behind.items():
             # `last_seq` is the number of a line, not a count: a sum of it means nothing.
             if isinstance(value, int) and name != "last_seq":

@@ -32,6 +32,8 @@ class ExitCode(IntEnum):
     """The database, the service or a file cannot be used now, or belongs to another application."""
     TIMEOUT = 5
     """The time was over before everything was done; nothing is lost."""
+    NOT_COMPARED = 6
+    """`verify`: nothing wrong was found, but the place that has the runs could not be read."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C (`tail` ends with 0)."""
 

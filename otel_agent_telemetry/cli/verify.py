@@ -9,10 +9,10 @@ import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
 from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
-from otel_agent_telemetry.cli.output import print_json, print_line, print_stderr, printable, progress_bar
+from otel_agent_telemetry.cli.output import print_json, print_line, printable, progress_bar
 
 if TYPE_CHECKING:
-    from otel_agent_telemetry.operations.verify import VerifyReport
+    from otel_agent_telemetry.operations.verify_report import VerifyReport
 
 _EXPLANATIONS = {
     "missing": "runs are in the journal, but neither in the database nor in the buffer (replay adds them)",
@@ -33,21 +33,22 @@ def verify(
 ) -> ExitCode:
     """Check that nothing is missing.
 
-    Compares issued line numbers, the journal, the buffer and the database. Exit status 1
-    when something is missing.
+    Compares issued line numbers, the journal, the buffer, and the database or the service that
+    runs go to. Exit status 1 when something is wrong, 6 when that could not be read.
     """
     from otel_agent_telemetry.operations import verify as verification
+    from otel_agent_telemetry.operations.verify_report import report_object
 
     config = invocation_of(context).config
     with progress_bar("reading the journal") as on_progress:
         report = verification.verify(config, limit=limit, on_progress=on_progress)
     if as_json:
-        print_json(verification.report_object(report))
+        print_json(report_object(report))
     else:
         _print(report)
-    if not report.compared_with:
-        print_stderr("Runs go to a service; the local database was not compared.")
-    return ExitCode.OK if report.ok else ExitCode.PROBLEM
+    if not report.ok:
+        return ExitCode.PROBLEM
+    return ExitCode.NOT_COMPARED if report.not_compared else ExitCode.OK
 
 
 def _print(report: "VerifyReport") -> None:
@@ -55,15 +56,21 @@ def _print(report: "VerifyReport") -> None:
     print_line(f"lines in the journal  {report.lines}, of {report.writers} writers")
     print_line(f"runs in the journal   {report.journalled}")
     print_line(f"runs in the buffer    {report.waiting} waiting")
-    if report.compared_with:
-        print_line(f"runs in the database  {report.stored} ({printable(report.compared_with)})")
+    if report.compared_with and report.stored:
+        print_line(f"runs stored           {report.stored} ({printable(report.compared_with)})")
+    for host in report.hosts:
+        left = f"{host.backlog_records} records waiting, {host.rejected} refused, {host.lost} lost"
+        print_line(f"host                  {printable(host.host)}, heard of at {printable(host.last_seen)}: {left}")
     if report.deleted:
         print_line(f"runs deleted          {report.deleted}")
     _print_lines(report)
     for name, sentence in _EXPLANATIONS.items():
         if report.counts[name]:
             _print_runs(report, name, sentence)
-    if report.ok:
+    if report.not_compared:
+        print_line(f"not compared          {printable(report.not_compared)}", "yellow")
+        print_line("Nothing is missing here. Whether the runs are stored is not known.")
+    elif report.ok:
         print_line("Nothing is missing.", "green")
 
 
@@ -84,7 +91,7 @@ def _print_lines(report: "VerifyReport") -> None:
 
 def _print_runs(report: "VerifyReport", name: str, sentence: str) -> None:
     """Print a finding about runs, and the first of the runs unless the finding can be expected."""
-    from otel_agent_telemetry.operations.verify import NOTES
+    from otel_agent_telemetry.operations.verify_report import NOTES
 
     is_note = name in NOTES
     print_line(f"{'note ' if is_note else 'error'}  {report.counts[name]} {sentence}", "" if is_note else "red")

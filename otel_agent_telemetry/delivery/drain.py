@@ -244,7 +244,7 @@ class Drain:
                 if isinstance(outcome, RetryLater):
                     return outcome
                 delivered += outcome
-                self.health.add_counters(writer.counters)
+                self.health.add_counters(name, writer.counters)
                 writer.remove()
                 del self._writers[name]
         return delivered

@@ -7,7 +7,8 @@ again, checked and merged as the database does it, and compared column by column
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.columns import JSON_COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import read_parts
+from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.run_content import CONTENT_COLUMNS
 from otel_agent_telemetry.run_state import checked_state, merged_state
@@ -24,30 +26,39 @@ from otel_agent_telemetry.storage.rows import storable_state
 from otel_agent_telemetry.storage.steps import rollups_of
 from otel_agent_telemetry.wire import load_json
 
+_FIRST_COMPARED: Final = 8
+"""Rows of earlier versions were made anew by their upgrade."""
 _UNREADABLE: Final = object()
 
 
-def altered_columns(
-    connection: Connection, files: Collection[Path], event_ids: Collection[str]
-) -> dict[str, list[str]]:
-    """Return `event_id` → the columns in which the stored run differs from the journal's; runs that differ in one.
+@dataclass(frozen=True, slots=True)
+class StoredRuns:
+    """Runs as they are stored, and the `event_id` of those that took the name of the first agent inside them."""
 
-    Reads all of `files`, day files of the journal. Raises OSError and the driver's errors.
+    records: Sequence[RunRecord]
+    adopted: Collection[str] = ()
+
+
+def stored_runs(connection: Connection, event_ids: Collection[str]) -> StoredRuns:
+    """Return the runs of the database with these `event_id`. Raises the driver's errors."""
+    rollups = rollups_of(connection, event_ids).items()
+    adopted = {event_id for event_id, one in rollups if one.agent is not None and one.agent.adopted is not None}
+    return StoredRuns(own_states(connection, event_ids), adopted)
+
+
+def altered_columns(stored: StoredRuns, files: Collection[Path]) -> dict[str, list[str]]:
+    """Return `event_id` → the columns in which a stored run differs from the journal's; runs that differ in one.
+
+    Reads all of `files`, day files of the journal. Raises OSError.
     """
-    expected = _journalled_states(files, set(event_ids))
-    # A run may have taken the name of the first agent inside it (`span_agents`).
-    adopted = {
-        event_id
-        for event_id, rollup in rollups_of(connection, expected).items()
-        if rollup.agent is not None and rollup.agent.adopted is not None
-    }
+    expected = _journalled_states(files, {record.event_id for record in stored.records})
     found = {}
-    for record in own_states(connection, expected):
-        state = expected[record.event_id]
-        if state["updated_at"] != record.updated_at:  # written since the first look
+    for record in stored.records:
+        state = expected.get(record.event_id)
+        if state is None or state["updated_at"] != record.updated_at:  # written since the first look
             continue
         names = list(_differing(state, record.to_fields()))
-        if record.event_id in adopted:
+        if record.event_id in stored.adopted:
             names = [name for name in names if name != "agent_name"]
         if names:
             found[record.event_id] = names
@@ -72,6 +83,8 @@ def _journalled_states(files: Collection[Path], event_ids: Collection[str]) -> d
 
 def _differing(state: Fields, stored: Fields) -> Iterator[str]:
     """Yield the columns in which two states of one run differ."""
+    if state["schema_version"] < _FIRST_COMPARED:
+        return
     # Columns that a state of an earlier version does not have were filled by the upgrade of the database.
     left_out = LATER_COLUMNS if state["schema_version"] < SCHEMA_VERSION else ()
     for name in CONTENT_COLUMNS:

@@ -14,7 +14,7 @@ import httpx
 
 from otel_agent_telemetry.columns import COLUMNS, FILTERABLE_COLUMNS, JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.deletion import Deletion
+from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, service_client, unexpected_answer
 from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
@@ -25,6 +25,7 @@ from otel_agent_telemetry.wire import dumps_text
 
 # The greatest page that the API accepts, hence the fewest requests.
 _PAGE: Final = 1000
+_RECEIPT: Final = ("event_id", "run_id", "deleted_at", "deleted_by")
 _OK: Final = 200
 _FILTERS: Final = (
     *FILTERABLE_COLUMNS,
@@ -118,18 +119,52 @@ class RemoteRuns:
             return []
         receipt = json_of(answer, name=self.name)
         try:
-            by = str(receipt["deleted_by"])
-            return [
-                Deletion(
-                    event_id=str(one["event_id"]),
-                    run_id=str(one["run_id"]),
-                    deleted_at=str(one["deleted_at"]),
-                    deleted_by=by,
-                )
-                for one in (receipt, *receipt["runs_inside"])
-            ]
+            inside = [{**one, "deleted_by": receipt["deleted_by"]} for one in receipt["runs_inside"]]
+            return [Deletion(**{name: str(one[name]) for name in _RECEIPT}) for one in (receipt, *inside)]
         except (KeyError, TypeError):
             raise self._unexpected() from None
+
+    def day_digests(self, day: str) -> dict[str, tuple[int, str]] | None:
+        """Return host → number and digest of its runs on a UTC day; None from a service without this call."""
+        answer = self._get("/api/v1/digests", {"day": day})
+        if answer.status_code != _OK:
+            return None
+        try:
+            return {
+                str(one["host"]): (int(one["runs"]), str(one["digest"]))
+                for one in json_of(answer, name=self.name)["hosts"]
+            }
+        except (KeyError, TypeError, ValueError):
+            raise self._unexpected() from None
+
+    def run_digests(self, day: str, host: str) -> Iterator[tuple[str, str, str, int]]:
+        """Yield `event_id`, `status`, `updated_at` and digest of each run of a host on a UTC day, page by page."""
+        after: int | None = 0
+        while after is not None:
+            page = json_of(
+                self._get("/api/v1/digests/runs", {"day": day, "host": host, "after": str(after)}), name=self.name
+            )
+            try:
+                yield from ((str(one[0]), str(one[1]), str(one[2]), int(one[3])) for one in page["runs"])
+                after = page["next"]
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise self._unexpected() from None
+
+    def marks(self) -> Marks:
+        """Return the receipts and the cut-off of the service."""
+        marks = Marks()
+        after: str | None = ""
+        while after is not None:
+            page = json_of(self._get("/api/v1/deletions", {"after": after}), name=self.name)
+            try:
+                for one in page["deleted"]:
+                    marks.add(Deletion(**{name: str(one[name]) for name in _RECEIPT}))
+                if page["cutoff"] is not None:
+                    marks.add(CutOff(cutoff=str(page["cutoff"]), applied_at=""))
+                after = page["next"]
+            except (KeyError, TypeError):
+                raise self._unexpected() from None
+        return marks
 
     def events(self, event_id: str) -> list[RunEvent]:
         """Return a run's events that the service has."""

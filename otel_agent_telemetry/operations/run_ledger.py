@@ -3,7 +3,7 @@
 
 The rows are kept in `scratch`, a temporary SQLite database, whatever the number of runs:
 
-    journalled(event_id, run_id, ended, updated_at, content, identity, settled, twice)
+    journalled(event_id, run_id, ended, updated_at, content, identity, settled, place, twice)
                                                       latest state in the journal
     waiting(event_id, ended, updated_at)              latest state in the buffer, not confirmed
     refused(event_id)                                 kept in `rejected/`
@@ -13,32 +13,38 @@ The rows are kept in `scratch`, a temporary SQLite database, whatever the number
 Of two states the one that has ended is later, then the one with the greater `updated_at`
 (the first two rules of the model). `content` and `identity` are hashes, of the whole state
 (`run_content`) and of what never changes within a run; `settled` is the time by which a cut-off
-decides (`deletion.is_before`); `twice` says that two runs have one `event_id`.
+decides (`deletion.is_before`); `place` is the day and the host under which a service has the run;
+`twice` says that two runs have one `event_id`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.clock import normal_iso
 from otel_agent_telemetry.deletion import Marks
-from otel_agent_telemetry.run_content import content_of
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.run_content import added_digests, content_of, run_digest
+from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.status import RUNNING, STATUSES, canonical_status
 from otel_agent_telemetry.storage.contents import StoredContent
+from otel_agent_telemetry.storage.rows import storable_state
 from otel_agent_telemetry.wire import RUN, Line
 
 # Bounds the memory for a journal of any size: further states go to a temporary file.
 _MAX_IN_MEMORY: Final = 10_000
 _ISO_LENGTH: Final = 32
+_DAY: Final = len("2026-01-31")
 
 _TABLES: Final = """
 CREATE TABLE journalled (
     event_id TEXT PRIMARY KEY, run_id TEXT, ended INTEGER, updated_at TEXT, content INTEGER, identity INTEGER,
-    settled TEXT, twice INTEGER
+    settled TEXT, place TEXT, twice INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE waiting (event_id TEXT PRIMARY KEY, ended INTEGER, updated_at TEXT) WITHOUT ROWID;
 CREATE TABLE refused (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -52,11 +58,14 @@ _IS_LATER: Final = "(excluded.ended, excluded.updated_at) > (ended, updated_at)"
 _LATER: Final = (
     f"ON CONFLICT (event_id) DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_at WHERE {_IS_LATER}"
 )
-_OF_A_STATE: Final = ("run_id", "ended", "updated_at", "content", "identity", "settled")
+_OF_A_STATE: Final = ("run_id", "ended", "updated_at", "content", "identity", "settled", "place")
 _ADD_JOURNALLED: Final = (
-    "INSERT INTO journalled VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET "
+    "INSERT INTO journalled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET "
     "twice = max(twice, excluded.twice, identity <> excluded.identity), "
     + ", ".join(f"{name} = CASE WHEN {_IS_LATER} THEN excluded.{name} ELSE {name} END" for name in _OF_A_STATE)
+)
+_ADD_EQUAL: Final = (
+    "INSERT OR IGNORE INTO stored SELECT event_id, ended, updated_at, content, 0 FROM journalled WHERE place = ?"
 )
 _ADD_STORED: Final = "INSERT INTO stored VALUES (?, ?, ?, ?, 0) ON CONFLICT (event_id) DO UPDATE SET twice = 1"
 _IS_WAITING: Final = (
@@ -101,6 +110,8 @@ class Finding(NamedTuple):
     runs: list[RunName]
 
 
+Summary = tuple[int, str]
+"""What a state says as one number, and its place: "" where that does not matter."""
 _Latest = tuple[int, str, Line, bool]
 """The latest state of a run among lines in memory: what orders it, its line, and whether two runs have its id."""
 
@@ -108,8 +119,10 @@ _Latest = tuple[int, str, Line, bool]
 class RunLedger:
     """Collects states in any order and finds where journal, buffer and database differ. Not safe under threads."""
 
-    def __init__(self, scratch: sqlite3.Connection) -> None:
+    def __init__(self, scratch: sqlite3.Connection, *, summary_of: Callable[[Line], Summary] | None = None) -> None:
+        """Make an empty ledger. `summary_of` a line: default for a database here, which is the cheapest."""
         self._scratch = scratch
+        self._summary_of = summary_of or _hashed
         self._latest: dict[str, _Latest] = {}
         self._cutoff = ""
         scratch.executescript(_TABLES)
@@ -139,8 +152,17 @@ class RunLedger:
         return self._scratch
 
     def _spill(self) -> None:
-        self._scratch.executemany(_ADD_JOURNALLED, map(_row_of, self._latest.items()))
+        self._scratch.executemany(_ADD_JOURNALLED, map(self._row_of, self._latest.items()))
         self._latest.clear()
+
+    def _row_of(self, item: tuple[str, _Latest]) -> tuple[Any, ...]:
+        """Return the row of `journalled` for a run's latest state."""
+        event_id, (ended, updated_at, line, twice) = item
+        end = (line.get("end_time") or "") if ended else updated_at
+        settled = max(str(line.get("created_at") or ""), str(end))
+        content, place = self._summary_of(line)
+        identity = hash(_identity_of(line))
+        return event_id, str(line.get("run_id")), ended, updated_at, content, identity, settled, place, twice
 
     def waiting(self, records: Iterable[Line]) -> None:
         """Add `run` lines of the buffer that the target has not confirmed."""
@@ -154,9 +176,24 @@ class RunLedger:
 
     def stored(self, runs: Iterable[StoredContent]) -> None:
         """Add the rows of the database."""
-        rows = ((run[0].lower(), int(run[1] != RUNNING), run[2], hash(run[3])) for run in runs)
+        self.stored_digests((*run[:3], hash(run[3])) for run in runs)
+
+    def stored_digests(self, runs: Iterable[tuple[str, str, str, int]]) -> None:
+        """Add stored runs: `event_id`, `status`, `updated_at` and what `summary_of` makes of their content."""
+        rows = ((run[0].lower(), int(run[1] != RUNNING), *run[2:]) for run in runs)
         while chunk := list(islice(rows, _MAX_IN_MEMORY)):
             self._scratch.executemany(_ADD_STORED, chunk)
+
+    def places(self) -> list[tuple[str, int, str]]:
+        """Return each place of the journal's runs, how many runs it has, and their digest."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for place, content in self._spilled().execute("SELECT place, content FROM journalled"):
+            found[place].append(content)
+        return [(place, len(digests), added_digests(digests)) for place, digests in sorted(found.items())]
+
+    def all_stored(self, place: str) -> None:
+        """Note that the runs of a place are stored as the journal has them."""
+        self._spilled().execute(_ADD_EQUAL, (place,))
 
     def deleted(self, marks: Marks) -> None:
         """Add the marks of deletions; of several cut-offs the latest counts."""
@@ -201,13 +238,18 @@ def run_lines(records: Iterable[Line]) -> Iterator[Line]:
     return (record for record in records if record.get("record_type") == "run" and record.get("event_id"))
 
 
-def _row_of(item: tuple[str, _Latest]) -> tuple[Any, ...]:
-    """Return the row of `journalled` for a run's latest state."""
-    event_id, (ended, updated_at, line, twice) = item
-    end = (line.get("end_time") or "") if ended else updated_at
-    settled = max(str(line.get("created_at") or ""), str(end))
-    content, identity = hash(content_of(line)), hash(_identity_of(line))
-    return event_id, str(line.get("run_id")), ended, updated_at, content, identity, settled, twice
+def _hashed(line: Line) -> Summary:
+    """Return the hash of a line's content, as it stands there; equal within this process only."""
+    return hash(content_of(line)), ""
+
+
+def digested(line: Line) -> Summary:
+    """Return the digest and the place of a line's state, as it is stored: to compare with another machine."""
+    try:
+        state = storable_state(checked_state(line))
+    except RecordError:  # delivery refuses it too
+        return 0, ""
+    return run_digest(state), f"{state['created_at'][:_DAY]} {state.get('host', '')}"
 
 
 def _identity_of(line: Line) -> tuple[str, str]:

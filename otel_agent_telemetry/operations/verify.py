@@ -18,23 +18,27 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from otel_agent_telemetry.buffer.health import live_counters
+from otel_agent_telemetry.buffer.health import live_counters, read_health
 from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import read_segment
+from otel_agent_telemetry.clock import SystemClock, day_of
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of, read_marks
 from otel_agent_telemetry.delivery.rejected import rejected_files
+from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
-from otel_agent_telemetry.operations.altered_runs import altered_columns
-from otel_agent_telemetry.operations.odd_lines import OddLine, repeated_lines, torn_lines
-from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunLedger, RunName, run_lines
+from otel_agent_telemetry.operations.altered_runs import StoredRuns, altered_columns, stored_runs
+from otel_agent_telemetry.operations.compare_service import ServiceComparison
+from otel_agent_telemetry.operations.odd_lines import repeated_lines, torn_lines
+from otel_agent_telemetry.operations.run_ledger import RunLedger, digested, run_lines
 from otel_agent_telemetry.operations.sequence_ledger import Gap, SequenceLedger
+from otel_agent_telemetry.operations.verify_report import VerifyReport
 from otel_agent_telemetry.storage.contents import iter_contents
+from otel_agent_telemetry.storage.deliverers import list_deliverers
 from otel_agent_telemetry.storage.marks import read_marks as read_stored_marks
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.wire import Line
@@ -43,55 +47,17 @@ Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and its size in bytes."""
 
 _RETRY_PAUSES_S: Final = (0.05, 0.1, 0.2)
+_DAY_NS: Final = 86_400 * 1_000_000_000
 _LOOKED_AT_AGAIN: Final = 20_000
 _MOST_REPEATED: Final = 10_000
-NOTES: Final = frozenset({"ahead", "unjournalled"})
-"""Findings that can be expected; they alone do not make a report fail."""
-
-
-@dataclass(slots=True, kw_only=True)
-class VerifyReport:
-    """What was compared and what differs. Lists have the first few runs, counts cover all.
-
-    `torn`: day file → torn lines. `odd_lines`: the first torn and repeated lines.
-    `missing`: in the journal, neither stored nor waiting. `refused`: the same, but the target
-    rejected it. `older`: the database has an older state. `altered`: it has the same state with
-    other content; `columns` has those that differ. `twice`: two runs have one `event_id`.
-    `ahead`: the database has a later state (a service's PATCH, or the journal lost its end).
-    `undeleted`: stored although it was deleted. `unjournalled`: in the database only (another
-    host, an upgrade). `deleted`: runs of the journal that were deleted one by one.
-    `compared_with`: the database, "" when runs go to a service.
-    """
-
-    lines: int = 0
-    writers: int = 0
-    journalled: int = 0
-    waiting: int = 0
-    stored: int = 0
-    deleted: int = 0
-    missing_lines: int = 0
-    repeated_lines: int = 0
-    gaps: list[Gap] = field(default_factory=list)
-    torn: dict[str, int] = field(default_factory=dict)
-    odd_lines: list[OddLine] = field(default_factory=list)
-    columns: dict[str, list[str]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINDINGS, 0))
-    runs: dict[str, list[RunName]] = field(default_factory=lambda: {name: [] for name in FINDINGS})
-    compared_with: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Return whether nothing is missing, torn or outdated."""
-        problems = sum(number for name, number in self.counts.items() if name not in NOTES)
-        return not (self.missing_lines or self.repeated_lines or self.torn or problems)
 
 
 def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | None = None) -> VerifyReport:
     """Compare what was issued, journalled and stored, and return the differences. Changes nothing.
 
-    `limit` bounds every list of the report (default 20). When runs go to a configured
-    service, the database is left out. Raises StorageError when the database cannot be read,
-    OSError when a folder cannot.
+    `limit` bounds every list of the report (default 20). Runs that go to a service are compared
+    with it; one that cannot be read is `not_compared`. Raises StorageError when the database
+    cannot be read, OSError when a folder cannot.
     """
     with _scratch() as scratch:
         return _Verification(config, scratch, on_progress).report(limit)
@@ -113,7 +79,9 @@ class _Verification:
     def __init__(self, config: TelemetryConfig, scratch: sqlite3.Connection, on_progress: Progress | None) -> None:
         self._config = config
         self._on_progress = on_progress
-        self._runs = RunLedger(scratch)
+        url = service_with_runs(config)
+        self._service = None if url is None else ServiceComparison(url, config)
+        self._runs = RunLedger(scratch, summary_of=None if url is None else digested)
         self._sequences = SequenceLedger(scratch)
         self._report = VerifyReport()
         self._marks = Marks()
@@ -126,16 +94,20 @@ class _Verification:
         self._read_journal()
         self._read_buffer()
         self._read_rejected()
-        if self._config.api_url is None:
+        if self._service is None:
             self._read_database()
+        else:
+            self._marks.update(self._service.read(self._runs))
+            report.compared_with = self._service.name
         self._read_new_end()
         self._await_lines_in_progress()
         self._read_tails()
         self._marks.update(read_marks(self._config.ndjson_dir))
         self._runs.deleted(self._marks)
         report.deleted = len(self._marks.deleted)
-        if report.compared_with:
-            self._look_again(limit)
+        self._look_again(limit)
+        report.not_compared = "" if self._service is None else self._service.problem
+        if not report.not_compared:
             for name, found in self._runs.findings(limit=limit).items():
                 report.counts[name], report.runs[name] = found
         report.journalled, report.stored = self._runs.count("journalled"), self._runs.count("stored")
@@ -145,10 +117,24 @@ class _Verification:
             if len(report.gaps) < limit:
                 report.gaps.append(gap)
         self._find_odd_lines(limit)
+        report.not_compared = report.not_compared or self._silent_hosts()
         return report
 
+    def _silent_hosts(self) -> str:
+        """Return which hosts have not delivered everything and are not heard of any more; "" when none."""
+        now_ns = SystemClock.now_ns()
+        silent = [host for host in self._report.hosts if host.is_silent(now_ns)]
+        return "; ".join(
+            f"{host.host} was last heard of at {host.last_seen}, with {host.backlog_records} records and "
+            f"{host.open_runs} open runs left"
+            for host in silent
+        )
+
     def _read_issued_numbers(self) -> None:
-        """Note the highest number that each live writer reports in its lock file."""
+        """Note the highest number that each writer reports in its lock file, or left behind when it ended."""
+        for writer, number in read_health(self._config.buffer_dir).issued.items():
+            if isinstance(number, int):
+                self._sequences.issued(writer, number)
         for writer, identity in live_counters(self._config.buffer_dir).items():
             counters = identity.get("counters")
             issued = counters.get("last_seq") if isinstance(counters, dict) else None
@@ -246,6 +232,7 @@ class _Verification:
                 self._runs.stored(iter_contents(connection))
                 # After the rows: a run that is deleted in between has its mark by then.
                 self._marks.update(read_stored_marks(connection))
+                self._report.hosts = list_deliverers(connection)
         self._report.compared_with = (
             "the configured database" if self._config.database_url else str(self._config.db_path)
         )
@@ -255,13 +242,18 @@ class _Verification:
         after = ""
         while event_ids := self._runs.differing(after=after, limit=_LOOKED_AT_AGAIN):
             after = event_ids[-1]
-            with reading_database(self._config) as connection:
-                if connection is None:
-                    return
-                altered = altered_columns(connection, tuple(self._read_to), event_ids)
-            self._runs.unaltered(set(event_ids) - altered.keys())
+            stored = self._stored_runs(event_ids)
+            altered = altered_columns(stored, tuple(self._read_to))
+            self._runs.unaltered({record.event_id for record in stored.records} - altered.keys())
             room = max(limit - len(self._report.columns), 0)
             self._report.columns.update(dict(sorted(altered.items())[:room]))
+
+    def _stored_runs(self, event_ids: list[str]) -> StoredRuns:
+        """Return the runs where they are stored."""
+        if self._service is not None:
+            return self._service.records(event_ids)
+        with reading_database(self._config) as connection:
+            return StoredRuns(()) if connection is None else stored_runs(connection, event_ids)
 
     def _find_odd_lines(self, limit: int) -> None:
         """Name the first torn and repeated lines by file and number."""
@@ -273,7 +265,7 @@ class _Verification:
     def _gaps(self) -> Iterator[Gap]:
         """Yield the gaps, without lines that a writer wrote on days whose files were deleted."""
         files = journal_files(self._config.ndjson_dir)
-        first_day = files[0].stem.removeprefix("events_") if files else ""
+        first_day = files[0].stem.removeprefix("events_") if files else day_of(SystemClock.now_ns() - _DAY_NS)
         for gap in self._sequences.gaps():
             # A writer id begins with its start; older lines can be in files that retention deleted.
             if gap.first > 1 or gap.writer[:8] >= first_day:
@@ -286,27 +278,3 @@ def _numbered(record: Line) -> tuple[str, int]:
     if isinstance(writer, str) and isinstance(number, int) and number > 0:
         return writer, number
     return "", 0
-
-
-def report_object(report: VerifyReport) -> dict[str, Any]:
-    """Return the report as an object for `--json`."""
-    names = (
-        *("lines", "writers", "journalled", "waiting", "stored", "deleted", "missing_lines", "repeated_lines"),
-        *("torn", "compared_with"),
-    )
-    return {
-        "ok": report.ok,
-        **{name: getattr(report, name) for name in names},
-        "odd_lines": [asdict(line) for line in report.odd_lines],
-        "columns": report.columns,
-        "gaps": [{"writer": gap.writer, "first": gap.first, "last": gap.last} for gap in report.gaps],
-        **{
-            name: {"count": report.counts[name], "runs": [_run_object(run) for run in report.runs[name]]}
-            for name in FINDINGS
-        },
-    }
-
-
-def _run_object(run: RunName) -> dict[str, str]:
-    """Return a run of a finding as an object for `--json`."""
-    return {"event_id": run.event_id, "run_id": run.run_id}

@@ -24,6 +24,7 @@ from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service import (
     routes_deletion,
+    routes_digests,
     routes_read,
     routes_records,
     routes_system,
@@ -51,6 +52,7 @@ _OPERATIONS: Final = (
     *routes_write.operations.routes,  # before the reads: `/runs/batch` would match `/runs/{event_id}`
     *routes_records.operations.routes,
     *routes_deletion.operations.routes,
+    *routes_digests.operations.routes,
     *routes_read.operations.routes,
     *routes_system.operations.routes,
     *routes_traces.operations.routes,

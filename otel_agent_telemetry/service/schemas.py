@@ -228,6 +228,45 @@ class RunDeleted(BaseModel):
     runs_inside: list[DeletedRun]
 
 
+class HostDigest(BaseModel):
+    """The runs of one host on a day; `host` is empty for runs that name none."""
+
+    host: str
+    runs: int
+    digest: str
+
+
+class DayDigests(BaseModel):
+    """The runs of a day by host."""
+
+    day: str
+    hosts: list[HostDigest]
+
+
+class RunDigests(BaseModel):
+    """Runs, each as `[event_id, status, updated_at, digest]`; `next` continues, null at the end."""
+
+    runs: list[tuple[str, str, str, int]]
+    next: int | None
+
+
+class Receipt(BaseModel):
+    """What is left of a deleted run."""
+
+    event_id: str
+    run_id: str
+    deleted_at: str
+    deleted_by: str
+
+
+class Deletions(BaseModel):
+    """Receipts in the order of `event_id`; `cutoff`: older runs were deleted by retention. `next` continues."""
+
+    cutoff: str | None
+    deleted: list[Receipt]
+    next: str | None
+
+
 class CommitsStored(BaseModel):
     """The outcome of a batch of commits: `pending` ones wait for their run."""
 
@@ -367,7 +406,7 @@ class Metrics(BaseModel):
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
-    *(Event, Step, RecordsStored, LineRefused),
+    *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, Deletions),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""

@@ -31,6 +31,12 @@ def receipts_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, D
     return {row.event_id: _receipt(row) for row in rows}
 
 
+def page_of_receipts(connection: Connection, *, after: str, limit: int) -> list[Deletion]:
+    """Return the receipts behind an `event_id`, in order, at most `limit`."""
+    page = _receipts.where(deleted_runs.c.event_id > after).order_by(deleted_runs.c.event_id).limit(limit)
+    return [_receipt(row) for row in connection.execute(page)]
+
+
 def _receipt(row: Row[Any]) -> Deletion:
     return Deletion(**dict(zip(_COLUMNS, row, strict=True)))
 

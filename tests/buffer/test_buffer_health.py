@@ -33,7 +33,7 @@ def test_values_of_a_wrong_type_are_not_believed(tmp_path):
 
     health = read_health(tmp_path)
     health.delivered += 1
-    health.add_counters({"events": 1})
+    health.add_counters("w", {"events": 1})
 
     assert (health.delivered, health.rejected, health.counters) == (1, 4, {"events": 1})
 
@@ -42,10 +42,11 @@ def test_counters_of_gone_writers_are_added_up(tmp_path):
     """Numbers add up; sequence numbers do not; the last error is kept as the last problem."""
     health = Health()
 
-    health.add_counters({"events": 2, "lost": 1, "last_seq": 90, "last_error": "journal write: full"})
-    health.add_counters({"events": 3, "last_seq": 10})
+    health.add_counters("w1", {"events": 2, "lost": 1, "last_seq": 90, "last_error": "journal write: full"})
+    health.add_counters("w2", {"events": 3, "last_seq": 10})
 
     assert health.counters == {"events": 5, "lost": 1}
+    assert health.issued == {"w1": 90, "w2": 10}
     assert health.writers_gone == 2
     assert health.last_problem == "journal write: full"
 

@@ -68,6 +68,16 @@ def test_two_runs_under_one_event_id_are_found(config):
     assert result.json["twice"]["count"] == 1
 
 
+def test_lines_that_an_ended_writer_wrote_last_are_missed(config):
+    """Its highest number outlives it."""
+    record_runs(config)
+    agent_telemetry(config, "sync")
+    edit(journal_of(config), lambda lines: lines[:-2])
+    result = agent_telemetry(config, "verify", "--json")
+    assert result.code == 1
+    assert [(gap["first"], gap["last"]) for gap in result.json["gaps"]] == [(8, 9)]
+
+
 def test_an_inserted_line_is_named(config):
     """A line that was copied or forged has a number that another line has."""
     record_runs(config, 1)
