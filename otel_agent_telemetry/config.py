@@ -82,6 +82,7 @@ class TelemetryConfig(_GivenByName):
     skip_validation: bool = False
     agent_owner: str | None = None
     runs: str = "root"
+    deliver: str = "all"
     fsync: str = "interval"
     exit_timeout_s: float = 2.0
     segment_bytes: int = 8 << 20

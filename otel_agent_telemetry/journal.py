@@ -124,6 +124,11 @@ class JournalLine(NamedTuple):
     ended: bool
 
 
+def day_of_file(path: Path) -> str:
+    """Return the UTC day (`YYYYMMDD`) of a file that `journal_files` has returned."""
+    return path.name[len("events_") :][: len("YYYYMMDD")]
+
+
 def journal_files(folder: Path, *, first_day: str = "", last_day: str = "99999999") -> list[Path]:
     """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first.
 

@@ -154,6 +154,8 @@ SETTINGS: Final = (
     Setting("agent_owner", ("AGENT_OWNER",), _text, None, "", "`agent_owner` of runs that do not name one."),
     Setting("runs", ("TELEMETRY_RUNS",), _one_of("root", "agents", "marked"), "root", "",
             "Which spans are runs: every root, agent invocations and marked spans, or marked spans only."),
+    Setting("deliver", ("TELEMETRY_DELIVER",), _one_of("all", "runs"), "all", "",
+            "What goes to a service: states of runs, events and steps, or the states alone."),
     Setting("fsync", ("TELEMETRY_FSYNC",), _one_of("interval", "always", "off"), "interval", "",
             "When written lines are forced to disk: within a second, before returning, or by the system alone."),
     Setting("exit_timeout_s", ("TELEMETRY_EXIT_TIMEOUT_S",), _seconds, 2.0, "s",

@@ -25,6 +25,10 @@ class Health:
     """Sums over all deliveries and all writers that are gone."""
 
     delivered: int = 0
+    lines: int = 0
+    """Lines of the journal that a service has taken."""
+    takes_lines: bool = False
+    """Whether the last target takes lines of the journal."""
     rejected: int = 0
     torn_lines: int = 0
     closed_runs: int = 0

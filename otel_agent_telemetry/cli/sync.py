@@ -34,6 +34,7 @@ def sync(
     else:
         by = " (by another process)" if report.by_another else ""
         parts = [f"delivered {report.delivered}{by}", f"rejected {report.rejected}"]
+        parts += [f"{report.lines} events and steps"] if report.lines else []
         parts += [f"closed {report.closed_runs} runs of dead processes"] if report.closed_runs else []
         parts += [f"waiting {format_size(report.waiting_bytes)}"]
         target = f" - target {printable(report.target)}" if report.target else ""

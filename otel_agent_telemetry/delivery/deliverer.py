@@ -24,6 +24,7 @@ from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.host import DeliveryHost
+from otel_agent_telemetry.delivery.journal_drain import JournalDrain
 from otel_agent_telemetry.delivery.outcome import Backoff, RetryLater, Target
 from otel_agent_telemetry.interpreter import importing
 
@@ -134,6 +135,9 @@ class Deliverer:
             on_batch=on_progress,
             rest=rest,
         )
+        self._journal = JournalDrain(
+            host, self.drain.health, open_runs=self.drain.open_runs, on_batch=on_progress, rest=rest
+        )
 
     def _make_webhook(self) -> Webhook | None:
         config = self._host.config
@@ -195,7 +199,7 @@ class Deliverer:
         wait_s = self.retry_at - SystemClock.monotonic_s()
         if wait_s > 0:
             return RetryLater(NOT_YET, wait_s)
-        outcome = self.drain.run_pass(self._resolved(), stop=late)
+        outcome = self._deliver_all(self._resolved(), late)
         if isinstance(outcome, RetryLater):
             self.retry_at = SystemClock.monotonic_s() + self._backoff.after(outcome)
             # Look anew whether a service has come up or gone; a target that failed may be the wrong one by now.
@@ -205,6 +209,22 @@ class Deliverer:
             self._backoff.reset()
         self._on_progress()
         return outcome
+
+    def _deliver_all(self, target: Target, late: Callable[[], bool]) -> int | RetryLater:
+        """Deliver the buffer, and the journal behind it; the buffer again each second that the journal takes."""
+        delivered = 0
+        self._journal.ask(target)  # before the first pass notes what it did: a flush looks at that
+        while True:
+            outcome = self.drain.run_pass(target, stop=late)
+            if isinstance(outcome, RetryLater):
+                return outcome
+            lines = self._journal.run_pass(target, stop=late)
+            self.drain.note(lines)
+            if isinstance(lines, RetryLater):
+                return lines
+            delivered += outcome + lines
+            if not self._journal.has_more or late():
+                return delivered
 
     def _resolved(self) -> Target:
         now = SystemClock.monotonic_s()

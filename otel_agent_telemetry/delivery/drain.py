@@ -89,10 +89,18 @@ class Drain:
         outcome = self._deliver_all(target, stop)
         if not isinstance(outcome, RetryLater):
             outcome = self._clean_up(target, outcome, stop)
+        self.note(outcome)
+        return outcome
+
+    def open_runs(self) -> int:
+        """Return how many runs of this host are open, as far as their states were read."""
+        return sum(len(writer.open_runs) for writer in self._writers.values())
+
+    def note(self, outcome: int | RetryLater) -> None:
+        """Write the health after a pass over the journal, with the reason if that must wait."""
         if isinstance(outcome, RetryLater):
             self._note_problem(outcome.reason)
         self._write_health()
-        return outcome
 
     def release(self) -> None:
         """Let go of the locks of gone writers, so that the next deliverer can take them."""

@@ -140,6 +140,11 @@ class HttpConnection:
         if self._host and (basic := basic_authorization(self._url)):
             self._headers.setdefault("Authorization", basic)
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether the server is on this machine, by its name."""
+        return is_loopback(self._host)
+
     def request(
         self, method: str, path: str = "", *, body: bytes | None = None, headers: Headers | None = None
     ) -> Answer | Unreachable:

@@ -22,7 +22,14 @@ import orjson
 
 from otel_agent_telemetry.columns import JSON_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.http_connection import MAX_ANSWER, Answer, Headers, HttpConnection, Unreachable
+from otel_agent_telemetry.deliverer_report import DelivererReport
+from otel_agent_telemetry.delivery.http_connection import (
+    MAX_ANSWER,
+    Answer,
+    Headers,
+    HttpConnection,
+    Unreachable,
+)
 from otel_agent_telemetry.delivery.outcome import (
     Batch,
     Delivered,
@@ -32,6 +39,7 @@ from otel_agent_telemetry.delivery.outcome import (
     deliver_bisected,
     is_link,
 )
+from otel_agent_telemetry.delivery.records_call import RecordsCall
 from otel_agent_telemetry.errors import DeliveryError
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.urls import without_credentials
@@ -50,6 +58,7 @@ class HttpTarget:
         self.name = without_credentials(url)
         headers: Headers = {"Content-Type": "application/json", **bearer(config.api_auth_token)}
         self._connection = HttpConnection(url, config, headers=headers, timeout_s=config.api_timeout_s)
+        self._records = RecordsCall(self.name, self._request, compresses=not self._connection.is_local)
 
     def deliver(self, batch: Batch) -> Outcome:
         """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
@@ -68,6 +77,14 @@ class HttpTarget:
                 return answers
             rejected += (Rejected(links[position], reason) for position, reason in answers.items())
         return Delivered(tuple(rejected))
+
+    def store(self) -> str | RetryLater | None:
+        """Return the id of the service's database, None when it takes no lines of a journal; asked once."""
+        return self._records.store()
+
+    def deliver_lines(self, body: bytes, report: DelivererReport) -> Delivered | RetryLater:
+        """Send lines of a journal. Blocks up to the configured timeout a request."""
+        return self._records.deliver(body, report)
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
         body = orjson.dumps([_body(line) for line in batch.lines])
@@ -140,10 +157,16 @@ class HttpTarget:
         return "" if done.status == _OK else _described(done)
 
     def _request(
-        self, method: str, path: str, *, body: bytes | None = None, settles: frozenset[int] = frozenset()
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        settles: frozenset[int] = frozenset(),
+        headers: Headers | None = None,
     ) -> Answer | RetryLater:
         """Return an answer that settles something (200, a refusal, `settles`), else when to try again."""
-        answer = self._connection.request(method, path, body=body)
+        answer = self._connection.request(method, path, body=body, headers=headers)
         if isinstance(answer, Unreachable):
             return RetryLater(f"{self.name} cannot be reached: {answer.reason}")
         if answer.status == _OK or answer.status in settles or _is_refusal(answer):

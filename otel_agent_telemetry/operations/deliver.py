@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from otel_agent_telemetry.buffer.health import read_health
@@ -25,6 +24,7 @@ from otel_agent_telemetry.buffer.layout import list_writers, still_unconfirmed, 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.deliverer import NOT_YET, Deliverer, DeliveryLoop
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
+from otel_agent_telemetry.delivery.journal_cursor import last_cursor, still_waiting, waiting_lines
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError
@@ -43,13 +43,15 @@ Progress = Callable[[int, int], None]
 class DeliveryReport:
     """The result of a delivery.
 
-    `done`: everything that was buffered at the beginning is confirmed. `waiting_bytes`: what
-    is not confirmed. `problem`: why the target did not accept it, "" without a problem.
-    `by_another`: another process delivered, and the counts are those of its work meanwhile.
+    `done`: everything that was buffered at the beginning is confirmed. `lines` of the journal went
+    to a service besides. `waiting_bytes`: what is not confirmed. `problem`: why the target did not
+    accept it, "" without a problem. `by_another`: another process delivered, and the counts are
+    those of its work meanwhile.
     """
 
     done: bool
     delivered: int = 0
+    lines: int = 0
     rejected: int = 0
     closed_runs: int = 0
     waiting_bytes: int = 0
@@ -72,7 +74,7 @@ def deliver_now(
     Raises OSError when the buffer cannot be read.
     """
     # The lock file would create the folder, and reads create nothing.
-    if not config.buffer_dir.is_dir() or not list_writers(config.buffer_dir):
+    if not config.buffer_dir.is_dir() or not (list_writers(config.buffer_dir) or waiting_lines(config)):
         return DeliveryReport(done=True)
     upgrade_old_file(config)
     return _Delivery(config, time.monotonic() + timeout_s, on_progress).run(wait_for_others=wait_for_others)
@@ -116,7 +118,8 @@ class _Delivery:
         self._on_progress = on_progress
         self._reported_at = 0.0
         self._segments = undelivered(config.buffer_dir)
-        self._total = unconfirmed_bytes(self._segments)
+        self._lines = waiting_lines(config)
+        self._total = self._waiting_bytes()
         self._before = read_health(config.buffer_dir)
 
     def run(self, *, wait_for_others: bool) -> DeliveryReport:
@@ -130,7 +133,7 @@ class _Delivery:
             # An operating-system lock cannot be awaited with a timeout.
             while not lock.try_acquire() and not lock.holder_stalled():
                 self._report()
-                if not self._unconfirmed():
+                if not self._waiting_bytes():
                     return self._result(by_another=True)
                 if not wait_for_others or self._late():
                     return self._result(by_another=True)
@@ -162,23 +165,27 @@ class _Delivery:
 
     def _result(self, *, problem: str = "", by_another: bool = False) -> DeliveryReport:
         """Return the report: the counters of the buffer, compared with those of the beginning."""
-        left, now = self._unconfirmed(), read_health(self._config.buffer_dir)
+        left, now = self._waiting_bytes(), read_health(self._config.buffer_dir)
         return DeliveryReport(
             done=not left and not problem,
             # The counters in the buffer include what another process delivered meanwhile.
             delivered=now.delivered - self._before.delivered,
+            lines=now.lines - self._before.lines,
             rejected=now.rejected - self._before.rejected,
             closed_runs=now.closed_runs - self._before.closed_runs,
-            waiting_bytes=unconfirmed_bytes(left),
+            waiting_bytes=left,
             target=now.target,
             problem=problem,
             by_another=by_another,
         )
 
-    def _unconfirmed(self) -> dict[Path, int]:
-        """Return the segments of the beginning that are not confirmed yet."""
+    def _waiting_bytes(self) -> int:
+        """Return how many bytes of what was there at the beginning are not confirmed yet."""
         self._segments = still_unconfirmed(self._segments)
-        return self._segments
+        self._lines = still_waiting(self._config, self._lines) if not self._segments else self._lines
+        cursor = last_cursor(self._config.buffer_dir) if self._lines else None
+        confirmed = sum(map(cursor.confirmed, self._lines)) if cursor is not None else 0
+        return unconfirmed_bytes(self._segments) + sum(self._lines.values()) - confirmed
 
     def _late(self) -> bool:
         """Return whether the time is over."""
@@ -194,7 +201,7 @@ class _Delivery:
         now = time.monotonic()
         if self._on_progress is not None and (at_once or now - self._reported_at >= _PROGRESS_INTERVAL_S):
             self._reported_at = now
-            self._on_progress(self._total - unconfirmed_bytes(self._unconfirmed()), self._total)
+            self._on_progress(self._total - self._waiting_bytes(), self._total)
 
 
 _PASS_EVERY_S: Final = 1.0

@@ -163,18 +163,21 @@ class Worker:
             shift.loop.run()
 
     def flush(self, writers: Collection[str], *, timeout_s: float) -> bool:
-        """Wait until all that these writers have buffered is confirmed. Blocks; False when it is not.
+        """Wait until all that these writers have buffered, and the journal of this host, is confirmed.
 
+        Blocks; False when it is not. The journal is waited for where its lines go to a service.
         Returns at once when the target may only be asked again beyond `timeout_s`.
         """
         with importing():
             from otel_agent_telemetry.buffer.layout import still_unconfirmed, undelivered
+            from otel_agent_telemetry.delivery.journal_cursor import still_waiting, waiting_lines
 
-        deadline = SystemClock.monotonic_s() + timeout_s
-        waiting = undelivered(self._host.config.buffer_dir, writers) if writers else {}
+        config, deadline = self._host.config, SystemClock.monotonic_s() + timeout_s
+        waiting = undelivered(config.buffer_dir, writers) if writers else {}
+        lines = waiting_lines(config) if writers else {}
         shift = None
         # The set is taken once: what other threads record during the flush does not prolong it.
-        while waiting:
+        while waiting or lines:
             if shift is not self.shift or shift is None:
                 # Another thread may stop the background while we wait, and a record start it anew: follow the new one.
                 shift = self.shift or self._start()
@@ -186,9 +189,10 @@ class Worker:
                 break
             time.sleep(_FLUSH_LOOK_S)
             waiting = still_unconfirmed(waiting)
+            lines = lines if waiting else still_waiting(config, lines)
         if shift is not None:
             shift.flushing = False
-        return not waiting
+        return not waiting and not lines
 
     def stop(self, *, timeout_s: float) -> None:
         """Deliver for at most `timeout_s` more and end the threads. Idempotent. Blocks that long at most."""

@@ -11,7 +11,7 @@ From a line to a row in five stops:
 | rows | `storage/runs.py`, `storage/journal_lines.py` | the state that stands; events and steps by their line |
 
 The response comes after the commit, so a deliverer moves its cursor on 200 and on nothing else.
-What a deliverer says of itself stands in headers, and is committed with the lines; a request
+What a deliverer says of itself stands in headers (`deliverer_report`), and is committed with the lines; a request
 without lines is a sign of life.
 """
 
@@ -19,15 +19,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import unquote
 
 import anyio
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.columns import MAX_COUNT, check_time
-from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.deliverer_report import DelivererReport
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import client_of
@@ -36,8 +33,6 @@ from otel_agent_telemetry.service.record_lines import RecordLines, batch_of, par
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
 from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.responses import RequestError, json_response
-from otel_agent_telemetry.storage.deliverers import DelivererReport
-from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.storage.store import WriteBatch
 
 RECORDS_VERSION: Final = 1
@@ -45,8 +40,6 @@ RECORDS_VERSION: Final = 1
 NDJSON: Final = "application/x-ndjson"
 _LARGE_BODY: Final = 32 << 10
 """Bytes from which a body is parsed in another thread, as for spans over OTLP."""
-_MAX_TEXT: Final = 1024
-_PREFIX: Final = "deliverer-"
 _REQUEST_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {NDJSON: {"schema": {"type": "string", "description": "Lines of a journal (docs/files.md)."}}},
@@ -69,7 +62,7 @@ async def store_records(request: Request) -> Response:
     """
     if media_type_of(request) != NDJSON:
         raise RequestError(415, f"Content-Type must be {NDJSON}")
-    backend, report = backend_of(request), deliverer_of(request.headers)
+    backend, report = backend_of(request), DelivererReport.from_headers(request.headers.get)
     with backend.body_budget.reserve(client_of(request.scope)) as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
         found = parse_lines(body) if len(body) < _LARGE_BODY else await anyio.to_thread.run_sync(parse_lines, body)
@@ -95,47 +88,3 @@ async def _store(backend: Backend, found: RecordLines, report: DelivererReport |
     found.refused.sort(key=lambda one: one.line)
     if reports and not found.items:
         await backend.write(WriteBatch(reports=reports))
-
-
-def deliverer_of(headers: Headers) -> DelivererReport | None:
-    """Return what a deliverer says of itself in its headers; None when it names no host.
-
-    Texts are percent-encoded UTF-8. Raises RequestError 422 for a value that breaks a rule.
-    """
-    if not headers.get(f"{_PREFIX}host"):
-        return None
-    return DelivererReport(
-        host=_text(headers, "host"),
-        base_dir=_text(headers, "base_dir"),
-        version=_text(headers, "version"),
-        oldest_unsent=_time(headers, "oldest_unsent"),
-        backlog_records=_count(headers, "backlog_records"),
-        backlog_bytes=_count(headers, "backlog_bytes"),
-        open_runs=_count(headers, "open_runs"),
-        rejected=_count(headers, "rejected"),
-        lost=_count(headers, "lost"),
-    )
-
-
-def _header(name: str) -> str:
-    """Return the header of a member: `backlog_bytes` is `Deliverer-Backlog-Bytes`."""
-    return _PREFIX + name.replace("_", "-")
-
-
-def _text(headers: Headers, name: str) -> str:
-    return str(clean_text(unquote(headers.get(_header(name), ""))[:_MAX_TEXT]))
-
-
-def _time(headers: Headers, name: str) -> str | None:
-    text = headers.get(_header(name))
-    try:
-        return check_time(_header(name), text) if text else None
-    except RecordError as problem:
-        raise RequestError(422, str(problem)) from None
-
-
-def _count(headers: Headers, name: str) -> int:
-    text = headers.get(_header(name), "0")
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(MAX_COUNT)):
-        raise RequestError(422, f"{_header(name)}: must be an integer from 0")
-    return min(int(text), MAX_COUNT)

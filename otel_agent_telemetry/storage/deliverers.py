@@ -17,6 +17,8 @@ from uuid import uuid4
 from sqlalchemy import Connection, Dialect, select
 
 from otel_agent_telemetry.clock import parse_iso
+from otel_agent_telemetry.deliverer_report import DelivererReport
+from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
 from otel_agent_telemetry.storage.tables import deliverers, store_facts
 
@@ -25,25 +27,6 @@ SILENCE_S: Final = 600.0
 _STORE_ID: Final = "store_id"
 _COLUMNS: Final = tuple(column.name for column in deliverers.c)
 _IDENTITY: Final = ("host", "base_dir")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DelivererReport:
-    """What a deliverer says of itself: who it is, and what waits on its host.
-
-    `oldest_unsent` is when the oldest record that waits was written; None when none waits.
-    `rejected` and `lost` count the records that were refused for good, and that no file took.
-    """
-
-    host: str
-    base_dir: str
-    version: str = ""
-    oldest_unsent: str | None = None
-    backlog_records: int = 0
-    backlog_bytes: int = 0
-    open_runs: int = 0
-    rejected: int = 0
-    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +54,8 @@ def note_deliverers(connection: Connection, reports: Sequence[DelivererReport], 
     """Store what deliverers say of themselves, each the last that it said. Within the connection's transaction."""
     latest = {(report.host, report.base_dir): report for report in reports}
     ordered = [asdict(latest[key]) for key in sorted(latest)]  # one locking order: two writers never deadlock
-    rows = [tuple({**report, "first_seen": now, "last_seen": now}[name] for name in _COLUMNS) for report in ordered]
+    times = {"first_seen": now, "last_seen": now}
+    rows = [tuple(clean_text({**report, **times}[name]) for name in _COLUMNS) for report in ordered]
     _upsert(connection.dialect).execute(connection, _COLUMNS, rows)
 
 

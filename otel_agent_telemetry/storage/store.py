@@ -30,12 +30,13 @@ from tenacity import (
 from otel_agent_telemetry.clock import SystemClock, iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.deliverer_report import DelivererReport
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.counts import needs_vacuum, pack_counts, vacuum_counts
 from otel_agent_telemetry.storage.database_file import roll_back_torn_commit
 from otel_agent_telemetry.storage.deletions import lines_to_keep, without_deleted
-from otel_agent_telemetry.storage.deliverers import DelivererReport, note_deliverers
+from otel_agent_telemetry.storage.deliverers import note_deliverers
 from otel_agent_telemetry.storage.engine import (
     database_name,
     make_engine,

@@ -15,7 +15,7 @@ from otel_agent_telemetry.delivery.http_target import HttpTarget
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
 from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.model import CommitLink, later_state
-from otel_agent_telemetry.service.backend import WriterTarget
+from otel_agent_telemetry.service.buffer_drain import WriterTarget
 from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.testing import isolated_config
@@ -57,7 +57,7 @@ def _writer_case(tmp_path):
     store.open()
     writer = GroupWriter(store)
     writer.start()
-    case.target = WriterTarget(writer, "this service")
+    case.target = WriterTarget(writer, "this service", store_id=None)
     case._close = lambda: (writer.stop(5.0), store.close())
     return case
 

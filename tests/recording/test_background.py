@@ -329,7 +329,7 @@ def test_flush_asks_nothing_of_a_service_that_asked_to_wait(config, service, fau
 
     assert answers == [False] * 10
     assert time.monotonic() - began < 30
-    assert len(service.requests) == asked == 1
+    assert (len(service.requests), len(service.batches())) == (asked, 1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])

@@ -1,0 +1,145 @@
+"""How much of the journal a service's database has, so that its deliverer goes on where the last one stopped.
+
+`{buffer}/journal-{store}.cursor`, one file for each database; `store` is the id that `/version`
+names. It holds one JSON object:
+
+    {"store": "9f…", "target": "https://…", "days": {"20260131": [5120, 131073], …}}
+
+`target` is for people. Each day has the bytes that the database has confirmed, from the start of
+the day's file, and the file's inode: a file that was replaced, or is shorter by now, begins at 0.
+Days whose files are gone are left out.
+
+The file is replaced atomically after each confirmation. It is not forced to disk, and whatever
+cannot be read counts as nothing: a cursor that is lost, or too small, means that lines are
+delivered again, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from otel_agent_telemetry.buffer.health import read_health
+from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.journal import day_of_file, journal_files
+from otel_agent_telemetry.patterns import lazy
+from otel_agent_telemetry.trusted_files import open_to_read, read_bytes, replace_content, trusted_names
+from otel_agent_telemetry.wire import load_object
+
+_STORE: Final = lazy(r"[0-9a-f]{1,64}")
+_NAME: Final = lazy(r"journal-([0-9a-f]{1,64})\.cursor")
+_PAIR: Final = 2
+_BLOCK: Final = 1 << 16
+
+
+class Unsent(NamedTuple):
+    """What of a day's file is not confirmed: from `offset` to `end`, in bytes."""
+
+    path: Path
+    offset: int
+    end: int
+
+
+class JournalCursor:
+    """The confirmed part of each day of one journal, for one database. One thread."""
+
+    def __init__(self, buffer_dir: Path, store: str, *, target: str = "") -> None:
+        """Read the cursor of a database. Never raises OSError."""
+        self._path = buffer_dir / f"journal-{store}.cursor"
+        self._store = store
+        self._target = target
+        self._days = _read_days(self._path)
+
+    @staticmethod
+    def is_store(value: object) -> bool:
+        """Return whether a value can be the id of a database: a file is named after it."""
+        return isinstance(value, str) and _STORE.fullmatch(value) is not None
+
+    def unsent(self, folder: Path) -> Iterator[Unsent]:
+        """Yield what of each day is not confirmed, the oldest day first. Raises OSError."""
+        for path in journal_files(folder):
+            offset, size = self.confirmed(path), path.stat().st_size
+            if offset < size:
+                yield Unsent(path, offset, size)
+
+    def confirmed(self, path: Path) -> int:
+        """Return how many bytes of a day's file are confirmed. Raises OSError."""
+        status = path.stat()
+        offset, inode = self._days.get(day_of_file(path), (0, 0))
+        return offset if inode == status.st_ino and offset <= status.st_size else 0
+
+    def confirm(self, path: Path, offset: int) -> None:
+        """Note that the database has the first `offset` bytes of a day's file. Raises OSError."""
+        self._days[day_of_file(path)] = (offset, path.stat().st_ino)
+        there = set(map(day_of_file, journal_files(path.parent)))
+        self._days = {day: place for day, place in self._days.items() if day in there}
+        self._write()
+
+    def _write(self) -> None:
+        """Replace the file. Raises OSError."""
+        value = {"store": self._store, "target": self._target, "days": self._days}
+        replace_content(self._path, orjson.dumps(value))
+
+
+def _read_days(path: Path) -> dict[str, tuple[int, int]]:
+    """Return day → confirmed bytes and inode; empty for what cannot be read."""
+    try:
+        days = (load_object(read_bytes(path)) or {}).get("days")
+    except OSError:
+        return {}
+    if not isinstance(days, dict):
+        return {}
+    return {day: (place[0], place[1]) for day, place in days.items() if _is_place(place)}
+
+
+def _is_place(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == _PAIR
+    return is_pair and all(type(number) is int and number >= 0 for number in value)
+
+
+def last_cursor(buffer_dir: Path) -> JournalCursor | None:
+    """Return the cursor of the database that confirmed last; None when none ever has. Raises OSError."""
+    names = trusted_names(buffer_dir) if buffer_dir.is_dir() else []
+    found = [((buffer_dir / name).stat().st_mtime_ns, parts[1]) for name in names if (parts := _NAME.fullmatch(name))]
+    return JournalCursor(buffer_dir, max(found)[1]) if found else None
+
+
+def waiting_lines(config: TelemetryConfig) -> dict[Path, int]:
+    """Return day file → the bytes of whole lines in it, for the days that a service has not confirmed.
+
+    Empty where lines of the journal go nowhere. Raises OSError.
+    """
+    if config.deliver != "all" or not (config.api_url or read_health(config.buffer_dir).takes_lines):
+        return {}
+    cursor = last_cursor(config.buffer_dir)
+    sizes = {path: _whole_size(path) for path in journal_files(config.ndjson_dir)}
+    return {path: size for path, size in sizes.items() if cursor is None or cursor.confirmed(path) < size}
+
+
+def still_waiting(config: TelemetryConfig, lines: Mapping[Path, int]) -> dict[Path, int]:
+    """Return those of the days (path → size) that exist and are not confirmed up to that size. Raises OSError.
+
+    None where the target has turned out to take no lines.
+    """
+    if not lines or not read_health(config.buffer_dir).takes_lines:
+        return {}
+    cursor = last_cursor(config.buffer_dir)
+    there = {path: size for path, size in lines.items() if path.exists()}
+    return {path: size for path, size in there.items() if cursor is None or cursor.confirmed(path) < size}
+
+
+def _whole_size(path: Path) -> int:
+    """Return the size of a file up to its last LF, which a torn line at its end does not have. Raises OSError."""
+    with open_to_read(path, buffering=0) as stream:
+        at = stream.seek(0, os.SEEK_END)
+        while at > 0:
+            start = max(at - _BLOCK, 0)
+            stream.seek(start)
+            if (found := stream.read(at - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            at = start
+    return 0

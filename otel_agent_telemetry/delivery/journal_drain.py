@@ -1,0 +1,244 @@
+"""Delivering what stands in the journal alone: events and steps, and associations of commits.
+
+States of runs go through the buffer (`drain`), which closes the runs of dead processes. The other
+lines wait in the journal, behind a cursor for each database (`journal_cursor`), and are sent as
+they stand on disk, some thousand at a time: nothing is parsed, and nothing but the batch is in
+memory. The cursor moves when the target has committed a batch, so whatever dies, and whenever,
+a line is sent again at worst.
+
+The lines of a live file end with LF; what follows the last LF is a line that is being written, or
+one that was torn, and the next line stands behind it. A torn end of a past day is sent as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+from otel_agent_telemetry.buffer.health import Health
+from otel_agent_telemetry.buffer.identity import host_name
+from otel_agent_telemetry.clock import SystemClock, day_of
+from otel_agent_telemetry.deliverer_report import DelivererReport
+from otel_agent_telemetry.delivery.host import DeliveryHost
+from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, Unsent
+from otel_agent_telemetry.delivery.outcome import Delivered, RetryLater
+from otel_agent_telemetry.delivery.rejected import store_rejected
+from otel_agent_telemetry.journal import day_of_file, time_of
+from otel_agent_telemetry.trusted_files import open_to_read
+from otel_agent_telemetry.wire import EVENT, LINE_HEAD, RUN, Line, read_line
+
+MAX_LINES: Final = 2_000
+MAX_BYTES: Final = 1 << 20
+_MAX_LINE: Final = 128 << 20
+_RUN_HEAD: Final = LINE_HEAD + RUN.encode() + b'"'
+_DAY_NS: Final = 86_400 * 1_000_000_000
+_SIGN_OF_LIFE_S: Final = 60.0
+_USUAL_LINE: Final = 300
+"""Bytes of a line, until one was sent."""
+
+
+@runtime_checkable
+class LinesTarget(Protocol):
+    """A target that takes lines of a journal, too."""
+
+    name: str
+
+    def store(self) -> str | RetryLater | None:
+        """Return the id of the database that the lines go to; None where the target does not take any."""
+
+    def deliver_lines(self, body: bytes, report: DelivererReport) -> Delivered | RetryLater:
+        """Hand lines over, as they stand on disk; return `Delivered` only when they are committed.
+
+        A refused line is named by its position among the lines. The same lines again change nothing.
+        """
+
+
+class _Chunk(NamedTuple):
+    """Lines to send, and where in their file what was read for them ends."""
+
+    lines: list[bytes]
+    ends_at: int
+
+
+class JournalDrain:
+    """Passes over a journal. One thread, and only while it holds the drain lock.
+
+    `health` counts what is delivered. `open_runs` returns how many runs of this host are open.
+    `on_batch` is called after each batch, `rest` as `drain.Drain` has it.
+    """
+
+    def __init__(
+        self,
+        host: DeliveryHost,
+        health: Health,
+        *,
+        open_runs: Callable[[], int],
+        on_batch: Callable[[], None],
+        rest: Callable[[], None],
+    ) -> None:
+        self._host = host
+        self._config = host.config
+        self._health = health
+        self._open_runs = open_runs
+        self._on_batch = on_batch
+        self._rest = rest
+        self._heard_at = -_SIGN_OF_LIFE_S
+        self._left_work = False
+        self._mean_line = _USUAL_LINE
+        self.has_more = False
+        """Whether the last pass ended before the end of the journal."""
+
+    def ask(self, target: object) -> str | RetryLater | None:
+        """Return the database that lines go to, None for a target that takes none, and note which in the health."""
+        store: str | RetryLater | None = None
+        if self._config.deliver == "all" and isinstance(target, LinesTarget):
+            store = target.store()
+            if store is None:
+                # Not an error: such a service is of an earlier version, and what it does not take stays in the journal.
+                self._host.counters.warn("events", "%s takes no events and steps; they wait here", target.name)
+        if not isinstance(store, RetryLater):
+            self._health.takes_lines = store is not None
+        return store
+
+    def run_pass(self, target: object, *, stop: Callable[[], bool]) -> int | RetryLater:
+        """Deliver until nothing is left or `stop` returns True, at most a second; return how many lines.
+
+        Does nothing for a target that takes no lines.
+        """
+        self.has_more = False
+        store = self.ask(target)
+        if store is None or isinstance(store, RetryLater):
+            return store or 0
+        assert isinstance(target, LinesTarget)
+        try:
+            return self._deliver(target, JournalCursor(self._config.buffer_dir, store, target=target.name), stop)
+        except OSError as problem:
+            return RetryLater(f"the journal cannot be delivered: {problem}")
+
+    def _deliver(self, target: LinesTarget, cursor: JournalCursor, stop: Callable[[], bool]) -> int | RetryLater:
+        """Send chunk after chunk. Raises OSError."""
+        sent, until = 0, SystemClock.monotonic_s() + 1.0
+        waiting = list(cursor.unsent(self._config.ndjson_dir))
+        while waiting and not stop() and SystemClock.monotonic_s() < until:
+            part, *others = waiting
+            chunk = _read_chunk(part, is_past=self._is_past(part.path))
+            if chunk is None:  # no line of this file has ended
+                waiting = others
+                continue
+            rest = part._replace(offset=chunk.ends_at)
+            waiting = [rest, *others] if rest.offset < rest.end else others
+            outcome = self._send(target, chunk, waiting)
+            if isinstance(outcome, RetryLater):
+                return outcome
+            cursor.confirm(part.path, chunk.ends_at)
+            sent += len(chunk.lines)
+        self.has_more = bool(waiting)
+        return self._sign_of_life(target, waiting) or sent
+
+    def _send(self, target: LinesTarget, chunk: _Chunk, waiting: list[Unsent]) -> RetryLater | None:
+        """Deliver one chunk and set aside what is refused of it. Raises OSError."""
+        if not chunk.lines:
+            return None
+        self._mean_line = sum(map(len, chunk.lines)) // len(chunk.lines) + 1
+        outcome = target.deliver_lines(b"\n".join(chunk.lines) + b"\n", self._report(chunk, waiting))
+        self._on_batch()
+        self._rest()
+        if isinstance(outcome, RetryLater):
+            return outcome
+        for item in outcome.rejected:
+            self._set_aside(chunk.lines[item.position], target.name, item.reason)
+        self._health.lines += len(chunk.lines) - len(outcome.rejected)
+        self._heard_at = SystemClock.monotonic_s()
+        return None
+
+    def _set_aside(self, raw: bytes, target: str, reason: str) -> None:
+        """Keep a refused line with the reason. Raises OSError."""
+        records: tuple[Line, ...] = read_line(raw).records or (
+            {"record_type": EVENT, "line": raw.decode("utf-8", "replace")},
+        )
+        for record in records:
+            now_ns = self._host.clock.now_ns()
+            store_rejected(self._config.buffer_dir, record, target=target, reason=reason, now_ns=now_ns)
+            self._health.rejected += 1
+        self._host.counters.warn("rejected", "a line of the journal was refused and set aside: %s", reason)
+
+    def _sign_of_life(self, target: LinesTarget, waiting: list[Unsent]) -> RetryLater | None:
+        """Once a minute send a request without lines while runs are open, and once more when that has ended."""
+        has_work = bool(self._open_runs() or waiting)
+        is_due = SystemClock.monotonic_s() - self._heard_at >= _SIGN_OF_LIFE_S
+        if not (is_due and has_work) and has_work == self._left_work:
+            return None
+        outcome = target.deliver_lines(b"", self._report(_Chunk([], 0), waiting))
+        if isinstance(outcome, RetryLater):
+            return outcome
+        self._heard_at, self._left_work = SystemClock.monotonic_s(), has_work
+        return None
+
+    def _report(self, chunk: _Chunk, waiting: list[Unsent]) -> DelivererReport:
+        """Return what to say of this host with a chunk: what is left behind it."""
+        left = sum(part.end - part.offset for part in waiting)
+        records = read_line(chunk.lines[-1]).records if chunk.lines and left else ()
+        return DelivererReport(
+            host=host_name(),
+            base_dir=str(self._config.base_dir),
+            version=_package_version(),
+            oldest_unsent=max(map(time_of, records), default="") or None,
+            backlog_records=-(-left // self._mean_line),
+            backlog_bytes=left,
+            open_runs=self._open_runs(),
+            rejected=self._health.rejected,
+            lost=self._health.counters.get("lost", 0) + self._host.counters.lost,
+        )
+
+    def _is_past(self, path: Path) -> bool:
+        """Return whether nothing is written to a day's file any more, a process with a late clock aside."""
+        return day_of_file(path) < day_of(self._host.clock.now_ns() - _DAY_NS)
+
+
+def _read_chunk(part: Unsent, *, is_past: bool) -> _Chunk | None:
+    """Return the next lines of a part that are not states of runs; None when no line has ended. Raises OSError.
+
+    `is_past`: whether the end of the file counts as the end of a line.
+    """
+    size = MAX_BYTES
+    with open_to_read(part.path, buffering=0) as stream:
+        while True:
+            stream.seek(part.offset)
+            block = stream.read(min(size, part.end - part.offset))
+            length = block.rfind(b"\n") + 1
+            is_all = part.offset + len(block) >= part.end
+            if length or is_all or size >= _MAX_LINE:
+                break
+            size *= 2  # a line longer than the block
+    if (is_all and is_past) or (not length and not is_all):
+        length = len(block)
+    if not length:
+        return None
+    return _chunk_of(block[:length], part.offset)
+
+
+def _chunk_of(block: bytes, offset: int) -> _Chunk:
+    """Return the first lines of a block, without states of runs and blank lines."""
+    lines: list[bytes] = []
+    at = 0
+    while at < len(block) and len(lines) < MAX_LINES:
+        end = block.find(b"\n", at)
+        end = len(block) if end < 0 else end
+        raw = block[at:end]
+        at = end + 1
+        # Behind a state that was torn another line may stand.
+        if raw and not raw.isspace() and (not raw.startswith(_RUN_HEAD) or raw.find(LINE_HEAD, 1) > 0):
+            lines.append(raw)
+    return _Chunk(lines, offset + min(at, len(block)))
+
+
+@lru_cache(maxsize=1)
+def _package_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("otel-agent-telemetry")
+    except PackageNotFoundError:
+        return "unknown"

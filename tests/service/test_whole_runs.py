@@ -1,0 +1,135 @@
+"""Whole runs of several hosts in one service: what `show` says there is what it says on the host.
+
+`WHOLE_RUN_KILLS=50` kills the service that often.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+
+import orjson
+from on_disk import Case, eventually, nobody_delivers
+from running import serve_process
+from writing_agents import quiet_port, served
+
+from otel_agent_telemetry.delivery.journal_cursor import waiting_lines
+from otel_agent_telemetry.operations.deliver import deliver_now
+from otel_agent_telemetry.operations.remote_runs import RemoteRuns
+from otel_agent_telemetry.operations.run_tree import KnownParts, build_tree
+from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.storage.deliverers import list_deliverers
+from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.testing import isolated_config
+
+KILLS = int(os.environ.get("WHOLE_RUN_KILLS", "2"))
+EVENTS, STEPS = 1_000, 200
+PATIENCE_S = 120
+
+
+def record(tracer, name, *, events, steps):
+    """A run with so many events, a part of them within so many steps, and a run inside it."""
+    with tracer.start_as_current_span(name, attributes={"agent.run.agent_name": name}) as run:
+        for number in range(steps):
+            with tracer.start_as_current_span(f"step {number}", attributes={"n": number, "list": ["a", "b"]}) as step:
+                for at in range(events // (2 * steps)):
+                    step.add_event(f"in step {number}", {"at": at})
+        with tracer.start_as_current_span("inner", attributes={"agent.run.agent_name": f"{name} inner"}) as inner:
+            inner.add_event("in the inner run")
+        for number in range(events - steps * (events // (2 * steps))):
+            run.add_event("checkpoint", {"number": number, "text": "é" * 10})
+
+
+def shown(tree):
+    """All that `show` says of a run, but for when a service got it."""
+    return orjson.loads(orjson.dumps([list(map(asdict, tree.events)), list(map(asdict, tree.steps))]))
+
+
+def assert_equal_everywhere(service_url, case, agents):
+    """The host's journal by itself, and the service by itself, show the same."""
+    remote = RemoteRuns(service_url, isolated_config("/nonexistent"))
+    elsewhere = isolated_config("/nonexistent")
+    try:
+        for record in [one for one in remote.runs(RunQuery()) if one.agent_name.startswith(agents)]:
+            here = build_tree(case.config, record, KnownParts(), limit=10_000)
+            parts = KnownParts((), remote.spans(record.event_id), remote.events(record.event_id))
+            there = build_tree(elsewhere, record, parts, limit=10_000)
+            assert here.events
+            assert shown(there) == shown(here)
+    finally:
+        remote.close()
+
+
+@contextmanager
+def host(folder, url):
+    """A host with a base directory of its own."""
+    case = Case(isolated_config(folder, api_url=url, api_timeout_s=10.0, exit_timeout_s=1.0))
+    try:
+        yield case
+    finally:
+        case.close()
+
+
+def test_two_hosts_and_a_service_that_is_killed(tmp_path, postgres_url):
+    """One host delivers while the service is killed again and again; the other was offline meanwhile."""
+    port, env = quiet_port(), {"TELEMETRY_DATABASE_URL": postgres_url}
+    url = f"http://127.0.0.1:{port}"
+    with host(tmp_path / "a", url) as first, host(tmp_path / "b", url) as second:
+        tracer = first.tracer()
+        with nobody_delivers(second.config):
+            record(second.tracer(), "second", events=EVENTS, steps=STEPS)
+            for number in range(KILLS):
+                with serve_process(tmp_path / "service", env, port=port) as service:
+                    events, steps = (50, 10) if number else (EVENTS, STEPS)
+                    record(tracer, f"first {number}", events=events, steps=steps)
+                    eventually(partial(served, service, f"first {number}"))
+                    service.kill()
+        with serve_process(tmp_path / "service", env, port=port) as service:
+            for case in (first, second):
+                assert deliver_now(case.config, timeout_s=PATIENCE_S).done
+                assert waiting_lines(case.config) == {}
+            assert_equal_everywhere(url, first, "first")
+            assert_equal_everywhere(url, second, "second")
+            assert len(served(service, "second")) == 1
+
+
+def test_a_flush_waits_for_events_and_steps(tmp_path, sqlite_service):
+    """True means that all of it is there."""
+    with host(tmp_path / "a", sqlite_service.url) as case:
+        tracer = case.tracer()
+        recorder = Recorder.shared(case.config)
+        record(tracer, "flushed", events=20, steps=4)
+        assert recorder.flush(PATIENCE_S)
+        assert_equal_everywhere(sqlite_service.url, case, "flushed")
+        with tracer.start_as_current_span("open", attributes={"agent.run.agent_name": "flushed open"}) as run:
+            assert recorder.flush(PATIENCE_S)
+            run.add_event("an event alone")
+            assert recorder.flush(PATIENCE_S)
+            assert_equal_everywhere(sqlite_service.url, case, "flushed open")
+            (one,) = sqlite_service.app.state.backend._read(list_deliverers)
+            assert (one.base_dir, one.backlog_bytes) == (str(case.config.base_dir), 0)
+
+
+def test_states_alone_go_where_that_is_asked_for(tmp_path, sqlite_service):
+    """`TELEMETRY_DELIVER=runs`; later `all` delivers what stands in the journal."""
+    with host(tmp_path / "a", sqlite_service.url) as case:
+        with nobody_delivers(case.config):
+            record(case.tracer(), "alone", events=20, steps=4)
+        assert deliver_now(case.config.with_(deliver="runs"), timeout_s=PATIENCE_S).done
+        (run,) = sqlite_service.client.get("/api/v1/runs?agent_name=alone").json()
+        assert sqlite_service.client.get(f"/api/v1/runs/{run['event_id']}/events").json() == []
+        report = deliver_now(case.config, timeout_s=PATIENCE_S)
+        assert (report.done, report.lines, report.waiting_bytes) == (True, 29, 0)
+        assert_equal_everywhere(sqlite_service.url, case, "alone")
+
+
+def test_a_service_over_the_base_directory_takes_what_is_in_its_journal(tmp_path, serving):
+    """A local database has states alone, until a service begins to run over it."""
+    case = Case(isolated_config(tmp_path / "base"))
+    record(case.tracer(), "local", events=20, steps=4)
+    case.close()
+    service = serving(case.config)
+    eventually(lambda: not waiting_lines(case.config.with_(api_url=service.url)))
+    assert_equal_everywhere(service.url, case, "local")
