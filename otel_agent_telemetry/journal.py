@@ -9,26 +9,37 @@ Reading the journal back: by day, by run, the last sign of life of a writer, and
 
 Everything streams; a day file of any size is read in bounded memory. Torn lines are counted
 and what can be believed of them is returned, as `wire.read_line` says.
+
+A past day may be compressed: `events_{YYYYMMDD}.ndjson.gz` and `.zst` are read as the file that
+they were made of, offsets are those of that file. Where an archive cannot be read on, what comes
+before is returned, then one torn line, and a warning names the file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import orjson
 
 from otel_agent_telemetry.append import AppendFile, LostDescriptorError, sync_dir
 from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.last_error import error_of_line
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.trusted_files import open_to_read, trusted_names
 from otel_agent_telemetry.wire import LINE_HEAD, Line, read_line
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.archives import ArchiveReader
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
@@ -107,7 +118,10 @@ class Journal:
         self._retired.clear()
 
 
-_NAME: Final = lazy(r"events_(\d{8})\.ndjson")
+_log: Final = logging.getLogger(__name__)
+_NAME: Final = lazy(r"events_(\d{8})\.ndjson(\.gz|\.zst)?")
+_DAY_AT: Final = slice(len("events_"), len("events_YYYYMMDD"))
+_READ_BYTES: Final = 1 << 20
 _BLOCK: Final = 1 << 16
 """Bytes read at once: the records of one block stay in the processor's cache, which halves the cost of parsing."""
 _MAX_LINE: Final = 128 << 20
@@ -124,23 +138,63 @@ class JournalLine(NamedTuple):
     ended: bool
 
 
-def day_of_file(path: Path) -> str:
-    """Return the UTC day (`YYYYMMDD`) of a file that `journal_files` has returned."""
-    return path.name[len("events_") :][: len("YYYYMMDD")]
+def journal_files(
+    folder: Path, *, first_day: str = "", last_day: str = "99999999", with_copies: bool = False
+) -> list[Path]:
+    """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first, compressed ones too.
 
-
-def journal_files(folder: Path, *, first_day: str = "", last_day: str = "99999999") -> list[Path]:
-    """Return the day files between two UTC days (`YYYYMMDD`, inclusive), oldest first.
-
-    Files that cannot be trusted (`trusted_files`) are left out. Raises OSError.
+    Files that cannot be trusted (`trusted_files`) are left out, and so are archives beside the
+    file that they were, or are just being, made of, unless `with_copies`. Raises OSError.
     """
     if not folder.is_dir():
         return []
-    return sorted(
-        folder / name
-        for name in trusted_names(folder)
-        if (parts := _NAME.fullmatch(name)) and first_day <= parts[1] <= last_day
-    )
+    names = {
+        name for name in trusted_names(folder) if (parts := _NAME.fullmatch(name)) and first_day <= parts[1] <= last_day
+    }
+    # Who compresses today's file has another one next, with what came later.
+    files = (folder / name for name in names if with_copies or not _is_copy(folder / name, names))
+    return sorted(files, key=lambda path: (day_of_file(path), not is_compressed(path)))
+
+
+def day_of_file(path: Path) -> str:
+    """Return the UTC day (`YYYYMMDD`) of a file that `journal_files` has returned."""
+    return path.name[_DAY_AT]
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether a day file is an archive, which is read from its beginning only."""
+    return path.suffix != ".ndjson"
+
+
+def _is_copy(path: Path, names: Collection[str]) -> bool:
+    """Return whether a day file is an archive that begins like the day's plain file. Raises OSError."""
+    # `zstd` keeps what it compresses, and `gzip` removes it last.
+    if path.stem not in names or not is_compressed(path):
+        return False
+    try:
+        first = next(read_journal(path), None)
+    except ConfigurationError:  # it cannot be decompressed here, so nobody knows
+        return False
+    return first is None or not first.size or first == next(read_journal(path.with_name(path.stem)), None)
+
+
+@contextmanager
+def _opened(path: Path, offset: int, *, buffering: int) -> Iterator[tuple[BinaryIO, ArchiveReader | None]]:
+    """Yield a day file's content from an offset on, and the reader of its archive if it is one. Raises OSError."""
+    if not is_compressed(path):
+        with open_to_read(path, buffering=buffering) as stream:
+            stream.seek(offset)
+            yield stream, None
+        return
+    with importing():
+        from otel_agent_telemetry.archives import open_archive
+    stream, archive = open_archive(path)
+    with stream:
+        while offset > 0 and (passed := len(stream.read(min(offset, _BLOCK)))):
+            offset -= passed
+        yield stream, archive
+        if archive.damage:
+            _log.warning("%s: %s; what comes before that was read", path, archive.damage)
 
 
 def read_journal(path: Path, *, containing: str = "", offset: int = 0) -> Iterator[JournalLine]:
@@ -149,13 +203,14 @@ def read_journal(path: Path, *, containing: str = "", offset: int = 0) -> Iterat
     A last line without LF is returned too when it is whole. Raises OSError.
     """
     needle = containing.encode("utf-8", "replace")
-    with open_to_read(path) as stream:
-        stream.seek(offset)
+    with _opened(path, offset, buffering=_READ_BYTES) as (stream, archive):
         while raw := stream.readline(_MAX_LINE):
             if needle and needle not in raw:
                 continue
             line = read_line(raw)
             yield JournalLine(line.records, len(raw), line.torn, raw.endswith(b"\n"))
+        if archive is not None and archive.damage:
+            yield JournalLine((), 0, torn=True, ended=True)
 
 
 class JournalPart(NamedTuple):
@@ -173,23 +228,35 @@ def read_parts(path: Path, *, containing: str = "", offset: int = 0, end: int | 
     with their LF, before that byte. Raises OSError.
     """
     needle = containing.encode("utf-8", "replace")
-    at, size = offset, _BLOCK
-    with open_to_read(path, buffering=0) as stream:
-        while True:
-            stream.seek(at)
-            wanted = size if end is None else min(size, end - at)
-            block = stream.read(wanted) if wanted > 0 else b""
-            length = block.rfind(b"\n") + 1
-            if not length and len(block) == size and size < _MAX_LINE:
-                size *= 2  # a line longer than the block
-                continue
-            if not block or not (length or end is None or size >= _MAX_LINE):
-                return
-            length = length or len(block)
+    with _opened(path, offset, buffering=0) as (stream, archive):
+        for lines in _blocks(stream, None if end is None else end - offset):
             # A block without the text is passed over without making lines of it.
-            if needle in block:
-                yield _part_of(block[:length], needle)
-            at, size = at + length, _BLOCK
+            if needle in lines:
+                yield _part_of(lines, needle)
+        if archive is not None and archive.damage:
+            yield JournalPart((), 0, 1)
+
+
+def _blocks(stream: BinaryIO, left: int | None) -> Iterator[bytes]:
+    """Yield consecutive whole lines, some 64 KiB at a time, of at most the next `left` bytes.
+
+    Without `left`, the last line is yielded too where it has no LF.
+    """
+    block, size = b"", _BLOCK
+    while True:
+        wanted = size - len(block) if left is None else min(size - len(block), left)
+        fresh = stream.read(wanted) if wanted > 0 else b""
+        left = None if left is None else left - len(fresh)
+        block += fresh
+        length = block.rfind(b"\n") + 1
+        if not length and len(block) >= size and size < _MAX_LINE:
+            size *= 2  # a line longer than the block
+            continue
+        if not block or not (length or left is None or size >= _MAX_LINE):
+            return
+        length = length or len(block)
+        yield block[:length]
+        block, size = block[length:], _BLOCK
 
 
 def _part_of(block: bytes, needle: bytes) -> JournalPart:
@@ -246,10 +313,12 @@ def last_activities(
 ) -> defaultdict[str, Activity]:
     """Return `event_id` → the last activity in the lines that the writer left about that run.
 
-    Reads at most the last `max_bytes` of each day from `first_day` on.
+    Reads at most the last `max_bytes` of each day from `first_day` on, and no compressed days.
     """
     activities: defaultdict[str, Activity] = defaultdict(Activity)
     for path in journal_files(folder, first_day=first_day):
+        if is_compressed(path):
+            continue  # read in the background, where nothing may be imported that an archive needs
         offset = max(path.stat().st_size - max_bytes, 0)
         for part in read_parts(path, containing=writer, offset=offset):
             for record in part.records:

@@ -62,6 +62,8 @@ NO_WORK_OF_AGENT: Final = "none_of_agent"
 """The same, of a program that is known to be a coding agent."""
 SPAN_WORKS: Final = (AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT)
 
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What an editor or a conversion may put before the first line of a file."""
 LINE_HEAD: Final = b'{"record_type":"'
 _RUN_HEAD: Final = b'{"record_type":"run",'
 _INNER_HEAD: Final = b'{ "record_type":"'
@@ -319,6 +321,7 @@ def read_line(raw: bytes) -> ReadLine:
     so the text is cut at each, and what parses is a line. A head lacks its closing brace, so
     it never parses.
     """
+    raw = raw.removeprefix(BYTE_ORDER_MARK)
     try:
         return ReadLine((decode_line(raw),), torn=False)
     except LineError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tempfile
 import threading
@@ -9,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -16,6 +18,7 @@ from otel_agent_telemetry import journal as journal_module
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.journal import (
     Journal,
+    day_of_file,
     journal_files,
     journal_path,
     last_activities,
@@ -379,3 +382,53 @@ def test_whole_lines_are_always_found(tmp_path_factory, pieces):
     path.write_bytes(b"".join(noise))
 
     assert seqs(path) == wanted
+
+
+# Compressed days
+
+COMPRESSED = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+def test_a_compressed_day_is_read_as_the_file_that_it_was_made_of(tmp_path, day, ending):
+    """By lines, by parts, from an offset on, of a run, and beside plain days."""
+    plain = day(line(1) + b"torn\n" + line(2) + line(3).rstrip(b"\n"), "20260101")
+    content, lines = plain.read_bytes(), list(read_journal(plain))
+    archive = plain.with_name(plain.name + ending)
+    archive.write_bytes(COMPRESSED[ending](content))
+    assert journal_files(tmp_path) == [plain]  # a copy that `zstd` leaves there
+    plain.unlink()
+    day(line(4), "20260102")
+
+    assert [day_of_file(path) for path in journal_files(tmp_path)] == ["20260101", "20260102"]
+    assert list(read_journal(archive)) == lines
+    assert seqs(archive) == [1, 2, 3]
+    assert seqs(archive, offset=len(line(1))) == [2, 3]
+    assert [record["seq"] for record in lines_of_run(tmp_path, event_id="e")] == [1, 2, 3, 4]
+
+
+def test_an_archive_and_another_file_of_one_day_are_both_read(tmp_path, day):
+    """Who compresses today's file has a new one a moment later."""
+    day(gzip.compress(line(1)), "20260101").rename(tmp_path / "events_20260101.ndjson.gz")
+    day(line(2), "20260101")
+
+    assert [record["seq"] for record in lines_of_run(tmp_path, event_id="e")] == [1, 2]
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+def test_an_archive_that_cannot_be_read_on_is_one_torn_line(tmp_path, ending, caplog):
+    """What comes before is read, and a warning names the file."""
+    path = tmp_path / f"events_20260101.ndjson{ending}"
+    path.write_bytes(COMPRESSED[ending](line(1) + line(2))[:-2])
+
+    parts = list(read_parts(path))
+
+    assert sum(part.torn for part in parts) == sum(found.torn for found in read_journal(path)) > 0
+    assert f"{path}: ends too early" in caplog.text
+
+
+def test_a_byte_order_mark_costs_no_line(day):
+    """An editor or a conversion may have put it before the first line."""
+    path = day(b"\xef\xbb\xbf" + line(1) + line(2))
+    assert seqs(path) == [1, 2]
+    assert sum(part.torn for part in read_parts(path)) == 0

@@ -25,7 +25,7 @@ import orjson
 
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.journal import day_of_file, journal_files
+from otel_agent_telemetry.journal import day_of_file, is_compressed, journal_files
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.trusted_files import open_to_read, read_bytes, replace_content, trusted_names
 from otel_agent_telemetry.wire import load_object
@@ -61,7 +61,7 @@ class JournalCursor:
 
     def unsent(self, folder: Path) -> Iterator[Unsent]:
         """Yield what of each day is not confirmed, the oldest day first. Raises OSError."""
-        for path in journal_files(folder):
+        for path in _plain_days(folder):
             offset, size = self.confirmed(path), path.stat().st_size
             if offset < size:
                 yield Unsent(path, offset, size)
@@ -116,7 +116,7 @@ def waiting_lines(config: TelemetryConfig) -> dict[Path, int]:
     if config.deliver != "all" or not (config.api_url or read_health(config.buffer_dir).takes_lines):
         return {}
     cursor = last_cursor(config.buffer_dir)
-    sizes = {path: _whole_size(path) for path in journal_files(config.ndjson_dir)}
+    sizes = {path: _whole_size(path) for path in _plain_days(config.ndjson_dir)}
     return {path: size for path, size in sizes.items() if cursor is None or cursor.confirmed(path) < size}
 
 
@@ -130,6 +130,11 @@ def still_waiting(config: TelemetryConfig, lines: Mapping[Path, int]) -> dict[Pa
     cursor = last_cursor(config.buffer_dir)
     there = {path: size for path, size in lines.items() if path.exists()}
     return {path: size for path, size in there.items() if cursor is None or cursor.confirmed(path) < size}
+
+
+def _plain_days(folder: Path) -> list[Path]:
+    """Return the day files that lines are delivered from: a day is compressed once it is delivered."""
+    return [path for path in journal_files(folder) if not is_compressed(path)]
 
 
 def _whole_size(path: Path) -> int:

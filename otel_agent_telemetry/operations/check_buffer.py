@@ -12,11 +12,11 @@ from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers, un
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain_lock import read_holder
 from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected
-from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.journal import is_compressed, journal_files
 from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
 from otel_agent_telemetry.trusted_files import open_to_read
-from otel_agent_telemetry.wire import LINE_HEAD
+from otel_agent_telemetry.wire import BYTE_ORDER_MARK, LINE_HEAD
 
 # A living process delivers within seconds, so records that wait for a minute are worth a warning.
 _OLD_S: Final = 60.0
@@ -137,7 +137,8 @@ def _failures(folder: Path, health: Health) -> Iterator[Finding]:
 
 def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
     """Yield whether the last 64 MiB of the newest day file hold torn lines. Raises OSError."""
-    files = journal_files(config.ndjson_dir)
+    days = journal_files(config.ndjson_dir)
+    files = [path for path in days if not is_compressed(path)]
     if not files:
         yield ok("journal", f"there are no files in {config.ndjson_dir} yet")
         return
@@ -151,7 +152,7 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
         for raw in stream:
             lines += 1
             torn += bool(raw.strip()) and not _looks_whole(raw)
-    text = f"{len(files)} day files, checked the last {lines} lines of {files[-1].name}"
+    text = f"{len(days)} day files, checked the last {lines} lines of {files[-1].name}"
     if torn:
         yield warn(
             "journal",
@@ -164,4 +165,5 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
 
 def _looks_whole(raw: bytes) -> bool:
     """Return whether a line begins and ends as `wire` writes it, and no second line begins inside it."""
+    raw = raw.removeprefix(BYTE_ORDER_MARK)
     return raw.startswith(LINE_HEAD) and raw.endswith(b"}\n") and raw.rfind(LINE_HEAD) == 0

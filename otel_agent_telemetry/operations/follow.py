@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 
 from otel_agent_telemetry.deletion import HiddenLines
-from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.journal import is_compressed, journal_files, read_parts
 from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, read_line
 
@@ -65,12 +65,23 @@ class JournalFollower:
         self._hidden.refresh()
         found: deque[Line] = deque()
         for path in reversed(journal_files(self._folder)):
+            if is_compressed(path):
+                found.extendleft(reversed(self._last_of_archive(path, count - len(found))))
+                continue
             size = path.stat().st_size
             self._offsets[path.name] = end = _end_of_last_line(path, size)
             if len(found) < count:
                 missing = count - len(found)
                 found.extendleft(reversed(self._last_of(path, missing, end)))
         return list(found)
+
+    def _last_of_archive(self, path: Path, count: int) -> list[Line]:
+        """Return the last records of a compressed day, which is read from its beginning."""
+        kept: deque[Line] = deque(maxlen=count)
+        for part in read_parts(path, containing=self._wanted.needle) if count > 0 else ():
+            self.torn += part.torn
+            kept.extend(filter(self._shown, part.records))
+        return list(kept)
 
     def _last_of(self, path: Path, count: int, end: int) -> list[Line]:
         """Return the last records of one file, up to the byte `end`."""
@@ -90,12 +101,17 @@ class JournalFollower:
         """Yield the selected records of one line; counts a torn line."""
         line = read_line(raw)
         self.torn += line.torn
-        return filter(self._hidden.allow, filter(self._wanted.matches, line.records))
+        return filter(self._shown, line.records)
+
+    def _shown(self, record: Line) -> bool:
+        """Return whether a record is selected, and not of a deleted run."""
+        return self._wanted.matches(record) and self._hidden.allow(record)
 
     def read_new(self) -> Iterator[Line]:
         """Yield the records appended since the last read, oldest first. Raises OSError."""
         self._hidden.refresh()
-        files = journal_files(self._folder)
+        # A day that is compressed meanwhile was read before.
+        files = [path for path in journal_files(self._folder) if not is_compressed(path)]
         for removed in self._offsets.keys() - {path.name for path in files}:
             del self._offsets[removed]
         for path in files:

@@ -22,7 +22,7 @@ from otel_agent_telemetry.clock import Clock, SystemClock, day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.journal import journal_files, time_of
+from otel_agent_telemetry.journal import day_of_file, journal_files, time_of
 from otel_agent_telemetry.operations.deletion import note_marks
 from otel_agent_telemetry.storage import counts
 from otel_agent_telemetry.storage.counts import CountDifference
@@ -166,9 +166,9 @@ def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFi
     """
     # A run that spans midnight has lines in yesterday's file.
     ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
-    old = [path for path in journal_files(config.ndjson_dir) if _day(path) < ends_before]
+    old = [path for path in journal_files(config.ndjson_dir, with_copies=True) if day_of_file(path) < ends_before]
     needed = _first_day_in_buffer(config.buffer_dir)
-    deletable = tuple(path for path in old if _day(path) < needed)
+    deletable = tuple(path for path in old if day_of_file(path) < needed)
     return OldFiles(deletable, sum(path.stat().st_size for path in deletable), len(old) - len(deletable))
 
 
@@ -192,11 +192,6 @@ def delete_files(*found: OldFiles | None) -> None:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in files}:
         sync_dir(folder)
-
-
-def _day(path: Path) -> str:
-    """Return the day in the name of a day file, `YYYYMMDD`."""
-    return path.stem.rpartition("_")[2]
 
 
 def _first_day_in_buffer(folder: Path) -> str:

@@ -4,22 +4,24 @@ A line is overwritten in place, with a line of the same length that keeps its wr
 nothing else: `{"record_type":"event","writer":…,"seq":…,"event_type":"agent.line.purged"   }`. So no
 number is missing to `verify`, no reader's position in the file moves, and a process that appends to
 the same file is not disturbed. The bytes may survive in the file system: in snapshots, in a log, in
-blocks that an SSD has set aside.
+blocks that an SSD has set aside. A compressed day is written anew, with the same lines in their places.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from otel_agent_telemetry.archives import open_archive, replace_archive
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import DELETED_EVENT, PURGED_EVENT, Deletion
-from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.journal import is_compressed, journal_files
 from otel_agent_telemetry.trusted_files import open_file, open_to_read
 from otel_agent_telemetry.wire import EVENT, Line, ReadLine, encode_line, read_line
 
@@ -38,7 +40,7 @@ class PurgeReport:
 def purge(config: TelemetryConfig, receipts: Collection[Deletion]) -> PurgeReport:
     """Overwrite every journal line of these runs, and find the backups that hold them. Blocks. Raises OSError."""
     report = PurgeReport()
-    for path in journal_files(config.ndjson_dir):
+    for path in journal_files(config.ndjson_dir, with_copies=True):
         if purged := _purge_file(path, receipts):
             report.lines += purged
             report.files += 1
@@ -48,8 +50,11 @@ def purge(config: TelemetryConfig, receipts: Collection[Deletion]) -> PurgeRepor
 
 
 def _purge_file(path: Path, receipts: Collection[Deletion]) -> int:
-    """Overwrite the lines of these runs in one file; return how many."""
-    found = list(_lines_of(path, receipts))
+    """Overwrite the lines of these runs in one file; return how many. Raises OSError."""
+    if is_compressed(path):
+        return _purge_archive(path, receipts)
+    with open_to_read(path) as stream:
+        found = list(_lines_of(stream, receipts))
     if not found:
         return 0
     with os.fdopen(open_file(path, os.O_RDWR), "r+b") as file:
@@ -61,18 +66,39 @@ def _purge_file(path: Path, receipts: Collection[Deletion]) -> int:
     return len(found)
 
 
-def _lines_of(path: Path, receipts: Collection[Deletion]) -> Iterator[tuple[int, bytes]]:
+def _purge_archive(path: Path, receipts: Collection[Deletion]) -> int:
+    """Write a compressed day anew without the lines of these runs; return how many. Raises OSError, also for damage."""
+    stream, archive = open_archive(path)
+    with stream:
+        stubs = dict(_lines_of(stream, receipts))
+    if archive.damage:
+        raise OSError(errno.EIO, f"what it holds of the deleted runs is not known: it {archive.damage}", str(path))
+    if stubs:
+        stream, _ = open_archive(path)
+        with stream:
+            replace_archive(path, _with_stubs(stream, stubs))
+    return len(stubs)
+
+
+def _with_stubs(stream: BinaryIO, stubs: Mapping[int, bytes]) -> Iterator[bytes]:
+    """Yield the lines of a day, other ones in the place of those that begin at some offsets."""
+    at = 0
+    while raw := stream.readline(_MAX_LINE):
+        yield stubs.get(at, raw)
+        at += len(raw)
+
+
+def _lines_of(stream: BinaryIO, receipts: Collection[Deletion]) -> Iterator[tuple[int, bytes]]:
     """Yield where each line of these runs begins, and what takes its place."""
     event_ids = {receipt.event_id for receipt in receipts}
     run_ids = {receipt.run_id for receipt in receipts}
     needles = [name.encode("utf-8", "replace") for name in (*event_ids, *run_ids)]
     at = 0
-    with open_to_read(path) as stream:
-        # An incomplete last line may be in the making.
-        while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
-            if any(needle in raw for needle in needles) and _is_of(read_line(raw), event_ids, run_ids):
-                yield at, _stub(raw)
-            at += len(raw)
+    # An incomplete last line may be in the making.
+    while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
+        if any(needle in raw for needle in needles) and _is_of(read_line(raw), event_ids, run_ids):
+            yield at, _stub(raw)
+        at += len(raw)
 
 
 def _is_of(line: ReadLine, event_ids: Collection[str], run_ids: Collection[str]) -> bool:

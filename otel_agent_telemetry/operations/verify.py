@@ -30,7 +30,15 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of, read_marks
 from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.delivery.stats import service_with_runs
-from otel_agent_telemetry.journal import JournalLine, JournalPart, journal_files, read_journal, read_parts
+from otel_agent_telemetry.journal import (
+    JournalLine,
+    JournalPart,
+    day_of_file,
+    is_compressed,
+    journal_files,
+    read_journal,
+    read_parts,
+)
 from otel_agent_telemetry.operations.altered_runs import StoredRuns, altered_columns, stored_runs
 from otel_agent_telemetry.operations.compare_service import ServiceComparison
 from otel_agent_telemetry.operations.odd_lines import repeated_lines, torn_lines
@@ -86,6 +94,7 @@ class _Verification:
         self._report = VerifyReport()
         self._marks = Marks()
         self._read_to: dict[Path, int] = {}
+        self._archives: list[Path] = []
 
     def report(self, limit: int) -> VerifyReport:
         """Read everything in the order that the module describes, and return the report."""
@@ -147,6 +156,10 @@ class _Verification:
         sizes = {path: path.stat().st_size for path in journal_files(self._config.ndjson_dir)}
         total, done = sum(sizes.values()), 0
         for path, size in sizes.items():
+            if is_compressed(path):
+                self._read_archive(path)
+                done += size
+                continue
             self._read_to[path] = 0
             for part in self._parts_up_to(path, size):
                 self._add(path, part)
@@ -154,6 +167,12 @@ class _Verification:
                     self._on_progress(done + self._read_to[path], total)
             done += size
         self._sequences.issue_seen()
+
+    def _read_archive(self, path: Path) -> None:
+        """Read a compressed day as a whole: nothing is appended to it."""
+        self._archives.append(path)
+        for part in read_parts(path):
+            self._add(path, part)
 
     def _parts_up_to(self, path: Path, size: int) -> Iterator[JournalPart]:
         """Yield the next lines that end within `size`, without a last line that has no LF: it may be in the making."""
@@ -179,6 +198,8 @@ class _Verification:
     def _read_new_end(self) -> None:
         """Read the lines that were appended since: only their numbers count, because they can fill a gap."""
         for path in journal_files(self._config.ndjson_dir):
+            if is_compressed(path):
+                continue
             self._read_to.setdefault(path, 0)
             size = path.stat().st_size
             for part in self._parts_up_to(path, size):
@@ -243,7 +264,7 @@ class _Verification:
         while event_ids := self._runs.differing(after=after, limit=_LOOKED_AT_AGAIN):
             after = event_ids[-1]
             stored = self._stored_runs(event_ids)
-            altered = altered_columns(stored, tuple(self._read_to))
+            altered = altered_columns(stored, (*self._archives, *self._read_to))
             self._runs.unaltered({record.event_id for record in stored.records} - altered.keys())
             room = max(limit - len(self._report.columns), 0)
             self._report.columns.update(dict(sorted(altered.items())[:room]))
@@ -259,13 +280,14 @@ class _Verification:
         """Name the first torn and repeated lines by file and number."""
         repeated = self._sequences.repeated(limit=_MOST_REPEATED)
         self._report.repeated_lines = sum(map(len, repeated.values()))
-        torn = (line for path in self._read_to if path.name in self._report.torn for line in torn_lines(path))
-        self._report.odd_lines = list(islice(chain(torn, repeated_lines(self._read_to, repeated)), limit))
+        files = [*self._archives, *self._read_to]
+        torn = (line for path in files if path.name in self._report.torn for line in torn_lines(path))
+        self._report.odd_lines = list(islice(chain(torn, repeated_lines(files, repeated)), limit))
 
     def _gaps(self) -> Iterator[Gap]:
         """Yield the gaps, without lines that a writer wrote on days whose files were deleted."""
         files = journal_files(self._config.ndjson_dir)
-        first_day = files[0].stem.removeprefix("events_") if files else day_of(SystemClock.now_ns() - _DAY_NS)
+        first_day = day_of_file(files[0]) if files else day_of(SystemClock.now_ns() - _DAY_NS)
         for gap in self._sequences.gaps():
             # A writer id begins with its start; older lines can be in files that retention deleted.
             if gap.first > 1 or gap.writer[:8] >= first_day:

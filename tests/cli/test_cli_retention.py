@@ -16,7 +16,7 @@ from stored import aged, ago, belong, integrity, query, rows_by_table, run_ids, 
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.clock import day_of
-from otel_agent_telemetry.journal import journal_files, journal_path
+from otel_agent_telemetry.journal import day_of_file, journal_files, journal_path
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
@@ -231,15 +231,17 @@ def journal(config, *days):
 
 def ages(config):
     today = time.time_ns()
-    names = {f"events_{day_of(today - n * 86_400 * 10**9)}.ndjson": n for n in range(100)}
-    return sorted(names[path.name] for path in journal_files(config.ndjson_dir))
+    names = {day_of(today - n * 86_400 * 10**9): n for n in range(100)}
+    return sorted(names[day_of_file(path)] for path in journal_files(config.ndjson_dir))
 
 
 def test_old_day_files_go_only_when_asked(config):
-    """And a dry run leaves them."""
+    """Compressed ones too; a dry run leaves them, and strangers stay."""
     store(config)
     journal(config, 0, 1, 29, 31, 60)
-    other = config.ndjson_dir / "events_20200101.ndjson.gz"
+    last = journal_files(config.ndjson_dir)[0]
+    last.rename(last.with_name(f"{last.name}.gz"))
+    other = config.ndjson_dir / "events_20200101.ndjson.bak"
     other.write_bytes(b"")
     agent_telemetry(config, "retention")
     expected = agent_telemetry(config, "retention", "--journal", "--dry-run", "--json").json["journal"]
