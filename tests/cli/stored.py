@@ -6,6 +6,7 @@ import sqlite3
 import time
 from contextlib import closing
 
+from current_database import make_sqlite_file
 from on_disk import Process, record
 from sqlalchemy import create_engine, text
 
@@ -32,6 +33,8 @@ def aged(number, days, *, status="success", ended=None, **more):
 
 def store(config, *records, links=()):
     """Write them as any writer does."""
+    if not config.database_url:
+        make_sqlite_file(config)
     opened = Store(config)
     opened.open()
     for start in range(0, len(records), 500):

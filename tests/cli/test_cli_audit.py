@@ -5,21 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-import pytest
 from command import agent_telemetry
 from on_disk import nobody_delivers
 from stored import aged, ago, store
 
 from otel_agent_telemetry import TelemetryClient
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request, config):
-    """A configuration, and the variables by which the command sees the same database."""
-    if request.param == "sqlite":
-        return config, {}
-    url = request.getfixturevalue("postgres_url")
-    return config.with_(database_url=url), {"TELEMETRY_DATABASE_URL": url}
 
 
 def fill(config):

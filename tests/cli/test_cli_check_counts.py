@@ -6,24 +6,18 @@ import pytest
 from command import agent_telemetry
 from on_disk import record
 from sqlalchemy import text
+from stored import store
 
 from otel_agent_telemetry.storage.engine import make_engine, writing
-from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def counted(request, config):
+@pytest.fixture
+def counted(either):
     """A configuration whose database holds three runs, and the environment that names it."""
-    environment = {}
-    if request.param == "postgresql":
-        environment["TELEMETRY_DATABASE_URL"] = request.getfixturevalue("postgres_url")
-        config = config.with_(database_url=environment["TELEMETRY_DATABASE_URL"])
-    store = Store(config)
-    store.open()
-    store.write([record(1), record(2), record(3, status="success")])
-    store.close()
-    return config, environment
+    config, _ = either
+    store(config, record(1), record(2), record(3, status="success"))
+    return either
 
 
 def tamper(config, statement="UPDATE run_counts SET runs = runs + 7 WHERE status = 'success'"):
@@ -74,10 +68,7 @@ def test_repairing_what_agrees_changes_nothing(counted):
 
 def test_a_repair_waits_for_no_service(config):
     """SQLite has one writer: status 4 and who it is; checking goes on as ever."""
-    store = Store(config)
-    store.open()
-    store.write([record(1)])
-    store.close()
+    store(config, record(1))
     tamper(config, "DELETE FROM run_hours")
     lock = WriterLock(config.db_path)
     assert lock.try_acquire("http://127.0.0.1:8765")

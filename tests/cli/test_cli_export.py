@@ -35,15 +35,6 @@ NASTY = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request, config):
-    """A configuration, and the variables by which the command sees the same database."""
-    if request.param == "sqlite":
-        return config, {}
-    url = request.getfixturevalue("postgres_url")
-    return config.with_(database_url=url), {"TELEMETRY_DATABASE_URL": url}
-
-
 def rows_of_csv(content):
     return list(csv.DictReader(io.StringIO(content, newline="")))
 

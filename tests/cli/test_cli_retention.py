@@ -38,15 +38,6 @@ for number in range(1_000_000, 1_000_000 + int(sys.argv[2])):
 WITH_TESTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request, config):
-    """A configuration, and the variables by which the command sees the same database."""
-    if request.param == "sqlite":
-        return config, {}
-    url = request.getfixturevalue("postgres_url")
-    return config.with_(database_url=url), {"TELEMETRY_DATABASE_URL": url}
-
-
 def link(run_id, sha, days):
     return CommitLink(run_id=run_id, commit_hash=sha, commit_source="llm", associated_at=ago(days))
 

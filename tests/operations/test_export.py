@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from on_disk import record
 
@@ -9,6 +11,7 @@ from otel_agent_telemetry.errors import AgentTelemetryError, StoreUnavailableErr
 from otel_agent_telemetry.operations.export import export_runs
 from otel_agent_telemetry.storage.queries import RunQuery
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.testing import isolated_config
 
 
 class WritingSink:
@@ -42,14 +45,23 @@ class WritingSink:
         self._store.close()
 
 
-@pytest.fixture
-def stored(config):
-    """6,500 runs."""
+@pytest.fixture(scope="module")
+def many_runs(tmp_path_factory):
+    """A database of 6,500 runs that is copied."""
+    config = isolated_config(tmp_path_factory.mktemp("stored"), db_synchronous="OFF")
     opened = Store(config)
     opened.open()
     for start in range(0, 6500, 500):
         opened.write([record(number) for number in range(start, start + 500)])
     opened.close()
+    return config.db_path
+
+
+@pytest.fixture
+def stored(config, many_runs):
+    """6,500 runs."""
+    config.db_path.parent.mkdir(parents=True)
+    shutil.copy(many_runs, config.db_path)
     return config
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
+from current_database import make_sqlite_file
 from running import emptied, running
 from service_cases import T0
 
-from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.testing import ManualClock, isolated_config
 
 KINDS = ["sqlite", "postgresql"]
@@ -17,23 +17,15 @@ KINDS = ["sqlite", "postgresql"]
 @pytest.fixture
 def sqlite_settings(tmp_path):
     """Settings of a service over a SQLite file under the test's folder."""
-    return isolated_config(tmp_path / "base", db_synchronous="OFF")
+    config = isolated_config(tmp_path / "base", db_synchronous="OFF")
+    make_sqlite_file(config)
+    return config
 
 
 @pytest.fixture
-def postgresql_settings(tmp_path, postgres, service_template):
+def postgresql_settings(tmp_path, current_postgres_url):
     """Settings of a service over an empty PostgreSQL database."""
-    return isolated_config(tmp_path / "base", database_url=postgres.make_url(service_template))
-
-
-@pytest.fixture(scope="session")
-def service_template(postgres_server, tmp_path_factory):
-    """The name of a database of the current schema that is copied and not used."""
-    name = postgres_server.make_database()
-    store = Store(isolated_config(tmp_path_factory.mktemp("template"), database_url=postgres_server.url(name)))
-    store.open()
-    store.close()
-    return name
+    return isolated_config(tmp_path / "base", database_url=current_postgres_url)
 
 
 @pytest.fixture(params=KINDS)
@@ -69,8 +61,8 @@ def shared_sqlite_service(tmp_path_factory, clock_of_all):
 
 
 @pytest.fixture(scope="session")
-def shared_postgresql_service(tmp_path_factory, postgres_server, service_template, clock_of_all):
-    url = postgres_server.url(postgres_server.make_database(service_template))
+def shared_postgresql_service(tmp_path_factory, postgres_server, postgres_template, clock_of_all):
+    url = postgres_server.url(postgres_server.make_database(postgres_template))
     settings = isolated_config(tmp_path_factory.mktemp("shared") / "base", database_url=url)
     with running(settings, clock=clock_of_all) as started:
         yield started

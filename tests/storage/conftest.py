@@ -23,16 +23,8 @@ def sqlite_database(tmp_path):
 
 
 @pytest.fixture
-def postgresql_database(tmp_path, postgres, postgres_template):
+def postgresql_database(tmp_path, current_postgres_url):
     """For what is PostgreSQL's alone: a server, its locks and permissions, writers at the same time."""
-    opened = Database(tmp_path, database_url=postgres.make_url(postgres_template))
+    opened = Database(tmp_path, database_url=current_postgres_url)
     yield opened
     opened.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres_server, tmp_path_factory):
-    """The name of a database of the current schema that is copied and not used."""
-    name = postgres_server.make_database()
-    Database(tmp_path_factory.mktemp("template"), database_url=postgres_server.url(name)).close()
-    return name

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 
+from current_database import make_sqlite_file
 from sqlalchemy import Engine, text
 from sqlalchemy import event as happening
 
@@ -70,6 +71,8 @@ class Database:
 
     def __init__(self, folder, **settings):
         self.config = quick_config(folder, **settings)
+        if not self.config.database_url:
+            make_sqlite_file(self.config)
         self.engine = make_engine(self.config)
         ensure_schema(self.engine, self.config)
 
