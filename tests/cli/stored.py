@@ -6,7 +6,6 @@ import sqlite3
 import time
 from contextlib import closing
 
-from current_database import make_sqlite_file
 from on_disk import Process, record
 from sqlalchemy import create_engine, text
 
@@ -14,6 +13,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading
 from otel_agent_telemetry.storage.store import Store
+from tests.current_database import make_sqlite_file
 
 DAY_S = 86_400
 ALL = ("agent_runs", "run_events", "run_spans", "run_rollups", "commits")

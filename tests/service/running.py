@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from on_disk import PATIENCE_S, child_environment, eventually
-from warm_command import WarmCommand
 
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.service.server import _options, address_of, bound
 from otel_agent_telemetry.storage.engine import make_engine, writing
 from otel_agent_telemetry.storage.tables import metadata
+from tests.service.warm_command import WarmCommand
 
 COMMAND = (sys.executable, "-m", "otel_agent_telemetry.cli")
 TIMEOUT_S = 60.0

@@ -20,7 +20,6 @@ import pytest
 from on_disk import PATIENCE_S, ROOT, child_environment, eventually, record
 from running import COMMAND, serve_process
 from service_cases import JSON, ended, event_id, post_states, shown, state
-from warm_command import WarmCommand
 
 from otel_agent_telemetry.buffer.layout import list_writers
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -28,6 +27,7 @@ from otel_agent_telemetry.testing import isolated_config
 from tests.delivery.buffers import Writer
 from tests.durability.service_ledger import assert_all_kept
 from tests.durability.service_writers import Crowd
+from tests.service.warm_command import WarmCommand
 
 SEED = int(os.environ.get("DURABILITY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 IN_FLIGHT = 8

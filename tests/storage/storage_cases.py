@@ -11,7 +11,6 @@ from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 
-from current_database import make_sqlite_file
 from sqlalchemy import Engine, text
 from sqlalchemy import event as happening
 
@@ -23,6 +22,7 @@ from otel_agent_telemetry.storage.engine import make_engine, reading, writing
 from otel_agent_telemetry.storage.rows import record_of, row_of
 from otel_agent_telemetry.storage.schema import ensure_schema
 from otel_agent_telemetry.storage.tables import metadata
+from tests.current_database import make_sqlite_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from current_database import make_sqlite_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from on_disk import record
@@ -97,6 +98,7 @@ def test_the_same_rows_as_through_the_store(given_batches):
     """Any states in any order, in any batches, with associations between: runs, commits, counts, outcomes are equal."""
     with TemporaryDirectory() as folder:
         ours, theirs = (isolated_config(Path(folder) / name, db_synchronous="OFF") for name in ("ours", "theirs"))
+        make_sqlite_file(theirs)
         store = Store(theirs)
         store.open()
         with closing(open_sqlite(ours)) as connection:
