@@ -13,12 +13,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar, dataclass_transform
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from otel_agent_telemetry.base_folder import folder_problem, own_folder, usable_folder
+from otel_agent_telemetry.given_by_name import GivenByName
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.settings import BASE_DIR_VARIABLE, SETTINGS, Setting, expanded_path
 
@@ -35,35 +35,7 @@ _NOT_COMPARED: Final = frozenset({"variables", "warnings"})
 _BY_FIELD: Final = {setting.field: setting for setting in SETTINGS}
 
 
-T = TypeVar("T")
-
-
-class _GivenByName:
-    """Takes any of its fields by name. The method that a dataclass would make of so many is slow to compile."""
-
-    def __init__(self, **values: Any) -> None:
-        given = vars(self)
-        for item in fields(self):  # type: ignore[arg-type]  # of the class below
-            name = item.name
-            if name in values:
-                given[name] = values.pop(name)
-            else:
-                given[name] = item.default if item.default_factory is MISSING else item.default_factory()
-        if values:
-            raise TypeError(f"{type(self).__name__} has no setting {', '.join(sorted(values))}")
-        self.__post_init__()
-
-    def __post_init__(self) -> None:
-        """Fill what follows from other fields."""
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-def _settings(cls: type[T]) -> type[T]:
-    return dataclass(frozen=True, init=False, repr=False, eq=False, match_args=False)(cls)
-
-
-@_settings
-class TelemetryConfig(_GivenByName):
+class TelemetryConfig(GivenByName):
     """Every setting of a process, from the environment (`from_env`) or by name, defaults for the rest.
 
     Paths left None follow `base_dir`. Two equal configurations share one recorder.
@@ -71,7 +43,7 @@ class TelemetryConfig(_GivenByName):
     """
 
     # Files.
-    base_dir: Path = field(default_factory=lambda: default_base_dir())  # noqa: PLW0108 - defined below
+    base_dir: Path = None  # type: ignore[assignment]  # filled with the first well-known folder
     db_path: Path = None  # type: ignore[assignment]  # filled from base_dir
     ndjson_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
     buffer_dir: Path = None  # type: ignore[assignment]  # filled from base_dir
@@ -157,14 +129,15 @@ class TelemetryConfig(_GivenByName):
     # Where the values were read from; no part of the configuration itself.
     warnings: tuple[str, ...] = ()
     """One sentence for each variable whose value could not be read."""
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
     """Setting → the variable that gave it, for those read from the environment."""
 
-    def __post_init__(self) -> None:
-        given = vars(self)
-        given["base_dir"] = base = _absolute(self.base_dir)
+    def _complete(self, fields: dict[str, Any]) -> None:
+        base = _absolute(default_base_dir() if fields["base_dir"] is None else fields["base_dir"])
+        fields["base_dir"] = base
         for name, parts in _UNDER_BASE.items():
-            given[name] = _absolute(given[name]) if given[name] is not None else base.joinpath(*parts)
+            given = fields[name]
+            fields[name] = _absolute(given) if given is not None else base.joinpath(*parts)
 
     def __eq__(self, other: object) -> bool:
         """Return whether all settings are the same; where they were read from does not count."""
@@ -197,7 +170,7 @@ class TelemetryConfig(_GivenByName):
                 name for name, parts in _UNDER_BASE.items() if getattr(self, name) == self.base_dir.joinpath(*parts)
             )
             changes = {**dict.fromkeys(followers), **changes}
-        return replace(self, **changes)
+        return TelemetryConfig(**{**vars(self), **changes})
 
     def hand_down(self) -> None:
         """Set the base directory in the environment of processes that this one starts."""

@@ -2,14 +2,15 @@
 
 A row has data only. `table` merges the rows; the rules that read them are `otel.usage`,
 `otel.mapping` and `otel.content`.
-
-Rows are tuples whose annotations are evaluated, because this is imported with the application:
-a dataclass of this size, or annotations that are text, take milliseconds.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
+
+from otel_agent_telemetry.given_by_name import GivenByName
 
 Kind = Literal["agent", "chain", "model", "tool"]
 """What a span is. `agent`: an agent's or workflow's invocation, a run. `chain`: a part of one, which may repeat the sum
@@ -23,7 +24,7 @@ TOOL: Final[Kind] = "tool"
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Sender(NamedTuple):
+class Sender(GivenByName):
     """A program or library whose figures need a rule of their own.
 
     `marks`: (attribute of the span or its resource, its value in lower case or `*` for any); one of
@@ -44,7 +45,7 @@ class Sender(NamedTuple):
     is_coding_agent: bool = False
 
 
-class Convention(NamedTuple):
+class Convention(GivenByName):
     """The words of one emitter. Where several rows or words give the same thing, the first counts.
 
     Kinds. `kinds`: attribute → its values in lower case → what the span is; the value `*`
