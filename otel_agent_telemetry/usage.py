@@ -10,6 +10,7 @@ Prices are no part of a usage: a reader works them out from what each model used
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 Usage = Mapping[str, Any]
@@ -35,12 +36,17 @@ LAST_CALL_DECIDES: Final = "last_model_call_decides"
 """In the usage of a run's own span: 1 where its sender leaves its status to the last model call."""
 MODEL_INSIDE: Final = "model_inside"
 """In the usage of one span: the model that it names for the calls inside it which name none."""
+LEFT_OUT: Final = "left_out"
+"""Name → how often it was left out of a span that came over OTLP, or of its events, as message content."""
 NO_MODEL: Final = ""
 """The name under `BY_MODEL` of what spans used that report tokens and no model: calls, if a span above names one."""
 _TOKENS: Final = "_tokens"
-_OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors"})
+_OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors", LEFT_OUT})
 """What is counted on every span; the rest is counted on model calls."""
 _MAX_WORDS: Final = 100
+_MAX_NAMES: Final = 256
+REST: Final = "…"
+"""The name under which counts of names are added that are too many to be kept apart."""
 
 
 def added(usages: Iterable[Usage]) -> dict[str, Any]:
@@ -50,6 +56,8 @@ def added(usages: Iterable[Usage]) -> dict[str, Any]:
         for name, value in usage.items():
             if isinstance(value, int):
                 total[name] = total.get(name, 0) + value
+            elif name == LEFT_OUT:
+                total[name] = _counted_together(total.get(name, {}), value)
             elif isinstance(value, Mapping):
                 total[name] = _united(total.get(name, {}), value)
             elif isinstance(value, str):
@@ -65,6 +73,25 @@ def _united(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, 
     """Merge objects of usages by name; those beyond the first hundred names are left out."""
     united = {name: added([known.get(name, {}), more.get(name, {})]) for name in {**known, **more}}
     return dict(sorted(united.items())[:_MAX_WORDS])
+
+
+def _counted_together(known: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Add counts of names; those beyond the first 256 names are counted together, whatever the order of adding."""
+    counts = dict(known)
+    for name, times in more.items():
+        counts[name] = counts.get(name, 0) + times
+    counts = dict(sorted(counts.items()))
+    if len(counts) <= _MAX_NAMES:
+        return counts
+    rest = counts.pop(REST, 0)
+    # The smallest names are kept: one that had to go never belongs to them again, so each count is whole.
+    kept = dict(islice(counts.items(), _MAX_NAMES))
+    return {**kept, REST: rest + sum(islice(counts.values(), _MAX_NAMES, None))}
+
+
+def left_out(*, own: Usage, steps: Usage) -> dict[str, int]:
+    """Return what was left out of a run, its steps and their events, by name."""
+    return _counted_together(own.get(LEFT_OUT, {}), steps.get(LEFT_OUT, {}))
 
 
 def is_call(usage: Usage) -> bool:
@@ -162,6 +189,7 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     usage = folded(own, steps)
     usage.pop(RUN_COST, None)
     usage.pop(LAST_CALL_DECIDES, None)
+    usage.pop(LEFT_OUT, None)
     if NO_MODEL in usage.get(BY_MODEL, {}):
         usage[BY_MODEL] = {name: used for name, used in usage[BY_MODEL].items() if name != NO_MODEL}
         if not usage[BY_MODEL]:

@@ -22,8 +22,8 @@ from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.run_content import CONTENT_COLUMNS
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.storage.queries import own_states
+from otel_agent_telemetry.storage.rollups import rollups_of
 from otel_agent_telemetry.storage.rows import storable_state
-from otel_agent_telemetry.storage.steps import rollups_of
 from otel_agent_telemetry.wire import load_json
 
 _FIRST_COMPARED: Final = 8

@@ -46,19 +46,20 @@ def ended_run(
     around: ResourceDefaults,
     problems: list[str],
     used: Usage = MappingProxyType({}),
-    left_out: Mapping[str, int] = NOTHING,
+    left_out: Mapping[str, int] | None = NOTHING,
     child_agent: str | None = None,
 ) -> Fields:
     """Return the columns of the run that a span is; a span without an end is running.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
-    used, where that is known here. `left_out`: what was left out of its steps and events.
+    used, where that is known here. `left_out`: what was left out of its steps and events; None
+    where all of that, and what is left out of the span itself, is counted elsewhere.
     `child_agent`: the name of the first agent inside.
     """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
-    elif view.status == "unset" and (failure := failure_of_last_call(used)) is not None:
+    elif used and view.status == "unset" and (failure := failure_of_last_call(used)) is not None:
         ending = Ending(st.FAILED, failure)
     overrides = Overrides(usage=used, left_out=left_out, child_agent=child_agent)
     columns = run_columns(view, overrides=overrides, around=around, problems=problems)
@@ -89,10 +90,12 @@ def step_members(
     event_id: str,
     run_id: str,
     left_out: dict[str, int] | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the members of `RunSpan` for a span of that run, started or ended; what is unknown is left out.
 
-    `left_out` counts the attributes that are left out as message content.
+    `left_out` counts the attributes that are left out as message content. `kept`: the attributes as they
+    are stored, where that is known.
     """
     members: dict[str, Any] = {
         "event_id": event_id,
@@ -110,10 +113,12 @@ def step_members(
         members["duration_ms"] = max(view.end_ns - view.start_ns, 0) // 1_000_000
         if view.status_message:
             members["status_message"] = clean(view.status_message, max_bytes=around.max_bytes)
-    kept, names_left_out = rule_of(around).keep(view.attributes)
-    if left_out is not None:
-        for name, times in names_left_out.items():
-            count(left_out, name, times)
+    if kept is None:
+        kept, names_left_out = rule_of(around).keep(view.attributes)
+        kept = clean(kept, max_bytes=around.max_bytes)
+        if left_out is not None:
+            for name, times in names_left_out.items():
+                count(left_out, name, times)
     if kept:
-        members["attributes"] = clean(kept, max_bytes=around.max_bytes)
+        members["attributes"] = kept
     return members

@@ -33,14 +33,14 @@ class Overrides(NamedTuple):
     """What is known besides the span.
 
     Columns by name, names that are no columns, what was used, an agent below, and what was left
-    out of steps and events.
+    out of steps and events: None where all that is left out, of the span too, is counted elsewhere.
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
     extra: Mapping[str, Any] = MappingProxyType({})
     usage: Usage = MappingProxyType({})
     child_agent: str | None = None
-    left_out: Mapping[str, int] = NOTHING
+    left_out: Mapping[str, int] | None = NOTHING
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -136,7 +136,8 @@ def run_columns(
     _put_people_and_labels(columns, view, around)
     _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
-    _put_json(columns, "context_json", {**kept, **overrides.extra}, around, sum_of((left_out, overrides.left_out)))
+    left_out = NOTHING if overrides.left_out is None else sum_of((left_out, overrides.left_out))
+    _put_json(columns, "context_json", {**kept, **overrides.extra}, around, left_out)
     return mask_columns(columns)
 
 
@@ -272,9 +273,9 @@ def repeats(view: SpanView, run: ActiveRun) -> bool:
     return name == (run.child_agent if run.takes_child_name else run.agent_name)
 
 
-def service_of(view: SpanView) -> str | None:
-    """Return the service that a span's program is of; None where it has only the name that OpenTelemetry puts."""
-    service = names.text_attribute(view.resource, names.SERVICE_NAME) or ""
+def service_of(resource: Mapping[str, Any]) -> str | None:
+    """Return the service that a program is of; None where it has only the name that OpenTelemetry puts."""
+    service = names.text_attribute(resource, names.SERVICE_NAME) or ""
     return None if service.startswith(names.DEFAULT_SERVICE) else kept_name(service) or None
 
 

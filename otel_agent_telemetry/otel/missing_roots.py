@@ -50,7 +50,9 @@ def _missing(span_id: str, below: list[EndedSpan], rule: ContentRule) -> EndedSp
 
 def _known_of(view: SpanView) -> SpanBelow:
     started, ended = iso_utc(view.start_ns), iso_utc(view.end_ns or view.start_ns)
-    return SpanBelow(started, view.span_id, view.name, ended, agent_name_attribute(view.attributes), service_of(view))
+    return SpanBelow(
+        started, view.span_id, view.name, ended, agent_name_attribute(view.attributes), service_of(view.resource)
+    )
 
 
 def _last_error(below: Iterable[EndedSpan]) -> str:

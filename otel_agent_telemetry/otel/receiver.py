@@ -1,40 +1,49 @@
-"""From an OTLP trace request to runs and the spans of their trees. Pure.
+"""From an OTLP trace request to what is stored of its spans. Pure.
 
-The same request gives the same records, so a sender may repeat it; a span that breaks a
-rule of OTLP (no ids, ids of a wrong length) is refused with the reason and spares its
-neighbours. Attributes are untrusted: values are bounded and masked as everywhere.
+The third of the five stops of a request (`service.otlp_intake` shows all of them): `SpanReceiver.read`
+decodes the spans and refuses those that break a rule of OTLP (no ids, ids of a wrong length), with the
+reason; `SpanReceiver.nodes_of` makes what is stored of some of them, so that a large request can be
+stored in parts. The same request gives the same records, however it is cut, so a sender may repeat
+it. Attributes are untrusted: values are bounded and masked as everywhere.
+
+What attribute names mean is worked out once for each tuple of names (`attribute_plan`), as it is for
+spans that are recorded live.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.last_error import EXCEPTION
-from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.content import is_listed_content, rule_of
+from otel_agent_telemetry.otel.attribute_plan import AttributePlan, AttributePlans
+from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
-from otel_agent_telemetry.otel.ended_traces import run_of
-from otel_agent_telemetry.otel.left_out import sum_of
-from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, repeats, service_of
+from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
+from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, service_of
 from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
-from otel_agent_telemetry.otel.usage import own_usage, usage_of_step
-from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
+from otel_agent_telemetry.otel.usage import last_call_decides, own_usage, usage_of_kind, usage_of_step
+from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
-from otel_agent_telemetry.storage.steps import Agent
+from otel_agent_telemetry.run_state import checked_state
+from otel_agent_telemetry.storage.rollups import Agent
 from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.usage import LEFT_OUT, Usage
 from otel_agent_telemetry.wire import NO_WORK, NO_WORK_OF_AGENT
 
 _log = logging.getLogger(__name__)
@@ -45,14 +54,38 @@ _TRACE_ID: Final = 16
 _SPAN_ID: Final = 8
 _LATEST_START_NS: Final = 2**63 - 1  # in the year 2262: what a signed column holds
 _MAX_REASONS: Final = 5
+_IS_AGENTS_WORK: Final = (names.AGENT, names.CHAIN)
+
+_Ids = tuple[str, str | None]
+"""Trace id and span id."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedSpan:
-    """A span as it is stored, and the run that it is, if it is one."""
+class _Sender:
+    """What the spans of one resource have in common."""
 
-    node: SpanNode
-    record: RunRecord | None = None
+    service: str | None
+    is_coding_agent: bool
+    has_rules: bool
+    """Whether the resource is that of a sender with rules of its own (`conventions.sender_of`)."""
+    starts: Mapping[_Ids, Sequence[int]]
+    """Ids → when the spans with these ids began that it sent together."""
+
+
+class ReceivedSpan(NamedTuple):
+    """A span of a request: its content, its events as they came, and where it comes from."""
+
+    view: SpanView
+    events: Sequence[Span.Event]
+    sender: _Sender
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """Return what distinguishes the span from all others: its ids and its start."""
+        return self.view.trace_id, self.view.span_id, self.view.start_ns
+
+
+_start: Final = attrgetter("view.start_ns")
 
 
 @dataclass(slots=True)
@@ -73,82 +106,166 @@ class Received:
         if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
             self.reasons.append(reason)
 
+    def parts(self, most: int) -> Iterator[list[ReceivedSpan]]:
+        """Yield the spans, at most so many at once, in order of their start: most runs before what is below them."""
+        if len(self.spans) > most:
+            self.spans.sort(key=_start)
+        for start in range(0, len(self.spans), most):
+            yield self.spans[start : start + most]
 
-def received_of(request: ExportTraceServiceRequest, *, runs: str, around: ResourceDefaults) -> Received:
-    """Return the runs and spans of a request. `runs`: which spans are runs, `root`, `agents` or `marked`."""
-    received = Received()
-    for group in request.resource_spans:
-        views = list(_views_of(group, received))
-        starts = _starts_of(view for view, _ in views)
-        left_out = _LeftOutByRun(views, runs, around)
-        for span_id in _own_ancestors(views):
-            received.warn(f"span {span_id}: is its own ancestor, and has no root")
-        is_agents = bool(views) and is_of_coding_agent(views[0][0].resource)
-        for view, span in views:
+
+class SpanReceiver:
+    """Reads requests by one configuration. Safe under threads.
+
+    `runs`: which spans are runs, `root`, `agents` or `marked`. `around`: what is message content, and
+    the bounds of values.
+    """
+
+    def __init__(self, *, runs: str, around: ResourceDefaults) -> None:
+        self._runs = runs
+        self._around = around
+        self._rule = rule_of(around)
+        self._plans = AttributePlans(self._rule, max_bytes=around.max_bytes)
+
+    def read(self, request: ExportTraceServiceRequest) -> Received:
+        """Return the spans of a request, and why others are refused."""
+        received = Received()
+        for group in request.resource_spans:
+            received.spans += _spans_of(group, received)
+        return received
+
+    def nodes_of(self, spans: Iterable[ReceivedSpan], received: Received) -> list[SpanNode]:
+        """Return what is stored of these spans; one that cannot be understood is refused, and spares its neighbours."""
+        nodes = []
+        for span in spans:
             try:
-                _take(
-                    *(received, view, span),
-                    runs=runs,
-                    around=around,
-                    starts=starts,
-                    left_out=left_out,
-                    is_agents=is_agents,
-                )
+                nodes.append(self._node_of(span))
             except RecordError as problem:
-                received.refuse(f"span {view.span_id}: {problem}")
+                received.refuse(f"span {span.view.span_id}: {problem}")
             except Exception as problem:  # a bug of ours costs this span, not its neighbours
                 _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
-                received.refuse(f"span {view.span_id}: cannot be understood")
-    return received
+                received.refuse(f"span {span.view.span_id}: cannot be understood")
+        return nodes
+
+    def _node_of(self, received: ReceivedSpan) -> SpanNode:
+        view, sender = received.view, received.sender
+        plan = self._plans[tuple(view.attributes)]
+        kind = plan.kind_of(view.attributes, view.name)
+        left_out: list[Mapping[str, int]] = []
+        events = [self._event_of(event, view, left_out) for event in received.events]
+        may_be_run = view.parent_span_id is None or plan.is_marked or kind == names.AGENT
+        if may_be_run and is_run(view, self._runs):
+            node = self._run_of(received, plan, kind, events, left_out)
+        else:
+            span, more = self._step_of(view, plan)
+            usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))
+            node = SpanNode(span, usage=usage, events=events, start_ns=view.start_ns)
+        node.parent_start = _parent_start(view, sender.starts)
+        node.service = sender.service
+        node.is_from_agent = node.agent is not None or "model_calls" in node.usage or sender.is_coding_agent
+        if sender.has_rules or not names.SENDER_MARKS.isdisjoint(view.attributes):
+            node.last_call_decides = last_call_decides(view)
+        return node
+
+    def _step_of(self, view: SpanView, plan: AttributePlan) -> tuple[RunSpan, Mapping[str, int]]:
+        """Return the span as a step, and what is left out of its attributes."""
+        attributes = view.attributes
+        if plan.takes_as_they_are(attributes) and plan.keeps_all(attributes):
+            return RunSpan(**step_members(view, self._around, event_id="", run_id="", kept=attributes)), NOTHING
+        kept, left_out = self._rule.keep(attributes)
+        kept = clean(kept, max_bytes=self._around.max_bytes)
+        return RunSpan(**step_members(view, self._around, event_id="", run_id="", kept=kept)), left_out
+
+    def _run_of(
+        self,
+        received: ReceivedSpan,
+        plan: AttributePlan,
+        kind: Kind | None,
+        events: list[RunEvent],
+        left_out: list[Mapping[str, int]],
+    ) -> SpanNode:
+        """Return the span as a run, with its state."""
+        view = received.view
+        span, of_step = self._step_of(view, plan)
+        left_over = {key: view.attributes[key] for key in plan.left_over}
+        of_run = self._rule.keep(left_over)[1] if of_step and len(left_over) < len(view.attributes) else of_step
+        usage = own_usage(view)
+        agent = _agent_of(view, kind)
+        may_be_step = view.parent_span_id is not None and not plan.is_marked
+        return SpanNode(
+            span,
+            is_run=True,
+            usage=_with_left_out(usage, (of_run, *left_out)),
+            events=events,
+            start_ns=view.start_ns,
+            agent=agent,
+            as_step=_with_left_out(usage_of_step(view), (of_step, *left_out)) if may_be_step else None,
+            is_idle=span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT),
+            state=self._state_of(view, received.events),
+        )
+
+    def _state_of(self, view: SpanView, events: Sequence[Span.Event]) -> Fields:
+        """Return the state of the run that a span is. Raises RecordError."""
+        event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
+        wanted = view.attributes.get(names.RUN_ID)
+        if check_custom_run_id(wanted) is not None:
+            wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])
+        exceptions = [_values_of(event.attributes) for event in events if event.name == EXCEPTION]
+        around, problems = self._around, list[str]()
+        # What is left out is counted in the roll-up: which spans of the run are known here depends on the request.
+        run = ended_run(
+            view, run_id=str(wanted), exceptions=exceptions, around=around, problems=problems, left_out=None
+        )
+        return checked_state(run)
+
+    def _event_of(self, event: Span.Event, view: SpanView, left_out: list[Mapping[str, int]]) -> RunEvent:
+        """Return an event; the names of what is left out of it are added to `left_out`."""
+        values = _values_of(event.attributes)
+        plan = self._plans[tuple(values)]
+        kept: Mapping[str, Any] = values
+        if self._rule.ruled_events[event.name] or not (plan.is_payload and plan.takes_as_they_are(values)):
+            kept, names_left_out = self._rule.keep_of_event(event.name, values)
+            if names_left_out:
+                left_out.append(names_left_out)
+            kept = clean(dict(kept), max_bytes=self._around.max_bytes)
+        return RunEvent(
+            event_id="",
+            run_id="",
+            event_type=kept_name(names.event_name_of(event.name, values) or "event"),
+            timestamp=iso_utc(event.time_unix_nano or view.start_ns),
+            payload=kept,
+            trace_id=view.trace_id,
+            span_id=view.span_id,
+        )
 
 
-def _own_ancestors(views: Sequence[tuple[SpanView, Span]]) -> Iterator[str]:
-    """Yield the ids of spans that lead back to themselves by their parents, one of each circle."""
-    parents = {(view.trace_id, view.span_id): (view.trace_id, view.parent_span_id) for view, _ in views}
-    passed: set[tuple[str, str | None]] = set()
-    for start in parents:
-        way: set[tuple[str, str | None]] = set()
-        at: tuple[str, str | None] = start
-        while at in parents and at not in passed:
-            passed.add(at)
-            way.add(at)
-            at = parents[at]
-        if at in way:
-            yield str(at[1])
+# --- reading
 
 
-def _views_of(group: ResourceSpans, received: Received) -> Iterator[tuple[SpanView, Span]]:
+def _spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan]:
+    """Yield the spans of one resource that keep the rules; the others are refused."""
     resource = _values_of(group.resource.attributes)
+    starts: dict[_Ids, list[int]] = {}
+    parents: dict[_Ids, _Ids] = {}
+    # The generator fills `starts`: it is whole when the first node is made.
+    sender = _Sender(
+        service_of(resource),
+        is_of_coding_agent(resource),
+        names.marks_sender(resource),
+        starts,
+    )
     for scope in group.scope_spans:
         for span in scope.spans:
-            if (reason := _rule_broken(span)) is None:
-                view = _view_of(span, resource)
-                yield announced_by(view), span
-            else:
-                received.refuse(reason)
-
-
-_Starts = Mapping[tuple[str, str | None], Sequence[int]]
-"""`(trace id, span id)` → when the spans with these ids began that one sender sent together."""
-
-
-def _starts_of(views: Iterable[SpanView]) -> _Starts:
-    starts: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
-    for view in views:
-        starts[view.trace_id, view.span_id].append(view.start_ns)
-    return starts
-
-
-def _parent_start(view: SpanView, starts: _Starts) -> str | None:
-    """Return when a span's parent began, None when its sender did not send it along.
-
-    Ids repeat where applications seed `random`; what comes from one sender belongs together.
-    """
-    known = starts.get((view.trace_id, view.parent_span_id))
-    if not known:
-        return None
-    earlier = [start_ns for start_ns in known if start_ns <= view.start_ns]
-    return iso_utc(max(earlier) if earlier else min(known))
+            if (broken := _rule_broken(span)) is not None:
+                received.refuse(broken)
+                continue
+            view = _view_of(span, resource)
+            ids = (view.trace_id, view.span_id)
+            starts.setdefault(ids, []).append(view.start_ns)
+            parents[ids] = (view.trace_id, view.parent_span_id)
+            yield ReceivedSpan(view, span.events, sender)
+    for span_id in _own_ancestors(parents):
+        received.warn(f"span {span_id}: is its own ancestor, and has no root")
 
 
 def _rule_broken(span: Span) -> str | None:
@@ -162,145 +279,24 @@ def _rule_broken(span: Span) -> str | None:
 
 
 def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
-    parent = span.parent_span_id.hex() if any(span.parent_span_id) else None
+    parent = span.parent_span_id
     start_ns = min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
-    return SpanView(
+    end_ns = span.end_time_unix_nano
+    status = span.status
+    view = SpanView(
         name=span.name,
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
-        parent_span_id=parent,
+        parent_span_id=parent.hex() if any(parent) else None,
         kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
         start_ns=start_ns,
-        end_ns=max(span.end_time_unix_nano, start_ns) if span.end_time_unix_nano else None,
-        status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
-        status_message=span.status.message or None,
+        end_ns=max(end_ns, start_ns) if end_ns else None,
+        status=_STATUSES[status.code] if 0 <= status.code < len(_STATUSES) else _STATUSES[0],
+        status_message=status.message or None,
         attributes=_values_of(span.attributes),
         resource=resource,
     )
-
-
-class _LeftOutByRun:
-    """What is left out, as message content, of the steps and events that come in one request with their run."""
-
-    def __init__(self, spans: Sequence[tuple[SpanView, Span]], runs: str, around: ResourceDefaults) -> None:
-        self._rule = rule_of(around)
-        self._counts: defaultdict[tuple[str, str | None], list[Mapping[str, int]]] = defaultdict(list)
-        if self._rule.capture:
-            return
-        parents = {(view.trace_id, view.span_id): view.parent_span_id for view, _ in spans}
-        found = _runs_among((view for view, _ in spans), parents, runs)
-        for view, span in spans:
-            ids = (view.trace_id, view.span_id)
-            left_out = list(self._left_out_of(view, span, is_step=ids not in found))
-            if left_out and (run := _run_above(ids, parents, found)) is not None:
-                self._counts[run] += left_out
-
-    def _left_out_of(self, view: SpanView, span: Span, *, is_step: bool) -> Iterator[Mapping[str, int]]:
-        if is_step and (left_out := self._rule.keep(view.attributes)[1]):
-            yield left_out
-        for event in span.events:
-            if self._rule.ruled_events[event.name] or any(is_listed_content(pair.key) for pair in event.attributes):
-                yield self._rule.keep_of_event(event.name, _values_of(event.attributes))[1]
-
-    def of(self, view: SpanView) -> Mapping[str, int]:
-        """Return the counts of a run by name."""
-        return sum_of(self._counts.get((view.trace_id, view.span_id), ()))
-
-
-_Ids = tuple[str, str]
-"""Trace id and span id."""
-
-
-def _runs_among(views: Iterable[SpanView], parents: Mapping[_Ids, str | None], runs: str) -> dict[_Ids, ActiveRun]:
-    """Return the runs among the spans of a request, without agents that only repeat the run around them."""
-    found: dict[_Ids, ActiveRun] = {}
-    for view in sorted((view for view in views if is_run(view, runs)), key=lambda view: view.start_ns):
-        ids = (view.trace_id, view.span_id)
-        above = _run_above(ids, parents, found)
-        if above is None or not repeats(view, found[above]):
-            found[ids] = run_of(view)
-    return found
-
-
-def _run_above(ids: _Ids, parents: Mapping[_Ids, str | None], runs: Mapping[_Ids, ActiveRun]) -> _Ids | None:
-    """Return the ids of the nearest run at or above a span; None where the request has none."""
-    at: _Ids | None = ids
-    for _ in range(len(parents) + 1):  # bounded: spans may be their own ancestors
-        if at is None or at in runs:
-            return at
-        parent = parents.get(at)
-        at = (ids[0], parent) if parent is not None else None
-    return None
-
-
-def _take(
-    received: Received,
-    view: SpanView,
-    span: Span,
-    *,
-    runs: str,
-    around: ResourceDefaults,
-    starts: _Starts,
-    left_out: _LeftOutByRun,
-    is_agents: bool,
-) -> None:
-    run = is_run(view, runs)
-    usage = own_usage(view) if run else usage_of_step(view)
-    step = RunSpan(**{"parent_span_id": None, **step_members(view, around, event_id="", run_id="")})
-    agent = _agent_of(view) if run else None
-    work = span_work_of(view, has_events=bool(span.events)) if run else None
-    may_be_step = run and view.parent_span_id is not None and not names.is_marked(view.attributes)
-    node = SpanNode(
-        step,
-        run,
-        usage,
-        _events_of(view, span, around),
-        view.start_ns,
-        _parent_start(view, starts),
-        agent,
-        usage_of_step(view) if may_be_step else None,
-        service_of(view),
-        is_idle=work in (NO_WORK, NO_WORK_OF_AGENT),
-        is_from_agent=agent is not None or "model_calls" in usage or is_agents,
-    )
-    received.spans.append(ReceivedSpan(node, _record_of(view, span, around, left_out.of(view)) if run else None))
-
-
-def _agent_of(view: SpanView) -> Agent | None:
-    """Return what a run's span says of its agent; None for a run that is no agent's doing."""
-    is_named = own_agent_name(view) is not None
-    if not is_named and not names.is_agent_work(view.attributes, view.name):
-        return None
-    return Agent(named_agent(view), agent_name_of(view), takes_child_name=not is_named)
-
-
-def _record_of(view: SpanView, span: Span, around: ResourceDefaults, left_out: Mapping[str, int]) -> RunRecord:
-    event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
-    wanted = view.attributes.get(names.RUN_ID)
-    if check_custom_run_id(wanted) is not None:
-        wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])
-    exceptions = [_values_of(event.attributes) for event in span.events if event.name == EXCEPTION]
-    run = ended_run(view, run_id=str(wanted), exceptions=exceptions, around=around, problems=[], left_out=left_out)
-    return RunRecord.from_fields(run)
-
-
-def _events_of(view: SpanView, span: Span, around: ResourceDefaults) -> tuple[RunEvent, ...]:
-    return tuple(
-        RunEvent(
-            event_id="",
-            run_id="",
-            event_type=kept_name(names.event_name_of(event.name, _values_of(event.attributes)) or "event"),
-            timestamp=iso_utc(event.time_unix_nano or view.start_ns),
-            payload=_payload_of(event.name, _values_of(event.attributes), around),
-            trace_id=view.trace_id,
-            span_id=view.span_id,
-        )
-        for event in span.events
-    )
-
-
-def _payload_of(name: str, values: Mapping[str, Any], around: ResourceDefaults) -> Any:
-    return clean(dict(rule_of(around).keep_of_event(name, values)[0]), max_bytes=around.max_bytes)
+    return view if names.PENDING.keys().isdisjoint(view.attributes) else announced_by(view)
 
 
 def _values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
@@ -308,6 +304,8 @@ def _values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
 
 
 def _value_of(value: AnyValue) -> Any:
+    if text := value.string_value:  # most are texts
+        return text
     kind = value.WhichOneof("value")
     if kind is None:
         return None
@@ -316,3 +314,55 @@ def _value_of(value: AnyValue) -> Any:
     if kind == "kvlist_value":
         return _values_of(value.kvlist_value.values)
     return getattr(value, kind)
+
+
+def _own_ancestors(parents: Mapping[_Ids, _Ids]) -> Iterator[str]:
+    """Yield the ids of spans that lead back to themselves by their parents, one of each circle."""
+    passed: dict[_Ids, int] = {}
+    """Ids → the number of the way on which they were passed."""
+    for number, at in enumerate(parents):
+        if at in passed:
+            continue
+        while at in parents and at not in passed:
+            passed[at] = number
+            at = parents[at]  # noqa: PLW2901 - on the way up
+        if passed.get(at) == number:
+            yield str(at[1])
+
+
+# --- what a span is
+
+
+def _parent_start(view: SpanView, starts: Mapping[_Ids, Sequence[int]]) -> str | None:
+    """Return when a span's parent began, None when its sender did not send it along.
+
+    Ids repeat where applications seed `random`; what comes from one sender belongs together.
+    """
+    known = starts.get((view.trace_id, view.parent_span_id))
+    if not known:
+        return None
+    if len(known) == 1:
+        return iso_utc(known[0])
+    earlier = [start_ns for start_ns in known if start_ns <= view.start_ns]
+    return iso_utc(max(earlier) if earlier else min(known))
+
+
+def _usage_of_step(view: SpanView, plan: AttributePlan, kind: Kind | None) -> Usage:
+    """Return what a step used; most used nothing, or are one call of a tool."""
+    if plan.reports_use or kind == names.MODEL or kind in _IS_AGENTS_WORK:
+        return usage_of_step(view)
+    return usage_of_kind(kind, is_error=view.status == "error")
+
+
+def _with_left_out(usage: Usage, left_out: Sequence[Mapping[str, int]]) -> Usage:
+    """Return a usage with the counts of what was left out as message content, where anything was."""
+    counts = sum_of(left_out) if any(left_out) else NOTHING
+    return {**usage, LEFT_OUT: counts} if counts else usage
+
+
+def _agent_of(view: SpanView, kind: Kind | None) -> Agent | None:
+    """Return what a run's span says of its agent; None for a run that is no agent's doing."""
+    is_named = own_agent_name(view) is not None
+    if not is_named and kind not in _IS_AGENTS_WORK:
+        return None
+    return Agent(named_agent(view), agent_name_of(view), takes_child_name=not is_named)

@@ -118,13 +118,14 @@ def _model_call(view: SpanView) -> dict[str, Any]:
         usage["models"] = [model]
     if (cost := reported_cost(view.attributes)) is not None:
         usage[REPORTED_COST] = cost
-    if view.end_ns is not None and _last_call_decides(view):
+    if view.end_ns is not None and last_call_decides(view):
         failure = (error_of(view) or "the last model call failed") if view.status == "error" else None
         usage[LAST_CALL] = last_call(ended_at=iso_utc(view.end_ns), failure=failure)
     return usage
 
 
-def _last_call_decides(view: SpanView) -> bool:
+def last_call_decides(view: SpanView) -> bool:
+    """Return whether the sender of a span leaves the status of a run to the run's last model call."""
     sender = names.sender_of(view.attributes, view.resource)
     return sender is not None and sender.last_model_event_decides
 
@@ -164,7 +165,7 @@ def own_usage(view: SpanView) -> dict[str, Any]:
     if (cost := reported_cost(view.attributes)) is not None:
         used[RUN_COST] = cost
     says_status = view.status != "unset" or names.STATUS in view.attributes
-    if not says_status and view.end_ns is not None and _last_call_decides(view):
+    if not says_status and view.end_ns is not None and last_call_decides(view):
         used[LAST_CALL_DECIDES] = 1
     return used
 
@@ -267,6 +268,8 @@ def _resolve_total(found: dict[str, int]) -> None:
 
 def reported_cost(attributes: Mapping[str, Any]) -> int | None:
     """Return the cost that a span reports, in 10^-9 US dollars; None when it reports none."""
+    if COST_NAMES.isdisjoint(attributes):
+        return None
     for name in sorted(_COSTS.keys() & attributes.keys(), key=_COSTS.__getitem__):
         if cost := _dollars(attributes[name]):  # 0 is what senders write that know no price
             return cost

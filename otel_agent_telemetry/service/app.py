@@ -43,6 +43,7 @@ from otel_agent_telemetry.service.guards import (
     is_public,
 )
 from otel_agent_telemetry.service.openapi import describe_service
+from otel_agent_telemetry.service.otlp_intake import OtlpIntake
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
 from otel_agent_telemetry.service.responses import EXCEPTION_HANDLERS, RunEncoder, json_response
 from otel_agent_telemetry.service.tokens import Tokens
@@ -91,7 +92,8 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.field_values = {}
     app.state.metrics = metrics
     app.state.started_at = time.monotonic()
-    app.state.grpc = _grpc_receiver(backend, metrics, admission)
+    app.state.otlp = OtlpIntake(backend, metrics.spans)
+    app.state.grpc = _grpc_receiver(backend, app.state.otlp, admission)
     return app
 
 
@@ -129,7 +131,7 @@ def _guards(settings: TelemetryConfig, metrics: ServiceMetrics, admission: Admis
     return guards
 
 
-def _grpc_receiver(backend: Backend, metrics: ServiceMetrics, admission: Admission) -> Any:
+def _grpc_receiver(backend: Backend, intake: OtlpIntake, admission: Admission) -> Any:
     """Return the `GrpcReceiver`, None when it is not configured. Raises ConfigurationError without its library."""
     if backend.settings.otlp_grpc_port is None:
         return None
@@ -143,7 +145,7 @@ def _grpc_receiver(backend: Backend, metrics: ServiceMetrics, admission: Admissi
             f"TELEMETRY_OTLP_GRPC_PORT is set but {missing.name} is not installed",
             hint="pip install 'otel-agent-telemetry[grpc]'",
         ) from missing
-    return GrpcReceiver(backend, metrics, admission)
+    return GrpcReceiver(backend, intake, admission)
 
 
 @asynccontextmanager

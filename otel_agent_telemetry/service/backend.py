@@ -171,32 +171,37 @@ class Backend:
         if self._lock is not None:
             self._lock.release()
 
-    async def write(self, batch: WriteBatch) -> WriteResult:
+    async def write(self, batch: WriteBatch, *, timeout_s: float | None = None) -> WriteResult:
         """Commit a batch and return its result after the commit.
 
         Raises StorageError, OverloadedError; also StoreUnavailableError when the commit takes
-        longer than `TELEMETRY_API_WRITE_TIMEOUT_S`. It may still happen then; sending the same
-        batch again is harmless.
+        longer than `timeout_s` or `TELEMETRY_API_WRITE_TIMEOUT_S`. It may still happen then;
+        sending the same batch again is harmless.
         """
-        result: WriteResult = await self._committed(write_job(batch))
+        result: WriteResult = await self._committed(write_job(batch), timeout_s=timeout_s)
         return result
 
     async def write_each(
-        self, items: Sequence[T], batch_of: Callable[[Sequence[T]], WriteBatch]
+        self, items: Sequence[T], batch_of: Callable[[Sequence[T]], WriteBatch], *, timeout_s: float | None = None
     ) -> tuple[WriteResult, list[tuple[T, str]]]:
         """Write items of which the database may refuse some; return the result and the refused ones with the reason.
 
         PostgreSQL refuses values that no rule of this API names, such as a text too long for
         an index; only halving the batch finds them (design, invariant 5). The result holds the
-        accepted items in their order. Raises StoreUnavailableError, SchemaError,
-        OverloadedError: some items may be committed by then, and all should be sent again.
+        accepted items in their order. `timeout_s` bounds each commit. Raises StoreUnavailableError,
+        SchemaError, OverloadedError: some items may be committed by then, and all should be sent again.
         """
-        bisection = Bisection(items)
+        try:
+            return await self.write(batch_of(items), timeout_s=timeout_s), []
+        except (StoreUnavailableError, SchemaError):
+            raise
+        except StorageError as problem:
+            bisection = Bisection(items, refusal=str(problem))
         outcomes: list[WriteOutcome] = []
         linked: list[bool] = []
         for part in bisection:
             try:
-                result = await self.write(batch_of(part))
+                result = await self.write(batch_of(part), timeout_s=timeout_s)
             except (StoreUnavailableError, SchemaError):
                 # Nothing is wrong with the items: halving would send all of them to a database that is away.
                 raise
@@ -215,7 +220,7 @@ class Backend:
 
     async def _committed(self, job: Job, *, timeout_s: float | None = None) -> Any:
         """Return the result of a job when it is committed. Raises StoreUnavailableError after the write timeout."""
-        timeout_s = min(timeout_s or math.inf, self.settings.api_write_timeout_s)
+        timeout_s = min(math.inf if timeout_s is None else timeout_s, self.settings.api_write_timeout_s)
         loop = asyncio.get_running_loop()
         # Tests, and an app that is started again, use one backend in several loops one after another.
         if self._bridge is None or self._bridge.loop is not loop:

@@ -20,27 +20,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import anyio
 import grpc
 import grpc.aio
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
-from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.connection_limits import counted_client, forwarded_client, trusted_proxies
 from otel_agent_telemetry.service.guards import Admission, log_access
-from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_protobuf, store_received
-from otel_agent_telemetry.service.prometheus import ServiceMetrics
+from otel_agent_telemetry.service.otlp_intake import RESPONSE_WITHIN_S, OtlpIntake
+from otel_agent_telemetry.service.otlp_parsing import parse_protobuf
 from otel_agent_telemetry.service.responses import INTERNAL_ERROR, OverloadedError, RequestError
 from otel_agent_telemetry.service.tokens import WRITE
 
 _log = logging.getLogger(__name__)
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-# A smaller body is parsed sooner than a thread would take it over; a larger one would hold up the loop.
-_LARGE_BODY: Final = 32 << 10
 _STOP_TIMEOUT_S: Final = 10.0
 _READ_TIMEOUT_S: Final = 30.0
+_PART_OF_DEADLINE: Final = 0.8
 _PLACES: Final = 16
 _PLACES_A_CLIENT: Final = 4
 _SHARE_OF_DESCRIPTORS: Final = 4
@@ -59,9 +56,9 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 class GrpcReceiver:
     """Listens from `start` to `stop`, in the event loop that called `start`."""
 
-    def __init__(self, backend: Backend, metrics: ServiceMetrics, admission: Admission) -> None:
+    def __init__(self, backend: Backend, intake: OtlpIntake, admission: Admission) -> None:
         self._backend = backend
-        self._metrics = metrics
+        self._intake = intake
         self._admission = admission
         self._places = _ReadingPlaces()
         self._trusted = trusted_proxies(backend.settings)
@@ -116,8 +113,7 @@ class GrpcReceiver:
             with self._places.take(client):
                 body = await _read(messages)
                 reservation.grow(len(body))
-            received = await self._parse(body)
-            response = await store_received(received, self._backend, self._metrics.spans)
+            response = await self._intake.export(body, parse_protobuf, within_s=_time_for(context))
         encoded: bytes = response.SerializeToString()
         return encoded
 
@@ -125,15 +121,6 @@ class GrpcReceiver:
         """Return the address of the client: of one behind a trusted proxy, that which the proxy names."""
         forwarded = b",".join(_metadata_of(context, "x-forwarded-for")).decode("latin-1")
         return forwarded_client(_peer_of(context), forwarded, self._trusted)
-
-    async def _parse(self, body: bytes) -> Received:
-        """Return the spans of a message; a large one is parsed in another thread."""
-
-        def parse() -> Received:
-            """Return the runs in the request."""
-            return extract_runs(self._backend.settings, parse_protobuf(body))
-
-        return parse() if len(body) < _LARGE_BODY else await anyio.to_thread.run_sync(parse)
 
 
 class _ReadingPlaces:
@@ -176,6 +163,12 @@ class _OneMethod(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the handler of a call; None, which is UNIMPLEMENTED, for any other method."""
         return self._export if handler_call_details.method == _EXPORT else None
+
+
+def _time_for(context: _Context) -> float:
+    """Return the seconds in which a call is answered: most of what the client waits, where that is little."""
+    waits_s = context.time_remaining()
+    return RESPONSE_WITHIN_S if waits_s is None else min(RESPONSE_WITHIN_S, waits_s * _PART_OF_DEADLINE)
 
 
 def _connection_limits(settings: TelemetryConfig) -> list[tuple[str, int]]:

@@ -1,6 +1,4 @@
-"""OTLP trace requests: decoding protobuf and JSON, extracting the runs, storing them.
-
-Shared by the HTTP and the gRPC receiver.
+"""Decode OTLP trace requests, in protobuf or JSON: the second of the five stops of `otlp_intake`.
 
 OTLP's JSON is not protobuf's JSON: ids are hex, and unknown fields are ignored. Protobuf's
 parser would decode a hex id as base64, without an error, into a wrong id; so ids are
@@ -18,19 +16,10 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from prometheus_client import Counter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, received_of
-from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.request_body import loads_json
 from otel_agent_telemetry.service.responses import RequestError
-from otel_agent_telemetry.storage.store import WriteBatch
 
 _IDS: Final = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 _NOT_OTLP: Final = "the body is no OTLP trace request in JSON"
@@ -58,39 +47,6 @@ def parse_protobuf(body: bytes) -> ParsedRequest:
         except DecodeError:
             raise RequestError(400, "the body is no ExportTraceServiceRequest") from None
     return ParsedRequest(request)
-
-
-def extract_runs(settings: TelemetryConfig, parsed: ParsedRequest) -> Received:
-    """Return the runs and spans of a request; the settings say which spans are runs and what is captured."""
-    defaults = ResourceDefaults.of(settings, {})
-    received = received_of(parsed.request, runs=settings.runs, around=defaults)
-    for reason in parsed.refused:
-        received.refuse(reason)
-    return received
-
-
-async def store_received(received: Received, backend: Backend, spans: Counter) -> ExportTraceServiceResponse:
-    """Store the spans of a request, count them in `spans`, and return the response.
-
-    Spans that can never be stored are counted in `partial_success`, with the reasons; with a
-    message and no count it is a warning, as OTLP has it. Raises as `Backend.write` does.
-    """
-    _, refused = await backend.write_each(received.spans, _batch_of)
-    for span, reason in refused:
-        received.refuse(f"span {span.node.span.span_id}: {reason}")
-    # After the commit, so that spans of a request which fails and comes again are counted once.
-    spans.labels("accepted").inc(len(received.spans) - len(refused))
-    spans.labels("refused").inc(received.refused)
-    response = ExportTraceServiceResponse()
-    if received.reasons:
-        response.partial_success.rejected_spans = received.refused
-        response.partial_success.error_message = "; ".join(received.reasons)
-    return response
-
-
-def _batch_of(spans: Sequence[ReceivedSpan]) -> WriteBatch:
-    """Return what is to be stored of the received spans."""
-    return WriteBatch([span.record for span in spans if span.record is not None], (), [span.node for span in spans])
 
 
 def parse_json(body: bytes) -> ParsedRequest:

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import anyio
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.otel.receiver import Received
 from otel_agent_telemetry.service import schemas
-from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import client_of
 from otel_agent_telemetry.service.openapi import OperationGroup
-from otel_agent_telemetry.service.otlp_parsing import extract_runs, parse_json, parse_protobuf, store_received
+from otel_agent_telemetry.service.otlp_intake import OtlpIntake
+from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
 from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.responses import OTLP_PATH, PROTOBUF, RequestError
 
 JSON: Final = "application/json"
-_LARGE_BODY: Final = 32 << 10
-"""Bytes from which a body is parsed in another thread: spans cost more a byte than run states."""
 _BYTES: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
 _OBJECT: Final[dict[str, Any]] = {"schema": {"type": "object"}}
 _OBJECTS: Final = {"type": ["array", "null"], "items": {"type": "object"}}
@@ -58,11 +54,8 @@ async def export_traces(request: Request) -> Response:
     # Held until the response: the decoded spans are as large as the body and live as long.
     with backend.body_budget.reserve(client_of(request.scope)) as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
-        if len(body) < _LARGE_BODY:
-            received = _parse(backend, media_type, body)
-        else:
-            received = await anyio.to_thread.run_sync(_parse, backend, media_type, body)
-        response = await store_received(received, backend, request.app.state.metrics.spans)
+        intake: OtlpIntake = request.app.state.otlp
+        response = await intake.export(body, parse_json if media_type == JSON else parse_protobuf)
     return _encode(response, media_type)
 
 
@@ -72,11 +65,6 @@ def _encoding_of(request: Request) -> str:
     if media_type not in (PROTOBUF, JSON):
         raise RequestError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
     return media_type
-
-
-def _parse(backend: Backend, media_type: str, body: bytes) -> Received:
-    """Return the runs and spans of a body. Raises RequestError 400."""
-    return extract_runs(backend.settings, parse_json(body) if media_type == JSON else parse_protobuf(body))
 
 
 def _encode(message: Message, media_type: str) -> Response:

@@ -37,6 +37,7 @@ from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.copied_marks import parts_to_copy, runs_to_copy
 from otel_agent_telemetry.storage.engine import reading
+from otel_agent_telemetry.storage.rollups import refresh_sums
 from otel_agent_telemetry.storage.rows import RUN_ID, UNCHANGED, Row, merged, record_of, row_of, with_commit
 from otel_agent_telemetry.storage.runs import latest_commits, link_commits
 from otel_agent_telemetry.storage.statements import (
@@ -46,7 +47,7 @@ from otel_agent_telemetry.storage.statements import (
     key_lookup,
     rows_of_keys,
 )
-from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage, refresh_sums
+from otel_agent_telemetry.storage.steps import NO_RUN, loaded_usage
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.tables import (
     HAS_LINE,

@@ -20,7 +20,7 @@ from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.storage.counts import pack_when_due
 from otel_agent_telemetry.storage.marks import marks_against, put_marks, receipts_of
 from otel_agent_telemetry.storage.runs import lock_links
-from otel_agent_telemetry.storage.statements import rows_with
+from otel_agent_telemetry.storage.statements import has_rows, rows_with
 from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, EventRow, SpanRow
 from otel_agent_telemetry.storage.tables import (
     agent_runs,
@@ -162,7 +162,7 @@ def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) ->
 
 def without_deleted(connection: Connection, nodes: Sequence[SpanNode]) -> Sequence[SpanNode]:
     """Return the spans without those that began in a trace before all of it was deleted."""
-    if not nodes or connection.execute(select(deleted_runs.c.event_id).limit(1)).first() is None:
+    if not nodes or not has_rows(connection, deleted_runs):
         return nodes
     traces = {node.span.trace_id for node in nodes}
     rows = rows_with(connection, _times_of_traces, deleted_runs.c.trace_id, traces)

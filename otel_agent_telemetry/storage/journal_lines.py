@@ -19,11 +19,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Select, bindparam, or_, select, update
+from sqlalchemy import Connection, Dialect, bindparam, or_, select, update
 
 from otel_agent_telemetry.storage.span_membership import settle_below
 from otel_agent_telemetry.storage.span_places import Place, Places
 from otel_agent_telemetry.storage.statements import (
+    Lookup,
     Statement,
     compile_statement,
     insert_into,
@@ -149,7 +150,7 @@ def _starts_over_otlp(connection: Connection, steps: Sequence[SpanRow]) -> dict[
 
 
 @lru_cache(maxsize=8)
-def _find_spans_over_otlp(dialect: Dialect) -> Select[Any]:
+def _find_spans_over_otlp(dialect: Dialect) -> Lookup:
     selected = select(_spans.trace_id, _spans.span_id, _spans.start_ns, _spans.start_time)
     return key_lookup(dialect, selected, (_spans.trace_id, _spans.span_id), STEP_HAS_NO_LINE)
 
@@ -219,7 +220,7 @@ _set_line: Final = (
 
 
 @lru_cache(maxsize=8)
-def _find_events_over_otlp(dialect: Dialect) -> Select[Any]:
+def _find_events_over_otlp(dialect: Dialect) -> Lookup:
     selected = select(_events.id, _events.trace_id, _events.span_id, _events.timestamp, _events.event_type)
     return key_lookup(dialect, selected, (_events.trace_id, _events.span_id), HAS_NO_LINE)
 
@@ -233,5 +234,5 @@ def runs_with_lines(connection: Connection, event_ids: Iterable[str]) -> set[str
 
 
 @lru_cache(maxsize=8)
-def _find_runs_with_lines(dialect: Dialect) -> Select[Any]:
+def _find_runs_with_lines(dialect: Dialect) -> Lookup:
     return key_lookup(dialect, select(_events.event_id).distinct(), (_events.event_id,), HAS_LINE)

@@ -7,48 +7,46 @@ last call that is known now says another status than the row has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
+from otel_agent_telemetry.columns import STATE_STEP_NS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.queries import own_states
+from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.statements import rows_with
-from otel_agent_telemetry.storage.steps import Rollup, rollups_of
+from otel_agent_telemetry.storage.steps import NO_RUN
 from otel_agent_telemetry.storage.tables import run_spans
 from otel_agent_telemetry.storage.traces import SpanNode
 from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, failure_of_last_call
 
 
-def decide_statuses(connection: Connection, nodes: Sequence[SpanNode], states: Iterable[Fields]) -> None:
+def decide_statuses(connection: Connection, nodes: Sequence[SpanNode]) -> None:
     """Write a later state of each run whose last model call says another status than its row has.
 
-    Within the connection's transaction, after the spans and states have been written. Reads
-    nothing unless spans came with the states.
+    Within the connection's transaction, after the spans and states have been written. Any span of
+    such a sender may be the one that was missing between a call and its run.
     """
-    if not nodes:
+    traces = {node.span.trace_id for node in nodes if node.last_call_decides}
+    if not traces:
         return
-    event_ids = {str(state["event_id"]) for state in states if state.get("status") == st.SUCCESS}
-    event_ids |= _runs_of_calls(connection, {node.span.trace_id for node in nodes if LAST_CALL in node.usage})
+    event_ids = {event_id for (event_id,) in rows_with(connection, _runs_of_spans, run_spans.c.trace_id, traces)}
     decided = {
         event_id: rollup
-        for event_id, rollup in rollups_of(connection, event_ids).items()
+        for event_id, rollup in rollups_of(connection, event_ids - {NO_RUN}).items()
         if LAST_CALL_DECIDES in rollup.own and LAST_CALL in rollup.steps
     }
     if later := list(_later_states(connection, decided)):
         upsert_runs(connection, later)
 
 
-def _runs_of_calls(connection: Connection, trace_ids: set[str]) -> set[str]:
-    if not trace_ids:
-        return set()
-    rows = rows_with(connection, select(run_spans.c.event_id), run_spans.c.trace_id, trace_ids)
-    return {event_id for (event_id,) in rows if event_id}
+_runs_of_spans: Final = select(run_spans.c.event_id).distinct()
 
 
 def _later_states(connection: Connection, decided: dict[str, Rollup]) -> Iterator[RunRecord]:

@@ -11,11 +11,12 @@ SQLAlchemy, because a recording process writes rows too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_agent_telemetry.columns import Fields
+from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.storage.plain_sql import PlainSql
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT, SPAN_WORK
@@ -66,11 +67,14 @@ class Signs:
             if parent := state.get("parent_run_id"):
                 self.parents.add(parent)
 
-    def note_nodes(self, nodes: Sequence[SpanNode], event_ids: Iterable[str]) -> None:
-        """Note what received spans say, with the `event_id` of the run that each is, or would be."""
-        for event_id, node in zip(event_ids, nodes, strict=True):
+    def note_nodes(self, nodes: Sequence[SpanNode], known_runs: Mapping[tuple[str, str], str]) -> None:
+        """Note what received spans say.
+
+        `known_runs`: ids of spans for which runs were made before they came (`silence`) → `event_id`.
+        """
+        for node in nodes:
             if node.is_idle:
-                self.idle[event_id] = node.service
+                self.idle[known_runs.get(node.key) or span_event_id(*node.identity)] = node.service
             if node.is_from_agent and node.service:
                 self.agents.add(node.service)
             self.traces.add(node.span.trace_id)

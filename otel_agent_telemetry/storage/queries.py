@@ -25,9 +25,9 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.run_totals import totals_in
 from otel_agent_telemetry.storage.counts import count_by, count_since
 from otel_agent_telemetry.storage.pricing import with_cost
+from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
 from otel_agent_telemetry.storage.statements import by_code_point, count_rows, rows_with
-from otel_agent_telemetry.storage.steps import rollups_of, with_rollup
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _NO_TOTALS: Final[dict[str, Any]] = {name: 0 if name in INTEGER_COLUMNS else None for name in TOTAL_COLUMNS}
@@ -41,6 +41,7 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
+_states: Final = select(*_columns[:-1])
 _EQUAL: Final = tuple(name for name in FILTERABLE_COLUMNS if name not in ("status", "parent_run_id", "plumbing"))
 
 
@@ -192,7 +193,7 @@ def own_state(connection: Connection, event_id: str) -> RunRecord | None:
 
 def own_states(connection: Connection, event_ids: Iterable[str]) -> list[RunRecord]:
     """Return the runs' own states, without their roll-ups, in no order; nothing is locked."""
-    rows = rows_with(connection, select(*_columns[:-1]), _runs.event_id, event_ids)
+    rows = rows_with(connection, _states, _runs.event_id, event_ids)
     return [_own(record_of(tuple(row))) for row in rows]
 
 

@@ -79,10 +79,15 @@ def storable(values: Row) -> Row:
         values = tuple(
             None if value == "" and index not in _MUST_BE_TEXT else value for index, value in enumerate(values)
         )
+    return storable_texts(values)
+
+
+def storable_texts(values: Row) -> Row:
+    """Return the values with their texts as every database can hold them; the same object if nothing had to change."""
     # One scan of all texts together: nearly every row is clean.
     if _is_clean("".join([value for value in values if value.__class__ is str])):
         return values
-    return tuple(clean_text(value) for value in values)
+    return tuple(map(clean_text, values))
 
 
 def storable_state(state: Fields) -> Fields:

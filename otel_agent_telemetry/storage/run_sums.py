@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from otel_agent_telemetry.columns import TOTAL_COLUMNS
 from otel_agent_telemetry.run_totals import totals_in
-from otel_agent_telemetry.usage import USAGE_KEY, Usage, shown_usage
+from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, Usage, shown_usage
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 _DEFAULTS: Final = tuple(0 if name.endswith(("_tokens", "_calls")) else None for name in TOTAL_COLUMNS)
@@ -44,6 +44,14 @@ def metrics_as_read(own: str | None, *, own_usage: Usage, step_usage: Usage) -> 
     if shown and metrics is not None and isinstance(known := metrics.get(USAGE_KEY, {}), dict):
         return dumps_text({**metrics, USAGE_KEY: {**shown, **known}})
     return own
+
+
+def context_as_read(own: str | None, left_out: Mapping[str, int]) -> str | None:
+    """Return `context_json` as a run is read: with the counts of what was left out of its spans, if it has none."""
+    context = load_object(own or "{}")
+    if not left_out or context is None or LEFT_OUT_KEY in context:
+        return own
+    return dumps_text({**context, LEFT_OUT_KEY: left_out})
 
 
 def changes_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

@@ -41,6 +41,7 @@ from otel_agent_telemetry.run_state import ORDER_COLUMNS
 from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.storage.counts import add_to_counts
 from otel_agent_telemetry.storage.marks import marks_against
+from otel_agent_telemetry.storage.rollups import refresh_sums
 from otel_agent_telemetry.storage.rows import (
     EVENT_ID,
     RUN_ID,
@@ -63,7 +64,6 @@ from otel_agent_telemetry.storage.statements import (
     insert_into,
     rows_with,
 )
-from otel_agent_telemetry.storage.steps import refresh_sums
 from otel_agent_telemetry.storage.tables import agent_runs, commits
 
 RunState = RunRecord | Fields

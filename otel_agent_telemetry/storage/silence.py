@@ -28,7 +28,7 @@ from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
-from otel_agent_telemetry.storage.statements import insert_into, plain_sql, rows_with
+from otel_agent_telemetry.storage.statements import has_rows, insert_into, plain_sql, rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN, SERVICE, loaded_usage
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
@@ -40,6 +40,7 @@ _NS: Final = 1_000_000_000
 _ONE_SERVICE_LOCK: Final = 0x6F61745F6D757465
 
 _spans: Final = run_spans.c
+_event_ids: Final = select(run_keys.c.run_key, run_keys.c.event_id)
 _is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
 _last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
 _waiting: Final = select(
@@ -141,11 +142,11 @@ def _key(trace_id: str, span_id: str) -> str:
 
 def known_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
     """Return `(trace id, span id)` → `event_id` of the runs that were made for spans with these ids."""
-    if connection.execute(select(run_keys.c.run_key).limit(1)).first() is None:
+    if not has_rows(connection, run_keys):
         return {}
     wanted = {_key(*key): key for key in keys}
-    selected = select(run_keys.c.run_key, run_keys.c.event_id)
-    return {wanted[row.run_key]: row.event_id for row in rows_with(connection, selected, run_keys.c.run_key, wanted)}
+    rows = rows_with(connection, _event_ids, run_keys.c.run_key, wanted)
+    return {wanted[run_key]: event_id for run_key, event_id in rows}
 
 
 def joined(connection: Connection, states: Sequence[Fields], known: Mapping[Key, str]) -> list[Fields]:

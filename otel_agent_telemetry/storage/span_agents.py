@@ -10,25 +10,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from otel_agent_telemetry.columns import COLUMNS, Fields
 from otel_agent_telemetry.storage.counts import add_to_counts
+from otel_agent_telemetry.storage.rollups import Agent, add_to_rollups, recount_rollups, rollups_of
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_membership import Identity, move_below, own_event_id, run_ids_of
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import rows_with
-from otel_agent_telemetry.storage.steps import (
-    IS_PART,
-    IS_RUN,
-    Agent,
-    add_agents,
-    recount_rollups,
-    rollups_of,
-)
+from otel_agent_telemetry.storage.steps import IS_PART, IS_RUN
 from otel_agent_telemetry.storage.tables import HAS_NO_LINE, agent_runs, run_events, run_spans
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.storage.traces import SpanNode
 
 _candidates: Final = select(
     *(run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, run_spans.c.start_time),
@@ -52,9 +49,10 @@ class _Candidate(NamedTuple):
         return self.identity[2], self.identity[1]
 
 
-def parts_among(connection: Connection, event_ids: Iterable[str]) -> set[str]:
+def parts_among(connection: Connection, nodes: Sequence[SpanNode]) -> set[str]:
     """Return those of these agents' runs that are known to be steps: their states are not written."""
-    return {event_id for event_id, rollup in rollups_of(connection, event_ids).items() if rollup.is_part}
+    candidates = {own_event_id(node.identity) for node in nodes if node.as_step is not None}
+    return {event_id for event_id, rollup in rollups_of(connection, candidates).items() if rollup.is_part}
 
 
 def decide_agents(connection: Connection, places: Places, run_ids: Iterable[str]) -> None:
@@ -81,12 +79,14 @@ _MAX_ROUNDS: Final = 1_000
 def _candidates_in(connection: Connection, run_ids: Iterable[str]) -> Mapping[str, list[_Candidate]]:
     """Return the spans within these runs that may be agents of their own, by run."""
     found: defaultdict[str, list[_Candidate]] = defaultdict(list)
-    for row in rows_with(connection, _candidates, run_spans.c.event_id, run_ids):
-        identity = (row.trace_id, row.span_id, row.start_ns)
-        place = Place((row.trace_id, row.span_id), row.start_time)
+    for trace_id, span_id, start_ns, start, around, kind in rows_with(
+        connection, _candidates, run_spans.c.event_id, run_ids
+    ):
+        identity = (trace_id, span_id, start_ns)
         own = own_event_id(identity)
-        if own != row.event_id:
-            found[row.event_id].append(_Candidate(identity, place, own, row.event_id, row.is_run == IS_PART))
+        if own != around:
+            place = Place((trace_id, span_id), start)
+            found[around].append(_Candidate(identity, place, own, around, kind == IS_PART))
     return found
 
 
@@ -111,7 +111,7 @@ def _decide(
             changed.append((one, rollup.state))
     if adopted is not None:
         _set_agent_name(connection, event_id, adopted)
-        add_agents(connection, {event_id: agent._replace(adopted=adopted)}, {})
+        add_to_rollups(connection, agents={event_id: agent._replace(adopted=adopted)})
     for one, state in changed:
         if one.is_part:
             _become_run(connection, places, one, state)
@@ -146,7 +146,7 @@ def _mark(connection: Connection, one: _Candidate, kind: int) -> None:
     trace_id, span_id, start_ns = one.identity
     of_span = (run_spans.c.trace_id == trace_id, run_spans.c.span_id == span_id, run_spans.c.start_ns == start_ns)
     connection.execute(update(run_spans).where(*of_span).values(is_run=kind))
-    add_agents(connection, {}, {one.event_id: kind == IS_PART})
+    add_to_rollups(connection, parts={one.event_id: kind == IS_PART})
 
 
 def _move(connection: Connection, places: Places, one: _Candidate, *, before: str, now: str) -> None:
@@ -166,10 +166,11 @@ _set_name: Final = (
 )
 
 
-def set_adopted_names(connection: Connection, states: Sequence[Fields]) -> None:
+def set_adopted_names(connection: Connection, nodes: Sequence[SpanNode], states: Sequence[Fields]) -> None:
     """Give runs whose state was just written the name of the first agent inside them again, where they took one."""
-    rollups = rollups_of(connection, [state["event_id"] for state in states if state.get("trace_id")])
-    for event_id, rollup in rollups.items():
+    take_names = {own_event_id(node.identity) for node in nodes if node.agent and node.agent.takes_child_name}
+    written = take_names.intersection(state["event_id"] for state in states)
+    for event_id, rollup in rollups_of(connection, written).items():
         if rollup.agent is not None and rollup.agent.adopted is not None:
             _set_agent_name(connection, event_id, rollup.agent.adopted)
 

@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Select, bindparam, select, update
+from sqlalchemy import Connection, Dialect, bindparam, select, update
 
+from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.run_id import span_event_id, span_event_id_without_start
+from otel_agent_telemetry.storage.rollups import Agent, add_to_rollups, recount_rollups
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
-from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys, rows_with
-from otel_agent_telemetry.storage.steps import (
-    INSIDE_CALL,
-    IS_RUN,
-    NO_RUN,
-    SERVICE,
-    add_to_rollups,
-    recount_rollups,
-    usage_of_row,
-)
+from otel_agent_telemetry.storage.statements import Lookup, key_lookup, rows_of_keys, rows_with
+from otel_agent_telemetry.storage.steps import INSIDE_CALL, IS_RUN, NO_RUN, SERVICE, usage_of_row
 from otel_agent_telemetry.storage.tables import HAS_NO_LINE, UNKNOWN_START, agent_runs, run_events, run_spans
 from otel_agent_telemetry.usage import Usage, is_call
 from otel_agent_telemetry.wire import dumps_text
@@ -41,17 +35,52 @@ def own_event_id(identity: Identity) -> str:
     return span_event_id(trace_id, span_id, start_ns)
 
 
-class Member(NamedTuple):
-    """A span whose run is found: a step of the run `event_id`, or a run inside it.
+_run_ids: Final = select(agent_runs.c.event_id, agent_runs.c.run_id)
 
-    `is_inside_call`: whether a model call of the same run is around the step.
+
+class Members:
+    """What spans whose run is found add to the roll-ups: a step to its run, and a run its parent, never itself.
+
+    `run_ids`: `event_id` → `run_id` of the runs.
     """
 
-    identity: Identity
-    event_id: str
-    is_run: bool
-    usage: Usage
-    is_inside_call: bool
+    def __init__(self, run_ids: Mapping[str, str]) -> None:
+        self._run_ids = run_ids
+        self._steps: defaultdict[str, list[Usage]] = defaultdict(list)
+        self._parents: dict[str, str] = {}
+        self._have_calls_in_calls: set[str] = set()
+        self.own: dict[str, Usage] = {}
+        """What runs' own spans report of the whole."""
+        self.agents: dict[str, Agent] = {}
+        self.states: dict[str, Fields] = {}
+        """The states of agents' runs that can turn out to be steps."""
+
+    def add_step(self, event_id: str, usage: Usage, *, is_inside_call: bool) -> None:
+        """Add a step of a run, "" for none; `is_inside_call`: whether a model call of that run is around it."""
+        if event_id:
+            self._steps[event_id].append(usage)
+            if is_inside_call and is_call(usage):
+                self._have_calls_in_calls.add(event_id)
+
+    def add_run(self, event_id: str, *, around: str) -> None:
+        """Add a run that is inside the run `around`, "" for none."""
+        if around and around != event_id:
+            self._parents[event_id] = self._run_ids.get(around, "")
+
+    def write(self, connection: Connection) -> None:
+        """Write the roll-ups, those of runs with model calls inside model calls by summing all their steps."""
+        for event_id in self._have_calls_in_calls:
+            del self._steps[event_id]
+        add_to_rollups(
+            connection,
+            steps=self._steps,
+            own=self.own,
+            parents=self._parents,
+            agents=self.agents,
+            states=self.states,
+        )
+        if self._have_calls_in_calls:
+            recount_rollups(connection, self._have_calls_in_calls, {})
 
 
 class _Child(NamedTuple):
@@ -87,6 +116,10 @@ def settle_below(connection: Connection, places: Places, arrived: Iterable[Place
     """
     wanted: defaultdict[Key, set[str]] = defaultdict(set)
     for place in arrived:
+        if places.is_step(place) and not places.is_repeated(place.key):
+            if places.run_below(place):
+                wanted[place.key].add(NO_RUN)
+            continue
         before = places.runs_below_before(place)
         if before or places.run_below(place) or places.is_repeated(place.key):
             wanted[place.key] |= {NO_RUN, *before}
@@ -128,34 +161,13 @@ def _move(connection: Connection, moves: Sequence[_Move]) -> None:
         parents = {own_event_id(one.child.identity): run_ids.get(one.event_id) for one in moves if one.child.is_run}
         recount_rollups(connection, lost | {move.event_id for move in moves if move.event_id}, parents)
         return
-    members = [
-        Member(child.identity, event_id, child.is_run, child.usage, is_inside) for child, event_id, is_inside in moves
-    ]
-    add_members(connection, members, run_ids, {})
-
-
-def add_members(
-    connection: Connection,
-    members: Sequence[Member],
-    run_ids: Mapping[str, str],
-    own: Mapping[str, Usage],
-) -> None:
-    """Add members to the roll-ups: a step's usage to its run's, and to an inner run its parent, never itself."""
-    steps: defaultdict[str, list[Usage]] = defaultdict(list)
-    parents: dict[str, str] = {}
-    has_calls_in_calls: set[str] = set()
-    for identity, event_id, is_run, usage, is_inside in members:
-        if not is_run:
-            steps[event_id].append(usage)
-            if is_inside and is_call(usage):
-                has_calls_in_calls.add(event_id)
-        elif (inner := own_event_id(identity)) != event_id:
-            parents[inner] = run_ids.get(event_id, "")
-    for event_id in has_calls_in_calls:
-        steps.pop(event_id)
-    add_to_rollups(connection, steps=steps, own=own, parents=parents)
-    if has_calls_in_calls:
-        recount_rollups(connection, has_calls_in_calls, {})
+    members = Members(run_ids)
+    for child, event_id, is_inside in moves:
+        if child.is_run:
+            members.add_run(own_event_id(child.identity), around=event_id)
+        else:
+            members.add_step(event_id, child.usage, is_inside_call=is_inside)
+    members.write(connection)
 
 
 _set_run_of_span: Final = (
@@ -214,28 +226,30 @@ def _set_run(connection: Connection, moves: Sequence[_Move], run_ids: Mapping[st
 
 def run_ids_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, str]:
     """Return `event_id` → `run_id` of those of the runs that are stored."""
-    selected = select(agent_runs.c.event_id, agent_runs.c.run_id)
-    return {row[0]: row[1] for row in rows_with(connection, selected, agent_runs.c.event_id, event_ids)}
+    rows = rows_with(connection, _run_ids, agent_runs.c.event_id, event_ids)
+    return {event_id: run_id for event_id, run_id in rows}  # noqa: C416 - `dict` would not take rows of any length
 
 
 def _children(connection: Connection, wanted: Mapping[Key, set[str]]) -> Iterator[_Child]:
     """Yield the spans below these keys that belong to one of the runs named for each, "" being none."""
     keys = [(event_id, *key) for key, event_ids in wanted.items() for event_id in event_ids]
-    for row in rows_of_keys(connection, _find_children(connection.dialect), keys):
+    for trace_id, span_id, start_ns, start, parent_id, parent_start, event_id, kind, usage_json in rows_of_keys(
+        connection, _find_children(connection.dialect), keys
+    ):
         yield _Child(
-            (row.trace_id, row.span_id, row.start_ns),
-            Place((row.trace_id, row.span_id), row.start_time),
-            (row.trace_id, row.parent_span_id),
-            row.parent_start,
-            row.event_id,
-            row.is_run,
-            usage_of_row(row.usage_json),
-            f'"{SERVICE}"' in (row.usage_json or ""),
+            (trace_id, span_id, start_ns),
+            Place((trace_id, span_id), start),
+            (trace_id, parent_id),
+            parent_start,
+            event_id,
+            kind,
+            usage_of_row(usage_json),
+            f'"{SERVICE}"' in (usage_json or ""),
         )
 
 
 @lru_cache(maxsize=8)
-def _find_children(dialect: Dialect) -> Select[Any]:
+def _find_children(dialect: Dialect) -> Lookup:
     """Return the query for the children of spans within their run."""
     columns = run_spans.c
     of_place = (columns.trace_id, columns.span_id, columns.start_ns, columns.start_time)

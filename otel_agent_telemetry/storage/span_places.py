@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Dialect, Select, select
+from sqlalchemy import Connection, Dialect, select
 
 from otel_agent_telemetry.run_id import is_derived
-from otel_agent_telemetry.storage.statements import key_lookup, rows_of_keys
+from otel_agent_telemetry.storage.statements import Lookup, key_lookup, rows_of_keys
 from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, is_or_is_inside_call, parent_start_among
 from otel_agent_telemetry.storage.tables import UNKNOWN_START, agent_runs, run_spans
 
@@ -57,18 +57,20 @@ class Places:
             return
         self._loaded |= new
         dialect = self._connection.dialect
-        for row in rows_of_keys(self._connection, _find_spans(dialect), new):
-            key = (row.trace_id, row.span_id)
-            self._spans[key].append((row.start_ns, row.start_time))
-            self._steps[key].setdefault(row.start_time, NO_RUN if row.is_run == IS_RUN else row.event_id)
-            if row.end_time is None:
-                self._open[key, row.start_ns] = (row.start_time, row.event_id)
-            if row.is_run != IS_RUN and is_or_is_inside_call(row.usage_json):
-                self._calls.add(Place(key, row.start_time))
-        for row in rows_of_keys(self._connection, _find_runs(dialect), new):
-            if is_derived(row.event_id):
-                runs = self._runs[row.trace_id, row.span_id]
-                runs[row.start_time] = max(row.event_id, runs.get(row.start_time, NO_RUN))
+        for trace_id, span_id, start_ns, start, event_id, kind, usage_json, end in rows_of_keys(
+            self._connection, _find_spans(dialect), new
+        ):
+            key = (trace_id, span_id)
+            self._spans[key].append((start_ns, start))
+            self._steps[key].setdefault(start, NO_RUN if kind == IS_RUN else event_id)
+            if end is None:
+                self._open[key, start_ns] = (start, event_id)
+            if kind != IS_RUN and is_or_is_inside_call(usage_json):
+                self._calls.add(Place(key, start))
+        for event_id, trace_id, span_id, start in rows_of_keys(self._connection, _find_runs(dialect), new):
+            if is_derived(event_id):
+                runs = self._runs[trace_id, span_id]
+                runs[start] = max(event_id, runs.get(start, NO_RUN))
 
     def is_stored(self, key: Key, start_ns: int, start_time: str) -> bool:
         """Return whether a span is stored, also from a journal, or by a version, that has its start in microseconds."""
@@ -145,12 +147,24 @@ class Places:
         return len(self._runs[key].keys() | self._steps[key].keys()) > 1
 
 
+def stored_steps(connection: Connection, identities: Iterable[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+    """Return those of these spans, `(trace_id, span_id, start_ns)`, that are stored as ended steps."""
+    keys = {identity[:2] for identity in identities}
+    return {
+        (trace_id, span_id, start_ns)
+        for trace_id, span_id, start_ns, _, _, kind, _, end in rows_of_keys(
+            connection, _find_spans(connection.dialect), keys
+        )
+        if end is not None and kind == 0
+    }
+
+
 def _is_in_microseconds(start_ns: int) -> bool:
     return start_ns == UNKNOWN_START or start_ns % 1000 == 0
 
 
 @lru_cache(maxsize=8)
-def _find_spans(dialect: Dialect) -> Select[Any]:
+def _find_spans(dialect: Dialect) -> Lookup:
     """Return the query for spans by trace id and span id."""
     columns = run_spans.c
     selected = select(
@@ -161,7 +175,7 @@ def _find_spans(dialect: Dialect) -> Select[Any]:
 
 
 @lru_cache(maxsize=8)
-def _find_runs(dialect: Dialect) -> Select[Any]:
+def _find_runs(dialect: Dialect) -> Lookup:
     """Return the query for runs by trace id and span id."""
     columns = agent_runs.c
     selected = select(columns.event_id, columns.trace_id, columns.span_id, columns.start_time)

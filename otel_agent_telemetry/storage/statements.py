@@ -18,9 +18,12 @@ one parameter of JSON, however many they are, so the statement is the same for a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -66,8 +69,7 @@ class Statement:
         if self.order == names:
             parameters: list[Any] = list(rows)
         elif self.order is not None:
-            indexes = [names.index(name) for name in self.order]
-            parameters = [tuple(row[index] for index in indexes) for row in rows]
+            parameters = list(map(itemgetter(*map(names.index, self.order)), rows))
         else:
             parameters = [dict(zip(names, row, strict=True)) for row in rows]
         if parameters:
@@ -124,40 +126,87 @@ def count_rows(connection: Connection, table: FromClause, *conditions: ColumnEle
     return int(connection.execute(counted).scalar_one())
 
 
+def has_rows(connection: Connection, table: Table) -> bool:
+    """Return whether the table has any row."""
+    if connection.dialect.name == "sqlite":
+        sql = f"SELECT 1 FROM {table.name} LIMIT 1"  # noqa: S608 - a constant
+        return driver_connection(connection).execute(sql).fetchone() is not None
+    return connection.execute(select(literal_column("1")).select_from(table).limit(1)).first() is not None
+
+
 def rows_with(
     connection: Connection, selected: Select[Any], column: Column[str], values: Iterable[str]
 ) -> Iterator[Any]:
-    """Yield the selected rows whose `column`, a text, has one of these values."""
+    """Yield the selected rows whose `column`, a text, has one of these values.
+
+    On SQLite the text of `selected` is made once, so it is best a constant of its module.
+    """
     keys = [clean_text(value) for value in values]
+    if not keys:
+        return
     if connection.dialect.name == "sqlite":
         # One parameter: SQLite takes longer to bind a list of them than to look them up.
-        yield from connection.execute(selected.where(column.in_(_JSON_KEYS)), {"keys": json.dumps(keys)})
+        lookup = _lookup_by_column(selected, column, connection.dialect)
+        yield from lookup.rows(connection, keys)
         return
     for start in range(0, len(keys), _MAX_PARAMETERS):
         yield from connection.execute(selected.where(column.in_(keys[start : start + _MAX_PARAMETERS])))
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A statement with one parameter of many keys, ready for the driver where SQLAlchemy costs more than the search."""
+
+    statement: Select[Any]
+    sql: str
+    parameters: tuple[Any, ...]
+    """The values of its constants; None where the keys go."""
+    make_row: Callable[[Iterable[Any]], Any]
+    """Makes a row, whose values have the names of the columns, of the values that the driver returns."""
+
+    def rows(self, connection: Connection, keys: Iterable[Any]) -> Iterable[Any]:
+        """Return the rows of these keys, in no order."""
+        text = json.dumps(list(keys))
+        if connection.dialect.name != "sqlite":
+            return connection.execute(self.statement, {"keys": text})
+        given = [text if value is None else value for value in self.parameters]
+        return map(self.make_row, driver_connection(connection).execute(self.sql, given))
+
+
+def _lookup(statement: Select[Any], dialect: Dialect) -> Lookup:
+    compiled = statement.compile(dialect=dialect)
+    names = compiled.positiontup or () if dialect.name == "sqlite" else ()
+    names_of_row = [column.name for column in statement.selected_columns]
+    row = namedtuple("Found", names_of_row, rename=True)  # type: ignore[misc]  # noqa: PYI024 - names of the moment
+    return Lookup(statement, str(compiled), tuple(compiled.params.get(name) for name in names), row._make)
+
+
+@lru_cache(maxsize=64)
+def _lookup_by_column(selected: Select[Any], column: Column[str], dialect: Dialect) -> Lookup:
+    return _lookup(selected.where(column.in_(_JSON_KEYS)), dialect)
+
+
 def key_lookup(
     dialect: Dialect, selected: Select[Any], columns: Sequence[Column[Any]], *conditions: ColumnElement[bool]
-) -> Select[Any]:
+) -> Lookup:
     """Return a statement for `rows_of_keys`: the selected rows with a key in these columns.
 
-    What is selected comes from one table, and first a column of it that is never NULL.
+    What is selected comes from one table, and the first of `columns` is never NULL in a row of it.
     """
     keys = _keys(dialect, columns)
     matches = and_(*(column == keys.c[column.name] for column in columns), *conditions)
     if dialect.name == "postgresql":
         # OFFSET 0 in a lateral query keeps the planner from turning the join round.
-        return select(selected.where(matches).offset(0).lateral()).select_from(keys)
-    # So does a left join on SQLite; a key without a row gives a row of NULLs.
-    return selected.join_from(keys, columns[0].table, matches, isouter=True)
+        return _lookup(select(selected.where(matches).offset(0).lateral()).select_from(keys), dialect)
+    # So does a left join on SQLite; a key without a row gives a row of NULLs, which is left out by a function,
+    # because of a plain condition SQLite sees that the join need not be a left one.
+    is_found = func.typeof(columns[0]) != literal_column("'null'")
+    return _lookup(selected.join_from(keys, columns[0].table, matches, isouter=True).where(is_found), dialect)
 
 
-def rows_of_keys(connection: Connection, lookup: Select[Any], keys: Iterable[Sequence[Any]]) -> Iterator[Any]:
-    """Yield the rows of these keys, in no order, by a statement of `key_lookup`."""
-    for row in connection.execute(lookup, {"keys": json.dumps(list(keys))}):
-        if row[0] is not None:
-            yield row
+def rows_of_keys(connection: Connection, lookup: Lookup, keys: Iterable[Sequence[Any]]) -> Iterable[Any]:
+    """Return the rows of these keys, in no order, by a statement of `key_lookup`."""
+    return lookup.rows(connection, keys)
 
 
 def _keys(dialect: Dialect, columns: Sequence[Column[Any]]) -> Subquery:

@@ -53,7 +53,6 @@ from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits,
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
-from otel_agent_telemetry.storage.span_membership import own_event_id
 from otel_agent_telemetry.storage.statements import plain_sql
 from otel_agent_telemetry.storage.steps import EventRow, SpanRow
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
@@ -118,18 +117,20 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     `received_at`: when a service got it; of a run's states the first one's stays. Raises the
     driver's errors, see `engine.translated`.
     """
+    nodes = batch.nodes
     states = [fields_of(run) for run in batch.records]
     signs = Signs()
     signs.note_states(states)
     if received_at is not None:
         states = [{**state, "received_at": received_at} for state in states]
-    lock_links(connection, shared=not batch.links)
-    traces = {trace for state in states if (trace := state.get("trace_id"))}
+    keys = {node.key for node in nodes}
+    keys |= {(trace_id, state.get("span_id") or "") for state in states if (trace_id := state.get("trace_id"))}
+    traces = {trace_id for trace_id, _ in keys}
     traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
-    lock_traces(connection, traces | {node.span.trace_id for node in batch.nodes}, shared=not batch.nodes)
-    nodes = without_deleted(connection, batch.nodes)
-    named = {(state["trace_id"], state.get("span_id") or "") for state in states if state.get("trace_id")}
-    known = known_keys(connection, named | {node.key for node in nodes})
+    lock_links(connection, shared=not batch.links)
+    lock_traces(connection, traces, shared=not nodes)
+    nodes = without_deleted(connection, nodes)
+    known = known_keys(connection, keys)
     if known:
         dissolve(connection, {known.pop(node.key) for node in nodes if not node.is_run and node.key in known})
         states = joined(connection, states, known)
@@ -137,13 +138,10 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     # Updated runs too: the first state of a run need not have named its trace.
     changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
     write_traces(connection, nodes, changed, known_keys=known.keys())
-    take_names = {own_event_id(node.identity) for node in nodes if node.agent and node.agent.takes_child_name}
-    if take_names:
-        set_adopted_names(connection, [state for state in changed if state["event_id"] in take_names])
-    decide_statuses(connection, nodes, changed)
     if nodes:
-        own = [known.get(node.key) or own_event_id(node.identity) for node in nodes]
-        signs.note_nodes(nodes, own)
+        set_adopted_names(connection, nodes, changed)
+        decide_statuses(connection, nodes)
+        signs.note_nodes(nodes, known)
     mark_plumbing(plain_sql(connection), signs)
     if lines := lines_to_keep(connection, batch.lines):
         write_lines(connection, lines)
@@ -154,8 +152,7 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
 
 def _upsert(connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode]) -> list[WriteOutcome]:
     """Write states, but for those of agents that have turned out to be steps; return what became of each."""
-    candidates = {own_event_id(node.identity) for node in nodes if node.as_step is not None}
-    parts = parts_among(connection, candidates) if candidates else set()
+    parts = parts_among(connection, nodes)
     if not parts:
         return upsert_runs(connection, states)
     outcomes = iter(upsert_runs(connection, [state for state in states if state["event_id"] not in parts]))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -28,29 +28,20 @@ from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.storage.journal_lines import runs_with_lines
+from otel_agent_telemetry.storage.rollups import Agent, recount_rollups
 from otel_agent_telemetry.storage.span_agents import decide_agents
-from otel_agent_telemetry.storage.span_membership import (
-    Identity,
-    Member,
-    add_members,
-    own_event_id,
-    run_ids_of,
-    settle_below,
-)
+from otel_agent_telemetry.storage.span_membership import Identity, Members, own_event_id, run_ids_of, settle_below
 from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import driver_connection
 from otel_agent_telemetry.storage.steps import (
     INSIDE_CALL,
     NO_RUN,
     SERVICE,
-    Agent,
     EventRow,
     SpanRow,
-    add_agents,
     add_events,
     add_spans,
     delete_spans,
-    recount_rollups,
 )
 from otel_agent_telemetry.storage.tables import UNKNOWN_START
 from otel_agent_telemetry.usage import Usage, is_call
@@ -61,9 +52,9 @@ _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpanNode:
-    """One received span: a step, or a run's own span (`is_run`), which its run's state describes.
+    """One received span: a step, or a run's own span (`is_run`), which `state` describes where it came along.
 
     `span.event_id` and `span.run_id` are not read: which run a span belongs to is found here.
     `start_ns` is the span's start in nanoseconds since 1970. `usage` is what the span itself
@@ -74,7 +65,7 @@ class SpanNode:
     span: RunSpan
     is_run: bool = False
     usage: Usage = field(default_factory=dict)
-    events: tuple[RunEvent, ...] = ()
+    events: Sequence[RunEvent] = ()
     """The span's events, in order; their `event_id` and `run_id` are not read either."""
     start_ns: int = 0
     parent_start: str | None = None
@@ -87,26 +78,32 @@ class SpanNode:
     """Whether it is a root that by itself does nothing (`plumbing`)."""
     is_from_agent: bool = False
     """Whether it shows that its service is an agent's."""
+    last_call_decides: bool = False
+    """Whether its sender leaves the status of a run to the run's last model call (`last_calls`)."""
+    state: Fields | None = None
+    """The state of the run that it is."""
+
+    key: Key = field(init=False)
+    """The ids of the span."""
+    identity: Identity = field(init=False)
+    """What distinguishes the span from all others."""
+    place: Place = field(init=False)
+    """Where the span stands among those with its ids."""
+    parent: Key | None = field(init=False)
+    """The ids of the span's parent, None for a root span."""
+
+    def __post_init__(self) -> None:
+        """Work out once what is compared again and again."""
+        span = self.span
+        self.key = (span.trace_id, span.span_id)
+        self.identity = (span.trace_id, span.span_id, self.start_ns)
+        self.place = Place(self.key, span.start_time)
+        self.parent = (span.trace_id, span.parent_span_id) if span.parent_span_id else None
 
     @property
-    def key(self) -> Key:
-        """Return the ids of the span."""
-        return self.span.trace_id, self.span.span_id
-
-    @property
-    def identity(self) -> Identity:
-        """Return what distinguishes the span from all others."""
-        return self.span.trace_id, self.span.span_id, self.start_ns
-
-    @property
-    def place(self) -> Place:
-        """Return where the span stands among those with its ids."""
-        return Place(self.key, self.span.start_time)
-
-    @property
-    def parent(self) -> Key | None:
-        """Return the ids of the span's parent, None for a root span."""
-        return (self.span.trace_id, self.span.parent_span_id) if self.span.parent_span_id else None
+    def is_open(self) -> bool:
+        """Return whether the span has not ended."""
+        return self.span.end_time is None
 
 
 def write_traces(
@@ -136,7 +133,8 @@ def write_traces(
     arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
     if nodes:
         arrived += new.write({state["event_id"]: state for state in states})
-    decide_agents(connection, places, settle_below(connection, places, arrived) | new.runs_with_agents)
+    if with_agents := settle_below(connection, places, arrived) | new.runs_with_agents:
+        decide_agents(connection, places, with_agents)
     if counted_anew:
         recount_rollups(connection, counted_anew, {})
 
@@ -186,7 +184,7 @@ _NOTHING: Final = _Below(NO_RUN, is_call=False)
 
 
 class _NewSpans:
-    """Spans of one transaction that are not stored yet, and the search for their runs."""
+    """Spans of one transaction that are not stored yet, the search for their runs, and what they add to those."""
 
     def __init__(
         self, connection: Connection, places: Places, nodes: Sequence[SpanNode], known_keys: Collection[Key]
@@ -194,17 +192,18 @@ class _NewSpans:
         self._known_keys = known_keys
         self._connection = connection
         self._places = places
-        # Of the same span twice, the first that has an end.
-        received = {node.identity: node for node in reversed(nodes)}
-        received |= {node.identity: node for node in reversed(nodes) if node.span.end_time is not None}
-        self._new = {
-            identity: node
-            for identity, node in received.items()
-            if not places.is_stored(node.key, node.start_ns, node.span.start_time)
-        }
-        self._steps = {node.place: node for node in self._new.values() if not node.is_run}
+        self._new: dict[Identity, SpanNode] = {}
+        for node in nodes:
+            if places.is_stored(node.key, node.start_ns, node.span.start_time):
+                continue
+            known = self._new.get(node.identity)
+            if known is None or (known.is_open and not node.is_open):  # of the same span twice, the one that has ended
+                self._new[node.identity] = node
+        self._steps: dict[Place, SpanNode] = {}
         for node in self._new.values():
             places.add_step(node.place, NO_RUN)
+            if not node.is_run:
+                self._steps[node.place] = node
         self._below: dict[Place, _Below] = {}
         """What is known of the children of a place, for places that `_above` has passed."""
         self.runs_with_agents: set[str] = set()
@@ -215,70 +214,64 @@ class _NewSpans:
 
         `states`: those of new or changed runs, by `event_id`.
         """
-        found = {identity: self._above(node) for identity, node in self._new.items()}
-        own = {self._own(identity) for identity, node in self._new.items() if node.is_run and node.events}
-        run_ids = run_ids_of(self._connection, own | {above.event_id for above in found.values() if above.event_id})
-        self._insert(found, run_ids)
-        self._add_to_rollups(found, run_ids)
-        self._add_agents(found, states)
-        for identity, node in self._new.items():
-            if not node.is_run:
-                above = found[identity]
-                self._places.add_step(node.place, above.event_id, is_call=above.is_call or is_call(node.usage))
-        return [node.place for node in self._new.values()]
+        nodes = list(self._new.values())
+        above = [self._above(node) for node in nodes]
+        own = [self._own(node) if node.is_run else "" for node in nodes]
+        run_ids = run_ids_of(self._connection, {*own, *(found.event_id for found in above)} - {NO_RUN})
+        self._insert(nodes, above, own, run_ids)
+        members = Members(run_ids)
+        for node, found, event_id in zip(nodes, above, own, strict=True):
+            if node.is_run:
+                self._note_run(members, node, event_id, around=found.event_id, states=states)
+            else:
+                members.add_step(found.event_id, node.usage, is_inside_call=found.is_call)
+                self._places.add_step(node.place, found.event_id, is_call=found.is_call or is_call(node.usage))
+        members.write(self._connection)
+        return [node.place for node in nodes]
 
-    def _insert(self, found: Mapping[Identity, _Below], run_ids: Mapping[str, str]) -> None:
+    def _insert(
+        self, nodes: Sequence[SpanNode], above: Sequence[_Below], own: Sequence[str], run_ids: Mapping[str, str]
+    ) -> None:
         """Store the new spans and events, each with the run that it was found to belong to."""
         spans, events = [], []
-        journaled = runs_with_lines(self._connection, {self._own(at) for at, node in self._new.items() if node.events})
-        for identity, node in self._new.items():
-            event_id, is_inside = found[identity]
-            own = self._own(identity) if node.is_run else event_id
+        with_events = [own_id for node, own_id in zip(nodes, own, strict=True) if node.is_run and node.events]
+        journaled = runs_with_lines(self._connection, with_events)
+        for node, (event_id, is_inside), own_id in zip(nodes, above, own, strict=True):
+            of_run = (event_id, run_ids.get(event_id, ""))
             if node.parent is not None:
-                span = replace(node.span, event_id=event_id or NO_RUN, run_id=run_ids.get(event_id, ""))
                 usage = node.usage if node.as_step is None else node.as_step
                 if is_inside and not node.is_run:
                     usage = {**usage, INSIDE_CALL: 1}
                 if not event_id and node.service:
                     usage = {**usage, SERVICE: node.service}
-                spans.append(SpanRow(span, node.is_run, usage, node.start_ns, node.parent_start))
+                spans.append(SpanRow(node.span, node.is_run, usage, node.start_ns, node.parent_start, of_run=of_run))
+            if node.is_run:
+                of_run = (own_id, run_ids.get(own_id, ""))
             # A host that delivers its journal delivers all events of the runs in it.
-            for seq, event in enumerate(() if node.is_run and own in journaled else node.events):
-                of_run = replace(event, event_id=own or NO_RUN, run_id=run_ids.get(own, event.run_id))
-                events.append(EventRow(seq, of_run, node.start_ns))
+            if not (node.is_run and own_id in journaled):
+                events += [EventRow(seq, event, node.start_ns, of_run=of_run) for seq, event in enumerate(node.events)]
         add_spans(self._connection, spans)
         add_events(self._connection, events)
 
-    def _add_to_rollups(self, found: Mapping[Identity, _Below], run_ids: Mapping[str, str]) -> None:
-        """Add the usage of the new spans to the sums of their runs."""
-        members = [
-            Member(identity, found[identity].event_id, node.is_run, node.usage, found[identity].is_call)
-            for identity, node in self._new.items()
-            if found[identity].event_id
-        ]
-        own = {self._own(identity): node.usage for identity, node in self._new.items() if node.is_run}
-        add_members(self._connection, members, run_ids, own)
+    def _own(self, node: SpanNode) -> str:
+        """Return the `event_id` of the run that a span is."""
+        return own_event_id((*node.key, UNKNOWN_START) if node.key in self._known_keys else node.identity)
 
-    def _own(self, identity: Identity) -> str:
-        """Return the `event_id` of the run that a span is, or would be."""
-        if identity[:2] in self._known_keys:
-            identity = (*identity[:2], UNKNOWN_START)
-        return own_event_id(identity)
-
-    def _add_agents(self, found: Mapping[Identity, _Below], states: Mapping[str, Fields]) -> None:
-        """Note what the new spans say of their agents, and which runs it concerns."""
-        agents, candidates = {}, {}
-        for identity, node in self._new.items():
-            if node.agent is None:
-                continue
-            own = self._own(identity)
-            agents[own] = node.agent
-            if own not in states:  # its row was there before its span, and agents inside it may have been too
-                self.runs_with_agents.add(own)
-            if node.as_step is not None and own in states:
-                candidates[own] = states[own]
-                self.runs_with_agents.add(found[identity].event_id)
-        add_agents(self._connection, agents, {}, candidates)
+    def _note_run(
+        self, members: Members, node: SpanNode, event_id: str, *, around: str, states: Mapping[str, Fields]
+    ) -> None:
+        """Note what a run's own span says of the whole and of its agent, and which runs that concerns."""
+        members.add_run(event_id, around=around)
+        if not node.is_open or event_id in states:  # an open state that comes after the end adds nothing
+            members.own[event_id] = node.usage
+        if node.agent is None:
+            return
+        members.agents[event_id] = node.agent
+        if event_id not in states:  # its row was there before its span, and agents inside it may have been too
+            self.runs_with_agents.add(event_id)
+        elif node.as_step is not None:
+            members.states[event_id] = states[event_id]
+            self.runs_with_agents.add(around)
 
     def _above(self, node: SpanNode) -> _Below:
         """Return the run that a new span is a step of, or a run inside of, and whether a model call is between."""

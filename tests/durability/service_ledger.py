@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, text
 
 from otel_agent_telemetry import TelemetryConfig
 from otel_agent_telemetry.storage.counts import check_counts
-from otel_agent_telemetry.storage.steps import rollups_of
+from otel_agent_telemetry.storage.rollups import rollups_of
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_spans
 from tests.durability.service_writers import TOKENS, Book

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from tempfile import TemporaryDirectory
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -15,8 +16,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanExporter, AgentRunSpanProcessor
-from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
+from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.steps import events_of, spans_of
+from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
 from tests.otel.content_cases import HARMLESS, LEAKS
 
@@ -50,11 +54,25 @@ def recorded(route, program, **settings):
     if route == "exporter":
         AgentRunSpanExporter(recorder=recorder).export(spans)
         return recorder.states[-1], recorder.events, recorder.spans
-    around = ResourceDefaults.of(recorder.config, {})
-    received = received_of(encode_spans(spans), runs="root", around=around).spans
-    events = [event for span in received for event in span.node.events]
-    (run,) = [span.record for span in received if span.node.span.parent_span_id is None]
-    return run, events, [span.node.span for span in received if span.node.span.parent_span_id is not None]
+    return stored(encode_spans(spans), **settings)
+
+
+def stored(request, **settings):
+    """Return the run whose spans a request over OTLP holds, its events and its steps, as they are read."""
+    with TemporaryDirectory() as folder:
+        config = isolated_config(folder, skip_validation=True, **settings)
+        store = Store(config)
+        store.open()
+        receiver = SpanReceiver(runs="root", around=ResourceDefaults.of(config, {}))
+        received = receiver.read(request)
+        nodes = receiver.nodes_of(received.spans, received)
+        batch = WriteBatch([node.state for node in nodes if node.state is not None], (), nodes)
+        store.transact(lambda connection: write_batch(connection, batch))
+        with store.reading() as connection:
+            (run,) = list_runs(connection, RunQuery(priced=False))
+            events, steps = events_of(connection, run.event_id), spans_of(connection, run.event_id)
+        store.close()
+    return run, events, steps
 
 
 def text_of(run, events, steps):
@@ -262,8 +280,8 @@ def test_maps_that_come_over_otlp_are_judged_member_by_member():
     settings.values.add(key="prompt", value=AnyValue(string_value=SECRET))
     span.attributes.add(key="agent.settings", value=AnyValue(kvlist_value=settings))
     span.attributes.add(key="ai.prompt", value=AnyValue(kvlist_value=settings))
-    (received,) = received_of(request, runs="root", around=ResourceDefaults()).spans
-    assert context_of(received.record) == {
+    run, _, _ = stored(request)
+    assert context_of(run) == {
         "agent.settings": {"level": 3},
         "dropped": {"agent.settings.prompt": 1, "ai.prompt": 1},
     }

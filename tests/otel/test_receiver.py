@@ -6,7 +6,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.run_id import span_event_id
 
@@ -41,16 +42,22 @@ def request(*spans, resource=None):
 
 
 def received(*spans, runs="root", capture=False, resource=None):
-    around = ResourceDefaults({}, capture_content=capture)
-    return received_of(request(*spans, resource=resource), runs=runs, around=around)
+    return read(request(*spans, resource=resource), runs=runs, capture=capture)
+
+
+def read(made, *, runs="root", capture=False):
+    """Return what is stored of the spans of a request, and what else is known of it."""
+    receiver = SpanReceiver(runs=runs, around=ResourceDefaults({}, capture_content=capture))
+    found = receiver.read(made)
+    return receiver.nodes_of(found.spans, found), found
 
 
 def records_of(found):
-    return [span.record for span in found.spans if span.record is not None]
+    return [RunRecord.from_fields(node.state) for node in found[0] if node.state is not None]
 
 
 def nodes_of(found):
-    return [span.node for span in found.spans]
+    return found[0]
 
 
 def test_a_root_is_a_run_with_ids_and_times_of_its_span():
@@ -121,8 +128,8 @@ def test_a_span_without_valid_ids_is_refused_and_spares_its_neighbours(broken, r
     """Counted, with the reason."""
     found = received({"span_id": span_id(1), "name": "bad", **broken}, {"span_id": span_id(2), "name": "good"})
     assert [run.job_type for run in records_of(found)] == ["good"]
-    assert found.refused == 1
-    assert found.reasons[0].startswith(rule)
+    assert found[1].refused == 1
+    assert found[1].reasons[0].startswith(rule)
 
 
 def test_a_span_without_an_end_is_running():
@@ -199,7 +206,7 @@ def test_values_of_every_kind_are_read():
     nested.value.array_value.values.add(int_value=1)
     nested.value.array_value.values.add()
     span.attributes.add(key="nothing")
-    found = received_of(made, runs="root", around=ResourceDefaults({}))
+    found = read(made)
     assert '"nested":{"list":[1,null]}' in records_of(found)[0].context_json
 
 
@@ -207,6 +214,6 @@ def test_spans_that_are_their_own_ancestors_are_taken_with_a_warning():
     """One of each circle is named; a span whose parent is elsewhere is none."""
     parents = ((1, 2), (2, 1), (3, 3), (4, 9), (5, 4))
     circles = request(*({"span_id": span_id(own), "parent_span_id": span_id(parent)} for own, parent in parents))
-    received = received_of(circles, runs="root", around=ResourceDefaults())
-    assert (len(received.spans), received.refused) == (5, 0)
-    assert [reason.split(":")[0] for reason in received.reasons] == [f"span {1:016x}", f"span {3:016x}"]
+    nodes, found = read(circles)
+    assert (len(nodes), found.refused) == (5, 0)
+    assert [reason.split(":")[0] for reason in found.reasons] == [f"span {1:016x}", f"span {3:016x}"]

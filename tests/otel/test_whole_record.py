@@ -15,7 +15,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
 from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, SETTABLE_COLUMNS
-from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.secret_patterns import REDACTED
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
@@ -87,8 +87,9 @@ def test_no_part_of_a_recorded_span_holds_a_secret(way, tmp_path, spans):
 def test_no_part_of_a_received_span_holds_a_secret(spans):
     """Over OTLP."""
     trace(provider_of(SimpleSpanProcessor(spans)).get_tracer("app"))
-    received = received_of(encode_spans(spans.get_finished_spans()), runs="root", around=ResourceDefaults({}))
-    text = json.dumps([asdict(span) for span in received.spans], default=str)
+    receiver = SpanReceiver(runs="root", around=ResourceDefaults({}))
+    received = receiver.read(encode_spans(spans.get_finished_spans()))
+    text = json.dumps([asdict(node) for node in receiver.nodes_of(received.spans, received)], default=str)
     assert SECRET not in text
     assert text.count(REDACTED) > len(TEXTS)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 from sqlalchemy import event as happening
+from sqlalchemy.pool import Pool
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import COLUMNS, COMMIT_COLUMNS
@@ -125,17 +126,40 @@ class Database:
 
 @contextmanager
 def statements():
-    """A list that takes the statements executed inside on any database, each with its (first) parameters."""
+    """A list that takes the statements executed inside on any database, each with its (first) parameters.
+
+    Those that are executed on SQLite without SQLAlchemy have their parameters in them.
+    """
     asked = []
+    traced = []
+    is_known = [False]
+
+    def trace(connection, *_):
+        if isinstance(connection, sqlite3.Connection):
+            traced.append(connection)
+            connection.set_trace_callback(lambda statement: is_known[0] or asked.append((statement, ())))
 
     def listen(_connection, _cursor, statement, parameters, _context, is_many):
+        is_known[0] = True
         asked.append((statement, parameters[0] if is_many else parameters))
 
-    happening.listen(Engine, "before_cursor_execute", listen)
+    def forget(*_):
+        is_known[0] = False
+
+    events = (
+        (Pool, "checkout", trace),
+        (Engine, "before_cursor_execute", listen),
+        (Engine, "after_cursor_execute", forget),
+    )
+    for target, name, function in events:
+        happening.listen(target, name, function)
     try:
         yield asked
     finally:
-        happening.remove(Engine, "before_cursor_execute", listen)
+        for target, name, function in events:
+            happening.remove(target, name, function)
+        for connection in traced:
+            connection.set_trace_callback(None)
 
 
 def rows_of(path, sql, *parameters):

@@ -13,8 +13,9 @@ from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.copied_tables import COPIED, RUNS, batches
 from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
+from otel_agent_telemetry.storage.rollups import add_to_rollups
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
-from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans, add_to_rollups
+from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans
 from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 

@@ -12,8 +12,9 @@ from trace_cases import TRACE, deliver, ident, names_of, run, run_of, step, usag
 from otel_agent_telemetry.run_id import span_event_id_without_start
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
 from otel_agent_telemetry.storage.queries import get_run
+from otel_agent_telemetry.storage.rollups import rollups_of
 from otel_agent_telemetry.storage.schema import ensure_schema
-from otel_agent_telemetry.storage.steps import events_of, rollups_of, spans_of
+from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import WriteBatch
 
 OLD = span_event_id_without_start(TRACE, f"{1:016x}")

@@ -15,12 +15,21 @@ from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, last_call
 
 
 def call(number, failure=None):
-    return using(number, 1, {"steps": 1, "model_calls": 1, LAST_CALL: last_call(ended_at=at(number), failure=failure)})
+    usage = {"steps": 1, "model_calls": 1, LAST_CALL: last_call(ended_at=at(number), failure=failure)}
+    return of_sender(using(number, 1, usage))
+
+
+def of_sender(batch):
+    """The batch, its spans being of a sender that leaves the status to the last call."""
+    for node in batch.nodes:
+        node.last_call_decides = True
+    return batch
 
 
 def root(own=None):
     usage = {LAST_CALL_DECIDES: 1} if own is None else own
-    return WriteBatch((run_of(1),), nodes=(SpanNode(span(1, None), is_run=True, usage=usage, start_ns=at_ns(1)),))
+    node = SpanNode(span(1, None), is_run=True, usage=usage, start_ns=at_ns(1))
+    return of_sender(WriteBatch((run_of(1),), nodes=(node,)))
 
 
 def ending_of(database):

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select
 
-from otel_agent_telemetry.otel.receiver import received_of
+from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.queries import RunQuery, list_runs
@@ -20,13 +20,15 @@ from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_even
 from otel_agent_telemetry.testing import capture_runs
 from tests.otel.span_trees import record_tree, shape_of, traces
 
+RECEIVER = SpanReceiver(runs="root", around=ResourceDefaults())
+
 
 def send(database, spans):
     """What one request with these spans writes."""
-    received = received_of(encode_spans(spans), runs="root", around=ResourceDefaults())
-    records = [span.record for span in received.spans if span.record is not None]
+    received = RECEIVER.read(encode_spans(spans))
+    nodes = RECEIVER.nodes_of(received.spans, received)
     with database.writing() as connection:
-        write_batch(connection, WriteBatch(records, (), [span.node for span in received.spans]))
+        write_batch(connection, WriteBatch([node.state for node in nodes if node.state is not None], (), nodes))
 
 
 def stored(database):

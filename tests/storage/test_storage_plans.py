@@ -27,16 +27,19 @@ def two_traces():
     return merged_batch([*steps, WriteBatch((run_of(1), run_of(1, trace=OTHER)))])
 
 
+def searches(asked):
+    """The statements but those that ask whether a table has any row, of which one is read."""
+    return [(statement, parameters) for statement, parameters in asked if not statement.endswith(" LIMIT 1")]
+
+
 def test_a_request_of_spans_reads_no_table_and_no_orphan_but_its_own(sqlite_database):
     """Neither the second time, nor once the table was analysed."""
     for analyse in ("SELECT 1", "ANALYZE"):
         sqlite_database.execute(analyse)
         with statements() as asked:
             deliver(sqlite_database, two_traces())
-        lines = sqlite_database.plans(asked)
-        scans = [line for line in lines if line.startswith(("SCAN run_", "SCAN agent_"))]
-        # Whether there are any keys of made-up runs: one row of it is read.
-        assert [line for line in scans if not line.startswith("SCAN run_keys USING COVERING INDEX")] == []
+        lines = sqlite_database.plans(searches(asked))
+        assert [line for line in lines if line.startswith(("SCAN run_", "SCAN agent_"))] == []
         spans = [line for line in lines if "run_spans" in line]
         assert spans
         assert [line for line in spans if "trace_id=? AND" not in line] == []
@@ -47,7 +50,7 @@ def test_a_run_of_its_own_looks_for_its_own_orphans(sqlite_database):
     deliver(sqlite_database, step(9, 8))
     with statements() as asked:
         deliver(sqlite_database, WriteBatch((run_of(1), run_of(2), run_of(1, trace=OTHER))))
-    by_ids, by_parent = (line for line in sqlite_database.plans(asked) if "run_spans" in line)
+    by_ids, by_parent = (line for line in sqlite_database.plans(searches(asked)) if "run_spans" in line)
     assert "(trace_id=? AND span_id=?)" in by_ids
     assert "(event_id=? AND trace_id=? AND parent_span_id=?)" in by_parent
 
@@ -72,7 +75,7 @@ def test_postgresql_looks_for_keys_whatever_it_thinks_of_the_table(postgresql_da
 def test_a_copy_finds_rows_in_its_target_by_their_keys(sqlite_database, copied):
     """In every table, at many keys."""
     rows = [tuple(f"{number}" for _ in copied.columns) for number in range(30)]
-    with sqlite_database.reading() as connection, statements() as asked:
+    with statements() as asked, sqlite_database.reading() as connection:
         assert stored_in(connection, copied, rows) == {}
     lines = [line for line in sqlite_database.plans(asked) if copied.table.name in line]
     assert lines
@@ -104,7 +107,7 @@ def test_children_of_a_run_are_found_by_index(database):
     database.execute(
         "INSERT INTO run_rollups (event_id, parent_run_id, usage_json) VALUES (:one, 'run-1', '{}')", one=event_id(3)
     )
-    with database.reading() as connection, statements() as asked:
+    with statements() as asked, database.reading() as connection:
         listed = [found.record.run_id for found in page_of_runs(connection, RunQuery(parent_run_id="run-1"))]
         assert [child.run_id for child in children_of(connection, "run-1")] == listed[::-1] == ["run-2", "run-3"]
     lines = [line for line in database.plans(asked) if "agent_runs" in line]

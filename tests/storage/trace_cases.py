@@ -6,7 +6,8 @@ from storage_cases import at, at_ns
 
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.storage.steps import Rollup, rollups_of, spans_of
+from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
+from otel_agent_telemetry.storage.steps import spans_of
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.traces import SpanNode
 from otel_agent_telemetry.usage import shown_usage

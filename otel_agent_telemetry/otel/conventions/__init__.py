@@ -51,6 +51,7 @@ from otel_agent_telemetry.otel.conventions.table import (
     ONLY_BESIDE,
     PENDING,
     PROVIDERS,
+    SENDER_MARKS,
     SENDERS,
     SERVICE_NAME,
     TOKEN_OBJECTS,
@@ -65,6 +66,7 @@ from otel_agent_telemetry.otel.conventions.table import (
     is_agent_work,
     is_marked,
     kind_of,
+    marks_sender,
     sender_of,
     text_attribute,
 )
@@ -117,6 +119,7 @@ __all__ = [
     "PROVIDERS",
     "RUN_ID",
     "SENDERS",
+    "SENDER_MARKS",
     "SERVICE_NAME",
     "STATUS",
     "TOKEN_OBJECTS",
@@ -132,6 +135,7 @@ __all__ = [
     "is_agent_work",
     "is_marked",
     "kind_of",
+    "marks_sender",
     "sender_of",
     "text_attribute",
 ]

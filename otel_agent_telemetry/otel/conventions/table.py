@@ -146,6 +146,10 @@ _SENDER_OF: Final = {
 }
 
 
+SENDER_MARKS: Final = frozenset(_SENDER_OF)
+"""Attributes whose value may mark a sender with rules of its own."""
+
+
 @cache
 def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
@@ -181,6 +185,15 @@ def _kind_in(name: str, value: object) -> Kind | None:
     if word in kinds:
         return kinds[word]
     return next((kind for end, kind in _ENDINGS.get(name, ()) if word.endswith(end)), None)
+
+
+def marks_sender(source: Mapping[str, Any]) -> bool:
+    """Return whether attributes, of a span or of its resource, mark a sender with rules of its own."""
+    for name in _SENDER_OF.keys() & source.keys():
+        value = source[name]
+        if isinstance(value, str) and not _SENDER_OF[name].keys().isdisjoint((value.lower(), "*")):
+            return True
+    return False
 
 
 def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sender | None:
