@@ -29,7 +29,7 @@ from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan, AttributePlans
-from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
@@ -221,9 +221,9 @@ class SpanReceiver:
     def _event_of(self, event: Span.Event, view: SpanView, left_out: list[Mapping[str, int]]) -> RunEvent:
         """Return an event; the names of what is left out of it are added to `left_out`."""
         values = _values_of(event.attributes)
-        plan = self._plans[tuple(values)]
         kept: Mapping[str, Any] = values
-        if self._rule.ruled_events[event.name] or not (plan.is_payload and plan.takes_as_they_are(values)):
+        is_judged = self._rule.ruled_events[event.name] or any(map(is_listed_content, values))
+        if is_judged or not self._plans[tuple(values)].takes_as_they_are(values):
             kept, names_left_out = self._rule.keep_of_event(event.name, values)
             if names_left_out:
                 left_out.append(names_left_out)

@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 RESPONSE_WITHIN_S: Final = 8.0
 SPANS_A_PART: Final = 1_000
+_LEAST_WAIT_S: Final = 1.0
 _LARGE_BODY: Final = 32 << 10
 """Bytes from which a body is handled in another thread, so that the event loop serves others meanwhile."""
 
@@ -68,12 +69,21 @@ class TimeBudget:
 class OtlpIntake:
     """Takes trace requests for one backend; used in its event loop.
 
-    `spans` counts the spans by what became of them. `now`: see `TimeBudget`.
+    `spans` counts the spans by what became of them. `now`: see `TimeBudget`. `spans_a_part`: how many
+    spans one commit has at most.
     """
 
-    def __init__(self, backend: Backend, spans: Counter, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        spans: Counter,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        spans_a_part: int = SPANS_A_PART,
+    ) -> None:
         settings = backend.settings
         self._backend = backend
+        self._spans_a_part = spans_a_part
         self._receiver = SpanReceiver(runs=settings.runs, around=ResourceDefaults.of(settings, {}))
         self._spans = spans
         self._now = now
@@ -90,15 +100,18 @@ class OtlpIntake:
         budget = TimeBudget(within_s, now=self._now)
         is_large = len(body) >= _LARGE_BODY
         received = await _call(self._read, parse, body, in_thread=is_large)
-        taken, stored = len(received.spans) + received.refused, 0
-        for part in received.parts(SPANS_A_PART):
-            if stored and not budget.has_room():
+        taken = len(received.spans) + received.refused
+        if len(received.spans) > self._spans_a_part:  # it may have been cut before, and come again
+            received.spans = await self._without_stored(received.spans)
+        left = len(received.spans)
+        for part in received.parts(self._spans_a_part):
+            if left < len(received.spans) and not budget.has_room():
                 raise OverloadedError(
-                    f"{stored} of {taken} spans are stored, there was no time for more within "
+                    f"{taken - left} of {taken} spans are stored, there was no time for more within "
                     f"{budget.seconds:g} s; send the request again"
                 )
             await budget.spend(self._store(part, received, budget, in_thread=is_large))
-            stored += len(part)
+            left -= len(part)
         # After the last commit, so that spans of a request which fails and comes again are counted once.
         self._spans.labels("accepted").inc(taken - received.refused)
         self._spans.labels("refused").inc(received.refused)
@@ -112,16 +125,20 @@ class OtlpIntake:
             received.refuse(reason)
         return received
 
+    async def _without_stored(self, spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
+        """Return the spans without those that are stored as ended steps; what they mean of their runs is stored too."""
+        identities = [span.identity for span in spans]
+        known = await self._backend.read(lambda connection: stored_steps(connection, identities))
+        return [span for span in spans if span.identity not in known] if known else spans
+
     async def _store(
         self, spans: Sequence[ReceivedSpan], received: Received, budget: TimeBudget, *, in_thread: bool
     ) -> None:
         """Store some spans of a request in one commit; those that the database refuses are refused one by one."""
-        if len(received.spans) > SPANS_A_PART:  # it may have been cut before, and come again
-            identities = [span.identity for span in spans]
-            known = await self._backend.read(lambda connection: stored_steps(connection, identities))
-            spans = [span for span in spans if span.identity not in known]
         nodes = await _call(self._receiver.nodes_of, spans, received, in_thread=in_thread)
-        _, refused = await self._backend.write_each(nodes, _batch_of, timeout_s=budget.left_s())
+        # Without a little time at least, a request that takes long to decode would never get any further.
+        timeout_s = max(budget.left_s(), _LEAST_WAIT_S)
+        _, refused = await self._backend.write_each(nodes, _batch_of, timeout_s=timeout_s)
         for node, reason in refused:
             received.refuse(f"span {node.span.span_id}: {reason}")
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 from hypothesis import strategies as some
 from opentelemetry import trace
 
-CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
+CHAT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "m",
+    "gen_ai.usage.input_tokens": 5,
+    "gen_ai.input.messages": "my knee hurts",
+}
+CONTENT = {"gen_ai.input.messages", "tool.args", "ai.prompt"}
 KINDS = [
     {},
     CHAT,
-    {"gen_ai.operation.name": "execute_tool"},
+    {"gen_ai.operation.name": "execute_tool", "tool.args": "my knee"},
     {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"},
-    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer"},
+    {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer", "ai.prompt": "and my foot"},
     {"openinference.span.kind": "AGENT"},
     {"openinference.span.kind": "CHAIN"},
     {"agent.run.product": "p"},
@@ -51,6 +60,17 @@ def record_tree(tracer, tree):
         spans.append(span)
     for span in reversed(spans):
         span.end()
+
+
+def left_out_of(tree, runs, steps):
+    """What was left out of each run by what is stored, and by the spans that belong to it; runs by their spans' names."""
+    stored = {run.job_type: json.loads(run.context_json or "{}").get("dropped", {}) for run in runs}
+    names = {run.run_id: run.job_type for run in runs}
+    run_of = {step.name: names[step.run_id] for step in steps} | {name: name for name in stored}
+    expected = {name: Counter() for name in stored}
+    for number, (kind, *_) in enumerate(tree):
+        expected[run_of[f"span {number}"]].update(CONTENT & kind.keys())
+    return stored, {name: dict(counts) for name, counts in expected.items()}
 
 
 def shape_of(runs, steps):

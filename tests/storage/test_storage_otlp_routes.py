@@ -18,7 +18,7 @@ from otel_agent_telemetry.storage.steps import spans_of
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_events, run_rollups, run_spans
 from otel_agent_telemetry.testing import capture_runs
-from tests.otel.span_trees import record_tree, shape_of, traces
+from tests.otel.span_trees import left_out_of, record_tree, shape_of, traces
 
 RECEIVER = SpanReceiver(runs="root", around=ResourceDefaults())
 
@@ -57,7 +57,7 @@ REPEATED = [(PLANNER, None, False), (PLANNER, 0, False), (PLANNER, 0, False), (P
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(drawn=traces())
 def test_any_order_partition_and_repetition_gives_the_live_rows(sqlite_database, drawn):
-    """Runs, parents, names, sums, steps and counts; where agents repeat their run, and where calls are inside calls."""
+    """Runs, parents, names, sums, what was left out, steps and counts; where agents repeat their run, and where calls are inside calls."""
     with sqlite_database.writing() as connection:
         for table in (agent_runs, run_spans, run_events, run_rollups, run_counts):
             connection.execute(table.delete())
@@ -76,4 +76,8 @@ def test_any_order_partition_and_repetition_gives_the_live_rows(sqlite_database,
             send(sqlite_database, batch)
             batch = []
     send(sqlite_database, batch)
-    assert shape_of(*stored(sqlite_database)) == shape_of(live.runs, live.spans)
+    runs, steps = stored(sqlite_database)
+    assert shape_of(runs, steps) == shape_of(live.runs, live.spans)
+    # By live recording, what is below a span that is only known as an agent at its end counts for the run around it.
+    counted, expected = left_out_of(tree, runs, steps)
+    assert counted == expected
