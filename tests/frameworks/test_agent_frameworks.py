@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TypedDict
+from importlib.util import LazyLoader, find_spec, module_from_spec
 
-import logfire
 import pytest
-from agents import Agent as OpenAIAgent
-from agents import Runner
-from langgraph.graph import END, START, StateGraph
-from openinference.instrumentation.langchain import LangChainInstrumentor
-from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
 from opentelemetry import propagate
-from pydantic_ai import Agent as PydanticAgent
-from pydantic_ai.capabilities import Instrumentation
-from pydantic_ai.models.function import FunctionModel
-from pydantic_ai.models.instrumented import InstrumentationSettings
-from pydantic_ai.models.test import TestModel
 
 from otel_agent_telemetry import AgentRunSpanProcessor
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
-from tests.frameworks.fake_models import OpenAIModel, hand_over_to, langchain_model, said
+
+
+def on_first_use(name):
+    """Return a module that is imported when something of it is asked for."""
+    spec = find_spec(name)
+    spec.loader = LazyLoader(spec.loader)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+programs = on_first_use("tests.frameworks.programs")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # theirs
@@ -65,17 +65,12 @@ def told(captured):
 # pydantic-ai
 
 
-def pydantic_agent(captured, model, **more):
-    settings = InstrumentationSettings(tracer_provider=captured.provider)
-    return PydanticAgent(model, name="librarian", capabilities=[Instrumentation(settings=settings)], **more)
-
-
 LIBRARIAN = {"agent": "librarian", "job": "invoke_agent librarian", "inside": None}
 
 
 def test_pydantic_ai_with_a_tool(captured):
     """Two calls of the model around one of the tool; tokens counted once, though the root repeats them."""
-    agent = pydantic_agent(captured, TestModel())
+    agent = programs.pydantic_agent(captured, programs.TestModel())
 
     @agent.tool_plain
     def find(title: str) -> str:
@@ -108,7 +103,7 @@ def test_pydantic_ai_whose_model_fails(captured):
         raise RuntimeError("the model is down")
 
     with pytest.raises(RuntimeError):
-        asyncio.run(pydantic_agent(captured, FunctionModel(down)).run("Where is it?"))
+        asyncio.run(programs.pydantic_agent(captured, programs.FunctionModel(down)).run("Where is it?"))
     (run,) = told(captured)
     assert (run["status"], run["why"]) == ("failed", "RuntimeError: the model is down")
     assert (run["child_errors"], run["had_errors"]) == (1, True)
@@ -118,7 +113,7 @@ def test_pydantic_ai_streaming(captured):
     """The run lasts until the stream is used up."""
 
     async def read():
-        async with pydantic_agent(captured, TestModel()).run_stream("Hello") as answer:
+        async with programs.pydantic_agent(captured, programs.TestModel()).run_stream("Hello") as answer:
             assert captured.runs[0].status == "running"
             return [piece async for piece in answer.stream_text()]
 
@@ -129,9 +124,9 @@ def test_pydantic_ai_streaming(captured):
 
 def test_pydantic_ai_agent_that_asks_another(captured):
     """A run inside a run, each with its own tokens."""
-    helper = pydantic_agent(captured, TestModel())
+    helper = programs.pydantic_agent(captured, programs.TestModel())
     helper.name = "archivist"
-    agent = pydantic_agent(captured, TestModel())
+    agent = programs.pydantic_agent(captured, programs.TestModel())
 
     @agent.tool_plain
     async def ask(question: str) -> str:
@@ -146,39 +141,22 @@ def test_pydantic_ai_agent_that_asks_another(captured):
 # LangGraph, through OpenInference
 
 
-class State(TypedDict):
-    """What the graphs pass on."""
-
-    text: str
-
-
 @pytest.fixture
 def langchain(captured):
-    instrumentor = LangChainInstrumentor()
+    instrumentor = programs.LangChainInstrumentor()
     instrumentor.instrument(tracer_provider=captured.provider)
     yield captured
     instrumentor.uninstrument()
-
-
-def graph(name, **nodes):
-    """A graph of nodes one after the other."""
-    built, before = StateGraph(State), START
-    for node, work in nodes.items():
-        built.add_node(node, work)
-        built.add_edge(before, node)
-        before = node
-    built.add_edge(before, END)
-    return built.compile(name=name)
 
 
 def test_langgraph_with_a_graph_inside(langchain):
     """One run, called as the outer graph is; the inner one and its nodes are steps."""
 
     def write(state):
-        return {"text": langchain_model("hello").invoke(state["text"]).content}
+        return {"text": programs.langchain_model("hello").invoke(state["text"]).content}
 
-    writer = graph("writer", write=write)
-    editor = graph("editor", writer=writer, check=lambda state: {"text": state["text"] + "!"})
+    writer = programs.graph("writer", write=write)
+    editor = programs.graph("editor", writer=writer, check=lambda state: {"text": state["text"] + "!"})
     assert editor.invoke({"text": "q"}) == {"text": "hello!"}
     (run,) = told(langchain)
     assert run == {
@@ -198,7 +176,7 @@ def test_langgraph_with_a_graph_inside(langchain):
 def test_langgraph_whose_node_raises(langchain):
     """The run failed with the node's exception."""
     with pytest.raises(ZeroDivisionError):
-        graph("divider", divide=lambda _state: {"text": str(1 / 0)}).invoke({"text": "q"})
+        programs.graph("divider", divide=lambda _state: {"text": str(1 / 0)}).invoke({"text": "q"})
     (run,) = told(langchain)
     assert (run["agent"], run["status"], run["why"]) == (
         "divider",
@@ -209,7 +187,7 @@ def test_langgraph_whose_node_raises(langchain):
 
 def test_langgraph_runs_at_once(langchain):
     """Twenty in one event loop: each is a run of its own, with its own steps."""
-    one = graph("parrot", repeat=lambda state: state)
+    one = programs.graph("parrot", repeat=lambda state: state)
 
     async def all_of_them():
         await asyncio.gather(*(one.ainvoke({"text": str(number)}) for number in range(20)))
@@ -223,7 +201,7 @@ def test_langgraph_runs_at_once(langchain):
 
 @pytest.fixture
 def openai_agents(captured):
-    instrumentor = OpenAIAgentsInstrumentor()
+    instrumentor = programs.OpenAIAgentsInstrumentor()
     instrumentor.instrument(tracer_provider=captured.provider)
     yield captured
     instrumentor.uninstrument()
@@ -231,25 +209,27 @@ def openai_agents(captured):
 
 def test_openai_agents(openai_agents):
     """The workflow's root names nobody: the run is called as its agent is."""
-    agent = OpenAIAgent(name="Assistant", model=OpenAIModel(said("hi")))
-    assert asyncio.run(Runner.run(agent, "hello")).final_output == "hi"
+    agent = programs.OpenAIAgent(name="Assistant", model=programs.OpenAIModel(programs.said("hi")))
+    assert asyncio.run(programs.Runner.run(agent, "hello")).final_output == "hi"
     (run,) = told(openai_agents)
     assert (run["agent"], run["job"], run["status"]) == ("Assistant", "Agent workflow", "success")
 
 
 def test_openai_agents_that_hand_over(openai_agents):
     """The second agent is a run inside the first."""
-    closer = OpenAIAgent(name="Closer", model=OpenAIModel(said("bye")))
-    opener = OpenAIAgent(name="Opener", model=OpenAIModel(hand_over_to("closer")), handoffs=[closer])
-    assert asyncio.run(Runner.run(opener, "hello")).final_output == "bye"
+    closer = programs.OpenAIAgent(name="Closer", model=programs.OpenAIModel(programs.said("bye")))
+    opener = programs.OpenAIAgent(
+        name="Opener", model=programs.OpenAIModel(programs.hand_over_to("closer")), handoffs=[closer]
+    )
+    assert asyncio.run(programs.Runner.run(opener, "hello")).final_output == "bye"
     assert [(run["agent"], run["inside"]) for run in told(openai_agents)] == [("Opener", None), ("Closer", "Opener")]
 
 
 def test_openai_agents_whose_model_fails(openai_agents):
     """The framework ends its root as a success: that the agent's span failed is told beside it."""
-    agent = OpenAIAgent(name="Assistant", model=OpenAIModel(RuntimeError("down")))
+    agent = programs.OpenAIAgent(name="Assistant", model=programs.OpenAIModel(RuntimeError("down")))
     with pytest.raises(RuntimeError):
-        asyncio.run(Runner.run(agent, "hello"))
+        asyncio.run(programs.Runner.run(agent, "hello"))
     (run,) = told(openai_agents)
     assert (run["agent"], run["status"], run["had_errors"]) == ("Assistant", "success", True)
 
@@ -270,6 +250,8 @@ def as_logfire_found_it(monkeypatch):
 @pytest.mark.usefixtures("as_logfire_found_it")
 def test_logfire_with_the_processor_among_its_own():
     """Logfire calls processors with instrumentation suppressed; what the application suppresses is no run."""
+    import logfire  # takes as long as the programs
+
     recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
     processors = [AgentRunSpanProcessor(recorder=recorder)]
     instance = logfire.configure(
