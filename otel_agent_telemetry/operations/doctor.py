@@ -8,6 +8,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.operations.check_buffer import check_buffer, check_journal
 from otel_agent_telemetry.operations.check_database import check_database, check_service
+from otel_agent_telemetry.operations.check_deliverers import check_deliverers, check_lines
 from otel_agent_telemetry.operations.check_environment import (
     Finding,
     check_content,
@@ -35,6 +36,8 @@ def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
         "database": lambda: check_database(config, now_ns=now_ns),
         "buffer": lambda: check_buffer(config),
         "journal": lambda: check_journal(config),
+        "delivery": lambda: check_lines(config),
+        "deliverers": lambda: check_deliverers(config, now_ns=now_ns),
     }
     for about, check in checks.items():
         yield from _run_check(about, check)

@@ -21,6 +21,7 @@ from otel_agent_telemetry.capture.array_reader import rotated
 from otel_agent_telemetry.clock import Clock, SystemClock, day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import CutOff
+from otel_agent_telemetry.delivery.journal_cursor import waiting_lines
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.journal import day_of_file, journal_files, time_of
 from otel_agent_telemetry.operations.deletion import note_marks
@@ -105,7 +106,7 @@ _NEVER: Final = "99999999"
 
 @dataclass(frozen=True, slots=True)
 class OldFiles:
-    """Old files to delete. `held_back` further old files are kept: the buffer may hold undelivered records of them."""
+    """Old files to delete. `held_back` further old files are kept: records of them may not be delivered yet."""
 
     files: tuple[Path, ...]
     bytes: int
@@ -161,14 +162,14 @@ def shrink(config: TelemetryConfig, path: Path) -> tuple[int, int]:
 def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
     """Return the day files that ended before the cutoff.
 
-    Never today's or yesterday's, and none from the first day on of which the buffer has
-    undelivered records. Raises OSError.
+    Never today's or yesterday's, none from the first day on of which the buffer has
+    undelivered records, and none with events and steps that a service does not have. Raises OSError.
     """
     # A run that spans midnight has lines in yesterday's file.
     ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
     old = [path for path in journal_files(config.ndjson_dir, with_copies=True) if day_of_file(path) < ends_before]
-    needed = _first_day_in_buffer(config.buffer_dir)
-    deletable = tuple(path for path in old if day_of_file(path) < needed)
+    needed, waiting = _first_day_in_buffer(config.buffer_dir), waiting_lines(config)
+    deletable = tuple(path for path in old if day_of_file(path) < needed and path not in waiting)
     return OldFiles(deletable, sum(path.stat().st_size for path in deletable), len(old) - len(deletable))
 
 

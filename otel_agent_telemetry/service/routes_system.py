@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,6 +22,7 @@ from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.deliverer_metrics import MAX_DELIVERERS, DelivererMetrics, summary_of
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.prometheus import (
     BufferMetrics,
@@ -31,6 +34,7 @@ from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import error_response, json_response
 from otel_agent_telemetry.service.routes_records import RECORDS_VERSION
 from otel_agent_telemetry.storage.counts import count_kinds
+from otel_agent_telemetry.storage.deliverers import Deliverer, list_deliverers
 from otel_agent_telemetry.storage.queries import oldest_open, run_stats
 
 API_VERSION = "3.0.0"
@@ -115,7 +119,8 @@ async def metrics(request: Request) -> Response:
     now_ns = backend.clock.now_ns()
     plumbing = query_parameters(request, MetricsParameters).plumbing
     counts = await backend.read(lambda connection: run_stats(connection, now_ns, plumbing=plumbing))
-    return json_response({**counts, "performance": _performance(request)})
+    delivering = summary_of(await backend.read(list_deliverers), now_ns)
+    return json_response({**counts, "performance": _performance(request), "deliverers": delivering})
 
 
 def _performance(request: Request) -> dict[str, Any]:
@@ -147,7 +152,8 @@ async def prometheus_metrics(request: Request) -> Response:
     backend = backend_of(request)
     # The buffer is read in a thread: its folder may be on a slow disk, and the event loop serves everybody.
     stored, buffered = await _stored_run_metrics(backend), await anyio.to_thread.run_sync(_buffer_metrics, backend)
-    parts = (request.app.state.metrics.registry, stored, buffered)
+    delivering = await _deliverer_metrics(backend)
+    parts = (request.app.state.metrics.registry, stored, buffered, delivering)
     body, content_type = exposition(request.headers.get("accept", ""), *parts)
     return Response(body, media_type=None, headers={"Content-Type": content_type})
 
@@ -159,6 +165,14 @@ async def _stored_run_metrics(backend: Backend) -> StoredRunMetrics | DatabaseDo
         return await backend.read(lambda connection: _read_run_metrics(connection, now_ns))
     except StorageError:  # an outage is when the other metrics are needed most
         return DatabaseDownMetrics()
+
+
+async def _deliverer_metrics(backend: Backend) -> DelivererMetrics:
+    """Return the metrics of the hosts that deliver here; none while the database cannot be read."""
+    found: list[Deliverer] = []
+    with suppress(StorageError):
+        found = await backend.read(partial(list_deliverers, limit=MAX_DELIVERERS))
+    return DelivererMetrics(found, backend.clock.now_ns())
 
 
 def _read_run_metrics(connection: Connection, now_ns: int) -> StoredRunMetrics:

@@ -401,6 +401,7 @@ class Metrics(BaseModel):
     recent_24h: int
     statuses: dict[str, int]
     performance: dict[str, Any]
+    deliverers: dict[str, Any]
 
 
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (

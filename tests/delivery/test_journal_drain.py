@@ -17,6 +17,8 @@ from otel_agent_telemetry.delivery.journal_drain import JournalDrain
 from otel_agent_telemetry.delivery.outcome import Delivered, Rejected, RetryLater
 from otel_agent_telemetry.delivery.rejected import last_rejected
 from otel_agent_telemetry.journal import journal_path
+from otel_agent_telemetry.operations.check_deliverers import check_lines
+from otel_agent_telemetry.operations.maintenance import cutoff_of, old_day_files
 from otel_agent_telemetry.testing import InMemoryTarget, ManualClock, isolated_config
 from otel_agent_telemetry.wire import encode_line, read_line
 
@@ -292,3 +294,35 @@ def test_an_idle_host_with_open_runs_gives_a_sign_of_life(host, monkeypatch):
     host.deliver(target, drain)
     host.deliver(target, drain)
     assert len(target.reports) == 4
+
+
+def test_doctor_says_what_waits_and_which_service_takes_no_events(host):
+    """Events that stay on their host are a finding, and how many bytes wait is one."""
+    host.write(2)
+    host.health.target, host.health.takes_lines = "http://old", False
+    host.health.write(host.config.buffer_dir)
+    (finding,) = check_lines(host.config)
+    assert (finding.level, "http://old takes states of runs only" in finding.text) == ("warn", True)
+    host.deliver(Lines())
+    host.write(1)
+    host.health.write(host.config.buffer_dir)
+    (finding,) = check_lines(host.config)
+    size = len(host.path().read_bytes().splitlines()[-1]) + 1
+    assert finding.text == f"2 events and steps were delivered, {size} bytes of the journal wait"
+
+
+def test_retention_keeps_days_that_a_service_does_not_have(host):
+    """An old day file goes when its lines are confirmed, and not before; without a service at once."""
+    host.write(1, days_ago=40)
+    host.write(1, days_ago=39)
+    cutoff, now_ns = cutoff_of(30, host.clock.now_ns()), host.clock.now_ns()
+    assert old_day_files(host.config, cutoff, now_ns=now_ns).held_back == 2
+    target = Lines()
+    host.deliver(target)
+    host.health.write(host.config.buffer_dir)
+    host.write(1, days_ago=39)
+    found = old_day_files(host.config, cutoff, now_ns=now_ns)
+    assert (found.files, found.held_back) == ((host.path(40),), 1)
+    for config in (host.config.with_(deliver="runs"), isolated_config(host.config.base_dir)):
+        Health().write(host.config.buffer_dir)
+        assert len(old_day_files(config, cutoff, now_ns=now_ns).files) == 2

@@ -11,9 +11,10 @@ import orjson
 import pytest
 from on_disk import Case, nobody_delivers
 from otlp_requests import request, rows_of, run_of, send, span, span_id
-from service_cases import T0, at, ended, event_id, state
+from service_cases import SECOND, T0, at, ended, event_id, state
 
 from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.operations.check_deliverers import check_deliverers
 from otel_agent_telemetry.operations.run_tree import read_tree
 from otel_agent_telemetry.storage.deliverers import list_deliverers
 from otel_agent_telemetry.storage.queries import find_run
@@ -336,3 +337,38 @@ def test_the_version_names_the_call_and_the_database(service):
     answer = service.client.get("/version").json()
     assert answer["records"] == 1
     assert answer["store"] == service.app.state.backend.store_id
+
+
+def test_metrics_know_how_far_each_host_is_behind(service, clock):
+    """The lag grows with the time; a host that has nothing left has none, and its silence means nothing."""
+    stored(service, **{**ABOUT, "Deliverer-Oldest-Unsent": at(0), "Deliverer-Lost": "1"})
+    idle = {"Deliverer-Host": "idle", "Deliverer-Base-Dir": "/b"}
+    stored(service, **idle)
+    clock.advance(700)
+    text = service.client.get("/metrics/prometheus").text
+    labels = 'base_dir="/opt/télémetry",host="build-1"'
+    for name, value in (("lag_seconds", 700.0), ("last_contact_seconds", 700.0), ("backlog_records", 12.0)):
+        assert f"agent_telemetry_deliverer_{name}{{{labels}}} {value}" in text
+    assert 'agent_telemetry_deliverer_lag_seconds{base_dir="/b",host="idle"} 0.0' in text
+    assert service.client.get("/metrics").json()["deliverers"] == {
+        "total": 2,
+        "silent": 1,
+        "lag_s": 700.0,
+        "backlog_records": 12,
+        "backlog_bytes": 3456,
+        "rejected": 0,
+        "lost": 1,
+    }
+
+
+def test_doctor_names_a_host_that_went_silent_with_something_left(service, clock):
+    """After ten minutes, with what was left; not one that had finished."""
+    stored(service, **ABOUT)
+    stored(service, **{"Deliverer-Host": "idle", "Deliverer-Base-Dir": "/b"})
+    now_ns = clock.now_ns()
+    (one,) = check_deliverers(service.settings, now_ns=now_ns + 590 * SECOND)
+    assert (one.level, one.text[:7]) == ("ok", "2 hosts")
+    _, finding = check_deliverers(service.settings, now_ns=now_ns + 660 * SECOND)
+    assert finding.level == "warn"
+    assert "build-1 /opt/télémetry was last heard of 11 minutes ago" in finding.text
+    assert "about 12 records (3456 bytes) and 2 open runs" in finding.text
