@@ -237,6 +237,15 @@ def read_parts(path: Path, *, containing: str = "", offset: int = 0, end: int | 
             yield JournalPart((), 0, 1)
 
 
+def read_blocks(path: Path, *, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of whole lines of one day file, some 64 KiB at a time, as `read_parts` reads them.
+
+    Where an archive is damaged, they end before that. Raises OSError.
+    """
+    with _opened(path, offset, buffering=0) as (stream, _):
+        yield from _blocks(stream, None if end is None else end - offset)
+
+
 def _blocks(stream: BinaryIO, left: int | None) -> Iterator[bytes]:
     """Yield consecutive whole lines, some 64 KiB at a time, of at most the next `left` bytes.
 

@@ -103,7 +103,7 @@ class Deliverer:
 
     `resolve` returns which target runs go to now; by default as `resolve_target` does.
     `on_progress` is called after each batch and pass, and each second of waiting;
-    `rest` as `drain.Drain` has it.
+    `rest` as `drain.Drain` has it, `archives` as `journal_drain.JournalDrain`.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Deliverer:
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
         on_progress: Callable[[], None] = lambda: None,
         rest: Callable[[], None] = lambda: None,
+        archives: bool = False,
     ) -> None:
         self._host = host
         self._resolve = resolve
@@ -136,7 +137,12 @@ class Deliverer:
             rest=rest,
         )
         self._journal = JournalDrain(
-            host, self.drain.health, open_runs=self.drain.open_runs, on_batch=on_progress, rest=rest
+            host,
+            self.drain.health,
+            open_runs=self.drain.open_runs,
+            on_batch=on_progress,
+            rest=rest,
+            archives=archives,
         )
 
     def _make_webhook(self) -> Webhook | None:
@@ -268,8 +274,10 @@ class DeliveryLoop:
         late: Callable[[], bool],
         resolve: Callable[[TelemetryConfig], Target] = resolve_target,
         rest: Callable[[], None] = lambda: None,
+        archives: bool = False,
     ) -> None:
         self._host = host
+        self._archives = archives
         self._stop = stop
         self._next_work = next_work
         self._late = late
@@ -318,6 +326,7 @@ class DeliveryLoop:
             resolve=self._resolve,
             on_progress=self._lock.note_progress,
             rest=self._rest,
+            archives=self._archives,
         )
         self._deliverer = deliverer
         try:

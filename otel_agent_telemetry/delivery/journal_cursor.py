@@ -7,7 +7,8 @@ names. It holds one JSON object:
 
 `target` is for people. Each day has the bytes that the database has confirmed, from the start of
 the day's file, and the file's inode: a file that was replaced, or is shorter by now, begins at 0.
-Days whose files are gone are left out.
+Days whose files are gone are left out. A day that was compressed goes on where its file was; when
+all of it is confirmed, the inode is that of the archive.
 
 The file is replaced atomically after each confirmation. It is not forced to disk, and whatever
 cannot be read counts as nothing: a cursor that is lost, or too small, means that lines are
@@ -37,11 +38,11 @@ _BLOCK: Final = 1 << 16
 
 
 class Unsent(NamedTuple):
-    """What of a day's file is not confirmed: from `offset` to `end`, in bytes."""
+    """What of a day's file is not confirmed: the bytes from `offset` to `end`, which is None where it is an archive."""
 
     path: Path
     offset: int
-    end: int
+    end: int | None
 
 
 class JournalCursor:
@@ -59,22 +60,30 @@ class JournalCursor:
         """Return whether a value can be the id of a database: a file is named after it."""
         return isinstance(value, str) and _STORE.fullmatch(value) is not None
 
-    def unsent(self, folder: Path) -> Iterator[Unsent]:
-        """Yield what of each day is not confirmed, the oldest day first. Raises OSError."""
-        for path in _plain_days(folder):
+    def unsent(self, folder: Path, *, archives: bool) -> Iterator[Unsent]:
+        """Yield what of each day is not confirmed, the oldest day first; compressed days if asked. Raises OSError."""
+        for path in journal_files(folder):
             offset, size = self.confirmed(path), path.stat().st_size
-            if offset < size:
+            if offset >= size:
+                continue
+            if not is_compressed(path):
                 yield Unsent(path, offset, size)
+            elif archives:
+                yield Unsent(path, self._days.get(day_of_file(path), (0, 0))[0], None)
 
     def confirmed(self, path: Path) -> int:
-        """Return how many bytes of a day's file are confirmed. Raises OSError."""
+        """Return how many bytes of a day's file are confirmed; of an archive all or none. Raises OSError."""
         status = path.stat()
         offset, inode = self._days.get(day_of_file(path), (0, 0))
+        if is_compressed(path):
+            return status.st_size if inode == status.st_ino else 0
         return offset if inode == status.st_ino and offset <= status.st_size else 0
 
-    def confirm(self, path: Path, offset: int) -> None:
-        """Note that the database has the first `offset` bytes of a day's file. Raises OSError."""
-        self._days[day_of_file(path)] = (offset, path.stat().st_ino)
+    def confirm(self, path: Path, offset: int, *, is_end: bool = False) -> None:
+        """Note that the database has the first `offset` bytes of a day's file, to the end or not. Raises OSError."""
+        # Of an archive the inode says that all of it is confirmed: its length is known when it has been read.
+        inode = path.stat().st_ino if is_end or not is_compressed(path) else 0
+        self._days[day_of_file(path)] = (offset, inode)
         there = set(map(day_of_file, journal_files(path.parent)))
         self._days = {day: place for day, place in self._days.items() if day in there}
         self._write()
@@ -108,15 +117,16 @@ def last_cursor(buffer_dir: Path) -> JournalCursor | None:
     return JournalCursor(buffer_dir, max(found)[1]) if found else None
 
 
-def waiting_lines(config: TelemetryConfig) -> dict[Path, int]:
+def waiting_lines(config: TelemetryConfig, *, archives: bool = True) -> dict[Path, int]:
     """Return day file → the bytes of whole lines in it, for the days that a service has not confirmed.
 
-    Empty where lines of the journal go nowhere. Raises OSError.
+    Of an archive its own bytes. Empty where lines of the journal go nowhere. Raises OSError.
     """
     if config.deliver != "all" or not (config.api_url or read_health(config.buffer_dir).takes_lines):
         return {}
     cursor = last_cursor(config.buffer_dir)
-    sizes = {path: _whole_size(path) for path in _plain_days(config.ndjson_dir)}
+    files = [path for path in journal_files(config.ndjson_dir) if archives or not is_compressed(path)]
+    sizes = {path: path.stat().st_size if is_compressed(path) else _whole_size(path) for path in files}
     return {path: size for path, size in sizes.items() if cursor is None or cursor.confirmed(path) < size}
 
 
@@ -130,11 +140,6 @@ def still_waiting(config: TelemetryConfig, lines: Mapping[Path, int]) -> dict[Pa
     cursor = last_cursor(config.buffer_dir)
     there = {path: size for path, size in lines.items() if path.exists()}
     return {path: size for path, size in there.items() if cursor is None or cursor.confirmed(path) < size}
-
-
-def _plain_days(folder: Path) -> list[Path]:
-    """Return the day files that lines are delivered from: a day is compressed once it is delivered."""
-    return [path for path in journal_files(folder) if not is_compressed(path)]
 
 
 def _whole_size(path: Path) -> int:

@@ -8,11 +8,14 @@ a line is sent again at worst.
 
 The lines of a live file end with LF; what follows the last LF is a line that is being written, or
 one that was torn, and the next line stands behind it. A torn end of a past day is sent as it is.
+
+Compressed days are delivered by commands and by a service: a recording process imports nothing
+in the background that an archive may need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, runtime_checkable
@@ -25,13 +28,11 @@ from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, Unsent
 from otel_agent_telemetry.delivery.outcome import Delivered, RetryLater
 from otel_agent_telemetry.delivery.rejected import store_rejected
-from otel_agent_telemetry.journal import day_of_file, time_of
-from otel_agent_telemetry.trusted_files import open_to_read
+from otel_agent_telemetry.journal import day_of_file, read_blocks, time_of
 from otel_agent_telemetry.wire import EVENT, LINE_HEAD, RUN, Line, read_line
 
 MAX_LINES: Final = 2_000
 MAX_BYTES: Final = 1 << 20
-_MAX_LINE: Final = 128 << 20
 _RUN_HEAD: Final = LINE_HEAD + RUN.encode() + b'"'
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _SIGN_OF_LIFE_S: Final = 60.0
@@ -56,17 +57,21 @@ class LinesTarget(Protocol):
 
 
 class _Chunk(NamedTuple):
-    """Lines to send, and where in their file what was read for them ends."""
+    """Lines to send, and where in their day what was read for them ends."""
 
     lines: list[bytes]
     ends_at: int
+
+
+_NOTHING: Final = _Chunk([], 0)
 
 
 class JournalDrain:
     """Passes over a journal. One thread, and only while it holds the drain lock.
 
     `health` counts what is delivered. `open_runs` returns how many runs of this host are open.
-    `on_batch` is called after each batch, `rest` as `drain.Drain` has it.
+    `archives`: whether compressed days are delivered, too. `on_batch` is called after each
+    batch, `rest` as `drain.Drain` has it.
     """
 
     def __init__(
@@ -77,8 +82,10 @@ class JournalDrain:
         open_runs: Callable[[], int],
         on_batch: Callable[[], None],
         rest: Callable[[], None],
+        archives: bool = False,
     ) -> None:
         self._host = host
+        self._archives = archives
         self._config = host.config
         self._health = health
         self._open_runs = open_runs
@@ -118,24 +125,39 @@ class JournalDrain:
             return RetryLater(f"the journal cannot be delivered: {problem}")
 
     def _deliver(self, target: LinesTarget, cursor: JournalCursor, stop: Callable[[], bool]) -> int | RetryLater:
-        """Send chunk after chunk. Raises OSError."""
+        """Send day after day. Raises OSError."""
         sent, until = 0, SystemClock.monotonic_s() + 1.0
-        waiting = list(cursor.unsent(self._config.ndjson_dir))
+        waiting = list(cursor.unsent(self._config.ndjson_dir, archives=self._archives))
         while waiting and not stop() and SystemClock.monotonic_s() < until:
-            part, *others = waiting
-            chunk = _read_chunk(part, is_past=self._is_past(part.path))
-            if chunk is None:  # no line of this file has ended
-                waiting = others
-                continue
-            rest = part._replace(offset=chunk.ends_at)
-            waiting = [rest, *others] if rest.offset < rest.end else others
+            outcome = self._deliver_part(target, cursor, waiting, lambda: stop() or SystemClock.monotonic_s() >= until)
+            if isinstance(outcome, RetryLater):
+                return outcome
+            sent += outcome
+        self.has_more = bool(waiting)
+        return self._sign_of_life(target, waiting) or sent
+
+    def _deliver_part(
+        self, target: LinesTarget, cursor: JournalCursor, waiting: list[Unsent], stop: Callable[[], bool]
+    ) -> int | RetryLater:
+        """Send what is left of the first of the days, which is taken off the list at its end. Raises OSError."""
+        sent, part = 0, waiting[0]
+        ends_at = part.offset
+        end = None if part.end is None or self._is_past(part.path) else part.end
+        for chunk in _chunks(part, end):
+            ends_at = chunk.ends_at
+            waiting[0] = part._replace(offset=ends_at)
             outcome = self._send(target, chunk, waiting)
             if isinstance(outcome, RetryLater):
                 return outcome
-            cursor.confirm(part.path, chunk.ends_at)
+            cursor.confirm(part.path, ends_at)
             sent += len(chunk.lines)
-        self.has_more = bool(waiting)
-        return self._sign_of_life(target, waiting) or sent
+            # Not within an archive, which would be read from its beginning again.
+            if part.end is not None and stop():
+                return sent
+        waiting.pop(0)
+        if part.end is None:
+            cursor.confirm(part.path, ends_at, is_end=True)
+        return sent
 
     def _send(self, target: LinesTarget, chunk: _Chunk, waiting: list[Unsent]) -> RetryLater | None:
         """Deliver one chunk and set aside what is refused of it. Raises OSError."""
@@ -170,7 +192,7 @@ class JournalDrain:
         is_due = SystemClock.monotonic_s() - self._heard_at >= _SIGN_OF_LIFE_S
         if not (is_due and has_work) and has_work == self._left_work:
             return None
-        outcome = target.deliver_lines(b"", self._report(_Chunk([], 0), waiting))
+        outcome = target.deliver_lines(b"", self._report(_NOTHING, waiting))
         if isinstance(outcome, RetryLater):
             return outcome
         self._heard_at, self._left_work = SystemClock.monotonic_s(), has_work
@@ -178,7 +200,7 @@ class JournalDrain:
 
     def _report(self, chunk: _Chunk, waiting: list[Unsent]) -> DelivererReport:
         """Return what to say of this host with a chunk: what is left behind it."""
-        left = sum(part.end - part.offset for part in waiting)
+        left = sum(max(part.end - part.offset, 0) for part in waiting if part.end is not None)
         records = read_line(chunk.lines[-1]).records if chunk.lines and left else ()
         return DelivererReport(
             host=host_name(),
@@ -197,41 +219,26 @@ class JournalDrain:
         return day_of_file(path) < day_of(self._host.clock.now_ns() - _DAY_NS)
 
 
-def _read_chunk(part: Unsent, *, is_past: bool) -> _Chunk | None:
-    """Return the next lines of a part that are not states of runs; None when no line has ended. Raises OSError.
+def _chunks(part: Unsent, end: int | None) -> Iterator[_Chunk]:
+    """Yield the lines of a part in batches, without states of runs and blank lines. Raises OSError.
 
-    `is_past`: whether the end of the file counts as the end of a line.
+    With `end`, only lines that end before that byte.
     """
-    size = MAX_BYTES
-    with open_to_read(part.path, buffering=0) as stream:
-        while True:
-            stream.seek(part.offset)
-            block = stream.read(min(size, part.end - part.offset))
-            length = block.rfind(b"\n") + 1
-            is_all = part.offset + len(block) >= part.end
-            if length or is_all or size >= _MAX_LINE:
-                break
-            size *= 2  # a line longer than the block
-    if (is_all and is_past) or (not length and not is_all):
-        length = len(block)
-    if not length:
-        return None
-    return _chunk_of(block[:length], part.offset)
-
-
-def _chunk_of(block: bytes, offset: int) -> _Chunk:
-    """Return the first lines of a block, without states of runs and blank lines."""
     lines: list[bytes] = []
-    at = 0
-    while at < len(block) and len(lines) < MAX_LINES:
-        end = block.find(b"\n", at)
-        end = len(block) if end < 0 else end
-        raw = block[at:end]
-        at = end + 1
-        # Behind a state that was torn another line may stand.
-        if raw and not raw.isspace() and (not raw.startswith(_RUN_HEAD) or raw.find(LINE_HEAD, 1) > 0):
-            lines.append(raw)
-    return _Chunk(lines, offset + min(at, len(block)))
+    size, at = 0, part.offset
+    for block in read_blocks(part.path, offset=part.offset, end=end):
+        for raw in block.removesuffix(b"\n").split(b"\n"):
+            at += len(raw) + 1
+            # Behind a state that was torn another line may stand.
+            if raw and not raw.isspace() and (not raw.startswith(_RUN_HEAD) or raw.find(LINE_HEAD, 1) > 0):
+                lines.append(raw)
+                size += len(raw)
+            if len(lines) >= MAX_LINES or size >= MAX_BYTES:
+                yield _Chunk(lines, at)
+                lines, size = [], 0
+        at -= not block.endswith(b"\n")
+    if at > part.offset:
+        yield _Chunk(lines, at)
 
 
 @lru_cache(maxsize=1)

@@ -147,7 +147,7 @@ class _Delivery:
     def _deliver(self, lock: DrainLock) -> str:
         """Deliver until nothing is left or the time is over. Returns the last problem, "" without one."""
         recorder, stop = Recorder(self._config), threading.Event()
-        deliverer = Deliverer(recorder, stop=stop, on_progress=lock.note_progress)
+        deliverer = Deliverer(recorder, stop=stop, on_progress=lock.note_progress, archives=True)
         problem = ""
         try:
             while isinstance(outcome := deliverer.deliver_once(self._late_between_batches), RetryLater):
@@ -227,7 +227,7 @@ def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> Non
         return time.monotonic() >= deadline[0]
 
     # `late` gives the last pass its deadline: it begins to count when `stop` is seen, not when the process started.
-    loop = DeliveryLoop(recorder, stop=stop, next_work=lambda: _pause(stop), late=late)
+    loop = DeliveryLoop(recorder, stop=stop, next_work=lambda: _pause(stop), late=late, archives=True)
     try:
         # Our own HTTP requests must not become spans, and so runs, of an instrumented process.
         with suppress_instrumentation():

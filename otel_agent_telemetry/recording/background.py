@@ -174,7 +174,7 @@ class Worker:
 
         config, deadline = self._host.config, SystemClock.monotonic_s() + timeout_s
         waiting = undelivered(config.buffer_dir, writers) if writers else {}
-        lines = waiting_lines(config) if writers else {}
+        lines = waiting_lines(config, archives=False) if writers else {}
         shift = None
         # The set is taken once: what other threads record during the flush does not prolong it.
         while waiting or lines:

@@ -115,7 +115,12 @@ class BufferDrain:
     def _run(self) -> None:
         """Deliver until the drain is stopped."""
         loop = DeliveryLoop(
-            self, stop=self._stop, next_work=self._next_work, late=self._stop.is_set, resolve=self._target
+            self,
+            stop=self._stop,
+            next_work=self._next_work,
+            late=self._stop.is_set,
+            resolve=self._target,
+            archives=True,
         )
         with suppress_instrumentation():
             loop.run()

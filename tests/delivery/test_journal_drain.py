@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 
@@ -79,9 +80,11 @@ class Host:
                 self.seq += 1
                 file.write(encode_line(kind, {"writer": "w", "seq": self.seq, "timestamp": "2026-01-31", **more}))
 
-    def drain(self):
+    def drain(self, **more):
         """A drain as another process would begin it."""
-        return JournalDrain(self, self.health, open_runs=lambda: self.open, on_batch=lambda: None, rest=lambda: None)
+        return JournalDrain(
+            self, self.health, open_runs=lambda: self.open, on_batch=lambda: None, rest=lambda: None, **more
+        )
 
     def deliver(self, target, drain=None):
         return (drain or self.drain()).run_pass(target, stop=lambda: False)
@@ -326,3 +329,22 @@ def test_retention_keeps_days_that_a_service_does_not_have(host):
     for config in (host.config.with_(deliver="runs"), isolated_config(host.config.base_dir)):
         Health().write(host.config.buffer_dir)
         assert len(old_day_files(config, cutoff, now_ns=now_ns).files) == 2
+
+
+def test_a_compressed_day_goes_on_where_its_file_was(host):
+    """By a command or a service; a recording process passes it over, and retention keeps it until then."""
+    host.write(3, days_ago=5)
+    target = Lines()
+    host.deliver(target)
+    host.health.write(host.config.buffer_dir)
+    host.write(2, days_ago=5)
+    path = host.path(5)
+    archive = path.with_suffix(".ndjson.gz")
+    archive.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert list(waiting_lines(host.config)) == [archive]
+    assert host.deliver(target) == 0
+    assert host.deliver(target, host.drain(archives=True)) == 2
+    assert waiting_lines(host.config) == {}
+    assert host.deliver(target, host.drain(archives=True)) == 0
+    assert target.seqs == [1, 2, 3, 4, 5]
