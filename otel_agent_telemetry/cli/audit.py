@@ -13,7 +13,6 @@ from otel_agent_telemetry.cli.invocation import (
     NoSync,
     invocation_of,
     note_missing_database,
-    note_other_service,
     now_ns,
     sync_before_read,
 )
@@ -30,8 +29,8 @@ from otel_agent_telemetry.cli.output import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_agent_telemetry.operations.audit_report import FileFigures, RunFigures
-    from otel_agent_telemetry.storage.audit_queries import AgentStats
+    from otel_agent_telemetry.operations.audit_report import FileFigures
+    from otel_agent_telemetry.storage.audit_queries import AgentStats, RunFigures
 
 _AGENT_HEADINGS = ("AGENT", "RUNS", "SUCCESS", "FAILED", "MEDIAN", "P95")
 _OPEN_HEADINGS = ("OPEN SINCE (UTC)", "FOR", "AGENT", "JOB", "RUN ID")
@@ -51,7 +50,6 @@ def audit(
     from otel_agent_telemetry.operations.maintenance import cutoff_of
 
     invocation, now = invocation_of(context), now_ns()
-    note_other_service(invocation)
     if not no_sync:
         sync_before_read(invocation)
     since = None if days is None else cutoff_of(days, now)

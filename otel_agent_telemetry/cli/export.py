@@ -30,7 +30,6 @@ from otel_agent_telemetry.cli.invocation import (
     User,
     invocation_of,
     note_missing_database,
-    note_other_service,
     run_query,
     sync_before_read,
 )
@@ -104,7 +103,6 @@ def export(
     # A terminal or a text pipe cannot take binary data.
     if output is None and form is Format.PARQUET:
         raise typer.BadParameter("Parquet needs a file", param_hint="--output")
-    note_other_service(invocation)
     if not no_sync:
         sync_before_read(invocation)
     if output is None:

@@ -1,6 +1,6 @@
 """`agent-telemetry tail`.
 
-Prints journal records as `operations.follow` reads them; no database is opened.
+Prints records as `operations.follow` and `operations.follow_service` read them; no database is opened.
 """
 
 import json
@@ -24,9 +24,8 @@ from otel_agent_telemetry.cli.output import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_agent_telemetry.operations.follow import JournalFollower
+    from otel_agent_telemetry.operations.follow import Follower
 
-_POLL_S = 0.2
 _MAX_PAYLOAD = 300
 
 
@@ -39,39 +38,46 @@ def tail(
         int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="Number of records to print first.")
     ] = 10,
     run: Annotated[str, typer.Option(help="Only records of runs whose run id or event id begins with this.")] = "",
+    here: Annotated[
+        bool, typer.Option("--here", help="The journal of this host, also where runs go to a service.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each record as one line of JSON, as it was written.")
     ] = False,
 ) -> ExitCode:
-    """Print the end of the journal.
+    """Print the latest records.
 
-    One line for each run state, event and step, of every process.
+    Of the journal one line for each run state, event and step, of every process. Where runs go
+    to a service, its newest runs; with --run also the events and steps of that run.
     """
-    from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter
+    from contextlib import closing
 
-    folder = invocation_of(context).config.ndjson_dir
-    follower = JournalFollower(folder, RunFilter(run))
+    from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter
+    from otel_agent_telemetry.operations.run_reader import open_follower
+
+    config = invocation_of(context).config
     try:
-        _print(follower.last(lines), as_json=as_json)
-        if follow:
-            _follow(follower, as_json=as_json)
-        elif not folder.is_dir():
-            print_stderr(f"There is no journal at {folder} yet.")
+        with closing(open_follower(config, RunFilter(run), here=here)) as follower:
+            _print(follower.last(lines), as_json=as_json)
+            if follow:
+                _follow(follower, as_json=as_json)
     # Ctrl-C is the way to end `--follow`, so it is a success.
     except KeyboardInterrupt:
         return ExitCode.OK
+    if not config.ndjson_dir.is_dir() and isinstance(follower, JournalFollower):
+        print_stderr(f"There is no journal at {config.ndjson_dir} yet.")
     if follower.torn:
         print_stderr(f"{follower.torn} lines were torn; `agent-telemetry verify` reports what is missing.")
     return ExitCode.OK
 
 
-def _follow(follower: "JournalFollower", *, as_json: bool) -> None:
-    """Print what is appended, five times a second, until interrupted."""
+def _follow(follower: "Follower", *, as_json: bool) -> None:
+    """Print what is new until interrupted."""
     import time
 
     while True:
         _print(follower.read_new(), as_json=as_json)
-        time.sleep(_POLL_S)
+        time.sleep(follower.poll_s)
 
 
 def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool) -> None:

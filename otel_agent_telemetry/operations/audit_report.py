@@ -6,17 +6,21 @@ Reads the database and the folders; changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Connection
+
 from otel_agent_telemetry.buffer.layout import list_writers, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.rejected import count_rejected
+from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import journal_files
+from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.storage.audit_queries import (
-    AgentStats,
-    OpenRun,
+    RunFigures,
     database_bytes,
     first_and_last,
     longest_open,
@@ -28,24 +32,6 @@ from otel_agent_telemetry.storage.audit_queries import (
 from otel_agent_telemetry.storage.store import reading_database
 
 DAYS_SHOWN: Final = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFigures:
-    """Figures of the database, all from one instant.
-
-    `agents`, `statuses` and `days` (UTC day → runs) count the runs created since the instant
-    asked for; the other fields cover all runs. `rows` are counts by table.
-    """
-
-    agents: list[AgentStats]
-    statuses: dict[str, int]
-    days: dict[str, int]
-    open: list[OpenRun]
-    oldest: str | None
-    newest: str | None
-    rows: dict[str, int]
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +49,34 @@ class FileFigures:
 
 
 def run_figures(config: TelemetryConfig, *, since: str | None, top: int, days: int | None) -> RunFigures | None:
-    """Return the figures of the database, None when there is none yet.
+    """Return the figures of the service that has the runs, else of the database; None when there is none yet.
 
     `since` is an ISO 8601 time, None for all runs; `top` is the number of agents and of open
     runs; `days` the number of days shown, None for the last 30. Reads all runs. Raises
-    StorageError.
+    StorageError, ConfigurationError.
     """
+    # A period of N days touches N + 1 calendar days.
+    shown = DAYS_SHOWN if days is None else days + 1
+    if (url := service_with_runs(config)) is not None:
+        with closing(RemoteRuns(url, config)) as remote:
+            return remote.figures(since=since, top=top, days=shown)
     with reading_database(config) as connection:
-        if connection is None:
-            return None
-        oldest, newest = first_and_last(connection)
-        return RunFigures(
-            agents=top_agents(connection, since=since, limit=top),
-            statuses=status_counts(connection, since=since),
-            # A period of N days touches N + 1 calendar days.
-            days=runs_by_day(connection, since=since, limit=DAYS_SHOWN if days is None else days + 1),
-            open=longest_open(connection, limit=top),
-            oldest=oldest,
-            newest=newest,
-            rows=table_rows(connection),
-            bytes=database_bytes(connection),
-        )
+        return None if connection is None else figures_of(connection, since=since, top=top, days=shown)
+
+
+def figures_of(connection: Connection, *, since: str | None, top: int, days: int) -> RunFigures:
+    """Return the figures of a database, with at most `days` days. Reads all runs."""
+    oldest, newest = first_and_last(connection)
+    return RunFigures(
+        agents=top_agents(connection, since=since, limit=top),
+        statuses=status_counts(connection, since=since),
+        days=runs_by_day(connection, since=since, limit=days),
+        open=longest_open(connection, limit=top),
+        oldest=oldest,
+        newest=newest,
+        rows=table_rows(connection),
+        bytes=database_bytes(connection),
+    )
 
 
 def file_figures(config: TelemetryConfig) -> FileFigures:

@@ -1,6 +1,7 @@
 """Exporting runs as CSV, JSON lines or Parquet, in bounded memory.
 
-An export shows the database at one instant. On SQLite outside WAL mode no other process can
+Runs that go to a service are read there, page by page; what is written meanwhile may be missing.
+Else an export shows the database at one instant. On SQLite outside WAL mode no other process can
 commit while runs are read; so a long export continues in a private copy of the database, and
 an export to a pipe is written to a temporary file first (`spool`).
 
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,18 +25,22 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.append import sync_dir
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.export_formats import ExportFormat
+from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.storage.database_backup import blocks_writers, private_copy
 from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
 from otel_agent_telemetry.storage.store import reading_database
-from otel_agent_telemetry.storage.tree_totals import trees_of
+from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
 from otel_agent_telemetry.trusted_files import open_file
 
 _PAGE: Final = 500
 _COPY_AFTER_RUNS: Final = 5_000
 
+_Page = tuple[list[RunRecord], Sequence[TreeTotals]]
+"""Runs, and what each and the runs inside it used together, where that is asked for."""
 Progress = Callable[[int, int | None], None]
 """Called with the runs written so far, and None: how many there will be is not known."""
 
@@ -51,8 +58,8 @@ def export_runs(
 
     `trees` (default False): with what each run and the runs inside it used together; a page of 500
     runs adds at most `tree_totals.MAX_RUNS` runs inside. The query's own limit, offset and cursor
-    are not used. Raises StorageError for the database, AgentTelemetryError when the file cannot be
-    written; `sink` is abandoned then.
+    are not used. Raises StorageError for the database or the service, AgentTelemetryError when the
+    file cannot be written; `sink` is abandoned then.
     """
     try:
         written = _written(config, _Pages(query, limit), sink, trees=trees, on_progress=on_progress)
@@ -71,21 +78,38 @@ def _written(
     """Write all pages to the sink and return the number of runs; None without a database."""
     written = 0
     with ExitStack() as view:
-        connection = view.enter_context(reading_database(config))
-        if connection is None:
+        if (url := service_with_runs(config)) is not None:
+            found = _service_pages(view.enter_context(closing(RemoteRuns(url, config))), pages, trees=trees)
+        elif (connection := view.enter_context(reading_database(config))) is not None:
+            found = _database_pages(view, connection, pages, trees=trees)
+        else:
             return None
-        # WAL mode and PostgreSQL let other processes commit while this reads.
-        copy_later = blocks_writers(connection)
-        while runs := pages.next_page(connection):
-            totals = trees_of(connection, runs) if trees else ()
+        for runs, totals in found:
             with _translate_errors():
                 sink.write(runs, totals)
             written += len(runs)
             if on_progress is not None:
                 on_progress(written, None)
-            if copy_later and written >= _COPY_AFTER_RUNS:
-                connection, copy_later = _switch_to_copy(view, connection), False
     return written
+
+
+def _database_pages(view: ExitStack, connection: Connection, pages: _Pages, *, trees: bool) -> Iterator[_Page]:
+    """Yield the pages of the database as it is now; `view` has the connection."""
+    read = 0
+    # WAL mode and PostgreSQL let other processes commit while this reads.
+    copy_later = blocks_writers(connection)
+    while runs := pages.next_page(connection):
+        yield runs, trees_of(connection, runs) if trees else ()
+        read += len(runs)
+        if copy_later and read >= _COPY_AFTER_RUNS:
+            connection, copy_later = _switch_to_copy(view, connection), False
+
+
+def _service_pages(remote: RemoteRuns, pages: _Pages, *, trees: bool) -> Iterator[_Page]:
+    """Yield the pages of a service, which may be written to meanwhile; a page is requested when it is needed."""
+    found = remote.runs(pages.whole)
+    while runs := list(islice(found, _PAGE)):
+        yield runs, [remote.tree(run.event_id) for run in runs] if trees else ()
 
 
 def _switch_to_copy(view: ExitStack, connection: Connection) -> Connection:
@@ -104,6 +128,11 @@ class _Pages:
     def __init__(self, query: RunQuery, limit: int | None) -> None:
         self._query = replace(query, offset=0, cursor=None)
         self._left = limit
+
+    @property
+    def whole(self) -> RunQuery:
+        """Return the query of all pages together."""
+        return replace(self._query, limit=sys.maxsize if self._left is None else self._left)
 
     def next_page(self, connection: Connection) -> list[RunRecord]:
         """Return the next runs; an empty list at the end."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
@@ -49,8 +49,27 @@ def needle_of(text: str) -> str:
     return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()[1:-1]
 
 
+class Follower(Protocol):
+    """What `tail` reads from. `poll_s` is how often it may be asked, in seconds."""
+
+    poll_s: float
+    torn: int
+    """Torn lines found so far."""
+
+    def last(self, count: int) -> list[Line]:
+        """Return the last `count` records; `read_new` then continues after them."""
+
+    def read_new(self) -> Iterator[Line]:
+        """Yield the records that came since the last read, oldest first."""
+
+    def close(self) -> None:
+        """Release what is held."""
+
+
 class JournalFollower:
     """Reads a journal folder, each time from where it stopped. Not safe under threads."""
+
+    poll_s = 0.2
 
     def __init__(self, folder: Path, wanted: RunFilter) -> None:
         self._folder = folder
@@ -59,6 +78,9 @@ class JournalFollower:
         self._hidden = HiddenLines(folder)
         self.torn = 0
         """Torn lines found so far."""
+
+    def close(self) -> None:
+        """Do nothing: no file is open between two reads."""
 
     def last(self, count: int) -> list[Line]:
         """Return the last `count` records; `read_new` then continues after them. Raises OSError."""

@@ -16,8 +16,9 @@ from otel_agent_telemetry.columns import COLUMNS, FILTERABLE_COLUMNS, JSON_COLUM
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, service_client, unexpected_answer
-from otel_agent_telemetry.errors import RecordError, StoreUnavailableError
+from otel_agent_telemetry.errors import ConfigurationError, RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.storage.audit_queries import AgentStats, OpenRun, RunFigures
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, RunQuery
 from otel_agent_telemetry.storage.tree_totals import TreeTotals
 from otel_agent_telemetry.urls import without_credentials
@@ -122,6 +123,23 @@ class RemoteRuns:
             inside = [{**one, "deleted_by": receipt["deleted_by"]} for one in receipt["runs_inside"]]
             return [Deletion(**{name: str(one[name]) for name in _RECEIPT}) for one in (receipt, *inside)]
         except (KeyError, TypeError):
+            raise self._unexpected() from None
+
+    def figures(self, *, since: str | None, top: int, days: int) -> RunFigures:
+        """Return the figures over all runs. Raises ConfigurationError for a service without this call."""
+        asked = {"top": str(top), "days": str(days), **({} if since is None else {"since": since})}
+        answer = self._get("/api/v1/audit", asked)
+        if answer.status_code != _OK:
+            raise ConfigurationError(
+                f"reading {self.name}: it is older than this version and has no figures",
+                hint="Upgrade the service, or run the command on its host.",
+            )
+        try:
+            value = json_of(answer, name=self.name)
+            agents = [AgentStats(**agent) for agent in value.pop("agents")]
+            still_open = [OpenRun(**run) for run in value.pop("open")]
+            return RunFigures(**value, agents=agents, open=still_open)
+        except (KeyError, TypeError, AttributeError):
             raise self._unexpected() from None
 
     def day_digests(self, day: str) -> dict[str, tuple[int, str]] | None:

@@ -18,7 +18,8 @@ from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunRecord, later_state
-from otel_agent_telemetry.operations.follow import RunFilter
+from otel_agent_telemetry.operations.follow import Follower, JournalFollower, RunFilter
+from otel_agent_telemetry.operations.follow_service import ServiceFollower
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
@@ -199,6 +200,15 @@ class ServiceRuns:
                 remote.events(record.event_id),
             )
         return build_tree(self._config, record, known, limit=limit)
+
+
+def open_follower(config: TelemetryConfig, wanted: RunFilter, *, here: bool = False) -> Follower:
+    """Return what `tail` reads: the service that has the runs, else the journal of this host, or always `here`.
+
+    Connects to loopback at most, to find a service on this machine.
+    """
+    url = None if here else service_with_runs(config)
+    return JournalFollower(config.ndjson_dir, wanted) if url is None else ServiceFollower(url, config, wanted)
 
 
 def open_reader(config: TelemetryConfig) -> RunReader:

@@ -23,6 +23,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service import (
+    routes_audit,
     routes_deletion,
     routes_digests,
     routes_read,
@@ -52,6 +53,7 @@ _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (
     *routes_write.operations.routes,  # before the reads: `/runs/batch` would match `/runs/{event_id}`
     *routes_records.operations.routes,
+    *routes_audit.operations.routes,
     *routes_deletion.operations.routes,
     *routes_digests.operations.routes,
     *routes_read.operations.routes,

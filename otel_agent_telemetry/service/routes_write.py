@@ -170,17 +170,16 @@ async def create_runs(request: Request) -> Response:
     """Store every valid item in one transaction; invalid ones are listed in `errors` and do not fail the others."""
     async with parsed_body(request, partial(_parse_items, parse=run_from_body)) as items:
         result = await items.write(backend_of(request), WriteBatch)
-    return json_response(
-        {
-            "inserted": result.count("inserted"),
-            "updated": result.count("updated"),
-            # Clients that know of no deletions take these for settled all the same.
-            "duplicates": result.count("duplicate") + result.count("deleted"),
-            "deleted": result.count("deleted"),
-            "errors": items.errors,
-            "total": items.total,
-        }
-    )
+    deleted = result.count("deleted")
+    answer = {
+        "inserted": result.count("inserted"),
+        "updated": result.count("updated"),
+        # Clients that know of no deletions take these for settled all the same.
+        "duplicates": result.count("duplicate") + deleted,
+        "errors": items.errors,
+        "total": items.total,
+    }
+    return json_response({**answer, "deleted": deleted} if deleted else answer)
 
 
 @dataclass(slots=True)

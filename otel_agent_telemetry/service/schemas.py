@@ -198,13 +198,13 @@ class ItemError(BaseModel):
 class BatchStored(BaseModel):
     """The outcome of a batch: `inserted`, `updated`, `duplicates` and the errors add up to `total`.
 
-    `deleted` says how many of the duplicates are states of runs that were deleted.
+    `deleted` says how many of the duplicates are states of runs that were deleted, where there are any.
     """
 
     inserted: int
     updated: int
     duplicates: int
-    deleted: int
+    deleted: int = 0
     errors: list[ItemError]
     total: int
 
@@ -265,6 +265,40 @@ class Deletions(BaseModel):
     cutoff: str | None
     deleted: list[Receipt]
     next: str | None
+
+
+class AgentFigures(BaseModel):
+    """One agent's runs; durations in ms of those that have ended."""
+
+    agent_name: str
+    runs: int
+    ended: int
+    succeeded: int
+    failed: int
+    median_ms: int | None
+    p95_ms: int | None
+
+
+class OpenRun(BaseModel):
+    """A run that has not ended."""
+
+    run_id: str
+    agent_name: str
+    job_type: str
+    start_time: str
+
+
+class Audit(BaseModel):
+    """Figures over all runs; `rows` are counts by table, `bytes` the size of the database."""
+
+    agents: list[AgentFigures]
+    statuses: dict[str, int]
+    days: dict[str, int]
+    open: list[OpenRun]
+    oldest: str | None
+    newest: str | None
+    rows: dict[str, int]
+    bytes: int
 
 
 class CommitsStored(BaseModel):
@@ -407,7 +441,7 @@ class Metrics(BaseModel):
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
-    *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, Deletions),
+    *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, Deletions, Audit),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""

@@ -52,6 +52,24 @@ class OpenRun:
     start_time: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """Figures of a database, all from one instant.
+
+    `agents`, `statuses` and `days` (UTC day → runs) count the runs created since the instant
+    asked for; the other fields cover all runs. `rows` are counts by table.
+    """
+
+    agents: list[AgentStats]
+    statuses: dict[str, int]
+    days: dict[str, int]
+    open: list[OpenRun]
+    oldest: str | None
+    newest: str | None
+    rows: dict[str, int]
+    bytes: int
+
+
 def top_agents(connection: Connection, *, since: str | None, limit: int) -> list[AgentStats]:
     """Return the agents with the most runs, most first."""
     number = func.count()

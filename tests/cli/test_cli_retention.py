@@ -279,6 +279,7 @@ def test_verify_is_content_afterwards(config):
     ]
     today.write_bytes(b"".join(lines[4:]))
     journal_path(config.ndjson_dir, old.decode()).write_bytes(b"".join(lines[:4]))
+    (config.buffer_dir / "health.json").unlink()  # it knows the writer by its real name
     assert agent_telemetry(config, "retention", "--journal", "--json").json["journal"]["files"] == 1
     result = agent_telemetry(config, "verify", "--json")
     assert (result.code, result.json["missing_lines"]) == (0, 0), result.out

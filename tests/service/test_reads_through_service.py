@@ -1,8 +1,10 @@
-"""`runs`, `show` and `stats` where runs go to a service: they read what the service has."""
+"""`runs`, `show`, `stats`, `export`, `audit` and `tail` where runs go to a service: they read what the service has."""
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,21 @@ from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.delivery.http_target import HttpTarget
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered
 from otel_agent_telemetry.model import CommitLink
+from otel_agent_telemetry.operations.follow import RunFilter
+from otel_agent_telemetry.operations.follow_service import ServiceFollower
 from otel_agent_telemetry.testing import isolated_config
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
 
 from command import agent_telemetry, agent_telemetry_process
+
+STATE = {
+    "event_id": "00000000-0000-4000-8000-000000000001",
+    "run_id": "followed",
+    "start_time": "2026-01-31T12:00:00Z",
+    "agent_name": "a",
+    "job_type": "j",
+}
 
 
 @pytest.fixture
@@ -104,6 +116,59 @@ def test_stats_are_the_services(sender, environment, config):
     stats = agent_telemetry(config, "stats", "--json", env=environment).json
     assert (stats["total_runs"], stats["agents"]) == (4, {"agent": 3, "outer": 1})
     assert "success  4" in agent_telemetry(config, "stats", env=environment).out
+
+
+def test_export_reads_the_service(sender, environment, config):
+    """All pages of it, with a filter and a limit, also the totals of trees."""
+    record(sender)
+    lines = agent_telemetry(config, "export", "--format", "jsonl", env=environment)
+    assert {json.loads(line)["run_id"] for line in lines.out.splitlines()} == {"outer-run", "run-0", "run-1", "run-2"}
+    newest = agent_telemetry(config, "export", "-f", "jsonl", "--agent", "agent", "-n", "1", "--tree", env=environment)
+    (run,) = map(json.loads, newest.out.splitlines())
+    assert (run["run_id"], run["tree"]["runs"]) == ("run-2", 1)
+    assert "local database" not in newest.err
+
+
+def test_audit_reads_the_service(sender, environment, config):
+    """Its runs; the folders are those of this host."""
+    record(sender)
+    figures = agent_telemetry(config, "audit", "--days", "1", "--json", env=environment).json
+    assert {agent["agent_name"]: agent["runs"] for agent in figures["runs"]["agents"]} == {"agent": 3, "outer": 1}
+    assert figures["runs"]["statuses"] == {"success": 4}
+    assert "runs      4" in agent_telemetry(config, "audit", env=environment).out
+
+
+def test_tail_reads_the_service(sender, environment, config):
+    """The newest runs; of one run its events too; `--here` this host's journal."""
+    record(sender)
+    lines = agent_telemetry(config, "tail", "-n", "2", env=environment).out.splitlines()
+    assert [next(word for word in line.split() if word.startswith("run-")) for line in lines] == ["run-1", "run-2"]
+    assert agent_telemetry(config, "tail", "--here", env=environment).out == ""
+    of_run = agent_telemetry(config, "tail", "--run", "outer-run", "--json", env=environment).out
+    assert [json.loads(line)["record_type"] for line in of_run.splitlines()] == ["event", "run"]
+
+
+def test_tail_follows_runs_that_begin_and_end(service, sender):
+    """Each state once, whatever the number of looks."""
+    with closing(ServiceFollower(service.url, sender, RunFilter())) as follower:
+        assert follower.last(10) == []
+        service.client.post("/api/v1/runs", json=STATE)
+        assert [line["status"] for line in follower.read_new()] == ["running"]
+        assert list(follower.read_new()) == []
+        service.client.post("/api/v1/runs", json={**STATE, "status": "success", "updated_at": "2026-01-31T13:00:00Z"})
+        assert [line["status"] for line in follower.read_new()] == ["success"]
+        assert list(follower.read_new()) == []
+
+
+@pytest.mark.parametrize("command", [("export", "-f", "csv"), ("audit",), ("tail",), ("runs",)])
+def test_a_service_that_is_away_is_named_with_what_to_do(config, command):
+    """By each command alike, in one line."""
+    away = {"TELEMETRY_API_URL": "http://127.0.0.1:9"}
+    result = agent_telemetry(config, *command, env=away)
+    assert result.code == 4
+    assert len(result.err.splitlines()) == 1
+    assert "http://127.0.0.1:9" in result.err
+    assert "TELEMETRY_API_URL" in result.err
 
 
 def test_a_wrong_token_is_one_clear_line(service, config):
