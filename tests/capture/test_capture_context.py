@@ -15,26 +15,17 @@ from otel_agent_telemetry.locks import FileLock
 
 
 @pytest.fixture
-def telemetry(config):
-    return TelemetryCapture(config=config)
-
-
-@pytest.fixture
 def context(telemetry):
     """`TelemetryContext`, into this test's file."""
     return functools.partial(TelemetryContext, capture=telemetry)
 
 
-def entries(config):
-    return json.loads(config.capture_file.read_text("utf-8"))
-
-
-def test_a_block_is_a_success_unless_something_is_said(context, config):
+def test_a_block_is_a_success_unless_something_is_said(context, config, entries):
     """Inputs given at once, the id known inside, the entry afterwards."""
     with context("plugin.build", "CLI", {"a": 1, "token": "t"}) as block:
         assert block.entry is None
         assert trace.get_current_span().attributes["agent.run.id"] == block.run_id
-    assert entries(config) == [block.entry]
+    assert entries() == [block.entry]
     assert block.entry["status"] == "success"
     assert block.entry["inputs"] == {"a": 1, "token": "***REDACTED***"}
     assert block.entry["run_id"] == block.run_id
@@ -87,7 +78,7 @@ def test_what_the_block_raises_goes_on(context, telemetry, config, problem):
     assert row["error_summary"].startswith(type(problem).__name__)
 
 
-def test_async_with(context, config):
+def test_async_with(context, config, entries):
     """In a coroutine."""
 
     async def work():
@@ -96,10 +87,10 @@ def test_async_with(context, config):
             block.set_status("failure")
 
     asyncio.run(work())
-    assert entries(config)[0]["status"] == "failure"
+    assert entries()[0]["status"] == "failure"
 
 
-def test_async_with_does_not_block_the_event_loop(config):
+def test_async_with_does_not_block_the_event_loop(config, entries):
     """While another program holds the file's lock other tasks run; the entry is in the file behind the block."""
     patient = TelemetryCapture(config=config.with_(capture_lock_timeout_s=60.0))
     patient.capture("first", "success", 0, "test")
@@ -119,7 +110,7 @@ def test_async_with_does_not_block_the_event_loop(config):
         await task
 
     asyncio.run(main())
-    assert [entry["skill"] for entry in entries(config)] == ["first", "second"]
+    assert [entry["skill"] for entry in entries()] == ["first", "second"]
 
 
 def test_wrong_arguments_never_raise(context, config):
@@ -132,14 +123,14 @@ def test_wrong_arguments_never_raise(context, config):
     assert block.entry["error_message"] == "ValueError('an exception')"
 
 
-def test_a_block_that_is_used_again_is_another_run(context, config):
+def test_a_block_that_is_used_again_is_another_run(context, config, entries):
     """One object, two blocks: two entries with an id each."""
     block = context("skill", "API")
     with block:
         first = block.run_id
     with block:
         assert block.run_id != first
-    assert len(entries(config)) == 2
+    assert len(entries()) == 2
 
 
 def test_a_block_of_the_environments_configuration(agent_telemetry_base):

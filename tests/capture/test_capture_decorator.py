@@ -7,44 +7,16 @@ import contextlib
 import functools
 import gc
 import inspect
-import json
 import os
-import threading
 import types
 from typing import get_type_hints
 
 import pytest
-from on_disk import rows_of
 from opentelemetry import trace
+from unspeakable import Unspeakable
 
 from otel_agent_telemetry import TelemetryCapture, capture_telemetry
 from otel_agent_telemetry.locks import FileLock
-
-
-@pytest.fixture
-def telemetry(config):
-    return TelemetryCapture(config=config)
-
-
-@pytest.fixture
-def captured(telemetry):
-    """The decorator, into this test's file."""
-    return functools.partial(capture_telemetry, capture=telemetry)
-
-
-@pytest.fixture
-def entries(config):
-    """What the file holds."""
-
-    def read():
-        return json.loads(config.capture_file.read_text("utf-8")) if config.capture_file.exists() else []
-
-    return read
-
-
-def rows(telemetry, config):
-    assert telemetry.client.flush()
-    return rows_of(config)
 
 
 def run_in_progress():
@@ -202,7 +174,7 @@ def test_a_closed_coroutine_neither_waits_nor_loses_its_entry(config, entries):
     assert [entry["skill"] for entry in patient.query()] == ["work", "first"]
 
 
-def test_a_thousand_coroutines_at_once_are_a_thousand_entries(captured, entries, telemetry, config):
+def test_a_thousand_coroutines_at_once_are_a_thousand_entries(captured, entries, telemetry, config, rows):
     """Each has a run of its own, and none is another's parent."""
 
     @captured(capture_inputs=True)
@@ -215,7 +187,7 @@ def test_a_thousand_coroutines_at_once_are_a_thousand_entries(captured, entries,
 
     assert asyncio.run(all_of_them()) == list(range(1000))
     assert sorted(entry["inputs"]["number"] for entry in entries()) == list(range(1000))
-    assert {row["parent_run_id"] for row in rows(telemetry, config).values()} == {None}
+    assert {row["parent_run_id"] for row in rows().values()} == {None}
 
 
 def test_a_generator_is_captured_from_its_first_step_to_its_last(captured, entries):
@@ -394,219 +366,6 @@ def test_a_coroutine_in_the_form_of_a_generator_can_be_awaited(captured, entries
     assert entries()[0]["status"] == "success"
 
 
-# --- inputs
-
-
-def test_inputs_have_the_signatures_names_and_defaults(captured, entries):
-    """Positional, keyword-only, defaults, `*args` and `**kwargs`, each as the signature says."""
-
-    @captured(capture_inputs=True)
-    def work(a, b=2, /, *files, mode="fast", **options):
-        return a
-
-    work(1)
-    work(1, 3, "x", "y", mode="slow", depth=5)
-    assert [entry["inputs"] for entry in entries()] == [
-        {"a": 1, "b": 2, "files": [], "mode": "fast", "options": {}},
-        {"a": 1, "b": 3, "files": ["x", "y"], "mode": "slow", "options": {"depth": 5}},
-    ]
-
-
-def test_a_call_that_does_not_fit_is_named_as_far_as_it_does(captured, entries):
-    """The function's own TypeError, and no argument without the name that masks it."""
-
-    @captured(capture_inputs=True, sanitize_keys=["ssn"])
-    def login(user, password, ssn=None):
-        return user
-
-    for args, kwargs in ((("bob", "hunter2", "123-45", "one too many"), {}), (("bob",), {"secret": "hunter2"})):
-        with pytest.raises(TypeError):
-            login(*args, **kwargs)
-    masked = "***REDACTED***"
-    assert entries()[0]["inputs"] == {"user": "bob", "password": masked, "ssn": masked, "args": ["one too many"]}
-    assert entries()[1]["inputs"] == {"user": "bob", "secret": masked}
-
-
-def test_receivers_that_come_with_all_arguments(captured, entries):
-    """`*args` of a class method begin behind the class."""
-    decorate = captured(capture_inputs=True)
-
-    class Made:
-        @decorate
-        @classmethod
-        def m(*args):
-            return args[1:]
-
-    assert Made.m(1, 2) == (1, 2)
-    assert entries()[0]["inputs"] == {"args": [1, 2]}
-
-
-def test_inputs_are_those_at_the_call(captured, entries):
-    """What the function changes afterwards does not change what it was given."""
-
-    @captured(capture_inputs=True)
-    def work(items, options):
-        items.clear()
-        options["password"] = "hunter2"
-
-    work([1, 2], {"a": 1})
-    assert entries()[0]["inputs"] == {"items": [1, 2], "options": {"a": 1}}
-
-
-def test_a_killed_call_has_its_inputs(captured, telemetry, config):
-    """The run knows them from its beginning on."""
-
-    @captured(capture_inputs=True)
-    def work(a):
-        telemetry.client.flush()
-        return rows_of(config)
-
-    (row,) = work("given").values()
-    assert row["status"] == "running"
-    assert json.loads(row["context_json"])["inputs"] == {"a": "given"}
-
-
-class Unspeakable:
-    """Every way of asking it raises."""
-
-    def __repr__(self):
-        raise RuntimeError("no repr")
-
-    def __iter__(self):
-        raise RuntimeError("no items")
-
-    def __eq__(self, other):
-        raise RuntimeError("no equality")
-
-    __hash__ = None
-
-
-class Changing(dict):
-    """Another mapping at each look."""
-
-    def items(self):
-        raise RuntimeError("dictionary changed size during iteration")
-
-
-def cyclic():
-    mine = {"name": "a"}
-    mine["self"] = [mine, mine]
-    return mine
-
-
-HARD = {
-    "an object that answers nothing": lambda: Unspeakable(),
-    "a mapping that changes": lambda: Changing(a=1),
-    "a cycle": lambda: cyclic(),
-    "a hundred megabytes": lambda: "x" * 100_000_000,
-    "ten million items": lambda: [0] * 10_000_000,
-    "deep": lambda: functools.reduce(lambda inner, _: [inner], range(5000), 0),
-    "bytes": lambda: b"\xff\x00" * 10,
-    "surrogates": lambda: "\ud800",
-    "numbers that JSON has not": lambda: [float("nan"), float("inf"), 10**400, 1 + 2j],
-    "a lock": lambda: threading.Lock(),
-    "keys of all kinds": lambda: {1: 1, None: 2, (1, 2): 3, b"k": 4},
-    "a generator": lambda: (number for number in range(3)),
-}
-
-
-@pytest.mark.parametrize("make", HARD.values(), ids=HARD)
-def test_hard_inputs_leave_the_call_alone(captured, entries, make):
-    """The result is untouched, the entry is there, bounded, and names what could not be kept."""
-    value = make()
-
-    @captured(capture_inputs=True)
-    def work(value, other="kept"):
-        return value
-
-    assert work(value) is value
-    (entry,) = entries()
-    assert entry["status"] == "success"
-    assert entry["inputs"]["other"] == "kept" or "unreadable" in str(entry["inputs"]) or len(str(entry)) > 60_000
-    assert len(json.dumps(entry)) < 400_000
-
-
-def test_an_iterator_is_not_used_up(captured):
-    """Looking at the inputs takes nothing from them."""
-
-    @captured(capture_inputs=True)
-    def work(items):
-        return list(items)
-
-    assert work(number for number in range(3)) == [0, 1, 2]
-
-
-SECRETS = [
-    {"api_key": "hunter2"},
-    {"outer": [{"deep": {"X-Auth-Token": "hunter2"}}]},
-    {"url": "https://user:hunter2@example.org/x"},
-    {"url": "https://example.org/?token=hunter2&x=1"},
-    {"headers": {"Authorization": "hunter2"}},
-    {"headers": [("Authorization", "hunter2"), ("Accept", "text/html")]},
-    {"headers": [["x-api-key", "hunter2"]]},
-    {"headers": [(b"cookie", b"hunter2")]},
-    {"raw": "GET / HTTP/1.1\r\nX-Api-Key: hunter2\r\nAccept: text/html"},
-    {"command": "curl -H 'Authorization: token hunter2' https://example.org"},
-    {"body": '{"password": "hunter2", "user": "x"}'},
-    {"nested": {"MyField": "hunter2"}},
-    {"nested": [{"myfield": {"even": "hunter2"}}]},
-]
-
-
-@pytest.mark.parametrize("given", SECRETS, ids=str)
-def test_secrets_do_not_reach_the_file_nor_the_run(captured, telemetry, config, given):
-    """At any depth, in URLs, headers and texts, and under the keys that were named."""
-
-    @captured(capture_inputs=True, sanitize_keys=["MyField"])
-    def work(given):
-        return given
-
-    assert work(given) is given
-    telemetry.client.flush()
-    everything = config.capture_file.read_text("utf-8") + str(rows_of(config))
-    everything += "".join(path.read_text("utf-8") for path in config.ndjson_dir.iterdir())
-    assert "hunter2" not in everything
-    assert "***REDACTED***" in everything
-
-
-class Frame:
-    """As numpy's arrays and pandas' frames behave."""
-
-    def __bool__(self):
-        raise ValueError("the truth value is ambiguous")
-
-    def __eq__(self, other):
-        return self
-
-    __hash__ = None
-
-
-class Proxy:
-    """As werkzeug's proxies behave outside of a request."""
-
-    @property
-    def __class__(self):
-        raise RuntimeError("working outside of request context")
-
-
-class Strict(dict):
-    """A dict with a `get` of its own."""
-
-    def get(self, *_):
-        raise KeyError("strict")
-
-
-def test_values_that_answer_nothing_break_nothing(captured, telemetry, entries):
-    """As inputs, names, durations and results: the call, the context around it and the run are untouched."""
-    before = trace.get_current_span()
-    for result in (Proxy(), Strict(status="failure"), Frame()):
-        assert captured(capture_inputs=True)(lambda given: given)(result) is result
-    assert trace.get_current_span() is before
-    telemetry.capture(Frame(), "success", Frame(), Frame(), Frame(), Frame(), Frame())
-    assert [entry["status"] for entry in entries()] == ["success", "failure", "success", "success"]
-    assert list(telemetry._recorder.active.mine()) == []
-
-
 # --- results and exceptions
 
 
@@ -647,7 +406,7 @@ def test_a_returned_status_sets_the_entrys(captured, entries, result, status):
     ],
     ids=repr,
 )
-def test_what_is_raised_is_raised_and_kept(captured, entries, telemetry, config, problem, status, run_status):
+def test_what_is_raised_is_raised_and_kept(captured, entries, telemetry, config, problem, status, run_status, rows):
     """The same object goes on, with its context; the entry and the run say what it was."""
 
     @captured()
@@ -661,11 +420,11 @@ def test_what_is_raised_is_raised_and_kept(captured, entries, telemetry, config,
     (entry,) = entries()
     assert entry["status"] == status
     assert (entry["error_message"] or "").startswith(type(problem).__name__ if status != "success" else "")
-    (row,) = rows(telemetry, config).values()
+    (row,) = rows().values()
     assert (row["run_id"], row["status"]) == (entry["run_id"], run_status)
 
 
-def test_calls_within_calls_are_runs_within_runs(captured, telemetry, config, entries):
+def test_calls_within_calls_are_runs_within_runs(captured, telemetry, config, entries, rows):
     """The inner run names the outer one as its parent; entries are in the order in which they ended."""
 
     @captured()
@@ -679,12 +438,12 @@ def test_calls_within_calls_are_runs_within_runs(captured, telemetry, config, en
     assert outer() == 2
     inner_entry, outer_entry = entries()
     assert (inner_entry["skill"], outer_entry["skill"]) == ("inner", "outer")
-    stored = rows(telemetry, config)
+    stored = rows()
     assert stored[inner_entry["run_id"]]["parent_run_id"] == outer_entry["run_id"]
 
 
 @pytest.mark.parametrize("kind", ["a folder", "no permission to make it", "no regular file"])
-def test_a_file_that_cannot_be_written_leaves_the_call_alone(config, kind, caplog, tmp_path):
+def test_a_file_that_cannot_be_written_leaves_the_call_alone(config, kind, caplog, tmp_path, rows):
     """The result is the caller's, the run is kept, and what failed is logged."""
     place = tmp_path / "place"
     if kind == "a folder":
@@ -699,7 +458,7 @@ def test_a_file_that_cannot_be_written_leaves_the_call_alone(config, kind, caplo
     assert capture_telemetry(capture=telemetry)(lambda: 5)() == 5
 
     assert f"writing {place} failed" in caplog.text
-    assert len(rows(telemetry, config)) == 1
+    assert len(rows()) == 1
 
 
 def test_recording_that_is_off_writes_nothing(config, tmp_path):

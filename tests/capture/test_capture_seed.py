@@ -16,11 +16,6 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 MEMBERS = ["timestamp", "skill", "status", "duration_ms", "caller", "inputs", "error_message", "metadata"]
 
 
-@pytest.fixture
-def telemetry(config):
-    return TelemetryCapture(config=config)
-
-
 def file_of(config):
     return json.loads((config.base_dir / "registry" / "telemetry.json").read_text("utf-8"))
 

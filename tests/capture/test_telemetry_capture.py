@@ -42,21 +42,12 @@ os.kill(os.getpid(), signal.SIGSTOP)
 
 
 @pytest.fixture
-def telemetry(config):
-    return TelemetryCapture(config=config)
-
-
-@pytest.fixture
 def impatient(config):
     """Waits for 20 ms at most when another program holds the file's lock."""
     return TelemetryCapture(config=config.with_(capture_lock_timeout_s=0.02))
 
 
-def entries(config):
-    return json.loads(config.capture_file.read_text("utf-8"))
-
-
-def test_no_part_of_an_entry_or_its_run_holds_a_secret(config, telemetry):
+def test_no_part_of_an_entry_or_its_run_holds_a_secret(config, telemetry, entries):
     """Names of skill and caller, inputs by key and as arguments, metadata, the error message."""
     url = "https://u:hunter2@h/x"
     inputs = {"argv": ["mysql", "--password", "hunter2"], "env": [{"name": "TOKEN", "value": "hunter2"}], url: 1}
@@ -65,11 +56,11 @@ def test_no_part_of_an_entry_or_its_run_holds_a_secret(config, telemetry):
     )
     telemetry.client.flush()
     journal = "".join(path.read_text("utf-8") for path in config.ndjson_dir.iterdir())
-    assert "hunter2" not in f"{entry}{entries(config)}{journal}"
+    assert "hunter2" not in f"{entry}{entries()}{journal}"
     assert entry["skill"] == "skill https://***REDACTED***@h/x"
 
 
-def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry):
+def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry, entries):
     """8 × 1000 entries: a valid array, with every acknowledged entry once, each of them a run."""
     print(f"seed {SEED}")
     chance = random.Random(SEED)
@@ -102,7 +93,7 @@ def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry):
 
     assert telemetry.capture("last", "success", 1, "test")
     found = telemetry.query(skill="skill")
-    array = [entry for entry in entries(config) if entry["skill"] == "skill"]
+    array = [entry for entry in entries() if entry["skill"] == "skill"]
     assert len(array) == len(found)
     counted = Counter(entry["run_id"] for entry in array)
     assert set(counted.values()) == {1}
@@ -112,7 +103,7 @@ def test_eight_processes_two_of_them_killed_lose_nothing(config, telemetry):
     eventually(lambda: ids <= set(rows_of(config)), within_s=60)
 
 
-def test_threads_lose_nothing(config, telemetry):
+def test_threads_lose_nothing(config, telemetry, entries):
     """Sixteen threads at once, one file: every entry once."""
 
     def work(thread):
@@ -125,7 +116,7 @@ def test_threads_lose_nothing(config, telemetry):
     for thread in threads:
         thread.join()
     assert len(telemetry.query()) == 1600
-    assert len(entries(config)) == 1600
+    assert len(entries()) == 1600
 
 
 def test_forked_children_write_under_ids_of_their_own(config):
@@ -153,7 +144,7 @@ print(len(telemetry.query(skill="child")), len({entry["run_id"] for entry in tel
     assert out.split() == ["200", "201"]
 
 
-def test_entries_are_in_the_file_after_their_processes_ended(config, telemetry):
+def test_entries_are_in_the_file_after_their_processes_ended(config, telemetry, entries):
     """8 × 50 entries of processes that leave no time for anything afterwards: the array has all of them."""
     code = """
 import os, sys
@@ -173,37 +164,37 @@ os._exit(0)
         process.tell()
     for process in processes:
         assert process.end()[0] == 0
-    assert Counter(entry["caller"] for entry in entries(config)) == {f"writer-{number}": 50 for number in range(8)}
+    assert Counter(entry["caller"] for entry in entries()) == {f"writer-{number}": 50 for number in range(8)}
 
 
-def test_a_stopped_process_that_holds_the_file_stops_nobody(config, impatient, caplog):
+def test_a_stopped_process_that_holds_the_file_stops_nobody(config, impatient, caplog, entries):
     """Entries are acknowledged meanwhile with one warning, queries show them, and the next entry adds them."""
     impatient.capture("skill", "success", 0, "before")
     with Process(HOLD_AND_STOP, config.capture_file) as other:
         assert other.line() == "held"
         for number in range(5):
             impatient.capture("skill", "success", number, "meanwhile")
-        assert len(entries(config)) == 1
+        assert len(entries()) == 1
         assert [entry["duration_ms"] for entry in impatient.query(caller="meanwhile")] == [4, 3, 2, 1, 0]
         other.kill()
     warnings = [record.getMessage() for record in caplog.records if "locked" in record.getMessage()]
     assert len(warnings) == 1
     assert str(config.capture_file) in warnings[0]
     impatient.capture("skill", "success", 0, "after")
-    assert sorted(entry["caller"] for entry in entries(config)) == ["after", "before", *["meanwhile"] * 5]
+    assert sorted(entry["caller"] for entry in entries()) == ["after", "before", *["meanwhile"] * 5]
 
 
-def test_the_background_adds_what_was_set_aside(config, impatient):
+def test_the_background_adds_what_was_set_aside(config, impatient, entries):
     """Without another capture: within a second or so the array has it."""
     impatient.capture("skill", "success", 0, "before")
     lock = FileLock(config.capture_file)
     assert lock.try_acquire()
     impatient.capture("skill", "success", 0, "set aside")
     lock.release()
-    eventually(lambda: [entry["caller"] for entry in entries(config)] == ["before", "set aside"])
+    eventually(lambda: [entry["caller"] for entry in entries()] == ["before", "set aside"])
 
 
-def test_the_interpreters_exit_adds_what_was_set_aside(config):
+def test_the_interpreters_exit_adds_what_was_set_aside(config, entries):
     """A short program whose entry found the file locked."""
     out = run_python(
         """
@@ -222,11 +213,11 @@ lock.release()
         config.base_dir,
     )
     assert out.strip() == "2"
-    assert len(entries(config)) == 2
+    assert len(entries()) == 2
 
 
 @pytest.mark.requires("namespaces")
-def test_hosts_that_share_a_disk_lose_nothing(config, telemetry):
+def test_hosts_that_share_a_disk_lose_nothing(config, telemetry, entries):
     """Processes with the same process id on hosts of different names, at once."""
     script = "hostname $0 && exec " + shlex.join([sys.executable, "-c", WRITER, str(config.base_dir)]) + " $0 200"
     running = [
@@ -243,7 +234,7 @@ def test_hosts_that_share_a_disk_lose_nothing(config, telemetry):
     said = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert len(telemetry.query(skill="skill")) == 600
-    assert {entry["caller"] for entry in entries(config)} == {"host-0", "host-1", "host-2"}
+    assert {entry["caller"] for entry in entries()} == {"host-0", "host-1", "host-2"}
 
 
 def test_rotated_files_are_queried_too(config):
@@ -256,12 +247,12 @@ def test_rotated_files_are_queried_too(config):
     assert len(telemetry.query(limit=70)) == 70
 
 
-def test_a_file_that_is_no_array_is_set_aside_with_a_warning(config, telemetry, caplog):
+def test_a_file_that_is_no_array_is_set_aside_with_a_warning(config, telemetry, caplog, entries):
     """Nothing of it is lost, the entry is kept."""
     config.capture_file.parent.mkdir(parents=True)
     config.capture_file.write_text('{"not": "an array"}')
     telemetry.capture("skill", "success", 1, "test")
-    assert len(entries(config)) == 1
+    assert len(entries()) == 1
     (aside,) = config.capture_file.parent.glob("*.set-aside")
     assert aside.read_text() == '{"not": "an array"}'
     assert str(aside) in caplog.text
@@ -283,10 +274,10 @@ def test_a_file_that_is_no_array_is_set_aside_with_a_warning(config, telemetry, 
     ],
     ids=str,
 )
-def test_durations_are_numbers_from_zero_on(telemetry, config, given, kept):
+def test_durations_are_numbers_from_zero_on(telemetry, config, given, kept, entries):
     """What is none is 0; JSON has no other form for it."""
     telemetry.capture("skill", "success", given, "test")
-    assert entries(config)[0]["duration_ms"] == kept
+    assert entries()[0]["duration_ms"] == kept
 
 
 def test_a_duration_beyond_all_clocks_is_clamped(telemetry, config):
@@ -313,11 +304,11 @@ def test_the_callers_objects_stay_the_callers(telemetry):
     assert inputs == {"list": [1], "password": "p"}
 
 
-def test_names_of_any_kind(telemetry, config):
+def test_names_of_any_kind(telemetry, config, entries):
     """Not text, empty, enormous: kept as far as they go."""
     telemetry.capture(None, "success", 1, "")
     telemetry.capture("s" * 10_000, "success", 1, object)
-    first, second = entries(config)
+    first, second = entries()
     assert (first["skill"], first["caller"]) == ("unknown", "unknown")
     assert len(second["skill"]) == 1000
     assert second["caller"] == "<class 'object'>"
