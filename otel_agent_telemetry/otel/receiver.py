@@ -1,7 +1,7 @@
 """From an OTLP trace request to what is stored of its spans. Pure.
 
 The third of the five stops of a request (`service.otlp_intake` shows all of them): `SpanReceiver.read`
-decodes the spans and refuses those that break a rule of OTLP (no ids, ids of a wrong length), with the
+looks at all spans and refuses those that break a rule of OTLP (no ids, ids of a wrong length), with the
 reason; `SpanReceiver.nodes_of` makes what is stored of some of them, so that a large request can be
 stored in parts. The same request gives the same records, however it is cut, so a sender may repeat
 it. Attributes are untrusted: values are bounded and masked as everywhere.
@@ -56,7 +56,7 @@ _LATEST_START_NS: Final = 2**63 - 1  # in the year 2262: what a signed column ho
 _MAX_REASONS: Final = 5
 _IS_AGENTS_WORK: Final = (names.AGENT, names.CHAIN)
 
-_Ids = tuple[str, str | None]
+_Ids = tuple[bytes, bytes]
 """Trace id and span id."""
 
 
@@ -64,6 +64,7 @@ _Ids = tuple[str, str | None]
 class _Sender:
     """What the spans of one resource have in common."""
 
+    resource: dict[str, Any]
     service: str | None
     is_coding_agent: bool
     has_rules: bool
@@ -73,19 +74,13 @@ class _Sender:
 
 
 class ReceivedSpan(NamedTuple):
-    """A span of a request: its content, its events as they came, and where it comes from."""
+    """A span as it came, and where it comes from."""
 
-    view: SpanView
-    events: Sequence[Span.Event]
+    span: Span
     sender: _Sender
 
-    @property
-    def identity(self) -> tuple[str, str, int]:
-        """Return what distinguishes the span from all others: its ids and its start."""
-        return self.view.trace_id, self.view.span_id, self.view.start_ns
 
-
-_start: Final = attrgetter("view.start_ns")
+_start: Final = attrgetter("span.start_time_unix_nano")
 
 
 @dataclass(slots=True)
@@ -106,11 +101,14 @@ class Received:
         if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
             self.reasons.append(reason)
 
-    def parts(self, most: int) -> Iterator[list[ReceivedSpan]]:
-        """Yield the spans, at most so many at once, in order of their start: most runs before what is below them."""
+    def parts(self, most: int, *, after: int = 0) -> Iterator[list[ReceivedSpan]]:
+        """Yield the spans without the first `after`, at most so many at once.
+
+        Where they are more, in order of their start: most runs before what is below them.
+        """
         if len(self.spans) > most:
             self.spans.sort(key=_start)
-        for start in range(0, len(self.spans), most):
+        for start in range(after, len(self.spans), most):
             yield self.spans[start : start + most]
 
 
@@ -137,29 +135,30 @@ class SpanReceiver:
     def nodes_of(self, spans: Iterable[ReceivedSpan], received: Received) -> list[SpanNode]:
         """Return what is stored of these spans; one that cannot be understood is refused, and spares its neighbours."""
         nodes = []
-        for span in spans:
+        for span, sender in spans:
             try:
-                nodes.append(self._node_of(span))
+                nodes.append(self._node_of(span, sender))
             except RecordError as problem:
-                received.refuse(f"span {span.view.span_id}: {problem}")
+                received.refuse(f"span {span.span_id.hex()}: {problem}")
             except Exception as problem:  # a bug of ours costs this span, not its neighbours
                 _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
-                received.refuse(f"span {span.view.span_id}: cannot be understood")
+                received.refuse(f"span {span.span_id.hex()}: cannot be understood")
         return nodes
 
-    def _node_of(self, received: ReceivedSpan) -> SpanNode:
-        view, sender = received.view, received.sender
+    def _node_of(self, span: Span, sender: _Sender) -> SpanNode:
+        view = _view_of(span, sender.resource)
         plan = self._plans[tuple(view.attributes)]
         kind = plan.kind_of(view.attributes, view.name)
         left_out: list[Mapping[str, int]] = []
-        events = [self._event_of(event, view, left_out) for event in received.events]
+        events = [self._event_of(event, view, left_out) for event in span.events]
         may_be_run = view.parent_span_id is None or plan.is_marked or kind == names.AGENT
         if may_be_run and is_run(view, self._runs):
-            node = self._run_of(received, plan, kind, events, left_out)
+            node = self._run_of(view, plan, kind, events, left_out)
+            node.state = self._state_of(view, span.events)
         else:
-            span, more = self._step_of(view, plan)
+            step, more = self._step_of(view, plan)
             usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))
-            node = SpanNode(span, usage=usage, events=events, start_ns=view.start_ns)
+            node = SpanNode(step, usage=usage, events=events, start_ns=view.start_ns)
         node.parent_start = _parent_start(view, sender.starts)
         node.service = sender.service
         node.is_from_agent = node.agent is not None or "model_calls" in node.usage or sender.is_coding_agent
@@ -178,14 +177,13 @@ class SpanReceiver:
 
     def _run_of(
         self,
-        received: ReceivedSpan,
+        view: SpanView,
         plan: AttributePlan,
         kind: Kind | None,
         events: list[RunEvent],
         left_out: list[Mapping[str, int]],
     ) -> SpanNode:
-        """Return the span as a run, with its state."""
-        view = received.view
+        """Return the span as a run, without its state."""
         span, of_step = self._step_of(view, plan)
         left_over = {key: view.attributes[key] for key in plan.left_over}
         of_run = self._rule.keep(left_over)[1] if of_step and len(left_over) < len(view.attributes) else of_step
@@ -201,7 +199,6 @@ class SpanReceiver:
             agent=agent,
             as_step=_with_left_out(usage_of_step(view), (of_step, *left_out)) if may_be_step else None,
             is_idle=span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT),
-            state=self._state_of(view, received.events),
         )
 
     def _state_of(self, view: SpanView, events: Sequence[Span.Event]) -> Fields:
@@ -247,8 +244,8 @@ def _spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan
     resource = _values_of(group.resource.attributes)
     starts: dict[_Ids, list[int]] = {}
     parents: dict[_Ids, _Ids] = {}
-    # The generator fills `starts`: it is whole when the first node is made.
     sender = _Sender(
+        resource,
         service_of(resource),
         is_of_coding_agent(resource),
         names.marks_sender(resource),
@@ -259,13 +256,12 @@ def _spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan
             if (broken := _rule_broken(span)) is not None:
                 received.refuse(broken)
                 continue
-            view = _view_of(span, resource)
-            ids = (view.trace_id, view.span_id)
-            starts.setdefault(ids, []).append(view.start_ns)
-            parents[ids] = (view.trace_id, view.parent_span_id)
-            yield ReceivedSpan(view, span.events, sender)
+            ids = (span.trace_id, span.span_id)
+            starts.setdefault(ids, []).append(_start_of(span))  # whole when the first node is made
+            parents[ids] = (span.trace_id, span.parent_span_id)
+            yield ReceivedSpan(span, sender)
     for span_id in _own_ancestors(parents):
-        received.warn(f"span {span_id}: is its own ancestor, and has no root")
+        received.warn(f"span {span_id.hex()}: is its own ancestor, and has no root")
 
 
 def _rule_broken(span: Span) -> str | None:
@@ -278,9 +274,13 @@ def _rule_broken(span: Span) -> str | None:
     return None
 
 
+def _start_of(span: Span) -> int:
+    return min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
+
+
 def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
     parent = span.parent_span_id
-    start_ns = min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
+    start_ns = _start_of(span)
     end_ns = span.end_time_unix_nano
     status = span.status
     view = SpanView(
@@ -316,7 +316,7 @@ def _value_of(value: AnyValue) -> Any:
     return getattr(value, kind)
 
 
-def _own_ancestors(parents: Mapping[_Ids, _Ids]) -> Iterator[str]:
+def _own_ancestors(parents: Mapping[_Ids, _Ids]) -> Iterator[bytes]:
     """Yield the ids of spans that lead back to themselves by their parents, one of each circle."""
     passed: dict[_Ids, int] = {}
     """Ids → the number of the way on which they were passed."""
@@ -327,7 +327,7 @@ def _own_ancestors(parents: Mapping[_Ids, _Ids]) -> Iterator[str]:
             passed[at] = number
             at = parents[at]  # noqa: PLW2901 - on the way up
         if passed.get(at) == number:
-            yield str(at[1])
+            yield at[1]
 
 
 # --- what a span is
@@ -338,7 +338,9 @@ def _parent_start(view: SpanView, starts: Mapping[_Ids, Sequence[int]]) -> str |
 
     Ids repeat where applications seed `random`; what comes from one sender belongs together.
     """
-    known = starts.get((view.trace_id, view.parent_span_id))
+    if view.parent_span_id is None:
+        return None
+    known = starts.get((bytes.fromhex(view.trace_id), bytes.fromhex(view.parent_span_id)))
     if not known:
         return None
     if len(known) == 1:

@@ -9,12 +9,13 @@ Five stops, the same for HTTP and gRPC:
     5 rows      `storage.store`, `storage.traces` finds the run of each span; writes runs, steps, events, roll-ups
 
 A large request is stored in parts, each in a commit of its own, and answered within 8 s, because
-exporters give up after 10 s. What did not fit is left to the sender's repetition: what is stored
-already is passed over, so each attempt gets further, and rows end the same however it was cut.
+exporters give up after 10 s. What did not fit is left to the sender's repetition, which goes on where
+the request stopped. Rows end the same however a request is cut and however often it comes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -28,15 +29,17 @@ from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.otlp_parsing import ParsedRequest
 from otel_agent_telemetry.service.responses import OverloadedError
-from otel_agent_telemetry.storage.span_places import stored_steps
 from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.storage.traces import SpanNode
 
 T = TypeVar("T")
+_Key = tuple[str | None, bytes]
+"""The database and the digest of a body: a repetition has the same bytes."""
 
 RESPONSE_WITHIN_S: Final = 8.0
 SPANS_A_PART: Final = 1_000
-_LEAST_WAIT_S: Final = 1.0
+_LEAST_WAIT_S: Final = 2.0
+_MAX_UNFINISHED: Final = 64
 _LARGE_BODY: Final = 32 << 10
 """Bytes from which a body is handled in another thread, so that the event loop serves others meanwhile."""
 
@@ -48,21 +51,21 @@ class TimeBudget:
         self.seconds = seconds
         self._now = now
         self._ends = now() + seconds
-        self._longest = 0.0
+        self._longest: float | None = None
 
     def left_s(self) -> float:
         """Return the seconds that are left, 0 when the time is over."""
         return max(self._ends - self._now(), 0.0)
 
     def has_room(self) -> bool:
-        """Return whether there is time for one more piece of work that takes as long as the longest so far."""
-        return self.left_s() > self._longest
+        """Return whether there is time for work that takes as long as the longest so far; for the first there is."""
+        return self._longest is None or self.left_s() > self._longest
 
     async def spend(self, work: Awaitable[T]) -> T:
         """Return what the work returns, and remember how long it took."""
         began = self._now()
         returned = await work
-        self._longest = max(self._longest, self._now() - began)
+        self._longest = max(self._longest or 0.0, self._now() - began)
         return returned
 
 
@@ -87,6 +90,8 @@ class OtlpIntake:
         self._receiver = SpanReceiver(runs=settings.runs, around=ResourceDefaults.of(settings, {}))
         self._spans = spans
         self._now = now
+        self._unfinished: dict[_Key | None, int] = {}
+        """Requests of which a part is stored → how many of their spans; the latest 64."""
 
     async def export(
         self, body: bytes, parse: Callable[[bytes], ParsedRequest], *, within_s: float = RESPONSE_WITHIN_S
@@ -100,22 +105,32 @@ class OtlpIntake:
         budget = TimeBudget(within_s, now=self._now)
         is_large = len(body) >= _LARGE_BODY
         received = await _call(self._read, parse, body, in_thread=is_large)
-        taken = len(received.spans) + received.refused
-        if len(received.spans) > self._spans_a_part:  # it may have been cut before, and come again
-            received.spans = await self._without_stored(received.spans)
-        left = len(received.spans)
-        for part in received.parts(self._spans_a_part):
-            if left < len(received.spans) and not budget.has_room():
-                raise OverloadedError(
-                    f"{taken - left} of {taken} spans are stored, there was no time for more within "
-                    f"{budget.seconds:g} s; send the request again"
-                )
-            await budget.spend(self._store(part, received, budget, in_thread=is_large))
-            left -= len(part)
+        taken, refused_before = len(received.spans), received.refused
+        is_cut = taken > self._spans_a_part
+        key = (self._backend.store_id, await _call(_digest, body, in_thread=is_large)) if is_cut else None
+        stored = self._unfinished.pop(key, 0)
+        try:
+            for part in received.parts(self._spans_a_part, after=stored):
+                if not budget.has_room():
+                    raise OverloadedError(
+                        f"{stored} of {taken} spans are stored, there was no time for more within "
+                        f"{budget.seconds:g} s; send the request again"
+                    )
+                await budget.spend(self._store(part, received, budget, in_thread=is_large))
+                stored += len(part)
+        finally:
+            if key is not None and 0 < stored < taken:
+                self._remember(key, stored)
         # After the last commit, so that spans of a request which fails and comes again are counted once.
-        self._spans.labels("accepted").inc(taken - received.refused)
+        self._spans.labels("accepted").inc(taken - (received.refused - refused_before))
         self._spans.labels("refused").inc(received.refused)
         return _response_to(received)
+
+    def _remember(self, key: _Key, stored: int) -> None:
+        """Remember where the repetition of a request goes on."""
+        self._unfinished[key] = stored
+        if len(self._unfinished) > _MAX_UNFINISHED:
+            del self._unfinished[next(iter(self._unfinished))]
 
     def _read(self, parse: Callable[[bytes], ParsedRequest], body: bytes) -> Received:
         """Return the spans of a body. Raises RequestError 400."""
@@ -124,12 +139,6 @@ class OtlpIntake:
         for reason in refused:
             received.refuse(reason)
         return received
-
-    async def _without_stored(self, spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
-        """Return the spans without those that are stored as ended steps; what they mean of their runs is stored too."""
-        identities = [span.identity for span in spans]
-        known = await self._backend.read(lambda connection: stored_steps(connection, identities))
-        return [span for span in spans if span.identity not in known] if known else spans
 
     async def _store(
         self, spans: Sequence[ReceivedSpan], received: Received, budget: TimeBudget, *, in_thread: bool
@@ -150,6 +159,11 @@ def _response_to(received: Received) -> ExportTraceServiceResponse:
         response.partial_success.rejected_spans = received.refused
         response.partial_success.error_message = "; ".join(received.reasons)
     return response
+
+
+def _digest(body: bytes) -> bytes:
+    """Return what tells a body from all others."""
+    return hashlib.blake2b(body, digest_size=16).digest()
 
 
 async def _call(function: Callable[..., T], *arguments: Any, in_thread: bool) -> T:

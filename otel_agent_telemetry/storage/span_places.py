@@ -147,18 +147,6 @@ class Places:
         return len(self._runs[key].keys() | self._steps[key].keys()) > 1
 
 
-def stored_steps(connection: Connection, identities: Iterable[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
-    """Return those of these spans, `(trace_id, span_id, start_ns)`, that are stored as ended steps."""
-    keys = {identity[:2] for identity in identities}
-    return {
-        (trace_id, span_id, start_ns)
-        for trace_id, span_id, start_ns, _, _, kind, _, end in rows_of_keys(
-            connection, _find_spans(connection.dialect), keys
-        )
-        if end is not None and kind == 0
-    }
-
-
 def _is_in_microseconds(start_ns: int) -> bool:
     return start_ns == UNKNOWN_START or start_ns % 1000 == 0
 
