@@ -78,12 +78,15 @@ def _describe(error: Mapping[str, Any]) -> str:
 
 
 def event_id_of(request: Request) -> str:
-    """Return the path's `event_id` in its canonical form. Raises RequestError 404: what is no UUID names no run."""
-    text = request.path_params["event_id"]
+    """Return the path's `event_id` as it is stored: a UUID in lower case, any other text as it is.
+
+    Runs of databases of version 7 can have one that is no UUID.
+    """
+    text = str(request.path_params["event_id"])
     try:
         return str(check_column("event_id", text))
     except RecordError:
-        raise run_not_found(text) from None
+        return text
 
 
 def run_not_found(event_id: str) -> RequestError:

@@ -33,7 +33,10 @@ REFERENCE: Final = "#/components/schemas/{model}"
 class EventIdPath(BaseModel):
     """The path parameter of every operation on one run."""
 
-    event_id: str = Field(description="The run's idempotency key, a UUID.", examples=[_EXAMPLE_ID])
+    event_id: str = Field(
+        description="The run's idempotency key, a UUID; in databases of version 7 it can be another text.",
+        examples=[_EXAMPLE_ID],
+    )
 
 
 _EXAMPLES: Final[dict[str, Any]] = {

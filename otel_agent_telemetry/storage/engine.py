@@ -53,6 +53,7 @@ _UNAVAILABLE_HINTS: Final = {
         ("a symbolic link", "not a regular file", "a shared folder"),
         "Another user may have put it there: look at it and remove it, or use a folder of your own.",
     ),
+    "a folder stands": "Check that the path names a file.",
     "unable to open": "Check that its folder exists, can be entered, and that the path names a file.",
 }
 _SCHEMA_HINTS: Final = {

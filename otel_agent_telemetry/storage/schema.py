@@ -7,6 +7,7 @@ on PostgreSQL), after a backup and in one transaction: it ends upgraded or uncha
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.storage.database_backup import backup_database
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, translated, writing
 
+_log: Final = logging.getLogger(__name__)
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 KNOWN_REVISIONS: Final = tuple(sorted(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*_*.py")))
 """The revisions of the files `versions/v{revision}_{name}.py`, oldest first."""
@@ -43,11 +45,12 @@ _migrating = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class SchemaReport:
-    """What `ensure_schema` did; `backup` is the copy made before an upgrade."""
+    """What `ensure_schema` did. `backup`: the copy made before an upgrade; `notes`: what that did not carry over."""
 
     outcome: Literal["created", "upgraded", "current"]
     revision: str
     backup: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def ensure_schema(engine: Engine, config: TelemetryConfig, *, clock: Clock | None = None) -> SchemaReport:
@@ -103,8 +106,10 @@ def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock:
         if state != "empty" and path is not None:
             # Inside the transaction: no other process can write between the backup and the upgrade.
             backup = backup_database(path, config.backups_dir, clock)
-        _migrate(connection)
-    return SchemaReport("created" if state == "empty" else "upgraded", HEAD_REVISION, backup)
+        notes = tuple(_migrate(connection))
+    for note in notes:
+        _log.warning("upgrading %s: %s", database_name(engine), note)
+    return SchemaReport("created" if state == "empty" else "upgraded", HEAD_REVISION, backup, notes)
 
 
 def database_state(connection: Connection) -> DatabaseState:
@@ -162,8 +167,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _migrate(connection: Connection) -> None:
-    """Run the migrations inside the connection's transaction."""
+def _migrate(connection: Connection) -> list[str]:
+    """Run the migrations inside the connection's transaction; return their notes."""
     from alembic import command
     from alembic.config import Config
 
@@ -172,8 +177,10 @@ def _migrate(connection: Connection) -> None:
     settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
+    notes: list[str] = settings.attributes.setdefault("notes", [])
     with _migrating:
         command.upgrade(settings, "head")
+    return notes
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """

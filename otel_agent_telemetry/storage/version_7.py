@@ -3,7 +3,8 @@
 Their `agent_runs` has the columns of version 8 without the newest three, but may lack others,
 have more, have any primary key, and hold whatever an unchecked writer stored. No value is
 lost: one that has no column, or does not fit it, goes under `version_7` in the run's
-`context_json`. Of rows with the same `event_id` the greatest state is kept.
+`context_json`. Of rows with the same `event_id` the greatest state is kept. A UUID among them is
+written in lower case, as later states name it; any other text stays as it is, and `id` too.
 
 The columns, their kinds and the order of states are written out here as they are in version 8.
 They must not be imported from `columns` or `storage.tables`: those change with later versions,
@@ -13,6 +14,7 @@ and this upgrade always writes the table that migration 0008 creates.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -65,6 +67,7 @@ _LAST_PLAUSIBLE_SECOND: Final = 10**11
 _FIRST_TIMES: Final = ("created_at", "start_time", "updated_at", "end_time")
 _LAST_TIMES: Final = ("updated_at", "end_time", "created_at", "start_time")
 _START_TIMES: Final = ("start_time", "created_at", "updated_at", "end_time")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _EPOCH: Final = iso_utc(0)
 
 Values = dict[str, Any]
@@ -72,17 +75,37 @@ Row = tuple[Any, ...]
 """One value for each of `COLUMNS_8`."""
 
 
-def copy_runs(connection: Connection, table: str) -> None:
-    """Copy every run of `agent_runs` into `table`, in order of insertion, 500 rows in memory at a time."""
+def copy_runs(connection: Connection, table: str) -> list[str]:
+    """Copy every run of `agent_runs` into `table`, in order of insertion, 500 rows in memory at a time.
+
+    Returns notes about what is not as it was.
+    """
+    keeps_ids = _has_usable_ids(connection)
+    rows = 0
     found = connection.execution_options(stream_results=True).execute(text("SELECT * FROM agent_runs"))
     for part in found.mappings().partitions(_ROWS_AT_A_TIME):
-        write_rows(connection, table, [row_of_version_7(dict(row)) for row in part])
+        rows += len(part)
+        ids = [row["id"] if keeps_ids else None for row in part]
+        write_rows(connection, table, [row_of_version_7(dict(row)) for row in part], ids)
+    stored: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608 - a constant
+    notes = [] if keeps_ids or not rows else ["the runs have new ids: the old ones were missing, or no unique numbers"]
+    if stored < rows:
+        notes.append(f"{rows - stored} rows were further states of a run that has a row: its latest state was kept")
+    return notes
 
 
-def write_rows(connection: Connection, table: str, rows: list[Row]) -> None:
+def _has_usable_ids(connection: Connection) -> bool:
+    """Return whether each run has an `id` that the new table can keep: a whole number of its own."""
+    if "id" not in {column["name"] for column in inspect(connection).get_columns("agent_runs")}:
+        return False
+    odd = text("SELECT count(*) - count(DISTINCT CASE WHEN typeof(id) = 'integer' THEN id END) FROM agent_runs")
+    return bool(connection.execute(odd).scalar_one() == 0)
+
+
+def write_rows(connection: Connection, table: str, rows: list[Row], ids: list[int | None]) -> None:
     """Insert rows; of rows with the same `event_id` keep the greatest state and the greatest posting values."""
     upsert, raise_posting = _statements(table)
-    connection.exec_driver_sql(upsert, rows)
+    connection.exec_driver_sql(upsert, [(number, *row) for number, row in zip(ids, rows, strict=True)])
     places = [COLUMNS_8.index(name) for name in (*_POSTING, "event_id")]
     posted = [tuple(row[place] for place in places) for row in rows if any(row[place] for place in places[:-1])]
     if posted:
@@ -95,7 +118,7 @@ def _statements(table: str) -> tuple[str, str]:
     changes = [f"{name} = excluded.{name}" for name in COLUMNS_8 if name not in ("event_id", *_POSTING)]
     changes += [f"{name} = {_greatest(f'{table}.{name}', f'excluded.{name}', name)}" for name in _POSTING]
     upsert = (
-        f"INSERT INTO {table} ({', '.join(COLUMNS_8)}) VALUES ({', '.join('?' * len(COLUMNS_8))})"  # noqa: S608 - constants
+        f"INSERT INTO {table} (id, {', '.join(COLUMNS_8)}) VALUES (?{', ?' * len(COLUMNS_8)})"  # noqa: S608 - constants
         f" ON CONFLICT (event_id) DO UPDATE SET {', '.join(changes)}"
         f" WHERE {_order_of('excluded')} > {_order_of(table)}"
     )
@@ -154,14 +177,20 @@ def _fitted(name: str, value: Any, leftovers: Values) -> Any:
     if value is None:
         return None
     if name in _TIMES:
-        return _time(value)
+        return time_of_version_7(value)
     if name == "status":
         return _status(value, leftovers)
-    plain = _text(value)
-    return _json(plain) if name in _JSON else plain
+    plain = event_id_of_version_7(value) if name == "event_id" else text_of(value)
+    return json_of_version_7(plain) if name in _JSON else plain
 
 
-def _text(value: Any) -> str:
+def event_id_of_version_7(value: Any) -> str:
+    """Return an `event_id` as later states name it: a UUID in lower case, any other text unchanged."""
+    plain = text_of(value)
+    return plain.lower() if _UUID.fullmatch(plain) else plain
+
+
+def text_of(value: Any) -> str:
     """Return a value of any SQLite type as text."""
     # A column of SQLite holds values of any type, whatever its declaration says.
     if isinstance(value, bytes):
@@ -181,12 +210,12 @@ def _count(name: str, value: Any, leftovers: Values) -> int:
     return 0
 
 
-def _time(value: Any) -> str:
+def time_of_version_7(value: Any) -> str:
     """Return ISO 8601 in UTC; numbers are seconds or milliseconds since 1970, unreadable text stays as it is."""
     if isinstance(value, (int, float)):
         scale = 1e9 if abs(value) < _LAST_PLAUSIBLE_SECOND else 1e6
         return iso_utc(int(value * scale))
-    plain = _text(value)
+    plain = text_of(value)
     try:
         return normal_iso(plain)
     except (ValueError, OverflowError):
@@ -202,7 +231,7 @@ def _status(value: Any, leftovers: Values) -> str:
     return word or FAILED
 
 
-def _json(plain: str) -> str | None:
+def json_of_version_7(plain: str) -> str | None:
     """Return JSON text unchanged, and any other text as a JSON string."""
     try:
         json.loads(plain)

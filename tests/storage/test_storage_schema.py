@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import runpy
 import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from sqlalchemy import inspect
+from sqlalchemy import inspect, update
 from storage_cases import ROOT, Database, quick_config, rows_of, run, start_python
 from version_7_database import COLUMNS_7, dump, make_version_7, row_7
 
@@ -30,7 +33,7 @@ from otel_agent_telemetry.storage.queries import RunQuery, get_run, list_runs
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, KNOWN_REVISIONS, ensure_schema
 from otel_agent_telemetry.storage.store import Store
-from otel_agent_telemetry.storage.tables import metadata
+from otel_agent_telemetry.storage.tables import agent_runs, metadata
 from otel_agent_telemetry.storage.version_7 import COLUMNS_8, row_of_version_7
 
 UPGRADE = """
@@ -212,6 +215,80 @@ def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
     database.close()
 
 
+def test_commits_and_events_of_version_7_are_carried_over(tmp_path, caplog):
+    """What names a run and what it says; the rest is counted, and the old tables stay."""
+    config = quick_config(tmp_path)
+    first = row_7(1)
+    script = """
+        CREATE TABLE commits (id INTEGER PRIMARY KEY, hash TEXT, run_id TEXT, source TEXT, author TEXT, created_at TEXT);
+        CREATE TABLE run_events (id INTEGER PRIMARY KEY, run_id TEXT, event_type TEXT, timestamp TEXT, payload TEXT);
+        CREATE TABLE run_spans (id INTEGER PRIMARY KEY);
+        CREATE TRIGGER touched AFTER UPDATE ON agent_runs BEGIN SELECT 1; END;
+    """
+    make_version_7(config.db_path, [first], script=script)
+    with closing(sqlite3.connect(config.db_path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO commits (hash, run_id, source, author, created_at) VALUES (?, ?, ?, ?, ?)",
+            [("ABCDEF1", first["run_id"], "LLM", "me", "2025-12-10 13:00"), ("abcdef2", "unknown", "llm", "me", None)],
+        )
+        connection.executemany(
+            "INSERT INTO run_events (run_id, event_type, timestamp, payload) VALUES (?, ?, ?, ?)",
+            [(first["run_id"], "step", "2025-12-10T12:05:30Z", '{"n": 1}'), (first["run_id"], "end", 1765368331, "x")],
+        )
+    report = ensure(config)
+    assert rows_of(config.db_path, "SELECT commit_hash, run_id, commit_source, commit_author FROM commits") == [
+        ("ABCDEF1", first["run_id"], "llm", "me")
+    ]
+    events = rows_of(config.db_path, "SELECT event_id, event_type, payload_json FROM run_events ORDER BY id")
+    assert events == [(first["event_id"], "step", '{"n": 1}'), (first["event_id"], "end", '"x"')]
+    assert len(rows_of(config.db_path, "SELECT * FROM commits_version_7")) == 2
+    notes = "\n".join(report.notes)
+    assert "1 of 2 rows of commits were carried over; the table as it was is commits_version_7" in notes
+    assert "2 of 2 rows of run_events" in notes
+    assert "run_spans_version_7" in notes
+    assert "index idx_agent_runs_agent_name" in notes
+    assert "trigger touched" in notes
+    assert all(note in caplog.text for note in report.notes)
+
+
+def test_ids_stay_and_event_ids_have_one_spelling(tmp_path):
+    """A UUID is in lower case, as a later state names it; another text stays; two spellings are one run."""
+    config = quick_config(tmp_path)
+    upper = row_7(0xABCDEF)["event_id"].upper()
+    rows = [
+        row_7(1, event_id="evt-One"),
+        row_7(2, event_id=upper, status="running"),
+        row_7(3, event_id=upper.lower(), updated_at="2025-12-10T12:09:00Z"),
+    ]
+    make_version_7(config.db_path, rows)
+    with closing(sqlite3.connect(config.db_path)) as connection, connection:
+        connection.execute("UPDATE agent_runs SET id = id * 10 + 100")
+    report = ensure(config)
+    found = rows_of(config.db_path, "SELECT id, event_id, items_discovered FROM agent_runs ORDER BY id")
+    assert found == [(110, "evt-One", 1), (120, upper.lower(), 3)]
+    assert any("1 rows were further states" in note for note in report.notes)
+    make_version_7(tmp_path / "odd.sqlite", [{**row_7(n), "id": "same"} for n in range(3)], extra=("id",), key="k")
+    odd = config.with_(db_path=tmp_path / "odd.sqlite")
+    assert any("new ids" in note for note in ensure(odd).notes)
+    assert rows_of(odd.db_path, "SELECT id FROM agent_runs ORDER BY id") == [(1,), (2,), (3,)]
+
+
+def test_an_event_id_in_capitals_is_respelled_by_the_next_upgrade(database):
+    """A database of version 7 that an earlier release has upgraded: on either kind of database."""
+    alone, twice = "10000000-0000-4000-8000-0000000ABCDE", "20000000-0000-4000-8000-0000000ABCDE"
+    before = (alone, twice, twice.lower(), "No-UUID")
+    (path,) = Path(schema.__file__).with_name("migrations").glob("versions/v0016_*.py")
+    with database.writing() as connection:
+        upsert_runs(connection, [run(number) for number in range(len(before))])
+        for number, event_id in enumerate(before):
+            change = update(agent_runs).where(agent_runs.c.run_id == f"run-{number}").values(event_id=event_id)
+            connection.execute(change)
+        with Operations.context(MigrationContext.configure(connection)):
+            runpy.run_path(str(path))["upgrade"]()
+    ids = {event_id for (event_id,) in database.rows("SELECT event_id FROM agent_runs")}
+    assert ids == {alone.lower(), twice, twice.lower(), "No-UUID"}
+
+
 ODD = some.one_of(
     some.none(),
     some.integers(-(2**63), 2**63 - 1),
@@ -333,8 +410,8 @@ from otel_agent_telemetry.storage import version_7
 from otel_agent_telemetry.storage.engine import make_engine
 from otel_agent_telemetry.storage.schema import ensure_schema
 written = version_7.write_rows
-def write_and_die(connection, table, rows):
-    written(connection, table, rows)
+def write_and_die(connection, *rest):
+    written(connection, *rest)
     connection.exec_driver_sql("PRAGMA cache_spill=1")
     os.kill(os.getpid(), 9)
 version_7.write_rows = write_and_die
@@ -429,7 +506,7 @@ def test_a_folder_where_the_file_should_be_is_unavailable(tmp_path):
     """So is a file where the folder should be."""
     config = quick_config(tmp_path)
     config.db_path.mkdir(parents=True)
-    with pytest.raises(StoreUnavailableError, match="unable to open"):
+    with pytest.raises(StoreUnavailableError, match="a folder stands where a file should be"):
         ensure(config)
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnavailableError, match="file stands where a folder"):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.config import Config
 
 from otel_agent_telemetry.storage.version_7 import copy_runs, drop_indexes, set_aside
+from otel_agent_telemetry.storage.version_7_tables import carry_commits, carry_events, lost_objects
 
 revision = "0008"
 down_revision = None
@@ -17,6 +19,8 @@ branch_labels = None
 depends_on = None
 
 _OWN_TABLES = {"agent_runs", "run_events", "run_spans", "commits", "run_counts", "run_hours"}
+_CARRIED = {"commits": carry_commits, "run_events": carry_events}
+"""Tables whose rows are copied from the old ones."""
 _TEXT_BEFORE_COUNTS = (
     *("trigger_type", "product", "product_family", "platform", "subdomain", "website", "website_section"),
     "item_name",
@@ -34,30 +38,39 @@ def upgrade() -> None:
     """Create the tables that are missing; keep every run of a version 7 database."""
     connection = op.get_bind()
     older = set(sa.inspect(connection).get_table_names()) & _OWN_TABLES
+    notes: list[str] = []
     if "agent_runs" in older:
-        _rebuild_runs(connection)
+        notes += filter(None, [lost_objects(connection), *_rebuild_runs(connection)])
     else:
         _create_runs("agent_runs")
     _index_runs()
     for name in sorted(older - {"agent_runs"}):
         set_aside(connection, name)
+        if name not in _CARRIED:
+            notes.append(f"the table {name} was set aside as it was, as {name}_version_7")
     _create_commits()
     _create_events()
     _create_spans()
     _create_counts()
+    notes += [carry(connection) for name, carry in _CARRIED.items() if name in older]
+    (op.get_context().config or Config()).attributes.setdefault("notes", []).extend(notes)
 
 
-def _rebuild_runs(connection: sa.Connection) -> None:
-    """Copy the runs into a new table and rename it to `agent_runs`; views that name the table stay valid."""
+def _rebuild_runs(connection: sa.Connection) -> list[str]:
+    """Copy the runs into a new table and rename it to `agent_runs`; views that name the table stay valid.
+
+    Returns notes about what is not as it was.
+    """
     op.execute("PRAGMA legacy_alter_table=ON")
     drop_indexes(connection, "agent_runs")
     _create_runs("agent_runs_8")
     op.create_index("ux_agent_runs_8_event_id", "agent_runs_8", ["event_id"], unique=True)
-    copy_runs(connection, "agent_runs_8")
+    notes = copy_runs(connection, "agent_runs_8")
     op.drop_table("agent_runs")
     op.rename_table("agent_runs_8", "agent_runs")
     op.drop_index("ux_agent_runs_8_event_id", "agent_runs")
     op.execute("PRAGMA legacy_alter_table=OFF")
+    return notes
 
 
 def _create_runs(name: str) -> None:
