@@ -284,6 +284,14 @@ def _part_of(block: bytes, needle: bytes) -> JournalPart:
     )
 
 
+def parts_of(stream: BinaryIO, *, size: int | None = None) -> Iterator[JournalPart]:
+    """Yield the lines of an open file of lines, as `read_parts` does: the whole ones among the next `size` bytes.
+
+    Without `size` a last line without LF is yielded too. Raises OSError.
+    """
+    return (_part_of(lines, b"") for lines in _blocks(stream, size))
+
+
 def _lines_containing(block: bytes, needle: bytes) -> Iterator[bytes]:
     """Yield the lines that hold a text, without their LF."""
     at = block.find(needle)

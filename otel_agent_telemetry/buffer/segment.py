@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from otel_agent_telemetry.append import AppendFile
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import segment_path
+from otel_agent_telemetry.journal import JournalPart, parts_of
 from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, encode_line, read_line
 
@@ -64,6 +65,22 @@ class SegmentLine(NamedTuple):
     records: tuple[Line, ...]
     ends_at: int
     torn: bool
+
+
+def read_segment_parts(path: Path, *, offset: int = 0, end: int | None = None) -> Iterator[JournalPart]:
+    """Yield the lines of a segment from a byte offset on, some thousand at a time: far cheaper than one by one.
+
+    With `end`, only lines that end, with their LF, before that byte; else a tail without LF
+    too, as a writer that is gone may have left it. A missing file has no lines. Raises OSError
+    when it cannot be read.
+    """
+    try:
+        stream = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        yield from parts_of(stream, size=None if end is None else end - offset)
 
 
 def read_segment(path: Path, *, offset: int = 0, to_the_end: bool = False) -> Iterator[SegmentLine]:

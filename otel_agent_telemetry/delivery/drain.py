@@ -10,6 +10,7 @@ Memory is bounded by one batch, and by a few words for each open run.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -18,7 +19,6 @@ from typing import Any, Final
 
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import WriterFiles, confirm, list_writers
-from otel_agent_telemetry.buffer.segment import SegmentLine, read_segment
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.counters import Counters
@@ -33,13 +33,12 @@ from otel_agent_telemetry.delivery.outcome import (
 )
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.delivery.writer_progress import WriterProgress
-from otel_agent_telemetry.journal import last_activities
+from otel_agent_telemetry.journal import JournalPart, last_activities
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.trusted_files import UntrustedFileError
 from otel_agent_telemetry.wire import RUN, Line
 
-_LINES_BETWEEN_RESTS: Final = 50
 _BEGINNING_NS: Final = 60_000_000_000
 _MAX_GONE_AT_ONCE: Final = 64
 """Each gone writer in work costs a file descriptor; the rest waits for the next pass."""
@@ -74,7 +73,6 @@ class Drain:
         self._on_closed = on_closed
         self._on_batch = on_batch
         self._rest = rest
-        self._since_rest = 0
         self._writers: dict[str, WriterProgress] = {}
         self._written_health = asdict(self.health)
 
@@ -151,8 +149,8 @@ class Drain:
     def _deliver_all(self, target: Target, stop: Callable[[], bool]) -> int | RetryLater:
         delivered = 0
         pending = Pending()
-        for line, segment, size in self._unread():
-            pending.add(line, segment, size)
+        for part, segment in self._unread():
+            pending.add(part, segment)
             if pending.full:
                 outcome = self._deliver_batch(target, pending)
                 if isinstance(outcome, RetryLater):
@@ -164,27 +162,18 @@ class Drain:
         outcome = self._deliver_batch(target, pending)
         return outcome if isinstance(outcome, RetryLater) else delivered + outcome
 
-    def _unread(self) -> Iterator[tuple[SegmentLine, SegmentProgress, int]]:
-        """Yield the lines not read yet, with their size; note what those confirmed earlier hold."""
+    def _unread(self) -> Iterator[tuple[JournalPart, SegmentProgress]]:
+        """Yield the lines not read yet; note what those confirmed earlier hold."""
         for writer in list(self._writers.values()):
             for segment in list(writer.segments.values()):
-                start = segment.read
-                for line in read_segment(segment.path, offset=start, to_the_end=writer.gone):
+                if segment.read < segment.acked:
                     # Confirmed lines too: they name the open runs, which a later pass may have to close.
-                    for record in line.records:
-                        writer.track(segment, record, start)
-                    size, start = line.ends_at - start, line.ends_at
-                    segment.read = line.ends_at
-                    if line.ends_at > segment.acked:
-                        yield line, segment, size
-                        self._yield_interpreter()
-
-    def _yield_interpreter(self) -> None:
-        """Rest after each 50 lines, some half a millisecond: see `rest`."""
-        self._since_rest += 1
-        if self._since_rest >= _LINES_BETWEEN_RESTS:
-            self._since_rest = 0
-            self._rest()
+                    deque(writer.read_on(segment, end=segment.acked), maxlen=0)
+                # Of a live writer no tail without LF: it may be in the making.
+                end = None if writer.gone else _size_of(segment.path)
+                for part in writer.read_on(segment, end=end):
+                    yield part, segment
+                    self._rest()
 
     def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
         batch = pending.batch()
@@ -299,6 +288,13 @@ class Drain:
             self._written_health = now
         except OSError as problem:
             self._counters.failed("writing health.json", problem)
+
+
+def _size_of(segment: Path) -> int:
+    try:
+        return segment.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _columns(line: Line) -> Fields:

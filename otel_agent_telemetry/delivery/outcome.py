@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_agent_telemetry.bisection import Bisection
-from otel_agent_telemetry.buffer.segment import SegmentLine
 from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.interpreter import importing
+from otel_agent_telemetry.journal import JournalPart
 from otel_agent_telemetry.run_state import checked_state, merged_state
 from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.wire import COMMIT_EVENT, EVENT, RUN, Line
@@ -211,21 +211,26 @@ class Pending:
         self.torn_lines = 0
         self.reach: dict[SegmentProgress, int] = {}
 
-    def add(self, line: SegmentLine, segment: SegmentProgress, size: int) -> None:
-        """Take in one line of a segment."""
-        for record in line.records:
+    def add(self, part: JournalPart, segment: SegmentProgress) -> None:
+        """Take in the lines of a segment that were read last."""
+        runs = self._runs
+        for record in part.records:
             if record["record_type"] == RUN:
                 # As text, whatever it is: what is no event id shows when the state is checked.
-                self._runs.setdefault(str(record.get("event_id")).lower(), []).append(record)
+                key = str(record.get("event_id")).lower()
+                if key in runs:
+                    runs[key].append(record)
+                else:
+                    runs[key] = [record]
             elif is_link(record):
                 self._links.append(record)
-        self.reach[segment] = line.ends_at
-        self._bytes += size
-        self.torn_lines += line.torn
+        self.reach[segment] = segment.read
+        self._bytes += part.size
+        self.torn_lines += part.torn
 
     @property
     def full(self) -> bool:
-        """Return whether the batch has its size: 500 records or 8 MiB of lines."""
+        """Return whether the batch has its size: 500 records or 8 MiB of lines; what is read together may exceed it."""
         return len(self._runs) + len(self._links) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
 
     def batch(self) -> Batch:

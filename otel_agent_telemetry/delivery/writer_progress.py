@@ -7,7 +7,9 @@ what the run would be closed from.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.buffer.health import read_writer_note
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import WriterFiles, ack_path, read_acknowledged
-from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, read_segment
+from otel_agent_telemetry.buffer.segment import SEALED, SEGMENT, read_segment_parts
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.delivery.outcome import SegmentProgress
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.journal import JournalPart
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.wire import RUN, Line
@@ -26,12 +29,16 @@ from otel_agent_telemetry.wire import RUN, Line
 
 @dataclass(slots=True)
 class WriterProgress:
-    """One writer of the folder. `open_runs`: event_id → segment and offset of its latest running state."""
+    """One writer of the folder.
+
+    `open_runs`: event_id → where its latest running state is: segment, and offset and end of the
+    lines that were read together with it.
+    """
 
     files: WriterFiles
     lock: FileLock
     segments: dict[int, SegmentProgress] = field(default_factory=dict)
-    open_runs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    open_runs: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     header: Line = field(default_factory=dict)
 
     @property
@@ -71,36 +78,46 @@ class WriterProgress:
             if number not in self.segments:
                 self.segments[number] = SegmentProgress(number, path, acked=read_acknowledged(path))
 
-    def track(self, segment: SegmentProgress, record: Line, offset: int) -> None:
-        """Note what a record of the line at `offset` means: a header, the end of a segment, an open or ended run."""
-        kind = record["record_type"]
-        if kind == SEGMENT:
-            self.header = record
-        elif kind == SEALED:
-            segment.sealed = True
-        elif kind == RUN and (event_id := record.get("event_id")):
-            if record.get("status", st.RUNNING) == st.RUNNING:
-                self.open_runs[event_id] = (segment.number, offset)
-            else:
-                self.open_runs.pop(event_id, None)
+    def read_on(self, segment: SegmentProgress, *, end: int | None) -> Iterator[JournalPart]:
+        """Yield the lines of a segment that were not read yet, up to `end`, and note what they mean."""
+        for part in read_segment_parts(segment.path, offset=segment.read, end=end):
+            begins, segment.read = segment.read, segment.read + part.size
+            self._track(segment, part.records, (segment.number, begins, segment.read))
+            yield part
+
+    def _track(self, segment: SegmentProgress, records: Iterable[Line], place: tuple[int, int, int]) -> None:
+        """Note what records mean: a header, the end of a segment, an open or ended run."""
+        open_runs = self.open_runs
+        for record in records:
+            kind = record["record_type"]
+            if kind == RUN:
+                event_id = record.get("event_id")
+                if type(event_id) is not str:  # set aside later
+                    continue
+                if record.get("status", st.RUNNING) == st.RUNNING:
+                    open_runs[event_id] = place
+                elif event_id in open_runs:
+                    del open_runs[event_id]
+            elif kind == SEGMENT:
+                self.header = record
+            elif kind == SEALED:
+                segment.sealed = True
 
     def last_state(self, event_id: str) -> Fields | None:
         """Return the latest running state of an open run, read from its segment; None when it is not there."""
-        number, offset = self.open_runs[event_id]
+        number, begins, ends = self.open_runs[event_id]
         if number not in self.segments:  # somebody removed it by hand
             return None
-        line = next(read_segment(self.segments[number].path, offset=offset, to_the_end=True), None)
-        states = (
-            _state_or_none(record)
-            for record in (line.records if line is not None else ())
-            if record.get("event_id") == event_id
+        lines = chain.from_iterable(
+            part.records for part in read_segment_parts(self.segments[number].path, offset=begins, end=ends)
         )
-        return next(filter(None, states), None)
+        states = [_state_or_none(line) for line in lines if line.get("event_id") == event_id]
+        return next(filter(None, reversed(states)), None)
 
     def remove_confirmed(self) -> None:
         """Remove the segments of a live writer that nobody needs any more. Raises OSError."""
         # A segment with the last state of an open run stays: that state is what the run is closed from.
-        needed = {number for number, _ in self.open_runs.values()}
+        needed = {number for number, *_ in self.open_runs.values()}
         for number in sorted(self.segments):
             segment = self.segments[number]
             if segment.sealed and segment.acked >= segment.read and number not in needed:

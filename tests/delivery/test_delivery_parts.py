@@ -9,7 +9,6 @@ from on_disk import record, rows_of
 from opentelemetry import context as otel_context
 from service import Fault
 
-from otel_agent_telemetry.buffer.segment import SegmentLine
 from otel_agent_telemetry.delivery.deliverer import local_service_url, resolve_target
 from otel_agent_telemetry.delivery.http_target import HttpTarget
 from otel_agent_telemetry.delivery.outcome import (
@@ -28,6 +27,7 @@ from otel_agent_telemetry.delivery.rejected import count_rejected, store_rejecte
 from otel_agent_telemetry.delivery.sqlite_target import SqliteTarget
 from otel_agent_telemetry.delivery.stats import read_stats
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION, suppress_instrumentation
+from otel_agent_telemetry.journal import JournalPart
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import InMemoryTarget, isolated_config
@@ -86,8 +86,9 @@ def test_a_half_that_must_wait_makes_the_whole_wait():
 
 def add(pending, *records, size=100):
     segment = SegmentProgress(0, None, acked=0)
-    for number, fields in enumerate(records):
-        pending.add(SegmentLine((fields,), (number + 1) * size, torn=False), segment, size)
+    for fields in records:
+        segment.read += size
+        pending.add(JournalPart((fields,), size, 0), segment)
     return segment
 
 
