@@ -109,6 +109,9 @@ class TelemetryConfig(GivenByName):
     db_max_retries: int = 3
     db_retry_base_delay_s: float = 0.1
     retention_days: int = 30
+    retention_parts_days: int | None = None
+    journal_max_bytes: int | None = None
+    rejected_max_bytes: int = 64 << 20
     # The webhook, and links to commits.
     sheets_enabled: bool = False
     sheets_url: str | None = None

@@ -251,6 +251,12 @@ SETTINGS: Final = (
     Setting("db_retry_base_delay_s", ("TELEMETRY_DB_RETRY_BASE_DELAY_SECONDS",), _seconds, 0.1, "s",
             "First wait between those attempts; doubled each time."),
     Setting("retention_days", ("TELEMETRY_RETENTION_DAYS",), _whole(1, 36_500), 30, "days", "What `retention` keeps."),
+    Setting("retention_parts_days", ("TELEMETRY_RETENTION_PARTS_DAYS",), _whole(1, 36_500), None, "days",
+            "What `retention` keeps of events and steps; else they go with their run."),
+    Setting("journal_max_bytes", ("TELEMETRY_JOURNAL_MAX_BYTES",), _whole(1, 1 << 60), None, "bytes",
+            "Past this size `retention --journal` deletes the oldest days too, however young."),
+    Setting("rejected_max_bytes", ("TELEMETRY_REJECTED_MAX_BYTES",), _whole(1, 1 << 60), 64 << 20, "bytes",
+            "Past this size `retention --rejected` deletes the oldest files of refused records too."),
     # The webhook, and links to commits.
     Setting("sheets_enabled", ("GOOGLE_SHEETS_API_ENABLED", "METRICS_API_ENABLED"), _flag, False, "",
             "Post each ended run to a webhook."),

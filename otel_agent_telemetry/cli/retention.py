@@ -26,6 +26,14 @@ def retention(
             min=1, max=36_500, help="Age in days from which runs are deleted; default TELEMETRY_RETENTION_DAYS."
         ),
     ] = None,
+    parts_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=36_500,
+            help="Age in days from which events and steps are deleted; default TELEMETRY_RETENTION_PARTS_DAYS.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be deleted, and change nothing.")
     ] = False,
@@ -33,6 +41,7 @@ def retention(
     captures: Annotated[
         bool, typer.Option("--captures", help="Also delete old rotated files of captured entries.")
     ] = False,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Also delete old files of refused records.")] = False,
     vacuum: Annotated[
         bool, typer.Option("--vacuum", help="Shrink the SQLite file afterwards; refused while a service runs.")
     ] = False,
@@ -47,37 +56,44 @@ def retention(
     invocation, now = invocation_of(context), now_ns()
     config, kept_days = invocation.config, days or invocation.config.retention_days
     cutoff = maintenance.cutoff_of(kept_days, now)
+    kept_parts = parts_days or config.retention_parts_days
+    parts_cutoff = None if kept_parts is None else maintenance.cutoff_of(kept_parts, now)
     note_other_service(invocation)
     with ExitStack() as held:
         # Taken before anything is deleted, so that a running service refuses the whole call.
         file = held.enter_context(maintenance.ready_to_vacuum(config)) if vacuum and not dry_run else None
-        rows = maintenance.count_old_rows(config, cutoff) if dry_run else _deleted(config, cutoff)
+        work = maintenance.count_old_rows if dry_run else _deleted
+        rows = work(config, cutoff, parts_cutoff=parts_cutoff)
         sizes = maintenance.shrink(config, file) if file is not None else None
     # After the rows: when deleting them fails, the journal still has all of them.
     old_files = maintenance.old_day_files(config, cutoff, now_ns=now) if journal else None
     old_captures = maintenance.old_captures(config, cutoff) if captures else None
+    old_rejected = maintenance.old_rejected(config, cutoff, now_ns=now) if rejected else None
     if not dry_run:
-        maintenance.delete_files(old_files, old_captures)
+        maintenance.delete_files(old_files, old_captures, old_rejected)
     if rows is None:
         note_missing_database(invocation)
     if as_json:
-        options = {"days": kept_days, "cutoff": cutoff, "dry_run": dry_run}
+        options = {"days": kept_days, "parts_days": kept_parts, "cutoff": cutoff, "dry_run": dry_run}
         shrunk = None if sizes is None else {"bytes_before": sizes[0], "bytes_after": sizes[1]}
         files = {"journal": _files_object(old_files), "captures": _files_object(old_captures)}
+        files["rejected"] = _files_object(old_rejected)
         print_json({**options, "database": _rows_object(rows), **files, "vacuum": shrunk})
     else:
         print_line(f"older than {kept_days} days: before {format_time(cutoff)} UTC")
-        _print(rows, old_files, old_captures, sizes, dry_run=dry_run)
+        if parts_cutoff is not None:
+            print_line(f"events and steps older than {kept_parts} days: before {format_time(parts_cutoff)} UTC")
+        _print(rows, old_files, old_captures, old_rejected, sizes, dry_run=dry_run)
         _note_what_stays(config, rows, dry_run=dry_run, shrunk=vacuum)
     return ExitCode.OK
 
 
-def _deleted(config: "TelemetryConfig", cutoff: str) -> "OldRows | None":
+def _deleted(config: "TelemetryConfig", cutoff: str, *, parts_cutoff: str | None) -> "OldRows | None":
     """Delete the old rows with a progress bar."""
     from otel_agent_telemetry.operations.maintenance import delete_old_rows
 
     with progress_bar("deleting", unit="rows") as on_progress:
-        return delete_old_rows(config, cutoff, on_progress=on_progress)
+        return delete_old_rows(config, cutoff, parts_cutoff=parts_cutoff, on_progress=on_progress)
 
 
 def _rows_object(rows: "OldRows | None") -> dict[str, int] | None:
@@ -96,6 +112,7 @@ def _print(
     rows: "OldRows | None",
     old: "OldFiles | None",
     captures: "OldFiles | None",
+    rejected: "OldFiles | None",
     sizes: tuple[int, int] | None,
     *,
     dry_run: bool,
@@ -109,6 +126,8 @@ def _print(
         print_line(f"journal   {len(old.files)} day files {deleted}, {format_size(old.bytes)}")
     if captures is not None:
         print_line(f"captures  {len(captures.files)} rotated files {deleted}, {format_size(captures.bytes)}")
+    if rejected is not None:
+        print_line(f"rejected  {len(rejected.files)} files of refused records {deleted}, {format_size(rejected.bytes)}")
     if sizes is not None:
         print_line(f"file      {format_size(sizes[0])} before, {format_size(sizes[1])} now")
 

@@ -8,7 +8,7 @@ done by `storage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from otel_agent_telemetry.clock import Clock, SystemClock, day_of, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.delivery.journal_cursor import waiting_lines
+from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.journal import day_of_file, journal_files, time_of
 from otel_agent_telemetry.operations.deletion import note_marks
@@ -118,13 +119,15 @@ def cutoff_of(days: int, now_ns: int) -> str:
     return iso_utc(now_ns - days * _DAY_NS)
 
 
-def count_old_rows(config: TelemetryConfig, cutoff: str) -> OldRows | None:
+def count_old_rows(config: TelemetryConfig, cutoff: str, *, parts_cutoff: str | None = None) -> OldRows | None:
     """Return how many rows `delete_old_rows` would delete; None when there is no database yet. Raises StorageError."""
     with reading_database(config) as connection:
-        return None if connection is None else count_old(connection, cutoff)
+        return None if connection is None else count_old(connection, cutoff, parts_cutoff=parts_cutoff)
 
 
-def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progress | None = None) -> OldRows | None:
+def delete_old_rows(
+    config: TelemetryConfig, cutoff: str, *, parts_cutoff: str | None = None, on_progress: Progress | None = None
+) -> OldRows | None:
     """Delete old rows in short transactions, so that other processes can write meanwhile.
 
     Returns how many; None when there is no database yet. Never creates or upgrades a database.
@@ -138,7 +141,7 @@ def delete_old_rows(config: TelemetryConfig, cutoff: str, *, on_progress: Progre
     try:
         # Before the rows: a journal without the cut-off would bring them back by `replay`.
         note_marks(config, (CutOff(cutoff=cutoff, applied_at=iso_utc(SystemClock.now_ns())),))
-        return delete_old(store, cutoff, on_progress=on_progress)
+        return delete_old(store, cutoff, parts_cutoff=parts_cutoff, on_progress=on_progress)
     finally:
         store.close()
 
@@ -160,17 +163,38 @@ def shrink(config: TelemetryConfig, path: Path) -> tuple[int, int]:
 
 
 def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
-    """Return the day files that ended before the cutoff.
+    """Return the day files that ended before the cutoff, and older ones beyond `TELEMETRY_JOURNAL_MAX_BYTES`.
 
     Never today's or yesterday's, none from the first day on of which the buffer has
     undelivered records, and none with events and steps that a service does not have. Raises OSError.
     """
     # A run that spans midnight has lines in yesterday's file.
-    ends_before = min(cutoff[:10].replace("-", ""), day_of(now_ns - _DAY_NS))
-    old = [path for path in journal_files(config.ndjson_dir, with_copies=True) if day_of_file(path) < ends_before]
+    yesterday = day_of(now_ns - _DAY_NS)
+    ends_before = min(cutoff[:10].replace("-", ""), yesterday)
+    files = [path for path in journal_files(config.ndjson_dir, with_copies=True) if day_of_file(path) < yesterday]
+    too_many = _beyond(files, config.journal_max_bytes)
+    old = [path for path in files if day_of_file(path) < ends_before or path in too_many]
     needed, waiting = _first_day_in_buffer(config.buffer_dir), waiting_lines(config)
     deletable = tuple(path for path in old if day_of_file(path) < needed and path not in waiting)
     return OldFiles(deletable, sum(path.stat().st_size for path in deletable), len(old) - len(deletable))
+
+
+def old_rejected(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFiles:
+    """Return the files of refused records before the cutoff or beyond their size, never today's. Raises OSError."""
+    files = [path for path in rejected_files(config.buffer_dir) if path.stem < day_of(now_ns)]
+    too_many = _beyond(files, config.rejected_max_bytes)
+    old = tuple(path for path in files if path.stem < cutoff[:10].replace("-", "") or path in too_many)
+    return OldFiles(old, sum(path.stat().st_size for path in old), 0)
+
+
+def _beyond(files: Sequence[Path], max_bytes: int | None) -> set[Path]:
+    """Return the oldest of some files, given oldest first, without which the others are no larger than that."""
+    total, found = 0, set[Path]()
+    for path in reversed(files if max_bytes is not None else ()):
+        total += path.stat().st_size
+        if max_bytes is not None and total > max_bytes:
+            found.add(path)
+    return found
 
 
 def old_captures(config: TelemetryConfig, cutoff: str) -> OldFiles:

@@ -2,7 +2,8 @@
 
 A run is old when it was created before the cutoff and had ended by then. One that is still
 `running` is never deleted, however old (`close-stale` ends it first). With a run its events,
-steps and roll-up are deleted, and the commits of its `run_id` unless another run has it.
+steps and roll-up are deleted, and the commits of its `run_id` unless another run has it. Events and
+steps may have a cut-off of their own (*parts*), by their own time, after which their run stays without them.
 
 Each batch is a transaction of its own, so a retention that is killed leaves whole runs
 behind, and the next one continues. Between two batches other writers can write. Before the first
@@ -60,15 +61,23 @@ class OldRows:
     still_running: int = 0
 
 
-def count_old(connection: Connection, cutoff: str) -> OldRows:
-    """Return what a retention with this cutoff (our text of an instant) would delete now.
+def count_old(connection: Connection, cutoff: str, *, parts_cutoff: str | None = None) -> OldRows:
+    """Return what a retention with these cutoffs (our texts of instants) would delete now.
 
     Reads only, but all that is old in one view: on SQLite (but in WAL mode) a commit waits
     until it is done, seconds for a million runs.
     """
     old = select(_runs.event_id).where(_is_old(cutoff))
     events, spans = (
-        count_rows(connection, table, or_(table.c.event_id.in_(old), _is_orphan(table, when, cutoff)))
+        count_rows(
+            connection,
+            table,
+            or_(
+                table.c.event_id.in_(old),
+                _is_orphan(table, when, cutoff),
+                _is_old_part(table, when, cutoff, parts_cutoff),
+            ),
+        )
         for table, when in _ORPHAN_TIMES
     )
     return replace(
@@ -88,23 +97,28 @@ def count_old_runs(connection: Connection, cutoff: str) -> OldRows:
     )
 
 
-def delete_old(store: Store, cutoff: str, *, on_progress: Progress | None = None) -> OldRows:
+def delete_old(
+    store: Store, cutoff: str, *, parts_cutoff: str | None = None, on_progress: Progress | None = None
+) -> OldRows:
     """Delete what is old and return how much that was; `store` must be open.
+
+    `parts_cutoff`: events and steps of runs that have ended are deleted if they are older than that.
 
     Blocks for as long as it takes. Its transactions take tens of milliseconds each; only the
     count of old runs, at the beginning, keeps a commit on SQLite (but in WAL mode) waiting
     for longer, tenths of a second for a million runs. Raises StorageError; what was deleted
     before that is deleted.
     """
-    return _Retention(store, cutoff, on_progress).run()
+    return _Retention(store, cutoff, parts_cutoff, on_progress).run()
 
 
 class _Retention:
     """One call of `delete_old`."""
 
-    def __init__(self, store: Store, cutoff: str, on_progress: Progress | None) -> None:
+    def __init__(self, store: Store, cutoff: str, parts_cutoff: str | None, on_progress: Progress | None) -> None:
         self._store = store
         self._cutoff = cutoff
+        self._parts_cutoff = parts_cutoff
         self._on_progress = on_progress
         self._deleted: dict[str, int] = {}
 
@@ -117,6 +131,7 @@ class _Retention:
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:
             self._delete_orphans(table, when)
+            self._delete_parts(table, when)
         self._delete_commits_without_run()
         deleted = {name.removeprefix("run_").removeprefix("agent_"): number for name, number in self._deleted.items()}
         return OldRows(**deleted, still_running=found.still_running)
@@ -151,6 +166,20 @@ class _Retention:
                 return
             still_orphans = and_(table.c.id.in_(ids), table.c.event_id == _NO_RUN)
             self._transact(partial(_delete_from, table=table, which=still_orphans))
+
+    def _delete_parts(self, table: Table, when: ColumnElement[Any]) -> None:
+        """Delete old rows whose run stays, or is not there, in the order of their numbers."""
+        is_old = _is_old_part(table, when, self._cutoff, self._parts_cutoff)
+        last = 0
+        while True:
+            # From the last row on: the table has no index on times, and is read once.
+            page = select(table.c.id).where(table.c.id > last, is_old).order_by(table.c.id).limit(_BATCH_ROWS)
+            with self._store.reading() as connection:
+                ids = connection.execute(page).scalars().all()
+            if not ids:
+                return
+            last = ids[-1]
+            self._transact(partial(_delete_from, table=table, which=and_(table.c.id.in_(ids), is_old)))
 
     def _delete_commits_without_run(self) -> None:
         has_no_run = and_(commits.c.associated_at < self._cutoff, ~has_run(commits.c.run_id))
@@ -202,6 +231,15 @@ def _is_old(cutoff: str) -> ColumnElement[bool]:
 
 def _is_orphan(table: Table, when: ColumnElement[Any], cutoff: str) -> ColumnElement[bool]:
     return and_(table.c.event_id == _NO_RUN, when < cutoff)
+
+
+def _is_old_part(table: Table, when: ColumnElement[Any], cutoff: str, parts_cutoff: str | None) -> ColumnElement[bool]:
+    """Return the condition for rows past their own cutoff whose run has ended, and past the runs' whose run is gone."""
+    of_run = exists().where(_runs.event_id == table.c.event_id)
+    is_left = and_(table.c.event_id != _NO_RUN, when < cutoff, ~of_run)
+    if parts_cutoff is None:
+        return is_left
+    return or_(is_left, and_(when < parts_cutoff, exists().where(_runs.event_id == table.c.event_id, ~is_running())))
 
 
 def _has_only_old_runs(cutoff: str) -> ColumnElement[bool]:

@@ -20,6 +20,7 @@ from otel_agent_telemetry.journal import day_of_file, journal_files, journal_pat
 from otel_agent_telemetry.model import CommitLink
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
+DAY_NS = 86_400 * 10**9
 WRITE = """
 import sys
 from pathlib import Path
@@ -104,6 +105,39 @@ def test_the_days_default_to_the_setting(config):
     assert run_ids(config) == ["run-2"]
     agent_telemetry(config, "retention", "--days", "1", env={"TELEMETRY_RETENTION_DAYS": "7"})
     assert run_ids(config) == []
+
+
+def test_events_and_steps_may_go_before_their_run(either):
+    """By their own age, once their run has ended; those of a run that never came go with the runs of that age."""
+    config, env = either
+    runs = [aged(1, 20), aged(2, 20, status="running"), aged(3, 2)]
+    store(config, *runs)
+    belong(config, *(run.event_id for run in runs[:2]), days=20)
+    belong(config, runs[2].event_id, days=2)
+    belong(config, "00000000-0000-4000-8000-00000000dead", days=40)
+    call = ("retention", "--days", "30", "--parts-days", "7", "--json")
+    expected = agent_telemetry(config, *call, "--dry-run", env=env).json
+    done = agent_telemetry(config, *call, env=env).json
+    assert done["database"] == expected["database"]
+    assert (done["database"]["runs"], done["database"]["events"], done["database"]["spans"]) == (0, 4, 2)
+    left = {event_id for (event_id,) in query(config, "SELECT DISTINCT event_id FROM run_events")}
+    assert left == {runs[1].event_id, runs[2].event_id}
+    assert run_ids(config) == ["run-1", "run-2", "run-3"]
+
+
+def test_journal_and_refused_records_have_a_size(config):
+    """The oldest files go, however young; never today's, nor yesterday's journal."""
+    folder = config.buffer_dir / "rejected"
+    for days in range(5):
+        day = day_of(time.time_ns() - days * DAY_NS)
+        for path in (journal_path(config.ndjson_dir, day), folder / f"{day}.jsonl"):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_bytes(b"x" * 1000 + b"\n")
+    env = {"TELEMETRY_JOURNAL_MAX_BYTES": "2500", "TELEMETRY_REJECTED_MAX_BYTES": "2500"}
+    result = agent_telemetry(config, "retention", "--journal", "--rejected", "--json", env=env)
+    assert [result.json[name]["files"] for name in ("journal", "rejected")] == [1, 2]
+    assert len(journal_files(config.ndjson_dir)) == 4
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_many_batches_end_as_one(config):
