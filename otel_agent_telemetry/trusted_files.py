@@ -105,8 +105,10 @@ def make_private_dir(folder: Path) -> None:
     # Another process may make it between the check and here; what stands there is looked at below.
     with contextlib.suppress(FileExistsError):
         _make_dir(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder should be", str(folder))
+    # It may be gone again: a folder of set-aside entries is renamed by whoever takes them.
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder should be", str(folder))
 
 
 def trusted_names(folder: Path) -> list[str]:

@@ -226,9 +226,6 @@ class Fork:
             finally:
                 os._exit(status)
 
-    def is_running(self):
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
     def kill(self):
         """SIGKILL, and wait until it is gone."""
         os.kill(self.pid, signal.SIGKILL)

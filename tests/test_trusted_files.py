@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from other_users import PLANTS, USERS, as_user, shared_folder
 
+from otel_agent_telemetry import trusted_files
 from otel_agent_telemetry.trusted_files import (
     UntrustedFileError,
     check_file,
@@ -148,6 +149,22 @@ def test_make_private_dir_survives_a_race(tmp_path: Path) -> None:
         thread.join()
     assert failures == []
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.parents[:2])} == {0o700}
+
+
+def test_a_folder_that_is_renamed_as_soon_as_it_is_made_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the set-aside entries renames their folder while others make it: none of them fails."""
+    folder = tmp_path / "waiting"
+    make_dir = trusted_files._make_dir
+
+    def make_for_a_taker(made: Path) -> None:
+        make_dir(made)
+        made.rename(tmp_path / "taken")
+
+    monkeypatch.setattr(trusted_files, "_make_dir", make_for_a_taker)
+    make_private_dir(folder)
+    assert os.listdir(tmp_path) == ["taken"]
 
 
 @pytest.mark.requires("root")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import time
 from collections import Counter
 from itertools import count
@@ -38,16 +39,17 @@ def test_entries_survive_kills_while_files_rotate_and_entries_are_set_aside(tmp_
     """Six processes on one file of 4 KiB, so that it rotates, is found locked and gets set-aside entries all the time."""
     print(f"seed {SEED}")
     chance, running, born = random.Random(SEED), [], 0
-    for _ in range(KILLS):
-        while len(running) < 6:
-            born += 1
-            running.append(Fork(write_until_killed, tmp_path, f"{SEED}.{born}"))
-        time.sleep(chance.uniform(0.02, 0.1))  # the random moment at which one dies, not a synchronisation
-        process = running.pop(chance.randrange(len(running)))
-        assert process.is_running()
-        process.kill()
-    for process in running:
-        process.kill()
+    try:
+        for _ in range(KILLS):
+            while len(running) < 6:
+                born += 1
+                running.append(Fork(write_until_killed, tmp_path, f"{SEED}.{born}"))
+            time.sleep(chance.uniform(0.02, 0.1))  # the random moment at which one dies, not a synchronisation
+            process = running.pop(chance.randrange(len(running)))
+            assert process.kill() == -signal.SIGKILL  # it had not failed before
+    finally:
+        for process in running:
+            process.kill()
 
     array = ArrayFile(tmp_path / "telemetry.json", max_bytes=4096)
     assert array.add_set_aside()
