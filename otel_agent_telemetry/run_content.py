@@ -2,7 +2,8 @@
 
 Compared are the columns that a state alone decides: not its commits and postings, which are
 stored apart, nor what the place that stores a run decides (`columns.OBSERVED_BY_STORE`). The text is
-the values in the order of CONTENT_COLUMNS, joined by U+001F; None, 0 and the empty text are one.
+the values in the order of CONTENT_COLUMNS, joined by U+001F; None and the empty text are one, and a
+number that is not given is 0.
 `storage.contents` builds the same text in SQL. Equal texts are equal states; of different ones the
 JSON may still be the same in another spelling; `run_digest` does not distinguish those. It is what
 two machines compare.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -28,17 +29,19 @@ CONTENT_COLUMNS: Final = (*CONTENT_TEXTS, *CONTENT_NUMBERS)
 """The compared columns, texts first: most states are joined by one call."""
 _JSON: Final = tuple(name for name in CONTENT_TEXTS if name in JSON_COLUMNS)
 _NO_TEXTS: Final = ("",) * len(CONTENT_TEXTS)
+_NO_NUMBERS: Final = (0,) * len(CONTENT_NUMBERS)
+_NUMBERS: Final = SEPARATOR.join(["%s"] * len(CONTENT_NUMBERS))
 
 
 def content_of(state: Fields) -> str:
     """Return the content of a state, which may be a journal line as it is."""
     get = state.get
-    numbers = [str(get(name) or "") for name in CONTENT_NUMBERS]
+    numbers = _NUMBERS % tuple(map(get, CONTENT_NUMBERS, _NO_NUMBERS))
     try:
-        return SEPARATOR.join((*map(get, CONTENT_TEXTS, _NO_TEXTS), *numbers))
+        return SEPARATOR.join((*map(get, CONTENT_TEXTS, _NO_TEXTS), numbers))
     except TypeError:  # a None, or a value of another type in a line of other code
-        texts: list[Any] = [get(name) for name in CONTENT_TEXTS]
-        return SEPARATOR.join((*("" if text is None else str(text) for text in texts), *numbers))
+        texts = ("" if (text := get(name)) is None else str(text) for name in CONTENT_TEXTS)
+        return SEPARATOR.join((*texts, numbers))
 
 
 def run_digest(state: Fields) -> int:

@@ -27,7 +27,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.clock import normal_iso
-from otel_agent_telemetry.deletion import Marks
+from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_content import added_digests, content_of, run_digest
 from otel_agent_telemetry.run_state import checked_state
@@ -125,13 +125,17 @@ class RunLedger:
         self._summary_of = summary_of or _hashed
         self._latest: dict[str, _Latest] = {}
         self._cutoff = ""
+        self.marks = Marks()
+        """The marks that lines of the journal carry."""
         scratch.executescript(_TABLES)
 
     def journalled(self, records: Iterable[Line]) -> None:
-        """Add the `run` lines among lines of the journal."""
+        """Add the `run` lines among lines of the journal, and the marks of deletions among the others."""
         latest = self._latest
         for record in records:
             if record.get("record_type") != RUN or not record.get("event_id"):
+                if record.get("event_type") in MARK_EVENTS:
+                    self.marks.add(mark_of(record))
                 continue
             event_id, (ended, at) = str(record["event_id"]).lower(), _state_of(record)
             known = latest.get(event_id)
@@ -233,6 +237,11 @@ class RunLedger:
         return [RunName(*row) for row in rows]
 
 
+def _identity_of(line: Line) -> tuple[Any, Any]:
+    """Return what every state of a run has in common."""
+    return line.get("run_id"), line.get("created_at")
+
+
 def run_lines(records: Iterable[Line]) -> Iterator[Line]:
     """Yield the run states among these records: of type `run`, with an `event_id`."""
     return (record for record in records if record.get("record_type") == "run" and record.get("event_id"))
@@ -250,11 +259,6 @@ def digested(line: Line) -> Summary:
     except RecordError:  # delivery refuses it too
         return 0, ""
     return run_digest(state), f"{state['created_at'][:_DAY]} {state.get('host', '')}"
-
-
-def _identity_of(line: Line) -> tuple[str, str]:
-    """Return what every state of a run has in common."""
-    return str(line.get("run_id")), str(line.get("created_at"))
 
 
 def _state_of(record: Line) -> tuple[int, str]:

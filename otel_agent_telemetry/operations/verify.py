@@ -27,7 +27,7 @@ from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.clock import SystemClock, day_of
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.deletion import MARK_EVENTS, Marks, mark_of, read_marks
+from otel_agent_telemetry.deletion import Marks, read_marks
 from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import (
@@ -111,6 +111,7 @@ class _Verification:
         self._read_new_end()
         self._await_lines_in_progress()
         self._read_tails()
+        self._marks.update(self._runs.marks)
         self._marks.update(read_marks(self._config.ndjson_dir))
         self._runs.deleted(self._marks)
         report.deleted = len(self._marks.deleted)
@@ -186,9 +187,6 @@ class _Verification:
         self._count_torn(path, part.torn)
         self._sequences.saw(part.records)
         self._runs.journalled(part.records)
-        for record in part.records:
-            if record.get("event_type") in MARK_EVENTS:
-                self._marks.add(mark_of(record))
 
     def _count_torn(self, path: Path, number: int) -> None:
         """Count torn lines under the name of their file."""

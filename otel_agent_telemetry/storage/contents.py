@@ -53,4 +53,4 @@ def _query(dialect: str) -> str:
 def _value(name: str, *, is_server: bool) -> str:
     if name not in CONTENT_NUMBERS:
         return f"coalesce({name}, '')"
-    return f"coalesce(CAST(nullif({name}, 0) AS text), '')" if is_server else f"coalesce(nullif({name}, 0), '')"
+    return f"CAST({name} AS text)" if is_server else name
