@@ -306,3 +306,8 @@ def default_base_dir() -> Path:
     """Return the base folder when none is configured (contract, decision 8). Creates nothing."""
     own = map(own_folder, map(Path, WELL_KNOWN_FOLDERS))
     return next(filter(None, own), None) or expanded_path("~/.telemetry")
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return the variables of this process, for checks that look for misspelt ones."""
+    return os.environ

@@ -25,17 +25,18 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from otel_agent_telemetry.config import process_environment
     from otel_agent_telemetry.operations.doctor import examine
 
     config = invocation_of(context).config
     settings_in_use = config.describe()
     if as_json:
-        findings = list(examine(config, now_ns=now_ns()))
+        findings = list(examine(config, now_ns=now_ns(), environ=process_environment()))
         print_json({"settings": settings_in_use, "findings": [asdict(finding) for finding in findings]})
         return ExitCode.PROBLEM if any(finding.level == "error" for finding in findings) else ExitCode.OK
     _print_settings(settings_in_use, everything=settings)
     worst = ExitCode.OK
-    for finding in examine(config, now_ns=now_ns()):
+    for finding in examine(config, now_ns=now_ns(), environ=process_environment()):
         print_line(f"{finding.level:<5}  {finding.about:<13}  {printable(finding.text)}", style_of(finding.level))
         if finding.fix and finding.level != "ok":
             print_line(f"{'':<22}fix: {printable(finding.fix)}")

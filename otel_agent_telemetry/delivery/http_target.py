@@ -200,6 +200,14 @@ def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
     return isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
 
 
+def is_open(url: str, *, timeout_s: float = 1.0) -> bool:
+    """Return whether a service lets anybody read its runs. Sends no token."""
+    connection = HttpConnection(url, TelemetryConfig(), headers={}, timeout_s=timeout_s)
+    answer = connection.request("GET", "/api/v1/runs?limit=1")
+    connection.close()
+    return not isinstance(answer, Unreachable) and answer.status == _OK
+
+
 def retry_after_s(header: str | None) -> float | None:
     """Return the seconds that a Retry-After header asks for: a number or an HTTP date; None without.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from otel_agent_telemetry.buffer.health import Health, live_counters, read_health
 from otel_agent_telemetry.buffer.layout import drain_lock_path, list_writers, unconfirmed_bytes, undelivered
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.drain_lock import read_holder
+from otel_agent_telemetry.delivery.drain_lock import DrainHolder, read_holder
 from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected
 from otel_agent_telemetry.journal import is_compressed, journal_files
 from otel_agent_telemetry.locks import is_locked
@@ -21,9 +21,12 @@ from otel_agent_telemetry.wire import BYTE_ORDER_MARK, LINE_HEAD
 # A living process delivers within seconds, so records that wait for a minute are worth a warning.
 _OLD_S: Final = 60.0
 _REASONS: Final = 3
+_LOOK_EVERY_S: Final = 0.1
 # `doctor` answers in seconds: only the end of the newest day file is read, where a torn line would stand.
 _CHECKED_BYTES: Final = 64 << 20
-_FAILURES: Final = ("journal_failed", "buffer_failed", "internal_errors")
+_FAILURES: Final = ("journal_failed", "buffer_failed")
+_STANDS_STILL_S: Final = 3.0
+"""A deliverer notes its progress every second, also while it waits for its target."""
 
 
 def check_buffer(config: TelemetryConfig) -> Iterator[Finding]:
@@ -65,6 +68,22 @@ def _stopped_holder(folder: Path) -> Iterator[Finding]:
             f"process {holder.pid} holds {drain_lock_path(folder).name} and is stopped; others deliver beside it",
             f"Continue it (`kill -CONT {holder.pid}`) or end it.",
         )
+    elif holder is not None and undelivered(folder) and _stands_still(folder, holder):
+        yield error(
+            "delivery",
+            f"process {holder.pid} on {holder.host} delivers, but made no progress for {_STANDS_STILL_S:g} s",
+            "End it: another process of this host takes over, and nothing is lost.",
+        )
+
+
+def _stands_still(folder: Path, holder: DrainHolder) -> bool:
+    """Return whether the process that delivers notes no progress for some seconds. Blocks as long."""
+    deadline = time.monotonic() + _STANDS_STILL_S
+    while time.monotonic() < deadline:
+        if read_holder(folder) != holder or not undelivered(folder):
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
 
 
 def _waiting(folder: Path, health: Health) -> Iterator[Finding]:
@@ -125,6 +144,14 @@ def _failures(folder: Path, health: Health) -> Iterator[Finding]:
         elif any(counters.get(name) for name in _FAILURES):
             found = True
             yield warn("counters", text, "Look for a full disk or a removed folder; nothing was lost.")
+        if counters.get("internal_errors"):
+            found = True
+            yield error(
+                "counters",
+                f"{who}: {counters['internal_errors']} starts or ends of spans, events or deliveries failed"
+                f" (last: {counters.get('last_error') or 'not known'})",
+                "Runs may be missing. The log of the process has the cause; TELEMETRY_LOG_LEVEL=DEBUG adds the stack.",
+            )
     if not found:
         yield ok("counters", "no write failed")
     if health.torn_lines:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
 from otel_agent_telemetry.delivery.deliverer import local_service_url
+from otel_agent_telemetry.delivery.http_connection import is_loopback
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
@@ -29,8 +31,11 @@ def check_service(config: TelemetryConfig) -> Iterator[Finding]:
     with suppress_instrumentation():
         if config.api_url is not None:
             yield _configured_service(config.api_url)
+            yield from _open_service(config.api_url)
             return
         url = local_service_url(config)
+        if url is not None:
+            yield from _open_service(url)
     if url is None:
         yield ok("service", "none is configured and none was found; runs go to the database")
     elif url == DEFAULT_API_URL and not _writes_our_database(config, url):
@@ -41,6 +46,19 @@ def check_service(config: TelemetryConfig) -> Iterator[Finding]:
         )
     else:
         yield ok("service", f"runs go to {without_credentials(url)}")
+
+
+def _open_service(url: str) -> Iterator[Finding]:
+    """Yield whether a service on the network lets anybody read and write."""
+    from otel_agent_telemetry.delivery.http_target import is_open
+
+    host = urlsplit(url).hostname or ""
+    if not is_loopback(host) and is_open(url):
+        yield warn(
+            "service",
+            f"{without_credentials(url)} asks for no token: whoever reaches it reads and writes the runs",
+            "Set TELEMETRY_API_AUTH_TOKEN or TELEMETRY_API_TOKENS_FILE where it is served.",
+        )
 
 
 def _configured_service(url: str) -> Finding:

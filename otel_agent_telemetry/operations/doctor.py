@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.errors import StorageError
+from otel_agent_telemetry.errors import ConfigurationError, StorageError
 from otel_agent_telemetry.operations.check_buffer import check_buffer, check_journal
 from otel_agent_telemetry.operations.check_database import check_database, check_service
 from otel_agent_telemetry.operations.check_deliverers import check_deliverers, check_lines
@@ -18,16 +18,20 @@ from otel_agent_telemetry.operations.check_environment import (
     error,
 )
 from otel_agent_telemetry.operations.check_trust import check_trust
+from otel_agent_telemetry.operations.check_variables import check_exporters, check_variables
 
 
-def examine(config: TelemetryConfig, *, now_ns: int) -> Iterator[Finding]:
+def examine(config: TelemetryConfig, *, now_ns: int, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield every finding, from settings to journal. Changes nothing.
 
-    Blocks for a second on a locked database or a service that does not answer, and for as
-    long as it takes to read the database's pages. A check that fails is a finding too.
+    `environ`: the variables of the process. Blocks for a second on a locked database or a service
+    that does not answer, for three on a deliverer that hangs, and for as long as it takes to read
+    the database's pages. A check that fails is a finding too.
     """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "settings": lambda: check_settings(config),
+        "variables": lambda: check_variables(environ),
+        "exporter": lambda: check_exporters(config, environ),
         "content": lambda: check_content(config),
         "opentelemetry": check_opentelemetry,
         "folders": lambda: check_folders(config),
@@ -47,5 +51,5 @@ def _run_check(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[F
     """Yield the findings of a check, or that it could not be made."""
     try:
         yield from check()
-    except (OSError, StorageError) as problem:
+    except (OSError, StorageError, ConfigurationError) as problem:
         yield error(about, f"cannot be checked: {problem}", "Give this user access to it.")

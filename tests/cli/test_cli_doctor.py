@@ -6,9 +6,12 @@ import pytest
 from command import OPEN_A_RUN, agent_telemetry, record_runs
 from on_disk import Process, nobody_delivers
 
+from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import lock_path
+from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.rejected import store_rejected
+from otel_agent_telemetry.operations import check_buffer, check_variables
 
 
 def findings(config, *, level=None, about=None, env=None):
@@ -19,6 +22,13 @@ def findings(config, *, level=None, about=None, env=None):
         if level in (None, finding["level"]) and about in (None, finding["about"])
     ]
     return result.code, found
+
+
+def record_waiting(config):
+    """Record a run that stays in the buffer, because another process delivers."""
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("agent", "job", run_id="waits"))
+    client.close()
 
 
 def test_doctor_of_an_empty_base_folder_finds_nothing_wrong_and_makes_nothing(config):
@@ -59,6 +69,9 @@ def test_doctor_masks_secrets(config):
         ({"TELEMETRY_API_URL": "http://127.0.0.1:9"}, "service", "error", "no agent-telemetry service"),
         ({"TELEMETRY_DATABASE_URL": "nonsense"}, "database", "error", "TELEMETRY_DATABASE_URL"),
         ({"TELEMETRY_NDJSON_DIR": "/dev/null/x"}, "folders", "error", "/dev/null"),
+        ({"TELEMETRY_BASEDIR": "/srv"}, "settings", "warn", "TELEMETRY_BASEDIR"),
+        ({"OTEL_TRACES_EXPORTER": "agent_runs,nowhere"}, "exporter", "error", "nowhere"),
+        ({"TELEMETRY_API_AUTH_ENABLED": "false", "TELEMETRY_API_HOST": "0.0.0.0"}, "settings", "warn", "0.0.0.0"),
     ],
 )
 def test_doctor_finds_what_is_wrong_with_settings(config, env, about, level, words):
@@ -81,6 +94,40 @@ def test_doctor_says_whether_message_content_is_stored(config, env, words):
     _, (finding,) = findings(config, about="content", env=env)
     assert finding["level"] == "ok"
     assert words in finding["text"]
+
+
+def test_doctor_finds_spans_whose_start_fails(config):
+    """Runs are missing then, and nothing else says so."""
+    record_runs(config, 1)
+    health = read_health(config.buffer_dir)
+    health.counters = {"internal_errors": 3}
+    health.write(config.buffer_dir)
+    code, (found,) = findings(config, level="error", about="counters")
+    assert code == 1
+    assert "3 starts or ends of spans" in found["text"]
+
+
+def test_doctor_finds_a_deliverer_that_makes_no_progress(config, monkeypatch):
+    """It holds the lock, something waits, and what it notes does not change."""
+    monkeypatch.setattr(check_buffer, "_STANDS_STILL_S", 0.01)
+    lock = DrainLock(config.buffer_dir)
+    with nobody_delivers(config):
+        record_waiting(config)
+    assert lock.try_acquire()
+    try:
+        code, found = findings(config, level="error", about="delivery")
+    finally:
+        lock.release()
+    assert code == 1
+    assert "made no progress" in found[0]["text"]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_doctor_finds_an_otlp_exporter_that_is_not_installed(config, monkeypatch, installed):
+    """Nothing goes to the collector then."""
+    monkeypatch.setattr(check_variables, "_is_installed", lambda _module: installed)
+    _, found = findings(config, about="exporter", env={"TELEMETRY_OTLP_ENABLED": "true"})
+    assert len(found) == (0 if installed else 1)
 
 
 def test_doctor_finds_a_damaged_database(config):
