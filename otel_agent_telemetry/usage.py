@@ -99,17 +99,25 @@ def is_call(usage: Usage) -> bool:
     return not (usage.keys() <= _OF_STEPS)
 
 
+def is_any_call(usage: Usage) -> bool:
+    """Return whether a span with this usage counts calls of a model or a tool, which one inside it may count again."""
+    return "tool_calls" in usage or is_call(usage)
+
+
 def folded(own: Usage, inside: Usage) -> dict[str, Any]:
-    """Return what a span and everything inside it used, the same model calls once.
+    """Return what a span and everything inside it used, the same calls once.
 
     `own`: what the span itself reports. `inside`: the sum over what is below it. Two
     instrumentations, or a wrapper, report one call twice, and agents repeat the sum of their
-    calls. So tokens are those of the innermost spans that report any.
+    calls. So tokens are those of the innermost spans that report any. A tool call without a model
+    call inside it is the tool calls inside it; with one it is an agent, whose tools are other calls.
     """
     if (model := own.get(MODEL_INSIDE) or next(iter(own.get("models", ())), None)) is not None:
         inside = _claimed(inside, model)
     if MODEL_INSIDE in own:
         own = {name: value for name, value in own.items() if name != MODEL_INSIDE}
+    if "tool_calls" in own and "tool_calls" in inside and not is_call(inside):
+        own = {name: value for name, value in own.items() if name != "tool_calls"}
     if not (is_call(own) and is_call(inside)):
         return added([own, inside])
     counted = inside if has_tokens(inside) or not has_tokens(own) else own
@@ -144,7 +152,7 @@ def _with_cost(by_model: Mapping[str, Usage], cost: int) -> Mapping[str, Usage]:
 
 
 def summed(steps: Sequence[tuple[Usage, int]]) -> dict[str, Any]:
-    """Return what the steps of a run used, the same model calls once (`folded`).
+    """Return what the steps of a run used, the same calls once (`folded`).
 
     Each step is its usage and the position of the step around it, negative for none.
     """

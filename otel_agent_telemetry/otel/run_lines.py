@@ -309,14 +309,12 @@ class RunLines:
 
     def _add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
         """Add what the run and its steps used, unless the columns say it already."""
-        if run.has_metrics:
-            if run.usage.used:
-                self._refresh(run, span, attributes_of(span))
-            return
-        if run.reports_use:
+        if run.has_metrics and run.usage.used:
+            self._refresh(run, span, attributes_of(span))  # perhaps the fast way now, whose columns have no use
+        elif run.reports_use:
             run.usage.set_run_total(view_of(span))
         used = run.usage.shown()
-        if used:
+        if used and not run.has_metrics:
             state["metrics_json"] = dumps_text({USAGE_KEY: used})
         failure = failure_of_last_call(used)
         if failure is not None and state["status"] == st.SUCCESS and run.status is None and not run.has_status:

@@ -1,7 +1,7 @@
 """Where what a step used goes when the step ends: to the open step around it, else to its run.
 
-A model call inside a model call is one call, whichever ends first. What ends after its run is
-written in a later state of the run.
+A model call inside a model call is one call, and so is a tool call inside a tool call, whichever
+ends first. What ends after its run is written in a later state of the run.
 
 On the application's thread. Takes no lock: of two threads that end neighbouring steps, each
 usage goes to one of them.
@@ -35,13 +35,13 @@ class StepUsage:
     def add(self, opened: OpenSpan, used: Usage, *, may_be_call: bool) -> None:
         """Count what an ended step used, and what has ended inside it.
 
-        `may_be_call`: whether the step may be a model call, which counts what is inside it once.
+        `may_be_call`: whether the step may be a model call.
         """
         runs: list[ActiveRun] = []
         below: Usage = {}
         if opened.inside:
             below, runs = take_inside(opened.inside)
-        if may_be_call and is_call(used):
+        if "tool_calls" in used or (may_be_call and is_call(used)):
             opened.counted = CountedCall(used, below)
         self._hand_on(opened, folded(used, below) if below else used, runs)
 

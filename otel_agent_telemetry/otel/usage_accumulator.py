@@ -120,19 +120,22 @@ def shrink(items: list[Any]) -> None:
 
 
 class CountedCall:
-    """What an ended model call has counted, for what ends inside it only now."""
+    """What an ended call of a model or a tool has counted, for what ends inside it only now."""
 
-    __slots__ = ("calls", "has_tokens")
+    __slots__ = ("calls", "has_tokens", "is_tool")
 
     def __init__(self, own: Usage, inside: Usage) -> None:
         self.calls = 0 if "model_calls" in inside else own.get("model_calls", 0)
         """Calls that the outer span counted for itself: the first ones inside it are those."""
         self.has_tokens = has_tokens(own) and not has_tokens(inside)
+        self.is_tool = "tool_calls" in own and "tool_calls" not in inside and not is_call(inside)
+        """Whether it counted a tool call for itself: the first one inside it is that."""
 
     def without_repeats(self, usage: Usage) -> Usage:
         """Return what is new of a usage that ends inside."""
         if not is_call(usage):
-            return usage
+            return self._without_tool(usage) if self.is_tool and "tool_calls" in usage else usage
+        self.is_tool = False  # a tool that calls a model is an agent
         calls = usage.get("model_calls", 0)
         repeated, self.calls = min(calls, self.calls), max(self.calls - calls, 0)
         new = of_steps(usage) if self.has_tokens else dict(usage)
@@ -140,6 +143,11 @@ class CountedCall:
             return {**new, "model_calls": calls - repeated}
         new.pop("model_calls", None)
         return new
+
+    def _without_tool(self, usage: Usage) -> Usage:
+        self.is_tool = False
+        rest = {name: value for name, value in usage.items() if name != "tool_calls"}
+        return {**rest, "tool_calls": usage["tool_calls"] - 1} if usage["tool_calls"] > 1 else rest
 
 
 _guard = threading.Lock()

@@ -20,7 +20,7 @@ from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import Lookup, key_lookup, rows_of_keys, rows_with
 from otel_agent_telemetry.storage.steps import INSIDE_CALL, IS_RUN, NO_RUN, SERVICE, usage_of_row
 from otel_agent_telemetry.storage.tables import HAS_NO_LINE, UNKNOWN_START, agent_runs, run_events, run_spans
-from otel_agent_telemetry.usage import Usage, is_call
+from otel_agent_telemetry.usage import Usage, is_any_call
 from otel_agent_telemetry.wire import dumps_text
 
 Identity = tuple[str, str, int]
@@ -56,10 +56,10 @@ class Members:
         """The states of agents' runs that can turn out to be steps."""
 
     def add_step(self, event_id: str, usage: Usage, *, is_inside_call: bool) -> None:
-        """Add a step of a run, "" for none; `is_inside_call`: whether a model call of that run is around it."""
+        """Add a step of a run, "" for none; `is_inside_call`: whether a call of that run is around it."""
         if event_id:
             self._steps[event_id].append(usage)
-            if is_inside_call and is_call(usage):
+            if is_inside_call and is_any_call(usage):
                 self._have_calls_in_calls.add(event_id)
 
     def add_run(self, event_id: str, *, around: str) -> None:
@@ -68,7 +68,7 @@ class Members:
             self._parents[event_id] = self._run_ids.get(around, "")
 
     def write(self, connection: Connection) -> None:
-        """Write the roll-ups, those of runs with model calls inside model calls by summing all their steps."""
+        """Write the roll-ups, those of runs with calls inside calls by summing all their steps."""
         for event_id in self._have_calls_in_calls:
             del self._steps[event_id]
         add_to_rollups(
@@ -144,7 +144,7 @@ def move_below(connection: Connection, places: Places, wanted: defaultdict[Key, 
         steps = [move for move in level.values() if not move.child.is_run]
         places.load(move.child.place.key for move in steps)
         for child, event_id, is_inside in steps:
-            places.add_step(child.place, event_id, is_call=is_inside or is_call(child.usage))
+            places.add_step(child.place, event_id, is_call=is_inside or is_any_call(child.usage))
             wanted[child.place.key].add(child.event_id)
     if moved:
         _move(connection, list(moved.values()))

@@ -92,14 +92,14 @@ class Places:
     def add_step(self, place: Place, event_id: str, *, is_call: bool = False) -> None:
         """Note that a span with a place of its own belongs to this run, "" while that is not known.
 
-        `is_call`: whether it is a model call, or is inside one.
+        `is_call`: whether it is a call of a model or a tool, or is inside one.
         """
         self._steps[place.key][place.start] = event_id
         if is_call:
             self._calls.add(place)
 
     def is_call(self, place: Place) -> bool:
-        """Return whether what is below a place is inside a model call of the same run."""
+        """Return whether what is below a place is inside a call of a model or a tool of the same run."""
         return place in self._calls and self.is_step(place)
 
     def add_run(self, place: Place, event_id: str) -> None:

@@ -20,7 +20,7 @@ from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.rows import Cursor, Row, storable_texts
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
 from otel_agent_telemetry.storage.tables import NO_WRITER, STEP_HAS_NO_LINE, UNKNOWN_START, run_events, run_spans
-from otel_agent_telemetry.usage import is_call
+from otel_agent_telemetry.usage import is_any_call
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 T = TypeVar("T")
@@ -237,10 +237,10 @@ def usage_of_row(usage_json: str | None) -> dict[str, Any]:
 
 
 def is_or_is_inside_call(usage_json: str | None) -> bool:
-    """Return whether a stored step is a model call of its run, or is inside one."""
+    """Return whether a stored step is a call of a model or a tool of its run, or is inside one."""
     if usage_json is None or usage_json == _PLAIN:
         return False
-    return f'"{INSIDE_CALL}"' in usage_json or is_call(usage_of_row(usage_json))
+    return f'"{INSIDE_CALL}"' in usage_json or is_any_call(usage_of_row(usage_json))
 
 
 def loaded_usage(text: str | None) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from otel_agent_telemetry.storage.steps import (
     delete_spans,
 )
 from otel_agent_telemetry.storage.tables import UNKNOWN_START
-from otel_agent_telemetry.usage import Usage, is_call
+from otel_agent_telemetry.usage import Usage, is_any_call
 
 _ANY_SPAN: Final = "SELECT 1 FROM run_spans WHERE trace_id IN (SELECT value FROM json_each(?)) LIMIT 1"
 # "oat" in ASCII: the first of two keys, so that the buckets meet no advisory lock of another application.
@@ -225,7 +225,7 @@ class _NewSpans:
                 self._note_run(members, node, event_id, around=found.event_id, states=states)
             else:
                 members.add_step(found.event_id, node.usage, is_inside_call=found.is_call)
-                self._places.add_step(node.place, found.event_id, is_call=found.is_call or is_call(node.usage))
+                self._places.add_step(node.place, found.event_id, is_call=found.is_call or is_any_call(node.usage))
         members.write(self._connection)
         return [node.place for node in nodes]
 
@@ -289,7 +289,7 @@ class _NewSpans:
             self._below[place] = _NOTHING  # ends a circle of parents; overwritten below
             place = self._parent_of(step)
         for place, step in reversed(passed):
-            if not found.is_call and is_call(step.usage):
+            if not found.is_call and is_any_call(step.usage):
                 found = _Below(found.event_id, is_call=True)
             self._below[place] = found
         return found

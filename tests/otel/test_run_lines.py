@@ -15,7 +15,8 @@ from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
 from otel_agent_telemetry.otel.provider import adopt
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.testing import ManualClock, MemoryRecorder, isolated_config
+from otel_agent_telemetry.testing import ManualClock, MemoryRecorder, capture_runs, isolated_config
+from tests.otel.span_trees import record_tree
 
 START_NS = 1_760_000_000_000_000_000
 
@@ -256,3 +257,13 @@ def test_a_state_is_whole_when_another_thread_changes_the_run_while_it_is_writte
         run.usage = Changing()
     assert [state.run_id for state in recorder.states] == [run.run_id] * 2
     assert recorder.states[-1].status == "success"
+
+
+def test_what_a_run_used_is_written_whichever_way_its_columns_are_made():
+    """The first runs with the same names go the long way and later ones the fast way; the outer one here both."""
+    marked = {"agent.run.product": "p"}
+    tree = [(marked, None, True), ({}, 0, False), (marked, 0, False), (marked, 0, True), ({}, 3, False)]
+    with capture_runs() as captured:
+        record_tree(captured.provider.get_tracer("app"), tree)
+    used = {run.job_type: run.metrics_json for run in captured.runs}
+    assert used == {"span 0": '{"gen_ai":{"steps":1}}', "span 2": None, "span 3": '{"gen_ai":{"steps":1}}'}

@@ -119,6 +119,7 @@ def test_a_run_that_is_closed_at_exit_has_what_it_used(tmp_path):
 
 
 INNER = {**CHAT, "gen_ai.usage.output_tokens": 90}
+FIND = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "find"}
 BARE = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "alias"}
 
 
@@ -147,6 +148,30 @@ def test_a_model_call_inside_a_model_call_is_one_call(tmp_path, outer, inner, us
     assert found.pop("steps") == 2 + len(inner)
     counted = ("model_calls", "input_tokens") if late else used  # the outer one was counted by its own figures
     assert {name: found[name] for name in counted} == {name: used[name] for name in counted}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("inside", "calls"),
+    [
+        pytest.param([], 1, id="alone"),
+        pytest.param([FIND], 1, id="two instrumentations"),
+        pytest.param([FIND, FIND], 2, id="two inside one"),
+        pytest.param([CHAT, FIND], 2, id="an agent as a tool"),
+    ],
+)
+def test_a_tool_call_inside_a_tool_call_is_one_call(tmp_path, inside, calls, late):
+    """Also where a span is between them, and where the inner one ends after the outer one."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    tracer = tracer_of(recorder)
+    with tracer.start_as_current_span("root"):
+        with tracer.start_as_current_span("outer", attributes=FIND), tracer.start_as_current_span("between"):
+            spans = [tracer.start_span("inner", attributes=attributes) for attributes in inside]
+            for span in [] if late else spans:
+                span.end()
+        for span in spans if late else []:
+            span.end()
+    assert used_by(recorder.states[-1])["tool_calls"] == calls
 
 
 def test_a_root_that_is_a_model_call_is_counted_with_its_model(tmp_path):
