@@ -47,29 +47,29 @@ def ended_run(
     problems: list[str],
     used: Usage = MappingProxyType({}),
     left_out: Mapping[str, int] | None = NOTHING,
-    child_agent: str | None = None,
+    agent_name: str | None = None,
 ) -> Fields:
     """Return the columns of the run that a span is; a span without an end is running.
 
     `exceptions`: attributes of its exception events, in order. `used`: what it and its steps
     used, where that is known here. `left_out`: what was left out of its steps and events; None
     where all of that, and what is left out of the span itself, is counted elsewhere.
-    `child_agent`: the name of the first agent inside.
+    `agent_name`: what `agent_name_of` has returned for it, where that is known.
     """
     ending = ending_of(view, exceptions[-1] if exceptions else None, None)
     if (given_status := view.attributes.get(names.STATUS)) is not None:
         ending = ending_with_status(given_status, ending)
     elif used and view.status == "unset" and (failure := failure_of_last_call(used)) is not None:
         ending = Ending(st.FAILED, failure)
-    overrides = Overrides(usage=used, left_out=left_out, child_agent=child_agent)
+    overrides = Overrides(usage=used, left_out=left_out, agent_name=agent_name)
     columns = run_columns(view, overrides=overrides, around=around, problems=problems)
     columns.pop("duration_ms", None)  # what was observed counts, as it does for a run that is recorded live
     return {
         "event_id": span_event_id(view.trace_id, view.span_id, view.start_ns),
         "run_id": run_id,
         "schema_version": SCHEMA_VERSION,
-        "created_at": iso_utc(view.start_ns),
-        "start_time": iso_utc(view.start_ns),
+        "created_at": (started := iso_utc(view.start_ns)),
+        "start_time": started,
         "trace_id": view.trace_id,
         "span_id": view.span_id,
         **_state(view, ending),

@@ -30,6 +30,7 @@ from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.ended_spans import ended_run, step_members
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
+from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.missing_roots import missing_roots_of
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.span_work import span_work_of
@@ -128,7 +129,7 @@ class _EndedSpanWriter:
             problems=[],
             used=usage.shown(),
             left_out=self._traces.left_out_of(one),
-            child_agent=run.child_agent,
+            agent_name=agent_name_of(one.view, run.child_agent),
         )
         above = one.run_above.run if one.run_above is not None else None
         if above is not None and above.run_id != run.run_id:

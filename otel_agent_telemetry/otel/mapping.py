@@ -18,7 +18,7 @@ from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
-from otel_agent_telemetry.otel.people_and_labels import LABEL, labels_of, user_of
+from otel_agent_telemetry.otel.people_and_labels import LABEL, OFF, labels_of, user_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.redaction import clean_members, kept_name, mask_columns
@@ -32,8 +32,9 @@ _OURS: Final = frozenset({names.GEN_AI_AGENT_NAME, names.GEN_AI_OPERATION})
 class Overrides(NamedTuple):
     """What is known besides the span.
 
-    Columns by name, names that are no columns, what was used, an agent below, and what was left
-    out of steps and events: None where all that is left out, of the span too, is counted elsewhere.
+    Columns by name, names that are no columns, what was used, an agent below, what was left out of
+    steps and events (None where all that is left out, of the span too, is counted elsewhere), and
+    the agent's name where it was found by the span before.
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
@@ -41,6 +42,7 @@ class Overrides(NamedTuple):
     usage: Usage = MappingProxyType({})
     child_agent: str | None = None
     left_out: Mapping[str, int] | None = NOTHING
+    agent_name: str | None = None
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -119,7 +121,8 @@ def run_columns(
 ) -> Fields:
     """Return every column but identity, status and times. What is unusable is left out and noted in `problems`."""
     attributes = view.attributes
-    columns = clamp({**_marked_columns(attributes, problems), **overrides.settings}, problems)
+    given = {**_marked_columns(attributes, problems), **overrides.settings}
+    columns = clamp(given, problems) if given else {}
     for source in (_conventional(attributes), conventional_of_resource(view.resource), around.columns):
         for column, text in source.items():
             columns.setdefault(column, text)
@@ -128,13 +131,16 @@ def run_columns(
             from otel_agent_telemetry.urls import without_credentials
 
         columns["git_repo"] = without_credentials(columns["git_repo"])
-    columns.setdefault("agent_name", agent_name_of(view, overrides.child_agent))
-    columns.setdefault("job_type", job_type_of(view))
+    if "agent_name" not in columns:
+        columns["agent_name"] = overrides.agent_name or agent_name_of(view, overrides.child_agent)
+    if "job_type" not in columns:
+        columns["job_type"] = job_type_of(view)
     totals = {name: columns.pop(name) for name in TOTAL_COLUMNS if name in columns}
     if totals:  # what the application says itself counts before what was counted
         columns["metrics_json"] = with_reported(columns.get("metrics_json"), totals)
     _put_people_and_labels(columns, view, around)
-    _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
+    if overrides.usage or "metrics_json" in columns:
+        _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
     left_out = NOTHING if overrides.left_out is None else sum_of((left_out, overrides.left_out))
     _put_json(columns, "context_json", {**kept, **overrides.extra}, around, left_out)
@@ -143,6 +149,9 @@ def run_columns(
 
 def _put_people_and_labels(columns: Fields, view: SpanView, around: ResourceDefaults) -> None:
     """Add the user and the labels that span and resource give; what was set by name stands."""
+    given = "\n".join((*view.attributes, *view.resource))
+    if around.user_ids == OFF and "labels" not in columns and LABEL not in given:
+        return
     if "user_id" not in columns:
         user = user_of(view.attributes, around)
         if (user := user if user is not None else user_of(view.resource, around)) is not None:

@@ -149,12 +149,20 @@ class SpanReceiver:
         view = _view_of(span, sender.resource)
         plan = self._plans[tuple(view.attributes)]
         kind = plan.kind_of(view.attributes, view.name)
+        has_rules = sender.has_rules or not names.SENDER_MARKS.isdisjoint(view.attributes)
+        decides = has_rules and last_call_decides(view)
         left_out: list[Mapping[str, int]] = []
         events = [self._event_of(event, view, left_out) for event in span.events]
         may_be_run = view.parent_span_id is None or plan.is_marked or kind == names.AGENT
         if may_be_run and is_run(view, self._runs):
-            node = self._run_of(view, plan, kind, events, left_out)
-            node.state = self._state_of(view, span.events)
+            own_name = own_agent_name(view)
+            agent_name = own_name or agent_name_of(view)
+            node = self._run_of(view, plan, kind, events, left_out, is_used=plan.reports_use or decides)
+            if own_name is not None or kind in _IS_AGENTS_WORK:
+                node.agent = Agent(own_name or named_agent(view), agent_name, takes_child_name=own_name is None)
+            else:
+                node.is_idle = span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT)
+            node.state = self._state_of(view, span.events, agent_name)
         else:
             step, more = self._step_of(view, plan)
             usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))
@@ -162,8 +170,7 @@ class SpanReceiver:
         node.parent_start = _parent_start(view, sender.starts)
         node.service = sender.service
         node.is_from_agent = node.agent is not None or "model_calls" in node.usage or sender.is_coding_agent
-        if sender.has_rules or not names.SENDER_MARKS.isdisjoint(view.attributes):
-            node.last_call_decides = last_call_decides(view)
+        node.last_call_decides = decides
         return node
 
     def _step_of(self, view: SpanView, plan: AttributePlan) -> tuple[RunSpan, Mapping[str, int]]:
@@ -182,13 +189,13 @@ class SpanReceiver:
         kind: Kind | None,
         events: list[RunEvent],
         left_out: list[Mapping[str, int]],
+        *,
+        is_used: bool,
     ) -> SpanNode:
-        """Return the span as a run, without its state."""
+        """Return the span as a run, without its state and its agent."""
         span, of_step = self._step_of(view, plan)
-        left_over = {key: view.attributes[key] for key in plan.left_over}
-        of_run = self._rule.keep(left_over)[1] if of_step and len(left_over) < len(view.attributes) else of_step
-        usage = own_usage(view)
-        agent = _agent_of(view, kind)
+        of_run = self._rule.keep({key: view.attributes[key] for key in plan.left_over})[1] if of_step else of_step
+        usage = own_usage(view) if is_used or kind in (names.MODEL, names.TOOL) else {}
         may_be_step = view.parent_span_id is not None and not plan.is_marked
         return SpanNode(
             span,
@@ -196,22 +203,26 @@ class SpanReceiver:
             usage=_with_left_out(usage, (of_run, *left_out)),
             events=events,
             start_ns=view.start_ns,
-            agent=agent,
             as_step=_with_left_out(usage_of_step(view), (of_step, *left_out)) if may_be_step else None,
-            is_idle=span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT),
         )
 
-    def _state_of(self, view: SpanView, events: Sequence[Span.Event]) -> Fields:
+    def _state_of(self, view: SpanView, events: Sequence[Span.Event], agent_name: str) -> Fields:
         """Return the state of the run that a span is. Raises RecordError."""
         event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
         wanted = view.attributes.get(names.RUN_ID)
         if check_custom_run_id(wanted) is not None:
-            wanted = generate_run_id(agent_name_of(view), at_ns=view.start_ns, token=event_id[:8])
+            wanted = generate_run_id(agent_name, at_ns=view.start_ns, token=event_id[:8])
         exceptions = [_values_of(event.attributes) for event in events if event.name == EXCEPTION]
         around, problems = self._around, list[str]()
         # What is left out is counted in the roll-up: which spans of the run are known here depends on the request.
         run = ended_run(
-            view, run_id=str(wanted), exceptions=exceptions, around=around, problems=problems, left_out=None
+            view,
+            run_id=str(wanted),
+            exceptions=exceptions,
+            around=around,
+            problems=problems,
+            left_out=None,
+            agent_name=agent_name,
         )
         return checked_state(run)
 
@@ -244,13 +255,8 @@ def _spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan
     resource = _values_of(group.resource.attributes)
     starts: dict[_Ids, list[int]] = {}
     parents: dict[_Ids, _Ids] = {}
-    sender = _Sender(
-        resource,
-        service_of(resource),
-        is_of_coding_agent(resource),
-        names.marks_sender(resource),
-        starts,
-    )
+    has_rules = names.marks_sender(resource)
+    sender = _Sender(resource, service_of(resource), has_rules and is_of_coding_agent(resource), has_rules, starts)
     for scope in group.scope_spans:
         for span in scope.spans:
             if (broken := _rule_broken(span)) is not None:
@@ -360,11 +366,3 @@ def _with_left_out(usage: Usage, left_out: Sequence[Mapping[str, int]]) -> Usage
     """Return a usage with the counts of what was left out as message content, where anything was."""
     counts = sum_of(left_out) if any(left_out) else NOTHING
     return {**usage, LEFT_OUT: counts} if counts else usage
-
-
-def _agent_of(view: SpanView, kind: Kind | None) -> Agent | None:
-    """Return what a run's span says of its agent; None for a run that is no agent's doing."""
-    is_named = own_agent_name(view) is not None
-    if not is_named and kind not in _IS_AGENTS_WORK:
-        return None
-    return Agent(named_agent(view), agent_name_of(view), takes_child_name=not is_named)

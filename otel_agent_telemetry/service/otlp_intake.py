@@ -85,7 +85,7 @@ class OtlpIntake:
         spans_a_part: int = SPANS_A_PART,
     ) -> None:
         settings = backend.settings
-        self._backend = backend
+        self.backend = backend
         self._spans_a_part = spans_a_part
         self._receiver = SpanReceiver(runs=settings.runs, around=ResourceDefaults.of(settings, {}))
         self._spans = spans
@@ -107,7 +107,7 @@ class OtlpIntake:
         received = await _call(self._read, parse, body, in_thread=is_large)
         taken, refused_before = len(received.spans), received.refused
         is_cut = taken > self._spans_a_part
-        key = (self._backend.store_id, await _call(_digest, body, in_thread=is_large)) if is_cut else None
+        key = (self.backend.store_id, await _call(_digest, body, in_thread=is_large)) if is_cut else None
         stored = self._unfinished.pop(key, 0)
         try:
             for part in received.parts(self._spans_a_part, after=stored):
@@ -147,7 +147,7 @@ class OtlpIntake:
         nodes = await _call(self._receiver.nodes_of, spans, received, in_thread=in_thread)
         # Without a little time at least, a request that takes long to decode would never get any further.
         timeout_s = max(budget.left_s(), _LEAST_WAIT_S)
-        _, refused = await self._backend.write_each(nodes, _batch_of, timeout_s=timeout_s)
+        _, refused = await self.backend.write_each(nodes, _batch_of, timeout_s=timeout_s)
         for node, reason in refused:
             received.refuse(f"span {node.span.span_id}: {reason}")
 

@@ -20,7 +20,6 @@ from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.otlp_intake import OtlpIntake
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
-from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.responses import OTLP_PATH, PROTOBUF, RequestError
 
 JSON: Final = "application/json"
@@ -50,11 +49,11 @@ async def export_traces(request: Request) -> Response:
 
     Sending the same spans again changes nothing. The response comes after the commit that holds them.
     """
-    backend, media_type = backend_of(request), _encoding_of(request)
+    intake: OtlpIntake = request.app.state.otlp
+    backend, media_type = intake.backend, _encoding_of(request)
     # Held until the response: the decoded spans are as large as the body and live as long.
     with backend.body_budget.reserve(client_of(request.scope)) as reservation:
         body = await read_body(request, reservation, max_bytes=backend.settings.api_max_body_bytes)
-        intake: OtlpIntake = request.app.state.otlp
         response = await intake.export(body, parse_json if media_type == JSON else parse_protobuf)
     return _encode(response, media_type)
 

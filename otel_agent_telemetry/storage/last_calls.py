@@ -34,8 +34,6 @@ def decide_statuses(connection: Connection, nodes: Sequence[SpanNode]) -> None:
     such a sender may be the one that was missing between a call and its run.
     """
     traces = {node.span.trace_id for node in nodes if node.last_call_decides}
-    if not traces:
-        return
     event_ids = {event_id for (event_id,) in rows_with(connection, _runs_of_spans, run_spans.c.trace_id, traces)}
     decided = {
         event_id: rollup

@@ -39,6 +39,8 @@ Row = tuple[Any, ...]
 
 def metrics_as_read(own: str | None, *, own_usage: Usage, step_usage: Usage) -> str | None:
     """Return `metrics_json` as a run is read: a number in its own state goes before what its spans add up to."""
+    if not own_usage and not step_usage:
+        return own
     shown = shown_usage(own=own_usage, steps=step_usage)
     metrics = load_object(own or "{}")
     if shown and metrics is not None and isinstance(known := metrics.get(USAGE_KEY, {}), dict):

@@ -52,6 +52,8 @@ class _Candidate(NamedTuple):
 def parts_among(connection: Connection, nodes: Sequence[SpanNode]) -> set[str]:
     """Return those of these agents' runs that are known to be steps: their states are not written."""
     candidates = {own_event_id(node.identity) for node in nodes if node.as_step is not None}
+    if not candidates:
+        return set()
     return {event_id for event_id, rollup in rollups_of(connection, candidates).items() if rollup.is_part}
 
 
@@ -169,6 +171,8 @@ _set_name: Final = (
 def set_adopted_names(connection: Connection, nodes: Sequence[SpanNode], states: Sequence[Fields]) -> None:
     """Give runs whose state was just written the name of the first agent inside them again, where they took one."""
     take_names = {own_event_id(node.identity) for node in nodes if node.agent and node.agent.takes_child_name}
+    if not take_names:
+        return
     written = take_names.intersection(state["event_id"] for state in states)
     for event_id, rollup in rollups_of(connection, written).items():
         if rollup.agent is not None and rollup.agent.adopted is not None:

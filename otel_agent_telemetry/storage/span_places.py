@@ -135,12 +135,12 @@ class Places:
         Those of the places next to it, and the run that its span was a step of before it turned
         out to be a run.
         """
-        starts = self._runs[place.key].keys() | self._steps[place.key].keys()
-        earlier = [start for start in starts if start < place.start]
-        later = [start for start in starts if start > place.start]
-        nearest = [*([max(earlier)] if earlier else ()), *([min(later)] if later else ())]
-        before = {self.run_below(Place(place.key, start)) for start in nearest}
-        return (before | {self._steps[place.key].get(place.start, NO_RUN)}) - {NO_RUN}
+        before = {self._steps[place.key].get(place.start, NO_RUN)}
+        starts = sorted({place.start, *self._runs[place.key], *self._steps[place.key]})
+        at = starts.index(place.start)
+        for start in (*starts[max(at - 1, 0) : at], *starts[at + 1 : at + 2]):
+            before.add(self.run_below(Place(place.key, start)))
+        return before - {NO_RUN}
 
     def is_repeated(self, key: Key) -> bool:
         """Return whether there is more than one span with these ids."""

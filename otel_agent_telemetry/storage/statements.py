@@ -146,8 +146,7 @@ def rows_with(
         return
     if connection.dialect.name == "sqlite":
         # One parameter: SQLite takes longer to bind a list of them than to look them up.
-        lookup = _lookup_by_column(selected, column, connection.dialect)
-        yield from lookup.rows(connection, keys)
+        yield from rows_of_keys(connection, _lookup_by_column(selected, column, connection.dialect), keys)
         return
     for start in range(0, len(keys), _MAX_PARAMETERS):
         yield from connection.execute(selected.where(column.in_(keys[start : start + _MAX_PARAMETERS])))
@@ -163,14 +162,6 @@ class Lookup:
     """The values of its constants; None where the keys go."""
     make_row: Callable[[Iterable[Any]], Any]
     """Makes a row, whose values have the names of the columns, of the values that the driver returns."""
-
-    def rows(self, connection: Connection, keys: Iterable[Any]) -> Iterable[Any]:
-        """Return the rows of these keys, in no order."""
-        text = json.dumps(list(keys))
-        if connection.dialect.name != "sqlite":
-            return connection.execute(self.statement, {"keys": text})
-        given = [text if value is None else value for value in self.parameters]
-        return map(self.make_row, driver_connection(connection).execute(self.sql, given))
 
 
 def _lookup(statement: Select[Any], dialect: Dialect) -> Lookup:
@@ -204,9 +195,14 @@ def key_lookup(
     return _lookup(selected.join_from(keys, columns[0].table, matches, isouter=True).where(is_found), dialect)
 
 
-def rows_of_keys(connection: Connection, lookup: Lookup, keys: Iterable[Sequence[Any]]) -> Iterable[Any]:
+def rows_of_keys(connection: Connection, lookup: Lookup, keys: Iterable[Any]) -> Iterable[Any]:
     """Return the rows of these keys, in no order, by a statement of `key_lookup`."""
-    return lookup.rows(connection, keys)
+    text = json.dumps(list(keys))
+    if connection.dialect.name != "sqlite":
+        return connection.execute(lookup.statement, {"keys": text})
+    given = list(lookup.parameters)
+    given[given.index(None)] = text
+    return map(lookup.make_row, driver_connection(connection).execute(lookup.sql, given))
 
 
 def _keys(dialect: Dialect, columns: Sequence[Column[Any]]) -> Subquery:

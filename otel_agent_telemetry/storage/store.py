@@ -118,15 +118,17 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     driver's errors, see `engine.translated`.
     """
     nodes = batch.nodes
-    states = [fields_of(run) for run in batch.records]
+    received = {} if received_at is None else {"received_at": received_at}
+    states = [{**fields_of(run), **received} for run in batch.records]
     signs = Signs()
     signs.note_states(states)
-    if received_at is not None:
-        states = [{**state, "received_at": received_at} for state in states]
     keys = {node.key for node in nodes}
-    keys |= {(trace_id, state.get("span_id") or "") for state in states if (trace_id := state.get("trace_id"))}
+    for state in states:
+        if trace_id := state.get("trace_id"):
+            keys.add((trace_id, state.get("span_id") or ""))
     traces = {trace_id for trace_id, _ in keys}
-    traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
+    if batch.lines:
+        traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
     lock_links(connection, shared=not batch.links)
     lock_traces(connection, traces, shared=not nodes)
     nodes = without_deleted(connection, nodes)
@@ -140,10 +142,11 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     write_traces(connection, nodes, changed, known_keys=known.keys())
     if nodes:
         set_adopted_names(connection, nodes, changed)
-        decide_statuses(connection, nodes)
+        if any(node.last_call_decides for node in nodes):
+            decide_statuses(connection, nodes)
         signs.note_nodes(nodes, known)
     mark_plumbing(plain_sql(connection), signs)
-    if lines := lines_to_keep(connection, batch.lines):
+    if batch.lines and (lines := lines_to_keep(connection, batch.lines)):
         write_lines(connection, lines)
     if batch.reports:
         note_deliverers(connection, batch.reports, now=received_at or iso_utc(SystemClock().now_ns()))

@@ -125,14 +125,13 @@ def write_traces(
     }
     if not nodes and not _any_span_of(connection, {trace_id for trace_id, _ in run_keys}):
         return
-    parents = {node.parent for node in nodes if node.parent is not None}
     places = Places(connection)
-    places.load(run_keys.keys() | {node.key for node in nodes} | parents)
+    places.load(run_keys.keys() | {key for node in nodes for key in (node.key, node.parent) if key is not None})
     counted_anew = _drop_open_states(connection, places, nodes)
     new = _NewSpans(connection, places, nodes, known_keys)
-    arrived = [place for key, event_id in run_keys.items() for place in places.of_run(key, event_id)]
-    if nodes:
-        arrived += new.write({state["event_id"]: state for state in states})
+    arrived = new.write({state["event_id"]: state for state in states}) if nodes else {}
+    for key, event_id in run_keys.items():
+        arrived.update(dict.fromkeys(places.of_run(key, event_id)))
     if with_agents := settle_below(connection, places, arrived) | new.runs_with_agents:
         decide_agents(connection, places, with_agents)
     if counted_anew:
@@ -141,12 +140,14 @@ def write_traces(
 
 def _drop_open_states(connection: Connection, places: Places, nodes: Sequence[SpanNode]) -> set[str]:
     """Delete spans that are stored without an end and come with one now; return the runs that they counted in."""
-    ended = {node.identity: node for node in nodes if node.span.end_time is not None}
-    runs = {identity: places.take_open(node.key, node.start_ns) for identity, node in ended.items()}
-    known = {identity: event_id for identity, event_id in runs.items() if event_id is not None}
-    if known:
-        delete_spans(connection, known)
-    return {event_id for event_id in known.values() if event_id}
+    dropped, runs = [], set()
+    for node in nodes:
+        if not node.is_open and (event_id := places.take_open(node.key, node.start_ns)) is not None:
+            dropped.append(node.identity)
+            runs.add(event_id)
+    if dropped:
+        delete_spans(connection, dropped)
+    return runs - {NO_RUN}
 
 
 def _any_span_of(connection: Connection, trace_ids: set[str]) -> bool:
@@ -209,7 +210,7 @@ class _NewSpans:
         self.runs_with_agents: set[str] = set()
         """The runs that are by an agent, or have got an agent's span."""
 
-    def write(self, states: Mapping[str, Fields]) -> list[Place]:
+    def write(self, states: Mapping[str, Fields]) -> dict[Place, None]:
         """Insert the new spans and their events with their runs, add them to the roll-ups; return their places.
 
         `states`: those of new or changed runs, by `event_id`.
@@ -217,7 +218,7 @@ class _NewSpans:
         nodes = list(self._new.values())
         above = [self._above(node) for node in nodes]
         own = [self._own(node) if node.is_run else "" for node in nodes]
-        run_ids = run_ids_of(self._connection, {*own, *(found.event_id for found in above)} - {NO_RUN})
+        run_ids = run_ids_of(self._connection, {*own, *[found.event_id for found in above]} - {NO_RUN})
         self._insert(nodes, above, own, run_ids)
         members = Members(run_ids)
         for node, found, event_id in zip(nodes, above, own, strict=True):
@@ -227,7 +228,7 @@ class _NewSpans:
                 members.add_step(found.event_id, node.usage, is_inside_call=found.is_call)
                 self._places.add_step(node.place, found.event_id, is_call=found.is_call or is_any_call(node.usage))
         members.write(self._connection)
-        return [node.place for node in nodes]
+        return dict.fromkeys([node.place for node in nodes])
 
     def _insert(
         self, nodes: Sequence[SpanNode], above: Sequence[_Below], own: Sequence[str], run_ids: Mapping[str, str]
@@ -235,7 +236,7 @@ class _NewSpans:
         """Store the new spans and events, each with the run that it was found to belong to."""
         spans, events = [], []
         with_events = [own_id for node, own_id in zip(nodes, own, strict=True) if node.is_run and node.events]
-        journaled = runs_with_lines(self._connection, with_events)
+        journaled = runs_with_lines(self._connection, with_events) if with_events else ()
         for node, (event_id, is_inside), own_id in zip(nodes, above, own, strict=True):
             of_run = (event_id, run_ids.get(event_id, ""))
             if node.parent is not None:
@@ -250,8 +251,10 @@ class _NewSpans:
             # A host that delivers its journal delivers all events of the runs in it.
             if not (node.is_run and own_id in journaled):
                 events += [EventRow(seq, event, node.start_ns, of_run=of_run) for seq, event in enumerate(node.events)]
-        add_spans(self._connection, spans)
-        add_events(self._connection, events)
+        if spans:
+            add_spans(self._connection, spans)
+        if events:
+            add_events(self._connection, events)
 
     def _own(self, node: SpanNode) -> str:
         """Return the `event_id` of the run that a span is."""
