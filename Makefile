@@ -31,7 +31,7 @@ test: $(VENV)/.made
 # The fast part: what needs no extra, no service and no other program.
 FAST := $(filter-out tests/test_docs.py, $(wildcard tests/test_*.py)) tests/buffer tests/capture tests/client tests/recording \
   $(filter-out tests/host/test_libraries.py, $(wildcard tests/host/test_*.py)) \
-  $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequences.py) \
+  $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequence_ledger.py) \
   $(addprefix tests/otel/test_, exporter.py log_events.py mapping.py processor.py propagation.py usage.py)
 
 # The fast part with the base install on each newer interpreter that is found here, warnings being errors.

@@ -30,7 +30,7 @@ def with_totals(state: Fields) -> Fields:
     Totals that the state itself carries are replaced: a row read from a database may hold those of its steps.
     """
     totals = totals_in(state.get("metrics_json"))
-    if not _TOTALS.isdisjoint(state):
+    if not state.keys().isdisjoint(_TOTALS):  # the smaller of the two is walked
         state = {name: value for name, value in state.items() if name not in _TOTALS}
     return {**state, **totals} if totals else state
 

@@ -163,23 +163,26 @@ class Deliverer:
 
     def run(
         self, next_work: Callable[[], None], late: Callable[[], bool], give_way: Callable[[], bool] = lambda: False
-    ) -> None:
+    ) -> bool:
         """Deliver until `stop` is set, then once more; `late` ends that last pass early.
 
-        `give_way` ends it at once, before the next pass.
+        `give_way` ends it at once, before the next pass. Return whether the last pass was made.
         """
         try:
             failed = False
             while not self._stop.is_set() and not give_way():
                 self._wait() if failed else next_work()
-                failed = isinstance(self.deliver_once(late), RetryLater)
-            if self._stop.is_set():
-                self._finish(late)
+                if not self._stop.is_set():  # else the last pass follows at once
+                    failed = isinstance(self.deliver_once(late), RetryLater)
+            if not self._stop.is_set():
+                return False
+            self._finish(late)
+            return True
         finally:
             self.close()
 
     def _finish(self, late: Callable[[], bool]) -> None:
-        """Make the last passes: what is waiting, what posting made of it, and then our own closed segments.
+        """Make the last pass, over our own segments too, which are closed; one before it gives the webhook its runs.
 
         A wait after a failure that is nearly over is waited for; during a longer one nothing is sent.
         """
@@ -188,8 +191,8 @@ class Deliverer:
             time.sleep(left_s)
         # Order matters: the first pass gives the webhook its runs, the webhook's answers are recorded as states,
         # and only after `leave` are our own segments final, so that the last pass can deliver and remove them.
-        self.deliver_once(late)
         if self._webhook is not None:
+            self.deliver_once(late)
             # Half of the time at exit: a slow webhook must not take what the last delivery needs.
             self._webhook.close(self._host.config.exit_timeout_s / 2)
         self._host.leave()
@@ -295,31 +298,34 @@ class DeliveryLoop:
     def run(self) -> None:
         """Deliver, or look twice a second whether to, until `stop` is set; and once more then."""
         while True:
-            stopping = self._stop.is_set()
+            stopping, finished = self._stop.is_set(), False
             try:
-                self._deliver_if_needed()
+                finished = self._deliver_if_needed()
             # Broad on purpose: this thread lives as long as the process, and one bad pass must not end delivery.
             except Exception as problem:  # the outer edge of the background
                 self._host.counters.internal("delivery", problem)
-            # `stopping` was read before the pass: a stop during the pass is followed by one more, whole pass.
-            if stopping:
+            # `stopping` was read before: a stop while another process delivers, or during a pass that an error
+            # ended, is followed by one more look.
+            if stopping or finished:
                 return
             self._stop.wait(LOOK_EVERY_S)
 
-    def _deliver_if_needed(self) -> None:
+    def _deliver_if_needed(self) -> bool:
+        """Deliver while that is ours to do; return whether the last pass was made."""
         if not self._host.config.buffer_dir.is_dir():
-            return
+            return False
         try:
             if self._lock.try_acquire():
-                self._deliver(lambda: False)
+                return self._deliver(lambda: False)
             # Two deliverers at once are safe (delivery is idempotent, `confirm` never goes back), only wasteful.
-            elif self._lock.holder_stalled():
+            if self._lock.holder_stalled():
                 self._host.counters.warn("stalled", "the process that delivers stands still; delivering beside it")
-                self._deliver(lambda: not self._lock.holder_stalled())
+                return self._deliver(lambda: not self._lock.holder_stalled())
+            return False
         finally:
             self._lock.release()
 
-    def _deliver(self, give_way: Callable[[], bool]) -> None:
+    def _deliver(self, give_way: Callable[[], bool]) -> bool:
         deliverer = Deliverer(
             self._host,
             stop=self._stop,
@@ -330,6 +336,6 @@ class DeliveryLoop:
         )
         self._deliverer = deliverer
         try:
-            deliverer.run(self._next_work, self._late, give_way)
+            return deliverer.run(self._next_work, self._late, give_way)
         finally:
             self._deliverer = None

@@ -176,7 +176,7 @@ class Drain:
                     self._rest()
 
     def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
-        batch = pending.batch()
+        batch = pending.batch(self._rest)
         # A batch without records still reaches the end of its segments: torn lines and events are confirmed by it.
         outcome = target.deliver(batch) if len(batch) else Delivered()
         self._on_batch()

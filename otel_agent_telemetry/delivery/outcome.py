@@ -35,6 +35,7 @@ MAX_BATCH_RECORDS: Final = 500
 MAX_BATCH_BYTES: Final = 8 << 20
 MAX_RETRY_AFTER_S: Final = 300.0
 POSTING_WAITS_S: Final = (1.0, 2.0, 4.0)
+_RUNS_BETWEEN_RESTS: Final = 50
 _FIRST_S: Final = 0.5
 _LONGEST_S: Final = 60.0
 _DOUBLINGS: Final = 7
@@ -233,9 +234,17 @@ class Pending:
         """Return whether the batch has its size: 500 records or 8 MiB of lines; what is read together may exceed it."""
         return len(self._runs) + len(self._links) >= MAX_BATCH_RECORDS or self._bytes >= MAX_BATCH_BYTES
 
-    def batch(self) -> Batch:
-        """Return what to hand to the target: runs first, each once, in the state that stands. Called once."""
-        runs = filter(None, map(self._standing, self._runs.values()))
+    def batch(self, rest: Callable[[], None] = lambda: None) -> Batch:
+        """Return what to hand to the target: runs first, each once, in the state that stands. Called once.
+
+        `rest` is called after each 50 runs, some half a millisecond.
+        """
+        runs: list[Line] = []
+        for number, lines in enumerate(self._runs.values(), 1):
+            if (standing := self._standing(lines)) is not None:
+                runs.append(standing)
+            if number % _RUNS_BETWEEN_RESTS == 0:
+                rest()
         return Batch((*runs, *filter(None, (self._checked(link, _checked_link) for link in self._links))))
 
     def _standing(self, lines: list[Line]) -> Line | None:
