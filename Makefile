@@ -28,8 +28,9 @@ demo: $(VENV)/.made
 test: $(VENV)/.made
 	$(BIN)/python -m pytest $(TESTS) -n 3 --dist worksteal
 
-# The fast part: what needs no extra, no service and no other program.
-FAST := $(filter-out tests/test_docs.py, $(wildcard tests/test_*.py)) tests/buffer tests/capture tests/client tests/recording \
+# The fast part: what needs no extra but `zstd`, no service and no other program.
+FAST := $(filter-out $(addprefix tests/test_, columns.py docs.py secret_forms.py), $(wildcard tests/test_*.py)) \
+  tests/buffer tests/capture tests/client tests/recording \
   $(filter-out tests/host/test_libraries.py, $(wildcard tests/host/test_*.py)) \
   $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequence_ledger.py) \
   $(addprefix tests/otel/test_, exporter.py log_events.py mapping.py processor.py propagation.py usage.py)
@@ -41,7 +42,7 @@ test-interpreters:
 	    $$python -c '' 2>/dev/null || continue; \
 	    found="$$found $$version"; venv=$(VENV)-$$version; echo "Python $$version: $$python"; \
 	    $$python -m venv $$venv && \
-	    $$venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest hypothesis && \
+	    $$venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zstd]' pytest hypothesis && \
 	    $$venv/bin/python -W error -m pytest -q $(wildcard $(FAST)) || exit 1; \
 	    break; \
 	  done; \
