@@ -15,14 +15,24 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.operations.verify_report import VerifyReport
 
 _EXPLANATIONS = {
-    "missing": "runs are in the journal, but neither in the database nor in the buffer (replay adds them)",
+    "missing": "runs are in the journal, but neither in {place} nor in the buffer{added}",
     "refused": "runs were refused and are in rejected/ (doctor shows the reasons)",
-    "older": "runs have an older state in the database than in the journal (replay updates them)",
-    "altered": "runs have other content in the database than in the journal",
+    "older": "runs have an older state in {place} than in the journal{added}",
+    "altered": "runs have other content in {place} than in the journal",
     "twice": "runs share their event_id with another run, of which one is lost",
-    "undeleted": "runs are in the database although they were deleted (replay deletes them)",
-    "ahead": "runs have a later state in the database than in the journal; expected if a service changed them",
-    "unjournalled": "runs are in the database only; expected if another host sent them",
+    "undeleted": "runs are in {place} although they were deleted{deleted}",
+    "ahead": "runs have a later state in {place} than in the journal; expected if a service changed them",
+    "unjournalled": "runs are in {place} only; expected if another host sent them",
+}
+_OF_DATABASE = {
+    "place": "the database",
+    "added": " (replay adds or updates them)",
+    "deleted": " (replay deletes them)",
+}
+_OF_SERVICE = {
+    "place": "the service",
+    "added": " (POST /api/v1/records with the journal's lines adds or updates them)",
+    "deleted": "",
 }
 
 
@@ -64,9 +74,10 @@ def _print(report: "VerifyReport") -> None:
     if report.deleted:
         print_line(f"runs deleted          {report.deleted}")
     _print_lines(report)
+    words = _OF_SERVICE if "://" in report.compared_with else _OF_DATABASE
     for name, sentence in _EXPLANATIONS.items():
         if report.counts[name]:
-            _print_runs(report, name, sentence)
+            _print_runs(report, name, sentence.format(**words))
     if report.not_compared:
         print_line(f"not compared          {printable(report.not_compared)}", "yellow")
         print_line("Nothing is missing here. Whether the runs are stored is not known.")

@@ -25,7 +25,7 @@ _OF_OPENTELEMETRY: Final = frozenset(
 _KNOWN: Final = _OURS | _OF_OPENTELEMETRY
 _PREFIX: Final = "TELEMETRY_"
 _CLOSE: Final = 0.8
-_VERY_CLOSE: Final = 0.9
+_VERY_CLOSE: Final = 0.88
 """For names that do not begin as ours do, and may be of another program."""
 _TRACES_EXPORTER: Final = "OTEL_TRACES_EXPORTER"
 _OTLP_MODULES: Final = {"grpc": "opentelemetry.exporter.otlp.proto.grpc"}

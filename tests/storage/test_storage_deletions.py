@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
-from storage_cases import Database, at, event_id, run
+from storage_cases import Database, at, event_id, quick_config, run
 from trace_cases import deliver, names_of, step
 from trace_cases import run as traced_run
+from version_7_database import make_version_7, row_7
 
 from otel_agent_telemetry.deletion import CutOff, Marks
 from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.deletions import apply_marks, delete_run
 from otel_agent_telemetry.storage.marks import put_marks, read_marks
+from otel_agent_telemetry.storage.queries import RunQuery, list_runs
 from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 
@@ -149,3 +154,20 @@ def test_marks_made_elsewhere_delete_what_is_there(database):
         database_marks = Marks({one.event_id: one for one in receipts})
         assert apply_marks(connection, database_marks) == 0
         assert read_marks(connection) == database_marks
+
+
+def test_a_run_of_version_7_can_be_deleted_after_the_upgrade(tmp_path):
+    """Its late state is refused as any other's; the rest of the database stays."""
+    config = quick_config(tmp_path)
+    make_version_7(config.db_path, [row_7(1), row_7(2)])
+    store = Store(config)
+    assert store.open().outcome == "upgraded"
+    own_id = row_7(1)["event_id"]
+    (receipt,) = store.transact(partial(delete_run, event_id=own_id, deleted_at=at(0), deleted_by="ops"))
+    assert receipt.run_id == row_7(1)["run_id"]
+    late = run(9, run_id=receipt.run_id, status="success", updated=5)
+    assert store.write([replace(late, event_id=own_id)]).outcomes == ("deleted",)
+    with store.reading() as connection:
+        assert [one.run_id for one in list_runs(connection, RunQuery(limit=9))] == [row_7(2)["run_id"]]
+        assert check_counts(connection) == []
+    store.close()

@@ -10,6 +10,7 @@ from storage_cases import ROOT, at, quick_config
 from trace_cases import TRACE, deliver, ident, names_of, run, run_of, step, usage_of
 
 from otel_agent_telemetry.run_id import span_event_id_without_start
+from otel_agent_telemetry.storage.deletions import delete_run
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
 from otel_agent_telemetry.storage.queries import get_run
 from otel_agent_telemetry.storage.rollups import rollups_of
@@ -133,3 +134,14 @@ def test_a_run_of_another_time_takes_no_steps_of_the_one_before(upgraded):
     assert names_of(upgraded, 1, 100) == ["span 2"]
     with upgraded.reading() as connection:
         assert [one.start_time for one in spans_of(connection, OLD)] == [at(2)]
+
+
+def test_a_run_of_revision_9_that_is_deleted_stays_deleted(upgraded):
+    """With its steps and events, and the orphans of its trace; a span that is sent again is not stored."""
+    with upgraded.writing() as connection:
+        (receipt,) = delete_run(connection, OLD, deleted_at=at(10_000), deleted_by="ops")
+    assert receipt.run_id == "run-1"
+    deliver(upgraded, step(2, 1), step(5, 4))
+    with upgraded.reading() as connection:
+        assert get_run(connection, event_id=OLD) is None
+        assert spans_of(connection, OLD) == spans_of(connection, "") == events_of(connection, OLD) == []
