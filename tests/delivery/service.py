@@ -24,6 +24,8 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.testing import InMemoryTarget
 
+STORE = "0123456789abcdef"
+"""The id of its database."""
 HOLD_S = 600.0
 """How long an answer is held unless the test lets it go: longer than any test waits for what must not wait for it."""
 
@@ -67,6 +69,8 @@ class TestService:
         self.requests = []
         self.token = token
         self.refuses = lambda _run: None
+        self.takes_lines = False
+        """Whether it takes lines of journals, as services since this version do; they are counted and not kept."""
         self.arrived = threading.Event()
         self._faults = deque()
         self._server = None
@@ -128,6 +132,13 @@ class TestService:
             counts["inserted" if before is None else "duplicates" if before == after else "updated"] += 1
         return {**counts, "errors": errors, "total": len(items)}
 
+    def associate(self, event_id, commit):
+        """What `POST /api/v1/runs/{event_id}/associate-commit` does: status and body."""
+        if event_id not in self.store.runs:
+            return 404, {"detail": "no such run"}
+        self.commits.append((event_id, commit))
+        return 200, {"status": "success", "event_id": event_id}
+
 
 def _texts(item):
     return {name: json.dumps(item[name]) for name in JSON_COLUMNS if name in item}
@@ -174,7 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
         service.arrived.set()
         path = urlsplit(self.path).path
         if path == "/version":
-            self._answer(200, {"version": "3.0.0", "schema_version": 9})
+            lines = {"records": 1, "store": STORE} if service.takes_lines else {}
+            self._answer(200, {"version": "3.0.0", "schema_version": 9, **lines})
         elif service.token and self.headers.get("Authorization") != f"Bearer {service.token}":
             self._answer(401, {"detail": "unauthorized"}, {"WWW-Authenticate": "Bearer"})
         elif (fault := service.next_fault()) is not None:
@@ -186,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         if path == "/api/v1/runs/batch":
             return 200, service.keep(orjson.loads(body))
+        if path == "/api/v1/records" and service.takes_lines:
+            return 200, {"lines": body.count(b"\n"), "refused": []}
         if path == "/metrics":
             agents = {}
             for run in service.rows:
@@ -201,11 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = [run for run in service.rows if wanted in (None, run.run_id)]
             return 200, [run.to_fields() for run in sorted(found, key=order_key, reverse=True)]
         if path.endswith("/associate-commit"):
-            event_id = path.split("/")[4]
-            if event_id not in service.store.runs:
-                return 404, {"detail": "no such run"}
-            service.commits.append((event_id, orjson.loads(body)))
-            return 200, {"status": "success", "event_id": event_id}
+            return service.associate(path.split("/")[4], orjson.loads(body))
         return 404, {"detail": "no such path"}
 
     def _fail(self, fault, path, body):

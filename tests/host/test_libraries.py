@@ -191,6 +191,7 @@ assert not failed, (len(failed), failed[0])
 @pytest.mark.parametrize(("library", "target"), [("openai", "sqlite"), ("httpx", "sqlite"), ("httpx", "service")])
 def test_forty_calls_in_each_of_eight_processes(config, service, model_server, library, target):
     """Imported by the application while our background begins: no call fails, with us as without us."""
+    service.takes_lines = True
     calls = {"openai": OPENAI, "httpx": HTTPX}[library]
     env = {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_DB_SYNCHRONOUS": "OFF"}
     if target == "service":
