@@ -45,6 +45,9 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _READERS: Final = 8
+_PAGE_READERS: Final = 3
+_MAX_RESPONSE_BYTES: Final = 128 << 20
+"""Long responses in memory, of which one client may hold a quarter."""
 _LOCK_TIMEOUT_S: Final = 5.0
 """How long to wait for an agent that writes the database itself and is about to release the lock."""
 _LOCK_POLL_S: Final = 0.05
@@ -61,12 +64,14 @@ class Backend:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.body_budget = BodyBudget()
+        self.response_budget = BodyBudget(_MAX_RESPONSE_BYTES)
         self._stop = threading.Event()
         self._store = Store(settings, stop=self._stop)
         self._file = FileWatch(self._store.path, self._reopen)
         self.writer = GroupWriter(self._store, clock=self.clock, before_commit=self._file.check)
         self._read_engine: Engine | None = None
         self._readers = anyio.CapacityLimiter(_READERS)
+        self._page_readers = anyio.CapacityLimiter(_PAGE_READERS)
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock, store_id=lambda: self.store_id)
         self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
@@ -235,6 +240,11 @@ class Backend:
         problem = self.writer.stats.last_problem
         why = f" ({problem})" if problem else ""
         return StoreUnavailableError(f"writing to {self.database}: not committed within {timeout_s:g} s{why}")
+
+    async def read_page(self, query: Callable[[Connection], T]) -> T:
+        """Run a query that returns a long page as `read` does; at most three at a time, because of their memory."""
+        async with self._page_readers:
+            return await self.read(query)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on one consistent snapshot, in a thread; at most eight run at a time. Raises StorageError."""

@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, Final
 
@@ -49,7 +48,6 @@ from otel_agent_telemetry.storage.queries import StoredRun
 from otel_agent_telemetry.storage.tree_totals import TreeTotals
 from otel_agent_telemetry.urls import commit_url, repo_url
 
-MAX_PAGE_BYTES: Final = 32 << 20
 _column_values: Final = attrgetter(*COLUMNS)
 _CACHED_URLS: Final = 1024
 
@@ -96,23 +94,6 @@ class RunEncoder:
     def commit_url(self, repo: str | None, sha: str | None) -> str | None:
         """Return `urls.commit_url`, cached."""
         return None if repo is None or sha is None else self._commit_url(repo, sha)
-
-    def page(self, runs: Sequence[StoredRun], trees: Sequence[TreeTotals] = ()) -> tuple[bytes, int]:
-        """Return a JSON array of the first runs that fit into `MAX_PAGE_BYTES`, at least one, and their number.
-
-        `trees`: the totals of each run's tree, or none of them.
-        """
-        encoded: list[bytes] = []
-        size = 0
-        for run, tree in zip_longest(runs, trees):
-            member = self.encode(run, tree)
-            size += len(member) + 1
-            # One run always fits, or a page would never get past it.
-            # One run is always on the page, however large: without it a client would never get past that run.
-            if encoded and size > MAX_PAGE_BYTES:
-                break
-            encoded.append(member)
-        return b"[" + b",".join(encoded) + b"]", len(encoded)
 
 
 def _embedded(text: str) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -14,6 +16,7 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.columns import FILTERABLE_COLUMNS, LISTED_COLUMNS, check_time
 from otel_agent_telemetry.service import schemas
+from otel_agent_telemetry.service.long_response import LongResponse
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.requests import (
     backend_of,
@@ -22,10 +25,11 @@ from otel_agent_telemetry.service.requests import (
     query_parameters,
     stored_run,
 )
-from otel_agent_telemetry.service.responses import RequestError, json_response, raw_json_response
+from otel_agent_telemetry.service.responses import RequestError, RunEncoder, json_response, raw_json_response
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
+from otel_agent_telemetry.storage.pages import FIRST_PART, MAX_PAGE_BYTES, rows_at_a_time
 from otel_agent_telemetry.storage.queries import (
     PLUMBING_HEADER,
     RunQuery,
@@ -156,23 +160,43 @@ async def list_runs(request: Request) -> Response:
     """
     filters, encoder = query_parameters(request, RunFilters), encoder_of(request)
     query = filters.to_query()
-    # Whether a next page exists is learnt from one row more, without counting the rows.
-    one_more = replace(query, limit=query.limit + 1)
-
     counts_hidden = query.plumbing is False and query.cursor is None
 
     def read_page(connection: Connection) -> tuple[bytes, StoredRun | None, dict[str, str]]:
         """Encode in the reader's thread, so that a large page does not hold up the event loop."""
-        runs = page_of_runs(connection, one_more)
-        # Fewer than `limit` may fit into one response; the cursor then leads on from the last that did.
-        trees = trees_of(connection, [run.record for run in runs[: query.limit]]) if filters.tree else []
-        body, encoded = encoder.page(runs[: query.limit], trees)
+        body, last = _encoded_page(connection, query, encoder, with_trees=filters.tree)
         hidden = {PLUMBING_HEADER: str(count_plumbing(connection, query))} if counts_hidden else {}
-        return body, runs[encoded - 1] if encoded < len(runs) else None, hidden
+        return body, last, hidden
 
-    body, last, hidden = await backend_of(request).read(read_page)
+    body, last, hidden = await backend_of(request).read_page(read_page)
     link = _link("/api/v1/runs", filters, None if last is None else last.cursor)
-    return raw_json_response(body, headers={**link, **hidden})
+    return LongResponse(body, {**link, **hidden}, backend_of(request).response_budget)
+
+
+def _encoded_page(
+    connection: Connection, query: RunQuery, encoder: RunEncoder, *, with_trees: bool
+) -> tuple[bytes, StoredRun | None]:
+    """Return a page as JSON, and its last run while others follow. Some 2 MiB of rows are in memory beside it.
+
+    Fewer runs than `limit` may fit into `MAX_PAGE_BYTES`; the next page then begins after the last that did.
+    """
+    encoded: list[bytes] = []
+    size, part, last = 0, FIRST_PART, None
+    while True:
+        # Whether a next page exists is learnt from one row more, without counting the rows.
+        wanted = min(part, query.limit + 1 - len(encoded))
+        runs = page_of_runs(connection, replace(query, limit=wanted))
+        trees = trees_of(connection, [run.record for run in runs]) if with_trees else []
+        for run, tree in zip_longest(runs, trees):
+            # One run is always on the page, however large: without it a client would never get past that run.
+            if len(encoded) == query.limit or size > MAX_PAGE_BYTES:
+                return b"[" + b",".join(encoded) + b"]", last
+            encoded.append(encoder.encode(run, tree))
+            size, last = size + len(encoded[-1]) + 1, run
+        if len(runs) < wanted or last is None:
+            return b"[" + b",".join(encoded) + b"]", None
+        query = replace(query, cursor=last.cursor, offset=0)
+        part = rows_at_a_time(size, len(encoded))
 
 
 def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:
@@ -243,8 +267,9 @@ async def read_events(request: Request) -> Response:
     """
     parameters = query_parameters(request, PageParameters)
     event_id, page = (await stored_run(request)).record.event_id, parameters.to_page()
-    events = await backend_of(request).read(lambda connection: events_of(connection, event_id, page))
-    return json_response(events, headers=_link(f"/api/v1/runs/{event_id}/events", parameters, events.next_cursor))
+    events = await backend_of(request).read_page(lambda connection: events_of(connection, event_id, page))
+    link = _link(f"/api/v1/runs/{event_id}/events", parameters, events.next_cursor)
+    return LongResponse(orjson.dumps(events), link, backend_of(request).response_budget)
 
 
 @operations.add(
@@ -262,8 +287,9 @@ async def read_spans(request: Request) -> Response:
     """
     parameters = query_parameters(request, PageParameters)
     event_id, page = (await stored_run(request)).record.event_id, parameters.to_page()
-    spans = await backend_of(request).read(lambda connection: spans_of(connection, event_id, page))
-    return json_response(spans, headers=_link(f"/api/v1/runs/{event_id}/spans", parameters, spans.next_cursor))
+    spans = await backend_of(request).read_page(lambda connection: spans_of(connection, event_id, page))
+    link = _link(f"/api/v1/runs/{event_id}/spans", parameters, spans.next_cursor)
+    return LongResponse(orjson.dumps(spans), link, backend_of(request).response_budget)
 
 
 @operations.add(

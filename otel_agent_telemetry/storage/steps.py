@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, delete, or_, select, tuple_
 
 from otel_agent_telemetry.model import RunEvent, RunSpan
+from otel_agent_telemetry.storage.pages import FIRST_PART, MAX_PAGE_BYTES, rows_at_a_time
 from otel_agent_telemetry.storage.rows import Cursor, Row, storable_texts
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
 from otel_agent_telemetry.storage.tables import NO_WRITER, STEP_HAS_NO_LINE, UNKNOWN_START, run_events, run_spans
@@ -90,7 +91,7 @@ class SpanRow(NamedTuple):
 
 
 class Page(NamedTuple):
-    """At most `limit` rows, those after a cursor; None is from the beginning."""
+    """At most `limit` rows, and some `MAX_PAGE_BYTES` of text; those after a cursor, None is from the beginning."""
 
     limit: int
     after: Cursor | None = None
@@ -171,13 +172,21 @@ def _read_page(
     selected = select(table).where(table.c.event_id == event_id, *conditions).order_by(time, table.c.id)
     if page is None:
         return connection.execute(selected).all(), None
-    if page.after is not None:
-        selected = selected.where(tuple_(time, table.c.id) > page.after)
-    rows = connection.execute(selected.limit(page.limit + 1)).all()  # one more shows whether there is a next page
-    if len(rows) <= page.limit:
-        return rows, None
-    last = rows[page.limit - 1]
-    return rows[: page.limit], Cursor(last._mapping[time], last.id)  # noqa: SLF001 - as above
+    rows: list[Any] = []
+    size, part, after = 0, FIRST_PART, page.after
+    while True:
+        wanted = min(part, page.limit + 1 - len(rows))  # one more shows whether there is a next page
+        following = selected if after is None else selected.where(tuple_(time, table.c.id) > after)
+        found = connection.execute(following.limit(wanted)).all()
+        for row in found:
+            if len(rows) == page.limit or size > MAX_PAGE_BYTES:
+                return rows, after
+            rows.append(row)
+            size += sum(len(value) for value in row if isinstance(value, str))
+            after = Cursor(row._mapping[time], row.id)  # noqa: SLF001 - as above
+        if len(found) < wanted:
+            return rows, None
+        part = rows_at_a_time(size, len(rows))
 
 
 def _loaded(text: str | None) -> Any:
