@@ -68,7 +68,8 @@ def iso_utc(ns: int) -> str:
             return _EARLIEST if second < 0 else _LATEST
         prefix = _to_the_second(second)
         _cache.entry = (second * _NS, prefix)
-    return f"{prefix}.{rest // 1000:06d}+00:00"
+    # One more than a million, whose first digit is left away: a format with a width costs three times as much.
+    return f"{prefix}.{str(1_000_000 + rest // 1000)[1:]}+00:00"
 
 
 def _to_the_second(second: int) -> str:

@@ -48,10 +48,21 @@ class OpenSpan:
     `above`: the open span, or one that has ended, that it began inside of; None where there is none.
     """
 
-    __slots__ = (
-        *("above", "attributes", "changed", "counted", "encoded", "ended", "generation", "inside", "is_run"),
-        *("late_run", "left_out", "live", "number", "run", "sink", "span_id"),
-    )
+    # Defaults on the class: an open span is made on the application's thread, and a run needs few of these.
+    changed = False
+    """Whether attributes were set since the start; always True where that cannot be observed."""
+    attributes: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    ended = False
+    left_out: Mapping[str, int] = NOTHING
+    """What was left out of a step's members as message content: counts by name."""
+    encoded = b""
+    """A step's members that its start wrote and its end repeats."""
+    inside: list[Any]
+    """Of a step: what has ended inside it so far (usages), and the runs that began inside it."""
+    counted: Any = None
+    """What a model call that has ended counted, for what ends inside it later."""
+    late_run: ActiveRun | None = None
+    """The run that a step turns into when it ends, where its attributes say so already."""
 
     def __init__(
         self,
@@ -71,20 +82,8 @@ class OpenSpan:
         self.generation = generation
         """Which process began the span: only that one writes its end."""
         self.is_run = run.span is live
-        self.changed = False
-        """Whether attributes were set since the start; always True where that cannot be observed."""
-        self.attributes: dict[str, Any] = {}
-        self.ended = False
-        self.left_out: Mapping[str, int] = NOTHING
-        """What was left out of a step's members as message content: counts by name."""
-        self.encoded = b""
-        """A step's members that its start wrote and its end repeats."""
-        self.inside: list[Any] = []
-        """Of a step: what has ended inside it so far (usages), and the runs that began inside it."""
-        self.counted: Any = None
-        """What a model call that has ended counted, for what ends inside it later."""
-        self.late_run: ActiveRun | None = None
-        """The run that a step turns into when it ends, where its attributes say so already."""
+        if not self.is_run:
+            self.inside = []
         if type(live) is SDK_SPAN:
             live.__dict__["_agent_telemetry"] = self
             live.__class__ = LiveSpan
@@ -117,7 +116,9 @@ class OpenSpan:
 
     def forget(self) -> None:
         """Let go of what only an open span needs; what begins below it later may still find it."""
-        self.live, self.attributes, self.encoded = None, {}, b""
+        self.live = None
+        if not self.is_run:
+            self.attributes, self.encoded = {}, b""
 
     def _shadow_add_event(self) -> None:
         live, self.changed = self.live, True
@@ -198,8 +199,24 @@ class LiveSpan(_Span):
 
     def _readable_span(self) -> ReadableSpan:
         """Return the ended span as processors get it, with what we know of it."""
-        ended = super()._readable_span()
-        vars(ended)["_agent_telemetry"] = self._agent_telemetry
+        ended = ReadableSpan.__new__(ReadableSpan)
+        known = vars(self)
+        ended.__dict__ = {
+            "_name": known["_name"],
+            "_context": known["_context"],
+            "_kind": known["_kind"],
+            "_instrumentation_info": known["_instrumentation_info"],
+            "_instrumentation_scope": known["_instrumentation_scope"],
+            "_parent": known["_parent"],
+            "_start_time": known["_start_time"],
+            "_end_time": known["_end_time"],
+            "_attributes": known["_attributes"],
+            "_events": known["_events"],
+            "_links": known["_links"],
+            "_resource": known["_resource"],
+            "_status": known["_status"],
+            "_agent_telemetry": known["_agent_telemetry"],
+        }
         return ended
 
 
@@ -280,9 +297,17 @@ def _has_known_shape() -> bool:
             and tuple(context)[:2] == (context.trace_id, context.span_id)
             and type(span._attributes) is BoundedAttributes
             and all(hasattr(_Span, name) for name in ("_readable_span", "set_attributes", "add_event"))
+            and _reads_as_the_sdk_does(span)
         )
     except Exception:  # another version of the SDK
         return False
+
+
+def _reads_as_the_sdk_does(span: _Span) -> bool:
+    """Return whether `LiveSpan._readable_span` gives processors what the SDK gives them."""
+    theirs = vars(span._readable_span())
+    span.__dict__["_agent_telemetry"] = None
+    return {**theirs, "_agent_telemetry": None} == vars(LiveSpan._readable_span(span))  # type: ignore[arg-type]
 
 
 _READ: Final = ("_context", "_parent", "_start_time", "_name", "_kind", "_resource", "_status")

@@ -30,6 +30,7 @@ from otel_agent_telemetry.otel.endings import Ending, ending_of, ending_of_left_
 from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
+from otel_agent_telemetry.otel.plain_runs import PlainRuns
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.span_lines import SpanLines
@@ -70,6 +71,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._usage = self.recorder.component(StepUsage)
         self._lines = self.recorder.component(RunLines)
         self._span_lines = self.recorder.component(SpanLines)
+        self._plain = self.recorder.component(PlainRuns)
         self._late = self.recorder.component(LateRuns)
         self._takes_roots = self.config.runs == "root"
         self._started_in = remote_parent(self.config.trace_parent)
@@ -151,6 +153,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         if type(span) is SDK_SPAN:
             ids: Any = span._context
             parent, known = span._parent, self._open.get(ids[1])
+            if parent is None and self._begin_plain_run(span, context, parameters):
+                return
         else:
             context_of_span, parent = span.get_span_context(), span.parent
             ids = (context_of_span.trace_id, context_of_span.span_id)
@@ -173,6 +177,15 @@ class AgentRunSpanProcessor(SpanProcessor):
             self._begin_step(span, ids, above, attributes_of(span))
         else:
             self._begin_run(span, ids, context, above, None)
+
+    def _begin_plain_run(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> bool:
+        """Begin the run that a root span is, the fast way; return False where only the long one is right."""
+        if parameters is None:
+            return (
+                self._takes_roots and self._plain.begin(span, self._parent_elsewhere(span, context), None) is not None
+            )
+        parameters.run = self._plain.begin(span, self._parent_elsewhere(span, context), parameters)
+        return parameters.run is not None
 
     def _above(self, parent: SpanContext, context: otel_context.Context) -> OpenSpan | None:
         """Return what is known of a span's parent, also when that ended a moment ago."""
@@ -228,7 +241,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         if above is not None:
             run.parent_run_id = above.enclosing_run().run_id
             note_inside(above, run)
-        elif context or self.config.parent_run_id is not None:
+        else:
             run.parent_run_id = self._parent_elsewhere(span, context)
         opened = self._enter(span, (ids[1], run.span_id), run, above)
         if self.active.exporter_present:
@@ -239,7 +252,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
         """Return the parent run in another process: by baggage, else by this process's environment."""
-        parent_run_id = parent_run_of(context)
+        parent_run_id = parent_run_of(context) if context else None
         if parent_run_id is None and self.config.parent_run_id is not None and self._begins_here(span):
             return self.config.parent_run_id
         return parent_run_id
@@ -277,6 +290,14 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _end_run(self, opened: OpenSpan, span: ReadableSpan) -> None:
         run = opened.run
+        if opened.changed or type(opened.live) is not SDK_SPAN or not self._plain.end(run, span):
+            self._write_end(opened, span)
+        self.active.release(run)
+        if not run.closed:
+            self._metrics.ended(run)
+
+    def _write_end(self, opened: OpenSpan, span: ReadableSpan) -> None:
+        run = opened.run
         interrupted = sys.exc_info()[1]
         if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
             interrupted = None
@@ -296,9 +317,6 @@ class AgentRunSpanProcessor(SpanProcessor):
         if type(end_ns) is not int:
             end_ns = instant_ns(end_ns, self.recorder.clock.now_ns())
         self._lines.write_end(run, span, ending, end_ns=end_ns, changed=opened.changed)
-        self.active.release(run)
-        if not run.closed:
-            self._metrics.ended(run)
 
     def _ending(
         self, run: ActiveRun, view: SpanView, given_status: object, interrupted: BaseException | None

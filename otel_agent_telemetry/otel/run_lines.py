@@ -111,22 +111,19 @@ class RunLines:
         if attributes.get(names.RUN_ID) == run.run_id:
             del attributes[names.RUN_ID]  # ours, and another one for each run
         run.resource_defaults = self._recorder.resource_defaults
-        plan = self._plans_of(span.resource)[tuple(attributes), tuple(run.settings)]
+        plan = self.plans_of(span.resource)[tuple(attributes), tuple(run.settings)]
         try:
             encoded = self._plain_columns(run, span, attributes, plan)
         except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
             encoded = None
-        of_names = plan.attributes
         if encoded is None:
             columns = self._any_columns(run, span, attributes)
             run.set_columns(encode_members(columns), columns)
-            of_names = self.plans[tuple(attributes)]
+            plan = self.plans_of(span.resource)[tuple(attributes), tuple(run.settings)]
         else:
             run.set_columns(encoded)
         run.attributes = attributes
-        # The client's own spans say what they are, and no more.
-        may_be_call = of_names.counts and attributes.get(names.GEN_AI_OPERATION) != names.INVOKE_AGENT
-        run.reports_use = of_names.reports_use or may_be_call
+        run.reports_use = plan.reports_use(attributes)
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
         attributes = attributes_of(span)
@@ -149,7 +146,7 @@ class RunLines:
             return first
         return run.start_commit
 
-    def _plans_of(self, resource: Resource) -> RunPlans:
+    def plans_of(self, resource: Resource) -> RunPlans:
         """Return the plans of runs with that resource; the same ones while resource and process stay the same."""
         defaults = self._recorder.resource_defaults
         known = self._known_plans
@@ -169,8 +166,13 @@ class RunLines:
         """
         settings = run.settings
         encode = plan.encode or plan.encoder(attributes, settings)
-        # Of dropped attributes, which later ones pushed out, the long way remembers the values.
-        if encode is None or run.reported_usage or has_dropped_attributes(span) or not self._is_plain_context(run):
+        if (
+            encode is None
+            or run.reported_usage
+            or has_dropped_attributes(span)  # which later ones pushed out: the long way remembers the values
+            or not self.is_plain_context(settings.get("context_json"))
+            or not self.is_plain_context(run.extra)
+        ):
             return None
         # Until the first columns are there, the name that became a part of the run's id.
         name = plan.attributes.agent_name_in(attributes) if run.encoded_columns else run.agent_name
@@ -187,25 +189,21 @@ class RunLines:
         if encoded is None:
             plan.note_miss(attributes, settings)
             return None
-        return encoded[1:-1] + self._last_members(run, span)
+        return encoded[1:-1] + self.last_members(run, self._commit_of(run, span))
 
-    def _is_plain_context(self, run: ActiveRun) -> bool:
-        """Return whether what the client gave for `context_json` is there as it is: members and other names."""
-        for given in (run.settings.get("context_json"), run.extra):
-            if given and not (
-                type(given) is dict
-                and _RESERVED.isdisjoint(given)
-                and self.plans[tuple(given)].takes_as_they_are(given)
-            ):
-                return False
-        return True
+    def is_plain_context(self, given: Any) -> bool:
+        """Return whether members that the client gave for `context_json` are there as they are; True for none."""
+        return not given or (
+            type(given) is dict and _RESERVED.isdisjoint(given) and self.plans[tuple(given)].takes_as_they_are(given)
+        )
 
-    def _last_members(self, run: ActiveRun, span: ReadableSpan) -> bytes:
+    @staticmethod
+    def last_members(run: ActiveRun, commit: str | None) -> bytes:
         """Return the members that stand behind the columns of a plan, each with its comma."""
         members = b""
         if run.parent_run_id is not None and run.parent_run_id != run.run_id:
             members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
-        if commit := self._commit_of(run, span):
+        if commit:
             members += b',"start_commit":%b' % orjson.dumps(commit)
         return members + _OF_AGENT if run.is_agent else members
 
@@ -287,11 +285,11 @@ class RunLines:
             state |= {name: text for name, text in reason.items() if name not in run.columns}  # the client's stands
         if run.reports_use or run.usage.used or run.has_metrics:
             self._add_usage(run, span, state)
-        if not run.is_agent and (work := self._span_work(run, span, changed=changed)) is not None:
+        if not run.is_agent and (work := self.span_work(run, span, changed=changed)) is not None:
             state[SPAN_WORK] = work
         self._write_state(run, state)
 
-    def _span_work(self, run: ActiveRun, span: ReadableSpan, *, changed: bool) -> str | None:
+    def span_work(self, run: ActiveRun, span: ReadableSpan, *, changed: bool) -> str | None:
         """Return `span_work_of` a run's span that has ended; most say nothing of it, which their plan knows."""
         has_events = bool(span.events)
         plan = self.plans[tuple(run.attributes)]

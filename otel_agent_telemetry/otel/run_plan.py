@@ -13,7 +13,7 @@ those of `_LAST`, which the function is not generated for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, MAX_COUNT, SCHEMA_VERSION, Fields
 from otel_agent_telemetry.otel import conventions as names
@@ -65,14 +65,28 @@ def in_order(columns: Mapping[str, Any]) -> Fields:
     return {name: columns[name] for name in _ORDER if name in columns}
 
 
+class Agent(NamedTuple):
+    """Whose doing a run is: the agent's name, whether it is one, and whether an agent below may give the name."""
+
+    name: str
+    is_agent: bool = True
+    takes_child_name: bool = False
+
+
 class RunPlan:
     """What some names mean for a run. Safe under threads: at worst two of them compile the same function.
 
     `attributes`: the plan of the attributes alone. `encode`: the function; None where there is none yet,
-    or none that is right.
+    or none that is right. `agent_key`: the one name that gives the agent's; "" where several or none do.
+    `decides_start`: whether the attributes ask for an id, or give a status.
     """
 
-    __slots__ = ("_around", "_to_come", "_to_compile", "attributes", "encode")
+    __slots__ = (
+        "_around",
+        "_to_come",
+        "_to_compile",
+        *("agent_key", "attributes", "decides_start", "encode"),
+    )
 
     def __init__(
         self, attributes: AttributePlan, settings: tuple[str, ...], around: Fields, *, compiled_from: int
@@ -83,7 +97,16 @@ class RunPlan:
         is_small = len(attributes.verdicts) + len(settings) <= MAX_VALUES
         self._to_compile = _MAX_COMPILED if is_plain and is_small else 0
         self._to_come = compiled_from
+        given = attributes.agent_names
+        self.agent_key = given[0] if len(given) == 1 and given[0] in (names.GEN_AI_AGENT_NAME, names.AGENT_NAME) else ""
+        self.decides_start = names.RUN_ID in attributes.verdicts or names.STATUS in attributes.verdicts
         self.encode: ColumnsEncoder | None = None
+
+    def reports_use(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether the attributes may say what the run used: tokens, or that it is a call itself."""
+        plan = self.attributes
+        # The client's own spans say what they are, and no more.
+        return plan.reports_use or (plan.counts and attributes.get(names.GEN_AI_OPERATION) != names.INVOKE_AGENT)
 
     def encoder(self, attributes: Mapping[str, Any], settings: Mapping[str, Any]) -> ColumnsEncoder | None:
         """Return the function for a run that comes before there is one; None until enough of them have come."""
@@ -107,14 +130,16 @@ class RunPlan:
 class RunPlans(dict[tuple[tuple[str, ...], tuple[str, ...]], RunPlan]):
     """Names of attributes and of settings → their plan, made when it is asked for.
 
-    `columns`: what resource and process give to every run.
+    `columns`: what resource and process give to every run. `agents`: name of a span → whose doing it is, where
+    only the name says so.
     """
 
-    __slots__ = ("_plans", "columns")
+    __slots__ = ("_plans", "agents", "columns")
 
     def __init__(self, plans: AttributePlans, columns: Fields) -> None:
         super().__init__()
         self._plans = plans
+        self.agents: dict[str, Agent] = {}
         self.columns = columns
 
     def __missing__(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> RunPlan:

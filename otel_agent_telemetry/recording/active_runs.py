@@ -24,7 +24,7 @@ from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, dupli
 
 _log = logging.getLogger(__name__)
 _MAX_SEEN = 10_000
-_MAX_LEFT = 64
+_MAX_LEFT = 16
 _CLOCK_STEP_NS = 1_000_000_000
 
 
@@ -266,8 +266,16 @@ class ActiveRuns:
                 _log.info("Regenerating run_id to avoid duplicate")
                 run.run_id = generate_run_id(agent_name, at_ns=run.start_ns)
 
+    def enter(self, run: ActiveRun) -> bool:
+        """Enter a run under the generated id that it has; False, with nothing done, where that id is taken."""
+        if self._runs.setdefault(run.run_id, run) is not run:
+            return False
+        run.generation = self.generation
+        self.metrics.count_generated()
+        return True
+
     def leave(self, span_id: int, opened: Any) -> None:
-        """Note that a run's span, or a step's, has ended; the last 64 are kept."""
+        """Note that a run's span, or a step's, has ended; the last 16 are kept."""
         self.left_spans[span_id] = opened
         if len(self.left_spans) > _MAX_LEFT:
             self.left_spans.pop(next(iter(self.left_spans), 0), None)

@@ -135,7 +135,7 @@ class LineStore:
         writer = self._writer or self._identify(now_ns)
         counters.run_states += 1
         counters.last_seq = seq = next(writer.numbers)
-        line = b"%b%d,%b\n" % (writer.run_head, seq, members)
+        line = b"".join((writer.run_head, str(seq).encode(), b",", members, b"\n"))
         return self._store(line, now_ns, kept=self._to_buffer(line))
 
     def append_event(self, members: bytes) -> None:
@@ -144,7 +144,7 @@ class LineStore:
         writer = self._writer or self._identify(now_ns)
         counters.events += 1
         counters.last_seq = seq = next(writer.numbers)
-        self._store(b"%b%d,%b\n" % (writer.event_head, seq, members), now_ns)
+        self._store(b"".join((writer.event_head, str(seq).encode(), b",", members, b"\n")), now_ns)
 
     def append_span(self, members: bytes) -> None:
         """Keep one state of a step, given as in `append_run`, in the journal."""
@@ -152,7 +152,7 @@ class LineStore:
         writer = self._writer or self._identify(now_ns)
         counters.spans += 1
         counters.last_seq = seq = next(writer.numbers)
-        self._store(b"%b%d,%b\n" % (writer.span_head, seq, members), now_ns)
+        self._store(b"".join((writer.span_head, str(seq).encode(), b",", members, b"\n")), now_ns)
 
     def _line(self, record_type: str, members: Mapping[str, Any]) -> tuple[bytes, int]:
         """Return the next line, and the present: the day that the line belongs to."""

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
+from otel_agent_telemetry.otel.plain_runs import PlainRuns
 from otel_agent_telemetry.otel.provider import adopt
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.testing import ManualClock, MemoryRecorder, capture_runs, isolated_config
@@ -86,6 +87,8 @@ def lines_of(root, steps, events, status, *, fast):
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
     plans = recorder.component(SpanLines).plans
     plans._is_fast, plans.compiled_from = fast, 1
+    if not fast:
+        recorder.component(PlainRuns).end = lambda *_: False
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
@@ -144,6 +147,8 @@ def client_lines_of(at_start, events, status, at_end, *, fast):
     recorder._store = lambda line, *_args, **_rest: kept.append(line)
     plans = recorder.component(SpanLines).plans
     plans._is_fast, plans.compiled_from = fast, 1
+    if not fast:
+        recorder.component(PlainRuns).end = lambda *_: False
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
