@@ -28,11 +28,13 @@ from otel_agent_telemetry.storage.statements import (
     Statement,
     compile_statement,
     insert_into,
+    insert_rows_given_at_once,
     key_lookup,
     rows_of_keys,
+    rows_parameter,
     rows_with,
 )
-from otel_agent_telemetry.storage.steps import NO_RUN, SPAN_COLUMNS, EventRow, SpanRow, add_events, span_row
+from otel_agent_telemetry.storage.steps import MANY_ROWS, NO_RUN, SPAN_COLUMNS, EventRow, SpanRow, add_events, span_row
 from otel_agent_telemetry.storage.tables import (
     HAS_LINE,
     HAS_NO_LINE,
@@ -129,7 +131,10 @@ def _write_steps(connection: Connection, steps: Sequence[SpanRow]) -> None:
     """Store steps, and give spans that waited for one of them its run."""
     starts = _starts_over_otlp(connection, steps)
     rows = [span_row(step._replace(start_ns=starts.get(_place(step), step.start_ns))) for step in steps]
-    _upsert_steps(connection.dialect).execute(connection, SPAN_COLUMNS, rows)
+    if connection.dialect.name == "postgresql" and len(rows) >= MANY_ROWS:
+        connection.execute(_upsert_many_steps(), rows_parameter(SPAN_COLUMNS, rows))
+    else:
+        _upsert_steps(connection.dialect).execute(connection, SPAN_COLUMNS, rows)
     waiting = _traces_with_orphans(connection, {step.span.trace_id for step in steps})
     arrived = [_place(step) for step in steps if step.span.trace_id in waiting]
     if arrived:
@@ -163,17 +168,24 @@ def _traces_with_orphans(connection: Connection, trace_ids: Iterable[str]) -> se
 
 @lru_cache(maxsize=8)
 def _upsert_steps(dialect: Dialect) -> Statement:
-    """Return the statement that stores steps; of a stored one's lines that of the end stands, else the last one."""
-    statement = insert_into(run_spans, dialect)
+    return compile_statement(_keeping_the_end(insert_into(run_spans, dialect)), dialect, SPAN_COLUMNS)
+
+
+@lru_cache(maxsize=1)
+def _upsert_many_steps() -> Any:
+    return _keeping_the_end(insert_rows_given_at_once(run_spans, SPAN_COLUMNS))
+
+
+def _keeping_the_end(statement: Any) -> Any:
+    """Return an INSERT that changes stored steps: of a step's lines that of the end stands, else the last one."""
     new = statement.excluded
     changes = {name: new[name] for name in SPAN_COLUMNS if name not in _NOT_REPLACED}
     is_later = new.end_time.is_not(None) | (new.writer_seq > _spans.writer_seq)
-    upsert = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["trace_id", "span_id", "start_ns"],
         set_=changes,
         where=or_(STEP_HAS_NO_LINE, _spans.end_time.is_(None) & is_later),
     )
-    return compile_statement(upsert, dialect, SPAN_COLUMNS)
 
 
 # --- events

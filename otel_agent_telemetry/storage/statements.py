@@ -26,6 +26,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import (
     JSON,
     Column,
@@ -40,6 +41,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    column,
     func,
     literal_column,
     select,
@@ -109,6 +111,22 @@ def compile_statement(statement: Executable, dialect: Dialect, names: tuple[str,
 def insert_into(table: Table, dialect: Dialect) -> Any:
     """Return the dialect's INSERT that knows ON CONFLICT: the one place where the two differ."""
     return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def insert_rows_given_at_once(table: Table, names: Sequence[str]) -> Any:
+    """Return PostgreSQL's INSERT of rows that are one parameter, see `rows_parameter`.
+
+    For many rows: a statement for each costs the server five times as much as its row.
+    """
+    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
+    rows = given.table_valued(*(column(name, table.c[name].type) for name in names), name="given")
+    return postgresql.insert(table).from_select(list(names), select(rows.render_derived(with_types=True)))
+
+
+def rows_parameter(names: Sequence[str], rows: Iterable[Row]) -> dict[str, str]:
+    """Return the parameter of a statement of `insert_rows_given_at_once`."""
+    keys = list(map(str, names))  # a column's name is of a class of its own, which orjson does not take
+    return {"rows": orjson.dumps([dict(zip(keys, row, strict=True)) for row in rows]).decode()}
 
 
 def by_code_point(value: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:

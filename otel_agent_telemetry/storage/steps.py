@@ -19,7 +19,13 @@ from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, del
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.pages import FIRST_PART, MAX_PAGE_BYTES, rows_at_a_time
 from otel_agent_telemetry.storage.rows import Cursor, Row, storable_texts
-from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
+from otel_agent_telemetry.storage.statements import (
+    Statement,
+    compile_statement,
+    insert_into,
+    insert_rows_given_at_once,
+    rows_parameter,
+)
 from otel_agent_telemetry.storage.tables import NO_WRITER, STEP_HAS_NO_LINE, UNKNOWN_START, run_events, run_spans
 from otel_agent_telemetry.usage import is_any_call
 from otel_agent_telemetry.wire import dumps_text, load_object
@@ -46,6 +52,8 @@ _PLAIN: Final = '{"steps":1}'
 
 INSIDE_CALL: Final = "inside_call"
 """The member of a step's `usage_json` that says that the step is inside a model call of its run."""
+MANY_ROWS: Final = 20
+"""From so many rows on PostgreSQL gets them as one parameter."""
 NO_RUN: Final = ""
 """`event_id` of an event or span whose run is not known yet."""
 SERVICE: Final = "service"
@@ -107,7 +115,11 @@ class PageOf(list[T]):
 
 def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
     """Write events; one of the same span and number that is stored already stays as it is."""
-    _insert_events(connection.dialect).execute(connection, _EVENT_COLUMNS, map(_event_row, events))
+    rows = list(map(_event_row, events))
+    if connection.dialect.name == "postgresql" and len(rows) >= MANY_ROWS:
+        connection.execute(_insert_many_events(), rows_parameter(_EVENT_COLUMNS, rows))
+    else:
+        _insert_events(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
 
 
 def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
@@ -218,6 +230,11 @@ def _insert_events(dialect: Dialect) -> Statement:
     """Return the statement that adds events; those that are stored stay as they are."""
     # Exporters send a batch again when its answer is lost (OTLP), so repeated rows are normal and change nothing.
     return compile_statement(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, _EVENT_COLUMNS)
+
+
+@lru_cache(maxsize=1)
+def _insert_many_events() -> Any:
+    return insert_rows_given_at_once(run_events, _EVENT_COLUMNS).on_conflict_do_nothing()
 
 
 @lru_cache(maxsize=8)
