@@ -72,7 +72,11 @@ def test_plain_opentelemetry_needs_one_line(tmp_path):
     assert runs == {"invoices-2026-11": ("invoice-reader", "read invoices", "success", None, 3, 0)}
 
 
-QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+QUIET = {
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,langchain,openai_agents",  # they import frameworks for seconds
+}
 AUTO = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 
