@@ -76,7 +76,7 @@ TOKEN_NAMES: Final = frozenset(
 """Attributes that give a number of tokens."""
 COST_NAMES: Final = frozenset({*_COSTS, *names.COST_PARTS, *names.COST_OBJECTS})
 """Attributes that give a cost."""
-MODEL_NAMES: Final = frozenset({*names.MODELS, *names.MODELS_BESIDE})
+MODEL_NAMES: Final = frozenset({*names.MODELS, *names.MODELS_BESIDE, *names.MODEL_OBJECTS})
 """Attributes that give a model."""
 USAGE_NAMES: Final = frozenset({*TOKEN_NAMES, *MODEL_NAMES, *names.KINDS})
 """Attributes without any of which a span does not say that anything was used."""
@@ -199,6 +199,9 @@ def model_of(attributes: Mapping[str, Any]) -> str | None:
         for key, values in names.MODELS_BESIDE.items():
             if key in attributes:
                 model = names.text_attribute(attributes, values.get(str(attributes[key]), ""))
+        for key, member in names.MODEL_OBJECTS.items():
+            if key in attributes:
+                model = names.text_attribute(_object(attributes[key]), member) or model
     return model.strip('"')[:_MAX_MODEL] or None if model else None  # some values are JSON
 
 

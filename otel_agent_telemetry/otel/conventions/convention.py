@@ -62,7 +62,8 @@ class Convention(GivenByName):
     inside another) → our name of the figure. `costs`: US dollars; `cost_parts`: attributes
     whose sum they are where no other is there; `cost_objects`: attribute with an object → the
     member that is the sum. `models`, `providers`: attributes that give them; `models_beside`:
-    attribute → its value → the attribute that gives the model only then; `no_models`: what
+    attribute → its value → the attribute that gives the model only then; `model_objects`:
+    attribute with an object → the member that is the model; `no_models`: what
     senders write in lower case where they do not know the model.
 
     Names. `agent_names`, `job_types`: attributes that give them. `agent_objects`: attribute
@@ -101,6 +102,7 @@ class Convention(GivenByName):
     cost_objects: Mapping[str, str] = NONE
     models: tuple[str, ...] = ()
     models_beside: Mapping[str, Mapping[str, str]] = NONE
+    model_objects: Mapping[str, str] = NONE
     no_models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     agent_names: tuple[str, ...] = ()

@@ -279,7 +279,25 @@ MLFLOW: Final = Convention(
 
 BRAINTRUST: Final = Convention(
     name="Braintrust",
-    source="braintrust 0.3, the names its OpenTelemetry endpoint reads",
+    source="braintrust 0.3, what its OpenTelemetry endpoint reads; its SDKs for Java, Go and Ruby, which send it",
+    kinds={
+        "braintrust.span_attributes": {
+            f'*"type":{space}"{word}"}}': kind
+            for word, kind in (("llm", MODEL), ("tool", TOOL), ("task", CHAIN))
+            for space in ("", " ")
+        }
+    },
+    token_objects={
+        "braintrust.metrics": {
+            "prompt_tokens": "input_tokens",
+            "completion_tokens": "output_tokens",
+            "tokens": "total_tokens",
+            "prompt_cached_tokens": "cache_read_input_tokens",
+            "prompt_cache_creation_tokens": "cache_write_input_tokens",
+            "completion_reasoning_tokens": "reasoning_output_tokens",
+        }
+    },
+    model_objects={"braintrust.metadata": "model"},
     content_namespaces=(
         *("braintrust.expected", "braintrust.input", "braintrust.input_json", "braintrust.metadata"),
         *("braintrust.output", "braintrust.output_json"),
@@ -317,16 +335,25 @@ HAYSTACK: Final = Convention(
 
 LIVEKIT: Final = Convention(
     name="LiveKit Agents",
-    source="livekit-agents 1.5, telemetry/trace_types.py",
+    source="livekit-agents 1.5 and later, telemetry/trace_types.py",
     kinds={"lk.function_tool.name": {"*": TOOL}},
     agent_names=("lk.agent_name",),
     content_namespaces=(
+        "lk.pii",
         *("lk.chat_ctx", "lk.function_tool.arguments", "lk.function_tool.output", "lk.function_tools"),
         *("lk.input_text", "lk.instructions", "lk.provider_tools", "lk.response.function_calls"),
         *("lk.response.text", "lk.session_options", "lk.user_input", "lk.user_transcript"),
     ),
     known=("lk.function_tool.id", "lk.function_tool.name"),
     events=("lk",),
+)
+
+PIPECAT: Final = Convention(
+    name="Pipecat",
+    source="pipecat, src/pipecat/utils/tracing (2026)",
+    kinds={"tool.function_name": {"*": TOOL}},
+    content=("tool.arguments", "tool.result", "tools.definitions", "transcript", "text_output", "context_messages"),
+    known=("conversation.id", "conversation.type", "tool.call_id", "tool.function_name", "turn.type", "voice_id"),
 )
 
 SEMANTIC_KERNEL: Final = Convention(
@@ -443,6 +470,7 @@ FRAMEWORKS: Final = (
     SMOLAGENTS,
     HAYSTACK,
     LIVEKIT,
+    PIPECAT,
     SEMANTIC_KERNEL,
     SPRING_AI,
     OPENLIT,

@@ -84,6 +84,7 @@ COST_OBJECTS: Final[Mapping[str, str]] = _merged("cost_objects")
 MODELS: Final[tuple[str, ...]] = _joined("models")
 """Attributes that give the model; the answer's stands before the request's, which may be an alias."""
 MODELS_BESIDE: Final[Mapping[str, Mapping[str, str]]] = _merged("models_beside")
+MODEL_OBJECTS: Final[Mapping[str, str]] = _merged("model_objects")
 NO_MODELS: Final = frozenset(_joined("no_models"))
 """Words that senders write in place of a model that they do not know, in lower case."""
 PROVIDERS: Final[tuple[str, ...]] = _joined("providers")
