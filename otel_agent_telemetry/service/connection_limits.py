@@ -21,21 +21,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from functools import lru_cache, partial
-from ipaddress import IPv4Address, ip_address, ip_network
+from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.service.client_addresses import counted_client, is_trusted, trusted_proxies
 
 _log = logging.getLogger(__name__)
 _SWEEP_S: Final = 1.0
 _BODY_WINDOW_S: Final = 10.0
 _GOODBYE_S: Final = 1.0
-_HOST_PREFIX: Final = 64
-"""Bits of the network that a host with IPv6 has for itself."""
 _OVERHEAD: Final = 4
 """Bytes of a field beside its name and value: colon, space, CR, LF."""
 
@@ -70,11 +68,6 @@ def limits_of(settings: TelemetryConfig) -> Limits:
         connections=settings.http_max_connections,
         trusted=trusted_proxies(settings),
     )
-
-
-def trusted_proxies(settings: TelemetryConfig) -> frozenset[str]:
-    """Return the addresses and networks of the trusted proxies, `*` for any."""
-    return frozenset(filter(None, map(str.strip, (settings.trusted_proxies or "").split(","))))
 
 
 def limited_protocol(settings: TelemetryConfig) -> Any:
@@ -166,7 +159,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._began_at = self._written_at = self.loop.time()
         self._address = self.client[0] if self.client else ""
-        limit = None if _is_trusted(self._address, self._limits.trusted) else self._limits.connections
+        limit = None if is_trusted(self._address, self._limits.trusted) else self._limits.connections
         if not self._table.add(self, self._address, limit):
             self._refuse("connections", 503, "too many connections from this address")
 
@@ -321,46 +314,3 @@ class LimitedProtocol(HttpToolsProtocol):
         """Count what a limit ended, and log it at level INFO: an attack must not fill the log."""
         REFUSALS[limit] += 1
         _log.info("closing a connection of %s: %s", self._address or "unknown", reason)
-
-
-def forwarded_client(peer: str, forwarded: str, trusted: frozenset[str]) -> str:
-    """Return whose request it is: of a trusted proxy's, the last address of `X-Forwarded-For` that is no such proxy's.
-
-    The same as over HTTP, where uvicorn does it.
-    """
-    if not _is_trusted(peer, trusted):
-        return peer
-    addresses = [address.strip() for address in forwarded.split(",") if address.strip()]
-    if not addresses:
-        return peer
-    if "*" in trusted:
-        return addresses[0]
-    # Each proxy adds the address that it saw at the end; what stands before the last stranger may be invented.
-    return next((address for address in reversed(addresses) if not _is_trusted(address, trusted)), addresses[0])
-
-
-@lru_cache(maxsize=4096)
-def counted_client(address: str) -> str:
-    """Return what limits count for an address: itself, or the network of an IPv6 address.
-
-    A host has a whole network of 64 bits, and could come from another address each time. IPv4
-    within IPv6 (`::ffff:192.0.2.1`) is IPv4.
-    """
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:  # a socket without an address
-        return address
-    if isinstance(ip, IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ip_network((ip, _HOST_PREFIX), strict=False))
-
-
-def _is_trusted(address: str, trusted: frozenset[str]) -> bool:
-    """Return whether an address is a trusted proxy's: named itself, in a named network, or `*`."""
-    if not trusted or "*" in trusted or address in trusted:
-        return bool(trusted)
-    try:
-        peer = ip_address(address)
-        return any("/" in item and peer in ip_network(item, strict=False) for item in trusted)
-    except ValueError:  # a socket without an address, or a name among the proxies
-        return False

@@ -23,7 +23,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from otel_agent_telemetry.service.connection_limits import counted_client
+from otel_agent_telemetry.service.client_addresses import counted_client
 from otel_agent_telemetry.service.responses import error_response
 from otel_agent_telemetry.service.tokens import Tokens, permission_for
 

@@ -26,7 +26,7 @@ import grpc.aio
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StoreUnavailableError
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.connection_limits import counted_client, forwarded_client, trusted_proxies
+from otel_agent_telemetry.service.client_addresses import counted_client, forwarded_client, trusted_proxies
 from otel_agent_telemetry.service.guards import Admission, log_access
 from otel_agent_telemetry.service.otlp_intake import RESPONSE_WITHIN_S, OtlpIntake
 from otel_agent_telemetry.service.otlp_parsing import parse_protobuf

@@ -252,22 +252,3 @@ def test_a_flood_of_heads_does_not_grow_the_process(tmp_path):
                 send_all(sock, GET, *(b"X-%d: %s\r\n" % (n, b"a" * 100) for n in range(20_000)))
         assert health(service) == 200
         assert service.peak_rss_bytes() - before < 16 << 20
-
-
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
-        ("::1", "::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("unknown", "unknown"),
-        ("", ""),
-    ],
-)
-def test_limits_count_the_network_of_an_ipv6_host(address, client):
-    """A host may use each of its 2^64 addresses; two networks are two clients."""
-    assert connection_limits.counted_client(address) == client
-    assert connection_limits.counted_client("2001:db8:1:3::1") != client
