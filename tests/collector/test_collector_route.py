@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from on_disk import eventually
 from stored_runs import run_program, stored_runs, stored_steps
-from streaming import client_of, one_run, send
+from streaming import client_of, event_id_of, new_ids, one_run, send
 
-from tests.service.running import serve_process
+from otel_agent_telemetry.testing import isolated_config
+from tests.service.running import running, serve_process
+from tests.service.slow_service import slow_down
 
 OF_THE_ROUTE = {"received_at"}
 """When a service got the run, if one did."""
@@ -52,6 +54,24 @@ def test_row_that_comes_through_collectors_is_the_one_written_locally(names, rou
     assert sent.keys() == local.keys()
     for event_id, row in local.items():
         assert without(sent[event_id], OF_THE_ROUTE) == without(row, OF_THE_ROUTE)
+
+
+def test_a_request_that_the_service_takes_in_parts_arrives_whole(collect, tmp_path):
+    """The collector's exporter repeats what was answered with 503, after `Retry-After`, until all of it is stored."""
+    with running(isolated_config(tmp_path / "service", db_synchronous="OFF")) as service:
+        slow = slow_down(service, 3, spans_a_part=10)
+        collector = collect("gateway.yaml", TELEMETRY_API_URL=service.url)
+        trace_id, span_id = new_ids()
+        request = one_run(trace_id, span_id)
+        spans = request.resource_spans[0].scope_spans[0].spans
+        for number in range(1, 24):
+            spans.add().CopyFrom(spans[0])
+            spans[-1].span_id = number.to_bytes(8, "big")
+        with client_of(collector) as client:
+            assert send(client, request)
+        eventually(lambda: sum(slow.written) == len(spans))
+        assert slow.written == [10, 10, 5]
+        assert stored_steps(tmp_path / "service") == {event_id_of(request): (24, 1)}
 
 
 def test_both_ways_to_one_service_are_one_row(route, service, tmp_path):

@@ -10,31 +10,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otlp_requests import ENCODINGS, PROTOBUF, below, otlp_json, request, rows_of, run, send, send_body, span
 from running import emptied
 from service_cases import listed, problem
+from slow_service import slow_down
 
 from otel_agent_telemetry.service.otlp_grpc import _time_for
-from otel_agent_telemetry.service.otlp_intake import RESPONSE_WITHIN_S, OtlpIntake, TimeBudget
+from otel_agent_telemetry.service.otlp_intake import RESPONSE_WITHIN_S, TimeBudget
 
 PART = 10
-
-
-class SlowBackend:
-    """The service's backend, on which each commit takes seconds of a clock that stands still otherwise."""
-
-    def __init__(self, backend, seconds):
-        self._backend = backend
-        self._seconds = seconds
-        self.now = 0.0
-        self.written = []
-        """The number of spans of each commit."""
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
-
-    async def write_each(self, items, batch_of, *, timeout_s=None):
-        found = await self._backend.write_each(items, batch_of, timeout_s=timeout_s)
-        self.now += self._seconds
-        self.written.append(len(items))
-        return found
 
 
 @pytest.fixture
@@ -43,12 +24,8 @@ def slowed():
     real = {}
 
     def slow(service, seconds):
-        backend = SlowBackend(service.app.state.backend, seconds)
-        spans = service.app.state.metrics.spans
-        intake = OtlpIntake(backend, spans, now=lambda: backend.now, spans_a_part=PART)
         real.setdefault(service, service.app.state.otlp)
-        service.app.state.otlp = intake
-        return backend
+        return slow_down(service, seconds, spans_a_part=PART)
 
     yield slow
     for service, intake in real.items():
