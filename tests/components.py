@@ -82,6 +82,7 @@ def _runs(*command: str) -> Callable[[], bool | None]:
 COMPONENTS = {
     "PostgreSQL": Component("apt-get install postgresql", _postgresql),
     "Prometheus": Component("apt-get install --no-install-recommends prometheus", _programs("prometheus", "promtool")),
+    "Caddy": Component("apt-get install caddy", _programs("caddy")),
     "nginx": Component("apt-get install nginx-light", _programs("nginx")),
     "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),

@@ -22,6 +22,7 @@ from otel_agent_telemetry.columns import SCHEMA_VERSION
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
+from otel_agent_telemetry.service.connection_limits import REFUSABLE, REFUSALS
 from otel_agent_telemetry.service.deliverer_metrics import MAX_DELIVERERS, DelivererMetrics, summary_of
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.prometheus import (
@@ -120,7 +121,8 @@ async def metrics(request: Request) -> Response:
     plumbing = query_parameters(request, MetricsParameters).plumbing
     counts = await backend.read(lambda connection: run_stats(connection, now_ns, plumbing=plumbing))
     delivering = summary_of(await backend.read(list_deliverers), now_ns)
-    return json_response({**counts, "performance": _performance(request), "deliverers": delivering})
+    refused = {limit: REFUSALS[limit] for limit in REFUSABLE}
+    return json_response({**counts, "performance": _performance(request), "deliverers": delivering, "refused": refused})
 
 
 def _performance(request: Request) -> dict[str, Any]:

@@ -439,6 +439,7 @@ class Metrics(BaseModel):
     statuses: dict[str, int]
     performance: dict[str, Any]
     deliverers: dict[str, Any]
+    refused: dict[str, int]
 
 
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (

@@ -45,7 +45,13 @@ def haproxy_command(folder, text):
     return [require("HAProxy")["haproxy"], "-f", folder / "haproxy.cfg"]
 
 
-COMMANDS = {"nginx.conf": nginx_command, "haproxy.cfg": haproxy_command}
+def caddy_command(folder, text):
+    """The command that runs Caddy; a client that connects by address names no host."""
+    (folder / "Caddyfile").write_text(text.replace("https://telemetry.example.com:", "https://:"))
+    return [require("Caddy")["caddy"], "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
+
+
+COMMANDS = {"nginx.conf": nginx_command, "haproxy.cfg": haproxy_command, "Caddyfile": caddy_command}
 
 
 @pytest.fixture(params=COMMANDS)
