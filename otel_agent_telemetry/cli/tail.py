@@ -52,8 +52,7 @@ def tail(
     """
     from contextlib import closing
 
-    from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter
-    from otel_agent_telemetry.operations.run_reader import open_follower
+    from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter, open_follower
 
     config = invocation_of(context).config
     try:

@@ -15,7 +15,9 @@ from typing import Final, Protocol
 
 import orjson
 
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import HiddenLines
+from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import is_compressed, journal_files, read_parts
 from otel_agent_telemetry.trusted_files import open_to_read
 from otel_agent_telemetry.wire import Line, read_line
@@ -186,3 +188,17 @@ def _start_of_last_lines(path: Path, count: int, end: int) -> int:
                     return start + found + 1
             at = start
     return 0
+
+
+def open_follower(config: TelemetryConfig, wanted: RunFilter, *, here: bool = False) -> Follower:
+    """Return what `tail` reads: the service that has the runs, else the journal of this host, or always `here`.
+
+    Connects to loopback at most, to find a service on this machine.
+    """
+    url = None if here else service_with_runs(config)
+    if url is None:
+        return JournalFollower(config.ndjson_dir, wanted)
+    # An HTTP client, and what the database's queries take, is nine tenths of the time to look into the journal.
+    from otel_agent_telemetry.operations.follow_service import ServiceFollower
+
+    return ServiceFollower(url, config, wanted)

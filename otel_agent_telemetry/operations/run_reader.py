@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import read_marks
@@ -18,9 +18,7 @@ from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunRecord, later_state
-from otel_agent_telemetry.operations.follow import Follower, JournalFollower, RunFilter
-from otel_agent_telemetry.operations.follow_service import ServiceFollower
-from otel_agent_telemetry.operations.remote_runs import RemoteRuns
+from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
 from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
@@ -28,6 +26,9 @@ from otel_agent_telemetry.storage.queries import RunQuery, count_plumbing, list_
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
 from otel_agent_telemetry.urls import without_credentials
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 
 MAX_CANDIDATES: Final = 6
 
@@ -167,6 +168,8 @@ class ServiceRuns:
         self._config = config
 
     def _remote(self) -> closing[RemoteRuns]:
+        from otel_agent_telemetry.operations.remote_runs import RemoteRuns  # most commands read the database here
+
         """Return a connection to the service that is closed after the block."""
         return closing(RemoteRuns(self._url, self._config))
 
@@ -200,15 +203,6 @@ class ServiceRuns:
                 remote.events(record.event_id),
             )
         return build_tree(self._config, record, known, limit=limit)
-
-
-def open_follower(config: TelemetryConfig, wanted: RunFilter, *, here: bool = False) -> Follower:
-    """Return what `tail` reads: the service that has the runs, else the journal of this host, or always `here`.
-
-    Connects to loopback at most, to find a service on this machine.
-    """
-    url = None if here else service_with_runs(config)
-    return JournalFollower(config.ndjson_dir, wanted) if url is None else ServiceFollower(url, config, wanted)
 
 
 def open_reader(config: TelemetryConfig) -> RunReader:

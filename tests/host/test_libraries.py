@@ -195,7 +195,8 @@ def test_forty_calls_in_each_of_eight_processes(config, service, model_server, l
     calls = {"openai": OPENAI, "httpx": HTTPX}[library]
     env = {"TELEMETRY_BASE_DIR": str(config.base_dir), "TELEMETRY_DB_SYNCHRONOUS": "OFF"}
     if target == "service":
-        env["TELEMETRY_API_URL"] = service.url
+        # The service of this test takes runs only, and delivery would say so.
+        env |= {"TELEMETRY_API_URL": service.url, "TELEMETRY_DELIVER": "runs"}
     bare = run_host(config, BARE + calls, model_server, options=(), env={"PYTHONWARNINGS": "default"}, quiet=False)
     assert not bare
 
