@@ -3,12 +3,14 @@
 `{buffer}/journal-{store}.cursor`, one file for each database; `store` is the id that `/version`
 names. It holds one JSON object:
 
-    {"store": "9f…", "target": "https://…", "days": {"20260131": [5120, 131073], …}}
+    {"store": "9f…", "target": "https://…", "days": {"20260131": [5120, 131073, 305419896], …}}
 
 `target` is for people. Each day has the bytes that the database has confirmed, from the start of
-the day's file, and the file's inode: a file that was replaced, or is shorter by now, begins at 0.
-Days whose files are gone are left out. A day that was compressed goes on where its file was; when
-all of it is confirmed, the inode is that of the archive.
+the day's file, the file's inode, and a checksum of its first 256 bytes, or of all where it had
+fewer: a file that was replaced, or is shorter by now, begins at 0. The inode alone would not do,
+because a new file often gets that of the one just removed. Days whose files are gone are left
+out. A day that was compressed goes on where its file was; when all of it is confirmed, the inode
+is that of the archive.
 
 The file is replaced atomically after each confirmation. It is not forced to disk, and whatever
 cannot be read counts as nothing: a cursor that is lost, or too small, means that lines are
@@ -18,6 +20,7 @@ delivered again, which changes nothing.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -33,7 +36,8 @@ from otel_agent_telemetry.wire import load_object
 
 _STORE: Final = lazy(r"[0-9a-f]{1,64}")
 _NAME: Final = lazy(r"journal-([0-9a-f]{1,64})\.cursor")
-_PAIR: Final = 2
+_MEMBERS: Final = 3
+_HEAD: Final = 256
 _BLOCK: Final = 1 << 16
 
 
@@ -43,6 +47,17 @@ class Unsent(NamedTuple):
     path: Path
     offset: int
     end: int | None
+
+
+class _Place(NamedTuple):
+    """How far a day is confirmed, and in which file."""
+
+    offset: int
+    inode: int
+    head: int
+
+
+_NOWHERE: Final = _Place(0, 0, 0)
 
 
 class JournalCursor:
@@ -69,45 +84,53 @@ class JournalCursor:
             if not is_compressed(path):
                 yield Unsent(path, offset, size)
             elif archives:
-                yield Unsent(path, self._days.get(day_of_file(path), (0, 0))[0], None)
+                yield Unsent(path, self._days.get(day_of_file(path), _NOWHERE).offset, None)
 
     def confirmed(self, path: Path) -> int:
         """Return how many bytes of a day's file are confirmed; of an archive all or none. Raises OSError."""
         status = path.stat()
-        offset, inode = self._days.get(day_of_file(path), (0, 0))
+        place = self._days.get(day_of_file(path), _NOWHERE)
+        if place.inode != status.st_ino:
+            return 0
         if is_compressed(path):
-            return status.st_size if inode == status.st_ino else 0
-        return offset if inode == status.st_ino and offset <= status.st_size else 0
+            return status.st_size
+        # The head of a file that has not grown is not read: there may be hundreds of days.
+        is_same = place.offset == status.st_size or place.head == _head_of(path, place.offset)
+        return place.offset if is_same and place.offset <= status.st_size else 0
 
     def confirm(self, path: Path, offset: int, *, is_end: bool = False) -> None:
         """Note that the database has the first `offset` bytes of a day's file, to the end or not. Raises OSError."""
         # Of an archive the inode says that all of it is confirmed: its length is known when it has been read.
         inode = path.stat().st_ino if is_end or not is_compressed(path) else 0
-        self._days[day_of_file(path)] = (offset, inode)
+        self._days[day_of_file(path)] = _Place(offset, inode, 0 if is_compressed(path) else _head_of(path, offset))
         there = set(map(day_of_file, journal_files(path.parent)))
         self._days = {day: place for day, place in self._days.items() if day in there}
         self._write()
 
     def _write(self) -> None:
         """Replace the file. Raises OSError."""
-        value = {"store": self._store, "target": self._target, "days": self._days}
+        value = {
+            "store": self._store,
+            "target": self._target,
+            "days": {day: list(place) for day, place in self._days.items()},
+        }
         replace_content(self._path, orjson.dumps(value))
 
 
-def _read_days(path: Path) -> dict[str, tuple[int, int]]:
-    """Return day → confirmed bytes and inode; empty for what cannot be read."""
+def _read_days(path: Path) -> dict[str, _Place]:
+    """Return day → how far it is confirmed; empty for what cannot be read."""
     try:
         days = (load_object(read_bytes(path)) or {}).get("days")
     except OSError:
         return {}
     if not isinstance(days, dict):
         return {}
-    return {day: (place[0], place[1]) for day, place in days.items() if _is_place(place)}
+    return {day: _Place(*place) for day, place in days.items() if _is_place(place)}
 
 
 def _is_place(value: Any) -> bool:
-    is_pair = isinstance(value, list) and len(value) == _PAIR
-    return is_pair and all(type(number) is int and number >= 0 for number in value)
+    is_whole = isinstance(value, list) and len(value) == _MEMBERS
+    return is_whole and all(type(number) is int and number >= 0 for number in value)
 
 
 def last_cursor(buffer_dir: Path) -> JournalCursor | None:
@@ -140,6 +163,12 @@ def still_waiting(config: TelemetryConfig, lines: Mapping[Path, int]) -> dict[Pa
     cursor = last_cursor(config.buffer_dir)
     there = {path: size for path, size in lines.items() if path.exists()}
     return {path: size for path, size in there.items() if cursor is None or cursor.confirmed(path) < size}
+
+
+def _head_of(path: Path, confirmed: int) -> int:
+    """Return a checksum of the first bytes of a file, as far as they are confirmed. Raises OSError."""
+    with open_to_read(path, buffering=0) as stream:
+        return zlib.crc32(stream.read(min(_HEAD, confirmed)))
 
 
 def _whole_size(path: Path) -> int:

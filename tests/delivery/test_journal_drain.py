@@ -182,7 +182,7 @@ def test_a_lost_cursor_costs_a_repetition_and_no_line(host, damage):
         path.unlink()
     else:
         path.write_bytes(
-            {"empty": b"", "garbage": b"\xff{", "odd": b'{"days": {"20260131": [1], "x": [-1, 2]}}'}[damage]
+            {"empty": b"", "garbage": b"\xff{", "odd": b'{"days": {"20260131": [1], "x": [-1, 2, 3]}}'}[damage]
         )
     host.deliver(target)
     assert target.seqs == [1, 2, 1, 2]
@@ -201,6 +201,21 @@ def test_a_file_that_was_replaced_or_cut_begins_anew(host):
     host.write(1)
     host.deliver(target)
     assert target.seqs[-1] == 7
+
+
+def test_a_new_file_with_the_inode_of_the_old_one_begins_anew(host):
+    """File systems give a new file the inode of the one just removed; shippers that go by it alone skip its first lines."""
+    host.write(2)
+    target = Lines()
+    host.deliver(target)
+    confirmed = host.path().read_bytes()
+    host.seq = 100
+    with host.path().open("r+b") as file:  # the same inode, other content, and longer than before
+        for number in range(5):
+            file.write(encode_line("event", {"writer": "other", "seq": 101 + number, "timestamp": "2026-02-01"}))
+    assert host.path().stat().st_size > len(confirmed)
+    assert host.deliver(target) == 5
+    assert target.seqs == [1, 2, 101, 102, 103, 104, 105]
 
 
 def test_days_that_are_gone_leave_the_cursor(host):
