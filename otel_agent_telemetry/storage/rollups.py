@@ -109,7 +109,7 @@ def add_to_rollups(
             parent_run_id=parents.get(event_id) or before.parent_run_id,
             own=own.get(event_id, before.own),
             steps=added([before.steps, *more]) if (more := steps.get(event_id)) else before.steps,
-            agent=agents.get(event_id, before.agent),
+            agent=_known_agent(before.agent, agents.get(event_id, before.agent)),
             state=dict(state) if state is not None else None,
             is_part=parts.get(event_id, before.is_part),
         )
@@ -117,6 +117,13 @@ def add_to_rollups(
             rows.append(now.row(event_id))
     _upsert_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
     refresh_sums(connection, [row[0] for row in rows])
+
+
+def _known_agent(before: Agent | None, now: Agent | None) -> Agent | None:
+    """Return what is known of a run's agent. A name taken from one inside it stays when its span comes again."""
+    if before is None or now is None or now.adopted is not None:
+        return now
+    return now._replace(adopted=before.adopted)
 
 
 def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: Mapping[str, str | None]) -> None:

@@ -54,6 +54,7 @@ REPEATED = [(PLANNER, None, False), (PLANNER, 0, False), (PLANNER, 0, False), (P
 
 
 @example(drawn=(REPEATED, [0, 1, 2, 3], [False] * 4))
+@example(drawn=([({"openinference.span.kind": "AGENT"}, None, False), (PLANNER, 0, False)], [0, 1, 0], [False, True]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(drawn=traces())
 def test_any_order_partition_and_repetition_gives_the_live_rows(sqlite_database, drawn):

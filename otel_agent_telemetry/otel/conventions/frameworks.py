@@ -356,6 +356,18 @@ PIPECAT: Final = Convention(
     known=("conversation.id", "conversation.type", "tool.call_id", "tool.function_name", "turn.type", "voice_id"),
 )
 
+N8N: Final = Convention(
+    name="n8n",
+    source="n8n 2.19 and later, its documentation of traces",
+    kinds={"n8n.execution.mode": {"*": CHAIN}},
+    job_types=("n8n.workflow.name",),
+    content=("n8n.node.input", "n8n.node.output"),
+    known=(
+        *("n8n.execution.mode", "n8n.instance.id", "n8n.instance.role", "n8n.node.id", "n8n.node.name"),
+        *("n8n.node.type", "n8n.workflow.id", "n8n.workflow.name"),
+    ),
+)
+
 SEMANTIC_KERNEL: Final = Convention(
     name="Semantic Kernel",
     source="semantic-kernel 1, model diagnostics",
@@ -471,6 +483,7 @@ FRAMEWORKS: Final = (
     HAYSTACK,
     LIVEKIT,
     PIPECAT,
+    N8N,
     SEMANTIC_KERNEL,
     SPRING_AI,
     OPENLIT,
