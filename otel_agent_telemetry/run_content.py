@@ -38,7 +38,7 @@ def content_of(state: Fields) -> str:
     get = state.get
     numbers = _NUMBERS % tuple(map(get, CONTENT_NUMBERS, _NO_NUMBERS))
     try:
-        return SEPARATOR.join((*map(get, CONTENT_TEXTS, _NO_TEXTS), numbers))
+        return SEPARATOR.join(map(get, CONTENT_TEXTS, _NO_TEXTS)) + SEPARATOR + numbers
     except TypeError:  # a None, or a value of another type in a line of other code
         texts = ("" if (text := get(name)) is None else str(text) for name in CONTENT_TEXTS)
         return SEPARATOR.join((*texts, numbers))

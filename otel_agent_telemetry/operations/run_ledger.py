@@ -13,8 +13,8 @@ The rows are kept in `scratch`, a temporary SQLite database, whatever the number
 Of two states the one that has ended is later, then the one with the greater `updated_at`
 (the first two rules of the model). `content` and `identity` are hashes, of the whole state
 (`run_content`) and of what never changes within a run; `settled` is the time by which a cut-off
-decides (`deletion.is_before`); `place` is the day and the host under which a service has the run;
-`twice` says that two runs have one `event_id`.
+decides (`deletion.is_before`), NULL without a cut-off; `place` is the day and the host under which
+a service has the run; `twice` says that two runs have one `event_id`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _IS_WAITING: Final = (
 _JOINED: Final = "FROM journalled AS j LEFT JOIN stored AS s USING (event_id)"
 _IS_REFUSED: Final = "EXISTS (SELECT 1 FROM refused AS r WHERE r.event_id = j.event_id)"
 _HAS_RECEIPT: Final = "EXISTS (SELECT 1 FROM deleted AS d WHERE d.event_id = j.event_id)"
-_IS_DELETED: Final = f"(j.settled < :cutoff OR {_HAS_RECEIPT})"
+_IS_DELETED: Final = f"(coalesce(j.settled < :cutoff, 0) OR {_HAS_RECEIPT})"
 _DIFFERS: Final = "j.ended = s.ended AND j.updated_at = s.updated_at AND j.content <> s.content"
 _CONDITIONS: Final = {
     "missing": f"s.event_id IS NULL AND NOT {_IS_WAITING} AND NOT {_IS_REFUSED} AND NOT {_IS_DELETED}",
@@ -119,8 +119,18 @@ _Latest = tuple[int, str, Line, bool]
 class RunLedger:
     """Collects states in any order and finds where journal, buffer and database differ. Not safe under threads."""
 
-    def __init__(self, scratch: sqlite3.Connection, *, summary_of: Callable[[Line], Summary] | None = None) -> None:
-        """Make an empty ledger. `summary_of` a line: default for a database here, which is the cheapest."""
+    def __init__(
+        self,
+        scratch: sqlite3.Connection,
+        *,
+        summary_of: Callable[[Line], Summary] | None = None,
+        has_cutoff: bool = True,
+    ) -> None:
+        """Make an empty ledger. `summary_of` a line: default for a database here, which is the cheapest.
+
+        `has_cutoff`: whether a retention may have deleted runs; without one, no run counts as deleted by it.
+        """
+        self._has_cutoff = has_cutoff
         self._scratch = scratch
         self._summary_of = summary_of or _hashed
         self._latest: dict[str, _Latest] = {}
@@ -142,7 +152,10 @@ class RunLedger:
             if known is None:
                 latest[event_id] = (ended, at, record, False)
                 continue
-            twice = known[3] or _identity_of(known[2]) != _identity_of(record)
+            first = known[2]
+            twice = known[3] or (
+                first.get("run_id") != record.get("run_id") or first.get("created_at") != record.get("created_at")
+            )
             if (ended, at) > known[:2]:
                 latest[event_id] = (ended, at, record, twice)
             elif twice:
@@ -162,10 +175,12 @@ class RunLedger:
     def _row_of(self, item: tuple[str, _Latest]) -> tuple[Any, ...]:
         """Return the row of `journalled` for a run's latest state."""
         event_id, (ended, updated_at, line, twice) = item
-        end = (line.get("end_time") or "") if ended else updated_at
-        settled = max(str(line.get("created_at") or ""), str(end))
+        settled = None
+        if self._has_cutoff:
+            end = (line.get("end_time") or "") if ended else updated_at
+            settled = max(str(line.get("created_at") or ""), str(end))
         content, place = self._summary_of(line)
-        identity = hash(_identity_of(line))
+        identity = hash((line.get("run_id"), line.get("created_at")))
         return event_id, str(line.get("run_id")), ended, updated_at, content, identity, settled, place, twice
 
     def waiting(self, records: Iterable[Line]) -> None:
@@ -180,11 +195,11 @@ class RunLedger:
 
     def stored(self, runs: Iterable[StoredContent]) -> None:
         """Add the rows of the database."""
-        self.stored_digests((*run[:3], hash(run[3])) for run in runs)
+        self.stored_digests((event_id, status, at, hash(content)) for event_id, status, at, content in runs)
 
     def stored_digests(self, runs: Iterable[tuple[str, str, str, int]]) -> None:
         """Add stored runs: `event_id`, `status`, `updated_at` and what `summary_of` makes of their content."""
-        rows = ((run[0].lower(), int(run[1] != RUNNING), *run[2:]) for run in runs)
+        rows = ((event_id.lower(), status != RUNNING, at, content) for event_id, status, at, content in runs)
         while chunk := list(islice(rows, _MAX_IN_MEMORY)):
             self._scratch.executemany(_ADD_STORED, chunk)
 
@@ -235,11 +250,6 @@ class RunLedger:
             selected = f"SELECT j.event_id, '' {_STORED_ALONE[name]}"  # the table of stored rows has no run ids
         rows = self._scratch.execute(f"{selected} ORDER BY j.event_id LIMIT :limit", values)
         return [RunName(*row) for row in rows]
-
-
-def _identity_of(line: Line) -> tuple[Any, Any]:
-    """Return what every state of a run has in common."""
-    return line.get("run_id"), line.get("created_at")
 
 
 def run_lines(records: Iterable[Line]) -> Iterator[Line]:

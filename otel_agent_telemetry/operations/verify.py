@@ -27,7 +27,7 @@ from otel_agent_telemetry.buffer.layout import list_writers, read_acknowledged
 from otel_agent_telemetry.buffer.segment import read_segment
 from otel_agent_telemetry.clock import SystemClock, day_of
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.deletion import Marks, read_marks
+from otel_agent_telemetry.deletion import read_marks
 from otel_agent_telemetry.delivery.rejected import rejected_files
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import (
@@ -47,6 +47,7 @@ from otel_agent_telemetry.operations.sequence_ledger import Gap, SequenceLedger
 from otel_agent_telemetry.operations.verify_report import VerifyReport
 from otel_agent_telemetry.storage.contents import iter_contents
 from otel_agent_telemetry.storage.deliverers import list_deliverers
+from otel_agent_telemetry.storage.marks import cutoff_of
 from otel_agent_telemetry.storage.marks import read_marks as read_stored_marks
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.wire import Line
@@ -89,12 +90,21 @@ class _Verification:
         self._on_progress = on_progress
         url = service_with_runs(config)
         self._service = None if url is None else ServiceComparison(url, config)
-        self._runs = RunLedger(scratch, summary_of=None if url is None else digested)
+        self._marks = read_marks(config.ndjson_dir)
+        self._runs = RunLedger(
+            scratch,
+            summary_of=None if url is None else digested,
+            has_cutoff=url is not None or self._marks.cutoff is not None or self._has_stored_cutoff(),
+        )
         self._sequences = SequenceLedger(scratch)
         self._report = VerifyReport()
-        self._marks = Marks()
         self._read_to: dict[Path, int] = {}
         self._archives: list[Path] = []
+
+    def _has_stored_cutoff(self) -> bool:
+        """Return whether a retention has deleted runs of the database, of which the journal here may not know."""
+        with reading_database(self._config) as connection:
+            return connection is not None and cutoff_of(connection) is not None
 
     def report(self, limit: int) -> VerifyReport:
         """Read everything in the order that the module describes, and return the report."""

@@ -11,7 +11,6 @@ from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.operations import run_ledger
 from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunLedger
 from otel_agent_telemetry.run_content import content_of
-from otel_agent_telemetry.storage.contents import StoredContent
 
 RECEIPT = Deletion(event_id="e", run_id="r", deleted_at="2026-02-01T00:00:00.000000+00:00", deleted_by="ops")
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-01T00:00:01.000000+00:00"
@@ -45,7 +44,7 @@ def test_each_difference_is_one_finding(journalled, waiting, stored, finding):
         if waiting:
             ledger.waiting([state(*waiting)])
         if stored:
-            ledger.stored([StoredContent("e", *stored, content_of(state(*stored)))])
+            ledger.stored([("e", *stored, content_of(state(*stored)))])
         found = {name for name, finding in ledger.findings(limit=5).items() if finding.total == len(finding.runs) == 1}
     assert found == ({finding} if finding else set())
 
@@ -60,7 +59,7 @@ def test_the_latest_state_of_the_journal_counts_whatever_the_order(monkeypatch):
         for number in range(10):
             ledger.journalled([state("running", EARLY, f"e{number}")])
         names = [f"e{number}" for number in range(10)]
-        ledger.stored(StoredContent(name, "success", LATE, content_of(state("success", LATE, name))) for name in names)
+        ledger.stored((name, "success", LATE, content_of(state("success", LATE, name))) for name in names)
         assert ledger.count("journalled") == ledger.count("stored") == 10
         assert ledger.findings(limit=5) == dict.fromkeys(FINDINGS, (0, []))
 
@@ -97,5 +96,5 @@ def test_a_deleted_run_is_not_missing(marks):
         ledger.journalled([ended])
         ledger.deleted(marks)
         assert ledger.findings(limit=5)["missing"].total == 0
-        ledger.stored([StoredContent("e", "success", EARLY, content_of(ended))])
+        ledger.stored([("e", "success", EARLY, content_of(ended))])
         assert ledger.findings(limit=5)["undeleted"].total == len(marks.deleted)

@@ -37,8 +37,8 @@ def test_stored_contents_are_those_of_the_states(database, monkeypatch):
     monkeypatch.setattr(contents, "_AT_A_TIME", 2)
     states = fill(database)
     with database.reading() as connection:
-        found = {one.event_id: one for one in iter_contents(connection)}
-    assert {key: one.content for key, one in found.items()} == {key: content_of(one) for key, one in states.items()}
+        found = {one[0]: one for one in iter_contents(connection)}
+    assert {key: one[3] for key, one in found.items()} == {key: content_of(one) for key, one in states.items()}
     assert found[event_id(2)][1:3] == ("failed", at(2))
 
 
