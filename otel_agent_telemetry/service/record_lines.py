@@ -81,14 +81,14 @@ def _type_of(item: Item) -> str:
 
 def parse_lines(body: bytes) -> RecordLines:
     """Return what the lines of a body hold. Raises RequestError 413 for too many lines."""
+    # Blank lines count here: a body of nothing else would become a list eight times its size.
+    if body.count(b"\n") > MAX_LINES:
+        raise RequestError(413, f"a request may have {MAX_LINES} lines; send less at once")
     found = RecordLines()
     for number, raw in enumerate(body.split(b"\n"), start=1):
-        if not raw or raw.isspace():
-            continue
-        found.lines += 1
-        if found.lines > MAX_LINES:
-            raise RequestError(413, f"a request may have {MAX_LINES} lines; send less at once")
-        _parse_line(found, number, raw)
+        if raw and not raw.isspace():
+            found.lines += 1
+            _parse_line(found, number, raw)
     return found
 
 
