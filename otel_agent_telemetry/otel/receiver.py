@@ -13,14 +13,11 @@ spans that are recorded live.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import Fields
@@ -33,9 +30,18 @@ from otel_agent_telemetry.otel.content import is_listed_content, rule_of
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
-from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name, service_of
-from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
-from otel_agent_telemetry.otel.spans import SpanView, announced_by
+from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name
+from otel_agent_telemetry.otel.otlp_spans import (
+    Received,
+    ReceivedSpan,
+    Sender,
+    parent_start_of,
+    spans_of,
+    values_of,
+    view_of_received,
+)
+from otel_agent_telemetry.otel.span_work import span_work_of
+from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import last_call_decides, own_usage, usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name
@@ -48,68 +54,7 @@ from otel_agent_telemetry.wire import NO_WORK, NO_WORK_OF_AGENT
 
 _log = logging.getLogger(__name__)
 
-_KINDS: Final = ("internal", "internal", "server", "client", "producer", "consumer")
-_STATUSES: Final = ("unset", "ok", "error")
-_TRACE_ID: Final = 16
-_SPAN_ID: Final = 8
-_LATEST_START_NS: Final = 2**63 - 1  # in the year 2262: what a signed column holds
-_MAX_REASONS: Final = 5
 _IS_AGENTS_WORK: Final = (names.AGENT, names.CHAIN)
-
-_Ids = tuple[bytes, bytes]
-"""Trace id and span id."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sender:
-    """What the spans of one resource have in common."""
-
-    resource: dict[str, Any]
-    service: str | None
-    is_coding_agent: bool
-    has_rules: bool
-    """Whether the resource is that of a sender with rules of its own (`conventions.sender_of`)."""
-    starts: Mapping[_Ids, Sequence[int]]
-    """Ids → when the spans with these ids began that it sent together."""
-
-
-class ReceivedSpan(NamedTuple):
-    """A span as it came, and where it comes from."""
-
-    span: Span
-    sender: _Sender
-
-
-_start: Final = attrgetter("span.start_time_unix_nano")
-
-
-@dataclass(slots=True)
-class Received:
-    """What a request holds. `refused` spans are counted, with the first few reasons."""
-
-    spans: list[ReceivedSpan] = field(default_factory=list)
-    refused: int = 0
-    reasons: list[str] = field(default_factory=list)
-
-    def refuse(self, reason: str) -> None:
-        """Count a span that cannot be taken, with the reason."""
-        self.refused += 1
-        self.warn(reason)
-
-    def warn(self, reason: str) -> None:
-        """Note something that the sender should know, of a span that may be taken all the same."""
-        if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
-            self.reasons.append(reason)
-
-    def parts(self, most: int, *, after: int = 0) -> Iterator[list[ReceivedSpan]]:
-        """Yield the spans without the first `after`, at most so many at once.
-
-        Where they are more, in order of their start: most runs before what is below them.
-        """
-        if len(self.spans) > most:
-            self.spans.sort(key=_start)
-        for start in range(after, len(self.spans), most):
-            yield self.spans[start : start + most]
 
 
 class SpanReceiver:
@@ -129,7 +74,7 @@ class SpanReceiver:
         """Return the spans of a request, and why others are refused."""
         received = Received()
         for group in request.resource_spans:
-            received.spans += _spans_of(group, received)
+            received.spans += spans_of(group, received)
         return received
 
     def nodes_of(self, spans: Iterable[ReceivedSpan], received: Received) -> list[SpanNode]:
@@ -145,8 +90,8 @@ class SpanReceiver:
                 received.refuse(f"span {span.span_id.hex()}: cannot be understood")
         return nodes
 
-    def _node_of(self, span: Span, sender: _Sender) -> SpanNode:
-        view = _view_of(span, sender.resource)
+    def _node_of(self, span: Span, sender: Sender) -> SpanNode:
+        view = view_of_received(span, sender.resource)
         plan = self._plans[tuple(view.attributes)]
         kind = plan.kind_of(view.attributes, view.name)
         has_rules = sender.has_rules or not names.SENDER_MARKS.isdisjoint(view.attributes)
@@ -167,7 +112,7 @@ class SpanReceiver:
             step, more = self._step_of(view, plan)
             usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))
             node = SpanNode(step, usage=usage, events=events, start_ns=view.start_ns)
-        node.parent_start = _parent_start(view, sender.starts)
+        node.parent_start = parent_start_of(view, sender.starts)
         node.service = sender.service
         node.is_from_agent = node.agent is not None or "model_calls" in node.usage or sender.is_coding_agent
         node.last_call_decides = decides
@@ -212,7 +157,7 @@ class SpanReceiver:
         wanted = view.attributes.get(names.RUN_ID)
         if check_custom_run_id(wanted) is not None:
             wanted = generate_run_id(agent_name, at_ns=view.start_ns, token=event_id[:8])
-        exceptions = [_values_of(event.attributes) for event in events if event.name == EXCEPTION]
+        exceptions = [values_of(event.attributes) for event in events if event.name == EXCEPTION]
         around, problems = self._around, list[str]()
         # What is left out is counted in the roll-up: which spans of the run are known here depends on the request.
         run = ended_run(
@@ -228,7 +173,7 @@ class SpanReceiver:
 
     def _event_of(self, event: Span.Event, view: SpanView, left_out: list[Mapping[str, int]]) -> RunEvent:
         """Return an event; the names of what is left out of it are added to `left_out`."""
-        values = _values_of(event.attributes)
+        values = values_of(event.attributes)
         kept: Mapping[str, Any] = values
         is_judged = self._rule.ruled_events[event.name] or any(map(is_listed_content, values))
         if is_judged or not self._plans[tuple(values)].takes_as_they_are(values):
@@ -245,114 +190,6 @@ class SpanReceiver:
             trace_id=view.trace_id,
             span_id=view.span_id,
         )
-
-
-# --- reading
-
-
-def _spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan]:
-    """Yield the spans of one resource that keep the rules; the others are refused."""
-    resource = _values_of(group.resource.attributes)
-    starts: dict[_Ids, list[int]] = {}
-    parents: dict[_Ids, _Ids] = {}
-    has_rules = names.marks_sender(resource)
-    sender = _Sender(resource, service_of(resource), has_rules and is_of_coding_agent(resource), has_rules, starts)
-    for scope in group.scope_spans:
-        for span in scope.spans:
-            if (broken := _rule_broken(span)) is not None:
-                received.refuse(broken)
-                continue
-            ids = (span.trace_id, span.span_id)
-            starts.setdefault(ids, []).append(_start_of(span))  # whole when the first node is made
-            parents[ids] = (span.trace_id, span.parent_span_id)
-            yield ReceivedSpan(span, sender)
-    for span_id in _own_ancestors(parents):
-        received.warn(f"span {span_id.hex()}: is its own ancestor, and has no root")
-
-
-def _rule_broken(span: Span) -> str | None:
-    if len(span.trace_id) != _TRACE_ID or not any(span.trace_id):
-        return "trace_id must be 16 bytes that are not all zero"
-    if len(span.span_id) != _SPAN_ID or not any(span.span_id):
-        return "span_id must be 8 bytes that are not all zero"
-    if span.parent_span_id and len(span.parent_span_id) != _SPAN_ID:
-        return "parent_span_id must be empty or 8 bytes"
-    return None
-
-
-def _start_of(span: Span) -> int:
-    return min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
-
-
-def _view_of(span: Span, resource: dict[str, Any]) -> SpanView:
-    parent = span.parent_span_id
-    start_ns = _start_of(span)
-    end_ns = span.end_time_unix_nano
-    status = span.status
-    view = SpanView(
-        name=span.name,
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_span_id=parent.hex() if any(parent) else None,
-        kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
-        start_ns=start_ns,
-        end_ns=max(end_ns, start_ns) if end_ns else None,
-        status=_STATUSES[status.code] if 0 <= status.code < len(_STATUSES) else _STATUSES[0],
-        status_message=status.message or None,
-        attributes=_values_of(span.attributes),
-        resource=resource,
-    )
-    return view if names.PENDING.keys().isdisjoint(view.attributes) else announced_by(view)
-
-
-def _values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _value_of(pair.value) for pair in attributes}
-
-
-def _value_of(value: AnyValue) -> Any:
-    if text := value.string_value:  # most are texts
-        return text
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value_of(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _values_of(value.kvlist_value.values)
-    return getattr(value, kind)
-
-
-def _own_ancestors(parents: Mapping[_Ids, _Ids]) -> Iterator[bytes]:
-    """Yield the ids of spans that lead back to themselves by their parents, one of each circle."""
-    passed: dict[_Ids, int] = {}
-    """Ids → the number of the way on which they were passed."""
-    for number, at in enumerate(parents):
-        if at in passed:
-            continue
-        while at in parents and at not in passed:
-            passed[at] = number
-            at = parents[at]  # noqa: PLW2901 - on the way up
-        if passed.get(at) == number:
-            yield at[1]
-
-
-# --- what a span is
-
-
-def _parent_start(view: SpanView, starts: Mapping[_Ids, Sequence[int]]) -> str | None:
-    """Return when a span's parent began, None when its sender did not send it along.
-
-    Ids repeat where applications seed `random`; what comes from one sender belongs together.
-    """
-    if view.parent_span_id is None:
-        return None
-    known = starts.get((bytes.fromhex(view.trace_id), bytes.fromhex(view.parent_span_id)))
-    if not known:
-        return None
-    if len(known) == 1:
-        return iso_utc(known[0])
-    earlier = [start_ns for start_ns in known if start_ns <= view.start_ns]
-    return iso_utc(max(earlier) if earlier else min(known))
 
 
 def _usage_of_step(view: SpanView, plan: AttributePlan, kind: Kind | None) -> Usage:

@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from prometheus_client import Counter
 
-from otel_agent_telemetry.otel.receiver import Received, ReceivedSpan, SpanReceiver
+from otel_agent_telemetry.otel.otlp_spans import Received, ReceivedSpan
+from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.otlp_parsing import ParsedRequest
@@ -69,6 +70,17 @@ class TimeBudget:
         return returned
 
 
+class _Progress(NamedTuple):
+    """How many spans of a request are stored, how many of those were refused, and why."""
+
+    stored: int
+    refused: int
+    reasons: tuple[str, ...]
+
+
+_NOTHING_STORED: Final = _Progress(0, 0, ())
+
+
 class OtlpIntake:
     """Takes trace requests for one backend; used in its event loop.
 
@@ -90,8 +102,8 @@ class OtlpIntake:
         self._receiver = SpanReceiver(runs=settings.runs, around=ResourceDefaults.of(settings, {}))
         self._spans = spans
         self._now = now
-        self._unfinished: dict[_Key | None, int] = {}
-        """Requests of which a part is stored → how many of their spans; the latest 64."""
+        self._unfinished: dict[_Key | None, _Progress] = {}
+        """Requests of which a part is stored; the latest 64."""
 
     async def export(
         self, body: bytes, parse: Callable[[bytes], ParsedRequest], *, within_s: float = RESPONSE_WITHIN_S
@@ -108,7 +120,10 @@ class OtlpIntake:
         taken, refused_before = len(received.spans), received.refused
         is_cut = taken > self._spans_a_part
         key = (self.backend.store_id, await _call(_digest, body, in_thread=is_large)) if is_cut else None
-        stored = self._unfinished.pop(key, 0)
+        stored, refused_then, reasons = self._unfinished.pop(key, _NOTHING_STORED)
+        received.refused += refused_then
+        for reason in reasons:
+            received.warn(reason)
         try:
             for part in received.parts(self._spans_a_part, after=stored):
                 if not budget.has_room():
@@ -120,15 +135,15 @@ class OtlpIntake:
                 stored += len(part)
         finally:
             if key is not None and 0 < stored < taken:
-                self._remember(key, stored)
+                self._remember(key, _Progress(stored, received.refused - refused_before, tuple(received.reasons)))
         # After the last commit, so that spans of a request which fails and comes again are counted once.
         self._spans.labels("accepted").inc(taken - (received.refused - refused_before))
         self._spans.labels("refused").inc(received.refused)
         return _response_to(received)
 
-    def _remember(self, key: _Key, stored: int) -> None:
+    def _remember(self, key: _Key, progress: _Progress) -> None:
         """Remember where the repetition of a request goes on."""
-        self._unfinished[key] = stored
+        self._unfinished[key] = progress
         if len(self._unfinished) > _MAX_UNFINISHED:
             del self._unfinished[next(iter(self._unfinished))]
 

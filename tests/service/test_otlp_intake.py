@@ -7,11 +7,25 @@ from exporting import exporter_to, provider_with
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from otlp_requests import ENCODINGS, PROTOBUF, below, otlp_json, request, rows_of, run, send, send_body, span
+from otlp_requests import (
+    ENCODINGS,
+    PROTOBUF,
+    below,
+    otlp_json,
+    request,
+    response_of,
+    rows_of,
+    run,
+    send,
+    send_body,
+    span,
+)
 from running import emptied
 from service_cases import listed, problem
 from slow_service import slow_down
 
+from otel_agent_telemetry.otel import receiver
+from otel_agent_telemetry.otel.ended_spans import is_run
 from otel_agent_telemetry.service.otlp_grpc import _time_for
 from otel_agent_telemetry.service.otlp_intake import RESPONSE_WITHIN_S, TimeBudget
 
@@ -101,6 +115,23 @@ def test_a_request_of_many_roots_gets_further_each_time(sqlite_service, slowed):
     assert backend.written == [10, 10, 5]
     assert len(listed(sqlite_service)) == 24
     assert send_body(sqlite_service, body, PROTOBUF).status_code == 503  # from its beginning
+
+
+def test_spans_that_were_refused_in_an_earlier_part_are_named_at_the_end(sqlite_service, slowed, monkeypatch):
+    """The response that completes a request counts all of it."""
+
+    def fails_for_one(view, which):
+        if view.name == "span 1":
+            raise LookupError
+        return is_run(view, which)
+
+    monkeypatch.setattr(receiver, "is_run", fails_for_one)
+    slowed(sqlite_service, 100)
+    body = request(*[span(number) for number in range(1, 16)]).SerializeToString()
+    assert send_body(sqlite_service, body, PROTOBUF).status_code == 503
+    answer = send_body(sqlite_service, body, PROTOBUF)
+    assert answer.status_code == 200
+    assert response_of(answer) == (1, f"span {1:016x}: cannot be understood")
 
 
 def test_the_official_exporter_completes_a_request_that_did_not_fit(sqlite_service, slowed):
