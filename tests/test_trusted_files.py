@@ -1,6 +1,7 @@
 """Files in folders that other users may write: what is opened, and what is not."""
 
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -22,6 +23,7 @@ from otel_agent_telemetry.trusted_files import (
 )
 
 pytestmark = pytest.mark.requires("POSIX")
+PACKAGE = Path(__file__).parents[1] / "otel_agent_telemetry"
 MODES = {
     "read": os.O_RDONLY,
     "write": os.O_WRONLY | os.O_CREAT,
@@ -177,3 +179,34 @@ def test_what_root_makes_in_the_folder_of_a_user_belongs_to_that_user() -> None:
         assert {path.stat().st_uid for path in (base / "raw", base / "raw/day")} == {USERS[0]}
         os.close(open_file(base / "raw/day", os.O_WRONLY | os.O_CREAT))
         assert as_user(USERS[0], lambda: os.close(open_file(base / "raw/day", os.O_WRONLY))) is None
+
+
+ELSEWHERE = {
+    "git.py": "a repository of the application; it has the same care",
+    "locks.py": "/proc",
+    "append.py": "a folder",
+    "buffer/identity.py": "/proc",
+    "cli/error_handling.py": "/dev/null",
+    "service/otlp_grpc.py": "certificates, which may be links",
+    "service/tokens.py": "a file of secrets, which may be a link",
+    "storage/own_prices.py": "a file that a setting names",
+}
+"""Modules that open files outside of the folders, and which."""
+
+
+def test_every_file_in_the_folders_is_opened_by_this_module() -> None:
+    """A module that opened one itself would follow a link, or wait for a pipe."""
+    opens = re.compile(r"os\.open\(|\bopen\(\"|\.open\(\"|\.read_bytes\(\)|\.read_text\(|\.write_(bytes|text)\(")
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if opens.search(path.read_text("utf-8")) and path.name != "trusted_files.py"
+    }
+    assert found == set(ELSEWHERE)
+
+
+def test_sqlite_opens_only_files_that_were_looked_at() -> None:
+    """`check_database` stands in every module that gives SQLite a path."""
+    connecting = [path for path in PACKAGE.rglob("*.py") if "sqlite3.connect(" in path.read_text("utf-8")]
+    unchecked = {path.name for path in connecting if "check_database(" not in path.read_text("utf-8")}
+    assert unchecked == {"verify.py"}  # a temporary database without a name

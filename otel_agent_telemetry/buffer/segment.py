@@ -75,7 +75,7 @@ def read_segment_parts(path: Path, *, offset: int = 0, end: int | None = None) -
     when it cannot be read.
     """
     try:
-        stream = path.open("rb", buffering=0)
+        stream = open_to_read(path, buffering=0)
     except FileNotFoundError:
         return
     with stream:

@@ -22,6 +22,7 @@ from otel_agent_telemetry.archives import open_archive, replace_archive
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import DELETED_EVENT, PURGED_EVENT, Deletion
 from otel_agent_telemetry.journal import is_compressed, journal_files
+from otel_agent_telemetry.storage.database_place import check_database
 from otel_agent_telemetry.trusted_files import open_file, open_to_read
 from otel_agent_telemetry.wire import EVENT, Line, ReadLine, encode_line, read_line
 
@@ -122,9 +123,10 @@ def _stub(raw: bytes) -> bytes:
 def _holds(path: Path, event_ids: list[str]) -> bool:
     """Return whether a backup holds one of the runs. One that cannot be read may hold it."""
     try:
+        check_database(path)
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             marks = ", ".join("?" * len(event_ids))
             query = f"SELECT 1 FROM agent_runs WHERE event_id IN ({marks}) LIMIT 1"  # noqa: S608 - placeholders
             return connection.execute(query, event_ids).fetchone() is not None
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         return True

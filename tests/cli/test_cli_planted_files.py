@@ -36,6 +36,7 @@ COMMANDS = (
     ("replay",),
     ("retention", "--journal", "--captures"),
     ("backup",),
+    ("delete", "mine", "--purge", "--yes"),
     ("capture-query",),
 )
 
@@ -53,6 +54,7 @@ def _names(config: TelemetryConfig) -> dict[str, list[Path]]:
             ack_path(segment),
             rejected_path(buffer, "20260101"),
             config.capture_file,
+            config.backups_dir / "telemetry-20260101T000000Z.sqlite",
         ],
         "segment and locks": [segment, lock_path(buffer, WRITER), sidecar(config.db_path, ".writer.lock")],
         "delivery and database": [drain_lock_path(buffer), config.db_path, sidecar(config.db_path, "-journal")],
