@@ -26,7 +26,7 @@ from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.mapping import agent_name_of, note_agent
 from otel_agent_telemetry.otel.run_lines import RunLines
-from otel_agent_telemetry.otel.run_plan import Agent, RunPlan
+from otel_agent_telemetry.otel.run_plan import Agent, ColumnsEncoder, RunPlan
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.spans import StartParameters, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
@@ -51,65 +51,64 @@ class PlainRuns:
         self._lines = recorder.component(RunLines)
         self._sink = recorder.component(SpanLines)
 
-    def begin(self, span: Any, parent_run_id: str | None, parameters: StartParameters | None) -> ActiveRun | None:
-        """Begin the run that a root span of the SDK's own class is; None where that takes the long way."""
-        recorder, bounded, title, start_ns = self._recorder, span._attributes, span._name, span._start_time
+    def begin(self, span: Any, parent_run_id: str | None, parameters: StartParameters | None) -> bool:
+        """Begin the run that a root span of the SDK's own class is; return False where that takes the long way."""
+        bounded, title = span._attributes, span._name
         attributes = bounded._dict.copy()
         settings = _NO_SETTINGS if parameters is None else parameters.settings
-        defaults = recorder.resource_defaults
+        defaults = self._recorder.resource_defaults
         plans = self._lines.plans_of(span._resource)
         plan = plans[tuple(attributes), tuple(settings)]
         encode = plan.encode or plan.encoder(attributes, settings)
         if (
             encode is None
             or plan.decides_start
-            or type(start_ns) is not int
             or type(title) is not str
             or not (parameters is None or self._is_plain(parameters))
             or bounded.dropped
             or bounded.max_value_len is not None  # then the SDK has to cut the run's id that is set below
             or (bounded.maxlen is not None and len(attributes) >= bounded.maxlen)
         ):
-            return None
+            return False
         if plan.agent_key:
             name = attributes[plan.agent_key]
             agent = Agent(kept_name(name)) if type(name) is str and name else None
         else:
             agent = plans.agents.get(title) or self._agent_by_title(plan, span, plans.agents)
-        if agent is None:
-            return None
-        ids = span._context
-        number = ids[1]
-        try:
-            trace_id, span_id = ids[0].to_bytes(16, "big").hex(), number.to_bytes(8, "big").hex()
-        except OverflowError:  # ids of a generator that does not keep to the specification
-            return None
-        run = ActiveRun(span_event_id(trace_id, span_id, start_ns), trace_id, span_id, start_ns, UsageAccumulator())
-        run.agent_name, run.is_agent, run.takes_child_name = agent
-        run.run_id = generate_run_id(agent.name, at_ns=start_ns, token=run.event_id[:8])
-        try:
-            columns = encode(
-                run, attributes, settings, None, (), run.started_at, agent.name, kept_name(title) or "unknown"
-            )
-        except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
-            return None
-        if columns is None or not self._active.enter(run):
-            return None
-        # From here on the run exists.
+        run = None if agent is None else _run_of(span, agent)
+        if run is None:
+            return False
         run.settings, run.attributes, run.parent_run_id = settings, attributes, parent_run_id
-        run.span, run.handled_at_start, run.start_commit = span, sys.exc_info()[1], recorder.commit
-        run.resource_defaults = defaults
-        run.reports_use = plan.reports_use(attributes)
-        run.encoded = run.encoded_columns = encoded = columns[1:-1] + self._lines.last_members(run, recorder.commit)
-        self._active.open_spans[number] = OpenSpan(run, span, (number, span_id), self._sink, run.generation, None)
-        if self._active.exporter_present:
-            self._active.mark_recorded_live(run.event_id)
-        started = run.started_at
-        run.state = {"status": st.RUNNING, "updated_at": started}
-        run.is_lost = not recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (encoded, started.encode()))
+        run.resource_defaults, run.reports_use = defaults, plan.reports_use(attributes)
+        if not self._enter(run, encode):
+            return False
         # As the SDK would set it: no text is cut here, and nobody else has the span yet.
         bounded._dict[names.RUN_ID] = run.run_id
-        return run
+        if parameters is not None:
+            parameters.run = run
+        return True
+
+    def _enter(self, run: ActiveRun, encode: ColumnsEncoder) -> bool:
+        """Write the first state of a run; return False, with nothing done, where that takes the long way."""
+        recorder, span, started = self._recorder, run.span, run.started_at
+        run.start_commit = recorder.commit
+        title = kept_name(span._name) or "unknown"
+        try:
+            columns = encode(run, run.attributes, run.settings, None, (), started, run.agent_name, title)
+        except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
+            return False
+        if columns is None:
+            return False
+        run.encoded = run.encoded_columns = encoded = columns[1:-1] + self._lines.last_members(run, run.start_commit)
+        if not self._active.enter(run):
+            return False
+        number = span._context[1]
+        self._active.open_spans[number] = OpenSpan(run, span, (number, run.span_id), self._sink, run.generation, None)
+        if self._active.exporter_present:
+            self._active.mark_recorded_live(run.event_id)
+        run.state = {"status": st.RUNNING, "updated_at": started}
+        run.is_lost = not recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (encoded, started.encode()))
+        return True
 
     def _is_plain(self, parameters: StartParameters) -> bool:
         """Return whether the client asked for nothing that takes a longer look."""
@@ -167,3 +166,19 @@ class PlainRuns:
         run.updated_ns, run.state = max(end_ns, updated_ns), state
         recorder.append_run(b"%b,%b" % (encoded, orjson.dumps(state)[1:]))
         return True
+
+
+def _run_of(span: Any, agent: Agent) -> ActiveRun | None:
+    """Return the run that a span is, with a generated id; None where ids or time are not what the SDK makes."""
+    ids, start_ns = span._context, span._start_time
+    if type(start_ns) is not int:
+        return None
+    try:
+        trace_id, span_id = ids[0].to_bytes(16, "big").hex(), ids[1].to_bytes(8, "big").hex()
+    except OverflowError:  # of a generator that does not keep to the specification
+        return None
+    run = ActiveRun(span_event_id(trace_id, span_id, start_ns), trace_id, span_id, start_ns, UsageAccumulator())
+    run.agent_name, run.is_agent, run.takes_child_name = agent
+    run.run_id = generate_run_id(agent.name, at_ns=start_ns, token=run.event_id[:8])
+    run.span, run.handled_at_start = span, sys.exc_info()[1]
+    return run

@@ -152,21 +152,19 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _begin(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> None:
         if type(span) is SDK_SPAN:
             ids: Any = span._context
-            parent, known = span._parent, self._open.get(ids[1])
-            if parent is None and self._begin_plain_run(span, context, parameters):
+            parent = span._parent
+            is_root_run = parent is None and (self._takes_roots or parameters is not None)
+            if is_root_run and self._plain.begin(span, self._parent_elsewhere(span, context), parameters):
                 return
         else:
             context_of_span, parent = span.get_span_context(), span.parent
             ids = (context_of_span.trace_id, context_of_span.span_id)
             known = opened_of(span) or self._open.get(ids[1])
-        if known is not None and known.live is span:
-            return  # another processor of the same recorder, on the same provider, was faster
+            if known is not None and known.live is span:
+                return  # another processor of the same recorder, on the same provider, was faster
         above = None if parent is None else self._above(parent, context)
-        if parameters is not None:
-            parameters.run = self._begin_run(span, ids, context, above, parameters)
-            return
-        if parent is None and self._takes_roots:
-            self._begin_run(span, ids, context, above, None)
+        if parameters is not None or (parent is None and self._takes_roots):
+            self._begin_run(span, ids, context, above, parameters)
             return
         attributes = attributes_of(span)
         if not self._late.is_agent_run(span, attributes):
@@ -177,15 +175,6 @@ class AgentRunSpanProcessor(SpanProcessor):
             self._begin_step(span, ids, above, attributes_of(span))
         else:
             self._begin_run(span, ids, context, above, None)
-
-    def _begin_plain_run(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> bool:
-        """Begin the run that a root span is, the fast way; return False where only the long one is right."""
-        if parameters is None:
-            return (
-                self._takes_roots and self._plain.begin(span, self._parent_elsewhere(span, context), None) is not None
-            )
-        parameters.run = self._plain.begin(span, self._parent_elsewhere(span, context), parameters)
-        return parameters.run is not None
 
     def _above(self, parent: SpanContext, context: otel_context.Context) -> OpenSpan | None:
         """Return what is known of a span's parent, also when that ended a moment ago."""
@@ -231,7 +220,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         context: otel_context.Context,
         above: OpenSpan | None,
         parameters: StartParameters | None,
-    ) -> ActiveRun:
+    ) -> None:
         run = new_run(span, ids)
         run.span, run.handled_at_start = span, sys.exc_info()[1]
         wanted = None
@@ -248,7 +237,8 @@ class AgentRunSpanProcessor(SpanProcessor):
             self.active.mark_recorded_live(run.event_id)
         self._lines.start_run(run, wanted=wanted)
         opened.set_unobserved(names.RUN_ID, run.run_id)
-        return run
+        if parameters is not None:
+            parameters.run = run
 
     def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
         """Return the parent run in another process: by baggage, else by this process's environment."""

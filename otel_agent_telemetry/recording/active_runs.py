@@ -268,9 +268,9 @@ class ActiveRuns:
 
     def enter(self, run: ActiveRun) -> bool:
         """Enter a run under the generated id that it has; False, with nothing done, where that id is taken."""
+        run.generation = self.generation
         if self._runs.setdefault(run.run_id, run) is not run:
             return False
-        run.generation = self.generation
         self.metrics.count_generated()
         return True
 

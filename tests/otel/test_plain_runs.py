@@ -43,18 +43,13 @@ class Seen:
         plain = self.recorder.component(PlainRuns)
         self.begun, self.ended = [], []
         begin, end = plain.begin, plain.end
-        plain.begin = lambda *given: self.begun.append(begin(*given) is not None) or self.newest(given[0])
+        plain.begin = lambda *given: self.begun.append(begin(*given)) or self.begun[-1]
         plain.end = lambda *given: self.ended.append(fast and end(*given)) or self.ended[-1]
         provider = TracerProvider(
             resource=Resource({"service.name": "svc"}), span_limits=limits, id_generator=ids, shutdown_on_exit=False
         )
         provider.add_span_processor(AgentRunSpanProcessor(recorder=self.recorder))
         self.tracer = provider.get_tracer("app")
-
-    def newest(self, span):
-        """The run that the fast way has begun for a span."""
-        opened = vars(span).get("_agent_telemetry")
-        return opened.run if self.begun[-1] else None
 
 
 @pytest.mark.parametrize("attributes", [AGENT, {"gen_ai.agent.name": "a"}, {}, {"route": "/x", "size": 7}])
