@@ -64,8 +64,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
         self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
-        self.config = self.recorder.config
-        self.active = self.recorder.active
+        self.config, self.active = self.recorder.config, self.recorder.active
         self._open: dict[int, OpenSpan] = self.active.open_spans
         self._metrics = self.recorder.component(RunMetrics)
         self._usage = self.recorder.component(StepUsage)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -16,6 +17,7 @@ from otel_agent_telemetry import TelemetryClient, TelemetryConfig, instrument
 from tests.bench import workloads
 from tests.bench.pairs import (
     HTTP,
+    NO_TARGET,
     SQLITE,
     Curve,
     Pairs,
@@ -32,6 +34,8 @@ from tests.bench.pairs import (
 RUNS_A_BURST = 1_000
 PACED_RUNS = 200
 PACE_S = 0.01
+STATE, EVENT = b"x" * 900 + b"\n", b"x" * 300 + b"\n"
+"""Lines as long as those of a run's state and of an event."""
 OPEN_RUNS = (100, 10_000)
 ATTRIBUTE_COUNTS = (10, 100, 1_000)
 EVENT_COUNTS = (10, 1_000, 10_000)
@@ -81,6 +85,10 @@ def run_rows(config: TelemetryConfig, endpoint: str) -> Iterator[Ratio | Row]:
         pairs = _runs(ours, theirs, workloads.run, workloads.run)
         yield pairs.ratio("a run, 10 attributes and 3 events / BatchSpanProcessor + OTLP", goal=1.75)
         yield pairs.ratio("the same, the slowest in a burst", goal=1.3, judged=0.99)
+        yield floor_ratio(theirs, config.base_dir)
+        yield _runs(ours, theirs, workloads.varied_run, workloads.varied_run).ratio(
+            "a run whose texts are new each time / the same", goal=1.75
+        )
         yield _runs(ours, theirs, workloads.small_run, workloads.small_run).ratio(
             "a small run, 1 attribute and 3 events of 1 / the same", goal=1.75
         )
@@ -104,6 +112,27 @@ def _runs(
     times: int = RUNS_A_BURST,
 ) -> Pairs:
     return measured(lambda: ours.burst(our_run, times), lambda: theirs.burst(their_run, times))
+
+
+def floor_ratio(theirs: Side, folder: Path) -> Ratio:
+    """Return what the SDK alone and seven writes of constant bytes cost: no code of ours makes a run cheaper."""
+    with (
+        (folder / "journal-of-constants").open("ab", buffering=0) as journal,
+        (folder / "buffer-of-constants").open("ab", buffering=0) as buffer,
+    ):
+
+        def run(tracer: Any) -> None:
+            with tracer.start_as_current_span("invoke_agent researcher", attributes=workloads.ATTRIBUTES) as span:
+                buffer.write(STATE), journal.write(STATE)
+                for _ in range(3):
+                    span.add_event("step", workloads.STEP)
+                    journal.write(EVENT)
+            buffer.write(STATE), journal.write(STATE)
+
+        bare = Side(bare_tracer(), lambda: None)
+        return _runs(bare, theirs, run, workloads.run).ratio(
+            "the SDK alone and seven writes of constant bytes / the same", goal=None, target=NO_TARGET
+        )
 
 
 def paced_rows(ours: Side, theirs: Side) -> Iterator[Ratio | Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 from otel_agent_telemetry import StartSettings, TelemetryClient
@@ -41,6 +42,18 @@ def run(tracer: Any) -> None:
     with tracer.start_as_current_span("invoke_agent researcher", attributes=ATTRIBUTES) as span:
         for _ in range(3):
             span.add_event("step", STEP)
+
+
+_numbers = itertools.count()
+
+
+def varied_run(tracer: Any) -> None:
+    """Do `run` with texts that no run before had: what is remembered of texts does not help."""
+    number = next(_numbers)
+    attributes = ATTRIBUTES | {"session.id": f"6f1c1f5e-7c39-{number}", "request.id": f"req-{number:012}"}
+    with tracer.start_as_current_span("invoke_agent researcher", attributes=attributes) as span:
+        for step in range(3):
+            span.add_event("step", {"step": step, "tool": f"search {number}", "ok": True})
 
 
 def small_run(tracer: Any) -> None:
