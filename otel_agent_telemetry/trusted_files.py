@@ -61,14 +61,17 @@ def open_file(path: Path, flags: int, mode: int = PRIVATE_FILE) -> int:
     """
     if not _HAS_MODES:
         return os.open(path, flags | _EVERY_FILE, mode)
-    with _opened_folder(path.parent) as folder:
+    folder = _open_folder(path.parent)
+    try:
         fd = _open_in(folder, path, flags, mode)
         try:
             _check(os.fstat(fd), os.fstat(folder), path, writes=bool(flags & _WRITING))
         except OSError:
             os.close(fd)
             raise
-    return fd
+        return fd
+    finally:
+        os.close(folder)
 
 
 def open_to_read(path: Path, *, buffering: int = _BUFFER_BYTES) -> BinaryIO:
@@ -172,19 +175,24 @@ def may_be_written_by_others(folder: os.stat_result) -> bool:
 
 @contextlib.contextmanager
 def _opened_folder(path: Path) -> Iterator[int]:
-    """Yield a descriptor of a folder, through which its files are reached whatever the path leads to later."""
+    """Yield what `_open_folder` returns, and close it."""
+    fd = _open_folder(path)
     try:
-        fd = os.open(path, _FOLDER | _NOFOLLOW)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_folder(path: Path) -> int:
+    """Return a descriptor of a folder, through which its files are reached whatever the path leads to later."""
+    try:
+        return os.open(path, _FOLDER | _NOFOLLOW)
     except OSError as problem:
         if problem.errno not in (errno.ELOOP, errno.ENOTDIR) or not path.is_symlink():
             raise
         if not _may_follow(path):
             raise UntrustedFileError(errno.ELOOP, _FOREIGN_LINK, str(path)) from None
-        fd = os.open(path, _FOLDER)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+        return os.open(path, _FOLDER)
 
 
 def _may_follow(link: Path) -> bool:
