@@ -46,6 +46,7 @@ from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, failure_of_last_
 from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, SPAN_WORK, dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
+_MAX_RESOURCES: Final = 16
 _RESERVED: Final = frozenset({USAGE_KEY, LEFT_OUT_KEY}) | NAME_MEMBERS | VALUE_MEMBERS
 """Members of `context_json` that mean something beside others, whoever gives those."""
 _OF_AGENT: Final = b"," + encode_members({SPAN_WORK: AGENT_WORK})
@@ -58,7 +59,7 @@ class RunLines:
         self._recorder = recorder
         self._known_sender: tuple[object, bool] = (None, False)
         self.plans = recorder.component(SpanLines).plans
-        self._known_plans: tuple[object, object, RunPlans] = (None, None, RunPlans(self.plans, {}))
+        self._known_plans: dict[int, tuple[Resource, object, RunPlans]] = {}
 
     def start_run(self, run: ActiveRun, *, wanted: object) -> None:
         """Give a run its id and write its first state.
@@ -149,12 +150,14 @@ class RunLines:
     def plans_of(self, resource: Resource) -> RunPlans:
         """Return the plans of runs with that resource; the same ones while resource and process stay the same."""
         defaults = self._recorder.resource_defaults
-        known = self._known_plans
-        if known[0] is not resource or known[1] is not defaults:
+        known = self._known_plans.get(id(resource))
+        if known is None or known[0] is not resource or known[1] is not defaults:
             given = resource_of(resource)
             columns = {**defaults.columns, **conventional_of_resource(given), **resource_columns(given, defaults)}
             plans = RunPlans(self.plans, mask_columns(columns))
-            self._known_plans = known = (resource, defaults, plans)
+            if len(self._known_plans) >= _MAX_RESOURCES:
+                self._known_plans.clear()
+            known = self._known_plans[id(resource)] = (resource, defaults, plans)
         return known[2]
 
     def _plain_columns(

@@ -132,3 +132,15 @@ def test_the_span_carries_its_run_id_and_is_the_sdk_s_own_again_after_its_end():
     assert span.attributes["agent.run.id"] == seen.recorder.states[0].run_id
     assert type(span) is kind
     assert orjson.loads(seen.lines[1])["run_id"] == span.attributes["agent.run.id"]
+
+
+def test_runs_of_two_providers_by_turns_take_the_fast_way():
+    """Each provider's resource has plans of its own: a program may use its provider beside the client's."""
+    seen = Seen()
+    other = TracerProvider(resource=Resource({"service.name": "other"}), shutdown_on_exit=False)
+    other.add_span_processor(AgentRunSpanProcessor(recorder=seen.recorder))
+    seen.recorder.component(SpanLines).plans.compiled_from = 2
+    for tracer in (seen.tracer, other.get_tracer("app")) * 2:
+        tracer.start_span("work", attributes={"a": 1}).end()
+    assert seen.begun[-2:] == [True, True]
+    assert [state.service_name for state in seen.recorder.states[-4::2]] == ["svc", "other"]
