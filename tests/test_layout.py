@@ -9,8 +9,8 @@ import pytest
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "otel_agent_telemetry"
 
-OTHER_FOLDERS = {"bench", "collector", "durability", "emitters", "frameworks", "host"}
-"""Folders of tests of more than one part: budgets, `collector-config/`, killed processes, recorded emitters, frameworks, what is the application's."""
+OTHER_FOLDERS = {"bench", "client", "collector", "durability", "emitters", "frameworks", "host"}
+"""Folders of tests of no folder of the package: budgets, `client.py`, `collector-config/`, killed processes, recorded emitters, frameworks, what is the application's."""
 
 OTHER_FILES = {
     "test_attribute_reference",

@@ -28,6 +28,7 @@ from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, Unsent
 from otel_agent_telemetry.delivery.outcome import Delivered, RetryLater
 from otel_agent_telemetry.delivery.rejected import store_rejected
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.journal import day_of_file, read_blocks, time_of
 from otel_agent_telemetry.wire import EVENT, LINE_HEAD, RUN, Line, read_line
 
@@ -243,7 +244,8 @@ def _chunks(part: Unsent, end: int | None) -> Iterator[_Chunk]:
 
 @lru_cache(maxsize=1)
 def _package_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    with importing():
+        from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("otel-agent-telemetry")

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.interpreter import importing
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +55,15 @@ def otlp_processor(config: TelemetryConfig) -> SpanProcessor | None:
 
 def _http_exporter() -> SpanExporter:
     """Return the exporter over HTTP; an extra, imported where it is used."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    with importing():
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
 
 
 def _grpc_exporter() -> SpanExporter:
     """Return the exporter over gRPC; an extra, imported where it is used."""
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    with importing():
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
