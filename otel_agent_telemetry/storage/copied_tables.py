@@ -7,7 +7,8 @@ What the target has deleted is not copied (`copied_marks`). Writing is harmless 
 and commits are written as every run and commit is, so a later state in the target wins, and
 steps that waited there for a run find it. Spans and events that are stored stay, except one that
 had no run yet and has one in the source. Of two roll-ups the one that counts more wins, because
-counts only ever grow, with the parent that either names.
+counts only ever grow, with the parent that either names. Keys of runs and names of agents'
+services are copied too, so that what arrives later joins its run as it would have in the source.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ from otel_agent_telemetry.storage.tables import (
     agent_runs,
     commits,
     run_events,
+    run_keys,
     run_rollups,
+    run_services,
     run_spans,
 )
 
@@ -103,7 +106,7 @@ class CopiedTable:
         return tuple(row[index] for index in _indexes_of(self.table, self.identity))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _columns_of(table: Table) -> tuple[str, ...]:
     """Return the columns to copy, without what the target makes itself.
 
@@ -113,7 +116,7 @@ def _columns_of(table: Table) -> tuple[str, ...]:
     return (*names, "id") if "id" in table.c else names
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _indexes_of(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
     """Return where these columns stand in a copied row."""
     return tuple(map(_columns_of(table).index, names))
@@ -125,7 +128,9 @@ SPANS: Final = CopiedTable(run_spans, ("id",), ("trace_id", "span_id", "start_ns
 EVENTS: Final = CopiedTable(run_events, ("id",), ("trace_id", "span_id", "span_start_ns", "seq"), HAS_NO_LINE)
 EVENT_LINES: Final = CopiedTable(run_events, ("id",), ("writer", "writer_seq"), HAS_LINE, "lines")
 ROLLUPS: Final = CopiedTable(run_rollups, ("event_id",), ("event_id",))
-COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS)
+KEYS: Final = CopiedTable(run_keys, ("run_key",), ("run_key",))
+SERVICES: Final = CopiedTable(run_services, ("service_name",), ("service_name",))
+COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS, KEYS, SERVICES)
 """In the order of copying: commits first, so that a run shows its commit as soon as it is there."""
 
 
@@ -205,7 +210,7 @@ def missing_rows(connection: Connection, copied: CopiedTable, rows: Sequence[Row
     """Return those of the rows that a database does not have, or has in an earlier state."""
     if copied is RUNS:
         return _missing_runs(connection, runs_to_copy(connection, rows))
-    if copied is not COMMITS:
+    if "event_id" in copied.columns:
         event_id_at, time = copied.columns.index("event_id"), _TIMES.get(copied.table.name)
         time_at = None if time is None else copied.columns.index(time)
         rows = parts_to_copy(connection, rows, event_id_at=event_id_at, time_at=time_at)
@@ -218,6 +223,8 @@ def _is_missing(copied: CopiedTable, values: dict[str, Any], stored: tuple[Any, 
     """Return whether the target lacks a row, or what is stored there lacks something that the row has."""
     if stored is None:
         return True
+    if copied in (KEYS, SERVICES):  # nothing of them changes
+        return False
     if copied is COMMITS:
         given = [values[name] or "" for name in _COMPARED[copied.table.name]]
         return given > [value or "" for value in stored]
@@ -242,8 +249,9 @@ def _missing_runs(connection: Connection, rows: Sequence[Row]) -> list[Row]:
 
 
 def _total(usage_json: str) -> int:
-    """Return the sum of all counts of a roll-up."""
-    usages = loaded_usage(usage_json).values()
+    """Return the sum of all counts of a roll-up; its other members say what its agent is."""
+    members = loaded_usage(usage_json)
+    usages = (members.get("own") or {}, members.get("steps") or {})
     return sum(count for usage in usages for count in usage.values() if isinstance(count, int))
 
 
@@ -282,7 +290,7 @@ def stored_in(
     return {tuple(row[: len(identity)]): tuple(row[len(identity) :]) for row in found}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _insert_statement(copied: CopiedTable, dialect: Dialect) -> Statement:
     """Return the statement that adds rows and keeps those that are stored; a rollup replaces the stored one."""
     names = tuple(name for name in copied.columns if name != "id")
@@ -294,7 +302,7 @@ def _insert_statement(copied: CopiedTable, dialect: Dialect) -> Statement:
     return compile_statement(statement.on_conflict_do_update(index_elements=["event_id"], set_=changes), dialect, names)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _update_run(copied: CopiedTable, dialect: Dialect) -> Statement:
     """Return the statement that assigns a stored row without a run to the run that the source knows."""
     columns = copied.table.c

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from sqlalchemy import insert
 from storage_cases import Database, at, event_id, link, run, start_python
 from trace_cases import deliver, names_of, run_of, step, usage_of
 
@@ -13,10 +14,11 @@ from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.storage.copied_tables import COPIED, RUNS, batches
 from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
-from otel_agent_telemetry.storage.rollups import add_to_rollups
+from otel_agent_telemetry.storage.rollups import Agent, add_to_rollups
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
 from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans
 from otel_agent_telemetry.storage.store import WriteBatch
+from otel_agent_telemetry.storage.tables import run_keys, run_services
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 KINDS = ["sqlite", "postgresql"]
@@ -95,6 +97,11 @@ def fill(database, runs=40):
         add_events(connection, [EventRow(seq, event) for seq, event in enumerate(events)])
         parents = {event_id(number): "run-outside" for number in (1, 2)}
         add_to_rollups(connection, steps={event_id(1): [{"steps": 20}]}, own={}, parents=parents)
+        add_to_rollups(
+            connection, steps={}, own={}, parents={}, agents={event_id(1): Agent("a", "a", takes_child_name=False)}
+        )
+        connection.execute(insert(run_keys), [{"run_key": "idle:shop:1", "event_id": event_id(3)}])
+        connection.execute(insert(run_services), [{"service_name": "shop"}])
 
 
 def contents(database):
@@ -124,6 +131,8 @@ def test_everything_is_copied_and_verified(ends):
         "run_events": (20, 20, 0),
         "run_events (lines)": (0, 0, 0),
         "run_rollups": (2, 2, 0),
+        "run_keys": (1, 1, 0),
+        "run_services": (1, 1, 0),
     }
     assert contents(target) == before == contents(source)
     with target.reading() as connection:
@@ -266,6 +275,8 @@ def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
         "run_events": 20,
         "run_events (lines)": 0,
         "run_rollups": 2,
+        "run_keys": 1,
+        "run_services": 1,
     }
 
 
