@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.columns import check_time
 from otel_agent_telemetry.operations.audit_report import figures_of
-from otel_agent_telemetry.service import schemas
+from otel_agent_telemetry.service import audit_schemas, schemas
 from otel_agent_telemetry.service.openapi import OperationGroup
 from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import json_response
@@ -33,7 +33,7 @@ class AuditParameters(BaseModel):
     "/api/v1/audit",
     summary="Figures over all runs",
     query=AuditParameters,
-    responses=schemas.responses(schemas.Audit, 200, 422, 429, 503),
+    responses=schemas.responses(audit_schemas.Audit, 200, 422, 429, 503),
 )
 async def audit(request: Request) -> Response:
     """Return runs by agent, status and day, the runs open longest, and the size of the database. Reads every run."""
