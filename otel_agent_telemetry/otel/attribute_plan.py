@@ -64,7 +64,7 @@ class AttributePlan:
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
     whether a name asks for a run. `encode_payload` returns the JSON of attributes as the payload of an event; None
     where the long way is the only one.
-    `says_no_work`: whether the names leave it to the span's own name, and nothing else, to say that it is
+    `leaves_work_to_name`: whether the names leave it to the span's own name, and nothing else, to say that it is
     an agent's doing, a call or a run (`span_work`).
     """
 
@@ -77,7 +77,7 @@ class AttributePlan:
         "fast_payload",
         "left_over",
         "may_be_agent",
-        *("agent_names", "is_marked", "job_types", "reports_use", "says_no_work", "unknown_max", "verdicts"),
+        *("agent_names", "is_marked", "job_types", "reports_use", "leaves_work_to_name", "unknown_max", "verdicts"),
         *(
             "_compiled_from",
             "_content",
@@ -113,7 +113,7 @@ class AttributePlan:
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.is_marked = names.is_marked(dict.fromkeys(keys))
-        self.says_no_work = _WORK_NAMES.isdisjoint(keys) and set(marked) <= {names.RUN_ID}
+        self.leaves_work_to_name = _WORK_NAMES.isdisjoint(keys) and set(marked) <= {names.RUN_ID}
         self.agent_names = tuple(key for key in names.AGENT_NAMES if key in keys)
         self.job_types = tuple(key for key in names.JOB_TYPES if key in keys)
         words = [key for key in names.KINDS if key in keys]

@@ -120,7 +120,7 @@ class PlainRuns:
 
     def _agent_by_title(self, plan: RunPlan, span: Any, known: dict[str, Agent]) -> Agent | None:
         """Return, and keep, the agent of spans of one name, where nothing but their name says whose doing they are."""
-        if not plan.attributes.says_no_work:
+        if not plan.attributes.leaves_work_to_name:
             return None
         view = view_of(span)
         run = ActiveRun("", "", "", 0, None)

@@ -296,7 +296,7 @@ class RunLines:
         """Return `span_work_of` a run's span that has ended; most say nothing of it, which their plan knows."""
         has_events = bool(span.events)
         plan = self.plans[tuple(run.attributes)]
-        if changed or not plan.says_no_work or self._is_of_coding_agent(span.resource):
+        if changed or not plan.leaves_work_to_name or self._is_of_coding_agent(span.resource):
             return span_work_of(view_of(span), has_events=has_events)
         is_named_by_us = run.run_id.endswith(run.event_id[:8])
         return NO_WORK if span.parent is None and not has_events and is_named_by_us else None

@@ -164,8 +164,8 @@ def own_usage(view: SpanView) -> dict[str, Any]:
         used |= {"models": [model]} if used else {MODEL_INSIDE: model}
     if (cost := reported_cost(view.attributes)) is not None:
         used[RUN_COST] = cost
-    says_status = view.status != "unset" or names.STATUS in view.attributes
-    if not says_status and view.end_ns is not None and last_call_decides(view):
+    has_status = view.status != "unset" or names.STATUS in view.attributes
+    if not has_status and view.end_ns is not None and last_call_decides(view):
         used[LAST_CALL_DECIDES] = 1
     return used
 
