@@ -6,6 +6,8 @@ Times, days and durations are read here as people type them.
 import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,10 +57,24 @@ def sync_before_read(invocation: Invocation) -> None:
 
     config = with_short_timeouts(invocation.config, timeout_s=_REQUEST_TIMEOUT_S)
     try:
-        report = deliver_now(config, timeout_s=_SYNC_S, wait_for_others=False)
+        with _warnings_left_out():
+            report = deliver_now(config, timeout_s=_SYNC_S, wait_for_others=False)
         _log.debug("delivery before the read: %s", report)
     except Exception as problem:  # the read does not depend on it
         _log.info("delivery before the read failed: %s", problem)
+
+
+@contextmanager
+def _warnings_left_out() -> Iterator[None]:
+    """Leave warnings of the delivery out, unless more is asked for: the read says itself what is wrong."""
+    package = logging.getLogger("otel_agent_telemetry")
+    level = package.level
+    if level == logging.WARNING:
+        package.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
 
 
 def note_other_service(invocation: Invocation) -> None:

@@ -125,8 +125,9 @@ class OpenSpan:
         original = live.add_event
 
         def add_event(name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-            original(name, attributes, timestamp)
-            self.sink.record_event(self, name, attributes, timestamp)
+            at_ns = time_ns() if timestamp is None else timestamp
+            original(name, attributes, at_ns)
+            self.sink.record_event(self, name, attributes, at_ns)
 
         live.add_event = add_event
 
@@ -164,15 +165,15 @@ class LiveSpan(_Span):
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event to the span and write it. On return its line survives the death of the process."""
-        if (timestamp is None or type(timestamp) is int) and add_plain_event(
-            self, name, attributes, time_ns() if timestamp is None else timestamp
-        ):
+        # One reading of the clock for both: a service that gets the event over OTLP too knows it by its time.
+        at_ns = time_ns() if timestamp is None else timestamp
+        if type(at_ns) is int and add_plain_event(self, name, attributes, at_ns):
             return
         recording = self._end_time is None
-        super().add_event(name, attributes, timestamp)
+        super().add_event(name, attributes, at_ns)
         if recording:
             opened = self._agent_telemetry
-            opened.sink.record_event(opened, name, attributes, timestamp)
+            opened.sink.record_event(opened, name, attributes, at_ns)
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute as the SDK does."""

@@ -44,7 +44,7 @@ class DayDigests(BaseModel):
 class RunDigests(BaseModel):
     """Runs, each as `[event_id, status, updated_at, digest]`; `next` continues, null at the end."""
 
-    runs: list[tuple[str, str, str, int]]
+    runs: list[list[str | int]]
     next: int | None
 
 

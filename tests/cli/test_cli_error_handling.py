@@ -29,6 +29,7 @@ def test_exit_codes_are_as_documented():
         "NOT_FOUND": 3,
         "STORE_UNAVAILABLE": 4,
         "TIMEOUT": 5,
+        "NOT_COMPARED": 6,
         "INTERRUPTED": 130,
     }
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
+from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
@@ -289,6 +290,16 @@ def test_recorded_exception_is_an_event_and_the_reason(captured, tracer):
     assert (failed.status, failed.error_summary) == ("failed", "LookupError: missing")
     assert (fine.status, fine.error_summary) == ("success", None)
     assert captured.events[0].payload["hint"] == "look"
+
+
+def test_a_line_of_an_event_has_the_time_of_the_spans_event(captured, tracer):
+    """A service that gets the event over OTLP as well knows it by its span, type and time."""
+    with tracer.start_as_current_span("root") as span:
+        span.add_event("plain")
+        span.add_event("cleaned", {"parts": {"not": "a type of OpenTelemetry"}})
+        span.record_exception(LookupError("missing"))
+
+    assert [event.timestamp for event in captured.events] == [iso_utc(event.timestamp) for event in span.events]
 
 
 # --- endings
