@@ -15,6 +15,7 @@ entries are added unless the array, or the file it was rotated to last, has them
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import secrets
@@ -81,8 +82,7 @@ class SetAsideEntries:
         # A dead process may have written them to the array and not removed them. Only then are they looked for,
         # because it costs a search of the whole file.
         yield [entry for entry in whole if not (left_by_dead_process and self._is_in_array(entry))]
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._taken)
+        _remove(self._taken)
 
     def _is_whole(self, path: Path, content: bytes) -> bool:
         """Return whether a file holds an entry; move what a power cut left of one to beside the array."""
@@ -95,6 +95,24 @@ class SetAsideEntries:
         """Return whether an entry that is set aside has been added already."""
         # The first write after a process died adds what that process had taken: one rotation can come between.
         return any(_contains(path, entry) for path in (self._array, *rotated(self._array)[:1]))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder and what is in it. Raises OSError.
+
+    A writer that had opened the folder before it was taken may still make its file there, and
+    then notice that it has to make it anew elsewhere.
+    """
+    left = _ATTEMPTS
+    while folder.exists():
+        left -= 1
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            if problem.errno != errno.ENOTEMPTY or not left:
+                raise
 
 
 def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:

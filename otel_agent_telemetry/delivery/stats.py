@@ -18,6 +18,7 @@ from otel_agent_telemetry.delivery.deliverer import local_service_url
 from otel_agent_telemetry.errors import ConfigurationError, StorageError
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.urls import without_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ def service_with_runs(config: TelemetryConfig) -> str | None:
     """Return the URL of the service whose database has these runs; None when the local database has them.
 
     The configured service, else one that runs on this machine with another database, else
-    the one that took the last delivery. A service over the local database is not named:
-    reading the database gives the same runs. Blocks for up to about a second.
+    the one that took the last delivery. A service over the local database, running or ended, is
+    not named: reading the database gives the same runs. Blocks for up to about a second.
     """
     if config.api_url:
         return config.api_url
@@ -47,7 +48,8 @@ def service_with_runs(config: TelemetryConfig) -> str | None:
     if (url := local_service_url(config)) is not None:
         return url
     target = read_health(config.buffer_dir).target
-    return target if target.startswith(("http://", "https://")) else None
+    is_service = target.startswith(("http://", "https://"))
+    return target if is_service and target != _last_service_over_database(config) else None
 
 
 def read_stats(config: TelemetryConfig) -> Statistics:
@@ -77,11 +79,16 @@ def _service_over_database(config: TelemetryConfig) -> str | None:
     return None if holder is None else holder.url
 
 
+def _last_service_over_database(config: TelemetryConfig) -> str | None:
+    """Return the URL of the service that wrote the configured SQLite file last; None when it was no service."""
+    holder = None if config.database_url else WriterLock(config.db_path).last_holder()
+    return None if holder is None or holder.url is None else without_credentials(holder.url)
+
+
 def _stats_of_service(url: str, config: TelemetryConfig) -> dict[str, Any]:
     """Return the figures of a service. Raises StoreUnavailableError."""
     with importing():
         from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
-        from otel_agent_telemetry.urls import without_credentials
 
     name = without_credentials(url)
     with closing(service_client(url, config, {b"Accept": b"application/json"})) as client:

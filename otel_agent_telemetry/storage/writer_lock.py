@@ -3,7 +3,7 @@
 `{database}.writer.lock` is locked by the operating system while the process lives. Its
 first line is JSON: `{"pid": int, "host": text, "url": text or null, "started": ISO 8601}`;
 what follows that line is left from longer ones. The line of a file that no process has locked
-means nothing.
+is that of the last one that wrote the database.
 """
 
 from __future__ import annotations
@@ -87,8 +87,13 @@ class WriterLock:
     def holder(self) -> Holder | None:
         """Return the current writer, None when there is none. Never creates the file, never raises."""
         try:
-            if not self._lock.held and not is_locked(self.path):
-                return None
+            return self.last_holder() if self._lock.held or is_locked(self.path) else None
+        except OSError:
+            return None
+
+    def last_holder(self) -> Holder | None:
+        """Return the last writer, which may have ended; None for none. Never creates the file, never raises."""
+        try:
             with open_to_read(self.path) as file:
                 return _holder_of(file.readline())
         except OSError:

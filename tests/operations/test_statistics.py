@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -92,6 +93,22 @@ def test_a_service_over_the_local_database_is_not_another_place(config, service)
     finally:
         lock.release()
 
+    assert (figures["total_runs"], code) == (2, 0)
+
+
+def test_runs_that_a_service_took_are_read_from_its_database_when_it_has_ended(config):
+    """The last delivery went to a service over the local database: it is away, but the runs are here."""
+    record_runs(config, 2)
+    health = config.buffer_dir / "health.json"
+    health.write_text(json.dumps({**json.loads(health.read_text()), "target": AWAY}))
+    assert service_with_runs(config) == AWAY
+
+    lock = WriterLock(config.db_path)
+    assert lock.try_acquire(AWAY)
+    lock.release()
+
+    assert service_with_runs(config) is None
+    figures, code = figures_of_both(config)
     assert (figures["total_runs"], code) == (2, 0)
 
 
