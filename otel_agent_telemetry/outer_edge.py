@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -38,7 +39,8 @@ def never_raises(tag: str, fallback: T) -> Callable[[Callable[P, T]], Callable[P
 def report(tag: str, action: str, problem: BaseException) -> None:
     """Print that an action failed, and why; the stack goes to the log at DEBUG."""
     print_line(f"[{tag}] Telemetry {action} failed: {bounded_repr(problem)}")
-    _log.debug("%s failed", action, exc_info=problem)
+    with contextlib.suppress(Exception):  # see `print_line`
+        _log.debug("%s failed", action, exc_info=problem)
 
 
 def print_line(sentence: str) -> None:
@@ -46,4 +48,6 @@ def print_line(sentence: str) -> None:
     try:
         print(sentence, file=sys.stderr)  # noqa: T201 - contract, decision 10
     except (OSError, ValueError, AttributeError):  # stderr is closed, broken or None, as under pythonw
-        _log.warning("%s", sentence)
+        # A handler of the application may write to the same closed stream, and raise.
+        with contextlib.suppress(Exception):
+            _log.warning("%s", sentence)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
+import sys
 
 import pytest
 from on_disk import journal_lines, nobody_delivers, rows_of
@@ -117,9 +120,6 @@ def test_no_argument_makes_a_method_raise(client, captured, make):
 @pytest.mark.parametrize("stderr", [None, "closed"])
 def test_messages_survive_a_missing_stderr(client, monkeypatch, stderr):
     """A daemon without stderr."""
-    import io
-    import sys
-
     stream = None
     if stderr == "closed":
         stream = io.StringIO()
@@ -127,6 +127,20 @@ def test_messages_survive_a_missing_stderr(client, monkeypatch, stderr):
     monkeypatch.setattr(sys, "stderr", stream)
 
     client.end_run("unknown")
+
+
+def test_a_log_handler_with_a_closed_stream_costs_the_application_nothing(client, monkeypatch):
+    """As a daemon has that configured logging before it closed its stderr."""
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = logging.StreamHandler(stream)
+    log = logging.getLogger("otel_agent_telemetry")
+    log.addHandler(handler)
+    try:
+        client.end_run("unknown")
+    finally:
+        log.removeHandler(handler)
 
 
 def test_failure_inside_start_run_gives_an_error_id(client, captured, capsys, monkeypatch):
