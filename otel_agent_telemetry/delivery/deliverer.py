@@ -222,7 +222,9 @@ class Deliverer:
     def _deliver_all(self, target: Target, late: Callable[[], bool]) -> int | RetryLater:
         """Deliver the buffer, and the journal behind it; the buffer again each second that the journal takes."""
         delivered = 0
-        self._journal.ask(target)  # before the first pass notes what it did: a flush looks at that
+        # Before a state is confirmed: whoever waits for it looks in the health whether lines are to follow.
+        self._journal.ask(target)
+        self.drain.note(0)
         while True:
             outcome = self.drain.run_pass(target, stop=late)
             if isinstance(outcome, RetryLater):

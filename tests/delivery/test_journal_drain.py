@@ -8,11 +8,14 @@ import threading
 
 import orjson
 import pytest
+from on_disk import nobody_delivers
 
-from otel_agent_telemetry.buffer.health import Health
-from otel_agent_telemetry.clock import day_of
+from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.buffer.health import Health, read_health
+from otel_agent_telemetry.clock import SystemClock, day_of
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery import journal_drain
+from otel_agent_telemetry.delivery.deliverer import Deliverer
 from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, still_waiting, waiting_lines
 from otel_agent_telemetry.delivery.journal_drain import JournalDrain
 from otel_agent_telemetry.delivery.outcome import Delivered, Rejected, RetryLater
@@ -20,6 +23,7 @@ from otel_agent_telemetry.delivery.rejected import last_rejected
 from otel_agent_telemetry.journal import journal_path
 from otel_agent_telemetry.operations.check_deliverers import check_lines
 from otel_agent_telemetry.operations.maintenance import cutoff_of, old_day_files
+from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.testing import InMemoryTarget, ManualClock, isolated_config
 from otel_agent_telemetry.wire import encode_line, read_line
 
@@ -363,3 +367,32 @@ def test_a_compressed_day_goes_on_where_its_file_was(host):
     assert waiting_lines(host.config) == {}
     assert host.deliver(target, host.drain(archives=True)) == 0
     assert target.seqs == [1, 2, 3, 4, 5]
+
+
+def test_whoever_waits_for_a_state_knows_already_that_lines_follow(tmp_path):
+    """Else a flush in another process would take the first delivery for the whole of it."""
+    config = isolated_config(tmp_path / "base", api_url="http://127.0.0.1:1")
+    noted = []
+
+    class Target(InMemoryTarget):
+        def store(self):
+            return STORE
+
+        def deliver_lines(self, body, report):
+            return Delivered(())
+
+        def deliver(self, batch):
+            noted.append(read_health(config.buffer_dir).takes_lines)
+            return super().deliver(batch)
+
+    with nobody_delivers(config), TelemetryClient(config).track_run("agent", "job") as run:
+        run.log_event("an event")
+    recorder = Recorder(config)
+    deliverer = Deliverer(recorder, stop=threading.Event())
+    deliverer._target, deliverer._resolved_at = Target(), SystemClock.monotonic_s()
+    try:
+        deliverer.deliver_once(lambda: False)
+    finally:
+        deliverer.close()
+        recorder.close(timeout_s=0)
+    assert noted == [True]
