@@ -151,7 +151,7 @@ def test_metrics_that_are_no_object_are_wrapped(client, captured, given, kept):
     assert json.loads(captured.run(run_id).metrics_json) == kept
 
 
-def test_secrets_are_masked_wherever_they_are_told(client, captured):
+def test_secrets_are_masked_wherever_a_caller_gives_them(client, captured):
     """Unknown names, metrics, payloads, error texts."""
     with (
         pytest.raises(ValueError),

@@ -275,7 +275,7 @@ def test_a_target_of_states_alone_is_sent_nothing_and_it_is_said(host, caplog):
     assert old.bodies == []
 
 
-def test_a_pass_ends_when_it_is_told_to(host, monkeypatch):
+def test_a_pass_ends_when_it_is_asked_to_stop(host, monkeypatch):
     """Between two batches; what is left is known to be left."""
     monkeypatch.setattr(journal_drain, "MAX_LINES", 1)
     host.write(5)
