@@ -50,7 +50,8 @@ test-interpreters:
 
 # Only the tests that kill processes, for longer: make durability KILLS=1000
 durability: $(VENV)/.made
-	DURABILITY_KILLS=$(or $(KILLS),1000) DURABILITY_SERVICE_KILLS=40 $(BIN)/python -m pytest tests/durability -m durability -s
+	DURABILITY_KILLS=$(or $(KILLS),1000) DURABILITY_SERVICE_KILLS=40 WHOLE_RUN_KILLS=50 \
+	  $(BIN)/python -m pytest tests/durability tests/service/test_whole_runs.py -m durability -s
 
 # The OpenTelemetry Collector of collector-config/builder.yaml, for trying its pipelines and for their tests. Needs Go;
 # about 6 minutes on two cores the first time, nothing afterwards. AGENT_TELEMETRY_CACHE moves it out of .cache.

@@ -153,6 +153,33 @@ def waiting_lines(config: TelemetryConfig, *, archives: bool = True) -> dict[Pat
     return {path: size for path, size in sizes.items() if cursor is None or cursor.confirmed(path) < size}
 
 
+class JournalProgress(NamedTuple):
+    """How much of a journal a database has: bytes of whole lines, of an archive its own bytes."""
+
+    size: int
+    confirmed: int
+
+    @property
+    def waiting(self) -> int:
+        """Return the bytes that are not in the database yet."""
+        return self.size - self.confirmed
+
+
+def journal_progress(config: TelemetryConfig, store: str) -> JournalProgress:
+    """Return how much of the journal of a base directory the database `store` has. Raises OSError.
+
+    Costs a few small reads for each day that is not confirmed to its end. An archive counts when
+    all of it is confirmed.
+    """
+    cursor, size, confirmed = JournalCursor(config.buffer_dir, store), 0, 0
+    for path in journal_files(config.ndjson_dir):
+        done, whole = cursor.confirmed(path), path.stat().st_size
+        if done < whole and not is_compressed(path):
+            whole = max(_whole_size(path), done)
+        size, confirmed = size + whole, confirmed + done
+    return JournalProgress(size, confirmed)
+
+
 def still_waiting(config: TelemetryConfig, lines: Mapping[Path, int]) -> dict[Path, int]:
     """Return those of the days (path → size) that exist and are not confirmed up to that size. Raises OSError.
 

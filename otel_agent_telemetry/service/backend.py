@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.delivery.journal_cursor import JournalProgress, journal_progress
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
@@ -257,6 +258,16 @@ class Backend:
         assert self._read_engine is not None, "opened before the first request"
         with suppress_instrumentation(), reading(self._read_engine, "reading") as connection:
             return query(connection)
+
+    async def journal_progress(self) -> JournalProgress:
+        """Return how much of the journal under the base directory is in this database. Raises OSError.
+
+        The rest is brought in the background (`BufferDrain`), by this service or by an agent of this host;
+        nothing is, and nothing counts as waiting, with `TELEMETRY_DELIVER=runs`.
+        """
+        if self.store_id is None or self.settings.deliver != "all":
+            return JournalProgress(0, 0)
+        return await anyio.to_thread.run_sync(journal_progress, self.settings, self.store_id)
 
     async def write_problem(self) -> str:
         """Return why nothing can be written now, "" when writing works. Writes at most once a second."""

@@ -1,16 +1,22 @@
 """Whole runs of several hosts in one service: what `show` says there is what it says on the host.
 
-`WHOLE_RUN_KILLS=50` kills the service that often.
+`WHOLE_RUN_KILLS=50` kills the service that often, at moments that `DURABILITY_SEED` decides, while a run of 1,000
+events and 200 steps is recorded and delivered.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 
+import anyio
 import orjson
+import pytest
 from on_disk import Case, eventually, nobody_delivers
 from running import serve_process
 from writing_agents import quiet_port, served
@@ -25,7 +31,10 @@ from otel_agent_telemetry.storage.queries import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 
 KILLS = int(os.environ.get("WHOLE_RUN_KILLS", "2"))
+SEED = int(os.environ.get("DURABILITY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 EVENTS, STEPS = 1_000, 200
+WHOLE = {"events": EVENTS, "steps": STEPS}
+MANY_KILLS = 10
 PATIENCE_S = 120
 
 
@@ -48,16 +57,18 @@ def shown(tree):
 
 
 def assert_equal_everywhere(service_url, case, agents):
-    """The host's journal by itself, and the service by itself, show the same."""
+    """The host's journal by itself, and the service by itself, show the same; return of how many runs."""
     remote = RemoteRuns(service_url, isolated_config("/nonexistent"))
     elsewhere = isolated_config("/nonexistent")
     try:
-        for record in [one for one in remote.runs(RunQuery()) if one.agent_name.startswith(agents)]:
+        compared = [one for one in remote.runs(RunQuery(limit=1_000)) if one.agent_name.startswith(agents)]
+        for record in compared:
             here = build_tree(case.config, record, KnownParts(), limit=10_000)
             parts = KnownParts((), remote.spans(record.event_id), remote.events(record.event_id))
             there = build_tree(elsewhere, record, parts, limit=10_000)
             assert here.events
             assert shown(there) == shown(here)
+        return len(compared)
     finally:
         remote.close()
 
@@ -72,9 +83,22 @@ def host(folder, url):
         case.close()
 
 
+def killed_while_recording(service, tracer, name, *, events, steps, delay_s):
+    """Record a run; kill the service a while after it has the first of it."""
+    recording = threading.Thread(target=record, args=(tracer, name), kwargs={"events": events, "steps": steps})
+    recording.start()
+    eventually(partial(served, service, name))
+    time.sleep(delay_s)  # the random moment at which it dies, not a synchronisation
+    service.kill()
+    recording.join(PATIENCE_S)
+    assert not recording.is_alive()
+
+
+@pytest.mark.durability
 def test_two_hosts_and_a_service_that_is_killed(tmp_path, postgres_url):
     """One host delivers while the service is killed again and again; the other was offline meanwhile."""
-    port, env = quiet_port(), {"TELEMETRY_DATABASE_URL": postgres_url}
+    print(f"\nDURABILITY_SEED={SEED} WHOLE_RUN_KILLS={KILLS}")
+    port, env, dice = quiet_port(), {"TELEMETRY_DATABASE_URL": postgres_url}, random.Random(SEED)
     url = f"http://127.0.0.1:{port}"
     with host(tmp_path / "a", url) as first, host(tmp_path / "b", url) as second:
         tracer = first.tracer()
@@ -82,16 +106,14 @@ def test_two_hosts_and_a_service_that_is_killed(tmp_path, postgres_url):
             record(second.tracer(), "second", events=EVENTS, steps=STEPS)
             for number in range(KILLS):
                 with serve_process(tmp_path / "service", env, port=port) as service:
-                    events, steps = (50, 10) if number else (EVENTS, STEPS)
-                    record(tracer, f"first {number}", events=events, steps=steps)
-                    eventually(partial(served, service, f"first {number}"))
-                    service.kill()
+                    size = {"events": 50, "steps": 10} if number and KILLS < MANY_KILLS else WHOLE
+                    killed_while_recording(service, tracer, f"first {number}", **size, delay_s=dice.random() * 0.5)
         with serve_process(tmp_path / "service", env, port=port) as service:
             for case in (first, second):
                 assert deliver_now(case.config, timeout_s=PATIENCE_S).done
                 assert waiting_lines(case.config) == {}
-            assert_equal_everywhere(url, first, "first")
-            assert_equal_everywhere(url, second, "second")
+            assert assert_equal_everywhere(url, first, "first") == 2 * KILLS
+            assert assert_equal_everywhere(url, second, "second") == 2
             assert len(served(service, "second")) == 1
 
 
@@ -126,10 +148,39 @@ def test_states_alone_go_where_that_is_asked_for(tmp_path, sqlite_service):
 
 
 def test_a_service_over_the_base_directory_takes_what_is_in_its_journal(tmp_path, serving):
-    """A local database has states alone, until a service begins to run over it."""
+    """A local database has states alone, until a service begins to run over it; and what is recorded while it runs."""
     case = Case(isolated_config(tmp_path / "base"))
     record(case.tracer(), "local", events=20, steps=4)
     case.close()
     service = serving(case.config)
-    eventually(lambda: not waiting_lines(case.config.with_(api_url=service.url)))
-    assert_equal_everywhere(service.url, case, "local")
+    wait_until_brought(service, "local")
+    assert assert_equal_everywhere(service.url, case, "local") == 2
+    (run,) = service.client.get("/api/v1/runs?agent_name=local").json()
+    counts = [len(service.client.get(f"/api/v1/runs/{run['event_id']}/{what}").json()) for what in ("events", "spans")]
+    assert counts == [20, 4]
+
+    record(case.tracer(), "later", events=20, steps=4)
+    case.close()
+    wait_until_brought(service, "later")
+    assert assert_equal_everywhere(service.url, case, "later") == 2
+
+
+def wait_until_brought(service, name):
+    """Wait until the service has all of the journal under its base directory, and a run with the run inside it."""
+
+    def is_brought():
+        now = anyio.run(service.app.state.backend.journal_progress)
+        assert 0 <= now.confirmed <= now.size
+        return now.size and not now.waiting
+
+    eventually(is_brought)
+    eventually(lambda: served(service, name) and served(service, f"{name} inner"))
+
+
+def test_nothing_counts_as_waiting_where_states_alone_are_asked_for(tmp_path, serving):
+    """A service with `TELEMETRY_DELIVER=runs` does not bring the journal, and does not seem to be about to."""
+    case = Case(isolated_config(tmp_path / "base", deliver="runs"))
+    record(case.tracer(), "alone", events=2, steps=1)
+    case.close()
+    service = serving(case.config)
+    assert anyio.run(service.app.state.backend.journal_progress) == (0, 0)
