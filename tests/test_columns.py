@@ -24,7 +24,7 @@ from otel_agent_telemetry.columns import (
 )
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.service.routes_read import RunFilters
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from scripts.write_columns import rewritten
 
 

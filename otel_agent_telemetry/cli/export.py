@@ -37,7 +37,7 @@ from otel_agent_telemetry.cli.output import print_stderr, printable, progress_ba
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.export_formats import ExportFormat
-    from otel_agent_telemetry.storage.queries import RunQuery
+    from otel_agent_telemetry.storage.run_filters import RunQuery
 
 
 class Format(StrEnum):

@@ -19,7 +19,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.run_reader import RunReader
-    from otel_agent_telemetry.storage.queries import RunQuery
+    from otel_agent_telemetry.storage.run_filters import RunQuery
 
 _log = logging.getLogger(__name__)
 _SYNC_S = 2.0
@@ -140,7 +140,7 @@ def run_query(
     label: str | None = None,
 ) -> "RunQuery":
     """Return the query of these options. Raises typer.BadParameter."""
-    from otel_agent_telemetry.storage.queries import RunQuery
+    from otel_agent_telemetry.storage.run_filters import RunQuery
 
     return RunQuery(
         agent_name=agent,

@@ -111,7 +111,7 @@ def _are_counts(value: Any) -> bool:
 def _stats_of_database(config: TelemetryConfig) -> dict[str, Any] | None:
     """Return the figures of the database of a configuration; None where there is none."""
     with importing():
-        from otel_agent_telemetry.storage.queries import run_stats
+        from otel_agent_telemetry.storage.run_stats import run_stats
         from otel_agent_telemetry.storage.store import reading_database
 
     with reading_database(config) as connection:

@@ -18,7 +18,7 @@ from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_inst
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn
 from otel_agent_telemetry.storage.engine import database_name, make_engine, reading, sqlite_path, writing
-from otel_agent_telemetry.storage.queries import run_stats
+from otel_agent_telemetry.storage.run_stats import run_stats
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, database_state
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.urls import without_credentials

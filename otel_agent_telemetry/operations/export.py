@@ -31,7 +31,8 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.export_formats import ExportFormat
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.storage.database_backup import blocks_writers, private_copy
-from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
+from otel_agent_telemetry.storage.queries import page_of_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
 from otel_agent_telemetry.trusted_files import open_file

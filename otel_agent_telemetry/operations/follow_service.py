@@ -16,7 +16,7 @@ from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.status import RUNNING
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.wire import EVENT, RUN, SPAN, Line
 
 _NEWEST: Final = 100

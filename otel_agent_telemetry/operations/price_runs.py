@@ -18,8 +18,9 @@ from sqlalchemy import Connection, text
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.storage.database_file import only_writer
 from otel_agent_telemetry.storage.pricing import cost_of_run, price_sources, use_own_prices
-from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
+from otel_agent_telemetry.storage.queries import page_of_runs
 from otel_agent_telemetry.storage.rows import Cursor
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import Store, reading_database
 
 _PAGE: Final = 500

@@ -19,7 +19,8 @@ from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, servi
 from otel_agent_telemetry.errors import ConfigurationError, RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.audit_queries import AgentStats, OpenRun, RunFigures
-from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, RunQuery
+from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.tree_totals import TreeTotals
 from otel_agent_telemetry.urls import without_credentials
 from otel_agent_telemetry.wire import dumps_text

@@ -22,7 +22,8 @@ from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
 from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
-from otel_agent_telemetry.storage.queries import RunQuery, count_plumbing, list_runs, runs_beginning, runs_named
+from otel_agent_telemetry.storage.queries import count_plumbing, list_runs, runs_beginning, runs_named
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
 from otel_agent_telemetry.urls import without_credentials

@@ -30,15 +30,9 @@ from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.pages import FIRST_PART, MAX_PAGE_BYTES, rows_at_a_time
-from otel_agent_telemetry.storage.queries import (
-    PLUMBING_HEADER,
-    RunQuery,
-    StoredRun,
-    count_plumbing,
-    page_of_runs,
-    values_of,
-)
+from otel_agent_telemetry.storage.queries import PLUMBING_HEADER, StoredRun, count_plumbing, page_of_runs, values_of
 from otel_agent_telemetry.storage.rows import Cursor, clean_text
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import Page, events_of, spans_of
 from otel_agent_telemetry.storage.tree_totals import tree_totals, trees_of
 

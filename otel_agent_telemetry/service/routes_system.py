@@ -36,7 +36,7 @@ from otel_agent_telemetry.service.responses import error_response, json_response
 from otel_agent_telemetry.service.routes_records import RECORDS_VERSION
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.deliverers import Deliverer, list_deliverers
-from otel_agent_telemetry.storage.queries import oldest_open, run_stats
+from otel_agent_telemetry.storage.run_stats import oldest_open, run_stats
 
 API_VERSION = "3.0.0"
 _TEXT_FORMATS = ("text/plain", "application/openmetrics-text")

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, true
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.storage.engine import sqlite_path
-from otel_agent_telemetry.storage.queries import is_running
+from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.tables import agent_runs, metadata
 

@@ -29,8 +29,8 @@ from otel_agent_telemetry.clock import SystemClock, iso_utc
 from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.storage.counts import pack_counts
 from otel_agent_telemetry.storage.deletions import has_run, put_cutoff, remove_runs
-from otel_agent_telemetry.storage.queries import is_running
 from otel_agent_telemetry.storage.rows import Cursor
+from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans

@@ -12,7 +12,8 @@ from on_disk import PATIENCE_S, child_environment
 from sqlalchemy import select
 
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.tables import run_events, run_spans
 from otel_agent_telemetry.testing import isolated_config
 

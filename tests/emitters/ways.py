@@ -15,7 +15,7 @@ from otel_agent_telemetry.operations.run_reader import LocalRuns
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.service.app import create_app
 from otel_agent_telemetry.storage.engine import make_engine, writing
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 from tests.emitters.recorded_program import provider_of
 

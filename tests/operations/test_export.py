@@ -9,7 +9,7 @@ from on_disk import record
 
 from otel_agent_telemetry.errors import AgentTelemetryError, StoreUnavailableError
 from otel_agent_telemetry.operations.export import export_runs
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.testing import isolated_config
 

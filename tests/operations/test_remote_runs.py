@@ -13,7 +13,7 @@ from otel_agent_telemetry.delivery.stats import Statistics, read_stats
 from otel_agent_telemetry.errors import ConfigurationError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 from tests.delivery.service import Fault
 

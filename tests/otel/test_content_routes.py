@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanExporter, AgentRunSpanProcessor
 from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config

@@ -19,7 +19,8 @@ from otel_agent_telemetry.operations.run_tree import read_tree
 from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.otel.propagation import current_run_id
 from otel_agent_telemetry.otel.provider import adopt
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.testing import capture_runs, isolated_config
 

@@ -8,7 +8,7 @@ import pytest
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.operations.run_reader import LocalRuns
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 from tests.emitters.recorded_program import RecordedProgram
 from tests.emitters.ways import opened

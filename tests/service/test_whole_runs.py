@@ -27,7 +27,7 @@ from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_tree import KnownParts, build_tree
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.storage.deliverers import list_deliverers
-from otel_agent_telemetry.storage.queries import RunQuery
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 
 KILLS = int(os.environ.get("WHOLE_RUN_KILLS", "2"))

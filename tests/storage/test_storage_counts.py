@@ -20,7 +20,7 @@ from otel_agent_telemetry.storage.counts import (
     pack_counts,
     repair_counts,
 )
-from otel_agent_telemetry.storage.queries import run_stats
+from otel_agent_telemetry.storage.run_stats import run_stats
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.store import Store
 

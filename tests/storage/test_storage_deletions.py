@@ -16,8 +16,9 @@ from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.deletions import apply_marks, delete_run
 from otel_agent_telemetry.storage.marks import put_marks, read_marks
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
 from otel_agent_telemetry.storage.row_retention import delete_old
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 
 TABLES = ("agent_runs", "run_spans", "run_events", "run_rollups", "run_keys")

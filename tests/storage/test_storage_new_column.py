@@ -31,7 +31,8 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.service.app import openapi_document
 from otel_agent_telemetry.service.run_bodies import patch_from_body
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import ensure_schema
 

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.storage.counts import count_by
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import spans_of
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.storage.tables import agent_runs, run_counts, run_events, run_rollups, run_spans

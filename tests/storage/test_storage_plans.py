@@ -7,7 +7,8 @@ from storage_cases import Database, at, event_id, run, statements
 from trace_cases import TRACE, deliver, run_of, step
 
 from otel_agent_telemetry.storage.copied_tables import COPIED, batches, stored_in
-from otel_agent_telemetry.storage.queries import RunQuery, children_of, list_runs, page_of_runs
+from otel_agent_telemetry.storage.queries import children_of, list_runs, page_of_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.store import WriteBatch, merged_batch
 

@@ -9,7 +9,8 @@ import pytest
 from storage_cases import at_ns
 from trace_cases import deliver, run, run_of, using
 
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.silence import close_silent
 from otel_agent_telemetry.storage.store import WriteBatch
 

@@ -12,7 +12,8 @@ from storage_cases import run
 
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.pricing import cost_of, with_cost
-from otel_agent_telemetry.storage.queries import RunQuery, find_run, list_runs, own_state, runs_named
+from otel_agent_telemetry.storage.queries import find_run, list_runs, own_state, runs_named
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.runs import upsert_runs
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)

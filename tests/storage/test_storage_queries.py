@@ -13,17 +13,10 @@ from storage_cases import SECOND, T0, at, event_id, run
 
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.queries import (
-    RunQuery,
-    children_of,
-    find_run,
-    get_run,
-    iter_open_runs,
-    list_runs,
-    page_of_runs,
-    run_stats,
-)
+from otel_agent_telemetry.storage.queries import children_of, find_run, get_run, iter_open_runs, list_runs, page_of_runs
 from otel_agent_telemetry.storage.rows import Cursor
+from otel_agent_telemetry.storage.run_filters import RunQuery
+from otel_agent_telemetry.storage.run_stats import run_stats
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans, events_of, spans_of
 

@@ -29,7 +29,8 @@ from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.model import RunRecord, order_key
 from otel_agent_telemetry.storage import schema
 from otel_agent_telemetry.storage.engine import make_engine, make_read_engine, reading, writing
-from otel_agent_telemetry.storage.queries import RunQuery, get_run, list_runs
+from otel_agent_telemetry.storage.queries import get_run, list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import HEAD_REVISION, KNOWN_REVISIONS, ensure_schema
 from otel_agent_telemetry.storage.store import Store

@@ -11,8 +11,9 @@ from trace_cases import TRACE, deliver, events, run, span, step, usage_of, using
 
 from otel_agent_telemetry.missing_root import REASON
 from otel_agent_telemetry.run_id import span_event_id_without_start
-from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
+from otel_agent_telemetry.storage.queries import children_of, get_run, list_runs
 from otel_agent_telemetry.storage.rollups import rollups_of
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.silence import close_silent
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import WriteBatch

@@ -15,7 +15,8 @@ from trace_cases import deliver, ident, run, run_of, step
 
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.engine import make_engine, reading, writing
-from otel_agent_telemetry.storage.queries import RunQuery, list_runs, own_state
+from otel_agent_telemetry.storage.queries import list_runs, own_state
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.schema import ensure_schema
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch

@@ -14,8 +14,9 @@ from hypothesis import strategies as some
 from storage_cases import at, event_id
 from trace_cases import TRACE, deliver, ident, names_of, run, run_id_of, run_of, step, usage_of, using
 
-from otel_agent_telemetry.storage.queries import RunQuery, children_of, get_run, list_runs
+from otel_agent_telemetry.storage.queries import children_of, get_run, list_runs
 from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
+from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import WriteBatch, merged_batch
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_rollups, run_spans
