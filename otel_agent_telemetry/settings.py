@@ -197,6 +197,8 @@ SETTINGS: Final = (
             "After so long without a span of a trace, spans whose root span has not arrived become a failed run."),
     Setting("otlp_grpc_port", ("TELEMETRY_OTLP_GRPC_PORT",), _whole(1, 65_535), None, "",
             "Port on which the service receives OTLP over gRPC, by convention 4317; unset, it does not."),
+    Setting("page", ("TELEMETRY_PAGE",), _flag, True, "",
+            "The service shows its runs to browsers, at `/`."),
     Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),
     Setting("api_write_timeout_s", ("TELEMETRY_API_WRITE_TIMEOUT_S",), _seconds, 8.0, "s",
             "How long the service lets a write wait for its commit before it answers 503."),

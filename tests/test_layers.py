@@ -23,7 +23,7 @@ LAYERS = (
     ("client", ("caller_values", "client", "outer_edge", "run_context")),
     ("capture", ("capture",)),
     ("operations", ("operations",)),
-    ("service", ("service",)),
+    ("service", ("page", "service")),
     ("cli", ("cli",)),
     ("testing", ("testing",)),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.service import (
     routes_audit,
     routes_deletion,
@@ -82,7 +83,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
         tokens=Tokens(settings) if settings.auth_required else None,
     )
     app = Starlette(
-        routes=[*_OPERATIONS, _openapi_route(with_auth=settings.auth_required)],
+        routes=_routes(settings),
         middleware=_guards(settings, metrics, admission),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
@@ -97,6 +98,12 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.otlp = OtlpIntake(backend, metrics.spans)
     app.state.grpc = _grpc_receiver(backend, app.state.otlp, admission)
     return app
+
+
+def _routes(settings: TelemetryConfig) -> list[Route]:
+    """Return the routes: the API's before the page's, which the settings can leave out."""
+    api = [*_OPERATIONS, _openapi_route(with_auth=settings.auth_required)]
+    return [*api, *PAGE_ROUTES] if settings.page else api
 
 
 @cache

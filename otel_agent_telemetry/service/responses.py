@@ -157,7 +157,7 @@ def error_response(scope: Scope, status: int, detail: str, headers: Mapping[str,
     return Response(body, status, media_type=media_type, headers=dict(headers or {}))
 
 
-def _status_of(problem: Exception) -> tuple[int, str, Mapping[str, str] | None]:
+def status_of(problem: Exception) -> tuple[int, str, Mapping[str, str] | None]:
     """Return status, detail and headers for an exception; log what an operator must see."""
     if isinstance(problem, RequestError):
         return problem.status, str(problem), problem.headers
@@ -176,7 +176,7 @@ def _status_of(problem: Exception) -> tuple[int, str, Mapping[str, str] | None]:
 
 async def _handle(request: Request, problem: Exception) -> Response:
     """Return the response for an exception that an endpoint raised."""
-    return error_response(request.scope, *_status_of(problem))
+    return error_response(request.scope, *status_of(problem))
 
 
 async def _handle_http_exception(request: Request, problem: Exception) -> Response:

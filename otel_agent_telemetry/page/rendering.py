@@ -1,0 +1,117 @@
+"""Templates made into responses, with the headers that every page has.
+
+Templates escape every value (Jinja2's autoescape), and a name that they use without being given it is an error.
+The policy of the headers allows nothing but files of this service: no inline script or style, no foreign address,
+no frame. So a text of a run that reached a page as markup could still run nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+import anyio
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+
+from otel_agent_telemetry.errors import AgentTelemetryError
+from otel_agent_telemetry.page import formats
+from otel_agent_telemetry.page.static_files import static_address
+from otel_agent_telemetry.service.guards import client_of
+from otel_agent_telemetry.service.responses import status_of
+
+_log = logging.getLogger(__name__)
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Vary": "Cookie, HX-Request, Accept-Encoding",
+}
+"""Headers of every page and part of a page."""
+_COMPRESS_FROM: Final = 1_500
+_GZIP_LEVEL: Final = 5
+_THREAD_FROM: Final = 200_000
+"""Characters of a page from which compressing it would hold up other requests, so another thread does."""
+_FILTERS: Final = (
+    formats.duration,
+    formats.number,
+    formats.short_number,
+    formats.cost,
+    formats.percent,
+    formats.bytes_size,
+    formats.relative_time,
+    formats.exact_time,
+    formats.web_link,
+)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of the package. They are compiled when they are first used."""
+    environment = Environment(
+        loader=PackageLoader("otel_agent_telemetry.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update({function.__name__: function for function in _FILTERS})
+    environment.globals.update(static=static_address, NOTHING=formats.NOTHING)
+    return environment
+
+
+def wants_part(request: Request) -> bool:
+    """Return whether htmx asks for a part of the page that it shows already; going back asks for a whole page."""
+    return request.headers.get("hx-request") == "true" and "hx-history-restore-request" not in request.headers
+
+
+async def render(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
+    """Return a template as the response. `values` are its names, beside `request`, `now` and the session's."""
+    session = request.scope.get("otel_agent_telemetry.page_session")
+    names = {"request": request, "now": datetime.now(UTC), "session": session, **values}
+    text = templates().get_template(template).render(names)
+    if len(text) < _THREAD_FROM:
+        return html_response(request, text, status)
+    return await anyio.to_thread.run_sync(html_response, request, text, status)
+
+
+def html_response(request: Request, text: str, status: int = 200) -> Response:
+    """Return HTML with the headers of a page, compressed where the browser takes that."""
+    # A run may hold a lone surrogate, which no encoding of a response can.
+    body, headers = text.encode("utf-8", "replace"), dict(HEADERS)
+    if len(body) >= _COMPRESS_FROM and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, status, media_type="text/html", headers=headers)
+
+
+def page(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with its errors shown as a page: the status of the API's, its detail as text."""
+
+    @functools.wraps(endpoint)
+    async def shown(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except AgentTelemetryError as problem:
+            status, detail, headers = status_of(problem)
+            _log.debug("page %s for %s: %s", status, client_of(request.scope), detail)
+            response = await render(request, "error.html", {"status": status, "detail": detail}, status=status)
+            response.headers.update(headers or {})
+            return response
+
+    return shown

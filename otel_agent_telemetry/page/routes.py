@@ -1,0 +1,17 @@
+"""The addresses of the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import Route
+
+from otel_agent_telemetry.page import runs_view
+from otel_agent_telemetry.page.rendering import page
+from otel_agent_telemetry.page.static_files import read_static
+
+PAGE_ROUTES: Final = (
+    Route("/", page(runs_view.show_runs), include_in_schema=False),
+    Route("/static/{name:path}", read_static, include_in_schema=False),
+)
+"""Addresses for a browser. The service has them after its own, so that none of them can hide a call of the API."""
