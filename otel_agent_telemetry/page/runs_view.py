@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.page.rendering import render
 from otel_agent_telemetry.service.requests import backend_of
-from otel_agent_telemetry.storage.queries import RunQuery, page_of_runs
+from otel_agent_telemetry.storage.queries import page_of_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
 
 
 async def show_runs(request: Request) -> Response:
