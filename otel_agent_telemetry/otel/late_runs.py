@@ -1,8 +1,9 @@
-"""Agents' spans below a run: runs of their own, or repeats of what is around them, decided when their attributes come.
+"""Agents' spans below others: runs of their own, or repeats of what is around them, decided when their attributes come.
 
 A framework may set a span's attributes only after its start (Google ADK, Strands). Such a span
 begins as a step and becomes a run at its end; what began inside it meanwhile moves to that run.
-Nothing that was written is rewritten.
+Nothing that was written is rewritten. Below no run of this process (`elsewhere`) it is a run as
+soon as a span begins inside it, because until then nothing of it is on a disk.
 
 On the application's thread. Not a part of what every span goes through: the processor asks
 only about spans whose attributes may be an agent's.
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.elsewhere import Elsewhere, SpanElsewhere
 from otel_agent_telemetry.otel.live_span import OpenSpan
 from otel_agent_telemetry.otel.mapping import agent_name_of, note_agent, own_agent_name, repeats
 from otel_agent_telemetry.otel.run_lines import RunLines
@@ -34,6 +36,7 @@ class LateRuns:
     def __init__(self, recorder: Recorder) -> None:
         self._active = recorder.active
         self._takes_agents = recorder.config.runs != "marked"
+        self._elsewhere = recorder.component(Elsewhere)
         self._lines = recorder.component(RunLines)
         self._span_lines = recorder.component(SpanLines)
 
@@ -72,19 +75,52 @@ class LateRuns:
         ids = span.get_span_context()
         assert ids is not None, "the SDK gives every recorded span a context"
         run = opened.late_run or new_run(span, (ids.trace_id, ids.span_id))
+        run.span, run.start_commit = span, outer.start_commit
+        raised = (dict(event.attributes or {}) for event in reversed(span.events) if event.name == EXCEPTION)
+        run.exception = next(raised, None)
+        runs = self._take_over(opened, run, outer)
+        self._lines.start_late_run(run, span)
+        if not outer.is_elsewhere:
+            self._span_lines.write_late_step(span, outer, run)
+        if isinstance(opened, SpanElsewhere):
+            self._elsewhere.write_inside(opened, span, opened.elsewhere)
+        return runs
+
+    def begun(self, opened: OpenSpan) -> OpenSpan:
+        """Let an open span of no run in this process be a run from now on, if it says by now that it is an agent's.
+
+        Returns what is known of the span from then on.
+        """
+        run = None if opened.is_run or opened.ended else self._late_run(opened)
+        if run is None or not isinstance(opened, SpanElsewhere):
+            return opened
+        known = opened.sink, self._active.generation, opened.above
+        live = OpenSpan(run, opened.live, (opened.number, opened.span_id), *known)
+        runs = self._take_over(opened, run, opened.enclosing_run())
+        self._active.open_spans[opened.number] = live
+        self._lines.start_run(run, wanted=None)
+        live.set_unobserved(names.RUN_ID, run.run_id)
+        self._elsewhere.write_inside(live, opened.live, opened.elsewhere)
+        self.move_inside(runs, run)
+        return live
+
+    def begin_open(self) -> None:
+        """Let the open agents' spans of no run in this process be runs: the process is about to end."""
+        for opened in list(self._active.open_spans.values()):
+            if opened.run.is_elsewhere and opened.generation is self._active.generation:
+                self.begun(opened)
+
+    def _take_over(self, opened: OpenSpan, run: ActiveRun, outer: ActiveRun) -> list[ActiveRun]:
+        """Give a run what was used in the step that becomes it; return the runs that began in that."""
         used, runs = take_inside(opened.inside)
         if used:
             run.usage.add(used)
-        run.span, run.parent_run_id, run.start_commit = span, outer.run_id, outer.start_commit
-        raised = (dict(event.attributes or {}) for event in reversed(span.events) if event.name == EXCEPTION)
-        run.exception = next(raised, None)
+        run.parent_run_id = outer.run_id or None
         self._active.mark_recorded_live(run.event_id)
-        self._lines.start_late_run(run, span)
-        self._span_lines.write_late_step(span, outer, run)
         if opened.above is not None:
             note_inside(opened.above, run)
         opened.run, opened.is_run, outer.has_late_runs = run, True, True
-        return [inner for inner in runs if inner.parent_run_id == outer.run_id]
+        return [inner for inner in runs if inner.parent_run_id == run.parent_run_id]
 
     def move_inside(self, runs: list[ActiveRun], run: ActiveRun) -> None:
         """Let runs that began inside a step belong to the run that it has turned into."""

@@ -26,6 +26,7 @@ from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.elsewhere import Elsewhere, SpanElsewhere
 from otel_agent_telemetry.otel.endings import Ending, ending_of, ending_of_left_open, ending_with_status
 from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
@@ -39,8 +40,6 @@ from otel_agent_telemetry.otel.spans import (
     SpanView,
     StartParameters,
     attributes_of,
-    parent_run_of,
-    remote_parent,
     view_of,
 )
 from otel_agent_telemetry.otel.step_usage import StepUsage
@@ -71,9 +70,9 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._lines = self.recorder.component(RunLines)
         self._span_lines = self.recorder.component(SpanLines)
         self._plain = self.recorder.component(PlainRuns)
+        self._elsewhere = self.recorder.component(Elsewhere)
         self._late = self.recorder.component(LateRuns)
         self._takes_roots = self.config.runs == "root"
-        self._started_in = remote_parent(self.config.trace_parent)
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
     def __copy__(self) -> AgentRunSpanProcessor:
@@ -111,6 +110,8 @@ class AgentRunSpanProcessor(SpanProcessor):
                 inside = self._late.turn_into_run(opened, span)
                 self._end_run(opened, span)
                 self._late.move_inside(inside, opened.run)
+            elif isinstance(opened, SpanElsewhere):
+                self._elsewhere.end(opened, span)
             else:
                 self._end_step(opened, span)
             opened.forget()
@@ -153,7 +154,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             ids: Any = span._context
             parent = span._parent
             is_root_run = parent is None and (self._takes_roots or parameters is not None)
-            if is_root_run and self._plain.begin(span, self._parent_elsewhere(span, context), parameters):
+            if is_root_run and self._plain.begin(span, self._elsewhere.parent_of(span, context), parameters):
                 return
         else:
             context_of_span, parent = span.get_span_context(), span.parent
@@ -162,18 +163,24 @@ class AgentRunSpanProcessor(SpanProcessor):
             if known is not None and known.live is span:
                 return  # another processor of the same recorder, on the same provider, was faster
         above = None if parent is None else self._above(parent, context)
+        if above is not None and above.run.is_elsewhere:
+            above = self._late.begun(above)
         if parameters is not None or (parent is None and self._takes_roots):
             self._begin_run(span, ids, context, above, parameters)
             return
         attributes = attributes_of(span)
-        if not self._late.is_agent_run(span, attributes):
-            if above is not None:
-                self._begin_step(span, ids, above, attributes)
-        elif above is not None and self._late.repeats_run(view_of(span), above):
+        if self._late.is_agent_run(span, attributes):
+            if above is None or not self._late.repeats_run(view_of(span), above):
+                self._begin_run(span, ids, context, above, None)
+                return
             span.set_attribute(names.PART_OF, above.enclosing_run().run_id)
-            self._begin_step(span, ids, above, attributes_of(span))
-        else:
-            self._begin_run(span, ids, context, above, None)
+            attributes = attributes_of(span)
+        if len(self._open) < _MAX_OPEN_STEPS or self._make_room():
+            if above is None or (run := above.enclosing_run()).is_elsewhere:
+                self._elsewhere.begin(span, ids, context, above)
+            else:
+                opened = self._enter(span, (ids[1], f"{ids[1]:016x}"), run, above)
+                self._span_lines.write_step_start(opened, attributes)
 
     def _above(self, parent: SpanContext, context: otel_context.Context) -> OpenSpan | None:
         """Return what is known of a span's parent, also when that ended a moment ago."""
@@ -191,26 +198,20 @@ class AgentRunSpanProcessor(SpanProcessor):
             above = above.above
         return above
 
-    def _begin_step(self, span: Span, ids: _Ids, above: OpenSpan, attributes: dict[str, Any]) -> None:
-        if len(self._open) >= _MAX_OPEN_STEPS:
-            self._forget_left_open()
-            if len(self._open) >= _MAX_OPEN_STEPS:
-                number = len(self._open)
-                self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", number)
-                return
-        opened = self._enter(span, (ids[1], f"{ids[1]:016x}"), above.enclosing_run(), above)
-        self._span_lines.write_step_start(opened, attributes)
-
     def _enter(self, span: Span, ids: tuple[int, str], run: ActiveRun, above: OpenSpan | None) -> OpenSpan:
         opened = OpenSpan(run, span, ids, self._span_lines, self.active.generation, above)
         self._open[ids[0]] = opened
         return opened
 
-    def _forget_left_open(self) -> None:
-        """Forget steps that were never ended, of runs that have."""
+    def _make_room(self) -> bool:
+        """Forget steps that were never ended, of runs that have; return whether that makes room for another one."""
         for span_id, opened in list(self._open.items()):
             if not opened.is_run and opened.run.ended:
                 self._open.pop(span_id, None)
+        number = len(self._open)
+        if number >= _MAX_OPEN_STEPS:
+            self.recorder.counters.warn("steps", "%d spans are open: further steps are not recorded", number)
+        return number < _MAX_OPEN_STEPS
 
     def _begin_run(
         self,
@@ -227,10 +228,10 @@ class AgentRunSpanProcessor(SpanProcessor):
             wanted = parameters.run_id
             run.settings, run.extra, run.agent_name = parameters.settings, parameters.extra, parameters.agent_name
         if above is not None:
-            run.parent_run_id = above.enclosing_run().run_id
+            run.parent_run_id = above.enclosing_run().run_id or None
             note_inside(above, run)
         else:
-            run.parent_run_id = self._parent_elsewhere(span, context)
+            run.parent_run_id = self._elsewhere.parent_of(span, context)
         opened = self._enter(span, (ids[1], run.span_id), run, above)
         if self.active.exporter_present:
             self.active.mark_recorded_live(run.event_id)
@@ -238,18 +239,6 @@ class AgentRunSpanProcessor(SpanProcessor):
         opened.set_unobserved(names.RUN_ID, run.run_id)
         if parameters is not None:
             parameters.run = run
-
-    def _parent_elsewhere(self, span: Span, context: otel_context.Context) -> str | None:
-        """Return the parent run in another process: by baggage, else by this process's environment."""
-        parent_run_id = parent_run_of(context) if context else None
-        if parent_run_id is None and self.config.parent_run_id is not None and self._begins_here(span):
-            return self.config.parent_run_id
-        return parent_run_id
-
-    def _begins_here(self, span: Span) -> bool:
-        """Return whether a span is the first of this process: without a parent, or below the environment's span."""
-        parent, started_in = span.parent, self._started_in
-        return parent is None or (started_in is not None and parent.span_id == started_in.span_id)
 
     def write_update(self, run: ActiveRun) -> None:
         """Write what the client has set on an open run since its last state."""
@@ -266,7 +255,8 @@ class AgentRunSpanProcessor(SpanProcessor):
         opened = opened_of(current)
         if opened is not None and not opened.ended and opened.sink is self._span_lines and opened.number == span_id:
             return opened
-        return self._open.get(span_id)
+        found = self._open.get(span_id)
+        return None if found is None or found.run.is_elsewhere else found
 
     # --- ending
 
@@ -321,6 +311,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
         A later exit handler, finalizer or daemon thread may still end one: its end stands then.
         """
+        self._late.begin_open()
         for run in self.active.mine():
             try:
                 known = run.exception or run.logged_exception

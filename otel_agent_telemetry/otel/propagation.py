@@ -80,7 +80,7 @@ def current_run_id(context: Context | None = None) -> str | None:
     span = trace.get_current_span(context)
     opened = opened_of(span)  # two open spans have the same id where the application seeds `random`
     run = opened.run if opened is not None and not opened.ended else open_run(span.get_span_context().span_id)
-    return None if run is None else run.run_id
+    return None if run is None else run.run_id or None
 
 
 def run_environment() -> dict[str, str]:

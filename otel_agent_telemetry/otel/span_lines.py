@@ -166,7 +166,7 @@ class SpanLines:
         if opened.left_out:
             note_left_out(opened.run, opened.left_out)
         code = status.status_code
-        used = self._used_by(span, attributes, is_error=code is StatusCode.ERROR)
+        used = self.used_by(span, attributes, is_error=code is StatusCode.ERROR)
         start_ns, end_ns = span.start_time, span.end_time
         if type(start_ns) is not int or type(end_ns) is not int:
             start_ns = instant_ns(start_ns, 0)
@@ -182,7 +182,7 @@ class SpanLines:
         )
         return used
 
-    def _used_by(
+    def used_by(
         self, span: ReadableSpan, attributes: dict[str, Any], *, is_error: bool
     ) -> tuple[Usage, SpanView | None]:
         """Return what a step used; most used nothing, or are one call of a tool."""

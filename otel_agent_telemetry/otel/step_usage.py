@@ -63,6 +63,8 @@ class StepUsage:
                 used = above.counted.without_repeats(used)
             above = above.above
         run = opened.run if above is None else above.run
+        if run.is_elsewhere:
+            return
         run.usage.add(used)
         if run.ended:
             self._write_later_state(run)

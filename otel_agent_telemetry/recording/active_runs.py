@@ -83,6 +83,8 @@ class ActiveRun:
     """The resource defaults that `columns` were made with."""
     event_members: bytes = b""
     """How the members of each event and step of the run begin."""
+    is_elsewhere = False
+    """Whether it stands for a run of another process, which nothing is written of."""
     agent_name = ""
     status: Any = None
     """The status that the client gave for the end of the run; None when it gave none."""
