@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_agent_telemetry.columns import LATER_COLUMNS, SETTABLE_COLUMNS, fits, plain_text
+from otel_agent_telemetry.column_checks import fits, plain_text
+from otel_agent_telemetry.columns import LATER_COLUMNS, SETTABLE_COLUMNS
 from otel_agent_telemetry.redaction import clean
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
 

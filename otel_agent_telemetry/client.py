@@ -26,7 +26,8 @@ from otel_agent_telemetry.caller_values import (
     word_of,
 )
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import SETTABLE_COLUMNS, plain_text
+from otel_agent_telemetry.column_checks import plain_text
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError

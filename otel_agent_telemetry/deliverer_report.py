@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
-from otel_agent_telemetry.columns import MAX_COUNT, check_time
+from otel_agent_telemetry.column_checks import check_time
+from otel_agent_telemetry.columns import MAX_COUNT
 from otel_agent_telemetry.errors import RecordError
 
 _MAX_TEXT: Final = 1024

@@ -23,19 +23,15 @@ from typing import Any, Final, get_args
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.argument_types import CommitSource, RunStatus
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS, check_column, check_time, is_hex, shown
 from otel_agent_telemetry.columns import (
     AMOUNT_COLUMNS,
     COLUMNS,
     FALLBACKS,
-    FREE_TEXT_COLUMNS,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     TOTAL_COLUMNS,
     Fields,
-    check_column,
-    check_time,
-    is_hex,
-    shown,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_id import check_custom_run_id

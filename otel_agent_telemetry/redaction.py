@@ -19,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
-from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, JSON_COLUMNS, Fields
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
+from otel_agent_telemetry.columns import JSON_COLUMNS, Fields
 from otel_agent_telemetry.secret_arguments import secret_positions
 from otel_agent_telemetry.secret_names import REDACTED, hides_secret, is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless, mask_text, may_hide

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc, parse_iso
+from otel_agent_telemetry.column_checks import check_column
 from otel_agent_telemetry.columns import (
     CLOSING_STEP_NS,
     COLUMNS,
@@ -27,7 +28,6 @@ from otel_agent_telemetry.columns import (
     REQUIRED_COLUMNS,
     SCHEMA_VERSION,
     Fields,
-    check_column,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.last_error import with_last_error

@@ -13,14 +13,8 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from otel_agent_telemetry.columns import (
-    COLUMNS,
-    COUNT_COLUMNS,
-    FREE_TEXT_COLUMNS,
-    REQUIRED_COLUMNS,
-    TIME_COLUMNS,
-    Fields,
-)
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
+from otel_agent_telemetry.columns import COLUMNS, COUNT_COLUMNS, REQUIRED_COLUMNS, TIME_COLUMNS, Fields
 from otel_agent_telemetry.status import STATUSES
 from otel_agent_telemetry.wire import SPAN_WORK, SPAN_WORKS
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from on_disk import ROOT
 
+from otel_agent_telemetry.column_checks import clamp
 from otel_agent_telemetry.columns import (
     COLUMNS,
     COMMIT_COLUMNS,
@@ -20,7 +21,6 @@ from otel_agent_telemetry.columns import (
     TABLE,
     Column,
     Kind,
-    clamp,
 )
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.service.routes_read import RunFilters

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.column_checks import clamp
 from otel_agent_telemetry.columns import (
     COLUMNS,
     COUNT_COLUMNS,
@@ -26,7 +27,6 @@ from otel_agent_telemetry.columns import (
     SETTABLE_COLUMNS,
     TIME_COLUMNS,
     TOTAL_COLUMNS,
-    clamp,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunRecord, later_state, order_key

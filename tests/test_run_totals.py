@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from otel_agent_telemetry.columns import LATER_COLUMNS, fits
+from otel_agent_telemetry.column_checks import fits
+from otel_agent_telemetry.columns import LATER_COLUMNS
 from otel_agent_telemetry.run_totals import folded, totals_in, with_totals
 from otel_agent_telemetry.testing import capture_runs
 

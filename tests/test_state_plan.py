@@ -7,7 +7,7 @@ import calendar
 import pytest
 from on_disk import record
 
-from otel_agent_telemetry.columns import check_time
+from otel_agent_telemetry.column_checks import check_time
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.state_plan import StatePlans
 

@@ -18,13 +18,8 @@ from typing import Any, Final
 
 import orjson
 
-from otel_agent_telemetry.columns import (
-    COUNT_COLUMNS,
-    FREE_TEXT_COLUMNS,
-    JSON_COLUMNS,
-    SETTABLE_COLUMNS,
-    TOTAL_COLUMNS,
-)
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
+from otel_agent_telemetry.columns import COUNT_COLUMNS, JSON_COLUMNS, SETTABLE_COLUMNS, TOTAL_COLUMNS
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_listed_content
 from otel_agent_telemetry.otel.conventions.convention import Kind

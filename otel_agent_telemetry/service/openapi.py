@@ -24,13 +24,35 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from otel_agent_telemetry.service.schemas import COMPONENTS, REFERENCE
+from otel_agent_telemetry.service.schemas import COMPONENTS, Problem
+from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 """A coroutine function that turns a request into a response; errors are raised."""
 
 OPENAPI_VERSION: Final = "3.1.0"
+REFERENCE: Final = "#/components/schemas/{model}"
 _NOT_A_WORD: Final = re.compile(r"\W")
+LINK_HEADER: Final = {"Link": {"description": 'The next page, rel="next".', "schema": {"type": "string"}}}
+LIST_HEADERS: Final = {
+    **LINK_HEADER,
+    PLUMBING_HEADER: {
+        "description": "With plumbing=false, on the first page: the runs of plumbing that are left out.",
+        "schema": {"type": "integer"},
+    },
+}
+_RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+_ERRORS: Final = {
+    400: "The request is malformed.",
+    401: "The bearer token is missing or wrong.",
+    404: "There is no such run.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The media type or encoding of the body is not supported.",
+    422: "A value breaks a rule.",
+    429: "Too many requests from this address.",
+    503: "Runs cannot be stored or read now; retry later.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,3 +171,41 @@ def describe_service(
         for path in open_paths:
             paths[path]["get"]["security"] = []
     return document
+
+
+def responses(
+    model: type[BaseModel] | None,
+    status: int,
+    *errors: int,
+    many: bool = False,
+    headers: dict[str, Any] | None = None,
+    content: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the OpenAPI responses of an operation: `status` with the model, each of `errors` with `Problem`.
+
+    401 and 408 are added, since any request may get them. `many`: an array of the model.
+    `content`: media types beside JSON.
+    """
+    success: dict[str, Any] = {"description": "Successful Response"}
+    if headers:
+        success["headers"] = headers
+    success["content"] = {**(json_content(model, many=many) if model else {}), **(content or {})}
+    described = {str(status): success}
+    for error in (*errors, 401, 408):
+        described[str(error)] = {"description": _ERRORS[error], "content": json_content(Problem)}
+    for retryable in {"429", "503"} & described.keys():
+        described[retryable]["headers"] = _RETRY_AFTER
+    return described
+
+
+def json_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI request body for a JSON object of this model, or an array of up to 10,000."""
+    return {"required": True, "content": json_content(model, many=many, max_items=10_000)}
+
+
+def json_content(model: type[BaseModel], *, many: bool = False, max_items: int | None = None) -> dict[str, Any]:
+    """Return the OpenAPI content of a JSON body that holds the model, or an array of it."""
+    schema: dict[str, Any] = {"$ref": REFERENCE.format(model=model.__name__)}
+    if many:
+        schema = {"type": "array", "items": schema, **({"maxItems": max_items} if max_items else {})}
+    return {"application/json": {"schema": schema}}

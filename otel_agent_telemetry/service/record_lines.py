@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from otel_agent_telemetry.clock import parse_iso
-from otel_agent_telemetry.columns import MAX_COUNT, Fields, check_column, check_time, shown
+from otel_agent_telemetry.column_checks import check_column, check_time, shown
+from otel_agent_telemetry.columns import MAX_COUNT, Fields
 from otel_agent_telemetry.deletion import MARK_EVENTS, PURGED_EVENT
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunEvent, RunSpan

@@ -14,7 +14,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from otel_agent_telemetry.columns import check_column
+from otel_agent_telemetry.column_checks import check_column
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import ADMITTED_AS, client_of

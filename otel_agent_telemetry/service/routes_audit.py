@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.columns import check_time
+from otel_agent_telemetry.column_checks import check_time
 from otel_agent_telemetry.operations.audit_report import figures_of
-from otel_agent_telemetry.service import audit_schemas, schemas
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service import audit_schemas, run_schemas
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import json_response
 
@@ -23,7 +23,7 @@ class AuditParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: schemas.Moment | None = Field(None, description="Count runs created from this time on; with a zone.")
+    since: run_schemas.Moment | None = Field(None, description="Count runs created from this time on; with a zone.")
     top: int = Field(10, ge=1, le=1000, description="The most agents, and open runs, to return.")
     days: int = Field(30, ge=1, le=36_501, description="The most days to return.")
 
@@ -33,7 +33,7 @@ class AuditParameters(BaseModel):
     "/api/v1/audit",
     summary="Figures over all runs",
     query=AuditParameters,
-    responses=schemas.responses(audit_schemas.Audit, 200, 422, 429, 503),
+    responses=responses(audit_schemas.Audit, 200, 422, 429, 503),
 )
 async def audit(request: Request) -> Response:
     """Return runs by agent, status and day, the runs open longest, and the size of the database. Reads every run."""

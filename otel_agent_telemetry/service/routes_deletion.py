@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.operations.deletion import note_marks
-from otel_agent_telemetry.service import audit_schemas, schemas
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service import audit_schemas, run_schemas
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.requests import backend_of, event_id_of, run_not_found, token_name_of
 from otel_agent_telemetry.service.responses import json_response
 from otel_agent_telemetry.storage.deletions import delete_run
@@ -26,8 +26,8 @@ operations = OperationGroup("deletion")
     "DELETE",
     "/api/v1/runs/{event_id}",
     summary="Delete a run and the runs inside it",
-    path_parameters=schemas.EventIdPath,
-    responses=schemas.responses(audit_schemas.RunDeleted, 200, 404, 429, 503),
+    path_parameters=run_schemas.EventIdPath,
+    responses=responses(audit_schemas.RunDeleted, 200, 404, 429, 503),
 )
 async def delete(request: Request) -> Response:
     """Delete a run, the runs inside it, and their events and steps; the response comes when they are gone.

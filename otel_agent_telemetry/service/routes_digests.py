@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.service import audit_schemas, schemas
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service import audit_schemas
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.requests import backend_of, query_parameters
 from otel_agent_telemetry.service.responses import json_response
 from otel_agent_telemetry.storage.digests import day_digests, host_digests
@@ -52,7 +52,7 @@ class ReceiptPage(BaseModel):
     "/api/v1/digests",
     summary="Count and digest of the runs of a day, by host",
     query=OfDay,
-    responses=schemas.responses(audit_schemas.DayDigests, 200, 422, 429, 503),
+    responses=responses(audit_schemas.DayDigests, 200, 422, 429, 503),
 )
 async def digests(request: Request) -> Response:
     """Return for each host how many runs it has on a day, and one digest of all of them.
@@ -69,7 +69,7 @@ async def digests(request: Request) -> Response:
     "/api/v1/digests/runs",
     summary="Digest of each run of a host on a day",
     query=OfHost,
-    responses=schemas.responses(audit_schemas.RunDigests, 200, 422, 429, 503),
+    responses=responses(audit_schemas.RunDigests, 200, 422, 429, 503),
 )
 async def digests_of_runs(request: Request) -> Response:
     """Return the runs of one host on one day with what orders their states and their digests."""
@@ -90,7 +90,7 @@ async def digests_of_runs(request: Request) -> Response:
     "/api/v1/deletions",
     summary="Receipts of deleted runs, and the cut-off of retention",
     query=ReceiptPage,
-    responses=schemas.responses(audit_schemas.Deletions, 200, 422, 429, 503),
+    responses=responses(audit_schemas.Deletions, 200, 422, 429, 503),
 )
 async def deletions(request: Request) -> Response:
     """Return what is left of deleted runs: their ids, when they were deleted, and by which token."""

@@ -14,10 +14,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.columns import FILTERABLE_COLUMNS, LISTED_COLUMNS, check_time
-from otel_agent_telemetry.service import schemas
+from otel_agent_telemetry.column_checks import check_time
+from otel_agent_telemetry.columns import FILTERABLE_COLUMNS, LISTED_COLUMNS
+from otel_agent_telemetry.service import run_schemas, schemas
 from otel_agent_telemetry.service.long_response import LongResponse
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.openapi import LINK_HEADER, LIST_HEADERS, OperationGroup, responses
 from otel_agent_telemetry.service.requests import (
     backend_of,
     encoder_of,
@@ -27,6 +28,7 @@ from otel_agent_telemetry.service.requests import (
 )
 from otel_agent_telemetry.service.responses import RequestError, RunEncoder, json_response, raw_json_response
 from otel_agent_telemetry.service.run_bodies import check_zone
+from otel_agent_telemetry.service.run_schemas import Moment
 from otel_agent_telemetry.status import STATUSES, canonical_status
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.pages import FIRST_PART, MAX_PAGE_BYTES, rows_at_a_time
@@ -58,7 +60,7 @@ class RunFilters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     agent_name: str | None = Field(None, description="Runs of this agent.")
-    status: schemas.StatusWord | None = Field(
+    status: run_schemas.StatusWord | None = Field(
         None, description=f"Runs in this status: {', '.join(STATUSES)}, or an accepted spelling."
     )
     job_type: str | None = Field(None, description="Runs of this job type.")
@@ -75,12 +77,12 @@ class RunFilters(BaseModel):
     model: str | None = Field(None, description="Runs whose most called model this is.")
     plumbing: bool | None = Field(None, description="Only plumbing (true), or none of it (false).")
     label: str | None = Field(None, description="Runs with this label: `name=value`.", pattern=r'^[^="]+=')
-    created_before: schemas.Moment | None = Field(None, description="Created before this time, exclusive; with a zone.")
-    created_after: schemas.Moment | None = Field(None, description="Created after this time, exclusive; with a zone.")
-    start_time_from: schemas.Moment | None = Field(None, description="Started at this time or later; with a zone.")
-    start_time_to: schemas.Moment | None = Field(None, description="Started at this time or earlier; with a zone.")
-    received_before: schemas.Moment | None = Field(None, description="First received before this time, exclusive.")
-    received_after: schemas.Moment | None = Field(None, description="First received after this time, exclusive.")
+    created_before: Moment | None = Field(None, description="Created before this time, exclusive; with a zone.")
+    created_after: Moment | None = Field(None, description="Created after this time, exclusive; with a zone.")
+    start_time_from: Moment | None = Field(None, description="Started at this time or later; with a zone.")
+    start_time_to: Moment | None = Field(None, description="Started at this time or earlier; with a zone.")
+    received_before: Moment | None = Field(None, description="First received before this time, exclusive.")
+    received_after: Moment | None = Field(None, description="First received after this time, exclusive.")
     tree: bool = Field(default=False, description="Add the totals of each run and the runs inside it, as `tree`.")
     limit: int = Field(100, ge=1, le=1000, description="The most runs to return.")
     offset: int = Field(0, ge=0, le=_MAX_OFFSET, description="The number of runs to skip; `cursor` is cheaper.")
@@ -145,7 +147,7 @@ def _time_filter(name: str, text: str | None) -> str | None:
     "/api/v1/runs",
     summary="List runs, newest first",
     query=RunFilters,
-    responses=schemas.responses(schemas.Run, 200, 400, 422, 429, 503, many=True, headers=schemas.LIST_HEADERS),
+    responses=responses(run_schemas.Run, 200, 400, 422, 429, 503, many=True, headers=LIST_HEADERS),
 )
 async def list_runs(request: Request) -> Response:
     """Return a page of runs, newest `created_at` first. The `Link` header leads to the next page while there is one.
@@ -206,9 +208,9 @@ def _link(path: str, filters: BaseModel, last: Cursor | None) -> dict[str, str]:
     "GET",
     "/api/v1/runs/{event_id}",
     summary="One run",
-    path_parameters=schemas.EventIdPath,
+    path_parameters=run_schemas.EventIdPath,
     query=TreeParameters,
-    responses=schemas.responses(schemas.Run, 200, 404, 422, 429, 503),
+    responses=responses(run_schemas.Run, 200, 404, 422, 429, 503),
 )
 async def read_run(request: Request) -> Response:
     """Return every column of a run; with `tree=true` what it and the runs inside it used together, too."""
@@ -224,8 +226,8 @@ async def read_run(request: Request) -> Response:
     "GET",
     "/api/v1/runs/{event_id}/commit-url",
     summary="The web address of the run's commit",
-    path_parameters=schemas.EventIdPath,
-    responses=schemas.responses(schemas.CommitUrl, 200, 404, 422, 429, 503),
+    path_parameters=run_schemas.EventIdPath,
+    responses=responses(schemas.CommitUrl, 200, 404, 422, 429, 503),
 )
 async def read_commit_url(request: Request) -> Response:
     """Return the web address of the commit; null where it cannot be built."""
@@ -237,8 +239,8 @@ async def read_commit_url(request: Request) -> Response:
     "GET",
     "/api/v1/runs/{event_id}/repo-url",
     summary="The web address of the run's repository",
-    path_parameters=schemas.EventIdPath,
-    responses=schemas.responses(schemas.RepoUrl, 200, 404, 422, 429, 503),
+    path_parameters=run_schemas.EventIdPath,
+    responses=responses(schemas.RepoUrl, 200, 404, 422, 429, 503),
 )
 async def read_repo_url(request: Request) -> Response:
     """Return the web address of the repository; null where it cannot be built."""
@@ -250,9 +252,9 @@ async def read_repo_url(request: Request) -> Response:
     "GET",
     "/api/v1/runs/{event_id}/events",
     summary="The events of a run",
-    path_parameters=schemas.EventIdPath,
+    path_parameters=run_schemas.EventIdPath,
     query=PageParameters,
-    responses=schemas.responses(schemas.Event, 200, 404, 422, 429, 503, many=True, headers=schemas.LINK_HEADER),
+    responses=responses(schemas.Event, 200, 404, 422, 429, 503, many=True, headers=LINK_HEADER),
 )
 async def read_events(request: Request) -> Response:
     """Return the run's events that came over OTLP, oldest first, those of its steps included.
@@ -270,9 +272,9 @@ async def read_events(request: Request) -> Response:
     "GET",
     "/api/v1/runs/{event_id}/spans",
     summary="The steps of a run",
-    path_parameters=schemas.EventIdPath,
+    path_parameters=run_schemas.EventIdPath,
     query=PageParameters,
-    responses=schemas.responses(schemas.Step, 200, 404, 422, 429, 503, many=True, headers=schemas.LINK_HEADER),
+    responses=responses(schemas.Step, 200, 404, 422, 429, 503, many=True, headers=LINK_HEADER),
 )
 async def read_spans(request: Request) -> Response:
     """Return the run's child spans that came over OTLP, in order of their start.
@@ -290,7 +292,7 @@ async def read_spans(request: Request) -> Response:
     "GET",
     "/api/v1/metadata",
     summary="The known agents and job types",
-    responses=schemas.responses(schemas.Metadata, 200, 429, 503),
+    responses=responses(schemas.Metadata, 200, 429, 503),
 )
 async def read_metadata(request: Request) -> Response:
     """Return agent names and job types with their number of runs; costs the same at any number of runs."""
@@ -308,7 +310,7 @@ async def read_metadata(request: Request) -> Response:
     "/api/v1/metadata/{field}",
     summary="The values of one field",
     path_parameters=FieldPath,
-    responses=schemas.responses(schemas.FieldValues, 200, 422, 429, 503),
+    responses=responses(schemas.FieldValues, 200, 422, 429, 503),
 )
 async def read_values(request: Request) -> Response:
     """Return the distinct values of a field, at most 1000 of them, sorted.

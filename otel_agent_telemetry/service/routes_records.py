@@ -28,7 +28,7 @@ from otel_agent_telemetry.deliverer_report import DelivererReport
 from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.guards import client_of
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.record_lines import RecordLines, batch_of, parse_lines
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
 from otel_agent_telemetry.service.requests import backend_of
@@ -52,7 +52,7 @@ operations = OperationGroup("records")
     "POST",
     "/api/v1/records",
     summary="Store lines of a journal: states of runs, events and steps",
-    responses=schemas.responses(schemas.RecordsStored, 200, 400, 413, 415, 422, 429, 503),
+    responses=responses(schemas.RecordsStored, 200, 400, 413, 415, 422, 429, 503),
     request_body=_REQUEST_BODY,
 )
 async def store_records(request: Request) -> Response:

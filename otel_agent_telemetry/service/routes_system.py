@@ -24,7 +24,7 @@ from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.connection_limits import REFUSABLE, REFUSALS
 from otel_agent_telemetry.service.deliverer_metrics import MAX_DELIVERERS, DelivererMetrics, summary_of
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.prometheus import (
     BufferMetrics,
     DatabaseDownMetrics,
@@ -49,7 +49,7 @@ operations = OperationGroup("service")
     "GET",
     "/health",
     summary="Whether runs can be stored",
-    responses=schemas.responses(schemas.ServiceHealth, 200, 503),
+    responses=responses(schemas.ServiceHealth, 200, 503),
 )
 async def health(request: Request) -> Response:
     """Respond 200 when the database takes writes; checked by writing, at most once a second. Needs no token."""
@@ -70,9 +70,7 @@ def _modes(backend: Backend) -> dict[str, Any]:
     }
 
 
-@operations.add(
-    "GET", "/version", summary="The version of the service", responses=schemas.responses(schemas.Version, 200)
-)
+@operations.add("GET", "/version", summary="The version of the service", responses=responses(schemas.Version, 200))
 async def service_version(request: Request) -> Response:
     """Return the versions of the API, the schema, the package and `/api/v1/records`. Needs no token.
 
@@ -108,7 +106,7 @@ class MetricsParameters(BaseModel):
     "/metrics",
     summary="Metrics of runs and service",
     query=MetricsParameters,
-    responses=schemas.responses(schemas.Metrics, 200, 422, 429, 503, content=_PROMETHEUS),
+    responses=responses(schemas.Metrics, 200, 422, 429, 503, content=_PROMETHEUS),
 )
 async def metrics(request: Request) -> Response:
     """Return metrics as JSON, or as Prometheus' text when `Accept` prefers it; same cost at any number of runs."""
@@ -144,7 +142,7 @@ def _performance(request: Request) -> dict[str, Any]:
     "GET",
     "/metrics/prometheus",
     summary="Metrics for Prometheus",
-    responses=schemas.responses(None, 200, 429, 503, content=_PROMETHEUS),
+    responses=responses(None, 200, 429, 503, content=_PROMETHEUS),
 )
 async def prometheus_metrics(request: Request) -> Response:
     """Return Prometheus' text format, or OpenMetrics when `Accept` prefers it.

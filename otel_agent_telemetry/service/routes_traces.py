@@ -14,9 +14,8 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.service import schemas
 from otel_agent_telemetry.service.guards import client_of
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.openapi import OperationGroup, responses
 from otel_agent_telemetry.service.otlp_intake import OtlpIntake
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
 from otel_agent_telemetry.service.request_body import media_type_of, read_body
@@ -41,7 +40,7 @@ operations = OperationGroup("OTLP")
     "POST",
     OTLP_PATH,
     summary="OTLP/HTTP traces",
-    responses=schemas.responses(None, 200, 400, 413, 415, 429, 503, content={PROTOBUF: _BYTES, JSON: _OBJECT}),
+    responses=responses(None, 200, 400, 413, 415, 429, 503, content={PROTOBUF: _BYTES, JSON: _OBJECT}),
     request_body=_REQUEST_BODY,
 )
 async def export_traces(request: Request) -> Response:

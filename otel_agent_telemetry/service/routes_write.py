@@ -22,9 +22,9 @@ from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.columns import COMMIT_COLUMNS, STATE_STEP_NS
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import CommitLink, RunRecord
-from otel_agent_telemetry.service import schemas
+from otel_agent_telemetry.service import run_schemas, schemas
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.openapi import OperationGroup
+from otel_agent_telemetry.service.openapi import OperationGroup, json_body, responses
 from otel_agent_telemetry.service.requests import backend_of, event_id_of, parsed_body, run_not_found
 from otel_agent_telemetry.service.responses import RequestError, json_response
 from otel_agent_telemetry.service.run_bodies import commit_link_from_body, patch_from_body, run_from_body
@@ -141,8 +141,8 @@ operations = OperationGroup("runs")
     "POST",
     "/api/v1/runs",
     summary="Store one state of a run",
-    responses=schemas.responses(schemas.RunStored, 201, 400, 413, 415, 422, 429, 503),
-    request_body=schemas.json_body(schemas.RunBody),
+    responses=responses(schemas.RunStored, 201, 400, 413, 415, 422, 429, 503),
+    request_body=json_body(run_schemas.RunBody),
 )
 async def create_run(request: Request) -> Response:
     """Store a run's start, a later state or its end: the same call, any number of times, in any order.
@@ -163,8 +163,8 @@ async def create_run(request: Request) -> Response:
     "POST",
     "/api/v1/runs/batch",
     summary="Store up to 10,000 states of runs",
-    responses=schemas.responses(schemas.BatchStored, 200, 400, 413, 415, 422, 429, 503),
-    request_body=schemas.json_body(schemas.RunBody, many=True),
+    responses=responses(schemas.BatchStored, 200, 400, 413, 415, 422, 429, 503),
+    request_body=json_body(run_schemas.RunBody, many=True),
 )
 async def create_runs(request: Request) -> Response:
     """Store every valid item in one transaction; invalid ones are listed in `errors` and do not fail the others."""
@@ -233,9 +233,9 @@ def _parse_items(body: Any, *, parse: Callable[[Any], T]) -> _Items[T]:
     "PATCH",
     "/api/v1/runs/{event_id}",
     summary="Set fields of a run",
-    path_parameters=schemas.EventIdPath,
-    responses=schemas.responses(schemas.RunPatched, 200, 400, 404, 413, 415, 422, 429, 503),
-    request_body=schemas.json_body(schemas.RunPatch),
+    path_parameters=run_schemas.EventIdPath,
+    responses=responses(schemas.RunPatched, 200, 400, 404, 413, 415, 422, 429, 503),
+    request_body=json_body(run_schemas.RunPatch),
 )
 async def update_run(request: Request) -> Response:
     """Set fields of a stored run and its `updated_at`; for corrections, such as ending a run that never will.
@@ -259,9 +259,9 @@ async def update_run(request: Request) -> Response:
     "POST",
     "/api/v1/runs/{event_id}/associate-commit",
     summary="Associate a commit with a run",
-    path_parameters=schemas.EventIdPath,
-    responses=schemas.responses(schemas.CommitAssociated, 200, 400, 404, 413, 415, 422, 429, 503),
-    request_body=schemas.json_body(schemas.CommitBody),
+    path_parameters=run_schemas.EventIdPath,
+    responses=responses(schemas.CommitAssociated, 200, 400, 404, 413, 415, 422, 429, 503),
+    request_body=json_body(schemas.CommitBody),
 )
 async def associate_commit(request: Request) -> Response:
     """Associate a commit; the run shows it from now on, and a late state of the run does not erase it."""
@@ -281,8 +281,8 @@ async def associate_commit(request: Request) -> Response:
     "POST",
     "/api/v1/commits",
     summary="Associate commits with runs by run_id",
-    responses=schemas.responses(schemas.CommitsStored, 200, 400, 413, 415, 422, 429, 503),
-    request_body=schemas.json_body(schemas.CommitOfRun, many=True),
+    responses=responses(schemas.CommitsStored, 200, 400, 413, 415, 422, 429, 503),
+    request_body=json_body(schemas.CommitOfRun, many=True),
 )
 async def associate_commits(request: Request) -> Response:
     """Associate commits with runs that may not be stored yet; `pending` ones show as soon as their run is.

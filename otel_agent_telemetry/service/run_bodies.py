@@ -26,18 +26,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from otel_agent_telemetry.clock import parse_iso
-from otel_agent_telemetry.columns import (
-    COLUMNS,
-    JSON_COLUMNS,
-    MAY_MISFIT,
-    PATCHABLE_COLUMNS,
-    TIME_COLUMNS,
-    Fields,
-    check_column,
-    check_time,
-    fits,
-    shown,
-)
+from otel_agent_telemetry.column_checks import check_column, check_time, fits, shown
+from otel_agent_telemetry.columns import COLUMNS, JSON_COLUMNS, MAY_MISFIT, PATCHABLE_COLUMNS, TIME_COLUMNS, Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import COMMIT_SOURCES, CommitLink
 from otel_agent_telemetry.redaction import clean, kept_name, mask_columns

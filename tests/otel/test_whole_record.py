@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Status, StatusCode
 
 from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
-from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, SETTABLE_COLUMNS
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
+from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.secret_patterns import REDACTED

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 from corpus import SECRETS
 
-from otel_agent_telemetry.columns import FREE_TEXT_COLUMNS, PATCHABLE_COLUMNS
+from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
+from otel_agent_telemetry.columns import PATCHABLE_COLUMNS
 from otel_agent_telemetry.secret_patterns import REDACTED, may_hide
 from otel_agent_telemetry.service.run_bodies import commit_link_from_body, patch_from_body, run_from_body
 
