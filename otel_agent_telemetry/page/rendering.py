@@ -25,6 +25,7 @@ from otel_agent_telemetry.page import formats
 from otel_agent_telemetry.page.static_files import static_address
 from otel_agent_telemetry.service.guards import client_of
 from otel_agent_telemetry.service.responses import status_of
+from otel_agent_telemetry.service.sessions import PAGE_SESSION
 
 _log = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def wants_part(request: Request) -> bool:
 
 async def render(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
     """Return a template as the response. `values` are its names, beside `request`, `now` and the session's."""
-    session = request.scope.get("otel_agent_telemetry.page_session")
-    names = {"request": request, "now": datetime.now(UTC), "session": session, **values}
+    names = {"request": request, "now": datetime.now(UTC), "session": request.scope[PAGE_SESSION], **values}
     text = templates().get_template(template).render(names)
     if len(text) < _THREAD_FROM:
         return html_response(request, text, status)
@@ -106,8 +106,13 @@ def page(endpoint: Endpoint) -> Endpoint:
     @functools.wraps(endpoint)
     async def shown(request: Request) -> Response:
         try:
+            # The guard has left the session of a cookie; without one the reader has what everybody has.
+            if PAGE_SESSION not in request.scope:
+                request.scope[PAGE_SESSION] = await request.app.state.sessions.open_session()
             return await endpoint(request)
         except AgentTelemetryError as problem:
+            if PAGE_SESSION not in request.scope:  # the database is away: not even a page of ours can be made
+                raise
             status, detail, headers = status_of(problem)
             _log.debug("page %s for %s: %s", status, client_of(request.scope), detail)
             response = await render(request, "error.html", {"status": status, "detail": detail}, status=status)

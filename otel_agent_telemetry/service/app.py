@@ -23,6 +23,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.page.routes import PAGE_ROUTES
+from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
     routes_audit,
     routes_deletion,
@@ -48,7 +49,9 @@ from otel_agent_telemetry.service.openapi import describe_service
 from otel_agent_telemetry.service.otlp_intake import OtlpIntake
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
 from otel_agent_telemetry.service.responses import EXCEPTION_HANDLERS, RunEncoder, json_response
+from otel_agent_telemetry.service.sessions import Sessions
 from otel_agent_telemetry.service.tokens import Tokens
+from otel_agent_telemetry.storage.store_facts import page_secret
 
 _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (
@@ -82,9 +85,10 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
         rates=RequestRates(settings.rate_limit_rpm) if settings.rate_limit_enabled else None,
         tokens=Tokens(settings) if settings.auth_required else None,
     )
+    sessions = Sessions(admission.tokens, lambda: backend.change(page_secret))
     app = Starlette(
         routes=_routes(settings),
-        middleware=_guards(settings, metrics, admission),
+        middleware=_guards(settings, metrics, admission, sessions),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
@@ -94,6 +98,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.encoder = RunEncoder(dict(settings.git_hosts))
     app.state.field_values = {}
     app.state.metrics = metrics
+    app.state.sessions = sessions
     app.state.started_at = time.monotonic()
     app.state.otlp = OtlpIntake(backend, metrics.spans)
     app.state.grpc = _grpc_receiver(backend, app.state.otlp, admission)
@@ -128,13 +133,15 @@ def _openapi_route(*, with_auth: bool) -> Route:
     return Route("/openapi.json", openapi, include_in_schema=False)
 
 
-def _guards(settings: TelemetryConfig, metrics: ServiceMetrics, admission: Admission) -> list[Middleware]:
+def _guards(
+    settings: TelemetryConfig, metrics: ServiceMetrics, admission: Admission, sessions: Sessions
+) -> list[Middleware]:
     """Return the middlewares, the outermost first: refused requests are logged too."""
     guards = [Middleware(AccessLog, observe=metrics.observe)]
     if settings.trusted_proxies is not None:
         guards.append(Middleware(RequestsAtOnce, limit=settings.http_max_connections))
     if admission.rates is not None or admission.tokens is not None:
-        guards.append(Middleware(AdmissionGuard, admission=admission))
+        guards.append(Middleware(AdmissionGuard, admission=admission, sessions=sessions, refused=lead_to_sign_in))
     if admission.tokens is None and settings.trusted_proxies is None and not is_public(settings.api_host):
         guards.append(Middleware(LoopbackHostCheck))
     return guards

@@ -35,11 +35,11 @@ from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.silence_watch import SilenceWatch
 from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
-from otel_agent_telemetry.storage.deliverers import store_id
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.pricing import use_own_prices
 from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
+from otel_agent_telemetry.storage.store_facts import store_id
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 
 T = TypeVar("T")

@@ -21,15 +21,22 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service.client_addresses import counted_client
-from otel_agent_telemetry.service.responses import error_response
-from otel_agent_telemetry.service.tokens import Tokens, permission_for
+from otel_agent_telemetry.service.responses import error_response, status_of
+from otel_agent_telemetry.service.sessions import PAGE_SESSION, Sessions
+from otel_agent_telemetry.service.tokens import READ, Token, Tokens, permission_for
 
 _access = logging.getLogger("otel_agent_telemetry.service.access")
 
 OPEN_PATHS: Final = frozenset({"/health", "/version"})
+API_PREFIXES: Final = ("/api/", "/v1/", "/metrics", "/openapi.json")
+"""What begins so is for programs; every other path is for browsers."""
+SIGN_IN: Final = "/sign-in"
+_STATIC: Final = "/static/"
 _MAX_LOGGED: Final = 200
 _ADDRESS: Final = re.compile(r"[0-9a-zA-Z.:%_-]{1,64}", re.ASCII)
 
@@ -197,45 +204,85 @@ class Admission:
         self.rates = rates
         self.tokens = tokens
 
-    def check(self, client: str, authorization: Sequence[bytes], needed: str) -> Decision:
-        """Count a request; return whether it is refused."""
-        headers: dict[str, str] = {}
-        if self.rates is not None:
-            decision, limit = self.rates.hit(client), self.rates.per_minute
-            headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
-            if decision.wait_s:
-                detail = f"more than {limit} requests a minute from this address"
-                return Decision(Refusal(429, detail, {**headers, "Retry-After": str(decision.wait_s)}))
-        if self.tokens is None:
-            return Decision(headers=headers)
-        token = self.tokens.find(authorization)
+    def check(
+        self, client: str, authorization: Sequence[bytes], needed: str, *, signed_in: Token | None = None
+    ) -> Decision:
+        """Count a request; return whether it is refused. `signed_in`: the token of the browser's session."""
+        counted = self.check_rate(client)
+        if counted.refusal is not None or self.tokens is None:
+            return counted
+        headers = counted.headers
+        token = signed_in or self.tokens.find(authorization)
         if token is None:
             return Decision(Refusal(401, "a bearer token is needed", {**headers, "WWW-Authenticate": "Bearer"}))
         if needed not in token.may:
             return Decision(Refusal(403, f"this token may not {needed}", headers))
         return Decision(headers=headers, token_name=token.name)
 
+    def check_rate(self, client: str) -> Decision:
+        """Count a request whatever its token; return whether there were too many."""
+        if self.rates is None:
+            return Decision()
+        decision, limit = self.rates.hit(client), self.rates.per_minute
+        headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(decision.remaining)}
+        if not decision.wait_s:
+            return Decision(headers=headers)
+        detail = f"more than {limit} requests a minute from this address"
+        return Decision(Refusal(429, detail, {**headers, "Retry-After": str(decision.wait_s)}))
+
+
+Refused = Callable[[Scope, Refusal], Response | None]
+"""Returns the response to a browser whose request is refused, such as a way to sign in; None for other clients."""
+
 
 class AdmissionGuard:
-    """Refuses HTTP requests that `Admission` does not let in, on every path but the open ones."""
+    """Refuses HTTP requests that `Admission` does not let in, on every path but the open ones.
 
-    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
+    A browser may read with the cookie of its session instead of a token. It is not enough to
+    write through the API: a form of another site would send it too. The page's own forms are
+    checked where they arrive (`page.forms`), so that their paths ask for `read` here.
+    """
+
+    def __init__(self, app: ASGIApp, *, admission: Admission, sessions: Sessions, refused: Refused) -> None:
         self._app = app
         self._admission = admission
+        self._sessions = sessions
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or respond 401, 403 or 429."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(_STATIC):
             await self._app(scope, receive, send)
             return
-        refusal, headers, scope[ADMITTED_AS] = self._admission.check(
-            client_of(scope), _authorization(scope), permission_for(scope["method"])
-        )
+        try:
+            decision = await self._decide(scope)
+        except StorageError as problem:  # the secret of the sessions cannot be read
+            await error_response(scope, *status_of(problem))(scope, receive, send)
+            return
+        refusal, headers, scope[ADMITTED_AS] = decision
         if refusal is not None:
-            response = error_response(scope, refusal.status, refusal.detail, refusal.headers)
+            response = self._refused(scope, refusal) or error_response(
+                scope, refusal.status, refusal.detail, refusal.headers
+            )
             await response(scope, receive, send)
             return
         await self._app(scope, receive, _adding_headers(send, headers) if headers else send)
+
+    async def _decide(self, scope: Scope) -> Decision:
+        """Return the decision on a request; leave a valid session in its scope."""
+        is_page = not scope["path"].startswith(API_PREFIXES)
+        needed = READ if is_page else permission_for(scope["method"])
+        authorization = _header(scope, b"authorization")
+        found = None
+        # A client that sends a token is no browser: its token alone counts.
+        if not authorization and needed == READ:
+            found = await self._sessions.find(b"; ".join(_header(scope, b"cookie")))
+        if found is not None:
+            scope[PAGE_SESSION] = found[1]
+        client, signed_in = client_of(scope), found[0] if found else None
+        if scope["path"] == SIGN_IN:  # open, but not for guessing
+            return self._admission.check_rate(client)
+        return self._admission.check(client, authorization, needed, signed_in=signed_in)
 
 
 class RequestsAtOnce:
@@ -277,6 +324,6 @@ def _adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
     return send_with_headers
 
 
-def _authorization(scope: Scope) -> list[bytes]:
-    """Return every value of the `Authorization` header; a client may send it more than once."""
-    return [value for name, value in scope["headers"] if name == b"authorization"]
+def _header(scope: Scope, wanted: bytes) -> list[bytes]:
+    """Return every value of a header, whose name is in lower case; a client may send it more than once."""
+    return [value for name, value in scope["headers"] if name == wanted]

@@ -92,13 +92,21 @@ class Tokens:
         scheme, _, text = authorization[0].partition(b" ") if len(authorization) == 1 else (b"", b"", b"")
         if scheme.lower() != b"bearer":
             return None
-        self._look_for_changes()
+        return self.find_text(text)
+
+    def find_text(self, text: bytes) -> Token | None:
+        """Return the token whose text this is; blanks around it do not count. None for an unknown one."""
         digest, found = sha256(text.strip()).digest(), None
         # All are compared, each in constant time: the time of an answer says nothing of any of them.
-        for token in (*self._single, *self._from_file):
+        for token in self.known():
             if hmac.compare_digest(token.digest, digest):
                 found = token
         return found
+
+    def known(self) -> tuple[Token, ...]:
+        """Return the tokens that are valid now."""
+        self._look_for_changes()
+        return (*self._single, *self._from_file)
 
     def _look_for_changes(self) -> None:
         """Read the file again when it has changed; keep the old tokens when it cannot be used."""

@@ -3,7 +3,7 @@
 A deliverer describes itself with each request (`DelivererReport`). One that has gone silent while
 records waited or runs were open is what an operator must know of: nobody else can.
 
-Owns the tables `deliverers` and `store_facts`.
+Owns the table `deliverers`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 from sqlalchemy import Connection, Dialect, select
 
@@ -20,11 +19,10 @@ from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.deliverer_report import DelivererReport
 from otel_agent_telemetry.storage.rows import clean_text
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
-from otel_agent_telemetry.storage.tables import deliverers, store_facts
+from otel_agent_telemetry.storage.tables import deliverers
 
 SILENCE_S: Final = 600.0
 """After how long without a word a deliverer that had something left is a finding."""
-_STORE_ID: Final = "store_id"
 _COLUMNS: Final = tuple(column.name for column in deliverers.c)
 _IDENTITY: Final = ("host", "base_dir")
 
@@ -72,11 +70,3 @@ def list_deliverers(connection: Connection, *, limit: int = 1000) -> list[Delive
     latest = select(deliverers).order_by(deliverers.c.last_seen.desc()).limit(limit)
     rows = connection.execute(latest).mappings()
     return [Deliverer(**row) for row in rows][::-1]
-
-
-def store_id(connection: Connection) -> str:
-    """Return the id of this database, made when it is first asked for. A deliverer's cursor belongs to one."""
-    new: dict[str, Any] = {"name": _STORE_ID, "value": uuid4().hex}
-    connection.execute(insert_into(store_facts, connection.dialect).on_conflict_do_nothing(), new)
-    query = select(store_facts.c.value).where(store_facts.c.name == _STORE_ID)
-    return str(connection.execute(query).scalar_one())
