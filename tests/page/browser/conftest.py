@@ -1,0 +1,93 @@
+"""A real browser for the tests: one Chromium a worker, a context of its own for each test.
+
+Every test fails that leaves an error in the browser's console, breaks the content security
+policy, or asks another host for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import pytest
+from components import require
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+_SERIOUS = ("serious", "critical")
+NewPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Chromium, started once; it keeps nothing between two contexts."""
+    executable = require("Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium: Browser) -> Iterator[NewPage]:
+    """Open pages, each like a browser of another reader: `new_page(width=380, color_scheme="dark", script=False)`.
+
+    `allowed_errors`: texts of console errors that the test provokes, such as the status of a refusal.
+    """
+    problems: list[str] = []
+    with ExitStack() as contexts:
+
+        def opened(
+            *, width: int = 1400, color_scheme: str = "light", script: bool = True, allowed_errors: tuple[str, ...] = ()
+        ) -> Page:
+            context: BrowserContext = chromium.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme=color_scheme,  # type: ignore[arg-type]  # one of Playwright's words
+                java_script_enabled=script,
+                reduced_motion="reduce",
+            )
+            contexts.callback(context.close)
+            page = context.new_page()
+
+            def on_console(message) -> None:
+                if message.type == "error" and not any(text in message.text for text in allowed_errors):
+                    problems.append(f"{page.url}: {message.text}")
+
+            page.on("console", on_console)
+            page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+            page.on("request", lambda request: _note_foreign(request.url, page.url, problems))
+            return page
+
+        yield opened
+    assert problems == []
+
+
+def _note_foreign(asked: str, page: str, problems: list[str]) -> None:
+    """Note a request that goes to another host than the page's."""
+    own = urlsplit(page).netloc
+    if own and urlsplit(asked).netloc not in (own, ""):
+        problems.append(f"{page} asks for {asked}")
+
+
+@pytest.fixture(scope="session")
+def axe_script() -> str:
+    """The program of axe-core, which finds what readers with other senses or hands cannot use."""
+    return require("axe-core").read_text("utf-8")
+
+
+@pytest.fixture
+def assert_accessible(axe_script: str) -> Callable[[Page], None]:
+    """Fail on what axe-core calls serious or critical."""
+
+    def check(page: Page) -> None:
+        # Through the debugger's protocol, which the page's own policy does not bind.
+        page.evaluate(axe_script)
+        found = page.evaluate("async () => (await axe.run(document)).violations")
+        serious = [
+            f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:5]]}"
+            for one in found
+            if one["impact"] in _SERIOUS
+        ]
+        assert serious == []
+
+    return check
