@@ -14,29 +14,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from opentelemetry.trace import Status, StatusCode, TracerProvider
+from opentelemetry.trace import TracerProvider
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.caller_values import (
-    SCALARS,
     event_attributes,
     given_summary,
     kept_payload,
     split_settings,
     word_of,
 )
+from otel_agent_telemetry.client_spans import TRACER, RunSpans, record_exception
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.column_checks import plain_text
-from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.interpreter import importing
-from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.endings import Ending, ending_of_exception
+from otel_agent_telemetry.otel.endings import ending_of_exception
 from otel_agent_telemetry.otel.live_span import LiveSpan, add_plain_event
 from otel_agent_telemetry.otel.provider import choose, private, use_system_ids
-from otel_agent_telemetry.otel.spans import EventPayload, StartParameters, remote_parent
+from otel_agent_telemetry.otel.spans import EventPayload, remote_parent
 from otel_agent_telemetry.outer_edge import never_raises, print_line, report
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
@@ -49,10 +47,7 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.argument_types import CommitSource, EndSettings, EndStatus, StartSettings, TriggerType
 
 _log = logging.getLogger(__name__)
-_ATTRIBUTE_OF = {name: names.PREFIX + name for name in SETTABLE_COLUMNS}
-"""Column → the attribute of a span that sets it."""
 _NO_RUN: str | None = None
-_TRACER = "otel_agent_telemetry"
 
 
 class TelemetryClient:
@@ -79,14 +74,15 @@ class TelemetryClient:
                 _log.warning("%s", message)
         provider, self._processor = choose(self.config, tracer_provider)
         try:
-            self._tracer = provider.get_tracer(_TRACER)
+            self._tracer = provider.get_tracer(TRACER)
         except Exception:  # the application's provider needs something that the environment names wrongly
             provider, self._processor = private(self.config)
-            self._tracer = provider.get_tracer(_TRACER)
+            self._tracer = provider.get_tracer(TRACER)
         use_system_ids(self._tracer)
         self._recorder = self._processor.recorder
         self._active = self._processor.active
-        self._started_in = remote_parent(self.config.trace_parent)
+        started_in = remote_parent(self.config.trace_parent)
+        self._spans = RunSpans(self.config, self._tracer, self._recorder, started_in=started_in)
 
     def __copy__(self) -> TelemetryClient:
         return self
@@ -152,7 +148,7 @@ class TelemetryClient:
                     f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}"
                 )
                 return
-            self._end(run, status, kwargs)
+            self._spans.end(run, status, kwargs)
         except Exception as problem:  # the outer edge
             report("ERROR", "end_run", problem)
 
@@ -267,7 +263,7 @@ class TelemetryClient:
             name = word_of(agent_name, name)
             if self._is_off():
                 return str(kwargs.get("run_id") or generate_run_id(name)), None
-            run = self._start(name, word_of(job_type, "unknown"), word_of(trigger_type, "cli"), kwargs)
+            run = self._spans.start(name, word_of(job_type, "unknown"), word_of(trigger_type, "cli"), kwargs)
         except Exception as problem:  # the outer edge of start_run and track_run
             report("ERROR", "start_run", problem)
             return "error-" + generate_run_id(name), None
@@ -280,31 +276,6 @@ class TelemetryClient:
         print_line(f"[ERROR] Telemetry start_run failed: nothing could be kept; {self._recorder.counters.last_error}")
         return run_id
 
-    def _start(
-        self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
-    ) -> ActiveRun:
-        """Start the span of a run; the processor makes the run of it in the same call."""
-        settings, extra = split_settings(kwargs)
-        wanted = plain_text(extra.pop("run_id")) if "run_id" in extra else None
-        settings |= {"agent_name": agent, "job_type": job, "trigger_type": trigger}
-        parameters = StartParameters(wanted, agent, settings, extra)
-        attributes = {
-            names.GEN_AI_OPERATION: "invoke_agent",
-            names.GEN_AI_AGENT_NAME: agent,
-            **{_ATTRIBUTE_OF[name]: value for name, value in settings.items() if type(value) in SCALARS},
-        }
-        title = f"invoke_agent {agent}"
-        if start_ns is None:
-            start_ns = self._recorder.clock.now_ns()
-        context = parameters.in_context(self._started_in)
-        self._tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)
-        if parameters.run is None:
-            tracer = private(self.config)[0].get_tracer(_TRACER)
-            tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)
-        if parameters.run is None:
-            raise RuntimeError(f"no span could be recorded; {self._recorder.counters.last_error}")
-        return parameters.run
-
     @never_raises("ERROR", _NO_RUN)
     def _record_ended(
         self, agent: str, job: str, trigger: str, *, status: str, start_ns: int, end_ns: int, settings: dict[str, Any]
@@ -312,30 +283,9 @@ class TelemetryClient:
         """Record a run that has ended already and return its id; None when recording is off or failed."""
         if self._is_off():
             return None
-        run = self._start(agent, job, trigger, settings, start_ns=start_ns)
-        self._end(run, status, {}, end_ns=end_ns)
+        run = self._spans.start(agent, job, trigger, settings, start_ns=start_ns)
+        self._spans.end(run, status, {}, end_ns=end_ns)
         return run.run_id
-
-    def _end(self, run: ActiveRun, status: Any, kwargs: Mapping[str, Any], *, end_ns: int | None = None) -> None:
-        """End the span of a run, with the status and what else the application says of it."""
-        span = run.span
-        settings: Mapping[str, Any] = {}
-        if kwargs:
-            settings, extra = split_settings(kwargs)
-            run.update_settings(settings, extra)
-            for name, value in settings.items():
-                if type(value) in SCALARS:
-                    span.set_attribute(_ATTRIBUTE_OF[name], value)
-        status = status if type(status) is str else plain_text(status)
-        run.status = "" if status is None else status
-        if type(span) is LiveSpan and type(status) is str:
-            span._agent_telemetry.set_unobserved(names.STATUS, status)  # the run's columns do not depend on it
-        elif type(status) in SCALARS:
-            span.set_attribute(names.STATUS, status)
-        if status != st.SUCCESS and st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
-            summary = settings.get("error_summary")
-            span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
-        span.end(self._recorder.clock.now_ns() if end_ns is None else end_ns)
 
     def _finish(self, run: ActiveRun, problem: BaseException | None) -> None:
         """End a tracked run with its block's exception, or with the status that was set. Never raises."""
@@ -343,13 +293,13 @@ class TelemetryClient:
             if run.ended or not self._active.is_mine(run):  # the parent process of a fork ends what it began
                 return
             if problem is None:
-                self._end(run, st.SUCCESS if run.status is None else run.status, {})
+                self._spans.end(run, st.SUCCESS if run.status is None else run.status, {})
                 return
             ending = ending_of_exception(problem)
             if ending.status != st.SUCCESS:
-                _record_exception(run.span, problem, ending)
+                record_exception(run.span, problem, ending)
             summary = {"error_summary": ending.summary} if ending.summary else {}
-            self._end(run, ending.status, {**summary, **given_summary(run.settings, summary)})
+            self._spans.end(run, ending.status, {**summary, **given_summary(run.settings, summary)})
         except Exception as failure:  # the outer edge of __exit__
             report("ERROR", "end_run", failure)
 
@@ -363,15 +313,6 @@ class TelemetryClient:
         run.status = plain_text(extra.pop("status", run.status))
         run.update_settings(settings, extra)
         self._processor.write_update(run)
-
-
-def _record_exception(span: Any, problem: BaseException, ending: Ending) -> None:
-    """Add an exception event as OpenTelemetry does, also when the exception's `__str__` raises."""
-    try:
-        span.record_exception(problem, escaped=True)
-    except Exception:
-        kind = type(problem).__name__
-        span.add_event("exception", {"exception.type": kind, "exception.message": ending.summary or kind})
 
 
 __all__ = ["RunContext", "TelemetryClient"]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 LAYERS = (
     ("foundations", ("append", "archives", "argument_types", "base_folder", "bisection", "clock", "column_checks", "columns", "config", "counters", "deletion", "deliverer_report", "errors", "git", "given_by_name", "interpreter",
                      "journal", "last_error", "locks", "missing_root", "model", "names_in_texts", "patterns", "plain_values", "redaction", "run_content", "run_id", "run_state",
-                     "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_values", "settings",
+                     "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_settings", "secret_values", "settings",
                      "state_plan", "status", "trusted_files",
                      "urls", "usage", "wire")),
     ("buffer", ("buffer",)),
@@ -20,12 +20,12 @@ LAYERS = (
     ("delivery", ("delivery",)),
     ("recording", ("recording",)),
     ("otel", ("otel",)),
-    ("client", ("caller_values", "client", "outer_edge", "run_context")),
+    ("client", ("caller_values", "client", "client_spans", "outer_edge", "run_context")),
     ("capture", ("capture",)),
     ("operations", ("operations",)),
     ("service", ("page", "service")),
     ("cli", ("cli",)),
-    ("testing", ("testing",)),
+    ("testing", ("memory_recorder", "testing")),
 )  # fmt: skip
 """Layer → the folders and modules in it, the lowest first (design, "Layers"). Imports point down or sideways."""
 

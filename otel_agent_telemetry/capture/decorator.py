@@ -1,29 +1,26 @@
 """`capture_telemetry`: calls of a function as entries and runs (seed 004).
 
-The caller gets the function's result and its exceptions, whatever becomes of the entry. A
-captured function is of the same kind as the function: `inspect` and `await` see no
-difference. Arguments are kept under the names of the function's signature.
+The caller gets the function's result and its exceptions, whatever becomes of the entry.
+Arguments are kept under the names of the function's signature. How each kind of function is
+wrapped is in `wrappers`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import logging
-import types
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar, overload
 
-from otel_agent_telemetry.capture.context import BodyContext, CapturedCall
-from otel_agent_telemetry.capture.entry import SUCCESS, Entry, name_of, outcome_of, plain_inputs
+from otel_agent_telemetry.capture.context import CapturedCall
+from otel_agent_telemetry.capture.entry import name_of, plain_inputs
 from otel_agent_telemetry.capture.telemetry_capture import TelemetryCapture
-from otel_agent_telemetry.wire import bounded_repr
+from otel_agent_telemetry.capture.wrappers import Call, warn, wrapped
 
 _log = logging.getLogger(__name__)
-_CLOSED_EARLY: Final = {"closed_early": True}
 _RECEIVERS: Final = ("self", "cls")
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -80,23 +77,35 @@ def capture_telemetry(
         return capture_telemetry()(skill_name)
     keys = (sanitize_keys,) if isinstance(sanitize_keys, str) else tuple(sanitize_keys or ())
 
-    def decorate(function: Any) -> Any:
-        wrapper = type(function) if isinstance(function, (staticmethod, classmethod)) else None
-        inner = function.__func__ if wrapper is not None else function
-        if inspect.isclass(inner) or not callable(inner):
-            _log.warning("%r is no function and is not captured: decorate the functions in it", function)
-            return function
-        has_receiver = wrapper is classmethod
-        plan = _Plan(
-            skill=name_of(skill_name, getattr(inner, "__name__", None) or type(inner).__name__),
-            caller=name_of(caller, "runtime"),
-            capture=capture,
-            arguments=_ArgumentNames(inner, keys, has_receiver=has_receiver) if capture_inputs else None,
-        )
-        captured = _captured(inner, plan)
-        return captured if wrapper is None else wrapper(captured)
+    return functools.partial(
+        _decorate, skill_name=skill_name, caller=caller, secret_keys=keys if capture_inputs else None, capture=capture
+    )
 
-    return decorate
+
+def _decorate(
+    function: Any,
+    *,
+    skill_name: str | None,
+    caller: str,
+    secret_keys: tuple[str, ...] | None,
+    capture: TelemetryCapture | None,
+) -> Any:
+    """Return the captured function, in the same `staticmethod` or `classmethod`; a class or a value unchanged.
+
+    `secret_keys`: names of arguments to mask beside those that look like secrets; None keeps no arguments.
+    """
+    wrapper = type(function) if isinstance(function, (staticmethod, classmethod)) else None
+    inner = function.__func__ if wrapper is not None else function
+    if inspect.isclass(inner) or not callable(inner):
+        _log.warning("%r is no function and is not captured: decorate the functions in it", function)
+        return function
+    arguments = None
+    if secret_keys is not None:
+        arguments = _ArgumentNames(inner, secret_keys, has_receiver=wrapper is classmethod)
+    skill = name_of(skill_name, getattr(inner, "__name__", None) or type(inner).__name__)
+    plan = _Plan(skill=skill, caller=name_of(caller, "runtime"), capture=capture, arguments=arguments)
+    captured = wrapped(inner, plan.begin)
+    return captured if wrapper is None else wrapper(captured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,76 +118,14 @@ class _Plan:
     arguments: _ArgumentNames | None
     """None: the arguments are not kept."""
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Begin capturing a call. Never raises."""
         try:
             inputs = self.arguments.inputs(args, kwargs) if self.arguments is not None else {}
-            return _Call(CapturedCall(self.capture or TelemetryCapture.shared(), self.skill, self.caller, inputs))
+            return Call(CapturedCall(self.capture or TelemetryCapture.shared(), self.skill, self.caller, inputs))
         except Exception as problem:  # the outer edge
-            _warn(f"the capture of {self.skill}", problem)
-            return _Call(None)
-
-
-class _Call:
-    """One call, captured as far as possible: the outer edge. No method raises an error of its own.
-
-    `returned`, `raised` and `closed` end the run and make the entry; `keep` adds it to the file.
-    """
-
-    __slots__ = ("_captured", "_entry")
-
-    def __init__(self, captured: CapturedCall | None) -> None:
-        self._captured = captured
-        self._entry: Entry | None = None
-
-    def returned(self, result: object) -> _Call:
-        """End the run with what the function returned."""
-        return self._end(lambda captured: captured.end(*outcome_of(result)))
-
-    def raised(self, problem: BaseException) -> _Call:
-        """End the run with what the function raised."""
-        return self._end(lambda captured: captured.fail(problem))
-
-    def closed(self) -> _Call:
-        """End the run of a generator that its consumer closed before its end."""
-        return self._end(lambda captured: captured.end(SUCCESS, metadata=_CLOSED_EARLY))
-
-    def step_out(self) -> BodyContext:
-        """Make the span before the call's current again."""
-        return BodyContext() if self._captured is None else self._captured.step_out()
-
-    def _end(self, end: Callable[[CapturedCall], Entry]) -> _Call:
-        """Make the entry of the call; a call that could not begin has none."""
-        if self._captured is not None:
-            try:
-                self._entry = end(self._captured)
-            except Exception as problem:  # the outer edge
-                _warn("ending a captured call", problem)
-        return self
-
-    def keep(self, *, wait: bool = True) -> None:
-        """Add the entry to the file; blocks on its lock, not at all without `wait`."""
-        if self._captured is None or self._entry is None:
-            return
-        try:
-            self._captured.keep(self._entry, wait=wait)
-        except Exception as problem:  # the outer edge
-            _warn("ending a captured call", problem)
-
-    async def keep_async(self) -> None:
-        """Add the entry to the file without blocking the event loop."""
-        if self._captured is None or self._entry is None:
-            return
-        try:
-            await self._captured.keep_async(self._entry)
-        except Exception as problem:  # the outer edge; CancelledError propagates
-            _warn("ending a captured call", problem)
-
-
-def _warn(action: str, problem: Exception) -> None:
-    """Log what went wrong; never raises."""
-    with contextlib.suppress(Exception):  # a handler of the application's raises, or no stack is left
-        _log.warning("%s failed: %s", action, bounded_repr(problem))
+            warn(f"the capture of {self.skill}", problem)
+            return Call(None)
 
 
 class _ArgumentNames:
@@ -235,135 +182,3 @@ class _ArgumentNames:
             return {**named, first.name: named[first.name][1:]} if self._has_receiver else named
         named.pop(first.name, None)
         return named
-
-
-def _captured(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    """Return the captured function, of the same kind as the function."""
-    if inspect.isasyncgenfunction(function):
-        return _async_generator(function, plan)
-    if inspect.isgeneratorfunction(function):
-        generator = _generator(function, plan)
-        return types.coroutine(generator) if function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE else generator
-    if inspect.iscoroutinefunction(function):
-        return _coroutine(function, plan)
-    return _function(function, plan)
-
-
-def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    """Return the wrapper of a plain function."""
-
-    @functools.wraps(function)
-    def captured(*args: Any, **kwargs: Any) -> Any:
-        call = plan.begin(args, kwargs)
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as problem:
-            call.raised(problem).keep()
-            raise
-        call.returned(result).keep()
-        return result
-
-    return captured
-
-
-def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    """Return the wrapper of a coroutine function. Its entry is written without blocking the event loop."""
-
-    @functools.wraps(function)
-    async def captured(*args: Any, **kwargs: Any) -> Any:
-        call = plan.begin(args, kwargs)
-        try:
-            result = await function(*args, **kwargs)
-        except GeneratorExit as problem:
-            call.raised(problem).keep(wait=False)  # a coroutine that is being closed must not await
-            raise
-        except BaseException as problem:
-            await call.raised(problem).keep_async()
-            raise
-        await call.returned(result).keep_async()
-        return result
-
-    return captured
-
-
-def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    """Return the wrapper of a generator function: the call lasts until the generator ends or is closed."""
-
-    @functools.wraps(function)
-    def captured(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        # Between two steps the consumer's own span must be current, not this call's: hence `step_out` at once.
-        call = plan.begin(args, kwargs)
-        inside = call.step_out()
-        try:
-            result = yield from _steps(function(*args, **kwargs), inside)
-        except GeneratorExit:
-            # The consumer took what it wanted, such as the first match: closing a generator is no failure.
-            call.closed().keep()
-            raise
-        except BaseException as problem:
-            call.raised(problem).keep()
-            raise
-        call.returned(result).keep()
-        return result
-
-    return captured
-
-
-def _steps(body: Generator[Any, Any, Any], inside: BodyContext) -> Generator[Any, Any, Any]:
-    """`yield from body`, with `inside` current only while the body runs (PEP 380)."""
-    step = functools.partial(next, body)
-    while True:
-        try:
-            with inside:
-                items = [step()]
-        except StopIteration as stop:
-            return stop.value
-        try:
-            sent = yield items.pop()  # nothing here keeps it alive meanwhile
-        except GeneratorExit:
-            with inside:
-                body.close()
-            raise
-        except BaseException as thrown:
-            step = functools.partial(body.throw, thrown)
-        else:
-            step = functools.partial(body.send, sent)
-
-
-def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    """Return the wrapper of an asynchronous generator function, which lasts as a generator does."""
-
-    @functools.wraps(function)
-    async def captured(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = plan.begin(args, kwargs)
-        inside = call.step_out()
-        try:
-            body = function(*args, **kwargs)
-            step = body.__anext__
-            # PEP 525 has no `yield from`: each step, and what the consumer sends or throws, is passed on by hand.
-            while True:
-                try:
-                    with inside:
-                        items = [await step()]
-                except StopAsyncIteration:
-                    break
-                try:
-                    sent = yield items.pop()
-                except GeneratorExit:
-                    # The body's `finally` blocks run here, as a part of the call, so with its span current.
-                    with inside:
-                        await body.aclose()
-                    raise
-                except BaseException as thrown:
-                    step = functools.partial(body.athrow, thrown)
-                else:
-                    step = functools.partial(body.asend, sent)
-        except GeneratorExit:
-            await call.closed().keep_async()
-            raise
-        except BaseException as problem:
-            await call.raised(problem).keep_async()
-            raise
-        await call.returned(None).keep_async()
-
-    return captured

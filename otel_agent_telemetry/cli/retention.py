@@ -4,7 +4,7 @@ Deletes what `operations.maintenance` finds to be old, or only counts it.
 """
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.operations.maintenance import OldFiles
     from otel_agent_telemetry.storage.row_retention import OldRows
+
+
+class _Deleted(NamedTuple):
+    """What was deleted, or would be; None for a part that was not asked for or is not there."""
+
+    rows: "OldRows | None"
+    journal: "OldFiles | None"
+    captures: "OldFiles | None"
+    rejected: "OldFiles | None"
+    sizes: tuple[int, int] | None
+    """Bytes of the SQLite file before and after it was shrunk."""
 
 
 def retention(
@@ -59,12 +70,7 @@ def retention(
     kept_parts = parts_days or config.retention_parts_days
     parts_cutoff = None if kept_parts is None else maintenance.cutoff_of(kept_parts, now)
     note_other_service(invocation)
-    with ExitStack() as held:
-        # Taken before anything is deleted, so that a running service refuses the whole call.
-        file = held.enter_context(maintenance.ready_to_vacuum(config)) if vacuum and not dry_run else None
-        work = maintenance.count_old_rows if dry_run else _deleted
-        rows = work(config, cutoff, parts_cutoff=parts_cutoff)
-        sizes = maintenance.shrink(config, file) if file is not None else None
+    rows, sizes = _old_rows(config, cutoff, parts_cutoff=parts_cutoff, dry_run=dry_run, vacuum=vacuum)
     # After the rows: when deleting them fails, the journal still has all of them.
     old_files = maintenance.old_day_files(config, cutoff, now_ns=now) if journal else None
     old_captures = maintenance.old_captures(config, cutoff) if captures else None
@@ -73,19 +79,31 @@ def retention(
         maintenance.delete_files(old_files, old_captures, old_rejected)
     if rows is None:
         note_missing_database(invocation)
+    deleted = _Deleted(rows, old_files, old_captures, old_rejected, sizes)
     if as_json:
         options = {"days": kept_days, "parts_days": kept_parts, "cutoff": cutoff, "dry_run": dry_run}
-        shrunk = None if sizes is None else {"bytes_before": sizes[0], "bytes_after": sizes[1]}
-        files = {"journal": _files_object(old_files), "captures": _files_object(old_captures)}
-        files["rejected"] = _files_object(old_rejected)
-        print_json({**options, "database": _rows_object(rows), **files, "vacuum": shrunk})
+        print_json({**options, **_objects(deleted)})
     else:
         print_line(f"older than {kept_days} days: before {format_time(cutoff)} UTC")
         if parts_cutoff is not None:
             print_line(f"events and steps older than {kept_parts} days: before {format_time(parts_cutoff)} UTC")
-        _print(rows, old_files, old_captures, old_rejected, sizes, dry_run=dry_run)
+        _print(deleted, dry_run=dry_run)
         _note_what_stays(config, rows, dry_run=dry_run, shrunk=vacuum)
     return ExitCode.OK
+
+
+def _old_rows(
+    config: "TelemetryConfig", cutoff: str, *, parts_cutoff: str | None, dry_run: bool, vacuum: bool
+) -> "tuple[OldRows | None, tuple[int, int] | None]":
+    """Delete or count the old rows; return them, and the bytes of the file before and after shrinking it."""
+    from otel_agent_telemetry.operations import maintenance
+
+    with ExitStack() as held:
+        # Taken before anything is deleted, so that a running service refuses the whole call.
+        file = held.enter_context(maintenance.ready_to_vacuum(config)) if vacuum and not dry_run else None
+        work = maintenance.count_old_rows if dry_run else _deleted
+        rows = work(config, cutoff, parts_cutoff=parts_cutoff)
+        return rows, maintenance.shrink(config, file) if file is not None else None
 
 
 def _deleted(config: "TelemetryConfig", cutoff: str, *, parts_cutoff: str | None) -> "OldRows | None":
@@ -96,11 +114,18 @@ def _deleted(config: "TelemetryConfig", cutoff: str, *, parts_cutoff: str | None
         return delete_old_rows(config, cutoff, parts_cutoff=parts_cutoff, on_progress=on_progress)
 
 
-def _rows_object(rows: "OldRows | None") -> dict[str, int] | None:
-    """Return the numbers of rows for `--json`."""
+def _objects(deleted: _Deleted) -> dict[str, Any]:
+    """Return the parts for `--json`."""
     from dataclasses import asdict
 
-    return None if rows is None else asdict(rows)
+    sizes = deleted.sizes
+    return {
+        "database": None if deleted.rows is None else asdict(deleted.rows),
+        "journal": _files_object(deleted.journal),
+        "captures": _files_object(deleted.captures),
+        "rejected": _files_object(deleted.rejected),
+        "vacuum": None if sizes is None else {"bytes_before": sizes[0], "bytes_after": sizes[1]},
+    }
 
 
 def _files_object(old: "OldFiles | None") -> dict[str, int] | None:
@@ -108,16 +133,9 @@ def _files_object(old: "OldFiles | None") -> dict[str, int] | None:
     return None if old is None else {"files": len(old.files), "bytes": old.bytes, "held_back": old.held_back}
 
 
-def _print(
-    rows: "OldRows | None",
-    old: "OldFiles | None",
-    captures: "OldFiles | None",
-    rejected: "OldFiles | None",
-    sizes: tuple[int, int] | None,
-    *,
-    dry_run: bool,
-) -> None:
+def _print(found: _Deleted, *, dry_run: bool) -> None:
     """Print one line for each part that was asked for."""
+    rows, old, captures, rejected, sizes = found
     deleted = "would be deleted" if dry_run else "deleted"
     if rows is not None:
         details = f"{rows.events} events, {rows.spans} steps, {rows.commits} commits"

@@ -101,12 +101,22 @@ def runs(
     invocation = invocation_of(context)
     if not no_sync:
         sync_before_read(invocation)
-    # The table shows no cost, so the price list is not loaded for it.
     reader = invocation.open_reader()
     # Whoever names a run wants to see it, whatever it is.
     hides = not everything and run_id is None
+    # The table shows no cost, so the price list is not loaded for it.
     query = replace(query, limit=limit, priced=as_json or tree, plumbing=False if hides else None)
     found = reader.runs(query)
+    _print_found(invocation, reader, found, tree=tree, as_json=as_json)
+    if hides and found is not None and (hidden := reader.hidden(query)):
+        print_stderr(f"{hidden} runs of plumbing are hidden; --all lists them.")
+    return ExitCode.OK
+
+
+def _print_found(
+    invocation: Invocation, reader: "RunReader", found: "Sequence[RunRecord] | None", *, tree: bool, as_json: bool
+) -> None:
+    """Print the runs as JSON or as a table; None, for no database, is an empty list and a note on stderr."""
     if found is None:
         note_missing_database(invocation)
     if as_json:
@@ -115,9 +125,6 @@ def runs(
         _print_runs(reader, found, tree=tree)
     elif found is not None:
         print_line("No runs match.")
-    if hides and found is not None and (hidden := reader.hidden(query)):
-        print_stderr(f"{hidden} runs of plumbing are hidden; --all lists them.")
-    return ExitCode.OK
 
 
 def _objects(

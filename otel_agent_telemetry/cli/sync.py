@@ -3,13 +3,16 @@
 Delivers the buffer through `operations.deliver` and reports the result.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
 from otel_agent_telemetry.cli.invocation import AsJson, invocation_of
 from otel_agent_telemetry.cli.output import format_size, print_json, print_line, print_stderr, printable, progress_bar
+
+if TYPE_CHECKING:
+    from otel_agent_telemetry.operations.deliver import DeliveryReport
 
 
 def sync(
@@ -32,13 +35,7 @@ def sync(
     if as_json:
         print_json(asdict(report))
     else:
-        by = " (by another process)" if report.by_another else ""
-        parts = [f"delivered {report.delivered}{by}", f"rejected {report.rejected}"]
-        parts += [f"{report.lines} events and steps"] if report.lines else []
-        parts += [f"closed {report.closed_runs} runs of dead processes"] if report.closed_runs else []
-        parts += [f"waiting {format_size(report.waiting_bytes)}"]
-        target = f" - target {printable(report.target)}" if report.target else ""
-        print_line(", ".join(parts) + target)
+        print_line(_summary(report))
     if not report.done and report.problem:
         print_stderr(f"agent-telemetry: not delivered: {report.problem} - the records wait in {config.buffer_dir}")
         # The records are safe in the buffer, but the target has to be fixed.
@@ -55,3 +52,14 @@ def sync(
         )
         return ExitCode.PROBLEM
     return ExitCode.OK
+
+
+def _summary(report: "DeliveryReport") -> str:
+    """Return the line that is printed about a delivery; parts that are zero by nature are left out."""
+    by = " (by another process)" if report.by_another else ""
+    parts = [f"delivered {report.delivered}{by}", f"rejected {report.rejected}"]
+    parts += [f"{report.lines} events and steps"] if report.lines else []
+    parts += [f"closed {report.closed_runs} runs of dead processes"] if report.closed_runs else []
+    parts += [f"waiting {format_size(report.waiting_bytes)}"]
+    target = f" - target {printable(report.target)}" if report.target else ""
+    return ", ".join(parts) + target
