@@ -40,6 +40,9 @@ LEFT_OUT: Final = "left_out"
 """Name → how often it was left out of a span that came over OTLP, or of its events, as message content."""
 NO_MODEL: Final = ""
 """The name under `BY_MODEL` of what spans used that report tokens and no model: calls, if a span above names one."""
+SO_FAR: Final = "so_far"
+"""Model → tokens of calls whose sender adds them to those of the next call in the same span: of several the greatest
+count, and only where no such call follows. Empty on a call whose tokens hold those of the calls before it."""
 _TOKENS: Final = "_tokens"
 _OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors", LEFT_OUT})
 """What is counted on every span; the rest is counted on model calls."""
@@ -58,6 +61,8 @@ def added(usages: Iterable[Usage]) -> dict[str, Any]:
                 total[name] = total.get(name, 0) + value
             elif name == LEFT_OUT:
                 total[name] = _counted_together(total.get(name, {}), value)
+            elif name == SO_FAR:
+                total[name] = _greatest(total.get(name, {}), value)
             elif isinstance(value, Mapping):
                 total[name] = _united(total.get(name, {}), value)
             elif isinstance(value, str):
@@ -73,6 +78,15 @@ def _united(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, 
     """Merge objects of usages by name; those beyond the first hundred names are left out."""
     united = {name: added([known.get(name, {}), more.get(name, {})]) for name in {**known, **more}}
     return dict(sorted(united.items())[:_MAX_WORDS])
+
+
+def _greatest(known: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, Usage]:
+    """Return for each model the greatest of each of its figures."""
+    models = {name: (known.get(name, {}), more.get(name, {})) for name in {**known, **more}}
+    return {
+        name: {figure: max(one.get(figure, 0), two.get(figure, 0)) for figure in {**one, **two}}
+        for name, (one, two) in sorted(models.items())
+    }
 
 
 def _counted_together(known: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
@@ -112,6 +126,7 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
     calls. So tokens are those of the innermost spans that report any. A tool call without a model
     call inside it is the tool calls inside it; with one it is an agent, whose tools are other calls.
     """
+    inside = _with_sums_counted(inside)
     if (model := own.get(MODEL_INSIDE) or next(iter(own.get("models", ())), None)) is not None:
         inside = _claimed(inside, model)
     if MODEL_INSIDE in own:
@@ -129,6 +144,15 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
     elif (cost := _reported_cost(own)) is not None and _reported_cost(inside) is None:
         total[BY_MODEL] = _with_cost(inside.get(BY_MODEL, {}), cost)
     return added([{name: value for name, value in total.items() if value != {}}, of_steps(own), of_steps(inside)])
+
+
+def _with_sums_counted(inside: Usage) -> Usage:
+    """Return the usage of everything in one span with its `SO_FAR` counted, where no call has repeated that."""
+    if SO_FAR not in inside:
+        return inside
+    rest = {name: value for name, value in inside.items() if name != SO_FAR}
+    so_far = inside[SO_FAR]
+    return rest if has_tokens(rest) else added([rest, *so_far.values(), {BY_MODEL: so_far}])
 
 
 def _claimed(inside: Usage, model: str) -> Usage:
@@ -183,7 +207,7 @@ def of_steps(usage: Usage) -> dict[str, Any]:
 
 def has_tokens(usage: Usage) -> bool:
     """Return whether a usage has a number of tokens."""
-    return any(name.endswith(_TOKENS) and count for name, count in usage.items())
+    return bool(usage.get(SO_FAR)) or any(name.endswith(_TOKENS) and count for name, count in usage.items())
 
 
 def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:

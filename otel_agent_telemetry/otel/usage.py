@@ -25,6 +25,7 @@ from otel_agent_telemetry.usage import (
     REPORTED,
     REPORTED_COST,
     RUN_COST,
+    SO_FAR,
     Usage,
     last_call,
 )
@@ -329,6 +330,25 @@ def _first_text(
     return next((text for text in texts if text.lower() not in words_for_none), None)
 
 
+def _with_sum_apart(view: SpanView, usage: Usage) -> Usage:
+    """Return a model call's usage with its tokens apart, where its sender adds them to those of the next call."""
+    sender = names.sender_of(view.attributes, view.resource)
+    if sender is None or not sender.sums_after:
+        return usage
+    provider = (_first_text(view.attributes, _PROVIDERS) or "").lower()
+    reasons = next(words for name, words in sender.sums_after if name in (provider, "*"))
+    ended = str(view.attributes.get(names.FINISH_REASONS, "")).lower()
+    tokens = {name: count for name, count in usage.items() if name.endswith("_tokens")}
+    if not tokens or not any(reason in ended for reason in reasons):
+        return {**usage, SO_FAR: {}}
+    model = next(iter(usage.get("models", ())), NO_MODEL)
+    calls = {name: value for name, value in usage.items() if name not in tokens}
+    if BY_MODEL in usage:
+        of_model = usage[BY_MODEL][model]
+        calls[BY_MODEL] = {model: {name: value for name, value in of_model.items() if name not in tokens}}
+    return {**calls, SO_FAR: {model: tokens}}
+
+
 def usage_of_step(view: SpanView) -> Usage:
     """Return what a step itself reports: its model call, or, for an agent that is a step, the sum that it repeats.
 
@@ -336,7 +356,7 @@ def usage_of_step(view: SpanView) -> Usage:
     """
     usage = step_usage(view)
     if "model_calls" in usage:
-        return usage_by_model(view, usage)
+        return _with_sum_apart(view, usage_by_model(view, usage))
     if "tool_calls" not in usage and names.is_agent_work(view.attributes, view.name) and (whole := own_usage(view)):
         if RUN_COST in whole:
             whole[REPORTED_COST] = whole.pop(RUN_COST)

@@ -21,7 +21,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from otel_agent_telemetry.otel.receiver import _KINDS, _STATUSES, _values_of
+from otel_agent_telemetry.otel.otlp_spans import _KINDS, _STATUSES, values_of
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
 from tests.emitters.fake_model_server import FakeModelServer, body_of
 from tests.emitters.record import FOLDER, _text, _trimmed, _trimmed_text
@@ -79,7 +79,7 @@ def described(spans):
 
 
 def _described(span, scope, numbers, traces, began):
-    end = _values_of(span.attributes)
+    end = values_of(span.attributes)
     name, at_start = json.loads(end.pop(START, "null")) or (span.name, [key for key in end if not _RESULTS.search(key)])
     soon = [key for key in json.loads(end.pop(SOON, "[]")) if key in end and key not in at_start]
     trace = traces.setdefault(span.trace_id, len(traces) + 1)
@@ -98,7 +98,7 @@ def _described(span, scope, numbers, traces, began):
         "soon": _trimmed({key: end[key] for key in soon}),
         "later": _trimmed({key: value for key, value in end.items() if key not in at_start and key not in soon}),
         "events": [
-            [event.name, (event.time_unix_nano - began) // 1000, _trimmed(_values_of(event.attributes))]
+            [event.name, (event.time_unix_nano - began) // 1000, _trimmed(values_of(event.attributes))]
             for event in span.events
         ],
         "status": [status, *filter(None, [_trimmed_text(span.status.message)])] if status != "unset" else None,

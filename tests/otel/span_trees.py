@@ -14,10 +14,13 @@ CHAT = {
     "gen_ai.usage.input_tokens": 5,
     "gen_ai.input.messages": "my knee hurts",
 }
+SUMS = {"spring.ai.model.request.tool.names": "[]", "gen_ai.request.model": "m", "gen_ai.operation.name": "chat"}
 CONTENT = {"gen_ai.input.messages", "tool.args", "ai.prompt"}
 KINDS = [
     {},
     CHAT,
+    {**SUMS, "gen_ai.usage.input_tokens": 3, "gen_ai.response.finish_reasons": "tool_calls"},
+    {**SUMS, "gen_ai.usage.input_tokens": 7, "gen_ai.response.finish_reasons": "stop"},
     {"gen_ai.operation.name": "execute_tool", "tool.args": "my knee"},
     {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"},
     {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "writer", "ai.prompt": "and my foot"},

@@ -177,6 +177,34 @@ def test_a_coding_agents_root_leaves_its_status_to_the_last_model_call():
     assert own_usage(sent._replace(resource={"service.name": "app"})) == {}
 
 
+def spring_call(tokens, reason, provider="openai"):
+    """A model call of Spring AI 1: it adds the tokens of the calls before it in the same turn to its own."""
+    reported = {"gen_ai.usage.input_tokens": str(tokens), "gen_ai.response.finish_reasons": f'["{reason}"]'}
+    offered = {"spring.ai.model.request.tool.names": '["weather"]', "gen_ai.system": provider}
+    return usage_of_step(
+        view(attributes={"gen_ai.operation.name": "chat", **offered, **reported, "gen_ai.request.model": "m"})
+    )
+
+
+@pytest.mark.parametrize(
+    ("calls", "tokens"),
+    [
+        ([(100, "TOOL_CALLS"), (200, "STOP")], 200),
+        ([(200, "STOP"), (100, "TOOL_CALLS")], 200),
+        ([(100, "tool_use"), (200, "tool_use"), (300, "end_turn")], 300),
+        ([(100, "TOOL_CALLS"), (200, "TOOL_CALLS")], 200),
+        ([(100, "stop", "ollama"), (200, "stop", "ollama")], 200),
+        ([(100, "STOP"), (120, "STOP")], 220),
+    ],
+)
+def test_calls_that_add_up_what_those_before_them_used_count_once_a_turn(calls, tokens):
+    """In whatever order they are counted; and also for their model, on whose figures the price depends."""
+    turn = [({}, -1), *((spring_call(*call), 0) for call in calls)]
+    used = shown_usage(own={}, steps=summed([*turn, (spring_call(50, "STOP"), -1)]))
+    assert used["input_tokens"] == used["by_model"]["m"]["input_tokens"] == tokens + 50
+    assert used["model_calls"] == used["by_model"]["m"]["model_calls"] == len(calls) + 1
+
+
 @pytest.mark.parametrize(("provider", "tokens"), [("anthropic", 100), ("openai", 50)])
 def test_a_senders_rule_may_hold_for_one_provider(provider, tokens):
     """OpenLIT hands on what Anthropic's client counts."""

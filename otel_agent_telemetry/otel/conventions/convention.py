@@ -34,6 +34,8 @@ class Sender(GivenByName):
     `last_model_event_decides`: a root span without a status of its own failed when the last
     model call in it did. `exception_decides`: a span with an exception failed whatever its
     status is. `is_coding_agent`: its other root spans are no runs that a user asked for.
+    `sums_after`: (provider, `*` for any other, which is last; parts of finish reasons in lower
+    case) of model calls whose tokens the next call in the same span adds to its own.
     """
 
     marks: tuple[tuple[str, str], ...]
@@ -43,6 +45,7 @@ class Sender(GivenByName):
     reasoning_beside_output: bool = False
     last_model_event_decides: bool = False
     is_coding_agent: bool = False
+    sums_after: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Convention(GivenByName):

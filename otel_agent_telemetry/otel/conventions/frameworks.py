@@ -378,9 +378,18 @@ SEMANTIC_KERNEL: Final = Convention(
 
 SPRING_AI: Final = Convention(
     name="Spring AI",
-    source="spring-ai 1.1, observation conventions",
+    source="spring-ai 1.1 and 2.0, observation conventions; UsageCalculator, which 1 calls in each model",
     kinds={"spring.ai.kind": {"chat_client": CHAIN, "advisor": CHAIN, "tool_call": TOOL}},
     columns={"spring.ai.chat.client.conversation.id": "session_id"},
+    senders=(
+        Sender(
+            marks=(("spring.ai.model.request.tool.names", "*"),),
+            sums_after=(
+                *((provider, ("stop",)) for provider in ("ollama", "vertex_ai", "google_genai", "google_genai_ai")),
+                ("*", ("tool_call", "tool_use")),
+            ),
+        ),
+    ),
     content_namespaces=(
         *("spring.ai.chat.client.conversation.text", "spring.ai.chat.client.system", "spring.ai.chat.client.tool"),
         *("spring.ai.chat.client.user", "spring.ai.tool.call", "spring.ai.tool.definition"),

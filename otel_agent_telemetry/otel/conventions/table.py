@@ -109,6 +109,7 @@ _CANCELLATION_MESSAGES: Final[tuple[str, ...]] = _joined("cancellation_messages"
 
 EVENT_NAME: Final = "event.name"
 ERROR_TYPE: Final = "error.type"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACK: Final = "exception.stacktrace"

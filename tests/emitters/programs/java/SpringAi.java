@@ -1,5 +1,5 @@
 // Spring AI (org.springframework.ai: spring-ai-openai, spring-ai-client-chat 1.1; io.micrometer:micrometer-tracing-bridge-otel;
-// io.opentelemetry:opentelemetry-exporter-otlp). The argument is run or fails.
+// io.opentelemetry:opentelemetry-exporter-otlp). The argument is run, turns or fails.
 import io.micrometer.observation.ObservationRegistry;
 import io.micrometer.tracing.handler.DefaultTracingObservationHandler;
 import io.micrometer.tracing.otel.bridge.OtelCurrentTraceContext;
@@ -34,11 +34,28 @@ public class SpringAi {
     registry.observationConfig().observationHandler(new DefaultTracingObservationHandler(tracer));
     var prompt = Map.of("fails", "Please fail").getOrDefault(arguments[0], "Weather in Bern?");
     try {
-      System.out.println(client(registry).prompt(prompt).tools(new Tools()).call().content());
+      if (arguments[0].equals("turns")) {
+        inSpan(tracer, () -> ask(registry, prompt), () -> ask(registry, prompt));
+      } else {
+        ask(registry, prompt);
+      }
     } catch (RuntimeException problem) {
       System.out.println(problem);
     }
     provider.shutdown().join(5, TimeUnit.SECONDS);
+  }
+
+  private static void ask(ObservationRegistry registry, String prompt) {
+    System.out.println(client(registry).prompt(prompt).tools(new Tools()).call().content());
+  }
+
+  private static void inSpan(OtelTracer tracer, Runnable... steps) {
+    var span = tracer.nextSpan().name("app").start();
+    try (var scope = tracer.withSpan(span)) {
+      for (var step : steps) step.run();
+    } finally {
+      span.end();
+    }
   }
 
   private static ChatClient client(ObservationRegistry registry) {
