@@ -137,6 +137,7 @@ class TelemetryConfig(GivenByName):
     """Setting → the variable that gave it, for those read from the environment."""
 
     def _complete(self, fields: dict[str, Any]) -> None:
+        """Fill `base_dir` and the paths below it that were not given."""
         base = _absolute(default_base_dir() if fields["base_dir"] is None else fields["base_dir"])
         fields["base_dir"] = base
         for name, parts in _UNDER_BASE.items():
@@ -151,11 +152,18 @@ class TelemetryConfig(GivenByName):
         return hash(self._settings())
 
     def _settings(self) -> tuple[Any, ...]:
+        """Return the values that make two configurations equal."""
         return tuple(value for name, value in vars(self).items() if name not in _NOT_COMPARED)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> TelemetryConfig:
-        """Return the configuration in `environ` (default: `os.environ`). Never raises; logs what cannot be read."""
+        """Return the configuration in `environ` (default: `os.environ`). Never raises; logs what cannot be read.
+
+        A variable that is empty or blank counts as not set. In a base folder that
+        is shared and closed to this user, a folder `user-{uid}` below it is used.
+
+            config = TelemetryConfig.from_env({"TELEMETRY_BASE_DIR": "/data/telemetry"})
+        """
         values, warnings, variables = _read(os.environ if environ is None else environ)
         for warning in warnings:
             _log.warning("%s", warning)
@@ -168,7 +176,10 @@ class TelemetryConfig(GivenByName):
         return self.variables.get(setting) or _BY_FIELD[setting].variables[0]
 
     def with_(self, **changes: Any) -> TelemetryConfig:
-        """Return a copy with some settings changed; paths that follow `base_dir` follow a new one."""
+        """Return a copy with some settings changed; paths that follow `base_dir` follow a new one.
+
+        Raises TypeError for a name that is no setting.
+        """
         if "base_dir" in changes:
             followers = (
                 name for name, parts in _UNDER_BASE.items() if getattr(self, name) == self.base_dir.joinpath(*parts)
@@ -177,7 +188,10 @@ class TelemetryConfig(GivenByName):
         return TelemetryConfig(**{**vars(self), **changes})
 
     def hand_down(self) -> None:
-        """Set the base directory in the environment of processes that this one starts."""
+        """Set the base directory in the environment of processes that this one starts.
+
+        A child process then finds the same files, whatever its working directory and its own defaults are.
+        """
         os.environ[BASE_DIR_VARIABLE] = str(self.base_dir)
 
     @property
@@ -289,7 +303,10 @@ def _public(url: str) -> str:
 
 @contextmanager
 def hidden_variable(name: str) -> Iterator[None]:
-    """Hide a variable of this process for a moment: for an import that fails over its value."""
+    """Hide a variable of this process for a moment: for an import that fails over its value.
+
+    Other threads see the variable missing meanwhile, so the block should be one import.
+    """
     value = os.environ.pop(name, None)
     try:
         yield
@@ -300,6 +317,7 @@ def hidden_variable(name: str) -> Iterator[None]:
 
 def set_default(name: str, value: str) -> None:
     """Set a variable that a library reads when it is imported, unless the operator has set it."""
+    # Not overwritten: a value of the operator stands, also one that we would not choose.
     os.environ.setdefault(name, value)
 
 
@@ -310,5 +328,8 @@ def default_base_dir() -> Path:
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return the variables of this process, for checks that look for misspelt ones."""
+    """Return the variables of this process, for checks that look for misspelt ones.
+
+    The mapping is `os.environ` itself: it must not be changed.
+    """
     return os.environ

@@ -39,7 +39,10 @@ _FILE: Final = "deletions.ndjson"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """The receipt of one deleted run. `trace_id` is set where no other run of its trace was left."""
+    """The receipt of one deleted run. `trace_id` is set where no other run of its trace was left.
+
+    `deleted_at`: our form of time. `deleted_by`: the name of the token, or the user of the command.
+    """
 
     event_id: str
     run_id: str
@@ -84,6 +87,7 @@ class Marks:
     def add(self, mark: Mark | None) -> None:
         """Add a mark; of two receipts of one run the first stays, of two cut-offs the later."""
         if isinstance(mark, Deletion):
+            # The first receipt names who deleted the run; a repetition of the call must not replace that name.
             self.deleted.setdefault(mark.event_id, mark)
         elif mark is not None and (self.cutoff is None or mark.cutoff > self.cutoff.cutoff):
             self.cutoff = mark
@@ -102,7 +106,10 @@ class Marks:
         return bool(self.deleted) or self.cutoff is not None
 
     def cover(self, state: Mapping[str, Any]) -> bool:
-        """Return whether a state of a run that is not stored is that of a deleted run."""
+        """Return whether a state of a run that is not stored is that of a deleted run.
+
+        `state` needs `event_id`, `created_at`, `updated_at`, and `status` and `end_time` where it has ended.
+        """
         return state.get("event_id") in self.deleted or (
             self.cutoff is not None and is_before(state, self.cutoff.cutoff)
         )
@@ -113,6 +120,7 @@ def is_before(state: Mapping[str, Any], cutoff: str) -> bool:
     if state["created_at"] >= cutoff:
         return False
     end = state.get("end_time") if state.get("status", RUNNING) != RUNNING else state["updated_at"]
+    # Ended without a known end: its creation, which is before the cut-off, decides.
     return end is None or bool(end < cutoff)
 
 
@@ -137,7 +145,10 @@ def mark_of(line: Line) -> Mark | None:
 
 
 def read_marks(folder: Path) -> Marks:
-    """Return the marks of a journal folder; none when there is no file. Raises OSError."""
+    """Return the marks of a journal folder; none when there is no file. Raises OSError.
+
+    Reads the whole file: some 200 bytes a deleted run.
+    """
     marks = Marks()
     path = folder / _FILE
     if path.exists():
@@ -159,6 +170,7 @@ class HiddenLines:
         """Read the marks if there are more than before. Raises OSError."""
         path = self._folder / _FILE
         size = path.stat().st_size if path.exists() else 0
+        # The file is only appended to, so an equal size is an equal content.
         if size != self._size:
             self._size, self._deleted = size, read_marks(self._folder).deleted
 
@@ -168,7 +180,10 @@ class HiddenLines:
 
 
 def append_marks(folder: Path, marks: Iterable[Mark]) -> None:
-    """Add marks to a journal folder; on return they are on the disk. Blocks. Raises OSError."""
+    """Add marks to a journal folder; on return they are on the disk. Blocks. Raises OSError.
+
+    Several processes may append at once; a disk that is full raises, and nothing must be deleted then.
+    """
     lines = [encode_line(EVENT, mark.to_event()) for mark in marks]
     if not lines:
         return
@@ -176,4 +191,5 @@ def append_marks(folder: Path, marks: Iterable[Mark]) -> None:
     for line in lines:
         file.write(line)
     file.sync()
+    # The file may be new: without this its name could be lost in a power cut, and the deletion with it.
     sync_dir(folder)

@@ -119,6 +119,7 @@ class Drain:
             known = self._writers.get(files.writer)
             if known is not None:
                 known.files = files
+                # A live writer's list may be out of date the next moment; that of a writer found gone above is final.
                 known.list_segments()
 
     def _found_gone(self, writer: WriterProgress) -> bool:
@@ -140,6 +141,7 @@ class Drain:
         return self._clock.now_ns() - made > _BEGINNING_NS
 
     def _forget_removed(self, listed: list[WriterFiles]) -> None:
+        """Let go of writers whose files are gone, and take up those that are new."""
         names = {files.writer for files in listed}
         for name in self._writers.keys() - names:
             self._writers.pop(name).lock.release()
@@ -147,6 +149,7 @@ class Drain:
             self._writers.setdefault(files.writer, WriterProgress(files, FileLock(files.lock))).files = files
 
     def _deliver_all(self, target: Target, stop: Callable[[], bool]) -> int | RetryLater:
+        """Hand every line not read yet to the target, in batches; return how many were, or why to try again."""
         delivered = 0
         pending = Pending()
         for part, segment in self._unread():
@@ -176,6 +179,11 @@ class Drain:
                     self._rest()
 
     def _deliver_batch(self, target: Target, pending: Pending) -> int | RetryLater:
+        """Deliver one batch and confirm it in its segments. Blocks as long as the target does.
+
+        The order is what keeps records: target, then `rejected/`, then the confirmation. A process that dies between
+        two of these delivers the same again, which every target takes as a repetition.
+        """
         batch = pending.batch(self._rest)
         # A batch without records still reaches the end of its segments: torn lines and events are confirmed by it.
         outcome = target.deliver(batch) if len(batch) else Delivered()
@@ -195,6 +203,7 @@ class Drain:
         return len(batch)
 
     def _store_rejected(self, target: Target, refused: list[tuple[Line, str]]) -> RetryLater | None:
+        """Set refused records aside with their reasons; return when to try again where that fails, on a full disk."""
         try:
             for record, reason in refused:
                 store_rejected(self.folder, record, target=target.name, reason=reason, now_ns=self._clock.now_ns())
@@ -205,6 +214,7 @@ class Drain:
         return None
 
     def _confirm(self, pending: Pending) -> None:
+        """Note in the segments how far they are delivered."""
         for segment, ends_at in pending.reach.items():
             segment.acked = ends_at
             try:
@@ -214,6 +224,7 @@ class Drain:
                 self._counters.failed("noting a delivery", problem)
 
     def _count(self, batch: Batch, outcome: Delivered) -> None:
+        """Count a delivery for `health.json` and hand what was taken to the webhook."""
         refused = {item.position for item in outcome.rejected}
         if len(batch) > len(refused):
             self.health.delivered += len(batch) - len(refused)
@@ -247,6 +258,7 @@ class Drain:
         return delivered
 
     def _close_runs(self, target: Target, writer: WriterProgress) -> int | RetryLater:
+        """Deliver an end of each run that a dead process left open; return how many, or why to try again."""
         closed = 0
         states = self._closing_states(writer)
         while batch := Batch(tuple({"record_type": RUN, **state} for state in islice(states, MAX_BATCH_RECORDS))):
@@ -262,6 +274,7 @@ class Drain:
         return closed
 
     def _closing_states(self, writer: WriterProgress) -> Iterator[Fields]:
+        """Yield the closing state of each run that a dead process left open, dated at the run's last sign of life."""
         if not writer.open_runs:
             return
         identity, touch = writer.identity, iso_utc(writer.files.lock.stat().st_mtime_ns)
@@ -275,11 +288,13 @@ class Drain:
                 yield closing_state(last, reason=identity.describe_end(), last_sign=sign, last_error=known.error)
 
     def _note_problem(self, reason: str) -> None:
+        """Keep the reason of a delay for `doctor`, and log it once a minute at most."""
         self.health.last_problem = reason
         self.health.last_problem_at = iso_utc(self._clock.now_ns())
         self._counters.warn("delivery", "delivery to %s waits: %s", self.health.target, reason)
 
     def _write_health(self) -> None:
+        """Write `health.json` if it has changed; a failure is counted and does not stop the delivery."""
         now: dict[str, Any] = asdict(self.health)
         if now == self._written_health:
             return
@@ -291,6 +306,7 @@ class Drain:
 
 
 def _size_of(segment: Path) -> int:
+    """Return the size of a segment in bytes; 0 when its writer has removed it meanwhile."""
     try:
         return segment.stat().st_size
     except FileNotFoundError:
@@ -298,4 +314,5 @@ def _size_of(segment: Path) -> int:
 
 
 def _columns(line: Line) -> Fields:
+    """Return the columns of a line of the buffer."""
     return {name: value for name, value in line.items() if name != "record_type"}

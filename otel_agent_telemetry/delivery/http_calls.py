@@ -36,6 +36,8 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
             timeout=config.api_timeout_s,
             follow_redirects=False,
             verify=True if config.ca_file is None else ssl.create_default_context(cafile=config.ca_file),
+            # A proxy of the environment must not get what is meant for this machine: httpx would honour it for
+            # 127.0.0.1.
             trust_env=not is_loopback(httpx.URL(url).host),
         )
     except FAILURES as problem:
@@ -76,6 +78,7 @@ def delete(client: httpx.Client, path: str, *, name: str) -> httpx.Response:
 
 
 def _answered(ask: Callable[[], httpx.Response], doing: str) -> httpx.Response:
+    """Return the answer that `ask` gets, with an error of this package for one that settles nothing."""
     try:
         answer = ask()
     except FAILURES as problem:
@@ -94,7 +97,10 @@ def _answered(ask: Callable[[], httpx.Response], doing: str) -> httpx.Response:
 
 
 def json_of(answer: httpx.Response, *, name: str) -> Any:
-    """Return the JSON value of an answer. Raises StoreUnavailableError when it holds none."""
+    """Return the JSON value of an answer. Raises StoreUnavailableError when it holds none.
+
+    `name` is what the message calls the service.
+    """
     try:
         return orjson.loads(answer.content)
     except ValueError:
@@ -109,4 +115,5 @@ def unexpected_answer(name: str) -> StoreUnavailableError:
 
 
 def _detail(answer: httpx.Response) -> str:
+    """Return the service's own words in an error, at most 200 characters; empty when there are none."""
     return str((load_object(answer.content) or {}).get("detail", ""))[:200]

@@ -61,7 +61,11 @@ class HttpTarget:
         self._records = RecordsCall(self.name, self._request, compresses=not self._connection.is_local)
 
     def deliver(self, batch: Batch) -> Outcome:
-        """Send the runs, then the commit associations. Blocks up to the configured timeout a request."""
+        """Send the runs, then the commit associations. Blocks up to the configured timeout a request.
+
+        Returns `RetryLater` at the first request that gets no verdict: what was sent before is sent again then, and the
+        service counts it as duplicates. Never raises for anything that the service does.
+        """
         # Runs first: the service associates a commit at once only with a run that it has.
         rejected: list[Rejected] = []
         runs = [at for at, line in enumerate(batch.lines) if line["record_type"] == RUN]
@@ -87,6 +91,7 @@ class HttpTarget:
         return self._records.deliver(body, report)
 
     def _deliver_runs(self, batch: Batch) -> Outcome:
+        """Send runs as one batch; of one that is refused as a whole, halves, down to the record at fault."""
         body = orjson.dumps([_body(line) for line in batch.lines])
         # Whoever answers 413 to a batch gets smaller ones. A single record is refused by a 413 only in the
         # service's own words, since a proxy's limit may be raised.
@@ -118,6 +123,7 @@ class HttpTarget:
             return RetryLater(f"{self.name} answered {answer.status}, but {problem}")
 
     def _deliver_each(self, links: Iterable[Line], *, by_event_id: bool) -> RetryLater | dict[int, str]:
+        """Associate commits one by one: position → why one never will be, else when to try again."""
         refused: dict[int, str] = {}
         for position, link in enumerate(links):
             if by_event_id:
@@ -187,7 +193,11 @@ def bearer(token: str | None) -> dict[str, bytes]:
 
 
 def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
-    """Return whether what answers `GET {url}/version` on this machine names itself as this service. Sends no token."""
+    """Return whether what answers `GET {url}/version` on this machine names itself as this service. Sends no token.
+
+    Blocks up to `timeout_s` seconds. False for anything else that listens there, as development servers do at this
+    port.
+    """
     connection = HttpConnection(url, TelemetryConfig(), headers={}, timeout_s=timeout_s)
     answer = connection.request("GET", "/version")
     connection.close()
@@ -197,11 +207,15 @@ def is_our_service(url: str, *, timeout_s: float = 1.0) -> bool:
         value = orjson.loads(answer.content)
     except ValueError:
         return False
+    # Both names: "version" alone is what many services answer.
     return isinstance(value, dict) and {"version", "schema_version"} <= value.keys()
 
 
 def is_open(url: str, *, timeout_s: float = 1.0) -> bool:
-    """Return whether a service lets anybody read its runs. Sends no token."""
+    """Return whether a service lets anybody read its runs. Sends no token.
+
+    Blocks up to `timeout_s` seconds. `doctor` warns of a service that is open beyond this machine.
+    """
     connection = HttpConnection(url, TelemetryConfig(), headers={}, timeout_s=timeout_s)
     answer = connection.request("GET", "/api/v1/runs?limit=1")
     connection.close()
@@ -217,6 +231,7 @@ def retry_after_s(header: str | None) -> float | None:
         return None
     try:
         seconds = float(header)
+        # `float` takes "inf" and "nan", which would stop the delivery for good.
         return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
@@ -234,6 +249,7 @@ def _body(line: Line) -> dict[str, Any]:
     body = {name: value for name, value in line.items() if name != "record_type"}
     for name in JSON_COLUMNS & body.keys():
         value = load_json(body[name], {"text": body[name]})
+        # The service takes objects only; a text that is not one is wrapped, so that the record is not refused for it.
         body[name] = value if isinstance(value, dict) else {"value": value}
     return body
 
@@ -285,6 +301,7 @@ def _json(answer: Answer) -> Any:
 
 
 def _list_or_none(answer: Answer) -> list[dict[str, Any]] | None:
+    """Return the list of objects in an answer; None when it holds anything else."""
     try:
         value = _json(answer)
     except DeliveryError:

@@ -79,6 +79,7 @@ class _EndedSpanWriter:
             self._write_settled(self._traces.traces(), all_of_them=True)
 
     def _is_live(self, span: ReadableSpan) -> bool:
+        """Return whether a processor of ours has recorded a span live; a span of another form is known by its ids."""
         opened = opened_of(span)
         if opened is not None and opened.sink is self._lines:
             return True
@@ -89,6 +90,7 @@ class _EndedSpanWriter:
         return self._recorder.active.recorded_live(event_id)
 
     def _write_settled(self, traces: Iterable[str], *, all_of_them: bool = False) -> None:
+        """Write the runs and steps among these traces whose place is known now."""
         for one in self._traces.settled(traces, all_of_them=all_of_them):
             if one.run is not None:
                 self._write_run(one, one.run)
@@ -101,11 +103,14 @@ class _EndedSpanWriter:
         if is_new:
             wanted = one.view.attributes.get(names.RUN_ID)
             self._recorder.active.claim(run, wanted=wanted, agent_name=run.agent_name, token=run.event_id[:8])
+            # Claimed and let go at once: the id is checked against the open runs of this process, but the run has
+            # ended.
             self._recorder.active.release(run)
         fields = self._fields_of(one, run)
         if fields == one.written:
             return
         if one.written is not None:
+            # The row already has a state with an end: only a later `updated_at` makes this one win.
             run.updated_ns += _STATE_STEP_NS
         else:
             run.updated_ns = max(one.view.end_ns or 0, one.view.start_ns)
@@ -115,6 +120,7 @@ class _EndedSpanWriter:
             self._write_events(one, run)
 
     def _fields_of(self, one: EndedSpan, run: ActiveRun) -> Fields:
+        """Return the columns of a run, with what it and its steps used."""
         usage = UsageAccumulator()
         usage.set_run_total(one.view)
         usage.add(self._traces.used_by(one))
@@ -133,6 +139,7 @@ class _EndedSpanWriter:
         )
         above = one.run_above.run if one.run_above is not None else None
         if above is not None and above.run_id != run.run_id:
+            # What the span names itself stands: a parent in another trace, for example.
             fields.setdefault("parent_run_id", above.run_id)
         if work := span_work_of(one.view, has_events=bool(events)):
             fields[SPAN_WORK] = work
@@ -144,6 +151,7 @@ class _EndedSpanWriter:
         return {**columns, "metrics_json": dumps_text({USAGE_KEY: used})} if used else columns
 
     def _write_step(self, one: EndedSpan, run: ActiveRun) -> None:
+        """Write a step once, with its events, and let its attributes go."""
         members = step_members(one.view, self._recorder.resource_defaults, event_id=run.event_id, run_id=run.run_id)
         self._recorder.record_span(members)
         self._write_events(one, run)
@@ -151,6 +159,7 @@ class _EndedSpanWriter:
         one.forget()
 
     def _write_events(self, one: EndedSpan, run: ActiveRun) -> None:
+        """Write the events of a span as those of its run, content left out as on the live path."""
         rule = rule_of(self._recorder.resource_defaults)
         for event in one.span.events if one.span is not None else ():
             kept, _ = rule.keep_of_event(event.name, event.attributes or {})
@@ -171,6 +180,11 @@ class AgentRunSpanExporter(SpanExporter):
     """Records ended spans as runs, events and steps. Returns FAILURE when it broke itself, or was shut down.
 
     A copy is the object itself; it cannot be pickled.
+
+        provider.add_span_processor(BatchSpanProcessor(AgentRunSpanExporter()))
+
+    `config`: default `TelemetryConfig.from_env()`; `recorder`: default the process's recorder of that configuration.
+    Where both run in one process, spans that `AgentRunSpanProcessor` records are left to it. Safe under threads.
     """
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
@@ -189,6 +203,9 @@ class AgentRunSpanExporter(SpanExporter):
         """Record a batch of ended spans. On return the lines of those with a known place survive the process.
 
         After `shutdown` nothing is recorded and the answer is FAILURE, as OpenTelemetry specifies.
+
+        Waits for no network and no database; it blocks for the appends, and for another thread that exports. Spans
+        whose parents have not come yet wait in memory, in a bounded number.
         """
         if self._is_shut_down:
             return SpanExportResult.FAILURE
@@ -203,18 +220,25 @@ class AgentRunSpanExporter(SpanExporter):
         """Deliver what can be delivered within the exit timeout. Idempotent.
 
         Spans that still wait for one that has not ended become a run first.
+
+        Never raises. Blocks up to `TELEMETRY_EXIT_TIMEOUT_S`; what is left waits in the buffer.
         """
+        # First, so that an export of another thread does not add spans that nobody would write any more.
         self._is_shut_down = True
         self._guarded(self._writer.write_waiting)
         self._guarded(self._writer.write_unended)
         self.recorder.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until what was recorded has reached its target; False when the time ran out."""
+        """Wait until what was recorded has reached its target; False when the time ran out.
+
+        Blocks up to `timeout_millis` milliseconds. Never raises.
+        """
         self._guarded(self._writer.write_waiting)
         return self.recorder.flush(timeout_millis / 1000)
 
     def _guarded(self, write: Callable[[], None]) -> None:
+        """Run one of the writers; what it raises is counted, and the provider goes on."""
         try:
             write()
         except Exception as problem:  # the outer edge of flush and shutdown

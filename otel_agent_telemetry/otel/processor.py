@@ -56,9 +56,12 @@ class AgentRunSpanProcessor(SpanProcessor):
     """Records the runs of one tracer provider. Constructible without arguments.
 
     `config`: default `TelemetryConfig.from_env()`. `recorder`: where records go, default
-    the process's recorder of that configuration. No method raises or waits, but
-    `force_flush` and `shutdown`, which wait up to their timeout. A copy is the object itself;
-    a pickled one is an `UnpickledProcessor`.
+    the process's recorder of that configuration; several processors of one recorder record each
+    span once. No method raises or waits, but `force_flush` and `shutdown`, which wait up to their
+    timeout. A copy is the object itself; a pickled one is an `UnpickledProcessor`.
+
+        provider = TracerProvider()
+        provider.add_span_processor(AgentRunSpanProcessor())
     """
 
     def __init__(self, config: TelemetryConfig | None = None, *, recorder: Recorder | None = None) -> None:
@@ -126,7 +129,7 @@ class AgentRunSpanProcessor(SpanProcessor):
             self.recorder.counters.internal("shutdown", problem)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until what was recorded has reached its target; False when the time ran out."""
+        """Wait up to `timeout_millis` until what was recorded has reached its target; False when the time ran out."""
         try:
             return self.recorder.flush(timeout_millis / 1000)
         except Exception as problem:  # the outer edge of provider.force_flush
@@ -150,6 +153,7 @@ class AgentRunSpanProcessor(SpanProcessor):
     # --- beginning
 
     def _begin(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> None:
+        """Decide what a span that starts is: a run, a step of a run, or a span below another process's run."""
         if type(span) is SDK_SPAN:
             ids: Any = span._context
             parent = span._parent
@@ -221,6 +225,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         above: OpenSpan | None,
         parameters: StartParameters | None,
     ) -> None:
+        """Begin a run with the first state, which is on its way to the disk when this returns."""
         run = new_run(span, ids)
         run.span, run.handled_at_start = span, sys.exc_info()[1]
         wanted = None
@@ -268,6 +273,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._usage.add(opened, used, may_be_call=view is not None)
 
     def _end_run(self, opened: OpenSpan, span: ReadableSpan) -> None:
+        """Write the end of a run, by the fast path where nothing unusual has happened to its span."""
         run = opened.run
         if opened.changed or type(opened.live) is not SDK_SPAN or not self._plain.end(run, span):
             self._write_end(opened, span)
@@ -276,8 +282,11 @@ class AgentRunSpanProcessor(SpanProcessor):
             self._metrics.ended(run)
 
     def _write_end(self, opened: OpenSpan, span: ReadableSpan) -> None:
+        """Write the last state of a run: the status that was given wins over that of the span."""
         run = opened.run
         interrupted = sys.exc_info()[1]
+        # Only a KeyboardInterrupt or the like that ends the block of the span: OpenTelemetry records an `Exception`
+        # itself, and one that was being handled when the span began has nothing to do with it.
         if isinstance(interrupted, Exception) or interrupted is run.handled_at_start:
             interrupted = None
         given_status = run.status

@@ -53,6 +53,8 @@ def delete_run(connection: Connection, event_id: str, *, deleted_at: str, delete
 
     Of a run that is deleted already, its receipt; none when no such run is known. On PostgreSQL
     no run is written from here to the end of the transaction.
+
+    On PostgreSQL it blocks until the transactions that write runs now have ended. Raises the driver's errors.
     """
     lock_links(connection, shared=False)
     rows = _with_runs_inside(connection, event_id)
@@ -88,6 +90,7 @@ def apply_marks(connection: Connection, marks: Marks) -> int:
 def _with_runs_inside(connection: Connection, event_id: str) -> list[Any]:
     """Return the rows of a run and of the runs inside it, the outer ones first."""
     level = list(connection.execute(select(*_ids).where(_runs.event_id == event_id)))
+    # Level by level and by what is found, not by a recursive query: a circle of parents must end.
     found = {row.event_id: row for row in level}
     while level:
         level = [row for row in _directly_inside(connection, level) if row.event_id not in found]
@@ -116,7 +119,9 @@ def _directly_inside(connection: Connection, parents: Sequence[Any]) -> Iterator
 def _remove(connection: Connection, rows: Sequence[Any]) -> set[str]:
     """Delete runs and every trace of them; return the traces of which no run is left."""
     traces = {row.trace_id for row in rows if row.trace_id}
+    # Without it a span of the trace that is being stored now could settle on a run that is just being deleted.
     lock_traces(connection, traces, shared=False)
+    # In parts: SQLite has a limit of bound values in one statement.
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
         remove_runs(connection, part)
@@ -147,6 +152,7 @@ def remove_runs(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
     _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
     deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
     deleted["commits"] = _delete(connection, commits, and_(commits.c.run_id.in_(run_ids), ~has_run(commits.c.run_id)))
+    # A deletion adds a line of -1 for each run on PostgreSQL, so it has to pack as a writer does.
     pack_when_due(connection, len(rows))
     return deleted
 
@@ -157,6 +163,7 @@ def has_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+    """Delete the rows that meet a condition; return how many there were."""
     return connection.execute(delete(table).where(which)).rowcount
 
 

@@ -56,6 +56,8 @@ def write_lines(connection: Connection, lines: Sequence[EventRow | SpanRow]) -> 
     """Write events and steps; those that are stored already stay as they are, but for a step that ends.
 
     Within the connection's transaction, after the states of their runs.
+
+    Blocks for the locks of the rows that it writes. Raises the driver's errors, see `engine.translated`.
     """
     events = [line for line in lines if isinstance(line, EventRow)]
     steps = _latest(line for line in lines if isinstance(line, SpanRow))
@@ -76,6 +78,7 @@ def _latest(steps: Iterable[SpanRow]) -> list[SpanRow]:
     found: dict[tuple[str, str, int], SpanRow] = {}
     for step in steps:
         key = (step.span.trace_id, step.span.span_id, step.start_ns)
+        # In a batch both lines of a step may stand: an upsert must not touch one row twice, which PostgreSQL refuses.
         if key not in found or found[key].span.end_time is None:
             found[key] = step
     return list(found.values())
@@ -106,6 +109,7 @@ def _runs_named(connection: Connection, run_ids: Iterable[str]) -> dict[str, str
 
 
 def _joined_key(event_id: str) -> str:
+    """Return the key under which `run_keys` has the run that another one joined."""
     return f"run:{event_id}"
 
 
@@ -129,6 +133,8 @@ def join_lines(connection: Connection, named: str, event_id: str) -> None:
 
 def _write_steps(connection: Connection, steps: Sequence[SpanRow]) -> None:
     """Store steps, and give spans that waited for one of them its run."""
+    # A journal has the start in microseconds and OTLP in nanoseconds; the stored one is taken, so that both are one
+    # row.
     starts = _starts_over_otlp(connection, steps)
     rows = [span_row(step._replace(start_ns=starts.get(_place(step), step.start_ns))) for step in steps]
     if connection.dialect.name == "postgresql" and len(rows) >= MANY_ROWS:
@@ -144,6 +150,7 @@ def _write_steps(connection: Connection, steps: Sequence[SpanRow]) -> None:
 
 
 def _place(step: SpanRow) -> Place:
+    """Return where a step stands: its trace, its span and its start."""
     return Place((step.span.trace_id, step.span.span_id), step.span.start_time)
 
 
@@ -156,6 +163,7 @@ def _starts_over_otlp(connection: Connection, steps: Sequence[SpanRow]) -> dict[
 
 @lru_cache(maxsize=8)
 def _find_spans_over_otlp(dialect: Dialect) -> Lookup:
+    """Return the lookup of spans that came over OTLP, by trace id and span id."""
     selected = select(_spans.trace_id, _spans.span_id, _spans.start_ns, _spans.start_time)
     return key_lookup(dialect, selected, (_spans.trace_id, _spans.span_id), STEP_HAS_NO_LINE)
 
@@ -168,11 +176,13 @@ def _traces_with_orphans(connection: Connection, trace_ids: Iterable[str]) -> se
 
 @lru_cache(maxsize=8)
 def _upsert_steps(dialect: Dialect) -> Statement:
+    """Return the statement that stores a few steps."""
     return compile_statement(_keeping_the_end(insert_into(run_spans, dialect)), dialect, SPAN_COLUMNS)
 
 
 @lru_cache(maxsize=1)
 def _upsert_many_steps() -> Any:
+    """Return the statement that stores many steps given as one parameter. PostgreSQL only."""
     return _keeping_the_end(insert_rows_given_at_once(run_spans, SPAN_COLUMNS))
 
 
@@ -208,11 +218,13 @@ def _taken_over(
     left, numbers = [], dict(over_otlp)
     for event in events:
         one = event.event
+        # Taken out, because a span may have two events of one type at one instant: each line gets one of them.
         number = numbers.pop((one.trace_id, one.span_id, one.timestamp, one.event_type), None)
         if number is None:
             left.append(event)
             continue
         values = {"of_id": number, "w": event.writer, "n": event.writer_seq, "e": one.event_id, "r": one.run_id}
+        # The same line again, after its event also came over OTLP: the unique key of lines would refuse the update.
         if not _is_stored(connection, event):
             connection.execute(_set_line, values)
     return left
@@ -233,6 +245,7 @@ _set_line: Final = (
 
 @lru_cache(maxsize=8)
 def _find_events_over_otlp(dialect: Dialect) -> Lookup:
+    """Return the lookup of events that came over OTLP, by trace id and span id."""
     selected = select(_events.id, _events.trace_id, _events.span_id, _events.timestamp, _events.event_type)
     return key_lookup(dialect, selected, (_events.trace_id, _events.span_id), HAS_NO_LINE)
 
@@ -247,4 +260,5 @@ def runs_with_lines(connection: Connection, event_ids: Iterable[str]) -> set[str
 
 @lru_cache(maxsize=8)
 def _find_runs_with_lines(dialect: Dialect) -> Lookup:
+    """Return the lookup of runs that have events from a journal, by event id."""
     return key_lookup(dialect, select(_events.event_id).distinct(), (_events.event_id,), HAS_LINE)

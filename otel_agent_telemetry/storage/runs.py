@@ -109,9 +109,13 @@ def upsert_runs(connection: Connection, runs: Sequence[RunState]) -> list[WriteO
 
 
 def upsert_rows(connection: Connection, rows: Sequence[Row]) -> list[WriteOutcome]:
-    """Write states given as rows, as `upsert_runs` does, where other writers may come between. For both dialects."""
+    """Write states given as rows, as `upsert_runs` does, where other writers may come between. For both dialects.
+
+    A lock is held to the end of the transaction, shared with other writers of runs. Raises the driver's errors.
+    """
     lock_links(connection, shared=True)
     commits_of = latest_commits(connection, {row[RUN_ID] for row in rows})
+    # After the lock: what is read here is what the outcomes are reported against.
     stored = _stored_rows(connection, {row[EVENT_ID] for row in rows})
     marks = marks_against(connection, {row[EVENT_ID] for row in rows})
     current = dict(stored)
@@ -167,6 +171,7 @@ def latest_commits(connection: Connection, run_ids: Iterable[str]) -> dict[str, 
 
 
 def _link_row(link: CommitLink) -> Row:
+    """Return an association as a row of `commits`."""
     return tuple(clean_text(getattr(link, name)) or None for name in _LINK_COLUMNS)
 
 
@@ -189,7 +194,10 @@ def lock_links(connection: Connection, *, shared: bool) -> None:
 
 
 def write_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
-    """Insert states into `table`, or replace the stored ones that are smaller; harmless to repeat."""
+    """Insert states into `table`, or replace the stored ones that are smaller; harmless to repeat.
+
+    `table`: `agent_runs`, or a table of the same columns that a copy is made into.
+    """
     upsert, posting = _run_statements(table, connection.dialect)
     if connection.dialect.name == "postgresql":
         # One locking order: two writers of the same runs never deadlock.
@@ -216,6 +224,7 @@ def _upsert(table: Table, dialect: Dialect) -> Executable:
     changes: dict[str, Any] = {name: new[name] for name in COLUMNS if name != "event_id"}
     for name in POSTING_COLUMNS:
         changes[name] = _greater(name, new[name], table.c[name], dialect)
+    # When a run was first received never changes, whichever state wins.
     changes["received_at"] = func.coalesce(table.c.received_at, new.received_at)
     return statement.on_conflict_do_update(  # type: ignore[no-any-return]  # the two dialects share no type
         index_elements=["event_id"], set_=changes, where=_order_key(new, dialect) > _order_key(table, dialect)
@@ -252,6 +261,7 @@ def _is_greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
 
 
 def _greater(name: str, new: Any, old: Any, dialect: Dialect) -> Any:
+    """Return the SQL for the greater of two values of a column."""
     return case((_is_greater(name, new, old, dialect), new), else_=old)
 
 
@@ -264,6 +274,7 @@ def _upsert_link(dialect: Dialect) -> Statement:
     def order_key(row: Any) -> Any:
         return tuple_(*(by_code_point(row[name], dialect) for name in _LINK_ORDER))
 
+    # The same association again must not change a row, so that a repeated delivery writes nothing.
     upsert = statement.on_conflict_do_update(
         index_elements=["commit_hash", "run_id"],
         set_={name: new[name] for name in _LINK_ORDER},

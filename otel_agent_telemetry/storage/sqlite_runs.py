@@ -75,6 +75,7 @@ _HOUR_COUNTED: Final = (
 
 
 def _ordered(prefix: str) -> str:
+    """Return the columns that order two associations, NULL as the smallest."""
     return ", ".join(f"coalesce({prefix}.{name}, '')" for name in _COMMIT_ORDER)
 
 
@@ -105,6 +106,8 @@ def write_links(connection: sqlite3.Connection, links: Sequence[tuple[str, Field
     """Keep commit associations, `(run_id, payload)` each, and show the latest in every row of its run.
 
     Within the connection's transaction, after the states. Raises sqlite3.Error.
+
+    An association whose run is not stored yet is kept and shown once the run is written.
     """
     if not links:
         return
@@ -174,6 +177,7 @@ class _Writing:
         grown = posting if given == _NEVER_POSTED else tuple(map(_greater, posting, given))
         if new > old:
             return state if grown == given else {**state, **dict(zip(POSTING_COLUMNS, grown, strict=True))}
+        # The usual late state: decided without a look at the rest of the row.
         if new < old and grown == posting:
             return None
         row = self._whole_rows()[event_id]
@@ -206,6 +210,8 @@ class _Writing:
                 _, status, _, agent_name, job_type, hour, *_ = before
                 kinds[(agent_name, job_type, status)] -= 1
                 hours[hour] -= 1
+        # A run that changes its status takes one from the old kind and adds one to the new; what cancels out is not
+        # written.
         changed = [(*kind, number) for kind, number in kinds.items() if number]
         self._connection.executemany(_KIND_COUNTED, changed)
         self._connection.executemany(_HOUR_COUNTED, [item for item in hours.items() if item[1]])
@@ -224,6 +230,7 @@ def _insert(connection: sqlite3.Connection, names: tuple[str, ...], rows: Iterat
         statement = _insert_statement(names, size)
         while len(part := list(islice(rows, size))) == size:
             connection.execute(statement, list(chain.from_iterable(part)))
+        # What is left of the last group, fewer than a statement takes, goes one by one.
         rows = iter(part)
 
 
@@ -253,7 +260,10 @@ def _marks_against(connection: sqlite3.Connection, keys: str) -> Marks:
 
 
 def _latest_commits(connection: sqlite3.Connection, run_ids: Iterable[str]) -> dict[str, CommitValues]:
-    """`run_id` → the commit columns of its latest association, for those that have one."""
+    """`run_id` → the commit columns of its latest association, for those that have one.
+
+    Empty at the cost of one query where no commit was ever associated, as in most files.
+    """
     if connection.execute("SELECT 1 FROM commits LIMIT 1").fetchone() is None:
         return {}
     latest: dict[str, Row] = {}
