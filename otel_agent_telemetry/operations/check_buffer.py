@@ -30,7 +30,10 @@ _STANDS_STILL_S: Final = 3.0
 
 
 def check_buffer(config: TelemetryConfig) -> Iterator[Finding]:
-    """Yield findings on writers, waiting records, the last delivery, refused records and failures. Raises OSError."""
+    """Yield findings on writers, waiting records, the last delivery, refused records and failures. Raises OSError.
+
+    Blocks for a few seconds at most, where a deliverer has to be watched for progress.
+    """
     folder = config.buffer_dir
     if not folder.is_dir():
         yield ok("buffer", f"{folder} does not exist yet; the first run creates it")
@@ -80,6 +83,7 @@ def _stands_still(folder: Path, holder: DrainHolder) -> bool:
     """Return whether the process that delivers notes no progress for some seconds. Blocks as long."""
     deadline = time.monotonic() + _STANDS_STILL_S
     while time.monotonic() < deadline:
+        # A holder that has nothing left to deliver has not come to a standstill.
         if read_holder(folder) != holder or not undelivered(folder):
             return False
         time.sleep(_LOOK_EVERY_S)
@@ -87,7 +91,10 @@ def _stands_still(folder: Path, holder: DrainHolder) -> bool:
 
 
 def _waiting(folder: Path, health: Health) -> Iterator[Finding]:
-    """Yield how much waits and for how long; an error when the last delivery failed."""
+    """Yield how much waits and for how long; an error when the last delivery failed.
+
+    The age is that of the segment, in seconds since its last line.
+    """
     waiting = undelivered(folder)
     size = unconfirmed_bytes(waiting)
     age_s = max((time.time() - _mtime(path) for path in waiting), default=0.0)
@@ -128,7 +135,10 @@ def _rejected(folder: Path) -> Iterator[Finding]:
 
 
 def _failures(folder: Path, health: Health) -> Iterator[Finding]:
-    """Yield failures that live writers counted, then those of ended processes."""
+    """Yield failures that live writers counted, then those of ended processes.
+
+    Counters of a writer are in its lock file, those of ended processes in `health.json`.
+    """
     found = False
     writers: list[tuple[str, Mapping[str, Any]]] = [
         (f"writer {writer}", counters)
@@ -163,7 +173,10 @@ def _failures(folder: Path, health: Health) -> Iterator[Finding]:
 
 
 def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
-    """Yield whether the last 64 MiB of the newest day file hold torn lines. Raises OSError."""
+    """Yield whether the last 64 MiB of the newest day file hold torn lines. Raises OSError.
+
+    Days that are compressed are not looked into: nothing is appended to them any more.
+    """
     days = journal_files(config.ndjson_dir)
     files = [path for path in days if not is_compressed(path)]
     if not files:
@@ -177,6 +190,7 @@ def check_journal(config: TelemetryConfig) -> Iterator[Finding]:
             # The seek probably landed inside a line.
             stream.readline()
         for raw in stream:
+            # Counted by form alone: parsing 64 MiB of JSON would take longer than anybody waits.
             lines += 1
             torn += bool(raw.strip()) and not _looks_whole(raw)
     text = f"{len(days)} day files, checked the last {lines} lines of {files[-1].name}"

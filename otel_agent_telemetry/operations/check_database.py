@@ -52,6 +52,7 @@ def _open_service(url: str) -> Iterator[Finding]:
     """Yield whether a service on the network lets anybody read and write."""
     from otel_agent_telemetry.delivery.http_target import is_open
 
+    # On loopback no token is the default: the service checks the Host header instead.
     host = urlsplit(url).hostname or ""
     if not is_loopback(host) and is_open(url):
         yield warn(
@@ -126,7 +127,10 @@ def _check(engine: Engine, config: TelemetryConfig, now_ns: int) -> Iterator[Fin
 
 
 def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> Iterator[Finding]:
-    """Yield the schema and the number of runs, and for SQLite the state of the file."""
+    """Yield the schema and the number of runs, and for SQLite the state of the file.
+
+    Raises the errors of `engine.reading`.
+    """
     name, state = database_name(connection.engine), database_state(connection)
     if state == "empty":
         yield ok("database", f"{name} is empty; the first run creates its tables")
@@ -144,7 +148,10 @@ def _readable(connection: Connection, config: TelemetryConfig, now_ns: int) -> I
 
 
 def _sqlite_findings(connection: Connection, config: TelemetryConfig) -> Iterator[Finding]:
-    """Yield the journal mode, and the result of `quick_check`, which stops after three problems."""
+    """Yield the journal mode, and the result of `quick_check`, which stops after three problems.
+
+    Blocks for as long as reading the whole file takes.
+    """
     mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar()).upper()
     # The modes other than WAL belong to a connection, so only WAL is a property of the file.
     if (mode == "WAL") != (config.db_journal_mode == "WAL"):

@@ -49,7 +49,10 @@ _MIB: Final = 1 << 20
 
 
 def check_settings(config: TelemetryConfig) -> Iterator[Finding]:
-    """Yield values that cannot be read, settings that contradict each other, and recording switched off."""
+    """Yield values that cannot be read, settings that contradict each other, and recording switched off.
+
+    Touches no file and no network.
+    """
     # The checks of folders that validation would make are findings of their own.
     messages = [*config.with_(skip_validation=True).validate()[1]]
     for message in messages:
@@ -83,13 +86,18 @@ def check_content(config: TelemetryConfig) -> Iterator[Finding]:
 
 
 def check_opentelemetry() -> Iterator[Finding]:
-    """Yield which API and SDK versions are installed, and whether they are recent enough."""
+    """Yield which API and SDK versions are installed, and whether they are recent enough.
+
+    Reads the metadata of the installed packages; imports neither.
+    """
     for name in ("opentelemetry-api", "opentelemetry-sdk"):
         try:
+            # Asked of the metadata, because the module of a broken installation may not be importable.
             installed = version(name)
         except PackageNotFoundError:
             yield error("opentelemetry", f"{name} is not installed", f"pip install '{name}>={_dotted(_OLDEST)}'")
             continue
+        # Digits only: a pre-release such as 1.40.0rc1 counts as the version that it becomes.
         if tuple(map(int, re.findall(r"\d+", installed)[:2])) < _OLDEST:
             fix = f"pip install --upgrade '{name}>={_dotted(_OLDEST)}'"
             yield warn("opentelemetry", f"{name} {installed} is older than {_dotted(_OLDEST)}", fix)
@@ -125,7 +133,10 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def _check_space(folders: set[Path]) -> Iterator[Finding]:
-    """Yield the free space of each disk once, whatever number of folders it has."""
+    """Yield the free space of each disk once, whatever number of folders it has.
+
+    Raises OSError.
+    """
     seen: set[int] = set()
     for folder in sorted(folders):
         device = folder.stat().st_dev

@@ -52,7 +52,11 @@ class PlainRuns:
         self._sink = recorder.component(SpanLines)
 
     def begin(self, span: Any, parent_run_id: str | None, parameters: StartParameters | None) -> bool:
-        """Begin the run that a root span of the SDK's own class is; return False where that takes the long way."""
+        """Begin the run that a root span of the SDK's own class is; return False where that takes the long way.
+
+        `parent_run_id`: of the run that the process was started in. `parameters`: what the client was given, None for
+        any other span.
+        """
         bounded, title = span._attributes, span._name
         attributes = bounded._dict.copy()
         settings = _NO_SETTINGS if parameters is None else parameters.settings
@@ -91,6 +95,7 @@ class PlainRuns:
     def _enter(self, run: ActiveRun, encode: ColumnsEncoder) -> bool:
         """Write the first state of a run; return False, with nothing done, where that takes the long way."""
         recorder, span, started = self._recorder, run.span, run.started_at
+        # None until the background has read HEAD: no file is opened here.
         run.start_commit = recorder.commit
         title = kept_name(span._name) or "unknown"
         try:
@@ -100,6 +105,7 @@ class PlainRuns:
         if columns is None:
             return False
         run.encoded = run.encoded_columns = encoded = columns[1:-1] + self._lines.last_members(run, run.start_commit)
+        # Encoded before it is entered: a run that others can see must have its columns.
         if not self._active.enter(run):
             return False
         number = span._context[1]
@@ -153,6 +159,7 @@ class PlainRuns:
             or run.clock_step_ms()
         ):
             return False
+        # A run of less than a microsecond, or under a clock that was set back: its end must still be the later state.
         updated_ns = run.updated_ns + STATE_STEP_NS
         ended_at = iso_utc(end_ns)
         state: Fields = {

@@ -99,6 +99,7 @@ class RunLines:
     def move_run(self, run: ActiveRun, parent: ActiveRun) -> None:
         """Let a run inside a step belong to the run that the step has turned into; an ended one in a later state."""
         run.parent_run_id = parent.run_id
+        # Forces new columns with the next state: those that are encoded name the old parent.
         run.encoded = b""
         if run.ended:
             columns = in_order({**run.columns, "parent_run_id": parent.run_id})
@@ -127,6 +128,7 @@ class RunLines:
         run.reports_use = plan.reports_use(attributes)
 
     def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
+        """Make the columns anew where span, client or resource say something else than before."""
         attributes = attributes_of(span)
         attributes.pop(names.STATUS, None)
         if attributes.get(names.RUN_ID) == run.run_id:
@@ -155,6 +157,7 @@ class RunLines:
             given = resource_of(resource)
             columns = {**defaults.columns, **conventional_of_resource(given), **resource_columns(given, defaults)}
             plans = RunPlans(self.plans, mask_columns(columns))
+            # Emptied whole: an application that makes a provider a request must not fill the memory.
             if len(self._known_plans) >= _MAX_RESOURCES:
                 self._known_plans.clear()
             known = self._known_plans[id(resource)] = (resource, defaults, plans)
@@ -213,6 +216,7 @@ class RunLines:
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
         """Return a run's columns the long way, for any span. What is unusable is left out and counted."""
         view = view_of(span)
+        # Attributes of the start that later ones have pushed out of the span: their values are remembered.
         if run.attributes.keys() - attributes.keys():
             view = view._replace(attributes={**run.attributes, **view.attributes})
         attributes.update(view.attributes)
@@ -249,6 +253,7 @@ class RunLines:
         return in_order({**identity, **columns})
 
     def _write_state(self, run: ActiveRun, state: Fields) -> None:
+        """Write a state behind the columns that are current."""
         run.state = state
         # Another thread, which names the agent or sets something, may just have asked for other columns.
         encoded = run.encoded or run.encoded_columns

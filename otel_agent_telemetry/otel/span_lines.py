@@ -75,6 +75,7 @@ class SpanLines:
     def record_event(self, opened: OpenSpan, name: str, attributes: Any, timestamp: Any) -> None:
         """Write one event of an open span, from any attributes. Never raises."""
         try:
+            # A timestamp may be of any type here: an application passes what it likes to `add_event`.
             at_ns = instant_ns(timestamp, 0) if timestamp else 0
             payload = None
             if name == EXCEPTION and opened.is_run and attributes:
@@ -90,6 +91,7 @@ class SpanLines:
             self._recorder.counters.internal("event", problem)
 
     def _record_event(self, opened: OpenSpan, name: str, payload: Any, at_ns: int) -> None:
+        """Write an event the long way: as members that the recorder encodes."""
         run = opened.run
         self._recorder.record_event(
             {
@@ -152,6 +154,7 @@ class SpanLines:
     def write_step_end(self, opened: OpenSpan, span: ReadableSpan) -> tuple[Usage, SpanView | None]:
         """Write the last state of a step; return what it used, and its view if one had to be made."""
         attributes = opened.attributes
+        # Counted and not compared: attributes are only ever added or replaced, and a replacement sets `changed`.
         inner = getattr(getattr(span, "_attributes", None), "_dict", None)
         if opened.changed or inner is None or len(inner) != len(attributes):
             attributes = attributes_of(span)
@@ -159,6 +162,7 @@ class SpanLines:
         status = span.status
         if not opened.encoded or status.description:
             if status.description:
+                # Kept for a run that is left open: its closing state names the last error of its steps.
                 opened.run.last_error = status.description
             view = view_of(span)
             note_left_out(opened.run, self._write_any_step(view, opened.run))

@@ -74,7 +74,10 @@ class AccessLog:
 
 
 def log_access(client: str, method: str, path: str, status: int | str, duration_s: float) -> None:
-    """Log one request at level INFO. Client and path are escaped: they are untrusted and must not forge a line."""
+    """Log one request at level INFO. Client and path are escaped: they are untrusted and must not forge a line.
+
+    `status`: of HTTP, or the name of a gRPC code. Never raises.
+    """
     # Asked first: escaping costs more than a request that nobody logs should pay.
     if _access.isEnabledFor(logging.INFO):
         address = client if _ADDRESS.fullmatch(client) else ascii(client[:_MAX_LOGGED])
@@ -142,7 +145,10 @@ def is_loopback_name(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Return whether other machines may reach a service that binds this address."""
+    """Return whether other machines may reach a service that binds this address.
+
+    `host`: an address or a name as it is bound; empty is every address. A name that is none counts as public.
+    """
     try:
         return not host or not is_loopback_name(f"[{host}]" if ":" in host else host)
     except ValueError:
@@ -150,7 +156,11 @@ def is_public(host: str) -> bool:
 
 
 class RequestRates:
-    """Counts requests a minute for each client address, over HTTP and gRPC together. Safe under threads."""
+    """Counts requests a minute for each client address, over HTTP and gRPC together. Safe under threads.
+
+    The window slides over a minute: no burst of twice the number at the turn of a minute. The counts are of this
+    process, and so of one worker.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
@@ -158,7 +168,10 @@ class RequestRates:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def hit(self, client: str) -> RateDecision:
-        """Count one request of a client, and return whether it is allowed."""
+        """Count one request of a client, and return whether it is allowed.
+
+        Blocks for nothing but its own lock.
+        """
         allowed = self._limiter.hit(self._limit, client)
         # Read after the hit, so that `remaining` counts this request too.
         window = self._limiter.get_window_stats(self._limit, client)
@@ -207,15 +220,21 @@ class Admission:
     def check(
         self, client: str, authorization: Sequence[bytes], needed: str, *, signed_in: Token | None = None
     ) -> Decision:
-        """Count a request; return whether it is refused. `signed_in`: the token of the browser's session."""
+        """Count a request; return whether it is refused. `signed_in`: the token of the browser's session.
+
+        `client`: as `client_of` counts it. `authorization`: every value of that header. `needed`: a permission of
+        `tokens`.
+        """
         counted = self.check_rate(client)
         if counted.refusal is not None or self.tokens is None:
             return counted
         headers = counted.headers
+        # The comparison takes the same time for each token (`tokens`), so an answer's delay tells nothing of one.
         token = signed_in or self.tokens.find(authorization)
         if token is None:
             return Decision(Refusal(401, "a bearer token is needed", {**headers, "WWW-Authenticate": "Bearer"}))
         if needed not in token.may:
+            # 403 and not 401: another try with the same token would change nothing.
             return Decision(Refusal(403, f"this token may not {needed}", headers))
         return Decision(headers=headers, token_name=token.name)
 
@@ -266,10 +285,14 @@ class AdmissionGuard:
             )
             await response(scope, receive, send)
             return
+        # Headers of the rate go with every response, so that a client can slow down before it is refused.
         await self._app(scope, receive, _adding_headers(send, headers) if headers else send)
 
     async def _decide(self, scope: Scope) -> Decision:
-        """Return the decision on a request; leave a valid session in its scope."""
+        """Return the decision on a request; leave a valid session in its scope.
+
+        Raises StorageError when the secret of the sessions cannot be read.
+        """
         is_page = not scope["path"].startswith(API_PREFIXES)
         needed = READ if is_page else permission_for(scope["method"])
         authorization = _header(scope, b"authorization")

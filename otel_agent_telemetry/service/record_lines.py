@@ -75,13 +75,17 @@ class RecordLines:
 
 
 def _type_of(item: Item) -> str:
+    """Return the name under which an item is counted."""
     if isinstance(item, CommitLink):
         return "commits"
     return "events" if isinstance(item, EventRow) else "spans" if isinstance(item, SpanRow) else "runs"
 
 
 def parse_lines(body: bytes) -> RecordLines:
-    """Return what the lines of a body hold. Raises RequestError 413 for too many lines."""
+    """Return what the lines of a body hold. Raises RequestError 413 for too many lines.
+
+    Everything that is wrong with a single line is in `refused`.
+    """
     # Blank lines count here: a body of nothing else would become a list eight times its size.
     if body.count(b"\n") > MAX_LINES:
         raise RequestError(413, f"a request may have {MAX_LINES} lines; send less at once")
@@ -94,7 +98,10 @@ def parse_lines(body: bytes) -> RecordLines:
 
 
 def batch_of(items: Iterable[tuple[int, Item]]) -> WriteBatch:
-    """Return what writes items."""
+    """Return what writes items.
+
+    Commits, events and steps are written after the states, within one transaction.
+    """
     states: list[Fields] = []
     links: list[CommitLink] = []
     lines: list[EventRow | SpanRow] = []
@@ -109,6 +116,7 @@ def batch_of(items: Iterable[tuple[int, Item]]) -> WriteBatch:
 
 
 def _parse_line(found: RecordLines, number: int, raw: bytes) -> None:
+    """Add what a line holds to `found`, or why it is refused."""
     read = read_line(raw)
     # A whole record begins a line, so what has no beginning is no line that was cut short.
     if not read.records and LINE_HEAD not in raw:
@@ -216,15 +224,18 @@ def _text(record: Mapping[str, Any], name: str, column: str | None = None) -> st
 
 
 def _text_or_none(record: Mapping[str, Any], name: str, column: str | None = None) -> str | None:
+    """Return such a member, None where it is missing or empty. Raises RecordError."""
     return None if record.get(name) in (None, "") else _text(record, name, column)
 
 
 def _time(record: Mapping[str, Any], name: str) -> str:
+    """Return a time in our form; one that has it already is not parsed again. Raises RecordError."""
     value = record.get(name)
     return value if type(value) is str and _TIME(value) else check_time(name, value)
 
 
 def _word(record: Mapping[str, Any], name: str, words: frozenset[str], default: str) -> str:
+    """Return one of a few words, `default` for a missing member. Raises RecordError."""
     value = record.get(name, default)
     if not isinstance(value, str) or value not in words:
         raise RecordError(name, f"must be one of {', '.join(sorted(words))}, got {shown(value)}")

@@ -56,13 +56,19 @@ class BodyBudget:
         try:
             yield reservation
         finally:
+            # What has been taken, and not what was asked for: a body that was refused half way has grown its
+            # reservation so far.
             self.held -= reservation.size
             self._by_client[client] -= reservation.size
             if not self._by_client[client]:  # clients come and go: the table must not grow with them
                 del self._by_client[client]
 
     def take(self, client: str, number: int, *, size: int) -> None:
-        """Hold `number` more bytes for a body that has `size` then. Raises OverloadedError."""
+        """Hold `number` more bytes for a body that has `size` then. Raises OverloadedError.
+
+        All or nothing: when it raises, nothing is held. Never waits, since the clients that hold the rest may be the
+        slow ones.
+        """
         room = self.limit if size <= SMALL_BODY else self.limit - self.limit // _RESERVED_PART
         if self.held + number > room:
             raise OverloadedError("too many large requests at once")
@@ -256,6 +262,7 @@ def loads_json(body: bytes) -> Any:
 def _without_surrogates(value: Any) -> Any:
     """Return the value with U+FFFD for each lone surrogate in its texts. Raises RecursionError."""
     if isinstance(value, str):
+        # Pairs of surrogates become the character that they mean; only a lone one is replaced.
         return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if not value.isascii() else value
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(member) for key, member in value.items()}

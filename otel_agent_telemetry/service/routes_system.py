@@ -124,7 +124,10 @@ async def metrics(request: Request) -> Response:
 
 
 def _performance(request: Request) -> dict[str, Any]:
-    """Return the writer's counts since the start, times in seconds."""
+    """Return the writer's counts since the start, times in seconds.
+
+    They are of this process alone: each worker on PostgreSQL has its own.
+    """
     backend = backend_of(request)
     stats = backend.writer.stats
     return {
@@ -194,6 +197,7 @@ def _unix_time(moment: str | None) -> float | None:
 def _buffer_metrics(backend: Backend) -> BufferMetrics:
     """Read the buffer's folder. Blocks on a few small files."""
     folder = backend.settings.buffer_dir
+    # There is no folder where the service alone writes, as on a collector host.
     waiting_bytes = unconfirmed_bytes(undelivered(folder)) if folder.is_dir() else 0
     health = read_health(folder)
     return BufferMetrics(waiting_bytes, health.rejected, health.closed_runs)

@@ -45,7 +45,11 @@ class PatchedRun:
 def patch_run(
     connection: Connection, event_id: str, fields: Mapping[str, Any], *, now_ns: int
 ) -> PatchedRun | RecordError | None:
-    """Set fields of a run. Return None when there is no such run, RecordError for a value that breaks a rule."""
+    """Set fields of a run. Return None when there is no such run, RecordError for a value that breaks a rule.
+
+    Within the transaction of the writer, which on PostgreSQL holds the lock of the row from the first statement on.
+    Raises nothing for values of the client.
+    """
     stored = own_state(connection, event_id)
     if stored is None:
         return None
@@ -55,6 +59,7 @@ def patch_run(
     if "status" in fields and fields["status"] is None:
         return RecordError("status", f"must be one of {', '.join(st.STATUSES)}")
     try:
+        # A commit set by PATCH becomes an association: only those stand against a later state of the run.
         link = _commit_link(stored, fields, _association_time(connection, stored.run_id, now_ns))
     except RecordError as problem:
         return problem
@@ -149,6 +154,8 @@ async def create_run(request: Request) -> Response:
 
     Of two states of one `event_id` the later one stands, and an end is never undone. Fields
     that are no columns of a run are stored in its `context_json`.
+
+    201 for each of the outcomes, a repetition included: a client that retries must not see an error.
     """
     # The response is sent outside: the body's bytes are released as soon as the write is committed.
     async with parsed_body(request, run_from_body) as state:

@@ -58,7 +58,10 @@ def parts_among(connection: Connection, nodes: Sequence[SpanNode]) -> set[str]:
 
 
 def decide_agents(connection: Connection, places: Places, run_ids: Iterable[str]) -> None:
-    """Decide about the agents inside these runs, and about those below them that it concerns; all by `event_id`."""
+    """Decide about the agents inside these runs, and about those below them that it concerns; all by `event_id`.
+
+    Within the transaction that stored the spans. Ends after a bounded number of rounds.
+    """
     wanted = {event_id for event_id in run_ids if event_id}
     rounds = 0
     while wanted and rounds < _MAX_ROUNDS:  # clocks that disagree could have two agents change places for ever
@@ -107,6 +110,7 @@ def _decide(
             continue
         name = rollup.agent.name
         if agent.takes_child_name and adopted is None:
+            # The first agent that began inside names its run, whatever order the spans arrived in.
             adopted = name
         is_part = name is None or name == (adopted if agent.takes_child_name else agent.run_name)
         if is_part != one.is_part:
@@ -126,7 +130,10 @@ def _decide(
 
 
 def _become_part(connection: Connection, places: Places, one: _Candidate) -> None:
-    """Let an agent's run be a step of the run around it."""
+    """Let an agent's run be a step of the run around it.
+
+    Its own state stays in its roll-up; its row goes, and so does its number in the database.
+    """
     connection.execute(delete(agent_runs).where(agent_runs.c.event_id == one.event_id))
     _mark(connection, one, IS_PART)
     places.remove_run(one.place, one.around)
@@ -188,4 +195,5 @@ def _set_agent_name(connection: Connection, event_id: str, name: str) -> None:
         return
     before: tuple[Any, ...] = tuple(found)
     connection.execute(_set_name, {"of_run": event_id, "new_name": name})
+    # The counts are by agent: without this the old name would keep one run too many for ever.
     add_to_counts(connection, [(before, (*before[:_agent_column], name, *before[_agent_column + 1 :]))])

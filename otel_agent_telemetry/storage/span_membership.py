@@ -28,7 +28,10 @@ Identity = tuple[str, str, int]
 
 
 def own_event_id(identity: Identity) -> str:
-    """Return the `event_id` of the run that a span is, or would be."""
+    """Return the `event_id` of the run that a span is, or would be.
+
+    The same id as every other route makes from these ids, so that all of them meet in one row.
+    """
     trace_id, span_id, start_ns = identity
     if start_ns == UNKNOWN_START:
         return span_event_id_without_start(trace_id, span_id)
@@ -68,8 +71,13 @@ class Members:
             self._parents[event_id] = self._run_ids.get(around, "")
 
     def write(self, connection: Connection) -> None:
-        """Write the roll-ups, those of runs with calls inside calls by summing all their steps."""
+        """Write the roll-ups, those of runs with calls inside calls by summing all their steps.
+
+        Within the transaction that stores the spans.
+        """
         for event_id in self._have_calls_in_calls:
+            # Not added but summed anew below: a call inside a call must be counted once, which a sum of parts cannot
+            # know.
             del self._steps[event_id]
         add_to_rollups(
             connection,
@@ -97,6 +105,7 @@ class _Child(NamedTuple):
 
     @property
     def is_run(self) -> bool:
+        """Return whether the span is a run of its own."""
         return self.kind == IS_RUN
 
 
@@ -130,6 +139,8 @@ def move_below(connection: Connection, places: Places, wanted: defaultdict[Key, 
     """Give spans below these keys that belong to one of the runs named for each the run that is right now.
 
     Returns the runs that got an agent's span by it.
+
+    Ends: a span moves at most once in a call, so a circle of parents stops.
     """
     moved: dict[Identity, _Move] = {}
     while wanted:
@@ -156,6 +167,7 @@ def _move(connection: Connection, moves: Sequence[_Move]) -> None:
     run_ids = run_ids_of(connection, {move.event_id for move in moves if move.event_id})
     moves = [move for move in moves if not move.event_id or move.event_id in run_ids]
     _set_run(connection, moves, run_ids)
+    # A run that loses a step is summed anew: its roll-up keeps sums, not what each step has added.
     lost = {move.child.event_id for move in moves if move.child.event_id}
     if lost:
         parents = {own_event_id(one.child.identity): run_ids.get(one.event_id) for one in moves if one.child.is_run}

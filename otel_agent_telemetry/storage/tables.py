@@ -51,6 +51,7 @@ Index(
     sqlite_where=_IS_RUNNING,
     postgresql_where=_IS_RUNNING,
 )
+# For filters on the time of the work, which may be long before its arrival.
 Index("ix_agent_runs_start_time", agent_runs.c.start_time)
 # Without it `runs --status failed` that matches nothing would read the whole table.
 _NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
@@ -113,6 +114,7 @@ commits: Final = Table(
     Column("associated_at", Text, nullable=False),
 )
 """A row associates a commit with a run; a run may have made several, and a commit may be the work of several runs."""
+# A late state of a run looks for the commits that were associated before it.
 Index("ix_commits_run_id", commits.c.run_id)
 
 run_events: Final = Table(
@@ -159,6 +161,7 @@ Index(
     sqlite_where=HAS_LINE,
     postgresql_where=HAS_LINE,
 )
+# Events of one run, for `show`, the page and a deletion.
 Index("ix_run_events_event_id", run_events.c.event_id)
 
 run_spans: Final = Table(
@@ -192,16 +195,19 @@ between them. `usage_json` holds tokens, model and cost of this span alone. `par
 when the parent span began, where its sender sent both together. `writer` and `writer_seq` name
 the last line of a step that came from a journal.
 """
+# A span repeated by an exporter is the same row; ids that an application seeds differ in the start.
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 STEP_HAS_NO_LINE: Final = run_spans.c.writer == literal_column("''")
 _STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
 Index(
+    # Not unique: a step has two lines, and one row that holds the number of the last.
     "ix_run_spans_line",
     run_spans.c.writer,
     run_spans.c.writer_seq,
     sqlite_where=_STEP_HAS_LINE,
     postgresql_where=_STEP_HAS_LINE,
 )
+# The steps of one run; with the parent, the spans below one that has moved to another run.
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
 run_rollups: Final = Table(
@@ -227,6 +233,7 @@ run_keys: Final = Table(
     Column("event_id", Text, nullable=False),
 )
 """A row maps the ids of a root span that never arrived to the run that stands in its place, and that it joins later."""
+# For a deletion, which removes the keys of a run.
 Index("ix_run_keys_event_id", run_keys.c.event_id)
 
 _ZERO: Final = text("0")
