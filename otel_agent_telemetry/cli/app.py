@@ -36,6 +36,7 @@ from otel_agent_telemetry.cli.show import show
 from otel_agent_telemetry.cli.stats import stats
 from otel_agent_telemetry.cli.sync import sync
 from otel_agent_telemetry.cli.tail import tail
+from otel_agent_telemetry.cli.ui import ui
 from otel_agent_telemetry.cli.verify import verify
 
 app = typer.Typer(
@@ -71,6 +72,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "restore": restore,
     "retention": retention,
     "serve": serve,
+    "ui": ui,
     "doctor": doctor,
 }
 

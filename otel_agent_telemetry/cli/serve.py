@@ -3,6 +3,7 @@
 Starts `service.server`, which needs the extra `service`.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,16 @@ def serve(
 
     Stops on SIGTERM or Ctrl-C, after everything that it accepted is written.
     """
+    run_service = load_service()
+    changes: dict[str, Any] = {"api_host": host, "api_port": port}
+    # Only what was given: None would replace the setting of the environment.
+    overrides = {name: value for name, value in changes.items() if value is not None}
+    run_service(invocation_of(context).config.with_(**overrides))
+    return ExitCode.OK
+
+
+def load_service() -> Callable[..., None]:
+    """Return `service.server.serve`. Raises ConfigurationError where the extra `service` is not installed."""
     from otel_agent_telemetry.errors import ConfigurationError
 
     try:
@@ -33,8 +44,4 @@ def serve(
             f"the service needs {missing.name}, which is not installed",
             hint="pip install 'otel-agent-telemetry[service]'",
         ) from missing
-    changes: dict[str, Any] = {"api_host": host, "api_port": port}
-    # Only what was given: None would replace the setting of the environment.
-    overrides = {name: value for name, value in changes.items() if value is not None}
-    run_service(invocation_of(context).config.with_(**overrides))
-    return ExitCode.OK
+    return run_service

@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
@@ -34,10 +35,11 @@ _GRPC_PORT: Final = "TELEMETRY_OTLP_GRPC_PORT"
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - names, not a binding
 
 
-def serve(settings: TelemetryConfig) -> None:
+def serve(settings: TelemetryConfig, *, listening: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Blocks; must run in the main thread.
 
-    Raises ConfigurationError (the port cannot be bound, settings do not fit), StorageError.
+    `listening` is called with the URL once connections to it are accepted; not with several
+    workers. Raises ConfigurationError (the port cannot be bound, settings do not fit), StorageError.
     """
     if settings.api_workers > 1 and settings.database_url:
         _serve_with_workers(settings)
@@ -56,6 +58,8 @@ def serve(settings: TelemetryConfig) -> None:
         # Here rather than in the thread of the first request that shows a cost.
         load_prices()
         message = _start_message(settings, backend.database, url, listener.getsockname()[1])
+        if listening is not None:
+            listening(url)
         _run(app, settings, listener, message=message)
     finally:
         backend.close()

@@ -1,4 +1,4 @@
-"""What a database knows of itself: values that are made once, by whichever process asks first, and never change.
+"""What a database knows of itself: its size, and values that the first process to ask for them makes for good.
 
 Owns the table `store_facts`.
 """
@@ -32,6 +32,14 @@ def page_secret(connection: Connection) -> str:
     it still cannot sign in, see `service.sessions`.
     """
     return _fact(connection, _PAGE_SECRET, lambda: secrets.token_bytes(_SECRET_BYTES).hex())
+
+
+def database_bytes(connection: Connection) -> int:
+    """Return how large the database is, indexes and free pages included."""
+    if connection.dialect.name == "sqlite":
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
 
 
 def _fact(connection: Connection, name: str, make: Callable[[], str]) -> str:
