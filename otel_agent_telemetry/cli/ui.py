@@ -3,7 +3,6 @@
 Opens the page of a service that runs; else starts one, which needs the extra `service`.
 """
 
-import os
 import sys
 from typing import Annotated
 
@@ -47,7 +46,10 @@ def ui(
 
 def _has_display() -> bool:
     """Return whether a browser would have a window; a text browser would take the terminal over."""
-    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in _DISPLAYS)
+    from otel_agent_telemetry.config import process_environment
+
+    environment = process_environment()
+    return sys.platform in ("win32", "darwin") or any(environment.get(name) for name in _DISPLAYS)
 
 
 def _open_browser(url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.buffer.layout import unconfirmed_bytes, undelivered
-from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.config import TelemetryConfig, process_environment
 from otel_agent_telemetry.delivery.rejected import count_rejected, last_rejected
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.operations.check_environment import Finding
@@ -117,7 +116,7 @@ async def _findings(request: Request, settings: TelemetryConfig, now_ns: int) ->
         return kept[1]
 
     def look() -> list[Finding]:
-        found = examine(settings, now_ns=now_ns, environ=os.environ, without=_NOT_HERE)
+        found = examine(settings, now_ns=now_ns, environ=process_environment(), without=_NOT_HERE)
         return sorted(found, key=lambda finding: _WORST_FIRST.index(finding.level))
 
     findings = await anyio.to_thread.run_sync(look)
