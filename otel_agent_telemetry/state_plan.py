@@ -27,7 +27,7 @@ ALWAYS: Final = frozenset({*REQUIRED_COLUMNS, "schema_version", "status"})
 _DATE: Final = (
     r"[12]\d{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 )
-_FORMS: Final = {
+FORMS: Final = {
     **dict.fromkeys(TIME_COLUMNS, _DATE + r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}\+00:00"),
     **dict.fromkeys(("run_id", "parent_run_id"), r"[\w.:+@=-]{1,255}"),
     "event_id": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
@@ -39,7 +39,7 @@ _FORMS: Final = {
 """Column → the form of a text that is surely right in it. None of them takes a line's end."""
 AS_STORED: Final[dict[str, Callable[[str], object]]] = {
     **dict.fromkeys(FREE_TEXT_COLUMNS, str.__len__),
-    **{name: re.compile(form, re.ASCII).fullmatch for name, form in _FORMS.items()},
+    **{name: re.compile(form, re.ASCII).fullmatch for name, form in FORMS.items()},
 }
 """Text column → whether a text is surely right and stored as it is; any other is for `check_column` to judge.
 
@@ -57,7 +57,7 @@ class StatePlan:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         columns = [name for name in names if name in _KEPT]
-        formed = [name for name in columns if name in _FORMS]
+        formed = [name for name in columns if name in FORMS]
         free = [name for name in columns if name in FREE_TEXT_COLUMNS]
         self._numbers = tuple(name for name in columns if name in NUMBERS)
         self._others = tuple(name for name in names if name not in _KEPT)
@@ -88,7 +88,7 @@ class StatePlan:
 
 def _matching(columns: list[str]) -> Callable[[str], object]:
     """Return what matches the texts of these columns, in lines, and the end of the last: free texts follow."""
-    return re.compile("".join(f"(?:{_FORMS[name]})\n" for name in columns), re.ASCII).match
+    return re.compile("".join(f"(?:{FORMS[name]})\n" for name in columns), re.ASCII).match
 
 
 class StatePlans(dict[tuple[str, ...], StatePlan]):

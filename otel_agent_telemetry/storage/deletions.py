@@ -21,7 +21,7 @@ from otel_agent_telemetry.storage.counts import pack_when_due
 from otel_agent_telemetry.storage.marks import marks_against, put_marks, receipts_of
 from otel_agent_telemetry.storage.runs import lock_links
 from otel_agent_telemetry.storage.statements import has_rows, rows_with
-from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, EventRow, SpanRow
+from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, EventLine, SpanRow
 from otel_agent_telemetry.storage.tables import (
     agent_runs,
     commits,
@@ -177,7 +177,7 @@ def without_deleted(connection: Connection, nodes: Sequence[SpanNode]) -> Sequen
     return [node for node in nodes if node.span.start_time >= deleted.get(node.span.trace_id, "")]
 
 
-def lines_to_keep(connection: Connection, lines: Sequence[EventRow | SpanRow]) -> Sequence[EventRow | SpanRow]:
+def lines_to_keep(connection: Connection, lines: Sequence[EventLine | SpanRow]) -> Sequence[EventLine | SpanRow]:
     """Return the lines of a journal without those of deleted runs.
 
     Of a run that is not stored, what is older than the cut-off is left out.
@@ -203,8 +203,8 @@ def stored_ids(connection: Connection, event_ids: Iterable[str]) -> set[str]:
     return {row.event_id for row in rows}
 
 
-def _parts_of(line: EventRow | SpanRow) -> tuple[str, str]:
+def _parts_of(line: EventLine | SpanRow) -> tuple[str, str]:
     """Return the `event_id` of the run that a line belongs to, and its time."""
-    if isinstance(line, EventRow):
-        return line.event.event_id, line.event.timestamp
+    if isinstance(line, EventLine):
+        return line.event_id, line.timestamp
     return line.span.event_id, line.span.end_time or line.span.start_time

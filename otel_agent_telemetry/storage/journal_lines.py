@@ -34,7 +34,15 @@ from otel_agent_telemetry.storage.statements import (
     rows_parameter,
     rows_with,
 )
-from otel_agent_telemetry.storage.steps import MANY_ROWS, NO_RUN, SPAN_COLUMNS, EventRow, SpanRow, add_events, span_row
+from otel_agent_telemetry.storage.steps import (
+    MANY_ROWS,
+    NO_RUN,
+    SPAN_COLUMNS,
+    EventLine,
+    SpanRow,
+    add_event_rows,
+    span_row,
+)
 from otel_agent_telemetry.storage.tables import (
     HAS_LINE,
     HAS_NO_LINE,
@@ -48,26 +56,28 @@ from otel_agent_telemetry.storage.turned_steps import hand_over, note_turned, wi
 
 _events: Final = run_events.c
 _spans: Final = run_spans.c
+_OF_LINE: Final = ("writer", "writer_seq", "event_id", "run_id", "payload_json")
+"""Columns of an event that came over OTLP which its line sets."""
 _NOT_REPLACED: Final = frozenset({"trace_id", "span_id", "start_ns", "start_time", "is_run", "usage_json"})
 """Columns of a stored step that a later line of it leaves as they are."""
 
 
-def write_lines(connection: Connection, lines: Sequence[EventRow | SpanRow]) -> None:
+def write_lines(connection: Connection, lines: Sequence[EventLine | SpanRow]) -> None:
     """Write events and steps; those that are stored already stay as they are, but for a step that ends.
 
     Within the connection's transaction, after the states of their runs.
 
     Blocks for the locks of the rows that it writes. Raises the driver's errors, see `engine.translated`.
     """
-    events = [line for line in lines if isinstance(line, EventRow)]
+    events = [line for line in lines if isinstance(line, EventLine)]
     steps = _latest(line for line in lines if isinstance(line, SpanRow))
-    named = {event.event.event_id for event in events} | {step.span.event_id for step in steps}
+    named = {event.event_id for event in events} | {step.span.event_id for step in steps}
     joined = _joined_runs(connection, named)
     if steps:
         _write_steps(connection, [_step_in(step, joined) for step in steps])
     if events:
-        runs = _runs_named(connection, {event.event.run_id for event in events if not event.event.event_id})
-        _write_events(connection, [_event_in(event, joined, runs) for event in events])
+        runs = _runs_named(connection, {event.run_id for event in events if not event.event_id})
+        _write_events(connection, [_event_in(event, joined, runs) for event in events] if joined or runs else events)
     turned = [step for step in steps if step.became_run is not None]
     note_turned(connection, turned)
     hand_over(connection, {step.span.event_id for step in turned} | with_turned_steps(connection, named))
@@ -90,11 +100,11 @@ def _step_in(step: SpanRow, joined: Mapping[str, str]) -> SpanRow:
     return step if event_id is None else step._replace(span=replace(step.span, event_id=event_id))
 
 
-def _event_in(event: EventRow, joined: Mapping[str, str], runs: Mapping[str, str]) -> EventRow:
-    """Return an event with the run that it belongs to; a commit association names it by its run id only."""
-    named = event.event.event_id or runs.get(event.event.run_id, NO_RUN)
+def _event_in(event: EventLine, joined: Mapping[str, str], runs: Mapping[str, str]) -> EventLine:
+    """Return an event with the run that it belongs to; one may name it by its run id only."""
+    named = event.event_id or runs.get(event.run_id, NO_RUN)
     event_id = joined.get(named, named)
-    return event if event_id == event.event.event_id else event._replace(event=replace(event.event, event_id=event_id))
+    return event if event_id == event.event_id else event._replace(event_id=event_id)
 
 
 def _runs_named(connection: Connection, run_ids: Iterable[str]) -> dict[str, str]:
@@ -201,36 +211,35 @@ def _keeping_the_end(statement: Any) -> Any:
 # --- events
 
 
-def _write_events(connection: Connection, events: Sequence[EventRow]) -> None:
+def _write_events(connection: Connection, events: Sequence[EventLine]) -> None:
     """Store events; one that came over OTLP becomes the line's."""
-    spans = {(event.event.trace_id, event.event.span_id) for event in events if event.event.span_id}
+    spans = {(event.trace_id, event.span_id) for event in events if event.span_id}
     rows = rows_of_keys(connection, _find_events_over_otlp(connection.dialect), spans)
     over_otlp = {(row.trace_id, row.span_id, row.timestamp, row.event_type): row.id for row in rows}
     if over_otlp:
         events = _taken_over(connection, events, over_otlp)
-    add_events(connection, events)
+    add_event_rows(connection, events)
 
 
 def _taken_over(
-    connection: Connection, events: Sequence[EventRow], over_otlp: Mapping[tuple[Any, ...], int]
-) -> list[EventRow]:
+    connection: Connection, events: Sequence[EventLine], over_otlp: Mapping[tuple[Any, ...], int]
+) -> list[EventLine]:
     """Make stored events those of the lines; return the lines that have no such event."""
     left, numbers = [], dict(over_otlp)
     for event in events:
-        one = event.event
         # Taken out, because a span may have two events of one type at one instant: each line gets one of them.
-        number = numbers.pop((one.trace_id, one.span_id, one.timestamp, one.event_type), None)
+        number = numbers.pop((event.trace_id, event.span_id, event.timestamp, event.event_type), None)
         if number is None:
             left.append(event)
             continue
-        values = {"of_id": number, "w": event.writer, "n": event.writer_seq, "e": one.event_id, "r": one.run_id}
         # The same line again, after its event also came over OTLP: the unique key of lines would refuse the update.
         if not _is_stored(connection, event):
-            connection.execute(_set_line, values)
+            values = {name: getattr(event, name) for name in _OF_LINE}
+            connection.execute(_set_line, {"of_id": number, **{f"of_{name}": value for name, value in values.items()}})
     return left
 
 
-def _is_stored(connection: Connection, event: EventRow) -> bool:
+def _is_stored(connection: Connection, event: EventLine) -> bool:
     """Return whether the line of an event is stored."""
     of_line = (_events.writer == event.writer, _events.writer_seq == event.writer_seq, HAS_LINE)
     return connection.execute(select(_events.id).where(*of_line)).first() is not None
@@ -239,7 +248,7 @@ def _is_stored(connection: Connection, event: EventRow) -> bool:
 _set_line: Final = (
     update(run_events)
     .where(_events.id == bindparam("of_id"))
-    .values(writer=bindparam("w"), writer_seq=bindparam("n"), event_id=bindparam("e"), run_id=bindparam("r"))
+    .values({name: bindparam(f"of_{name}") for name in _OF_LINE})
 )
 
 

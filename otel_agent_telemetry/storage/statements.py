@@ -56,6 +56,8 @@ from otel_agent_telemetry.storage.rows import Row, clean_text
 _EMPTY_TEXT: Final[ColumnElement[str]] = literal_column("''")
 _ROWS_WORTH_A_PLAN: Final = 10
 _MAX_PARAMETERS: Final = 500
+_COPY_ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+"""What COPY takes for its own in a value → how it is written; the backslash first."""
 _JSON_KEYS: Final = text("SELECT value FROM json_each(:keys)")
 
 
@@ -127,6 +129,50 @@ def rows_parameter(names: Sequence[str], rows: Iterable[Row]) -> dict[str, str]:
     """Return the parameter of a statement of `insert_rows_given_at_once`."""
     keys = list(map(str, names))  # a column's name is of a class of its own, which orjson does not take
     return {"rows": orjson.dumps([dict(zip(keys, row, strict=True)) for row in rows]).decode()}
+
+
+def copy_rows(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Row]) -> bool:
+    """Write new rows to PostgreSQL by COPY; return False, and write none, where it refuses one of them.
+
+    It refuses a row that is stored already, too. Its texts can be stored (`rows.storable_texts`). Within
+    the connection's transaction.
+    """
+    savepoint = connection.begin_nested()
+    dbapi = connection.dialect.dbapi
+    assert dbapi is not None
+    columns = ", ".join(f'"{name}"' for name in names)
+    try:
+        with (
+            driver_connection(connection).cursor() as cursor,
+            cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy,
+        ):
+            copy.write(copy_text(rows))
+    except dbapi.Error:  # of a lost connection the rollback raises SQLAlchemy's own error
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def copy_text(rows: Iterable[Row]) -> str:
+    """Return rows in the text format of PostgreSQL's COPY. No text in them holds a NUL."""
+    columns = map(_copy_column, zip(*rows, strict=True))
+    return "".join([f"{row}\n" for row in map("\t".join, zip(*columns, strict=True))])
+
+
+def _copy_column(values: tuple[Any, ...]) -> list[str]:
+    """Return the values of a column as COPY reads them."""
+    # Joined by a character that no value has: a look at each value would cost more than all else.
+    joined = "\0".join(["" if value is None else value if value.__class__ is str else str(value) for value in values])
+    for character, escaped in _COPY_ESCAPES.items():
+        if character in joined:
+            joined = joined.replace(character, escaped)
+    texts = joined.split("\0")
+    return (
+        [r"\N" if value is None else text for value, text in zip(values, texts, strict=True)]
+        if None in values
+        else texts
+    )
 
 
 def by_code_point(value: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:

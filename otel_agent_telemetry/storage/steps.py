@@ -1,4 +1,4 @@
-"""Events and child spans of runs that reached a service over OTLP.
+"""Events and child spans of runs that reached a service, over OTLP or as lines of a journal.
 
 The same span or event again is a no-op. They may come before their run, or without one: which
 run they belong to is found by `traces`; what they add up to is kept by `rollups`.
@@ -22,6 +22,7 @@ from otel_agent_telemetry.storage.rows import Cursor, Row, storable_texts
 from otel_agent_telemetry.storage.statements import (
     Statement,
     compile_statement,
+    copy_rows,
     insert_into,
     insert_rows_given_at_once,
     rows_parameter,
@@ -33,7 +34,6 @@ from otel_agent_telemetry.wire import dumps_text, load_object
 T = TypeVar("T")
 
 _OF_RUN: Final = ("event_id", "run_id")
-_OF_EVENT: Final = ("payload_json", "seq", "span_id", "span_start_ns", "writer", "writer_seq")
 _OF_SPAN: Final = ("attributes_json", "is_run", "usage_json", "start_ns", "parent_start", "writer", "writer_seq")
 
 
@@ -42,9 +42,7 @@ def _fields(table: Table, *others: str) -> tuple[str, ...]:
     return tuple(column.name for column in table.c if column.name not in {"id", *_OF_RUN, *others})
 
 
-_EVENT_FIELDS: Final = _fields(run_events, *_OF_EVENT)
-_EVENT_COLUMNS: Final = (*_OF_RUN, *_EVENT_FIELDS, *_OF_EVENT)
-_event_values: Final = attrgetter(*_EVENT_FIELDS)
+_event_values: Final = attrgetter("event_type", "timestamp", "trace_id")
 _SPAN_FIELDS: Final = _fields(run_spans, *_OF_SPAN)
 SPAN_COLUMNS: Final = (*_OF_RUN, *_SPAN_FIELDS, *_OF_SPAN)
 _span_values: Final = attrgetter(*_SPAN_FIELDS)
@@ -64,18 +62,34 @@ IS_PART: Final = 2
 
 
 class EventRow(NamedTuple):
-    """An event, its number among the events of its span, from 0, and when that span began; or the line that it was.
+    """An event that came over OTLP, its number among the events of its span, from 0, and when that span began.
 
-    `writer` and `writer_seq` name the line of a journal; what came over OTLP has none. `of_run`: the
-    `event_id` and `run_id` of its run, None for those that the event itself holds.
+    `of_run`: the `event_id` and `run_id` of its run, None for those that the event itself holds.
     """
 
     seq: int
     event: RunEvent
     span_start_ns: int = UNKNOWN_START
-    writer: str = NO_WRITER
-    writer_seq: int = 0
     of_run: tuple[str, str] | None = None
+
+
+class EventLine(NamedTuple):
+    """An event that came as a line of a journal: its row, which `writer` and `writer_seq` name.
+
+    A journal brings thousands a second, so there is no other object of it between line and row.
+    """
+
+    event_id: str
+    run_id: str
+    event_type: str
+    timestamp: str
+    trace_id: str | None
+    payload_json: str | None
+    seq: int
+    span_id: str
+    span_start_ns: int
+    writer: str
+    writer_seq: int
 
 
 class SpanRow(NamedTuple):
@@ -115,11 +129,16 @@ class PageOf(list[T]):
 
 def add_events(connection: Connection, events: Sequence[EventRow]) -> None:
     """Write events; one of the same span and number that is stored already stays as it is."""
-    rows = list(map(_event_row, events))
-    if connection.dialect.name == "postgresql" and len(rows) >= MANY_ROWS:
-        connection.execute(_insert_many_events(), rows_parameter(_EVENT_COLUMNS, rows))
-    else:
-        _insert_events(connection.dialect).execute(connection, _EVENT_COLUMNS, rows)
+    add_event_rows(connection, list(map(_event_row, events)))
+
+
+def add_event_rows(connection: Connection, rows: Sequence[Row]) -> None:
+    """Write rows of events, in the order of `EventLine`; one that is stored already stays as it is."""
+    if connection.dialect.name != "postgresql" or len(rows) < MANY_ROWS:
+        _insert_events(connection.dialect).execute(connection, EventLine._fields, rows)
+    # Few rows of a journal or an exporter are stored already, and COPY costs the server a third of an INSERT.
+    elif not copy_rows(connection, run_events, EventLine._fields, rows):
+        connection.execute(_insert_many_events(), rows_parameter(EventLine._fields, rows))
 
 
 def add_spans(connection: Connection, spans: Sequence[SpanRow]) -> None:
@@ -208,12 +227,10 @@ def _loaded(text: str | None) -> Any:
 
 def _event_row(row: EventRow) -> Row:
     """Return an event in the order of its columns."""
-    seq, event, start_ns, writer, writer_seq, of_run = row
+    seq, event, start_ns, of_run = row
     of_run = of_run or (event.event_id, event.run_id)
     payload = None if event.payload is None else dumps_text(event.payload)
-    return storable_texts(
-        (*of_run, *_event_values(event), payload, seq, event.span_id or "", start_ns, writer, writer_seq)
-    )
+    return storable_texts((*of_run, *_event_values(event), payload, seq, event.span_id or "", start_ns, NO_WRITER, 0))
 
 
 def span_row(row: SpanRow) -> Row:
@@ -229,12 +246,12 @@ def span_row(row: SpanRow) -> Row:
 def _insert_events(dialect: Dialect) -> Statement:
     """Return the statement that adds events; those that are stored stay as they are."""
     # Exporters send a batch again when its answer is lost (OTLP), so repeated rows are normal and change nothing.
-    return compile_statement(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, _EVENT_COLUMNS)
+    return compile_statement(insert_into(run_events, dialect).on_conflict_do_nothing(), dialect, EventLine._fields)
 
 
 @lru_cache(maxsize=1)
 def _insert_many_events() -> Any:
-    return insert_rows_given_at_once(run_events, _EVENT_COLUMNS).on_conflict_do_nothing()
+    return insert_rows_given_at_once(run_events, EventLine._fields).on_conflict_do_nothing()
 
 
 @lru_cache(maxsize=8)

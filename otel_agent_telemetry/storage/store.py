@@ -54,7 +54,7 @@ from otel_agent_telemetry.storage.schema import SchemaReport, database_state, en
 from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
 from otel_agent_telemetry.storage.statements import plain_sql
-from otel_agent_telemetry.storage.steps import EventRow, SpanRow
+from otel_agent_telemetry.storage.steps import EventLine, SpanRow
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class WriteBatch:
     records: Sequence[RunState] = ()
     links: Sequence[CommitLink] = ()
     nodes: Sequence[SpanNode] = ()
-    lines: Sequence[EventRow | SpanRow] = ()
+    lines: Sequence[EventLine | SpanRow] = ()
     reports: Sequence[DelivererReport] = ()
 
     def __len__(self) -> int:

@@ -117,6 +117,28 @@ def test_lines_without_a_writer_are_known_by_their_content(service):
     assert len(listing(service, "events")) == 1
 
 
+ODD_TEXTS = ("tab\there", "line\nend\r\n", "back\\slash \\n \\N", r"\N", r"\.", "NUL\x00", "é中𝄞", '"quoted"', "", " ")
+
+
+def test_many_events_at_once_are_stored_as_they_are_also_where_some_are_stored_already(service):
+    """Whatever their texts hold that a database takes for its own."""
+    named = [an_event(seq, f"of {text} {seq}", payload={"t": text}) for seq, text in enumerate(ODD_TEXTS * 5, 1)]
+    answer = stored(service, a_run(100), *named[:30])
+    assert (answer["events"], answer["refused"]) == (30, [])
+    assert stored(service, *named)["events"] == len(named)
+    assert stored(service, *named[::-1])["events"] == len(named)
+    found = {event["event_type"]: event["payload"] for event in listing(service, "events")}
+    assert list(found.values()) == [{"t": text} for text in ODD_TEXTS * 5]
+    assert len(listing(service, "events")) == len(named)
+
+
+def test_an_event_may_name_its_run_by_the_run_id_alone(service):
+    """As `log_event` writes it for a run that has ended, or is another process's."""
+    members = {"run_id": "run-1", "event_type": "seen later", "timestamp": at(9), "payload": None}
+    assert stored(service, a_run(1), line("event", 2, members))["refused"] == []
+    assert [event["event_type"] for event in listing(service, "events")] == ["seen later"]
+
+
 REFUSED = [
     (b"not a line\n", "begins with its record_type"),
     (b'{"event_id": "x"}\n', "begins with its record_type"),
