@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   := $(CURDIR)/.demo
 TESTS  ?= tests
 
-.PHONY: demo test test-interpreters durability collector check format columns bench bench-delivery structure clean
+.PHONY: demo test test-interpreters durability collector check format columns bench bench-delivery screenshots structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
@@ -87,6 +87,10 @@ bench: $(VENV)/.made
 # How late events of a hundred writers reach a service on PostgreSQL, at 1,000 and 5,000 a second; and against COPY.
 bench-delivery: $(VENV)/.made
 	BENCH_SECONDS=$(or $(BENCH_SECONDS),60) $(BIN)/python tests/bench/whole_runs.py
+
+# The pictures of docs/page.md, of real runs; needs Chromium. SHOTS=FOLDER takes every view at every size instead.
+screenshots: $(VENV)/.made
+	$(BIN)/python scripts/screenshots.py $(SHOTS)
 
 # Size, words and paths of the package as a table; ROOT=FOLDER counts another checkout.
 structure: $(VENV)/.made
