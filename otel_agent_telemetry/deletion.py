@@ -79,10 +79,15 @@ Mark = Deletion | CutOff
 
 @dataclass(slots=True)
 class Marks:
-    """All marks of a journal or of a database: `event_id` → receipt, and the latest cut-off, None without one."""
+    """All marks of a journal or of a database: `event_id` → receipt, and the latest cut-off, None without one.
+
+    `parts_cutoff`: the time before which a database's events and steps were deleted for their own age,
+    "" without one. Only `verify` asks for it: what is delivered again is stored again.
+    """
 
     deleted: dict[str, Deletion] = field(default_factory=dict)
     cutoff: CutOff | None = None
+    parts_cutoff: str = ""
 
     def add(self, mark: Mark | None) -> None:
         """Add a mark; of two receipts of one run the first stays, of two cut-offs the later."""
@@ -96,6 +101,7 @@ class Marks:
         """Add the marks of another collection."""
         for mark in other:
             self.add(mark)
+        self.parts_cutoff = max(self.parts_cutoff, other.parts_cutoff)
 
     def __iter__(self) -> Any:
         yield from self.deleted.values()

@@ -24,6 +24,12 @@ _EXPLANATIONS = {
     "ahead": "runs have a later state in {place} than in the journal; expected if a service changed them",
     "unjournalled": "runs are in {place} only; expected if another host sent them",
 }
+_OF_LINES = {
+    "missing": "events and steps are in the journal, but not in the service that confirmed them "
+    "(remove the cursor, buffer/journal-*.cursor, to deliver the journal again)",
+    "altered": "events and steps have other content in the service than in the journal",
+    "refused": "events and steps were refused and are in rejected/ (doctor shows the reasons)",
+}
 _OF_DATABASE = {
     "place": "the database",
     "added": " (replay adds or updates them)",
@@ -78,6 +84,7 @@ def _print(report: "VerifyReport") -> None:
     for name, sentence in _EXPLANATIONS.items():
         if report.counts[name]:
             _print_runs(report, name, sentence.format(**words))
+    _print_events_and_steps(report)
     if report.not_compared:
         print_line(f"not compared          {printable(report.not_compared)}", "yellow")
         print_line("Nothing is missing here. Whether the runs are stored is not known.")
@@ -98,6 +105,19 @@ def _print_lines(report: "VerifyReport") -> None:
         print_line(f"error  {report.repeated_lines} line numbers occur more than once", "red")
     for line in report.odd_lines:
         print_line(f"         {printable(line.file)} line {line.line}: {printable(line.reason)}")
+
+
+def _print_events_and_steps(report: "VerifyReport") -> None:
+    """Print how many events and steps were compared with the service, and how they differ."""
+    if report.lines_compared:
+        print_line(f"events and steps      {report.lines_compared} compared")
+    for name, sentence in _OF_LINES.items():
+        if number := report.line_counts[name]:
+            print_line(f"error  {'at least ' if report.lines_cut_short else ''}{number} {sentence}", "red")
+        for line in report.line_findings[name]:
+            print_line(
+                f"         writer {printable(line.writer)}: number {line.seq}  {printable(line.event_id)}".rstrip()
+            )
 
 
 def _print_runs(report: "VerifyReport", name: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Comparing the runs of this host's journal with a service, for `verify`.
+"""Comparing this host's journal with a service, for `verify`.
 
 Compared is by UTC day and host (`storage.digests`): where the number of runs and their digest are
 equal, the service has them as the journal does, and only where they differ are the runs listed one
@@ -16,6 +16,8 @@ from otel_agent_telemetry.deletion import Marks
 from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError, StorageError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.altered_runs import StoredRuns
+from otel_agent_telemetry.operations.compare_lines import LineComparison, compare_lines
+from otel_agent_telemetry.operations.line_ledger import LineLedger
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_ledger import RunLedger
 from otel_agent_telemetry.urls import without_credentials
@@ -29,11 +31,13 @@ class ServiceComparison:
     def __init__(self, url: str, config: TelemetryConfig) -> None:
         self.name = without_credentials(url)
         self.problem = ""
+        self.lines: LineComparison | None = None
+        """How events and steps differ; None where they were not compared."""
         self._url = url
         self._config = config
 
-    def read(self, ledger: RunLedger) -> Marks:
-        """Add the service's runs to a ledger of digests; return its marks of deletions.
+    def read(self, ledger: RunLedger, lines: LineLedger | None) -> Marks:
+        """Add the service's runs to a ledger of digests, and compare events and steps; return its marks of deletions.
 
         Blocks for a request for each day of the journal, and more where something differs. Raises
         ConfigurationError for a URL that cannot be asked.
@@ -42,7 +46,17 @@ class ServiceComparison:
         with self._remote() as remote:
             if self._compare(remote, ledger):
                 marks = remote.marks()
+                if lines is not None:
+                    self._compare_lines(remote, lines, marks)
         return marks
+
+    def _compare_lines(self, remote: RemoteRuns, lines: LineLedger, marks: Marks) -> None:
+        """Compare events and steps, but for those that the service has deleted."""
+        since = max(marks.parts_cutoff, "" if marks.cutoff is None else marks.cutoff.cutoff)
+        lines.leave_out(marks.deleted, before=since)
+        self.lines = compare_lines(lines, remote, since=since)
+        if self.lines is None:
+            self.problem = f"{self.name} is older than this version and has no call for events and steps"
 
     def records(self, event_ids: Sequence[str]) -> StoredRuns:
         """Return the service's runs with these `event_id`, one request each, the first two hundred."""

@@ -5,7 +5,7 @@ Answers are untrusted: whatever breaks a rule of the model is an error, not a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, servi
 from otel_agent_telemetry.errors import ConfigurationError, RecordError, StoreUnavailableError
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.audit_queries import AgentStats, OpenRun, RunFigures
+from otel_agent_telemetry.storage.line_digests import LineDigest, LineRange
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
 from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.tree_totals import TreeTotals
@@ -169,8 +170,25 @@ class RemoteRuns:
             except (KeyError, TypeError, ValueError, IndexError):
                 raise self._unexpected() from None
 
+    def line_digests(self, ranges: Sequence[LineRange], *, since: str) -> list[LineDigest] | None:
+        """Return the digest of each range of a writer's lines, of a time from `since` on; None without this call."""
+        words = " ".join(f"{one.writer} {one.first} {one.last}" for one in ranges)
+        answer = self._get("/api/v1/digests/lines", {"ranges": words, "since": since})
+        if answer.status_code != _OK:
+            return None
+        try:
+            found = [
+                LineDigest(int(events), int(steps), int(digest, 16))
+                for events, steps, digest in json_of(answer, name=self.name)["ranges"]
+            ]
+        except (KeyError, TypeError, ValueError):
+            raise self._unexpected() from None
+        if len(found) != len(ranges):
+            raise self._unexpected()
+        return found
+
     def marks(self) -> Marks:
-        """Return the receipts and the cut-off of the service."""
+        """Return the receipts and the cut-offs of the service."""
         marks = Marks()
         after: str | None = ""
         while after is not None:
@@ -180,6 +198,8 @@ class RemoteRuns:
                     marks.add(Deletion(**{name: str(one[name]) for name in _RECEIPT}))
                 if page["cutoff"] is not None:
                     marks.add(CutOff(cutoff=str(page["cutoff"]), applied_at=""))
+                if page.get("parts_cutoff") is not None:  # a service of an earlier version has none
+                    marks.parts_cutoff = str(page["parts_cutoff"])
                 after = page["next"]
             except (KeyError, TypeError):
                 raise self._unexpected() from None

@@ -41,6 +41,7 @@ from otel_agent_telemetry.journal import (
 )
 from otel_agent_telemetry.operations.altered_runs import StoredRuns, altered_columns, stored_runs
 from otel_agent_telemetry.operations.compare_service import ServiceComparison
+from otel_agent_telemetry.operations.line_ledger import LineLedger
 from otel_agent_telemetry.operations.odd_lines import repeated_lines, torn_lines
 from otel_agent_telemetry.operations.run_ledger import RunLedger, digested, run_lines
 from otel_agent_telemetry.operations.sequence_ledger import Gap, SequenceLedger
@@ -65,8 +66,8 @@ def verify(config: TelemetryConfig, *, limit: int = 20, on_progress: Progress | 
     """Compare what was issued, journalled and stored, and return the differences. Changes nothing.
 
     `limit` bounds every list of the report (default 20). Runs that go to a service are compared
-    with it; one that cannot be read is `not_compared`. Raises StorageError when the database
-    cannot be read, OSError when a folder cannot.
+    with it, and so are their events and steps; one that cannot be read is `not_compared`. Raises
+    StorageError when the database cannot be read, OSError when a folder cannot.
     """
     with _scratch() as scratch:
         return _Verification(config, scratch, on_progress).report(limit)
@@ -96,6 +97,9 @@ class _Verification:
             summary_of=None if url is None else digested,
             has_cutoff=url is not None or self._marks.cutoff is not None or self._has_stored_cutoff(),
         )
+        # Where a service takes states alone, events and steps are the journal's.
+        has_lines = url is not None and config.deliver == "all" and read_health(config.buffer_dir).takes_lines
+        self._lines = LineLedger(scratch, config) if has_lines else None
         self._sequences = SequenceLedger(scratch)
         self._report = VerifyReport()
         self._read_to: dict[Path, int] = {}
@@ -116,7 +120,7 @@ class _Verification:
         if self._service is None:
             self._read_database()
         else:
-            self._marks.update(self._service.read(self._runs))
+            self._marks.update(self._service.read(self._runs, self._lines))
             report.compared_with = self._service.name
         self._read_new_end()
         self._await_lines_in_progress()
@@ -139,8 +143,22 @@ class _Verification:
             if len(report.gaps) < limit:
                 report.gaps.append(gap)
         self._find_odd_lines(limit)
+        self._report_lines(limit)
         report.not_compared = report.not_compared or self._silent_hosts()
         return report
+
+    def _report_lines(self, limit: int) -> None:
+        """Report the events and steps that the service lacks, or has with another content."""
+        found = None if self._service is None else self._service.lines
+        if found is None or self._lines is None:
+            return
+        report, lines = self._report, self._lines
+        report.lines_compared, report.lines_cut_short = len(lines), found.is_cut_short
+        for name, ranges in (("missing", found.missing), ("altered", found.altered)):
+            for line in chain.from_iterable(map(lines.lines, ranges)):
+                report.line_counts[name] += 1
+                if report.line_counts[name] <= limit:
+                    report.line_findings[name].append(line)
 
     def _silent_hosts(self) -> str:
         """Return which hosts have not delivered everything and are not heard of any more; "" when none."""
@@ -174,7 +192,7 @@ class _Verification:
                 done += size
                 continue
             self._read_to[path] = 0
-            for part in self._parts_up_to(path, size):
+            for part in self._parts_by_confirmation(path, size):
                 self._add(path, part)
                 if self._on_progress is not None:
                     self._on_progress(done + self._read_to[path], total)
@@ -184,8 +202,22 @@ class _Verification:
     def _read_archive(self, path: Path) -> None:
         """Read a compressed day as a whole: nothing is appended to it."""
         self._archives.append(path)
+        is_confirmed = self._lines is not None and self._lines.confirmed(path) > 0
         for part in read_parts(path):
             self._add(path, part)
+            if self._lines is not None:
+                (self._lines.delivered if is_confirmed else self._lines.later)(part.records)
+
+    def _parts_by_confirmation(self, path: Path, size: int) -> Iterator[JournalPart]:
+        """Yield the lines up to `size`; note which events and steps the service has confirmed, and which follow."""
+        if self._lines is not None:
+            for part in self._parts_up_to(path, min(self._lines.confirmed(path), size)):
+                self._lines.delivered(part.records)
+                yield part
+        for part in self._parts_up_to(path, size):
+            if self._lines is not None:
+                self._lines.later(part.records)
+            yield part
 
     def _parts_up_to(self, path: Path, size: int) -> Iterator[JournalPart]:
         """Yield the next lines that end within `size`, without a last line that has no LF: it may be in the making."""
@@ -215,6 +247,8 @@ class _Verification:
             for part in self._parts_up_to(path, size):
                 self._count_torn(path, part.torn)
                 self._sequences.saw(part.records)
+                if self._lines is not None:
+                    self._lines.later(part.records)
 
     def _await_lines_in_progress(self) -> None:
         """Read again after short pauses: a thread may have taken a number and not have written its line yet."""
@@ -255,6 +289,8 @@ class _Verification:
         for path in rejected_files(self._config.buffer_dir):
             for line in read_segment(path, to_the_end=True):
                 self._runs.refused(run_lines(line.records))
+                if self._lines is not None:
+                    self._report.line_counts["refused"] += self._lines.refused(line.records)
 
     def _read_database(self) -> None:
         """Add the rows of the database and note its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from otel_agent_telemetry.operations.line_ledger import LineName
 from otel_agent_telemetry.operations.odd_lines import OddLine
 from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunName
 from otel_agent_telemetry.operations.sequence_ledger import Gap
@@ -12,6 +13,8 @@ from otel_agent_telemetry.storage.deliverers import Deliverer
 
 NOTES: Final = frozenset({"ahead", "unjournalled"})
 """Findings that can be expected; they alone do not make a report fail."""
+LINE_FINDINGS: Final = ("missing", "altered", "refused")
+"""Findings about events and steps, which are compared with a service."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class VerifyReport:
     `hosts`: the deliverers that a service with this database has heard of.
     `compared_with`: the database, or the service that the runs go to. `not_compared`: why that
     could not be read, "" when it was.
+    `lines_compared`: events and steps that a service has confirmed and were compared with it; with
+    `lines_cut_short`, so many differ that not all were looked for. `line_counts` and `line_findings`:
+    those that it lacks (`missing`), has with other content (`altered`), or has `refused` for good.
     """
 
     lines: int = 0
@@ -47,11 +53,16 @@ class VerifyReport:
     hosts: list[Deliverer] = field(default_factory=list)
     compared_with: str = ""
     not_compared: str = ""
+    lines_compared: int = 0
+    lines_cut_short: bool = False
+    line_counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LINE_FINDINGS, 0))
+    line_findings: dict[str, list[LineName]] = field(default_factory=lambda: {name: [] for name in LINE_FINDINGS})
 
     @property
     def ok(self) -> bool:
         """Return whether nothing wrong was found; something may not have been compared."""
         problems = sum(number for name, number in self.counts.items() if name not in NOTES)
+        problems += sum(self.line_counts.values())
         return not (self.missing_lines or self.repeated_lines or self.torn or problems)
 
 
@@ -59,7 +70,7 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
     """Return the report as an object for `--json`."""
     names = (
         *("lines", "writers", "journalled", "waiting", "stored", "deleted", "missing_lines", "repeated_lines"),
-        *("torn", "compared_with", "not_compared"),
+        *("torn", "compared_with", "not_compared", "lines_compared", "lines_cut_short"),
     )
     return {
         "ok": report.ok,
@@ -67,6 +78,10 @@ def report_object(report: VerifyReport) -> dict[str, Any]:
         "odd_lines": [asdict(line) for line in report.odd_lines],
         "columns": report.columns,
         "gaps": [{"writer": gap.writer, "first": gap.first, "last": gap.last} for gap in report.gaps],
+        "events_and_steps": {
+            name: {"count": number, "lines": [line._asdict() for line in report.line_findings[name]]}
+            for name, number in report.line_counts.items()
+        },
         "hosts": [asdict(host) for host in report.hosts],
         **{
             name: {"count": report.counts[name], "runs": [_run_object(run) for run in report.runs[name]]}

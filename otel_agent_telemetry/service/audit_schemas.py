@@ -48,6 +48,12 @@ class RunDigests(BaseModel):
     next: int | None
 
 
+class LineDigests(BaseModel):
+    """The ranges in their order, each as `[events, steps, digest]`."""
+
+    ranges: list[tuple[int, int, str]]
+
+
 class Receipt(BaseModel):
     """What is left of a deleted run."""
 
@@ -58,9 +64,13 @@ class Receipt(BaseModel):
 
 
 class Deletions(BaseModel):
-    """Receipts in the order of `event_id`; `cutoff`: older runs were deleted by retention. `next` continues."""
+    """Receipts in the order of `event_id`; `next` continues.
+
+    `cutoff`: older runs were deleted by retention; `parts_cutoff`: older events and steps.
+    """
 
     cutoff: str | None
+    parts_cutoff: str | None
     deleted: list[Receipt]
     next: str | None
 

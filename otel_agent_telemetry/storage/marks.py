@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 from otel_agent_telemetry.deletion import CutOff, Deletion, Mark, Marks
 from otel_agent_telemetry.storage.statements import insert_into, rows_with
 from otel_agent_telemetry.storage.tables import deleted_runs, retention_cutoffs
-from otel_agent_telemetry.wire import RUN
+from otel_agent_telemetry.wire import EVENT, RUN
 
 _COLUMNS: Final = ("event_id", "run_id", "deleted_at", "deleted_by", "trace_id")
 _receipts: Final = select(*(deleted_runs.c[name] for name in _COLUMNS))
@@ -47,6 +47,11 @@ def cutoff_of(connection: Connection) -> CutOff | None:
     return None if row is None else CutOff(cutoff=row.cutoff, applied_at=row.applied_at)
 
 
+def parts_cutoff_of(connection: Connection) -> str | None:
+    """Return the time before which events and steps were deleted for their own age; None when none were."""
+    return connection.execute(select(_cutoffs.cutoff).where(_cutoffs.record_type == EVENT)).scalar()
+
+
 def marks_against(connection: Connection, event_ids: Iterable[str]) -> Marks:
     """Return the marks that can concern states of these runs."""
     return Marks(receipts_of(connection, event_ids), cutoff_of(connection))
@@ -59,12 +64,17 @@ def put_marks(connection: Connection, marks: Iterable[Mark]) -> None:
             receipt = {name: getattr(mark, name) for name in _COLUMNS}
             connection.execute(insert_into(deleted_runs, connection.dialect).on_conflict_do_nothing(), receipt)
         else:
-            statement = insert_into(retention_cutoffs, connection.dialect)
-            new = statement.excluded
-            upsert = statement.on_conflict_do_update(
-                index_elements=["record_type"],
-                set_={"cutoff": new.cutoff, "applied_at": new.applied_at},
-                where=new.cutoff > _cutoffs.cutoff,
-            )
-            values = {"record_type": RUN, "cutoff": mark.cutoff, "applied_at": mark.applied_at}
-            connection.execute(upsert, values)
+            put_cutoff_of(connection, RUN, mark)
+
+
+def put_cutoff_of(connection: Connection, record_type: str, mark: CutOff) -> None:
+    """Store the cut-off of runs (RUN), or of events and steps (EVENT), unless a later one is there."""
+    statement = insert_into(retention_cutoffs, connection.dialect)
+    new = statement.excluded
+    upsert = statement.on_conflict_do_update(
+        index_elements=["record_type"],
+        set_={"cutoff": new.cutoff, "applied_at": new.applied_at},
+        where=new.cutoff > _cutoffs.cutoff,
+    )
+    values = {"record_type": record_type, "cutoff": mark.cutoff, "applied_at": mark.applied_at}
+    connection.execute(upsert, values)

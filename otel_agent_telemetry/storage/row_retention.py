@@ -29,12 +29,14 @@ from otel_agent_telemetry.clock import SystemClock, iso_utc
 from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.storage.counts import pack_counts
 from otel_agent_telemetry.storage.deletions import has_run, put_cutoff, remove_runs
+from otel_agent_telemetry.storage.marks import put_cutoff_of
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces
+from otel_agent_telemetry.wire import EVENT
 
 BATCH_RUNS: Final = 200
 _BATCH_ROWS: Final = 1000
@@ -128,6 +130,9 @@ class _Retention:
             found = count_old_runs(connection, self._cutoff)
         applied = CutOff(cutoff=self._cutoff, applied_at=iso_utc(SystemClock.now_ns()))
         self._store.transact(partial(put_cutoff, cutoff=applied))
+        if self._parts_cutoff is not None:
+            of_parts = replace(applied, cutoff=self._parts_cutoff)
+            self._store.transact(partial(put_cutoff_of, record_type=EVENT, mark=of_parts))
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:
             self._delete_orphans(table, when)

@@ -198,14 +198,14 @@ the last line of a step that came from a journal.
 # A span repeated by an exporter is the same row; ids that an application seeds differ in the start.
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 STEP_HAS_NO_LINE: Final = run_spans.c.writer == literal_column("''")
-_STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
+STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
 Index(
     # Not unique: a step has two lines, and one row that holds the number of the last.
     "ix_run_spans_line",
     run_spans.c.writer,
     run_spans.c.writer_seq,
-    sqlite_where=_STEP_HAS_LINE,
-    postgresql_where=_STEP_HAS_LINE,
+    sqlite_where=STEP_HAS_LINE,
+    postgresql_where=STEP_HAS_LINE,
 )
 # The steps of one run; with the parent, the spans below one that has moved to another run.
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
@@ -287,7 +287,7 @@ retention_cutoffs: Final = Table(
     Column("cutoff", Text, nullable=False),
     Column("applied_at", Text, nullable=False),
 )
-"""A row is the latest cut-off of `retention` for records of one type (`run`)."""
+"""A row is the latest cut-off of `retention` for records of one type: `run`, or `event` for events and steps."""
 
 run_services: Final = Table("run_services", metadata, Column("service_name", Text, primary_key=True))
 """A row is a `service.name` that has sent agents' work; idle root spans of such a service are plumbing."""
