@@ -21,6 +21,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import needle_of
+from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import reading_database
@@ -318,14 +319,11 @@ def _nested(tree: RunTree) -> _Node:
     """Return the tree of items, each list ordered by time."""
     top = _Node(tree.record)
     nodes = [_Node(step) for step in tree.steps]
+    for node, around in zip(nodes, steps_around(tree.steps), strict=True):
+        (top if around == NO_STEP else nodes[around]).below.append(node)
     steps: defaultdict[str, list[_Node]] = defaultdict(list)
     for step, node in zip(tree.steps, nodes, strict=True):
         steps[step.span_id].append(node)
-    parents = {step.span_id: step.parent_span_id for step in tree.steps}
-    for step, node in zip(tree.steps, nodes, strict=True):
-        in_circle = _is_in_circle(step.span_id, parents)
-        above = None if in_circle else _begun_before(step.start_time, steps.get(step.parent_span_id or ""))
-        (above or top).below.append(node)
     for event in tree.events:
         (_begun_before(event.timestamp, steps.get(event.span_id or "")) or top).below.append(_Node(event))
     for node in (top, *nodes):
@@ -343,18 +341,6 @@ def _begun_before(time: str, nodes: Sequence[_Node] | None) -> _Node | None:
         return None
     earlier = [node for node in nodes if _time_of(node.item) <= time]
     return max(earlier, key=lambda node: _time_of(node.item)) if earlier else nodes[0]
-
-
-def _is_in_circle(span_id: str, parents: dict[str, str | None]) -> bool:
-    """Return whether following parents from a step leads into a circle."""
-    seen, at = {span_id}, parents.get(span_id)
-    while at is not None and at in parents:
-        # A circle further up, which does not contain the step itself.
-        if at in seen:
-            return True
-        seen.add(at)
-        at = parents[at]
-    return False
 
 
 def _run_node(child: ChildRun) -> _Node:

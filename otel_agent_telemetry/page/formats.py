@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 NOTHING: Final = "\N{EN DASH}"
 """What a page shows where a run holds no value."""
@@ -113,3 +113,8 @@ def web_link(address: str | None) -> str | None:
     except ValueError:
         return None
     return address if parts.scheme in _LINK_SCHEMES and parts.netloc else None
+
+
+def path_part(text: str) -> str:
+    """Return text as one part of a path, whatever signs it has; what no address can hold becomes `?`."""
+    return quote(text, safe="", errors="replace")

@@ -115,9 +115,9 @@ def _own(record: RunRecord) -> RunRecord:
     return replace(record, **{**_NO_TOTALS, **totals_in(record.metrics_json)})
 
 
-def children_of(connection: Connection, run_id: str) -> list[RunRecord]:
-    """Return the runs whose `parent_run_id` is this `run_id`, oldest first."""
-    selected = select(*_columns).where(is_inside(run_id)).order_by(_runs.created_at, _runs.id)
+def children_of(connection: Connection, run_id: str, *, limit: int | None = None) -> list[RunRecord]:
+    """Return the runs whose `parent_run_id` is this `run_id`, oldest first, at most `limit` of them."""
+    selected = select(*_columns).where(is_inside(run_id)).order_by(_runs.created_at, _runs.id).limit(limit)
     return [run.record for run in _as_read(connection, _stored(connection, selected))]
 
 

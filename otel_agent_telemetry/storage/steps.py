@@ -181,14 +181,15 @@ def spans_of(connection: Connection, event_id: str, page: Page | None = None) ->
     # A step of a journal that has turned into a run is that run, and no step.
     is_step = or_(run_spans.c.is_run != IS_RUN, STEP_HAS_NO_LINE)
     rows, next_cursor = _read_page(connection, run_spans, run_spans.c.start_time, event_id, page, is_step)
-    spans = [
-        RunSpan(
-            **{name: row._mapping[name] for name in (*_OF_RUN, *_SPAN_FIELDS)},  # noqa: SLF001 - SQLAlchemy's own name for it
-            attributes=_loaded(row.attributes_json) or {},
-        )
-        for row in rows
-    ]
-    return PageOf(spans, next_cursor)
+    return PageOf(map(span_of_row, rows), next_cursor)
+
+
+def span_of_row(row: Any) -> RunSpan:
+    """Return the step of a row with all its columns."""
+    return RunSpan(
+        **{name: row._mapping[name] for name in (*_OF_RUN, *_SPAN_FIELDS)},  # noqa: SLF001 - SQLAlchemy's own name for it
+        attributes=_loaded(row.attributes_json) or {},
+    )
 
 
 def _read_page(

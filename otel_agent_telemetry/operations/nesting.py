@@ -1,0 +1,77 @@
+"""Which step each step of a run is inside of, whatever their ids are.
+
+Ids come from anyone: a parent may be missing, repeat another step's id, or lead back to the step
+itself. Every step gets a place all the same, and following the places always ends.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+NO_STEP: Final = -1
+"""The position of the step around one that is directly in its run."""
+
+
+class PlacedStep(Protocol):
+    """What decides the place of a step."""
+
+    @property
+    def span_id(self) -> str:
+        """Return the id of the step, which another may have too where a run seeds `random`."""
+
+    @property
+    def parent_span_id(self) -> str | None:
+        """Return the id of the step around it, or of anything else."""
+
+    @property
+    def start_time(self) -> str:
+        """Return when it began, in our form of time."""
+
+
+def steps_around(steps: Sequence[PlacedStep], starts_around: Sequence[str | None] | None = None) -> list[int]:
+    """Return for each step the position of the step around it, NO_STEP where there is none.
+
+    `starts_around`: when the parent of each began, where that is known; else the last of several
+    with its id that had begun. A step whose parents lead back to itself is directly in the run.
+    """
+    starts = [step.start_time for step in steps]
+    by_id: defaultdict[str, list[int]] = defaultdict(list)
+    for position in sorted(range(len(steps)), key=starts.__getitem__):
+        by_id[steps[position].span_id].append(position)
+    around = [NO_STEP] * len(steps)
+    for position, step in enumerate(steps):
+        found = by_id.get(step.parent_span_id or "", ())
+        if len(found) == 1:
+            around[position] = found[0]
+        elif found:
+            known = None if starts_around is None else starts_around[position]
+            around[position] = _one_of(found, starts, start=step.start_time, known=known)
+    _break_circles(around)
+    return around
+
+
+def _one_of(found: Sequence[int], starts: Sequence[str], *, start: str, known: str | None) -> int:
+    """Return which of several steps with one id, in order of their start, is around one that began at `start`."""
+    if known is not None:
+        at = bisect_left(found, known, key=starts.__getitem__)
+        if at < len(found) and starts[found[at]] == known:
+            return found[at]
+    return found[max(bisect_right(found, start, key=starts.__getitem__) - 1, 0)]
+
+
+def _break_circles(around: list[int]) -> None:
+    """Place the steps of each circle directly in the run; what is below them stays below."""
+    passed = [NO_STEP] * len(around)
+    """The step from which each was first passed on the way up."""
+    for first in range(len(around)):
+        position = first
+        while position != NO_STEP and passed[position] == NO_STEP:
+            passed[position] = first
+            position = around[position]
+        if position == NO_STEP or passed[position] != first:
+            continue
+        while around[position] != NO_STEP:
+            position, around[position] = around[position], NO_STEP

@@ -1,0 +1,100 @@
+"""What the address of a run's page asks for.
+
+The state of the page is in its address alone, so that a link shows a colleague the same rows, and
+going back is free. Unknown words and numbers count as not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlencode
+
+from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.page.formats import path_part
+from otel_agent_telemetry.storage.rows import Cursor
+
+ONLY: Final = {"errors": "failed", "models": "model calls", "tools": "tool calls", "critical": "critical path"}
+"""What the timeline can be narrowed to, and how a page calls it."""
+_MAX_FLIPPED: Final = 200
+_MAX_TEXT: Final = 255
+_FAR_NUMBER: Final = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddress:
+    """The members of an address: those of the timeline (`step_tree.View`), then those of the list of events."""
+
+    top: int | None = None
+    level: int | None = None
+    flipped: tuple[int, ...] = ()
+    skip: int = 0
+    only: str = ""
+    find: str = ""
+    event_type: str = ""
+    after: Cursor | None = None
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, str]) -> RunAddress:
+        """Return what an address asks for."""
+        only = parameters.get("only", "")
+        return cls(
+            top=_number(parameters.get("top")),
+            level=_number(parameters.get("level")),
+            flipped=tuple(_numbers(parameters.get("flip", "")))[:_MAX_FLIPPED],
+            skip=_number(parameters.get("skip")) or 0,
+            only=only if only in ONLY else "",
+            find=parameters.get("find", "")[:_MAX_TEXT],
+            event_type=parameters.get("type", "")[:_MAX_TEXT],
+            after=_cursor(parameters.get("after")),
+        )
+
+    def members(self) -> dict[str, str]:
+        """Return the members that are set, by their names in an address."""
+        values = {
+            "top": self.top,
+            "level": self.level,
+            "flip": ".".join(map(str, self.flipped)),
+            "skip": self.skip,
+            "only": self.only,
+            "find": self.find,
+            "type": self.event_type,
+            "after": self.after.to_text() if self.after else "",
+        }
+        return {name: str(value) for name, value in values.items() if value}
+
+    def address(self) -> str:
+        """Return the end of the address, `?` alone when nothing is set."""
+        return "?" + urlencode(self.members(), errors="replace")
+
+    def flip(self, number: int) -> RunAddress:
+        """Return the address that opens a folded step, or folds an open one."""
+        flipped = tuple(one for one in self.flipped if one != number)
+        flipped = flipped if number in self.flipped else (*flipped, number)
+        return replace(self, flipped=flipped[-_MAX_FLIPPED:])
+
+
+def run_path(event_id: str) -> str:
+    """Return the path of a run's page."""
+    return f"/runs/{path_part(event_id)}"
+
+
+def _number(text: str | None) -> int | None:
+    """Return a number above 0 of an address, None for anything else."""
+    if not text or len(text) > len(str(_FAR_NUMBER)) or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if 0 < int(text) < _FAR_NUMBER else None
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """Yield the numbers of a list, without what is none."""
+    return (number for part in text.split(".")[:_MAX_FLIPPED] if (number := _number(part)) is not None)
+
+
+def _cursor(word: str | None) -> Cursor | None:
+    """Return a place in the list of events; None for a word that names none."""
+    try:
+        return Cursor.from_text(word) if word else None
+    except RecordError:
+        return None

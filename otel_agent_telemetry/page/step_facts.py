@@ -1,0 +1,68 @@
+"""What a step is and used, in the words of a page: a model call with its tokens, a tool call, an agent, or just a step.
+
+A step that came over OTLP has its usage beside it; of a step of a journal the table of
+conventions (`otel.conventions`) reads the attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL
+from otel_agent_telemetry.otel.conventions.table import kind_of
+from otel_agent_telemetry.otel.usage import call_kind, model_of, tokens_of
+from otel_agent_telemetry.storage.step_rows import StepRow, attributes_of
+from otel_agent_telemetry.storage.steps import usage_of_row
+from otel_agent_telemetry.wire import load_object
+
+STEP: Final = "step"
+_WORDS: Final[Mapping[str | None, str]] = {AGENT: "agent", MODEL: "model", TOOL: "tool", CHAIN: STEP, None: STEP}
+
+
+class StepFacts(NamedTuple):
+    """`kind` is `model`, `tool`, `agent` or `step`; the model and its tokens where the step names them."""
+
+    kind: str = STEP
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+_PLAIN: Final = StepFacts()
+
+
+def facts_of(
+    connection: Connection, event_id: str, rows: Iterable[StepRow], *, numbers: Collection[int] | None
+) -> dict[int, StepFacts]:
+    """Return the facts of steps by the number of their row; `numbers` are those of `rows`, None for all of the run."""
+    by_number = {row.id: row for row in rows}
+    found = {number: facts_of_usage(row) for number, row in by_number.items()}
+    for number, text in attributes_of(connection, event_id, numbers):
+        if (row := by_number.get(number)) is not None:
+            found[number] = facts_of_attributes(load_object(text) or {}, row)
+    return found
+
+
+def facts_of_usage(row: StepRow) -> StepFacts:
+    """Return what the usage beside a step says of it."""
+    if row.is_run:
+        return StepFacts(_WORDS[AGENT])
+    if row.usage_json is None or row.usage_json == '{"steps":1}':
+        return _PLAIN
+    usage = usage_of_row(row.usage_json)
+    if "model_calls" in usage:
+        models = usage.get("models") or [None]
+        return StepFacts(_WORDS[MODEL], models[0], usage.get("input_tokens"), usage.get("output_tokens"))
+    return StepFacts(_WORDS[TOOL]) if "tool_calls" in usage else _PLAIN
+
+
+def facts_of_attributes(attributes: Mapping[str, Any], row: StepRow) -> StepFacts:
+    """Return what the attributes of a step say of it."""
+    kind = call_kind(attributes, row.name) or kind_of(attributes, row.name)
+    if kind != MODEL:
+        return StepFacts(_WORDS[kind])
+    tokens = tokens_of(attributes)
+    return StepFacts(_WORDS[MODEL], model_of(attributes), tokens.get("input_tokens"), tokens.get("output_tokens"))

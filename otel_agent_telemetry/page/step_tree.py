@@ -1,0 +1,229 @@
+"""The steps of a run as a tree, and the rows of it that a page shows. Functions of values alone.
+
+A run may have thousands of steps in hundreds of levels. `StepTree` says of each what is around
+and inside it; `visible_rows` picks at most MAX_ROWS: by default down to the deepest level at which
+all rows fit, so that a large run begins as an overview. A step that is folded says how many are
+inside, and `View.flipped` opens or folds single ones. Rows beyond MAX_ROWS are on further pages,
+so every step can be reached.
+
+Ids are untrusted (`operations.nesting`), so nothing here recurses or relies on times that fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
+from otel_agent_telemetry.storage.step_rows import StepRow
+
+MAX_ROWS: Final = 500
+ALL_LEVELS: Final = 1_000_000
+"""A level below which no step is."""
+
+
+class Axis(NamedTuple):
+    """The part of time that bars are drawn over, in milliseconds since 1970."""
+
+    begin_ms: float
+    end_ms: float
+
+    @property
+    def span_ms(self) -> float:
+        """Return its length, at least a microsecond, so that it can divide."""
+        return max(self.end_ms - self.begin_ms, 0.001)
+
+
+@dataclass(slots=True)
+class StepTree:
+    """Steps in order of their start, and for each position what is around and inside it.
+
+    `until_ms` of a step that has not ended is the end of the axis. `inside` counts all steps
+    below one, `failed_inside` those of them that failed; `critical` are the positions of steps that
+    decided how long the run took.
+    """
+
+    rows: Sequence[StepRow]
+    axis: Axis
+    around: list[int]
+    tops: list[int] = field(default_factory=list)
+    below: list[list[int]] = field(default_factory=list)
+    level: list[int] = field(default_factory=list)
+    begin_ms: list[float] = field(default_factory=list)
+    until_ms: list[float] = field(default_factory=list)
+    inside: list[int] = field(default_factory=list)
+    failed_inside: list[int] = field(default_factory=list)
+    critical: set[int] = field(default_factory=set)
+
+    def above(self, position: int) -> list[int]:
+        """Return the positions around one, the outermost first."""
+        found = []
+        while (position := self.around[position]) != NO_STEP:
+            found.append(position)
+        return found[::-1]
+
+
+def step_tree(rows: Sequence[StepRow], *, begin: str, end: str | None, now_ms: float) -> StepTree:
+    """Return the tree of a run's steps. `begin` and `end` are the run's own; one that has not ended ends now.
+
+    Steps end to the millisecond: reading ten thousand times of their ends would cost more than all else.
+    """
+    begins = [row.start_ns / 1e6 if row.start_ns >= 0 else milliseconds(row.start_time, 0.0) for row in rows]
+    ends = [-1.0 if row.end_time is None else start + row.duration_ms for row, start in zip(rows, begins, strict=True)]
+    begin_ms, end_ms = milliseconds(begin, now_ms), now_ms if end is None else milliseconds(end, now_ms)
+    axis = Axis(min([begin_ms, *begins]), max([end_ms, *begins, *ends]))
+    around = steps_around(rows, [row.parent_start for row in rows])
+    tree = StepTree(rows, axis, around, begin_ms=begins, until_ms=[axis.end_ms if end < 0 else end for end in ends])
+    tree.below = [[] for _ in rows]
+    for position, outer in enumerate(around):
+        (tree.tops if outer == NO_STEP else tree.below[outer]).append(position)
+    _count(tree)
+    tree.critical = _critical(tree)
+    return tree
+
+
+def milliseconds(instant: str, default: float) -> float:
+    """Return the milliseconds since 1970 of a stored time, `default` for text that is none."""
+    try:
+        return datetime.fromisoformat(instant).timestamp() * 1000
+    except (ValueError, OverflowError):
+        return default
+
+
+def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool]) -> Iterator[int]:
+    """Yield positions depth first, those inside a step only where `enters` of it is true."""
+    waiting = list(reversed(tops))
+    while waiting:
+        position = waiting.pop()
+        yield position
+        if tree.below[position] and enters(position):
+            waiting.extend(reversed(tree.below[position]))
+
+
+def _count(tree: StepTree) -> None:
+    """Set the level of every step, and the number of steps and failed steps inside it."""
+    size, around = len(tree.rows), tree.around
+    level, inside, failed = [1] * size, [0] * size, [0] * size
+    order = list(preorder(tree, tree.tops, lambda _: True))
+    for position in order:
+        if (outer := around[position]) != NO_STEP:
+            level[position] = level[outer] + 1
+    for position in reversed(order):
+        if (outer := around[position]) != NO_STEP:
+            inside[outer] += inside[position] + 1
+            failed[outer] += failed[position] + has_failed(tree.rows[position])
+    tree.level, tree.inside, tree.failed_inside = level, inside, failed
+
+
+def has_failed(row: StepRow) -> bool:
+    """Return whether a step ended with an error."""
+    return row.status == "error"
+
+
+def _critical(tree: StepTree) -> set[int]:
+    """Return the positions of the steps without which the run would have been shorter.
+
+    Backwards from the end: of the steps inside one the last to end, then the last that had ended
+    when that one began, and so on; the part of a step after the end of the one around it does not count.
+    """
+    found: set[int] = set()
+    waiting = [(tree.tops, tree.axis.end_ms)]
+    while waiting:
+        inside, outer_until = waiting.pop()
+        until = outer_until
+        if len(inside) > 1:
+            inside = sorted(inside, key=lambda one: (min(tree.until_ms[one], outer_until), one), reverse=True)
+        for position in inside:
+            stop = min(tree.until_ms[position], outer_until)
+            if stop <= until and tree.begin_ms[position] <= stop:
+                found.add(position)
+                if tree.below[position]:
+                    waiting.append((tree.below[position], stop))
+                until = min(until, tree.begin_ms[position])
+    return found
+
+
+# --- the rows of a page
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which rows of a tree to show, as the address says.
+
+    `top` is the row number of the step whose inside alone is shown, None for the whole run. A step is open when
+    its level is below `level` (None: as deep as fits), or the other way round when `flipped` has its
+    number. `skip` rows come before the first. With `matches` only steps for which it is true are
+    shown, without nesting.
+    """
+
+    top: int | None = None
+    level: int | None = None
+    flipped: frozenset[int] = frozenset()
+    skip: int = 0
+    matches: Callable[[int], bool] | None = None
+
+
+class VisibleRow(NamedTuple):
+    """A row: the position of its step, its level within what is shown, and whether what is inside it follows."""
+
+    position: int
+    level: int
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleRows:
+    """At most MAX_ROWS rows of `total`, those after the first `skip`; `level` is the one that they are open down to."""
+
+    rows: Sequence[VisibleRow]
+    total: int
+    skip: int
+    level: int
+    top: int | None
+    axis: Axis
+
+
+def visible_rows(tree: StepTree, view: View) -> VisibleRows:
+    """Return the rows that a view shows; a view of a step that is not there shows the whole run."""
+    top = next((position for position, row in enumerate(tree.rows) if row.id == view.top), None) if view.top else None
+    tops, outer, axis = tree.tops, 0, tree.axis
+    if top is not None:
+        tops, outer, axis = [top], tree.level[top] - 1, Axis(tree.begin_ms[top], _last_end(tree, top))
+    level = 0 if view.matches else view.level or _fitting_level(tree, tops, outer)
+
+    def is_open(position: int) -> bool:
+        return (tree.level[position] - outer < level) != (tree.rows[position].id in view.flipped)
+
+    def row_of(position: int) -> VisibleRow:
+        if view.matches:
+            return VisibleRow(position, 1, is_open=False)
+        return VisibleRow(position, tree.level[position] - outer, is_open(position) and bool(tree.below[position]))
+
+    if view.matches:
+        shown = sorted(filter(view.matches, preorder(tree, tops, lambda _: True)))
+    else:
+        shown = list(preorder(tree, tops, is_open))
+    skip = view.skip if 0 <= view.skip < len(shown) else 0
+    return VisibleRows(list(map(row_of, shown[skip : skip + MAX_ROWS])), len(shown), skip, level, top, axis)
+
+
+def _last_end(tree: StepTree, top: int) -> float:
+    """Return when the last of a step and the steps inside it ended."""
+    return max(tree.until_ms[position] for position in preorder(tree, [top], lambda _: True))
+
+
+def _fitting_level(tree: StepTree, tops: Sequence[int], outer_level: int) -> int:
+    """Return the deepest level down to which all steps fit on a page, at least 1; ALL_LEVELS where all do."""
+    counts: dict[int, int] = {}
+    for position in preorder(tree, tops, lambda _: True):
+        level = tree.level[position] - outer_level
+        counts[level] = counts.get(level, 0) + 1
+    shown, fitting = 0, 1
+    for level in sorted(counts):
+        shown += counts[level]
+        if shown > MAX_ROWS:
+            return fitting
+        fitting = level
+    return ALL_LEVELS

@@ -1,0 +1,128 @@
+"""The steps of one run for its timeline: narrow rows of all of them, and one step with all that it holds.
+
+A run may have many thousand steps, with attributes of any size. The timeline needs their ids,
+times and words, so it reads these columns alone, and of a bounded number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+
+from otel_agent_telemetry.model import RunSpan
+from otel_agent_telemetry.storage.statements import count_rows
+from otel_agent_telemetry.storage.steps import IS_RUN, span_of_row
+from otel_agent_telemetry.storage.tables import STEP_HAS_NO_LINE, run_spans
+
+MAX_STEPS: Final = 20_000
+"""Steps of a run that are read at once."""
+MAX_COUNTED: Final = 1_000_000
+_MAX_ATTRIBUTES: Final = 64 << 10
+"""Characters of attributes up to which they are read to see what a step is."""
+_MAX_MESSAGE: Final = 300
+_spans: Final = run_spans.c
+
+
+class StepRow(NamedTuple):
+    """A step as the timeline needs it. `id` is the number of its row, which no other step of this database has."""
+
+    id: int
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    status: str
+    start_time: str
+    end_time: str | None
+    duration_ms: int
+    start_ns: int
+    parent_start: str | None
+    is_run: int
+    usage_json: str | None
+
+
+_NARROW: Final = tuple(_spans[name] for name in StepRow._fields)
+
+
+def _steps_of(event_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for the steps of a run; a step of a journal that has turned into a run is none."""
+    return _spans.event_id == event_id, or_(_spans.is_run != IS_RUN, STEP_HAS_NO_LINE)
+
+
+def step_rows(connection: Connection, event_id: str, *, limit: int = MAX_STEPS) -> list[StepRow]:
+    """Return the steps of a run in order of their start, at most `limit`."""
+    selected = select(*_NARROW).where(*_steps_of(event_id)).order_by(_spans.start_time, _spans.id).limit(limit)
+    return _rows(connection, selected)
+
+
+def steps_after(connection: Connection, event_id: str, after: int, *, limit: int) -> list[StepRow]:
+    """Return the steps of a run whose row was added after the row of number `after`, in that order."""
+    selected = select(*_NARROW).where(*_steps_of(event_id), _spans.id > after).order_by(_spans.id).limit(limit)
+    return _rows(connection, selected)
+
+
+def steps_numbered(connection: Connection, event_id: str, numbers: Collection[int]) -> list[StepRow]:
+    """Return those of a run's steps whose rows have these numbers, a few hundred at most, in no order."""
+    return _rows(connection, select(*_NARROW).where(*_steps_of(event_id), _spans.id.in_(numbers)))
+
+
+def count_steps(connection: Connection, event_id: str) -> int:
+    """Return how many steps a run has; at most MAX_COUNTED are counted."""
+    return count_rows(connection, select(_spans.id).where(*_steps_of(event_id)).limit(MAX_COUNTED).subquery())
+
+
+def last_step_number(connection: Connection, event_id: str) -> int:
+    """Return the highest row number of a run's steps, 0 without any."""
+    return int(connection.execute(select(func.max(_spans.id)).where(*_steps_of(event_id))).scalar() or 0)
+
+
+def open_steps(connection: Connection, event_id: str, *, limit: int) -> list[int]:
+    """Return the row numbers of the last steps of a run that have not ended, at most `limit`."""
+    selected = select(_spans.id).where(*_steps_of(event_id), _spans.end_time.is_(None))
+    return list(connection.execute(selected.order_by(_spans.id.desc()).limit(limit)).scalars())
+
+
+def numbers_of_spans(connection: Connection, event_id: str, span_ids: Collection[str]) -> dict[str, int]:
+    """Return the row numbers of a run's steps by their span id, of several with one id the last."""
+    selected = select(_spans.span_id, _spans.id).where(*_steps_of(event_id), _spans.span_id.in_(span_ids))
+    return {span_id: number for span_id, number in connection.execute(selected.order_by(_spans.id))}
+
+
+def attributes_of(
+    connection: Connection, event_id: str, numbers: Collection[int] | None = None
+) -> Iterator[tuple[int, str]]:
+    """Yield number and attributes, as JSON text, of a run's steps without usage; with `numbers` of those rows alone.
+
+    Those of 64 KiB and more are left out: what a step is stands in short attributes.
+    """
+    is_small = func.length(_spans.attributes_json) < _MAX_ATTRIBUTES
+    selected = select(_spans.id, _spans.attributes_json).where(
+        *_steps_of(event_id), _spans.usage_json.is_(None), is_small
+    )
+    if numbers is not None:
+        selected = selected.where(_spans.id.in_(numbers))
+    for number, text in connection.execute(selected.limit(MAX_STEPS)):
+        yield number, text
+
+
+def messages_of(connection: Connection, event_id: str, numbers: Collection[int]) -> dict[int, str]:
+    """Return the beginnings of the status messages of a run's steps by the number of their row, where they have one."""
+    message = func.substr(_spans.status_message, 1, _MAX_MESSAGE)
+    selected = select(_spans.id, message).where(_spans.event_id == event_id, _spans.id.in_(numbers))
+    return {number: text for number, text in connection.execute(selected) if text} if numbers else {}
+
+
+def find_step(connection: Connection, event_id: str, number: int) -> tuple[StepRow, RunSpan] | None:
+    """Return a step of a run by the number of its row, with all that it holds; None when there is none."""
+    selected = select(run_spans).where(*_steps_of(event_id), _spans.id == number)
+    row = connection.execute(selected).first()
+    if row is None:
+        return None
+    values = row._mapping  # noqa: SLF001 - SQLAlchemy's own name for it
+    return StepRow._make(values[name] for name in StepRow._fields), span_of_row(row)
+
+
+def _rows(connection: Connection, selected: Select[Any]) -> list[StepRow]:
+    """Return the rows of a statement over the narrow columns."""
+    return [StepRow._make(row) for row in connection.execute(selected)]
