@@ -80,6 +80,7 @@ class TelemetryConfig(GivenByName):
     api_workers: int = 1
     silence_s: float = 600.0
     page: bool = True
+    trace_url: str | None = None
     api_write_timeout_s: float = 8.0
     api_max_body_bytes: int = 64 << 20
     # Limits of a client of the service.

@@ -121,6 +121,13 @@ def _http_url(value: str) -> str:
     return _text(value).rstrip("/")
 
 
+def _trace_url(value: str) -> str:
+    """Return the template of an HTTP URL that holds `{trace_id}`."""
+    if "{trace_id}" not in value:
+        raise ValueError("has no {trace_id}, where the id of a trace goes")
+    return _http_url(value)
+
+
 def _run_in_baggage(value: str) -> str | None:
     """Return the run id of a W3C baggage header; None when it has none, or an invalid one."""
     members = (member.partition(";")[0].partition("=") for member in value.split(","))
@@ -199,6 +206,8 @@ SETTINGS: Final = (
             "Port on which the service receives OTLP over gRPC, by convention 4317; unset, it does not."),
     Setting("page", ("TELEMETRY_PAGE",), _flag, True, "",
             "The service shows its runs to browsers, at `/`."),
+    Setting("trace_url", ("TELEMETRY_TRACE_URL",), _trace_url, None, "URL",
+            "Address of a trace in another tool, with `{trace_id}` where its id goes; the page of a run links to it."),
     Setting("api_workers", ("TELEMETRY_API_WORKERS",), _whole(1, 1024), 1, "", "Service processes; 1 on SQLite."),
     Setting("api_write_timeout_s", ("TELEMETRY_API_WRITE_TIMEOUT_S",), _seconds, 8.0, "s",
             "How long the service lets a write wait for its commit before it answers 503."),

@@ -174,9 +174,7 @@ async def stream_run(request: Request) -> Response:
     if await backend_of(request).read(lambda connection: find_run(connection, event_id=event_id)) is None:
         raise run_not_found(event_id)
     if live.streams >= MAX_STREAMS:
-        raise RequestError(
-            503, f"{MAX_STREAMS} pages are shown live already", headers={"Retry-After": _RETRY_AFTER_S}
-        )
+        raise RequestError(503, f"{MAX_STREAMS} pages are shown live already", headers={"Retry-After": _RETRY_AFTER_S})
     place = request.headers.get("last-event-id") or request.query_params.get("after", "")
     messages = _messages(request, event_id, Seen.from_text(place) or Seen())
     return EventSourceResponse(messages, ping=HEARTBEAT_S, headers=dict(HEADERS))

@@ -55,6 +55,7 @@ _FILTERS: Final = (
     formats.relative_time,
     formats.exact_time,
     formats.web_link,
+    formats.path_part,
 )
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -6,13 +6,26 @@ from typing import Final
 
 from starlette.routing import Route
 
-from otel_agent_telemetry.page import runs_view, sign_in, status_view
+from otel_agent_telemetry.page import live, run_actions, run_view, runs_view, sign_in, status_view
 from otel_agent_telemetry.page.rendering import page
 from otel_agent_telemetry.page.static_files import read_static
 from otel_agent_telemetry.service.guards import SIGN_IN
 
+_RUN: Final = "/runs/{event_id}"
+_RUN_ROUTES: Final = (
+    Route(_RUN, page(run_view.show_run), include_in_schema=False),
+    Route(f"{_RUN}/live", page(live.stream_run), include_in_schema=False),
+    Route(f"{_RUN}/steps/{{number:int}}", page(run_view.show_step), include_in_schema=False),
+    Route(f"{_RUN}/events/{{number:int}}", page(run_view.show_event), include_in_schema=False),
+    Route(f"{_RUN}/text/{{column}}", page(run_view.show_text), include_in_schema=False),
+    Route(f"{_RUN}/markdown", page(run_view.show_markdown), include_in_schema=False),
+    Route(f"{_RUN}/delete", page(run_actions.ask_to_delete), include_in_schema=False),
+    Route(f"{_RUN}/delete", page(run_actions.delete), methods=["POST"], include_in_schema=False),
+    Route(f"{_RUN}/commit", page(run_actions.associate), methods=["POST"], include_in_schema=False),
+)
 PAGE_ROUTES: Final = (
     Route("/", page(runs_view.show_runs), include_in_schema=False),
+    *_RUN_ROUTES,
     Route("/status", page(status_view.show_status), include_in_schema=False),
     Route(SIGN_IN, page(sign_in.show_sign_in), include_in_schema=False),
     Route(SIGN_IN, page(sign_in.sign_in), methods=["POST"], include_in_schema=False),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.page.forms import checked_form, session_of
 from otel_agent_telemetry.page.rendering import HEADERS, render
 from otel_agent_telemetry.page.run_address import run_path
-from otel_agent_telemetry.service.requests import backend_of, event_id_of, run_not_found, stored_run
+from otel_agent_telemetry.service.requests import backend_of, event_id_of, stored_run
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.service.routes_deletion import delete_with_receipts
 from otel_agent_telemetry.service.routes_write import associate_with_run

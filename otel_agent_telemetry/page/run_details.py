@@ -101,7 +101,7 @@ def json_tree(text: str | None) -> list[Node]:
 
 @dataclass(frozen=True, slots=True)
 class EventsPage:
-    """A page of a run's events; `all_types`, `following` and `first` are ends of addresses, None where there is no such page."""
+    """A page of a run's events; `all_types`, `following`, `first` are ends of addresses, None for no such page."""
 
     lines: Sequence[EventLine]
     types: EventTypes
@@ -113,9 +113,7 @@ class EventsPage:
 
 def read_events(connection: Connection, event_id: str, query: RunAddress) -> EventsPage:
     """Return the page of events that an address asks for."""
-    lines = event_lines(
-        connection, event_id, limit=EVENTS_A_PAGE + 1, event_type=query.event_type, after=query.after
-    )
+    lines = event_lines(connection, event_id, limit=EVENTS_A_PAGE + 1, event_type=query.event_type, after=query.after)
     more, lines = len(lines) > EVENTS_A_PAGE, lines[:EVENTS_A_PAGE]
     types = event_types(connection, event_id)
     return EventsPage(
@@ -129,4 +127,3 @@ def read_events(connection: Connection, event_id: str, query: RunAddress) -> Eve
         first=replace(query, after=None).address() if query.after else None,
         all_types=replace(query, event_type="", after=None).address(),
     )
-

@@ -37,9 +37,7 @@ async def show_run(request: Request) -> Response:
     return await render(request, "run.html" if part is None else f"_{part}.html", values)
 
 
-def _values(
-    request: Request, connection: Connection, run: Any, query: RunAddress, part: str | None
-) -> dict[str, Any]:
+def _values(request: Request, connection: Connection, run: Any, query: RunAddress, part: str | None) -> dict[str, Any]:
     """Return what the template of the page, or of a part of it, shows."""
     backend = backend_of(request)
     now_ms = backend.clock.now_ns() / 1e6
@@ -126,12 +124,13 @@ async def show_text(request: Request) -> Response:
 
 async def show_markdown(request: Request) -> Response:
     """Return the run as Markdown, to be pasted into an issue or a chat."""
+    address = str(request.base_url).rstrip("/") + run_path(event_id_of(request))
 
     def read(connection: Connection, run: StoredRun) -> str:
         now_ms = backend_of(request).clock.now_ns() / 1e6
         timeline = read_waterfall(connection, run.record, RunAddress(), now_ms=now_ms)
         events = read_events(connection, run.record.event_id, RunAddress())
-        return run_markdown(run.record, timeline, events, address=str(request.base_url).rstrip("/") + run_path(run.record.event_id))
+        return run_markdown(run.record, timeline, events, address=address)
 
     return _plain_text(await _read(request, read))
 

@@ -157,7 +157,7 @@ def _view(connection: Connection, event_id: str, tree: StepTree, query: RunAddre
     return View(query.top, query.level, frozenset(query.flipped), query.skip, matches)
 
 
-def _bar_rows(  # noqa: PLR0913 - what the rows are made of
+def _bar_rows(
     connection: Connection,
     event_id: str,
     tree: StepTree,

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
+from otel_agent_telemetry.page.live import LiveRuns
 from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
@@ -99,6 +100,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.field_values = {}
     app.state.metrics = metrics
     app.state.sessions = sessions
+    app.state.live_runs = LiveRuns()
     app.state.started_at = time.monotonic()
     app.state.otlp = OtlpIntake(backend, metrics.spans)
     app.state.grpc = _grpc_receiver(backend, app.state.otlp, admission)

@@ -272,16 +272,27 @@ async def update_run(request: Request) -> Response:
 )
 async def associate_commit(request: Request) -> Response:
     """Associate a commit; the run shows it from now on, and a late state of the run does not erase it."""
+    async with parsed_body(request, lambda body: body) as body:
+        link = await associate_with_run(request, body)
+    return json_response(
+        {
+            "status": "success",
+            "event_id": event_id_of(request),
+            "run_id": link.run_id,
+            "commit_hash": link.commit_hash,
+        }
+    )
+
+
+async def associate_with_run(request: Request, body: Any) -> CommitLink:
+    """Associate the commit that a body describes with the run of the path. Raises RecordError, RequestError 404."""
     backend, event_id = backend_of(request), event_id_of(request)
     now_ns = backend.clock.now_ns()
-    parse = partial(commit_link_from_body, run_id=_PLACEHOLDER_RUN_ID, now_iso=iso_utc(now_ns))
-    async with parsed_body(request, parse) as link:
-        record = await backend.change(lambda connection: associate_run(connection, event_id, link, now_ns=now_ns))
+    link = commit_link_from_body(body, run_id=_PLACEHOLDER_RUN_ID, now_iso=iso_utc(now_ns))
+    record = await backend.change(lambda connection: associate_run(connection, event_id, link, now_ns=now_ns))
     if record is None:
         raise run_not_found(event_id)
-    return json_response(
-        {"status": "success", "event_id": event_id, "run_id": record.run_id, "commit_hash": link.commit_hash}
-    )
+    return replace(link, run_id=record.run_id)
 
 
 @operations.add(

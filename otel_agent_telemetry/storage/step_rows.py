@@ -86,7 +86,7 @@ def open_steps(connection: Connection, event_id: str, *, limit: int) -> list[int
 def numbers_of_spans(connection: Connection, event_id: str, span_ids: Collection[str]) -> dict[str, int]:
     """Return the row numbers of a run's steps by their span id, of several with one id the last."""
     selected = select(_spans.span_id, _spans.id).where(*_steps_of(event_id), _spans.span_id.in_(span_ids))
-    return {span_id: number for span_id, number in connection.execute(selected.order_by(_spans.id))}
+    return {row.span_id: row.id for row in connection.execute(selected.order_by(_spans.id))}
 
 
 def attributes_of(
@@ -102,8 +102,7 @@ def attributes_of(
     )
     if numbers is not None:
         selected = selected.where(_spans.id.in_(numbers))
-    for number, text in connection.execute(selected.limit(MAX_STEPS)):
-        yield number, text
+    yield from ((row.id, row.attributes_json) for row in connection.execute(selected.limit(MAX_STEPS)))
 
 
 def messages_of(connection: Connection, event_id: str, numbers: Collection[int]) -> dict[int, str]:
