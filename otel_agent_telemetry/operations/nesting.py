@@ -43,7 +43,7 @@ def steps_around(steps: Sequence[PlacedStep], starts_around: Sequence[str | None
         by_id[steps[position].span_id].append(position)
     around = [NO_STEP] * len(steps)
     for position, step in enumerate(steps):
-        found = by_id.get(step.parent_span_id or "", ())
+        found = by_id.get(step.parent_span_id, ()) if step.parent_span_id else ()
         if len(found) == 1:
             around[position] = found[0]
         elif found:
@@ -74,4 +74,5 @@ def _break_circles(around: list[int]) -> None:
         if position == NO_STEP or passed[position] != first:
             continue
         while around[position] != NO_STEP:
-            position, around[position] = around[position], NO_STEP
+            outer, around[position] = around[position], NO_STEP
+            position = outer

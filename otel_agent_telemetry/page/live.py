@@ -138,8 +138,8 @@ class _Feed:
     def _html(self, connection: Connection, *, changes: Changes) -> str:
         run = changes.run.record
         link = self._encoder.commit_url(run.git_repo, run.git_commit_hash)
-        now_ms = self._backend.clock.now_ns() / 1e6
-        return live_html(connection, changes, settings=self._backend.settings, commit_url=link, now_ms=now_ms)
+        now_ns = self._backend.clock.now_ns()
+        return live_html(connection, changes, settings=self._backend.settings, commit_url=link, now_ns=now_ns)
 
     def _give(self, message: Message) -> None:
         """Put a message into every queue; a stream whose queue is full ends."""

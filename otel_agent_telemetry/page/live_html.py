@@ -12,28 +12,29 @@ from otel_agent_telemetry.page.rendering import templates
 from otel_agent_telemetry.page.run_address import run_path
 from otel_agent_telemetry.page.run_changes import Changes
 from otel_agent_telemetry.page.run_details import read_details
-from otel_agent_telemetry.page.step_tree import Axis, milliseconds
+from otel_agent_telemetry.page.step_tree import Axis, ms_since, origin_ns
 from otel_agent_telemetry.page.waterfall import BarRow, step_bars
 from otel_agent_telemetry.storage.step_rows import numbers_of_spans
 
 
 def live_html(
-    connection: Connection, changes: Changes, *, settings: TelemetryConfig, commit_url: str | None, now_ms: float
+    connection: Connection, changes: Changes, *, settings: TelemetryConfig, commit_url: str | None, now_ns: int
 ) -> str:
     """Return the whole head of the run, its new and changed steps and its new events."""
     run = changes.run.record
-    origin_ms = milliseconds(run.start_time, now_ms)
-    axis = Axis(origin_ms, max(now_ms, milliseconds(run.end_time, now_ms) if run.end_time else now_ms))
-    bars = step_bars(connection, run.event_id, changes.steps, axis=axis, origin_ms=origin_ms)
+    origin = origin_ns(run.start_time, now_ns)
+    now_ms = (now_ns - origin) / 1e6
+    axis = Axis(0.0, max(now_ms if run.end_time is None else ms_since(origin, run.end_time, now_ms), 0.0))
+    bars = step_bars(connection, run.event_id, changes.steps, axis=axis, origin=origin)
     values = {
         "run": run,
         "path": run_path(run.event_id),
         "details": read_details(connection, run, settings=settings, commit_url=commit_url),
         "rows": _with_parents(connection, run.event_id, bars),
         "lines": changes.events,
-        "until_ms": f"{axis.span_ms:.3f}",
+        "until_ms": f"{axis.end_ms:.3f}",
         "axis": axis,
-        "now": datetime.fromtimestamp(now_ms / 1000, UTC),
+        "now": datetime.fromtimestamp(now_ns / 1e9, UTC),
     }
     return templates().get_template("_live.html").render(values)
 

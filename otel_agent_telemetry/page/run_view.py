@@ -40,10 +40,10 @@ async def show_run(request: Request) -> Response:
 def _values(request: Request, connection: Connection, run: Any, query: RunAddress, part: str | None) -> dict[str, Any]:
     """Return what the template of the page, or of a part of it, shows."""
     backend = backend_of(request)
-    now_ms = backend.clock.now_ns() / 1e6
+    now_ns = backend.clock.now_ns()
     values: dict[str, Any] = {"run": run, "path": run_path(run.event_id), "query": query, "only_words": ONLY}
     if part in (None, "timeline"):
-        values["timeline"] = read_waterfall(connection, run, query, now_ms=now_ms)
+        values["timeline"] = read_waterfall(connection, run, query, now_ns=now_ns)
     if part in (None, "events"):
         values["events"] = read_events(connection, run.event_id, query)
     if part is None:
@@ -51,7 +51,6 @@ def _values(request: Request, connection: Connection, run: Any, query: RunAddres
         values["details"] = read_details(connection, run, settings=backend.settings, commit_url=link)
         values["trees"] = {name: json_tree(getattr(run, name)) for name in _JSON_COLUMNS}
         values["live_after"] = None if run.ended else seen_now(connection, run.event_id).to_text()
-        values["now_ms"] = now_ms
     return values
 
 
@@ -127,8 +126,8 @@ async def show_markdown(request: Request) -> Response:
     address = str(request.base_url).rstrip("/") + run_path(event_id_of(request))
 
     def read(connection: Connection, run: StoredRun) -> str:
-        now_ms = backend_of(request).clock.now_ns() / 1e6
-        timeline = read_waterfall(connection, run.record, RunAddress(), now_ms=now_ms)
+        now_ns = backend_of(request).clock.now_ns()
+        timeline = read_waterfall(connection, run.record, RunAddress(), now_ns=now_ns)
         events = read_events(connection, run.record.event_id, RunAddress())
         return run_markdown(run.record, timeline, events, address=address)
 

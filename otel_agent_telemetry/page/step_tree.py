@@ -13,19 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, NamedTuple
 
+from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
 from otel_agent_telemetry.storage.step_rows import StepRow
 
 MAX_ROWS: Final = 500
+FEW_ROWS: Final = 20
 ALL_LEVELS: Final = 1_000_000
 """A level below which no step is."""
 
 
 class Axis(NamedTuple):
-    """The part of time that bars are drawn over, in milliseconds since 1970."""
+    """The part of time that bars are drawn over, in milliseconds since the run began."""
 
     begin_ms: float
     end_ms: float
@@ -65,17 +66,18 @@ class StepTree:
         return found[::-1]
 
 
-def step_tree(rows: Sequence[StepRow], *, begin: str, end: str | None, now_ms: float) -> StepTree:
+def step_tree(rows: Sequence[StepRow], *, begin: str, end: str | None, now_ns: int) -> StepTree:
     """Return the tree of a run's steps. `begin` and `end` are the run's own; one that has not ended ends now.
 
     Steps end to the millisecond: reading ten thousand times of their ends would cost more than all else.
     """
-    begins = [row.start_ns / 1e6 if row.start_ns >= 0 else milliseconds(row.start_time, 0.0) for row in rows]
-    ends = [-1.0 if row.end_time is None else start + row.duration_ms for row, start in zip(rows, begins, strict=True)]
-    begin_ms, end_ms = milliseconds(begin, now_ms), now_ms if end is None else milliseconds(end, now_ms)
-    axis = Axis(min([begin_ms, *begins]), max([end_ms, *begins, *ends]))
+    origin = origin_ns(begin, now_ns)
+    begins = [begin_ms(row, origin) for row in rows]
+    ends = [None if row.end_time is None else start + row.duration_ms for row, start in zip(rows, begins, strict=True)]
+    end_ms = (now_ns - origin) / 1e6 if end is None else ms_since(origin, end, 0.0)
+    axis = Axis(min([0.0, *begins]), max([0.0, end_ms, *begins, *(stop for stop in ends if stop is not None)]))
     around = steps_around(rows, [row.parent_start for row in rows])
-    tree = StepTree(rows, axis, around, begin_ms=begins, until_ms=[axis.end_ms if end < 0 else end for end in ends])
+    tree = StepTree(rows, axis, around, begin_ms=begins, until_ms=[axis.end_ms if end is None else end for end in ends])
     tree.below = [[] for _ in rows]
     for position, outer in enumerate(around):
         (tree.tops if outer == NO_STEP else tree.below[outer]).append(position)
@@ -84,11 +86,24 @@ def step_tree(rows: Sequence[StepRow], *, begin: str, end: str | None, now_ms: f
     return tree
 
 
-def milliseconds(instant: str, default: float) -> float:
-    """Return the milliseconds since 1970 of a stored time, `default` for text that is none."""
+def origin_ns(begin: str, now_ns: int) -> int:
+    """Return the nanoseconds since 1970 at which a run began, now for text that is no time."""
     try:
-        return datetime.fromisoformat(instant).timestamp() * 1000
-    except (ValueError, OverflowError):
+        return parse_iso(begin)
+    except ValueError:
+        return now_ns
+
+
+def begin_ms(row: StepRow, origin: int) -> float:
+    """Return when a step began, in milliseconds since the run did."""
+    return (row.start_ns - origin) / 1e6 if row.start_ns >= 0 else ms_since(origin, row.start_time, 0.0)
+
+
+def ms_since(origin: int, instant: str, default: float) -> float:
+    """Return the milliseconds from the run's begin to a stored time, `default` for text that is none."""
+    try:
+        return (parse_iso(instant) - origin) / 1e6
+    except ValueError:
         return default
 
 
@@ -215,15 +230,18 @@ def _last_end(tree: StepTree, top: int) -> float:
 
 
 def _fitting_level(tree: StepTree, tops: Sequence[int], outer_level: int) -> int:
-    """Return the deepest level down to which all steps fit on a page, at least 1; ALL_LEVELS where all do."""
+    """Return the deepest level down to which all steps fit on a page; ALL_LEVELS where all do.
+
+    One more where that would be fewer than FEW_ROWS: an agent's single step around all others is no overview.
+    """
     counts: dict[int, int] = {}
     for position in preorder(tree, tops, lambda _: True):
         level = tree.level[position] - outer_level
         counts[level] = counts.get(level, 0) + 1
-    shown, fitting = 0, 1
+    shown = 0
     for level in sorted(counts):
         shown += counts[level]
         if shown > MAX_ROWS:
-            return fitting
-        fitting = level
+            fitting = max(level - 1, 1)
+            return fitting if shown - counts[level] >= FEW_ROWS else fitting + (level > 1)
     return ALL_LEVELS

@@ -24,8 +24,10 @@ from otel_agent_telemetry.page.step_tree import (
     View,
     VisibleRow,
     VisibleRows,
+    begin_ms,
     has_failed,
-    milliseconds,
+    ms_since,
+    origin_ns,
     step_tree,
     visible_rows,
 )
@@ -84,7 +86,6 @@ class Waterfall:
     above: Sequence[StepRow]
     levels: Sequence[tuple[str, str, bool]]
     marks: Marks
-    origin_ms: float
 
     @property
     def axis(self) -> Axis:
@@ -94,7 +95,7 @@ class Waterfall:
     @property
     def view(self) -> str:
         """Return the part of the drawings that is seen: the axis, in milliseconds since the run began."""
-        return f"{self.axis.begin_ms - self.origin_ms:.3f} 0 {self.axis.span_ms:.3f} 12"
+        return f"{self.axis.begin_ms:.3f} 0 {self.axis.span_ms:.3f} 12"
 
     @property
     def narrowed(self) -> dict[str, str]:
@@ -120,23 +121,22 @@ class Waterfall:
         return not (self.query.only or self.query.find or self.query.top) and self.shown.total <= len(self.rows)
 
 
-def read_waterfall(connection: Connection, run: RunRecord, query: RunAddress, *, now_ms: float) -> Waterfall:
+def read_waterfall(connection: Connection, run: RunRecord, query: RunAddress, *, now_ns: int) -> Waterfall:
     """Return the timeline of a run. Reads MAX_STEPS steps at most, and attributes only of the rows that it shows."""
     rows = step_rows(connection, run.event_id)
-    tree = step_tree(rows, begin=run.start_time, end=run.end_time if run.ended else None, now_ms=now_ms)
+    tree = step_tree(rows, begin=run.start_time, end=run.end_time if run.ended else None, now_ns=now_ns)
     shown = visible_rows(tree, _view(connection, run.event_id, tree, query))
-    origin_ms = milliseconds(run.start_time, now_ms)
+    origin = origin_ns(run.start_time, now_ns)
     return Waterfall(
         query=query,
-        rows=_bar_rows(connection, run.event_id, tree, shown, query, origin_ms),
+        rows=_bar_rows(connection, run.event_id, tree, shown, query, origin),
         shown=shown,
         steps=len(rows) if len(rows) < MAX_STEPS else count_steps(connection, run.event_id),
         read=len(rows),
         failed=sum(map(has_failed, rows)),
         above=[] if shown.top is None else [rows[position] for position in tree.above(shown.top)],
         levels=_levels(tree, shown, query),
-        marks=_marks(connection, run.event_id, shown.axis, origin_ms),
-        origin_ms=origin_ms,
+        marks=_marks(connection, run.event_id, shown.axis, origin),
     )
 
 
@@ -163,11 +163,11 @@ def _bar_rows(
     tree: StepTree,
     shown: VisibleRows,
     query: RunAddress,
-    origin_ms: float,
+    origin: int,
 ) -> list[BarRow]:
     """Return the rows that are shown, with their facts, bars and links."""
     steps = [tree.rows[row.position] for row in shown.rows]
-    bars = step_bars(connection, event_id, steps, axis=shown.axis, origin_ms=origin_ms)
+    bars = step_bars(connection, event_id, steps, axis=shown.axis, origin=origin)
     return [_placed(bar, tree, row, query) for bar, row in zip(bars, shown.rows, strict=True)]
 
 
@@ -189,7 +189,7 @@ def _placed(bar: BarRow, tree: StepTree, row: VisibleRow, query: RunAddress) -> 
 
 
 def step_bars(
-    connection: Connection, event_id: str, steps: Sequence[StepRow], *, axis: Axis, origin_ms: float
+    connection: Connection, event_id: str, steps: Sequence[StepRow], *, axis: Axis, origin: int
 ) -> list[BarRow]:
     """Return the bars of some steps of a run, a few hundred, on an axis; those that are open reach to its end."""
     numbers = [step.id for step in steps]
@@ -197,14 +197,14 @@ def step_bars(
     messages = messages_of(connection, event_id, [step.id for step in steps if has_failed(step)])
     bars = []
     for step in steps:
-        begin_ms = step.start_ns / 1e6 if step.start_ns >= 0 else milliseconds(step.start_time, origin_ms)
+        begin = begin_ms(step, origin)
         duration_ms = exact_duration(step)
-        width = axis.end_ms - begin_ms if duration_ms is None else duration_ms
+        width = axis.end_ms - begin if duration_ms is None else duration_ms
         bars.append(
             BarRow(
                 step,
                 facts[step.id],
-                x=f"{begin_ms - origin_ms:.3f}",
+                x=f"{begin:.3f}",
                 width=f"{max(width, axis.span_ms * _LEAST_PART):.3f}",
                 duration_ms=duration_ms,
                 failed=has_failed(step),
@@ -235,17 +235,17 @@ def _levels(tree: StepTree, shown: VisibleRows, query: RunAddress) -> list[tuple
     return [*found, (f"all {deepest}", replace(plain, level=ALL_LEVELS).address(), shown.level >= deepest)]
 
 
-def _marks(connection: Connection, event_id: str, axis: Axis, origin_ms: float) -> Marks:
+def _marks(connection: Connection, event_id: str, axis: Axis, origin: int) -> Marks:
     """Return where the run's events are on an axis: those that fall on one place are one mark."""
     times = event_times(connection, event_id, limit=_MAX_MARKED + 1)
     places: dict[int, dict[str, int]] = {}
     for timestamp, event_type in times[:_MAX_MARKED]:
-        part = (milliseconds(timestamp, -1.0) - axis.begin_ms) / axis.span_ms
+        part = (ms_since(origin, timestamp, -1.0) - axis.begin_ms) / axis.span_ms
         if 0 <= part <= 1:
             types = places.setdefault(round(part * _MARKS), {})
             types[event_type] = types.get(event_type, 0) + 1
-    begin = axis.begin_ms - origin_ms
-    at = [(f"{begin + place / _MARKS * axis.span_ms:.3f}", _words(types)) for place, types in sorted(places.items())]
+    width_ms = axis.span_ms / _MARKS
+    at = [(f"{axis.begin_ms + place * width_ms:.3f}", _words(types)) for place, types in sorted(places.items())]
     return Marks(at, min(len(times), _MAX_MARKED), len(times) <= _MAX_MARKED)
 
 

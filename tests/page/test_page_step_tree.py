@@ -31,7 +31,7 @@ def row(number, span_id, parent=None, *, begins=0, lasts=1, status="ok", name=""
 
 def tree_of(rows, *, end=None):
     rows = sorted(rows, key=lambda one: (one.start_time, one.id))
-    return step_tree(rows, begin=iso_utc(T0), end=end and iso_utc(T0 + end * MS), now_ms=T0 / 1e6 + 100)
+    return step_tree(rows, begin=iso_utc(T0), end=end and iso_utc(T0 + end * MS), now_ns=T0 + 100 * MS)
 
 
 def numbers(tree, shown):
@@ -39,7 +39,7 @@ def numbers(tree, shown):
 
 
 def reached(tree, view):
-    """All steps that a reader reaches from a view by going to the next pages and opening what is folded."""
+    """All steps that a reader reaches from a view by going to the next pages and to the inside of what is folded."""
     found, waiting, seen = set(), [view], set()
     while waiting:
         view = waiting.pop()
@@ -52,9 +52,9 @@ def reached(tree, view):
         if shown.skip + len(shown.rows) < shown.total:
             waiting.append(View(view.top, view.level, view.flipped, shown.skip + len(shown.rows)))
         waiting += [
-            View(top=tree.rows[one.position].id)
+            View(top=tree.rows[one.position].id, level=ALL_LEVELS)
             for one in shown.rows
-            if tree.inside[one.position] and not one.is_open and tree.rows[one.position].id != view.top
+            if tree.inside[one.position] and not one.is_open
         ]
     return found
 
@@ -125,6 +125,13 @@ def test_a_large_run_begins_as_an_overview():
     assert numbers(tree, folded) == [1]
 
 
+def test_a_step_around_everything_is_opened_at_once():
+    """The span of an agent with a thousand steps: its first page shows steps, not one folded row."""
+    tree = tree_of([row(1, "agent"), *(row(at, f"s{at}", "agent", begins=at // 100) for at in range(2, 1_002))])
+    assert len(visible_rows(tree, View()).rows) == MAX_ROWS
+    assert len(visible_rows(tree, View(top=1)).rows) == MAX_ROWS
+
+
 def test_the_inside_of_a_step_has_a_time_axis_of_its_own():
     """One click makes a short step of a long run readable."""
     rows = [row(1, "long", lasts=100), row(2, "short", "long", begins=50, lasts=2), row(3, "in", "short", begins=51)]
@@ -138,7 +145,7 @@ def test_the_inside_of_a_step_has_a_time_axis_of_its_own():
 def test_a_step_that_is_open_reaches_to_the_end():
     """What has not ended is drawn to now."""
     tree = tree_of([row(1, "open", begins=20, lasts=None)])
-    assert tree.until_ms[0] == tree.axis.end_ms == T0 / 1e6 + 100
+    assert tree.until_ms[0] == tree.axis.end_ms == 100
 
 
 def test_a_parent_with_a_repeated_id_is_the_one_that_is_known_to_be_meant():
@@ -169,3 +176,4 @@ def test_ten_thousand_levels_need_no_deep_stack():
     assert max(tree.level) == 10_000
     assert len(visible_rows(tree, View(level=ALL_LEVELS, skip=9_900)).rows) == 100
     assert visible_rows(tree, View()).level == MAX_ROWS
+    assert len(visible_rows(tree, View()).rows) == MAX_ROWS

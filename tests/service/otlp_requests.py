@@ -14,11 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from service_cases import SECOND, T0
 
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.storage.engine import make_engine, reading
 from otel_agent_telemetry.storage.tables import metadata
+from tests.service.service_cases import SECOND, T0
 
 TRACE = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
 PROTOBUF = "application/x-protobuf"
