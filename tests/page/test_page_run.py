@@ -133,13 +133,13 @@ def test_steps_are_a_tree_with_bars_and_words(service) -> None:
     ]
     for words in (
         "model step 3",
-        "10 s 5 / –",
+        "10 s 5 / \N{EN DASH}",
         "tool step 4",
         "500 ms",
         "failed disk full",
         "open",
         "5 of 5, 1 failed",
-    ):  # noqa: RUF001
+    ):
         assert words in seen.words
     bars = [(one["class"], float(one["x"]), float(one["width"])) for one in seen.of("rect")]
     assert bars[0] == ("step", 1000.0, 38_000.0)
@@ -154,7 +154,7 @@ def test_a_step_that_came_over_otlp_is_marked_by_its_usage(service) -> None:
     send(service, request(span(1), span(2, 1, attributes=chat), span(3, 1, attributes=tool)))
     seen = page_of(service, f"/runs/{run_of(1)}")
     assert [one["class"] for one in seen.of("rect")] == ["model", "tool"]
-    assert "– / 7" in seen.words  # noqa: RUF001 - the page's sign for an unknown figure
+    assert "\N{EN DASH} / 7" in seen.words
 
 
 def test_folding_and_narrowing_are_in_the_address(service) -> None:
