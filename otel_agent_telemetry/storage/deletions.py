@@ -6,7 +6,8 @@ that one's `run_id` as its parent; where several runs share that `run_id`, it mu
 trace.
 
 Where no run of a trace is left, the steps that wait there for a run are deleted as well, and later
-spans that began before the deletion are not stored.
+spans that began before the deletion are not stored. Where runs are left, a later span may be a step of
+theirs; one that began before and finds no run is what is left of a deleted one (`drop_late_spans`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.storage.counts import pack_when_due
 from otel_agent_telemetry.storage.marks import marks_against, put_marks, receipts_of
 from otel_agent_telemetry.storage.runs import lock_links
-from otel_agent_telemetry.storage.statements import has_rows, rows_with
+from otel_agent_telemetry.storage.statements import has_rows, insert_into, rows_with
 from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN, EventLine, SpanRow
 from otel_agent_telemetry.storage.tables import (
     agent_runs,
@@ -37,6 +38,8 @@ _runs: Final = agent_runs.c
 _OF_A_RUN: Final = (run_events, run_spans, run_rollups)
 _ids: Final = (_runs.id, _runs.event_id, _runs.run_id, _runs.trace_id, _runs.span_id)
 _AT_ONCE: Final = 200
+_DELETED_IN: Final = "deleted:"
+"""Before a trace id, the key under which `run_keys` has the last run that was deleted of a trace."""
 _times_of_traces: Final = select(
     deleted_runs.c.trace_id, func.max(deleted_runs.c.deleted_at).label("deleted_at")
 ).group_by(deleted_runs.c.trace_id)
@@ -131,7 +134,32 @@ def _remove(connection: Connection, rows: Sequence[Any]) -> set[str]:
     for table in (run_events, run_spans):
         for trace_id in sorted(emptied):
             _delete(connection, table, and_(table.c.trace_id == trace_id, table.c.event_id == NO_RUN))
+    _note_traces(connection, [row for row in rows if row.trace_id in traces - emptied])
     return emptied
+
+
+def _note_traces(connection: Connection, rows: Sequence[Any]) -> None:
+    """Note the last run that was deleted of each trace that has others, for `drop_late_spans`."""
+    statement = insert_into(run_keys, connection.dialect)
+    upsert = statement.on_conflict_do_update(index_elements=["run_key"], set_={"event_id": statement.excluded.event_id})
+    for trace_id, event_id in sorted({row.trace_id: row.event_id for row in rows}.items()):
+        connection.execute(upsert, {"run_key": _DELETED_IN + trace_id, "event_id": event_id})
+
+
+def drop_late_spans(connection: Connection, traces: Iterable[str]) -> None:
+    """Delete the spans that wait in these traces for a run that was deleted after they had begun.
+
+    The caller holds the traces' lock.
+    """
+    keys = {_DELETED_IN + trace_id: trace_id for trace_id in traces}
+    noted = select(run_keys.c.run_key, deleted_runs.c.deleted_at).join(
+        deleted_runs, deleted_runs.c.event_id == run_keys.c.event_id
+    )
+    for row in list(rows_with(connection, noted, run_keys.c.run_key, keys)):
+        of_trace = keys[row.run_key]
+        for table, began in ((run_spans, run_spans.c.start_time), (run_events, run_events.c.timestamp)):
+            is_left = and_(table.c.trace_id == of_trace, table.c.event_id == NO_RUN, began < row.deleted_at)
+            _delete(connection, table, is_left)
 
 
 def _remove_own_spans(connection: Connection, rows: Sequence[Any]) -> None:

@@ -24,6 +24,7 @@ from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error
 from otel_agent_telemetry.missing_root import REASON, SpanBelow, missing_above, missing_root_state
 from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.status import FAILED
+from otel_agent_telemetry.storage.deletions import drop_late_spans
 from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
 from otel_agent_telemetry.storage.runs import upsert_runs
@@ -71,6 +72,7 @@ def close_silent(
     if not traces:
         return 0
     lock_traces(connection, traces, shared=False)
+    drop_late_spans(connection, traces)
     of_trace: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows_with(connection, _waiting, _spans.trace_id, traces):
         of_trace[row.trace_id].append(row)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from storage_cases import Database, at, event_id, quick_config, run
+from storage_cases import Database, at, at_ns, event_id, quick_config, run
 from trace_cases import deliver, names_of, step
 from trace_cases import run as traced_run
 from version_7_database import make_version_7, row_7
@@ -19,6 +19,7 @@ from otel_agent_telemetry.storage.marks import put_marks, read_marks
 from otel_agent_telemetry.storage.queries import list_runs
 from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.run_filters import RunQuery
+from otel_agent_telemetry.storage.silence import close_silent
 from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 
 TABLES = ("agent_runs", "run_spans", "run_events", "run_rollups", "run_keys")
@@ -90,6 +91,23 @@ def test_the_own_span_of_a_deleted_run_goes_from_the_steps_of_the_run_above(data
     delete(database, 2, own_id=inner)
     assert names_of(database, 1) == ["span 4"]
     assert names_of(database, 2) == []
+
+
+def test_late_steps_below_a_deleted_inner_run_make_no_failed_run(database):
+    """Neither those below its own span nor those below one of its steps; steps of the run around it are stored."""
+    deliver(database, traced_run(1), traced_run(2, 1), step(3, 2))
+    inner = database.rows("SELECT event_id FROM agent_runs WHERE run_id = 'run-2'")[0][0]
+    delete(database, 2, own_id=inner)
+    deliver(database, step(5, 2, count=1), step(7, 3), step(6, 1))
+    deliver(database, step(20_001, 20_000))  # of a root that began after the deletion and is missing
+    with database.writing() as connection:
+        assert close_silent(connection, now_ns=at_ns(30_000), silence_s=600, agent_of=lambda _: None) == 1
+    made_up = (set(stored(database)) - {"run-1"}).pop()
+    assert names_of(database, 1) == ["span 6"]
+    assert database.rows("SELECT name, run_id FROM run_spans WHERE name IN ('span 5', 'span 7', 'span 20001')") == [
+        ("span 20001", made_up)
+    ]
+    assert database.rows("SELECT count(*) FROM run_events") == [(0,)]
 
 
 def test_a_retention_keeps_out_what_it_has_deleted(database):
