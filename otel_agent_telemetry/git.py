@@ -76,6 +76,8 @@ class HeadCommit:
 
     A ref that is in no file of its own stands in `packed-refs`, of which at most 1 MiB is
     read, and again only when that file has changed. Not safe under threads.
+
+    `start`: a folder or file of the working tree; it may be in no repository.
     """
 
     def __init__(self, start: Path) -> None:

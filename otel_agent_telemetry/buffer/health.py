@@ -46,6 +46,7 @@ class Health:
         """Add a gone writer's counters; its last error is kept as the last problem if there is none."""
         self.writers_gone += 1
         if isinstance(issued := left_behind.get("last_seq"), int):
+            # Writer ids begin with their time, so the last ones in order are the latest.
             self.issued = dict(sorted({**self.issued, writer: issued}.items())[-_WRITERS_KEPT:])
         for name, value in left_behind.items():
             # `last_seq` is the number of a line, not a count: a sum of it means nothing.
@@ -55,7 +56,10 @@ class Health:
                 self.last_problem = str(value)
 
     def write(self, folder: Path) -> None:
-        """Replace the file. Raises OSError."""
+        """Replace the file. Raises OSError.
+
+        Only the holder of the drain lock writes it: two would lose each other's counts.
+        """
         replace_content(health_path(folder), orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
 
 

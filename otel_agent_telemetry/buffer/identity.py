@@ -31,6 +31,7 @@ class WriterIdentity(NamedTuple):  # not a dataclass, which would be a milliseco
         """Return a new identity for the calling process, with 32 bits of the system's randomness."""
         started = iso_utc(now_ns)
         stamp = started[:19].replace("-", "").replace(":", "")
+        # Not the module's generator: an application that seeds `random` would get one id in every process.
         token = random.SystemRandom().getrandbits(32)
         return cls(
             writer=f"{stamp}-{os.getpid()}-{token:08x}",
@@ -44,6 +45,7 @@ class WriterIdentity(NamedTuple):  # not a dataclass, which would be a milliseco
         """Return what is known of how this writer's process ended, as a phrase, given that it is gone."""
         if self.host != host_name():
             return f"process {self.pid} on {self.host} is gone"
+        # Before the pid means anything: after a restart another process may have it.
         if self.boot_id and self.boot_id != boot_id():
             return f"host {self.host} was restarted while process {self.pid} ran"
         return f"process {self.pid} on {self.host} is gone"

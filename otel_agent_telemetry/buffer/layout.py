@@ -70,6 +70,8 @@ def list_writers(folder: Path) -> list[WriterFiles]:
     """Return every writer with a file in the folder, oldest first; empty when there is no folder.
 
     Raises OSError when the folder cannot be read.
+
+    Reads the names in the folder only; links and what belongs to another user are left out.
     """
     segments: dict[str, list[tuple[int, Path]]] = {}
     try:
@@ -102,6 +104,7 @@ def write_acknowledged(segment: Path, size: int) -> None:
     """Note that the target has confirmed the first `size` bytes. Raises OSError."""
     fd = open_file(ack_path(segment), os.O_WRONLY | os.O_CREAT)
     try:
+        # Of one fixed width, in place: a reader sees the old number or the new one, and a full disk needs no new block.
         os.write(fd, b"%0*d\n" % (_WIDTH, size))
     finally:
         os.close(fd)

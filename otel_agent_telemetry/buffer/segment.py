@@ -53,6 +53,7 @@ class SegmentFile(AppendFile):
         self._writer = ""
 
     def __del__(self) -> None:
+        # The last reference goes when the last thread has written: a line after "sealed" is not possible.
         if getattr(self, "_writer", ""):  # missing where the constructor never ran
             with contextlib.suppress(OSError):
                 self.write(encode_line(SEALED, {"writer": self._writer}))
@@ -97,6 +98,8 @@ def read_segment(path: Path, *, offset: int = 0, to_the_end: bool = False) -> It
         stream.seek(offset)
         at = offset
         while raw := stream.readline(_MAX_LINE):
+            # A line longer than any that we write is damage, and read on as torn: waiting for its LF would wait for
+            # ever.
             if not raw.endswith(b"\n") and not to_the_end and len(raw) < _MAX_LINE:
                 return
             at += len(raw)

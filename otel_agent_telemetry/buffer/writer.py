@@ -47,9 +47,13 @@ class BufferWriter:
         self._rotate(None)
 
     def append(self, line: bytes) -> None:
-        """Write one line; on return it survives the death of the process. Raises OSError."""
+        """Write one line; on return it survives the death of the process. Raises OSError.
+
+        Never waits: a file that another thread is rotating is still written to.
+        """
         segment = self._segment
         if segment is None or segment.size >= self._segment_bytes:
+            # No lock: two threads that both see a full segment begin two, see `_rotate`.
             segment = self._rotate(segment)
         try:
             segment.write(line)

@@ -54,6 +54,8 @@ class SqliteTarget:
 
         A file that is locked, full, read-only, of another version or not ours means later; one
         that refuses the content is asked again with halves of it.
+
+        Blocks up to the busy timeout of the database; never raises.
         """
         try:
             # Held for one batch only, so that a service which starts meanwhile becomes the writer at once.
@@ -77,6 +79,7 @@ class SqliteTarget:
         return Delivered()
 
     def _write(self, batch: Batch) -> None:
+        """Write runs, their commits and what marks plumbing, in one transaction. Raises sqlite3.Error."""
         connection = self._opened()
         with transaction(connection):
             runs = batch.runs
@@ -92,6 +95,8 @@ class SqliteTarget:
             self.close()
         if self._connection is None:
             self._connection = open_sqlite(self._config)
+            # Which descriptors SQLite has: an application that closes all that it does not know leaves it with
+            # numbers of other files.
             self._held = HeldDescriptors(self._config.db_path)
             self._file = self._file_now()
         return self._connection
@@ -122,4 +127,5 @@ class SqliteTarget:
 
 
 def _first_line(problem: Exception) -> str:
+    """Return the first line of an error, at most 200 characters."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]

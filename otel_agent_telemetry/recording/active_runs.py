@@ -256,6 +256,7 @@ class ActiveRuns:
             run.run_id = generate_run_id(agent_name, at_ns=run.start_ns, token=token)
         else:
             run.run_id = custom
+        # A run that the exit has closed gives its id up: an exit handler may start the next run under it.
         if (before := self._runs.get(run.run_id)) is not None and before.closed:
             self.release(before)
         # `setdefault` is one step of the interpreter: of two threads with one id exactly one finds its own run.
@@ -280,6 +281,7 @@ class ActiveRuns:
         """Note that a run's span, or a step's, has ended; the last 16 are kept."""
         self.left_spans[span_id] = opened
         if len(self.left_spans) > _MAX_LEFT:
+            # With defaults: another thread may have removed the same one between the two steps.
             self.left_spans.pop(next(iter(self.left_spans), 0), None)
 
     def mark_recorded_live(self, event_id: str) -> None:
@@ -310,5 +312,6 @@ class ActiveRuns:
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
         if run.is_lost:
+            # A new dictionary: a thread that looks an id up meanwhile reads the old one.
             self._lost = {run_id: lost for run_id, lost in self._lost.items() if lost is not run}
         run.span, run.exception, run.attributes = None, None, {}  # what a late step needs is little

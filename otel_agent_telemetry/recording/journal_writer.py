@@ -60,6 +60,7 @@ class JournalWriter:
         with self._lock:
             if not self._writer:
                 self._writer = WriterIdentity.of_this_process(now_ns).writer
+            # A number whose line cannot be written stays used: `verify` reports it as missing, as it is.
             self._last_seq += 1
             line = encode_line(record_type, {"writer": self._writer, "seq": self._last_seq, **members})
             try:

@@ -110,6 +110,7 @@ class Recorder(LineStore):
         with cls._shared_guard:
             recorders = [cls._shared.pop(config) for config in list(cls._shared) if which(config)]
         for recorder in recorders:
+            # Outside the guard: a delivery may take the whole exit timeout, and others may ask for their recorder.
             recorder.at_exit()
 
     def _before_fork(self) -> None:
@@ -142,6 +143,7 @@ class Recorder(LineStore):
 
         folder = Path.cwd()
         self._head = HeadCommit(folder)
+        # Read in the background only: `.git` may be on a slow network disk.
         self.first_commit = self.commit = self._head.read()
         git = read_git_context(folder)
         if git is not None:
@@ -150,6 +152,7 @@ class Recorder(LineStore):
             self.resource_defaults = defaults._replace(columns={**defaults.columns, **known})
 
     def _watch_exit(self) -> None:
+        """Have the open runs ended and delivered when the interpreter exits; registered by the first record."""
         if not self._watches_exit:
             self._watches_exit = True
             atexit.register(weak_callback(self.at_exit))
@@ -170,6 +173,7 @@ class Recorder(LineStore):
         except OSError as problem:
             self.counters.failed("sign of life", problem)
         if buffer.lost():
+            # The next record opens a new writer; what the old files held, the journal has too.
             self._buffer, self._writer = None, None
             self.counters.warn("buffer", "%s was taken away; beginning a new segment", buffer.folder)
 
@@ -227,6 +231,7 @@ class Recorder(LineStore):
                     hook()
                 except Exception as problem:  # one hook's failure spares the others
                     self.counters.internal("exit", problem)
+            # A quarter of the time, so that the delivery, which matters more, has most of it.
             self.run_periodic_tasks(self.config.exit_timeout_s / 4)
             self.close()
         except Exception as problem:  # the outer edge of interpreter exit

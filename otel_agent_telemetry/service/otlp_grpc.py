@@ -105,6 +105,7 @@ class GrpcReceiver:
     async def _respond(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Return the encoded response after the commit that holds the spans."""
         client = counted_client(self._address_of(context))
+        # Before a byte of the message is read, as over HTTP.
         refusal = self._admission.check(client, _metadata_of(context, "authorization"), WRITE).refusal
         if refusal is not None:
             raise RequestError(refusal.status, refusal.detail, headers=refusal.headers)

@@ -119,7 +119,10 @@ class OtlpIntake:
         received = await _call(self._read, parse, body, in_thread=is_large)
         taken, refused_before = len(received.spans), received.refused
         is_cut = taken > self._spans_a_part
+        # By its bytes: OTLP has no id of a request, and a repetition is the same to the byte.
         key = (self.backend.store_id, await _call(_digest, body, in_thread=is_large)) if is_cut else None
+        # Taken out: of two repetitions at once only one goes on there, and the other begins anew, which changes
+        # nothing.
         stored, refused_then, reasons = self._unfinished.pop(key, _NOTHING_STORED)
         received.refused += refused_then
         for reason in reasons:
@@ -145,6 +148,7 @@ class OtlpIntake:
         """Remember where the repetition of a request goes on."""
         self._unfinished[key] = progress
         if len(self._unfinished) > _MAX_UNFINISHED:
+            # The oldest: its sender has given up, or begins from the start, which is slower but right.
             del self._unfinished[next(iter(self._unfinished))]
 
     def _read(self, parse: Callable[[bytes], ParsedRequest], body: bytes) -> Received:

@@ -116,6 +116,7 @@ def _repaired(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list(value: Any) -> list[Any]:
+    """Return a list as it is; an empty one for anything else."""
     return value if isinstance(value, list) else []
 
 
@@ -125,6 +126,7 @@ def _id_in_base64(name: str, value: Any) -> str:
     if value == "":
         return ""
     if isinstance(value, str):
+        # Hex first, as OTLP has it; 32 hex digits are also valid base64, but of 24 bytes.
         for decode in (bytes.fromhex, _from_base64):
             try:
                 if len(found := decode(value)) == size:
@@ -135,6 +137,7 @@ def _id_in_base64(name: str, value: Any) -> str:
 
 
 def _from_base64(text: str) -> bytes:
+    """Return the bytes of a text in base64. Raises binascii.Error for what is none."""
     return base64.b64decode(text, validate=True)
 
 
@@ -284,6 +287,7 @@ def _lenient(name: str) -> Any:
     """
     pool = descriptor_pool.DescriptorPool()
     for module in (common_pb2, resource_pb2, trace_pb2):
+        # A copy with a pool of its own: changing the descriptors of the library would change them for the application.
         file = descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
         for message in file.message_type:
             _texts_to_bytes(message)

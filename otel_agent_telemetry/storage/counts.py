@@ -75,7 +75,11 @@ def count_by(connection: Connection, name: str) -> dict[str, int]:
 
 
 def count_since(connection: Connection, since: str) -> int:
-    """Return the runs created after an instant, as our text: whole hours from their counts, the first from the runs."""
+    """Return the runs created after an instant, as our text: whole hours from their counts, the first from the runs.
+
+    Reads the runs of one hour at most, whatever `since` is.
+    """
+    # Times are texts of one form, so a text is before another as its instant is.
     hour = since[:_HOUR]
     created_at = agent_runs.c.created_at
     whole = select(func.coalesce(func.sum(run_hours.c.runs), 0)).where(run_hours.c.hour > hour)
@@ -132,6 +136,7 @@ def pack_counts(connection: Connection) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
+    # Never waited for: another writer that packs does the same work.
     if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _PACK_LOCK}).scalar_one():
         return
     for table in (run_counts, run_hours):

@@ -46,6 +46,7 @@ def backup_database(source: Path, folder: Path, clock: Clock) -> Path:
 def backup_database_to(source: Path, target: Path) -> Path:
     """Make a verified copy of `source` at `target`, where no file may be. Raises as `backup_database`."""
     with translated("backing up", str(source)), verified_copy(source, target) as copy:
+        # Complete and on the disk: under its own name a backup is never seen half made.
         copy.rename(target)
         sync_dir(target.parent)
     return target
@@ -140,6 +141,8 @@ def prune_backups(newest: Path, stem: str, *, keep: int) -> list[Path]:
     """Remove the oldest backups beside `newest`, so that `keep` stay, it included; return the removed ones.
 
     `newest` stays even if a changed clock gave it an older name. Raises OSError.
+
+    `keep`: at least 1.
     """
     others = [path for path in backups_of(newest.parent, stem) if path != newest]
     removed = others[: max(len(others) - (keep - 1), 0)]
@@ -155,6 +158,7 @@ def partial_name(target: Path, pid: int) -> Path:
 
 def remove_partials(folder: Path, stem: str) -> None:
     """Remove the incomplete copies of this database that killed processes left. Never raises."""
+    # The database's own stem only: the folder may hold backups of others that are being made now.
     name = re.compile(re.escape(stem) + r"(?:-\d{8}T\d{6}Z(?:-\d+)?)?\.\w+\.\d+\.partial(?:-journal)?", re.ASCII)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():

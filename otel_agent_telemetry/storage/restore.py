@@ -138,6 +138,7 @@ def restore_backup(
     """
     if path.exists() and backup.samefile(path):
         raise ConfigurationError(f"restoring {path} from itself changes nothing", hint="Name a backup.")
+    # Verified first: nothing is locked or moved for a backup that is damaged.
     contents = read_contents(config, backup)
     with only_writer(path, doing="restoring"), translated("restoring", str(path)):
         remove_partials(path.parent, path.stem)
@@ -196,6 +197,7 @@ def _locked(config: TelemetryConfig, path: Path, *, force: bool) -> Iterator[boo
         return
     with closing(connect_file(config, path, mode="rw")) as connection:
         _leave_wal(connection, path)
+        # From here to the rename nobody can commit to the file that is about to be replaced.
         connection.execute("BEGIN IMMEDIATE")
         yield True
 
@@ -240,6 +242,7 @@ def _keep_present(
     if not sound:
         return _keep_damaged(path, config.backups_dir, clock)
     lost = _runs_lost(config, path, fresh)
+    # Asked for here and not at the start: only under the lock is the number certain.
     if lost and not force:
         raise ConfigurationError(
             f"restoring {path}: {lost} of its runs are not in the backup, or newer than there",
@@ -255,6 +258,7 @@ def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
     """
     with closing(connect_file(config, path, mode="ro")) as connection:
         connection.execute("ATTACH ? AS fresh", (f"{fresh.absolute().as_uri()}?mode=ro",))
+        # A present database of version 7 has other columns: what both have decides whether states can be compared.
         present, other = (
             {row[1] for row in connection.execute(f"PRAGMA {of}.table_info(agent_runs)")} for of in ("main", "fresh")
         )
@@ -270,11 +274,15 @@ def _runs_lost(config: TelemetryConfig, path: Path, fresh: Path) -> int:
 
 
 def _keep_damaged(path: Path, folder: Path, clock: Clock) -> Path:
-    """Copy a damaged file and its sidecars, byte by byte, to a name that no backup has; return that name."""
+    """Copy a damaged file and its sidecars, byte by byte, to a name that no backup has; return that name.
+
+    SQLite's own backup reads pages, and would fail at the damaged one. Raises OSError.
+    """
     make_private_dir(folder)
     target = free_backup_name(folder, f"{path.stem}-damaged", clock.now_ns())
     for ending in ("", *SIDECARS):
         if sidecar(path, ending).exists():
+            # O_EXCL: a file that somebody has put there meanwhile is neither followed nor overwritten.
             copy = open_file(sidecar(target, ending), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             with open_to_read(sidecar(path, ending)) as damaged, os.fdopen(copy, "wb") as stream:
                 shutil.copyfileobj(damaged, stream)

@@ -143,6 +143,7 @@ def recount_rollups(connection: Connection, event_ids: Iterable[str], parents: M
         before = stored.get(event_id, Rollup())
         steps = _used_by_steps(rows_of_run[event_id]) if event_id in recounted else before.steps
         parent = parents.get(event_id) if event_id in parents else before.parent_run_id
+        # Also a sum that is empty now: a row that stayed would go on counting steps that have left.
         rows.append(replace(before, parent_run_id=parent, steps=steps).row(event_id))
     _replace_rollups(connection.dialect).execute(connection, _ROLLUP_COLUMNS, rows)
     refresh_sums(connection, [row[0] for row in rows])
@@ -156,6 +157,7 @@ def refresh_sums(connection: Connection, event_ids: Iterable[str]) -> None:
     if connection.dialect.name == "sqlite":
         refresh_sqlite(driver_connection(connection), wanted)
         return
+    # PostgreSQL takes an array as one parameter; SQLite has none, and its driver is called directly.
     selected = f"{READ} = ANY(%s) ORDER BY r.event_id"
     rows = connection.exec_driver_sql(selected, (wanted,)).all()
     write_changes(map(tuple, rows), connection.exec_driver_sql, "%s")

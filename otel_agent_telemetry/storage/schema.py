@@ -106,6 +106,7 @@ def _bring_up(engine: Engine, config: TelemetryConfig, path: Path | None, clock:
         if state != "empty" and path is not None:
             # Inside the transaction: no other process can write between the backup and the upgrade.
             backup = backup_database(path, config.backups_dir, clock)
+        # One transaction for all migrations: SQLite and PostgreSQL roll back changes of tables, too.
         notes = tuple(_migrate(connection))
     for note in notes:
         _log.warning("upgrading %s: %s", database_name(engine), note)

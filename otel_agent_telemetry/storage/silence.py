@@ -66,11 +66,13 @@ def close_silent(
         query = text("SELECT pg_try_advisory_xact_lock(:key)")
         if not connection.execute(query, {"key": _ONE_SERVICE_LOCK}).scalar():
             return 0
+    # By the times that the spans name: a sender whose clock is behind may get its run some minutes early, and joins it.
     cutoff = iso_utc(now_ns - int(silence_s * _NS))
     silent = select(_spans.trace_id).where(*_is_waiting).group_by(_spans.trace_id).having(_last_sign < cutoff)
     traces = [str(trace_id) for trace_id in connection.execute(silent.limit(_MAX_TRACES)).scalars()]
     if not traces:
         return 0
+    # Exclusively: a root that is being stored now must find either its orphans or the run made for them.
     lock_traces(connection, traces, shared=False)
     drop_late_spans(connection, traces)
     of_trace: defaultdict[str, list[Any]] = defaultdict(list)
@@ -139,11 +141,13 @@ def _below(rows: Iterable[Any], agent_of: Callable[[Mapping[str, Any]], str | No
 
 
 def _key(trace_id: str, span_id: str) -> str:
+    """Return the key of `run_keys` for a span's ids."""
     return f"span:{trace_id}:{span_id}"
 
 
 def known_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
     """Return `(trace id, span id)` → `event_id` of the runs that were made for spans with these ids."""
+    # The usual case: nothing was ever silent, and one look in an index says so.
     if not has_rows(connection, run_keys):
         return {}
     wanted = {_key(*key): key for key in keys}
@@ -159,6 +163,7 @@ def joined(connection: Connection, states: Sequence[Fields], known: Mapping[Key,
     changed = []
     for state in states:
         event_id = known.get((state.get("trace_id") or "", state.get("span_id") or ""))
+        # A state whose id is not made from its span has no steps: it must not take those of the span.
         if event_id is not None and is_derived(state["event_id"]):
             _rename(connection, event_id, state["run_id"])
             connection.execute(_forget_made_up, {"of_run": event_id})

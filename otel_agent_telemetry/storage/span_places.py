@@ -62,6 +62,7 @@ class Places:
         ):
             key = (trace_id, span_id)
             self._spans[key].append((start_ns, start))
+            # A run's own span is known by its run, read below; as a step it would hide that.
             self._steps[key].setdefault(start, NO_RUN if kind == IS_RUN else event_id)
             if end is None:
                 self._open[key, start_ns] = (start, event_id)
@@ -70,6 +71,7 @@ class Places:
         for event_id, trace_id, span_id, start in rows_of_keys(self._connection, _find_runs(dialect), new):
             if is_derived(event_id):
                 runs = self._runs[trace_id, span_id]
+                # Two runs in one place, of a database that an older version wrote: any of them, but always the same.
                 runs[start] = max(event_id, runs.get(start, NO_RUN))
 
     def is_stored(self, key: Key, start_ns: int, start_time: str) -> bool:
@@ -136,6 +138,7 @@ class Places:
         out to be a run.
         """
         before = {self._steps[place.key].get(place.start, NO_RUN)}
+        # Only the neighbours: a new place can take children from the place before it or after it, and from no other.
         starts = sorted({place.start, *self._runs[place.key], *self._steps[place.key]})
         at = starts.index(place.start)
         for start in (*starts[max(at - 1, 0) : at], *starts[at + 1 : at + 2]):
@@ -148,6 +151,7 @@ class Places:
 
 
 def _is_in_microseconds(start_ns: int) -> bool:
+    """Return whether a start may have been cut to microseconds, as journals and version 7 have it."""
     return start_ns == UNKNOWN_START or start_ns % 1000 == 0
 
 

@@ -214,6 +214,7 @@ def _read_page(
             if len(rows) == page.limit or size > MAX_PAGE_BYTES:
                 return rows, after
             rows.append(row)
+            # Characters stand for bytes here: the bound is for memory, and need not be exact.
             size += sum(len(value) for value in row if isinstance(value, str))
             after = Cursor(row._mapping[time], row.id)  # noqa: SLF001 - as above
         if len(found) < wanted:
@@ -252,6 +253,7 @@ def _insert_events(dialect: Dialect) -> Statement:
 
 @lru_cache(maxsize=1)
 def _insert_many_events() -> Any:
+    """Return the statement that adds many events given as one parameter. PostgreSQL only."""
     return insert_rows_given_at_once(run_events, EventLine._fields).on_conflict_do_nothing()
 
 
@@ -282,6 +284,7 @@ def usage_of_row(usage_json: str | None) -> dict[str, Any]:
 
 def is_or_is_inside_call(usage_json: str | None) -> bool:
     """Return whether a stored step is a call of a model or a tool of its run, or is inside one."""
+    # Most steps are plain, which their text shows without parsing it.
     if usage_json is None or usage_json == _PLAIN:
         return False
     return f'"{INSIDE_CALL}"' in usage_json or is_any_call(usage_of_row(usage_json))

@@ -123,10 +123,12 @@ def write_traces(
         for run in states
         if (trace_id := run.get("trace_id")) and (span_id := run.get("span_id")) and is_derived(run["event_id"])
     }
+    # A run's state without spans, and no span waits: the usual case of a service without OTLP.
     if not nodes and not _any_span_of(connection, {trace_id for trace_id, _ in run_keys}):
         return
     places = Places(connection)
     places.load(run_keys.keys() | {key for node in nodes for key in (node.key, node.parent) if key is not None})
+    # An open state was counted with what it had used by then; its end brings the whole, so the run is summed again.
     counted_anew = _drop_open_states(connection, places, nodes)
     new = _NewSpans(connection, places, nodes, known_keys)
     arrived = new.write({state["event_id"]: state for state in states}) if nodes else {}
@@ -166,6 +168,7 @@ def lock_traces(connection: Connection, trace_ids: Iterable[str], *, shared: boo
     if connection.dialect.name != "postgresql":
         return
     # Traces share 64 locks, always taken in one order, so that two writers never deadlock.
+    # Not `hash`, which differs between processes: all writers must take the same lock for a trace.
     buckets = sorted({sum(trace_id.encode()) % _BUCKETS for trace_id in trace_ids})
     if buckets:
         function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
