@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import NoReturn
 
-from otel_agent_telemetry.trusted_files import make_private_dir, open_file
+from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
 
 try:
     import fcntl
@@ -25,6 +25,7 @@ except ImportError:  # Windows: descriptors keep the number that they get
 
 _VERIFY_NS = 1_000_000
 """A comparison costs a microsecond; between two of them a millisecond may pass."""
+_BLOCK = 1 << 16
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
@@ -192,3 +193,20 @@ def _sync(fd: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def end_of_lines(path: Path, *, size: int | None = None) -> int:
+    """Return the size of a file up to its last LF, which a torn line at its end does not have. Raises OSError.
+
+    `size`: look at so many bytes from its beginning only; default the whole file. Reads backwards, 64 KiB at a time,
+    and so the length of the last line.
+    """
+    with open_to_read(path, buffering=0) as stream:
+        at = stream.seek(0, os.SEEK_END) if size is None else size
+        while at > 0:
+            start = max(at - _BLOCK, 0)
+            stream.seek(start)
+            if (found := stream.read(at - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            at = start
+    return 0

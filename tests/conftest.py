@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from on_disk import Case
 
 from otel_agent_telemetry.otel.provider import close_providers
-from otel_agent_telemetry.testing import ManualClock, isolated_config
+from otel_agent_telemetry.testing import ManualClock, capture_runs, isolated_config
 
 pytest_plugins = ["otel_agent_telemetry.testing", "postgres"]
 
@@ -51,6 +51,19 @@ def case(config):
     opened = Case(config)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def captured():
+    """What is recorded in memory: runs of its `client`, and of code that traces with its `provider`."""
+    with capture_runs() as opened:
+        yield opened
+
+
+@pytest.fixture
+def tracer(captured):
+    """A tracer whose root spans are runs of `captured`."""
+    return captured.provider.get_tracer("app")
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ delivered again, which changes nothing.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from otel_agent_telemetry.append import end_of_lines
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import day_of_file, is_compressed, journal_files
@@ -38,7 +38,6 @@ _STORE: Final = lazy(r"[0-9a-f]{1,64}")
 _NAME: Final = lazy(r"journal-([0-9a-f]{1,64})\.cursor")
 _MEMBERS: Final = 3
 _HEAD: Final = 256
-_BLOCK: Final = 1 << 16
 
 
 class Unsent(NamedTuple):
@@ -149,7 +148,7 @@ def waiting_lines(config: TelemetryConfig, *, archives: bool = True) -> dict[Pat
         return {}
     cursor = last_cursor(config.buffer_dir)
     files = [path for path in journal_files(config.ndjson_dir) if archives or not is_compressed(path)]
-    sizes = {path: path.stat().st_size if is_compressed(path) else _whole_size(path) for path in files}
+    sizes = {path: path.stat().st_size if is_compressed(path) else end_of_lines(path) for path in files}
     return {path: size for path, size in sizes.items() if cursor is None or cursor.confirmed(path) < size}
 
 
@@ -175,7 +174,7 @@ def journal_progress(config: TelemetryConfig, store: str) -> JournalProgress:
     for path in journal_files(config.ndjson_dir):
         done, whole = cursor.confirmed(path), path.stat().st_size
         if done < whole and not is_compressed(path):
-            whole = max(_whole_size(path), done)
+            whole = max(end_of_lines(path), done)
         size, confirmed = size + whole, confirmed + done
     return JournalProgress(size, confirmed)
 
@@ -196,16 +195,3 @@ def _head_of(path: Path, confirmed: int) -> int:
     """Return a checksum of the first bytes of a file, as far as they are confirmed. Raises OSError."""
     with open_to_read(path, buffering=0) as stream:
         return zlib.crc32(stream.read(min(_HEAD, confirmed)))
-
-
-def _whole_size(path: Path) -> int:
-    """Return the size of a file up to its last LF, which a torn line at its end does not have. Raises OSError."""
-    with open_to_read(path, buffering=0) as stream:
-        at = stream.seek(0, os.SEEK_END)
-        while at > 0:
-            start = max(at - _BLOCK, 0)
-            stream.seek(start)
-            if (found := stream.read(at - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            at = start
-    return 0

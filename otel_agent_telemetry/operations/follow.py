@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import orjson
 
+from otel_agent_telemetry.append import end_of_lines
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import HiddenLines
 from otel_agent_telemetry.delivery.stats import service_with_runs
@@ -93,7 +94,7 @@ class JournalFollower:
                 found.extendleft(reversed(self._last_of_archive(path, count - len(found))))
                 continue
             size = path.stat().st_size
-            self._offsets[path.name] = end = _end_of_last_line(path, size)
+            self._offsets[path.name] = end = end_of_lines(path, size=size)
             if len(found) < count:
                 missing = count - len(found)
                 found.extendleft(reversed(self._last_of(path, missing, end)))
@@ -157,19 +158,6 @@ class JournalFollower:
             while (raw := stream.readline(_MAX_LINE)).endswith(b"\n"):
                 self._offsets[path.name] = at = at + len(raw)
                 yield from self._records(raw)
-
-
-def _end_of_last_line(path: Path, size: int) -> int:
-    """Return the offset after the last LF, where the last complete line ends."""
-    with open_to_read(path, buffering=0) as stream:
-        end = size
-        while end > 0:
-            start = max(end - _BLOCK, 0)
-            stream.seek(start)
-            if (found := stream.read(end - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            end = start
-    return 0
 
 
 def _start_of_last_lines(path: Path, count: int, end: int) -> int:

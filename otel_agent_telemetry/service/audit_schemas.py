@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
+
+from otel_agent_telemetry.storage.audit_queries import RunFigures
+
+
+def model_of(values: type[Any], name: str, about: str) -> type[BaseModel]:
+    """Return the model of a response that holds the fields of a dataclass, each of which is always there.
+
+    `name` is that of the component in the OpenAPI document, `about` its description.
+    """
+    members: dict[str, Any] = {field: (kind, ...) for field, kind in get_type_hints(values).items()}
+    return create_model(name, __doc__=about, **members)
 
 
 class DeletedRun(BaseModel):
@@ -75,35 +86,6 @@ class Deletions(BaseModel):
     next: str | None
 
 
-class AgentFigures(BaseModel):
-    """One agent's runs; durations in ms of those that have ended."""
-
-    agent_name: str
-    runs: int
-    ended: int
-    succeeded: int
-    failed: int
-    median_ms: int | None
-    p95_ms: int | None
-
-
-class OpenRun(BaseModel):
-    """A run that has not ended."""
-
-    run_id: str
-    agent_name: str
-    job_type: str
-    start_time: str
-
-
-class Audit(BaseModel):
-    """Figures over all runs; `rows` are counts by table, `bytes` the size of the database."""
-
-    agents: list[AgentFigures]
-    statuses: dict[str, int]
-    days: dict[str, int]
-    open: list[OpenRun]
-    oldest: str | None
-    newest: str | None
-    rows: dict[str, int]
-    bytes: int
+Audit: Final = model_of(
+    RunFigures, "Audit", "Figures over all runs; `rows` are counts by table, `bytes` the size of the database."
+)

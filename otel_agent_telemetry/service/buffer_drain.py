@@ -6,7 +6,6 @@ left under its base directory is in its database after it started, events and st
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
@@ -26,6 +25,7 @@ from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.record_lines import batch_of, parse_lines
 from otel_agent_telemetry.service.responses import OverloadedError
+from otel_agent_telemetry.service.service_thread import ServiceThread
 from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.store import WriteBatch
 
@@ -99,8 +99,7 @@ class BufferDrain:
         self._writer = writer
         self._store_id = store_id
         self._journal = JournalWriter(config, clock=clock, counters=self.counters)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agent-telemetry-drain", daemon=True)
+        self._thread = ServiceThread(self._run, name="drain", stop_timeout_s=_STOP_TIMEOUT_S)
 
     def start(self) -> None:
         """Start the thread."""
@@ -108,17 +107,15 @@ class BufferDrain:
 
     def stop(self) -> None:
         """Finish the current batch and release the drain lock. Idempotent. Blocks up to 10 s."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._thread.stop()
 
     def _run(self) -> None:
         """Deliver until the drain is stopped."""
         loop = DeliveryLoop(
             self,
-            stop=self._stop,
+            stop=self._thread.stopping,
             next_work=self._next_work,
-            late=self._stop.is_set,
+            late=self._thread.stopping.is_set,
             resolve=self._target,
             archives=True,
         )
@@ -131,7 +128,7 @@ class BufferDrain:
 
     def _next_work(self) -> None:
         """Wait until the next look at the buffer; `stop` ends the wait."""
-        self._stop.wait(_POLL_S)
+        self._thread.stopping.wait(_POLL_S)
 
     def leave(self) -> None:
         """Do nothing: this host writes no segments of its own."""

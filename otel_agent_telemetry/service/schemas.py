@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.argument_types import CommitSource
-from otel_agent_telemetry.service.audit_schemas import Audit, DayDigests, Deletions, RunDeleted, RunDigests
+from otel_agent_telemetry.model import RunEvent, RunSpan
+from otel_agent_telemetry.service.audit_schemas import Audit, DayDigests, Deletions, RunDeleted, RunDigests, model_of
 from otel_agent_telemetry.service.run_schemas import EXAMPLE_RUN, RUN_ID_PATTERN, Moment, Run, RunBody, RunPatch
 
 _COMMIT_EXAMPLE: Final[dict[str, Any]] = {"commit_hash": "a1b2c3d4e5f6", "commit_source": "llm"}
@@ -142,34 +143,8 @@ class RepoUrl(BaseModel):
     repo_url: str | None
 
 
-class Event(BaseModel):
-    """An event of a run."""
-
-    event_id: str
-    run_id: str
-    event_type: str
-    timestamp: str
-    payload: Any
-    trace_id: str | None
-    span_id: str | None
-
-
-class Step(BaseModel):
-    """A child span of a run."""
-
-    event_id: str
-    run_id: str
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
-    name: str
-    kind: str
-    status: str
-    status_message: str | None
-    start_time: str
-    end_time: str | None
-    duration_ms: int
-    attributes: dict[str, Any]
+Event: Final = model_of(RunEvent, "Event", "An event of a run.")
+Step: Final = model_of(RunSpan, "Step", "A child span of a run.")
 
 
 class Metadata(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 from sqlalchemy import Connection
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.mapping import agent_name_attribute
+from otel_agent_telemetry.service.service_thread import ServiceThread
 from otel_agent_telemetry.service.writer import GroupWriter, change_job
 from otel_agent_telemetry.storage.silence import close_silent
 
@@ -27,8 +27,7 @@ class SilenceWatch:
         """Whether a root span is a run at all."""
         self._writer = writer
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agent-telemetry-silence", daemon=True)
+        self._thread = ServiceThread(self._run, name="silence", stop_timeout_s=_STOP_TIMEOUT_S)
 
     def start(self) -> None:
         """Start the thread."""
@@ -37,12 +36,11 @@ class SilenceWatch:
 
     def stop(self) -> None:
         """End the thread. Idempotent. Blocks up to 5 s."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._thread.stop()
 
     def _run(self) -> None:
-        while not self._stop.wait(min(max(self._silence_s / 4, _LEAST_S), _MOST_S)):
+        """Have the writer look for silent traces now and then, until the watch is stopped."""
+        while not self._thread.stopping.wait(min(max(self._silence_s / 4, _LEAST_S), _MOST_S)):
             self._writer.accept((change_job(self.close_silent),))
 
     def close_silent(self, connection: Connection) -> int:

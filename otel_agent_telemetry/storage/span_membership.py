@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Dialect, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, bindparam, select, update
 
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.run_id import span_event_id, span_event_id_without_start
@@ -182,37 +182,22 @@ def _move(connection: Connection, moves: Sequence[_Move]) -> None:
     members.write(connection)
 
 
+def _of_span(table: Table, start_column: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of a statement that is executed for each span: its ids and its start."""
+    columns = table.c
+    start = columns[start_column]
+    return columns.trace_id == bindparam("t"), columns.span_id == bindparam("s"), start == bindparam("n")
+
+
 _set_run_of_span: Final = (
-    update(run_spans)
-    .where(
-        run_spans.c.trace_id == bindparam("t"),
-        run_spans.c.span_id == bindparam("s"),
-        run_spans.c.start_ns == bindparam("n"),
-    )
-    .values(event_id=bindparam("e"), run_id=bindparam("r"))
+    update(run_spans).where(*_of_span(run_spans, "start_ns")).values(event_id=bindparam("e"), run_id=bindparam("r"))
 )
 _set_run_of_events: Final = (
     update(run_events)
-    .where(
-        run_events.c.trace_id == bindparam("t"),
-        run_events.c.span_id == bindparam("s"),
-        run_events.c.span_start_ns == bindparam("n"),
-        run_events.c.event_id == bindparam("b"),
-        HAS_NO_LINE,
-    )
+    .where(*_of_span(run_events, "span_start_ns"), run_events.c.event_id == bindparam("b"), HAS_NO_LINE)
     .values(event_id=bindparam("e"), run_id=bindparam("r"))
 )
-
-
-_mark_inside_call: Final = (
-    update(run_spans)
-    .where(
-        run_spans.c.trace_id == bindparam("t"),
-        run_spans.c.span_id == bindparam("s"),
-        run_spans.c.start_ns == bindparam("n"),
-    )
-    .values(usage_json=bindparam("u"))
-)
+_mark_inside_call: Final = update(run_spans).where(*_of_span(run_spans, "start_ns")).values(usage_json=bindparam("u"))
 
 
 def _set_run(connection: Connection, moves: Sequence[_Move], run_ids: Mapping[str, str]) -> None:

@@ -6,9 +6,11 @@ import functools
 import json
 
 import pytest
+from array_cases import MAX_BYTES
 from on_disk import rows_of
 
 from otel_agent_telemetry import TelemetryCapture, capture_telemetry
+from otel_agent_telemetry.capture.array_file import ArrayFile
 
 
 @pytest.fixture
@@ -41,3 +43,13 @@ def rows(telemetry, config):
         return rows_of(config)
 
     return read
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "registry" / "telemetry.json"
+
+
+@pytest.fixture
+def array(path):
+    return ArrayFile(path, max_bytes=MAX_BYTES)

@@ -34,17 +34,6 @@ def tokens(run):
     return json.loads(run.metrics_json or "{}").get("gen_ai", {}).get("input_tokens", 0)
 
 
-@pytest.fixture
-def captured():
-    with capture_runs() as captured:
-        yield captured
-
-
-@pytest.fixture
-def tracer(captured):
-    return captured.provider.get_tracer("app")
-
-
 def test_an_agent_that_says_so_at_its_end_is_a_run(captured, tracer):
     """With what has ended inside it: steps, events, tokens, the error; and with the parent that the baggage names."""
     context = baggage.set_baggage(RUN_ID_KEY, "caller", REMOTE)

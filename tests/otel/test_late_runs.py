@@ -15,7 +15,6 @@ from otel_agent_telemetry import AgentRunSpanExporter, AgentRunSpanProcessor
 from otel_agent_telemetry.operations.run_tree import read_tree
 from otel_agent_telemetry.storage.queries import get_run
 from otel_agent_telemetry.storage.store import reading_database
-from otel_agent_telemetry.testing import capture_runs
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 100}
 
@@ -35,12 +34,6 @@ def nested(tracer, *, inner="researcher"):
             late.set_attributes(agent(inner))
         with tracer.start_as_current_span("after"):
             pass
-
-
-@pytest.fixture
-def captured():
-    with capture_runs() as captured:
-        yield captured
 
 
 def tokens(run):

@@ -10,13 +10,6 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanProcessor
 from otel_agent_telemetry.clock import parse_iso
-from otel_agent_telemetry.testing import capture_runs
-
-
-@pytest.fixture
-def captured():
-    with capture_runs() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -25,11 +18,6 @@ def logger(captured):
     provider.add_log_record_processor(AgentRunLogProcessor(AgentRunSpanProcessor(recorder=captured.recorder)))
     yield provider.get_logger("app")
     provider.shutdown()
-
-
-@pytest.fixture
-def tracer(captured):
-    return captured.provider.get_tracer("app")
 
 
 def payloads(captured):

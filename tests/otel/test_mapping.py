@@ -6,16 +6,8 @@ import pytest
 from opentelemetry import baggage, context
 from opentelemetry.trace import SpanKind
 
-from otel_agent_telemetry.testing import capture_runs
-
 WORKFLOW = {"gen_ai.operation.name": "invoke_workflow"}
 AGENT = {"openinference.span.kind": "AGENT"}
-
-
-@pytest.fixture
-def captured():
-    with capture_runs() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -19,13 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_agent_telemetry import TelemetryClient, run_environment
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel.propagation import current_run_id, propagate_runs
-from otel_agent_telemetry.testing import capture_runs, isolated_config
-
-
-@pytest.fixture
-def captured():
-    with capture_runs() as opened:
-        yield opened
+from otel_agent_telemetry.testing import isolated_config
 
 
 @pytest.fixture

@@ -189,13 +189,6 @@ def test_backlog_of_a_process_without_delivery_is_delivered_by_another(config, s
     eventually(lambda: sorted(service.runs) == ["gone-0", "gone-1", "gone-2", "next"])
 
 
-@pytest.fixture
-def recorder(config):
-    opened = Recorder(config)
-    yield opened
-    opened.close(5.0)
-
-
 def state(number=1, status="running", updated=0):
     from on_disk import record
 

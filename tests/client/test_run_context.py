@@ -7,18 +7,6 @@ import pytest
 from opentelemetry import context as otel_context
 
 from otel_agent_telemetry import RunContext, TelemetryClient
-from otel_agent_telemetry.testing import capture_runs
-
-
-@pytest.fixture
-def captured():
-    with capture_runs() as opened:
-        yield opened
-
-
-@pytest.fixture
-def client(captured):
-    return captured.client
 
 
 def test_block_gets_a_handle_of_the_run(client, captured):
