@@ -116,6 +116,10 @@ class TelemetryClient:
 
         `run_id=` asks for a custom id. Other names are columns of the run, or go to
         `context_json`. When something fails inside: `"error-"` and an id.
+
+            run_id = client.start_run("indexer", "index_folder", "scheduler", environment="production")
+
+        Returns after one append each to journal and buffer; waits for no network, database or lock. Never raises.
         """
         return self._begin(agent_name, job_type, trigger_type, kwargs)[0]
 
@@ -125,6 +129,12 @@ class TelemetryClient:
         """Return a context manager (`with` or `async with`) that begins a run and ends it with the block.
 
         Entering it returns a `RunContext`. An exception of the block ends the run and propagates.
+
+            with client.track_run("indexer", "index_folder") as run:
+                run.set_metrics(items_discovered=10)
+
+        The block's exception decides the status: `timeout` for timeouts, `cancelled` for cancellation and Ctrl-C, else
+        `failed`.
         """
         return TrackedRun(
             functools.partial(self._begin_tracked, agent_name, job_type, trigger_type, kwargs), self._finish
@@ -138,7 +148,13 @@ class TelemetryClient:
         return RunContext(run_id, self.log_event, self._set_metrics), run
 
     def end_run(self, run_id: str, status: EndStatus = st.SUCCESS, **kwargs: Unpack[EndSettings]) -> None:
-        """End a run, from any thread. An id that is not open here is a warning on stderr."""
+        """End a run, from any thread. An id that is not open here is a warning on stderr.
+
+        `status`: `success`, `failed`, `partial`, `timeout` or `cancelled`, or an alias; any other word is stored as
+        `failed`. Keyword arguments are columns of the run, or go to `context_json`. Never raises.
+
+            client.end_run(run_id, "failed", error_summary="the disk is full", items_failed=3)
+        """
         try:
             if self._is_off():
                 return
@@ -157,6 +173,11 @@ class TelemetryClient:
 
         An event of a run that is not open here (another process's, or ended) is kept under
         its run id alone.
+
+        `payload`: JSON values; what is none is kept as its text. Secrets in it are masked, and it is cut at 1 MiB
+        (`TELEMETRY_MAX_EVENT_BYTES`). Never raises.
+
+            client.log_event(run_id, "checkpoint", {"page": 12})
         """
         try:
             run = self._active.get(run_id)
@@ -196,6 +217,10 @@ class TelemetryClient:
 
         Return `(True, message)` once the association is kept, else `(False, message)`. It
         reaches the run's row with the next delivery, also when the run's own state comes later.
+
+        `commit_hash`: 7 to 40 hex digits. `commit_timestamp`: ISO 8601 with a zone. Waits for no network.
+
+            kept, message = client.associate_commit(run_id, "a1b2c3d", "ci")
         """
         with importing():
             from otel_agent_telemetry.model import CommitLink
@@ -244,12 +269,19 @@ class TelemetryClient:
 
     @never_raises("WARN", fallback=False)
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Return whether everything recorded so far has reached its target. Blocks up to `timeout_s` seconds."""
+        """Return whether everything recorded so far has reached its target. Blocks up to `timeout_s` seconds.
+
+        For tests and for programs that hand the data on at once; runs are kept without it.
+        """
         return self._recorder.flush(timeout_s)
 
     @never_raises("WARN", None)
     def close(self) -> None:
-        """Deliver within the exit timeout and stop the background. Idempotent; a later run begins anew."""
+        """Deliver within the exit timeout and stop the background. Idempotent; a later run begins anew.
+
+        Blocks up to `TELEMETRY_EXIT_TIMEOUT_S` (2 s). The interpreter's exit does the same, so most programs need not
+        call it.
+        """
         self._recorder.close()
 
     # --- inside

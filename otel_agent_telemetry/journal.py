@@ -190,6 +190,7 @@ def _opened(path: Path, offset: int, *, buffering: int) -> Iterator[tuple[Binary
         from otel_agent_telemetry.archives import open_archive
     stream, archive = open_archive(path)
     with stream:
+        # An archive cannot be entered in the middle: what comes before the offset is decompressed and dropped.
         while offset > 0 and (passed := len(stream.read(min(offset, _BLOCK)))):
             offset -= passed
         yield stream, archive

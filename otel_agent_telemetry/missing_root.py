@@ -38,6 +38,7 @@ def missing_root_state(trace_id: str, span_id: str, spans: Sequence[SpanBelow], 
 
     `last_error`: the last error that the spans and their events name, empty for none.
     """
+    # By start, then by id: two services that are given the spans in another order make the same row.
     spans = sorted(spans)
     event_id, first = span_event_id_without_start(trace_id, span_id), spans[0]
     ended = max(span.ended for span in spans)
@@ -75,6 +76,7 @@ def missing_above(parents: Mapping[str, str | None]) -> dict[str, str]:
         while at in parents and at not in tops and at not in way:
             way.append(at)
             at = parents[at] or at
+        # Of a circle no span is the top by itself: the least id is the same wherever one begins.
         top = tops.get(at) or (min(way[way.index(at) :]) if at in way else at)
         tops.update(dict.fromkeys(way, top))
     return tops

@@ -27,15 +27,13 @@ from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS, check_column, 
 from otel_agent_telemetry.columns import (
     AMOUNT_COLUMNS,
     COLUMNS,
-    FALLBACKS,
     POSTING_COLUMNS,
-    REQUIRED_COLUMNS,
     TOTAL_COLUMNS,
     Fields,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.run_id import check_custom_run_id
-from otel_agent_telemetry.run_state import ORDER_COLUMNS
+from otel_agent_telemetry.run_state import ORDER_COLUMNS, put_required
 from otel_agent_telemetry.run_totals import totals_in
 
 
@@ -126,7 +124,7 @@ class RunRecord:
             for name, value in values.items()
             if name in _COLUMN_SET and value is not None and not (type(value) is str and not value)
         }
-        _put_required(given)
+        put_required(given)
         if given.keys().isdisjoint(TOTAL_COLUMNS):
             given.update(totals_in(given.get("metrics_json")))
         return cls(**given)
@@ -151,13 +149,19 @@ _KEPT_ZEROS: Final = AMOUNT_COLUMNS | {"schema_version"}
 
 
 def order_key(record: RunRecord) -> tuple[Any, ...]:
-    """Return the sort key of a state among the states of its run; the greatest state is kept."""
+    """Return the sort key of a state among the states of its run; the greatest state is kept.
+
+    None counts as the empty text, as in the database: two spellings of "not known" must not be two states.
+    """
     values = (getattr(record, name) for name in ORDER_COLUMNS)
     return (record.ended, *("" if value is None else value for value in values))
 
 
 def later_state(one: RunRecord, other: RunRecord) -> RunRecord:
-    """Return the greater of two states of one run, with the greater value of each posting column."""
+    """Return the greater of two states of one run, with the greater value of each posting column.
+
+    Both must be of one run; which of them is given first does not matter.
+    """
     kept, dropped = (one, other) if order_key(one) >= order_key(other) else (other, one)
     grown = {
         name: value
@@ -247,13 +251,3 @@ class CommitLink:
             return cls(run_id=event["run_id"], **payload)
         except (TypeError, KeyError) as problem:
             raise RecordError("payload", f"is not a commit association: {problem}") from None
-
-
-def _put_required(given: Fields) -> None:
-    """Fill required columns that are missing from their fallbacks. Raises RecordError if there is none."""
-    for name in REQUIRED_COLUMNS:
-        if name not in given:
-            fallback = next((other for other in FALLBACKS.get(name, ()) if other in given), None)
-            if fallback is None:
-                raise RecordError(name, "is required")
-            given[name] = given[fallback]

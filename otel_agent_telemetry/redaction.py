@@ -46,6 +46,7 @@ _HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "
 
 @lru_cache(maxsize=4096)
 def _masked_name(name: str) -> str:
+    """Return a name with the secrets in it masked; the result is remembered."""
     return mask_text(name)
 
 
@@ -57,6 +58,7 @@ def kept_name(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_plain_name(name: str) -> bool:
+    """Return whether a name neither names nor holds a secret; the result is remembered."""
     return not is_secret_key(name) and mask_text(name) is name
 
 
@@ -79,6 +81,7 @@ def mask_columns(columns: Fields) -> Fields:
 
     Ids stay as they are: what belongs to the run refers to it by them.
     """
+    # One look at all texts together: hardly any run has a secret in its columns.
     texts = {name: text for name, text in columns.items() if name in _TEXT_COLUMNS and isinstance(text, str)}
     if not is_harmless("\n".join(texts.values())):
         columns.update({name: mask_text(text) for name, text in texts.items()})
@@ -186,18 +189,22 @@ class _Walk:
         self.named = named
 
     def clean(self, value: Any, depth: int) -> Any:
+        """Return a value as it may be stored, and take its size off the budget."""
         if isinstance(value, str):
             return self._text(value)
+        # So that a list of a billion numbers, or a cycle, comes to an end as well.
         self.left -= 8
         if value is None or isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, (bytes, bytearray, memoryview)):
+            # Cut before it is decoded: bytes of a gigabyte must not become a text of one.
             return self._text(bytes(value[: max(self.left, 0)]).decode("utf-8", "backslashreplace"))
         if isinstance(value, _SCALARS):
             return value
         return self._container(value, depth) if depth < self.max_depth else "<too deep>"
 
     def _container(self, value: Any, depth: int) -> Any:
+        """Return a container with each item cleaned, as far as the budget goes."""
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         # A named tuple's fields may name secrets, which a list of its values would not show.
@@ -227,6 +234,7 @@ class _Walk:
         return mask_text(text)
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        """Return a mapping without secrets: the same object where nothing had to change."""
         kept: dict[Any, Any] = {}
         same = type(value) is dict
         hidden = self._hidden_members(value)
@@ -260,6 +268,7 @@ class _Walk:
         return hides_secret(name, value) or (bool(self.named) and name.lower() in self.named)
 
     def _items(self, value: Any, depth: int) -> Any:
+        """Return a list without secrets: a command line or a list of headers is looked at as a whole."""
         kept: list[Any] = []
         same = type(value) in (list, tuple)
         if type(value) is tuple and self._is_secret_pair(value):

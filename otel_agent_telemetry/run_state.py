@@ -23,6 +23,7 @@ from otel_agent_telemetry.columns import (
     CLOSING_STEP_NS,
     COLUMNS,
     COMMIT_COLUMNS,
+    FALLBACKS,
     OBSERVED_BY_STORE,
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
@@ -43,7 +44,6 @@ ORDER_COLUMNS: Final = ("updated_at", "status", *_TIE_COLUMNS, *COMMIT_COLUMNS)
 """The columns compared after whether a state has ended; `storage.runs` builds its SQL from them."""
 
 _ALL: Final = frozenset(COLUMNS)
-_FALLBACKS: Final = {"created_at": ("start_time",), "updated_at": ("created_at", "start_time")}
 _EMPTY: Final = {name: 0 if name in NUMBERS else "" for name in ORDER_COLUMNS}
 _plans: Final = StatePlans()
 
@@ -85,7 +85,7 @@ def put_required(state: Fields) -> None:
     state.setdefault("status", RUNNING)
     for name in REQUIRED_COLUMNS:
         if name not in state:
-            fallback = next((other for other in _FALLBACKS.get(name, ()) if other in state), None)
+            fallback = next((other for other in FALLBACKS.get(name, ()) if other in state), None)
             if fallback is None:
                 raise RecordError(name, "is required")
             state[name] = state[fallback]
@@ -129,6 +129,7 @@ def closing_state(last: Fields, *, reason: str, last_sign: str, last_error: str 
         **last,
         "status": st.FAILED,
         "end_time": ends,
+        # From the state and not from the clock: another deliverer that closes the run makes the same state.
         "updated_at": iso_utc(parse_iso(last["updated_at"]) + CLOSING_STEP_NS),
         "duration_ms": (parse_iso(ends) - parse_iso(last["start_time"])) // 1_000_000,
         "error_summary": with_last_error(f"{reason}; the run never ended (last sign of life {ends})", last_error),

@@ -99,5 +99,6 @@ def _model_of(used: Mapping[str, Any]) -> str | None:
 
 
 def _calls(usage: object) -> int:
+    """Return the number of calls in the usage of a model; 0 where it is no number."""
     calls = usage.get("model_calls") if type(usage) is dict else None
     return calls if type(calls) is int else 0

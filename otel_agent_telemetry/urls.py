@@ -111,11 +111,13 @@ def _located(repo: str | None, hosts: Mapping[str, str] | None) -> tuple[str, st
 
 def _parsed(repo: str) -> _Remote | None:
     """Return the parts of a remote that a link can be made of; None for any other text."""
+    # Browsers drop control characters and take a backslash for a slash: the link would lead elsewhere.
     if not repo.isprintable() or " " in repo or "\\" in repo:
         return None
     found = _URL.fullmatch(repo)
     if found is not None:
         is_web = found["scheme"].lower() == "https"
+        # The port of ssh or git is not the port of the web page.
         port = (found["port"] or "") if is_web and found["port"] != "443" else ""
     else:
         found, port = _SCP.fullmatch(repo), ""

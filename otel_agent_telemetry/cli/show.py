@@ -24,8 +24,9 @@ from otel_agent_telemetry.cli.output import (
 if TYPE_CHECKING:
     from otel_agent_telemetry.config import TelemetryConfig
     from otel_agent_telemetry.model import RunRecord
+    from otel_agent_telemetry.operations.run_outline import Item
     from otel_agent_telemetry.operations.run_reader import RunMatch
-    from otel_agent_telemetry.operations.run_tree import ChildRun, Item, RunTree
+    from otel_agent_telemetry.operations.run_tree import ChildRun, RunTree
     from otel_agent_telemetry.storage.tree_totals import TreeTotals
 
 _WIDTH = 200
@@ -112,7 +113,7 @@ def _json_text(value: Any, *, indent: int | None = None) -> str:
 
 def _print_tree(tree: "RunTree") -> None:
     """Print events, steps and child runs with their branches."""
-    from otel_agent_telemetry.operations.run_tree import outline
+    from otel_agent_telemetry.operations.run_outline import outline
 
     print_line()
     for row in outline(tree):

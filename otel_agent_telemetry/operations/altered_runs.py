@@ -69,6 +69,7 @@ def _journalled_states(files: Collection[Path], event_ids: Collection[str]) -> d
     """Return `event_id` → the state in which the journal leaves the run; without runs that break a rule."""
     states: dict[str, Fields] = {}
     for path in files:
+        # All files once, whatever number of runs: the journal has no index of runs.
         for part in read_parts(path):
             for line in run_lines(part.records):
                 if line["event_id"] in event_ids:

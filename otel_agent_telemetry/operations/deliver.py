@@ -90,6 +90,7 @@ def upgrade_old_file(config: TelemetryConfig) -> None:
     try:
         open_sqlite(config).close()
     except (SchemaError, sqlite3.Error, OSError) as problem:
+        # Another problem is the delivery's to report, which meets it again.
         if not isinstance(problem, SchemaError) or problem.hint != OLDER_HINT:
             return
         from otel_agent_telemetry.storage.store import Store
@@ -146,6 +147,7 @@ class _Delivery:
 
     def _deliver(self, lock: DrainLock) -> str:
         """Deliver until nothing is left or the time is over. Returns the last problem, "" without one."""
+        # A recorder of its own: the shared one would be closed with it, and the process may record runs.
         recorder, stop = Recorder(self._config), threading.Event()
         deliverer = Deliverer(recorder, stop=stop, on_progress=lock.note_progress, archives=True)
         problem = ""
@@ -237,4 +239,5 @@ def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> Non
 
 
 def _pause(stop: threading.Event) -> None:
+    """Wait for a second, or until the delivery is stopped."""
     stop.wait(_PASS_EVERY_S)

@@ -171,6 +171,7 @@ def old_day_files(config: TelemetryConfig, cutoff: str, *, now_ns: int) -> OldFi
     # A run that spans midnight has lines in yesterday's file.
     yesterday = day_of(now_ns - _DAY_NS)
     ends_before = min(cutoff[:10].replace("-", ""), yesterday)
+    # With copies: an archive that is being made goes with the file that it is made of.
     files = [path for path in journal_files(config.ndjson_dir, with_copies=True) if day_of_file(path) < yesterday]
     too_many = _beyond(files, config.journal_max_bytes)
     old = [path for path in files if day_of_file(path) < ends_before or path in too_many]
@@ -215,6 +216,7 @@ def delete_files(*found: OldFiles | None) -> None:
     files = [path for old in found if old is not None for path in old.files]
     for path in files:
         path.unlink(missing_ok=True)
+    # The names go first and the folder is synced once: a sync for each file would take minutes.
     for folder in {path.parent for path in files}:
         sync_dir(folder)
 

@@ -62,6 +62,7 @@ def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
     cutoff = iso_utc(SystemClock.now_ns() - older_than_ns)
     candidates = iter(_candidates(config, cutoff))
     while chunk := list(islice(candidates, _CHUNK)):
+        # Read again: the candidates may be minutes old, and a run that has ended meanwhile must not be closed.
         runs = _still_open(config, chunk)
         activities = _last_activities(config, runs)
         for run in runs:
@@ -134,6 +135,7 @@ def close_runs(config: TelemetryConfig, states: Iterable[RunRecord]) -> int:
                     raise StorageError("; ".join(refused.values()))
     finally:
         target.close()
+        # Once at the end: a state that a power cut takes from the journal is in the database.
         journal.sync()
     return closed
 

@@ -109,6 +109,7 @@ def _price_pages(price: Callable[[RunQuery], _PricedPage], query: RunQuery, repo
 
 def _write_page(connection: Connection, query: RunQuery) -> _PricedPage:
     """Price a page and store what changed, within the connection's transaction."""
+    # Read within the writing transaction: a state that comes meanwhile must not get the cost of the one before.
     page = _priced_page(connection, query)
     if page.changes:
         connection.execute(_SET_COST, [{"cost": one.after, "event_id": one.event_id} for one in page.changes])

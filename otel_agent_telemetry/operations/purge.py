@@ -39,7 +39,10 @@ class PurgeReport:
 
 
 def purge(config: TelemetryConfig, receipts: Collection[Deletion]) -> PurgeReport:
-    """Overwrite every journal line of these runs, and find the backups that hold them. Blocks. Raises OSError."""
+    """Overwrite every journal line of these runs, and find the backups that hold them. Blocks. Raises OSError.
+
+    A process that appends to the newest file meanwhile is not disturbed; nothing is shortened or moved.
+    """
     report = PurgeReport()
     for path in journal_files(config.ndjson_dir, with_copies=True):
         if purged := _purge_file(path, receipts):
@@ -63,6 +66,7 @@ def _purge_file(path: Path, receipts: Collection[Deletion]) -> int:
             file.seek(offset)
             file.write(stub)
         file.flush()
+        # On return the old bytes are no longer in the file, whatever happens to the machine.
         os.fsync(file.fileno())
     return len(found)
 
@@ -72,6 +76,7 @@ def _purge_archive(path: Path, receipts: Collection[Deletion]) -> int:
     stream, archive = open_archive(path)
     with stream:
         stubs = dict(_lines_of(stream, receipts))
+    # Before anything is written: a rewritten archive would lose for good what cannot be read now.
     if archive.damage:
         raise OSError(errno.EIO, f"what it holds of the deleted runs is not known: it {archive.damage}", str(path))
     if stubs:

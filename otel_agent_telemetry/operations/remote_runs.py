@@ -122,6 +122,7 @@ class RemoteRuns:
             return []
         receipt = json_of(answer, name=self.name)
         try:
+            # The service names who deleted once, for all of them.
             inside = [{**one, "deleted_by": receipt["deleted_by"]} for one in receipt["runs_inside"]]
             return [Deletion(**{name: str(one[name]) for name in _RECEIPT}) for one in (receipt, *inside)]
         except (KeyError, TypeError):

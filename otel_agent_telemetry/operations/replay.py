@@ -124,6 +124,7 @@ class _Replay:
         total = sum(path.stat().st_size for path in files)
         try:
             self._report.schema = self._store.open()
+            # Before the first state: what was deleted must not be stored even for a moment.
             self._marks = read_marks(self._folder)
             for path in files:
                 self._read(path, total)
@@ -180,6 +181,7 @@ class _Replay:
         self._merge(state)
 
     def _merge(self, state: Fields) -> None:
+        """Let a state stand against those of its run in the batch."""
         known = self._runs.get(state["event_id"])
         self._runs[state["event_id"]] = state if known is None else merged_state(known, state)
 

@@ -1,11 +1,8 @@
-"""One run with its events, steps and child runs, and how they nest.
+"""One run with its events, steps and child runs.
 
 Events and steps come from the journal, and from the database or service that received them
 over OTLP; one that is in both appears once. Lists are bounded, and what is left out is counted.
-
-`outline` orders the items: under each step its events and inner steps by time; under the run
-the items that name no step of it, then its child runs. Every item appears exactly once,
-whatever its ids are: a step whose parents lead back to itself appears under the run.
+How the items nest is `run_outline`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +18,6 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import needle_of
-from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import reading_database
@@ -44,7 +40,7 @@ class ChildRun:
 class RunTree:
     """A run, its events and steps oldest first, and its child runs.
 
-    `left_out` counts events and steps beyond the limit. `outline` gives the nesting.
+    `left_out` counts events and steps beyond the limit.
     """
 
     record: RunRecord
@@ -89,6 +85,7 @@ def build_tree(config: TelemetryConfig, record: RunRecord, known: KnownParts, *,
         builder.add_event(event)
     for line in _lines(config, record):
         if line.get("event_id") != record.event_id and line.get(BECAME_RUN) == record.run_id:
+            # The line of the step that this run was, in another run: what is below it was written under that run.
             outer = line
         else:
             builder.add_line(line)
@@ -228,6 +225,7 @@ class _TreeBuilder:
         return self.tree
 
     def _leave_out_turned(self) -> None:
+        """Leave out the steps that have turned into runs, and all below them: they are shown as child runs."""
         links = [{"span_id": step.span_id, "parent_span_id": step.parent_span_id} for step in self._steps.values()]
         gone = self._turned | _below(links, self._turned)
         self._steps = {key: step for key, step in self._steps.items() if step.span_id not in gone}
@@ -275,79 +273,3 @@ def _step_of(line: Line, run: RunRecord) -> RunSpan:
         duration_ms=duration if isinstance(duration, int) else 0,
         attributes=attributes if isinstance(attributes, dict) else {},
     )
-
-
-Item = RunRecord | RunSpan | RunEvent
-
-
-@dataclass(frozen=True, slots=True)
-class OutlineRow:
-    """One item, and for each level above it whether more items follow on that level."""
-
-    item: Item
-    more_follows: tuple[bool, ...]
-
-    @property
-    def guides(self) -> str:
-        """Return the branches drawn in front of the item, three characters a level."""
-        if not self.more_follows:
-            return ""
-        *above, here = self.more_follows
-        return "".join("│  " if more else "   " for more in above) + ("├─ " if here else "└─ ")
-
-
-@dataclass(slots=True)
-class _Node:
-    """An item and the items directly under it."""
-
-    item: Item
-    below: list[_Node] = field(default_factory=list)
-
-
-def outline(tree: RunTree) -> Iterator[OutlineRow]:
-    """Yield the run itself, then everything under it, depth first."""
-    waiting: list[tuple[_Node, tuple[bool, ...]]] = [(_nested(tree), ())]
-    while waiting:
-        node, levels = waiting.pop()
-        yield OutlineRow(node.item, levels)
-        last = len(node.below) - 1
-        # Reversed, because the last one pushed is the next one popped.
-        waiting.extend((child, (*levels, at != last)) for at, child in reversed(list(enumerate(node.below))))
-
-
-def _nested(tree: RunTree) -> _Node:
-    """Return the tree of items, each list ordered by time."""
-    top = _Node(tree.record)
-    nodes = [_Node(step) for step in tree.steps]
-    for node, around in zip(nodes, steps_around(tree.steps), strict=True):
-        (top if around == NO_STEP else nodes[around]).below.append(node)
-    steps: defaultdict[str, list[_Node]] = defaultdict(list)
-    for step, node in zip(tree.steps, nodes, strict=True):
-        steps[step.span_id].append(node)
-    for event in tree.events:
-        (_begun_before(event.timestamp, steps.get(event.span_id or "")) or top).below.append(_Node(event))
-    for node in (top, *nodes):
-        node.below.sort(key=lambda child: _time_of(child.item))
-    top.below.extend(_run_node(child) for child in tree.children)
-    return top
-
-
-def _begun_before(time: str, nodes: Sequence[_Node] | None) -> _Node | None:
-    """Return the last of several steps with one span id that had begun at a time, else the first.
-
-    Ids repeat within a run that seeds `random` several times.
-    """
-    if not nodes:
-        return None
-    earlier = [node for node in nodes if _time_of(node.item) <= time]
-    return max(earlier, key=lambda node: _time_of(node.item)) if earlier else nodes[0]
-
-
-def _run_node(child: ChildRun) -> _Node:
-    """Return a child run with its own child runs."""
-    return _Node(child.record, [_run_node(below) for below in child.children])
-
-
-def _time_of(item: Item) -> str:
-    """Return the time that orders an item."""
-    return item.timestamp if isinstance(item, RunEvent) else item.start_time

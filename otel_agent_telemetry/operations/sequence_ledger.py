@@ -64,6 +64,8 @@ class SequenceLedger:
                 interval[1] = number
                 continue
             if interval is not None:
+                # Threads number their lines before they write them, so a writer's lines may stand a few places out of
+                # order.
                 self._scratch.execute("INSERT INTO intervals VALUES (?, ?, ?)", (writer, *interval))
             intervals[writer] = [number, number]
             if len(intervals) > _MAX_IN_MEMORY:
@@ -78,6 +80,7 @@ class SequenceLedger:
         )
 
     def _spill(self) -> None:
+        """Move what is in memory to the temporary database."""
         self._scratch.executemany(
             "INSERT INTO intervals VALUES (?, ?, ?)",
             [(writer, *interval) for writer, interval in self._open.items()],

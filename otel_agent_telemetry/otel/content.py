@@ -94,9 +94,11 @@ class ContentRule:
         return known
 
     def _judge(self, name: str) -> Verdict:
+        """Return the verdict on a name, by the order that the module describes."""
         if self.capture or name.startswith(names.PREFIX):
             return Verdict.KEEP
         low = name.lower()
+        # Before the names of persons: what the application allows by name, it has decided about.
         if self._allowed and not self._allowed.isdisjoint(_namespaces(low)):
             return Verdict.KEEP
         if low in _PERSONS:
@@ -120,6 +122,7 @@ class ContentRule:
         left_out: dict[str, int] = {}
         verdicts = self._verdicts
         for name, value in attributes.items():
+            # A lookup first: the method call costs more than the whole decision, and most names are known.
             verdict = verdicts.get(name) or self.verdict(name if type(name) is str else str(name))
             if verdict is _KEEP or (verdict is not _PERSON and type(value) in _NUMBERS):
                 kept[name] = value
@@ -173,12 +176,14 @@ class ContentRule:
             return self._limited_map(name, value, room, left_out, depth)
         if depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
             items = [self._limited(name, verdict, item, room, left_out, depth + 1) for item in value]
+            # All or nothing: a list with gaps would say something that its sender did not.
             return _OUT if any(item is _OUT for item in items) else items
         return _OUT
 
     def _limited_map(
         self, name: str, value: Mapping[Any, Any], room: _Room, left_out: dict[str, int], depth: int
     ) -> Any:
+        """Return the members of a map that are kept, each judged by its own name."""
         kept: dict[Any, Any] = {}
         for key, item in value.items():
             below = f"{name}.{key}"
@@ -235,6 +240,7 @@ _PERSONS: Final = frozenset(name.lower() for name in names.USER_IDS)
 
 
 def _limited_text(verdict: Verdict, text: str | bytes | bytearray, room: _Room) -> Any:
+    """Return what is kept of one text: of a URL all but the query, of another one all or nothing."""
     if isinstance(text, str):
         if verdict is Verdict.URL:
             return without_query(text)
@@ -245,6 +251,7 @@ def _limited_text(verdict: Verdict, text: str | bytes | bytearray, room: _Room) 
 
 @lru_cache(maxsize=64)
 def _rule(capture: bool, unknown_max: int, allow: tuple[str, ...], user_ids: str) -> ContentRule:
+    """Return the rule of these settings."""
     return ContentRule(capture=capture, unknown_max=unknown_max, allow=allow, user_ids=user_ids)
 
 
@@ -272,6 +279,7 @@ def is_listed_content(name: object) -> bool:
 
 @lru_cache(maxsize=_MAX_VERDICTS)
 def _is_listed_content(name: str) -> bool:
+    """Return whether the table lists a name, cut to its beginning, as content."""
     return "." in name and _listed(name.lower()) is Verdict.CONTENT
 
 
@@ -300,6 +308,7 @@ def _namespaces(low: str) -> Iterable[str]:
 
 
 def _plurals(word: str) -> tuple[str, ...]:
+    """Return a word and its plurals."""
     return word, f"{word}s", f"{word[:-1]}ies" if word.endswith("y") else word
 
 

@@ -78,6 +78,7 @@ def ended_run(
 
 
 def _state(view: SpanView, ending: Ending) -> Fields:
+    """Return the columns that the state decides: those of a running run, or of its end."""
     if view.end_ns is None:
         return {"status": st.RUNNING, "updated_at": iso_utc(view.start_ns)}
     return ending_fields(ending, start_ns=view.start_ns, end_ns=view.end_ns, updated_ns=view.end_ns)

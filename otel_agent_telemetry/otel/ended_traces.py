@@ -92,6 +92,7 @@ class EndedTraces:
         for span, view in spans:
             one = EndedSpan(span, view, rule, may_be_run=is_run(view, self._runs))
             same = self._known.setdefault(one.key, [])
+            # A batch that an exporter sends again; spans that only share their ids differ in the start.
             if any(other.start_ns == one.start_ns for other in same):
                 continue
             same.append(one)
@@ -114,6 +115,7 @@ class EndedTraces:
                 one.above = self._parent_of(one)
                 one.depth = _UNDECIDED
                 if one.run is not None:
+                    # Decided anew: an agent that began earlier may have arrived since, and names the run now.
                     one.run.child_agent = None
             for one in spans:
                 self._settle(one)
@@ -141,6 +143,7 @@ class EndedTraces:
 
     def overflowing(self) -> Iterator[str]:
         """Yield the traces that have to go, each of which the caller then lets go by `forget`."""
+        # Never the last one: a single trace of any size is recorded whole.
         while self._count > _MAX_SPANS and len(self._traces) > 1:
             yield next(iter(self._traces))
 
@@ -198,6 +201,7 @@ class EndedTraces:
 
 
 def _start(one: EndedSpan) -> tuple[int, str]:
+    """Return what orders spans: their start, and the id for those of one instant."""
     return one.start_ns, one.view.span_id
 
 

@@ -51,6 +51,7 @@ def ending_of(view: SpanView, exception: Mapping[str, Any] | None, interrupted: 
 
 
 def _exception_decides(view: SpanView) -> bool:
+    """Return whether the sender of a span reports a failure by the exception alone, with the status unset."""
     sender = names.sender_of(view.attributes, view.resource)
     return sender is not None and sender.exception_decides
 
@@ -97,6 +98,7 @@ def _message_and_stack(text: str) -> tuple[str, str]:
 
 
 def _text(problem: BaseException) -> str:
+    """Return the message of an exception, whose `__str__` is code of the application and may raise."""
     try:
         return str(problem)
     except Exception as failure:
@@ -105,6 +107,7 @@ def _text(problem: BaseException) -> str:
 
 def ending_fields(ending: Ending, *, start_ns: int, end_ns: int, updated_ns: int) -> Fields:
     """Return the columns that only an ended run has."""
+    # A clock that was set back during the run: it must not end before it began.
     ends = max(end_ns, start_ns)
     ended_at = iso_utc(ends)
     fields: Fields = {

@@ -31,6 +31,12 @@ def instrument(config: TelemetryConfig | None = None, *, tracer_provider: Any = 
     differ (`runs="agents"`, `api_url=…`). `tracer_provider`: default the global one; when
     none is set, ours stands in until the application sets its own, which is then added to.
     Idempotent. Never raises; returns at once.
+
+    Takes effect for spans that start from now on, also with tracers that the application has got before.
+
+        from otel_agent_telemetry import instrument
+
+        instrument(runs="agents")
     """
     try:
         chosen = (config or TelemetryConfig.from_env()).with_(**settings)

@@ -33,6 +33,7 @@ def missing_roots_of(spans: Iterable[EndedSpan], rule: ContentRule) -> Iterator[
 
 
 def _missing(span_id: str, below: list[EndedSpan], rule: ContentRule) -> EndedSpan:
+    """Return the span that is missing above some spans, with the run that stands for it."""
     view = below[0].view
     known = [_known_of(one.view) for one in below]
     state = missing_root_state(view.trace_id, span_id, known, last_error=_last_error(below))
@@ -49,6 +50,7 @@ def _missing(span_id: str, below: list[EndedSpan], rule: ContentRule) -> EndedSp
 
 
 def _known_of(view: SpanView) -> SpanBelow:
+    """Return what the state of such a run is made from."""
     started, ended = iso_utc(view.start_ns), iso_utc(view.end_ns or view.start_ns)
     return SpanBelow(
         started, view.span_id, view.name, ended, agent_name_attribute(view.attributes), service_of(view.resource)

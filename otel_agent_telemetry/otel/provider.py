@@ -122,6 +122,7 @@ def remember(provider: Any, processor: AgentRunSpanProcessor) -> None:
 
 
 def _itself(provider: Any) -> Any:
+    """Return the provider: what reaches one that takes no weak reference."""
     return provider
 
 
@@ -174,6 +175,7 @@ def own_provider(resource: Resource) -> TracerProvider:
     return TracerProvider(
         sampler=ALWAYS_ON,
         resource=resource,
+        # The recorder ends it, in time: the hook of the SDK would come before the last spans of other exit handlers.
         shutdown_on_exit=False,
         span_limits=_limits(),
         id_generator=SystemIdGenerator(),

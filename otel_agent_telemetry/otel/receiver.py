@@ -91,6 +91,7 @@ class SpanReceiver:
         return nodes
 
     def _node_of(self, span: Span, sender: Sender) -> SpanNode:
+        """Return what is stored of one span. Raises RecordError for a value that breaks a rule."""
         view = view_of_received(span, sender.resource)
         plan = self._plans[tuple(view.attributes)]
         kind = plan.kind_of(view.attributes, view.name)
@@ -155,6 +156,7 @@ class SpanReceiver:
         """Return the state of the run that a span is. Raises RecordError."""
         event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
         wanted = view.attributes.get(names.RUN_ID)
+        # Made from the span, so that a repeated request and another route give the run the same id.
         if check_custom_run_id(wanted) is not None:
             wanted = generate_run_id(agent_name, at_ns=view.start_ns, token=event_id[:8])
         exceptions = [values_of(event.attributes) for event in events if event.name == EXCEPTION]
@@ -185,6 +187,7 @@ class SpanReceiver:
             event_id="",
             run_id="",
             event_type=kept_name(names.event_name_of(event.name, values) or "event"),
+            # 0 is "not given" in protobuf, and not an event of 1970.
             timestamp=iso_utc(event.time_unix_nano or view.start_ns),
             payload=kept,
             trace_id=view.trace_id,

@@ -123,6 +123,8 @@ class RunPlan:
             self._compile(attributes, settings)
 
     def _compile(self, attributes: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Generate the function for values of these types; None where none can be right."""
+        # Bounded: values of ever other types would have it compile for as long as the process lives.
         self._to_compile, self._to_come = self._to_compile - 1, _MISSES
         self.encode = _ColumnsCode(self.attributes, attributes, settings, self._around).function()
 

@@ -116,6 +116,7 @@ def resource_of(resource: Resource) -> Mapping[str, Any]:
     known = _resources.get(id(resource))
     if known is None:
         if len(_resources) >= _MAX_RESOURCES:
+            # Emptied whole: an application that makes a resource a span must not fill the memory.
             _resources.clear()
         known = _resources[id(resource)] = (resource, MappingProxyType(dict(resource.attributes)))
     return known[1]

@@ -57,6 +57,7 @@ _PARTS: Final = {
 
 
 def _ranks(words: Iterable[str]) -> dict[str, int]:
+    """Return word → its place; of several spellings of one figure the first in order counts."""
     return {word: rank for rank, word in enumerate(words)}
 
 
@@ -113,6 +114,8 @@ def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
 
 
 def _model_call(view: SpanView) -> dict[str, Any]:
+    """Return what a span that is a call of a model used."""
+    # A call that a sender reports in several spans is one call: its tokens count in each, the call once.
     continues = any(view.attributes.get(name) == value for name, value in names.CONTINUATIONS.items())
     usage: dict[str, Any] = {"model_calls": 0 if continues else 1, **tokens_of(view.attributes, view.resource)}
     if model := model_of(view.attributes):
@@ -287,8 +290,10 @@ def reported_cost(attributes: Mapping[str, Any]) -> int | None:
 
 
 def _dollars(value: Any) -> int | None:
+    """Return an amount in US dollars as 10^-9 of it; None for what cannot be one."""
     if isinstance(value, str):
         try:
+            # Cut: converting a text of a megabyte to a number takes seconds.
             value = float(value[:_MAX_DIGITS])
         except ValueError:
             return None

@@ -32,9 +32,10 @@ from otel_agent_telemetry.errors import ConfigurationError, SchemaError, Storage
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
 from otel_agent_telemetry.service.file_watch import FileWatch
 from otel_agent_telemetry.service.guards import is_public
+from otel_agent_telemetry.service.loop_bridge import LoopBridge
 from otel_agent_telemetry.service.request_body import BodyBudget
 from otel_agent_telemetry.service.silence_watch import SilenceWatch
-from otel_agent_telemetry.service.writer import GroupWriter, Job, LoopBridge, change_job, write_job
+from otel_agent_telemetry.service.writer import GroupWriter, Job, change_job, write_job
 from otel_agent_telemetry.storage.engine import make_read_engine, reading
 from otel_agent_telemetry.storage.pricing import use_own_prices
 from otel_agent_telemetry.storage.rows import WriteOutcome
@@ -117,6 +118,7 @@ class Backend:
         """Publish the URL of this service in the lock file. On PostgreSQL there is no lock file: does nothing."""
         if self._lock is not None:
             self._url = url
+            # The lock is held already; acquiring it again rewrites what is in its file.
             self._lock.try_acquire(url)
 
     def _reopen(self) -> None:
@@ -145,6 +147,7 @@ class Backend:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not self._lock.try_acquire():
             holder = self._lock.holder()
+            # A holder with a URL is a service, which does not give the lock up; an agent holds it for one batch.
             if (holder is not None and holder.url) or time.monotonic() > deadline:
                 raise StoreUnavailableError(
                     f"starting a service on {self.settings.db_path}: {self._lock.describe_holder()} writes to it",
@@ -248,7 +251,10 @@ class Backend:
             return await self.read(query)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run `query` on one consistent snapshot, in a thread; at most eight run at a time. Raises StorageError."""
+        """Run `query` on one consistent snapshot, in a thread; at most eight run at a time. Raises StorageError.
+
+        The view is that of the moment when `query` begins; a write that was answered before is in it.
+        """
         if self._file.changed():  # the writer opens what stands there now
             await self._committed(change_job(_probe, writes=False))
         return await anyio.to_thread.run_sync(self._read, query, limiter=self._readers)

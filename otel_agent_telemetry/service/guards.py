@@ -168,10 +168,7 @@ class RequestRates:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def hit(self, client: str) -> RateDecision:
-        """Count one request of a client, and return whether it is allowed.
-
-        Blocks for nothing but its own lock.
-        """
+        """Count one request of a client, and return whether it is allowed."""
         allowed = self._limiter.hit(self._limit, client)
         # Read after the hit, so that `remaining` counts this request too.
         window = self._limiter.get_window_stats(self._limit, client)

@@ -80,6 +80,7 @@ class RunEncoder:
             if (text := members[name]) is not None:
                 members[name] = _embedded(text)
         for name in FLAG_COLUMNS:
+            # SQLite has no booleans: the flags are stored as 0 and 1.
             members[name] = bool(members[name])
         members["commit_url"] = self.commit_url(record.git_repo, record.git_commit_hash)
         members["repo_url"] = self.repo_url(record.git_repo)

@@ -174,6 +174,7 @@ def make_read_engine(config: TelemetryConfig) -> Engine:
     """
     url = store_url(config)
     if url.get_backend_name() != "sqlite":
+        # The server refuses a write then, whatever a query does by mistake.
         return _server_engine(url).execution_options(postgresql_readonly=True)
     return _sqlite_engine(url, lambda: _open_for_reading(_sqlite_name(url), config), begin="DEFERRED")
 
@@ -213,6 +214,7 @@ def writing(engine: Engine, operation: str) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine, operation: str) -> Iterator[Connection]:
     """Yield a consistent view of the database, which blocks no writer's BEGIN. Raises StorageError."""
+    # Without it each statement on PostgreSQL sees a newer state, and the figures of one answer contradict each other.
     one_view = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {_BEGIN: "DEFERRED"}
     with (
         translated(operation, database_name(engine)),
@@ -300,6 +302,7 @@ def _connect(name: str, config: TelemetryConfig, *, uri: bool = False) -> sqlite
         name,
         timeout=config.db_busy_timeout_ms / 1000,
         isolation_level=None,
+        # The pool hands a connection to one thread after another, never to two at once.
         check_same_thread=False,
         cached_statements=_CACHED_STATEMENTS,
         uri=uri,

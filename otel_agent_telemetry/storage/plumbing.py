@@ -86,6 +86,7 @@ def mark_plumbing(sql: PlainSql, signs: Signs) -> None:
     services = signs.agents | set(filter(None, signs.idle.values()))
     known = _known(sql, services)
     changed = {event_id for event_id, service in signs.idle.items() if service in known | signs.agents}
+    # Sorted: two transactions that meet the same new services insert them in one order and do not deadlock.
     for service in sorted(signs.agents - known):
         sql.write(_KEEP_SERVICE, [(clean_text(service),)])
         changed |= _idle_of(sql, service)
@@ -100,15 +101,18 @@ def mark_silent(sql: PlainSql, services: dict[str, str | None]) -> None:
 
 
 def _remember(sql: PlainSql, idle: dict[str, str | None]) -> None:
+    """Keep idle runs under their services, for the day on which a service turns out to be an agent's."""
     keys = ((clean_text(f"{_prefix(service)}{event_id}"), event_id) for event_id, service in idle.items() if service)
     sql.write(_KEEP_KEY, sorted(keys))
 
 
 def _prefix(service: str) -> str:
+    """Return how the keys of the idle runs of a service begin."""
     return f"idle:{service}:"
 
 
 def _known(sql: PlainSql, services: Iterable[str]) -> set[str]:
+    """Return those of the services that agents' runs have come from."""
     wanted = [clean_text(service) for service in services]
     return {str(service) for (service,) in sql.rows(_KNOWN, wanted)} if wanted else set()
 

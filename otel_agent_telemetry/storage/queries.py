@@ -149,6 +149,7 @@ def iter_open_runs(connection: Connection, *, older_than: str | None = None) -> 
     while True:
         page = selected if last is None else selected.where(newer_than(last.cursor))
         runs = _stored(connection, page.order_by(_runs.created_at, _runs.id).limit(_ROWS_AT_A_TIME))
+        # No cursor of the database stays open over the `yield`: SQLite would keep its writers waiting.
         yield from (_own(run.record) for run in runs)
         if len(runs) < _ROWS_AT_A_TIME:
             return
@@ -193,6 +194,7 @@ def _newest_first(selected: Select[Any]) -> Select[Any]:
 def _as_read(connection: Connection, runs: list[StoredRun], *, priced: bool = True) -> list[StoredRun]:
     """Return the runs as they are read: with what their spans add up to and, when `priced`, what they cost."""
     rollups = rollups_of(connection, [run.record.event_id for run in runs if run.record.trace_id])
+    # A run without a trace has no spans, and so no roll-up to look for.
     shown = [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
     return [StoredRun(run.id, with_cost(run.record)) for run in shown] if priced else shown
 

@@ -98,6 +98,7 @@ def few_by_start(connection: Connection, query: RunQuery) -> list[ColumnElement[
     """
     if not (starts := _starts(query)):
         return []
+    # One more than few: with it the caller knows that there are more, and nothing else is counted.
     ids = connection.execute(select(_runs.id).where(*starts).limit(_FEW_RUNS + 1)).scalars().all()
     return [_runs.id.in_(ids)] if len(ids) <= _FEW_RUNS else []
 
@@ -129,6 +130,7 @@ def _has_label(connection: Connection, name: str, value: str) -> ColumnElement[b
     labels: ColumnElement[Any] = _runs.labels
     if connection.dialect.name == "postgresql":
         return and_(labels.is_not(None), cast(labels, JSON).op("->>")(name) == value)
+    # The name is quoted in the path, since names of labels have dots; requests refuse a name with a quote.
     return func.json_extract(labels, f'$."{name}"') == value
 
 

@@ -36,6 +36,7 @@ def run_stats(connection: Connection, now_ns: int, *, plumbing: bool | None = No
         "recent_24h": count_since(connection, since),
         "statuses": count_by(connection, "status"),
     }
+    # All minus plumbing, both from few rows; counting what is no plumbing would read every run.
     if plumbing is not None:
         hidden = _plumbing_stats(connection, since)
         everything = {name: _less(counts, hidden[name]) for name, counts in everything.items()}

@@ -129,9 +129,11 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     traces = {trace_id for trace_id, _ in keys}
     if batch.lines:
         traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
+    # All locks before the first row is read or written, and in one order: two writers never deadlock.
     lock_links(connection, shared=not batch.links)
     lock_traces(connection, traces, shared=not nodes)
     nodes = without_deleted(connection, nodes)
+    # After the locks: a run that is being made for these ids in another transaction is visible from here on.
     known = known_keys(connection, keys)
     if known:
         dissolve(connection, {known.pop(node.key) for node in nodes if not node.is_run and node.key in known})
@@ -145,7 +147,9 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
         if any(node.last_call_decides for node in nodes):
             decide_statuses(connection, nodes)
         signs.note_nodes(nodes, known)
+    # Behind the spans: a run that has got a model call in this very batch is no plumbing.
     mark_plumbing(plain_sql(connection), signs)
+    # Behind the states: a line that names its run by the run id alone has to find it.
     if batch.lines and (lines := lines_to_keep(connection, batch.lines)):
         write_lines(connection, lines)
     if batch.reports:
@@ -219,6 +223,7 @@ class Store:
         return Retrying(
             stop=stop_after_attempt(1 + self._config.db_max_retries) | stop_when_event_set(self._stop),
             wait=wait_exponential(multiplier=self._config.db_retry_base_delay_s, max=_MAX_WAIT_S),
+            # A refused value or a foreign schema is refused again at once: waiting would only delay the report.
             retry=retry_if_exception_type(StoreUnavailableError),
             sleep=sleep_using_event(self._stop),
             reraise=True,

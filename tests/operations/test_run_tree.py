@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from on_disk import record
 
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.operations.run_tree import ChildRun, RunTree, outline
+from otel_agent_telemetry.operations.run_outline import outline
+from otel_agent_telemetry.operations.run_tree import ChildRun, RunTree
 
 IDS = st.sampled_from(["a", "b", "c", "d", "e"])
 
