@@ -206,6 +206,7 @@ def end_of_lines(path: Path, *, size: int | None = None) -> int:
         while at > 0:
             start = max(at - _BLOCK, 0)
             stream.seek(start)
+            # Only LF counts: a line that is being written ends with none, and is no line yet.
             if (found := stream.read(at - start).rfind(b"\n")) >= 0:
                 return start + found + 1
             at = start

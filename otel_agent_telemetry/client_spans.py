@@ -88,6 +88,7 @@ class RunSpans:
             run.update_settings(settings, extra)
             for name, value in settings.items():
                 if type(value) in SCALARS:
+                    # Set on the span as well, so that other exporters of the application see what the run has.
                     span.set_attribute(_ATTRIBUTE_OF[name], value)
         status = status if type(status) is str else plain_text(status)
         run.status = "" if status is None else status
@@ -98,12 +99,14 @@ class RunSpans:
         if status != st.SUCCESS and st.canonical_status(status) not in (st.SUCCESS, st.PARTIAL):
             summary = settings.get("error_summary")
             span.set_status(Status(StatusCode.ERROR, summary if isinstance(summary, str) else None))
+        # By the clock of the recorder, which a test may have replaced, and not by the one of the SDK.
         span.end(self._recorder.clock.now_ns() if end_ns is None else end_ns)
 
 
 def record_exception(span: Any, problem: BaseException, ending: Ending) -> None:
     """Add an exception event as OpenTelemetry does, also when the exception's `__str__` raises."""
     try:
+        # May raise: it formats the exception, whose methods are code of the application.
         span.record_exception(problem, escaped=True)
     except Exception:
         kind = type(problem).__name__

@@ -115,6 +115,7 @@ def plain_text(value: Any) -> Any:
         return value
     if issubclass(type(value), Enum):
         return plain_text(value.value)
+    # By exact type: a class of the application's may have a `__str__` that does anything.
     return str(value) if type(value) is UUID else value
 
 
@@ -136,6 +137,7 @@ def check_column(name: str, value: Any) -> Any:
 
 def _checked_count(name: str, value: Any) -> int:
     """Return an integer within the bounds of its column. Raises RecordError."""
+    # JSON of other languages has one type of number: 3.0 is a count.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     is_number = hasattr(type(value), "__index__") and (not isinstance(value, bool) or KIND_OF[name] == "flag")

@@ -155,6 +155,7 @@ def is_locked(path: Path) -> bool:
         return False
     probe = FileLock(path)
     try:
+        # The lock is held for a moment: another process that asks just now sees it held, and asks again later.
         return not probe.try_acquire()
     finally:
         probe.release()

@@ -60,6 +60,8 @@ class MemoryRecorder(Recorder):
     """A recorder that keeps its records in lists: no file, no thread, no delivery.
 
     Records pass through the line format, so they are what a reader of the disk would get.
+
+    `clock`: default the system's. `turned` and the lists are only added to, so another thread may read them meanwhile.
     """
 
     def __init__(self, config: TelemetryConfig, *, clock: Clock | None = None) -> None:
@@ -74,6 +76,7 @@ class MemoryRecorder(Recorder):
 
     def component(self, kind: Callable[[Recorder], C]) -> C:
         """Return the recorder's part of a kind; captured entries go to a list instead of files."""
+        # The only part that would open a file by itself.
         return cast("C", self.captures) if kind is CaptureFiles else super().component(kind)
 
     def _to_buffer(self, line: bytes) -> bool:  # noqa: ARG002 - the recorder's signature
@@ -82,6 +85,7 @@ class MemoryRecorder(Recorder):
 
     def _store(self, line: bytes, now_ns: int, *, kept: bool = False, wake: bool = True) -> bool:  # noqa: ARG002 - as there
         """Keep a line as its reader would see it. Raises RecordError when a run breaks the model."""
+        # Through the bytes and back: a value that JSON changes must not look unchanged in a test.
         record = decode_line(line)
         kind = record["record_type"]
         if kind == RUN:
@@ -174,7 +178,10 @@ class CapturedRuns:
         return list(self.recorder.captures.kept)
 
     def run(self, run_id: str) -> RunRecord:
-        """Return the run with that id. Raises LookupError that names the captured ids when there is none."""
+        """Return the run with that id. Raises LookupError that names the captured ids when there is none.
+
+        Of several runs with one id, the one that began first.
+        """
         for record in self.runs:
             if record.run_id == run_id:
                 return record

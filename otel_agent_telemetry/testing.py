@@ -45,7 +45,10 @@ _NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
 
 
 class ManualClock:
-    """A clock that stands still until `advance` or `jump` moves it. Safe under threads."""
+    """A clock that stands still until `advance` or `jump` moves it. Safe under threads.
+
+    `now_ns`: nanoseconds since 1970 UTC to begin at; default an instant in October 2025.
+    """
 
     def __init__(self, now_ns: int = 1_760_000_000 * _NS) -> None:
         self._now_ns = now_ns
@@ -70,6 +73,10 @@ class InMemoryTarget:
 
     Outcomes can be scripted: `be_away` makes batches be retried later, `refuse` makes records
     be rejected for good. Safe under threads.
+
+        target = InMemoryTarget()
+        target.be_away(2, after_s=5.0)
+        assert isinstance(target.deliver(batch), RetryLater)
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -94,6 +101,7 @@ class InMemoryTarget:
     def deliver(self, batch: Batch) -> Outcome:
         """Keep the batch, or do what was scripted."""
         with self._guard:
+            # Kept before the script is asked: a test counts the attempts, those that failed included.
             self.batches.append(batch)
             if self._away:
                 return self._away.popleft()
@@ -138,6 +146,12 @@ def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[Cap
     `settings` are fields of `TelemetryConfig` (`runs="agents"`, `capture_content=True` …).
     Runs still open when the block ends stay `running`, so that a test can see them. What
     decorators and contexts of `capture` write within the block is captured here, too.
+
+        with capture_runs(runs="agents") as captured:
+            agent(captured.client)
+        assert captured.runs[0].items_succeeded == 3
+
+    `clock`: default the system's; a `ManualClock` makes times exact. Nothing is delivered, and nothing needs a flush.
     """
     config = isolated_config(_NOWHERE, **{"skip_validation": True, **settings})
     recorder = MemoryRecorder(config, clock=clock)
@@ -148,6 +162,7 @@ def capture_runs(*, clock: Clock | None = None, **settings: Any) -> Iterator[Cap
     try:
         yield CapturedRuns(recorder, client, provider)
     finally:
+        # Back before the provider ends: what decorators capture from here on is not of this block.
         TelemetryCapture.replace_shared(before)
         provider.shutdown()
 

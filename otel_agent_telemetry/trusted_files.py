@@ -65,6 +65,7 @@ def open_file(path: Path, flags: int, mode: int = PRIVATE_FILE) -> int:
     try:
         fd = _open_in(folder, path, flags, mode)
         try:
+            # Of the open file and not of the path, which may lead elsewhere a moment later.
             _check(os.fstat(fd), os.fstat(folder), path, writes=bool(flags & _WRITING))
         except OSError:
             os.close(fd)
@@ -91,6 +92,7 @@ def replace_content(path: Path, content: bytes) -> None:
     Written as `{stem}.new` first; what a killed process, or another user, left under that name is removed.
     """
     scratch = path.with_suffix(".new")
+    # Removed, not opened: what another user has put there may be a link to a file of ours.
     scratch.unlink(missing_ok=True)
     fd = open_file(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
@@ -236,6 +238,7 @@ def _make_dir(folder: Path) -> None:
 
 def _other_owner(folder: int) -> tuple[int, int] | None:
     """Return user and group of a folder for root, when the folder is one user's; else None."""
+    # Only root can give a file away; a service that root started once must not lock its user out.
     if os.geteuid() != 0:
         return None
     status = os.fstat(folder)

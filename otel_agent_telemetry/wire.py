@@ -236,6 +236,7 @@ class _Plain:
         """Return a value as plain JSON, by its type."""
         if value is None or isinstance(value, _SCALARS):
             return _plain_scalar(value)
+        # Below the recursion limit of the interpreter, of which the application may have used a part already.
         if depth >= _MAX_DEPTH:
             return _TOO_DEEP
         if isinstance(value, Enum):
@@ -271,6 +272,7 @@ def _plain_scalar(value: Any) -> Any:  # noqa: PLR0911 - a table of types
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        # Converting a number of a million bits to decimal takes minutes, and Python refuses it.
         return int(value) if value.bit_length() <= _MAX_INT_BITS else _bounded(hex(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
@@ -285,11 +287,13 @@ def _plain_scalar(value: Any) -> Any:  # noqa: PLR0911 - a table of types
 
 def _plain_text(value: str) -> str:
     """Return a text without lone surrogates, which UTF-8 cannot hold."""
+    # Of a subclass, its characters alone: its own `__str__` may do anything.
     text = str.__str__(value)
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _bounded(text: str) -> str:
+    """Return a text, cut at 1000 characters with an ellipsis."""
     return text if len(text) <= _MAX_REPR else text[:_MAX_REPR] + "…"
 
 

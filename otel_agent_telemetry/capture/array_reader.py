@@ -61,6 +61,7 @@ def find_end(fd: int, size: int) -> ArrayEnd | None:
     """
     head = read_at(fd, 0, _HEAD).strip(_SPACE)
     if not head.startswith(b"["):
+        # Blanks and zeros alone: a new file, or one that a power cut has left without content.
         return ArrayEnd(0, empty=True) if not head and size <= _HEAD else None
     if size > len(_CLOSED) and read_at(fd, size - len(_CLOSED), len(_CLOSED)) == _CLOSED:
         return ArrayEnd(size - len(_CLOSED) + 1, empty=False)
@@ -202,6 +203,7 @@ def _unseen(path: Path, seen: set[int]) -> Iterator[Entry]:
     """Yield the entries of one file, newest first, unless its inode is among those seen."""
     with contextlib.suppress(FileNotFoundError), _opened(path) as fd:
         status = os.fstat(fd)
+        # By inode: a file that is rotated while this reads appears under two names.
         if status.st_ino not in seen:
             seen.add(status.st_ino)
             yield from _backwards(fd, status.st_size)
@@ -250,6 +252,8 @@ def _lines_backwards(fd: int, size: int) -> Iterator[tuple[bytes, int]]:
     while at > 0:
         count = min(at, max(_BLOCK, len(held)))
         at -= count
+        # A block is at least as long as what is held, so a line of any length is copied a few times and not once a
+        # block.
         held = read_at(fd, at, count) + held
         first = held.find(b"\n")
         if first < 0:
@@ -271,4 +275,5 @@ def _foreign(head: bytes) -> list[Any] | None:
 
 
 def _is_entry(value: Any) -> TypeGuard[Entry]:
+    """Return whether an element is an object: an array of another program may hold anything."""
     return isinstance(value, dict)

@@ -52,6 +52,7 @@ class SetAsideEntries:
 
     def put(self, entry: bytes, now_ns: int) -> Path:
         """Keep one entry and return its file; on return it survives the death of the process. Raises OSError."""
+        # Of the system: forked children with one seeded generator would overwrite each other's entries.
         token = secrets.token_hex(8)
         path = self.folder / f"{now_ns:020d}-{token}.json"
         for _ in range(_ATTEMPTS):
@@ -82,6 +83,7 @@ class SetAsideEntries:
         # A dead process may have written them to the array and not removed them. Only then are they looked for,
         # because it costs a search of the whole file.
         yield [entry for entry in whole if not (left_by_dead_process and self._is_in_array(entry))]
+        # Only after the block has written them: a process that dies before this leaves them to the next holder.
         _remove(self._taken)
 
     def _is_whole(self, path: Path, content: bytes) -> bool:
@@ -118,6 +120,7 @@ def _remove(folder: Path) -> None:
 def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
     """Yield the path and the content of each file that is an entry's by its name, oldest first. Raises OSError."""
     try:
+        # By name is by time: the digits in front have one width.
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return

@@ -70,6 +70,7 @@ class CaptureFiles:
                 lock_timeout_s=config.capture_lock_timeout_s,
                 clock=self._recorder.clock,
             )
+            # One step of the interpreter: two threads that make one go on with the same object, and so the same lock.
             file = self._files.setdefault(path, file)
         return file
 
@@ -199,6 +200,7 @@ class TelemetryCapture:
             JOB_TYPE,
             entry["caller"],
             status=run_status(entry["status"]),
+            # The work ended just now: its start follows from the duration that the caller has measured.
             start_ns=now_ns - int(entry["duration_ms"] * 1_000_000),
             end_ns=now_ns,
             settings=run_settings(entry),
@@ -250,6 +252,7 @@ class TelemetryCapture:
     def _warn_of_foreign_file(self) -> None:
         """Log once that a file which is no array of entries was moved aside."""
         if self._file.foreign_file is not None:
+            # Taken before it is logged, so that a second thread does not report the same file.
             moved, self._file.foreign_file = self._file.foreign_file, None
             _log.warning("%s was no JSON array; it is kept as %s", self.telemetry_file, moved)
 

@@ -183,6 +183,7 @@ def _steps(body: Generator[Any, Any, Any], inside: BodyContext) -> Generator[Any
                 body.close()
             raise
         except BaseException as thrown:
+            # What the consumer throws in goes on into the body, which may catch it and yield on (PEP 342).
             step = functools.partial(body.throw, thrown)
         else:
             step = functools.partial(body.send, sent)

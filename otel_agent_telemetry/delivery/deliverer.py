@@ -92,6 +92,7 @@ def _somebody_listens(url: str) -> bool:
     parts = urlsplit(url)
     try:
         address = (parts.hostname or "localhost", parts.port or 80)
+        # A port that nobody listens on refuses in microseconds, so a process without a service pays next to nothing.
         with socket.create_connection(address, timeout=_CONNECT_S):
             return True
     except OSError:
@@ -146,6 +147,7 @@ class Deliverer:
         )
 
     def _make_webhook(self) -> Webhook | None:
+        """Return the webhook; None where the settings ask for none, or lack its address or token."""
         config = self._host.config
         if not config.sheets_enabled or not config.sheets_url:
             return None
@@ -238,6 +240,7 @@ class Deliverer:
                 return delivered
 
     def _resolved(self) -> Target:
+        """Return the target, looked for again every so often: a service may have been started since."""
         now = SystemClock.monotonic_s()
         if self._target is not None and now - self._resolved_at >= _RESOLVE_AGAIN_S:
             self._forget_target()
@@ -246,6 +249,8 @@ class Deliverer:
         return self._target
 
     def _forget_target(self) -> None:
+        """Close the target; the next pass looks for it anew."""
+        # Before the close, which may raise: a half-closed target must not be used again.
         target, self._target = self._target, None
         if target is not None:
             target.close()
@@ -328,6 +333,7 @@ class DeliveryLoop:
             self._lock.release()
 
     def _deliver(self, give_way: Callable[[], bool]) -> bool:
+        """Deliver with the lock held, or beside a holder that stands still until it gets on."""
         deliverer = Deliverer(
             self._host,
             stop=self._stop,

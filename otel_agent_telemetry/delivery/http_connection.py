@@ -72,6 +72,7 @@ def is_loopback(host: str) -> bool:
     """Return whether a host is this machine by its name: `localhost`, 127.0.0.0/8, `::1`."""
     if host in ("localhost", "::1") or host.endswith(".localhost"):
         return True
+    # By its name: a lookup could block, and could answer differently the next time.
     return host.startswith("127.") and host.replace(".", "").isdecimal()
 
 
@@ -180,6 +181,7 @@ class HttpConnection:
         """Send one request and read its answer. Raises what the library raises."""
         if self._open is None:
             self._open = self._connection()
+        # No compression: an answer is small, and a compressed one could unfold to any size.
         sent = {"User-Agent": "otel-agent-telemetry", "Accept-Encoding": "identity", **self._headers, **headers}
         self._open.request(method, self._target(path), body, sent)
         self._socket = _identity_of(self._open.sock)

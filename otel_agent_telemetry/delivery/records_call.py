@@ -51,6 +51,7 @@ class RecordsCall:
                 return answer
             described = (load_object(answer.content) if answer.status == _OK else None) or {}
             store, version = described.get("store"), described.get("records")
+            # The store names a file of the cursor: an answer of anything else must not choose its name.
             is_known = type(version) is int and version >= _VERSION and JournalCursor.is_store(store)
             self._store, self._is_asked = (store if is_known else None), True
         return self._store

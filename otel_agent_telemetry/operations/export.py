@@ -162,6 +162,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     try:
         with _translate_errors(f"exporting to {path}"), _private(partial) as file:
             yield file
+            # On the disk before it gets its name: after a power cut the name must not stand for an empty file.
             file.flush()
             os.fsync(file.fileno())
         with _translate_errors(f"exporting to {path}"):

@@ -83,6 +83,7 @@ class ParquetFormat:
         """Collect runs; a row group is written when it is full."""
         for run, tree in zip_longest(runs, trees):
             self._waiting.append((run, tree))
+            # Characters of the long columns: what decides about memory, at a fraction of the cost of encoding them.
             self._bytes += sum(len(getattr(run, name) or "") for name in _LONG)
             if len(self._waiting) >= _GROUP_RUNS or self._bytes >= _GROUP_BYTES:
                 self._write_group()

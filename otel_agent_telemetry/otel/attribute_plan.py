@@ -120,6 +120,7 @@ class AttributePlan:
             self._take_marked(marked)
 
     def _take_marked(self, marked: Iterable[str]) -> None:
+        """Note the columns that `agent.run.*` names set; a name that takes a check of its own ends the fast way."""
         for key in marked:
             column = key[len(names.PREFIX) :]
             if key in (names.RUN_ID, names.STATUS) or column in _OBSERVED:
@@ -152,6 +153,7 @@ class AttributePlan:
             return names.kind_of(attributes, span_name)
         if len(self._kinds) >= _MAX_PICKERS:
             self._kinds.clear()
+        # A race: two threads may both work it out, and store the same.
         kind = self._kinds[words] = names.kind_of(attributes, span_name)
         return kind
 
@@ -170,6 +172,7 @@ class AttributePlan:
         return self._plain_payload(attributes)
 
     def _plain_payload(self, attributes: dict[str, Any]) -> bytes | None:
+        """Return plain attributes as JSON; None where they have to be cleaned."""
         if not self.takes_as_they_are(attributes):
             return None
         try:
@@ -184,6 +187,7 @@ class AttributePlan:
         """
         if not self.fast_payload:
             return False
+        # By exact types: a subclass of `str` may turn into anything when it is encoded.
         types = tuple(map(type, attributes.values()))
         pick_texts = self._text_pickers.get(types) or self._text_picker(types)
         if pick_texts is None:
@@ -208,14 +212,16 @@ class AttributePlan:
 
 
 def _long_way(_attributes: dict[str, Any]) -> None:
-    return None
+    """Return None: a payload with these names is never plain."""
 
 
 def _no_texts(_attributes: Mapping[str, Any]) -> tuple[()]:
+    """Return no text, of attributes that have none."""
     return ()
 
 
 def _are_plain_names(keys: tuple[str, ...]) -> bool:
+    """Return whether names are few, short, and neither name a secret nor look like a line."""
     return (
         len(keys) <= _MAX_NAMES
         and all(

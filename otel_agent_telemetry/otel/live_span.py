@@ -86,6 +86,7 @@ class OpenSpan:
             self.inside = []
         if type(live) is SDK_SPAN:
             live.__dict__["_agent_telemetry"] = self
+            # Its class and not a wrapper: the application holds this very object, and compares it by identity.
             live.__class__ = LiveSpan
         else:
             self._shadow_add_event()
@@ -121,6 +122,7 @@ class OpenSpan:
             self.attributes, self.encoded = {}, b""
 
     def _shadow_add_event(self) -> None:
+        """Observe the events of a span of another class, by a function in the place of its method."""
         live, self.changed = self.live, True
         original = live.add_event
 
@@ -169,6 +171,7 @@ class LiveSpan(_Span):
         at_ns = time_ns() if timestamp is None else timestamp
         if type(at_ns) is int and add_plain_event(self, name, attributes, at_ns):
             return
+        # Asked before the SDK adds it: a span that has ended takes no event, and neither do we.
         recording = self._end_time is None
         super().add_event(name, attributes, at_ns)
         if recording:

@@ -74,6 +74,7 @@ class Received:
         Where they are more, in order of their start: most runs before what is below them.
         """
         if len(self.spans) > most:
+            # A run that is stored first takes its steps at once; in another order they would wait as orphans.
             self.spans.sort(key=_start)
         for start in range(after, len(self.spans), most):
             yield self.spans[start : start + most]
@@ -100,6 +101,7 @@ def spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan]
 
 
 def _rule_broken(span: Span) -> str | None:
+    """Return which rule of OTLP a span breaks; None for none."""
     if len(span.trace_id) != _TRACE_ID or not any(span.trace_id):
         return "trace_id must be 16 bytes that are not all zero"
     if len(span.span_id) != _SPAN_ID or not any(span.span_id):
@@ -110,6 +112,7 @@ def _rule_broken(span: Span) -> str | None:
 
 
 def _start_of(span: Span) -> int:
+    """Return when a span began, in nanoseconds; its end where no start is given."""
     return min(span.start_time_unix_nano or span.end_time_unix_nano, _LATEST_START_NS)
 
 
@@ -123,7 +126,9 @@ def view_of_received(span: Span, resource: dict[str, Any]) -> SpanView:
         name=span.name,
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
+        # Some senders write eight zero bytes for "no parent".
         parent_span_id=parent.hex() if any(parent) else None,
+        # A newer version of the format may have kinds that are not known here.
         kind=_KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
         start_ns=start_ns,
         end_ns=max(end_ns, start_ns) if end_ns else None,
@@ -141,6 +146,7 @@ def values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
 
 
 def _value_of(value: AnyValue) -> Any:
+    """Return an attribute's value as a plain one; bytes stay bytes."""
     if text := value.string_value:  # most are texts
         return text
     kind = value.WhichOneof("value")

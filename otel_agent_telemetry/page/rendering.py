@@ -67,6 +67,7 @@ def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("otel_agent_telemetry.page"),
         autoescape=True,
+        # A misspelt name in a template is an error in a test, and not a blank on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

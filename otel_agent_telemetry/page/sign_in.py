@@ -57,6 +57,7 @@ async def sign_in(request: Request) -> Response:
         max_age=SESSION_S,
         httponly=True,
         samesite="lax",
+        # Not always: over plain HTTP on loopback the browser would not send the cookie back.
         secure=request.url.scheme == "https",
     )
     return response

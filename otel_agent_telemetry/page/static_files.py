@@ -45,6 +45,7 @@ def static_files() -> dict[str, StaticFile]:
             suffix = entry.name[entry.name.rfind(".") :]
             if entry.is_dir():
                 waiting.append((f"{prefix}{entry.name}/", entry))
+            # What has no known type is not served: an editor's leftover must not become an address.
             elif suffix in _TYPES:
                 content = entry.read_bytes()
                 # A fixed time in the gzip head: two services send the same bytes.

@@ -87,6 +87,7 @@ class _Connections:
     def add(self, connection: LimitedProtocol, address: str, limit: int | None) -> bool:
         """Count a connection; False, without counting it, when its address has `limit` already."""
         client = counted_client(address)
+        # Counted before the first byte: a connection that sends nothing holds a descriptor as well.
         if limit is not None and self._by_client[client] >= limit:
             return False
         self._by_client[client] += 1
@@ -107,6 +108,7 @@ class _Connections:
     def _sweep(self) -> None:
         """Look at each connection; again in a second while there are any."""
         now = self._loop.time()
+        # A copy: a check may close a connection, which leaves the set at once.
         for connection in tuple(self._all):
             connection.check(now)
         self._timer = self._loop.call_later(_SWEEP_S, self._sweep) if self._all else None
@@ -159,6 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._began_at = self._written_at = self.loop.time()
         self._address = self.client[0] if self.client else ""
+        # A trusted proxy has the connections of all its clients; its own limits, and `RequestsAtOnce`, bound those.
         limit = None if is_trusted(self._address, self._limits.trusted) else self._limits.connections
         if not self._table.add(self, self._address, limit):
             self._refuse("connections", 503, "too many connections from this address")
@@ -186,6 +189,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if room <= 0:
                 self._refuse("head", 431, "the head of a request is too large")
                 return
+            # In pieces of what is left: the parser would take a head of any size that arrives at once.
             piece, rest = rest[:room], rest[room:]
             self._unparsed += len(piece)
             super().data_received(bytes(piece))

@@ -158,6 +158,7 @@ def describe_service(
         if isinstance(route, OperationRoute):
             operation = route.operation
             paths.setdefault(operation.path, {})[operation.method.lower()] = operation.describe()
+    # All models at once, so that one that stands inside two others is described once.
     _, models = models_json_schema([(model, "validation") for model in COMPONENTS], ref_template=REFERENCE)
     document: dict[str, Any] = {
         "openapi": OPENAPI_VERSION,

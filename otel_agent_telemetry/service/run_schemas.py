@@ -72,6 +72,7 @@ def _request_field(column: Column) -> Any:
         return (_request_type(column), Field(..., description=about))
     if column.name in MAY_MISFIT:
         kind = f"{column.kind}; a value that is none is kept in context_json. Null or empty when it is not known."
+        # A client of an earlier version may have a field of its own under this name: any value is taken.
         return (Any, Field(None, description=f"{about} A {kind}"))
     return (
         _request_type(column) | Literal[""] | None,

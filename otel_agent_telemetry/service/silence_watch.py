@@ -41,6 +41,7 @@ class SilenceWatch:
     def _run(self) -> None:
         """Have the writer look for silent traces now and then, until the watch is stopped."""
         while not self._thread.stopping.wait(min(max(self._silence_s / 4, _LEAST_S), _MOST_S)):
+            # Given to the writer, which alone writes; a queue that is full drops it, and the next turn comes soon.
             self._writer.accept((change_job(self.close_silent),))
 
     def close_silent(self, connection: Connection) -> int:

@@ -122,6 +122,7 @@ def _identity(engine: Engine) -> Any:
     path = sqlite_path(engine)
     if path is not None:
         file = path.resolve()
+        # Device and inode: a link, and another spelling of the path, are the same file.
         return (file.stat().st_dev, file.stat().st_ino) if file.exists() else file
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("copying: a database in memory would be lost at once")
@@ -145,6 +146,7 @@ class _Copy:
         with reading(self._source, "copying from") as connection:
             # Every row is read twice: copied, then compared.
             self._total = 2 * sum(count_rows(connection, copied.table, *copied.conditions) for copied in COPIED)
+        # First: what either side has deleted must not be copied.
         self._report.deleted = copy_marks(self._source, self._store)
         for copied in COPIED:
             self._copy(copied)

@@ -48,9 +48,11 @@ _runs_of_spans: Final = select(run_spans.c.event_id).distinct()
 
 
 def _later_states(connection: Connection, decided: dict[str, Rollup]) -> Iterator[RunRecord]:
+    """Yield the later states: an end that another one has decided, such as `cancelled`, is left alone."""
     for run in own_states(connection, decided) if decided else ():
         failure = failure_of_last_call(decided[run.event_id].steps)
         status: st.RunStatus = "success" if failure is None else "failed"
+        # A status that the last call cannot mean was given by the run itself or by an operator.
         if run.status in (st.SUCCESS, st.FAILED) and (run.status, run.error_summary) != (status, failure):
             updated_at = iso_utc(parse_iso(run.updated_at) + STATE_STEP_NS)
             yield replace(run, status=status, error_summary=failure, updated_at=updated_at)

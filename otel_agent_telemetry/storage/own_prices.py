@@ -60,6 +60,7 @@ class OwnPrices:
             return None
         tokens = {name: count for name, count in used.items() if isinstance(count, int)}
         read, written = tokens.get("cache_read_input_tokens", 0), tokens.get("cache_write_input_tokens", 0)
+        # Cached tokens are a part of the input here (`otel.usage`), and have prices of their own.
         plain = max(tokens.get("input_tokens", 0) - read - written, 0)
         cost = plain * price.input + tokens.get("output_tokens", 0) * price.output
         cost += read * price.cache_read + written * price.cache_write
@@ -78,6 +79,7 @@ class OwnPrices:
         found = [
             name for name in self.models if name.endswith("*") and any(word.startswith(name[:-1]) for word in wanted)
         ]
+        # The longest is the most exact: `gpt-4o*` goes before `gpt*`.
         return max(found, key=len, default=None)
 
 
@@ -125,6 +127,7 @@ def _cost(path: Path, where: str, value: Any) -> Decimal:
     """Return US dollars for a million tokens. Raises ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MAX_PRICE:
         raise _wrong(path, f"{where} must be a number from 0 to {_MAX_PRICE}")
+    # By its text: a price of 0.1 is a tenth, and not the nearest binary fraction.
     return Decimal(str(value))
 
 

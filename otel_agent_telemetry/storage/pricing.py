@@ -105,6 +105,7 @@ def with_cost(record: RunRecord) -> RunRecord:
         cost = float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
         if shown != used:
             text = dumps_text({**metrics, USAGE_KEY: dict(sorted(shown.items()))})
+        # The same object where nothing changes: most reads are of runs without a new price.
         if shown != used or cost != record.cost_usd:
             return replace(record, metrics_json=text, cost_usd=cost)
     return record
@@ -137,6 +138,7 @@ def _priced(used: Mapping[str, Any], at: datetime) -> dict[str, Any]:
 
 
 def _shown(of_model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usage of a model without the members that only reckoning needs."""
     return {name: value for name, value in of_model.items() if not name.startswith(REPORTED)}
 
 
@@ -181,6 +183,7 @@ def _spread(tokens: Mapping[str, int], calls: int) -> Iterator[tuple[int, dict[s
     Some prices depend on the length of the one call, which a sum does not have. At most one
     group more than there are kinds of tokens.
     """
+    # Calls are numbered from 0; between two edges all have the same tokens of every kind.
     edges = sorted({0, calls, *(count % calls for count in tokens.values())})
     for start, end in pairwise(edges):
         one = {kind: count // calls + (start < count % calls) for kind, count in tokens.items()}

@@ -64,6 +64,7 @@ def changes_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
         now = metrics_as_read(own, own_usage=usage.get("own", {}), step_usage=usage.get("steps", {}))
         found = totals_in(now)
         values = tuple(map(found.get, TOTAL_COLUMNS, _DEFAULTS))
+        # Compared first: an update that changes nothing would still write the row and its indexes.
         if values != tuple(stored):
             totals.append((*values, event_id))
         if now != as_read:
@@ -73,6 +74,7 @@ def changes_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 def refresh_sqlite(connection: sqlite3.Connection, event_ids: Iterable[str]) -> None:
     """Set the sums of those of these runs that have a roll-up, within the connection's transaction."""
+    # A file that no service has written has no roll-ups: one step, and nothing else to do.
     if connection.execute("SELECT 1 FROM run_rollups LIMIT 1").fetchone() is None:
         return
     keys = json.dumps(list(event_ids))

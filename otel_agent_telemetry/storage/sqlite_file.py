@@ -46,6 +46,7 @@ def open_sqlite(config: TelemetryConfig) -> sqlite3.Connection:
         cached_statements=_CACHED_STATEMENTS,
     )
     try:
+        # Before any pragma that writes: a file of another application stays as it is, to the byte.
         is_new = not is_current(connection, path)
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute(f"PRAGMA synchronous={config.db_synchronous}")
