@@ -133,6 +133,7 @@ def is_before(state: Mapping[str, Any], cutoff: str) -> bool:
 def mark_of(line: Line) -> Mark | None:
     """Return the mark that a journal line carries; None for any other line, and for one that cannot be read."""
     payload, at = line.get("payload"), line.get("timestamp")
+    # A journal line may be of any program: whatever is not exactly a mark is none, and deletes nothing.
     if line.get("record_type") != EVENT or not isinstance(payload, dict) or not isinstance(at, str):
         return None
     if line.get("event_type") == RETENTION_EVENT:

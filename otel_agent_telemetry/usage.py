@@ -133,6 +133,7 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
         own = {name: value for name, value in own.items() if name != MODEL_INSIDE}
     if "tool_calls" in own and "tool_calls" in inside and not is_call(inside):
         own = {name: value for name, value in own.items() if name != "tool_calls"}
+    # Only two calls can be the same call; everything else is added.
     if not (is_call(own) and is_call(inside)):
         return added([own, inside])
     counted = inside if has_tokens(inside) or not has_tokens(own) else own
@@ -168,6 +169,7 @@ def _claimed(inside: Usage, model: str) -> Usage:
 
 def _with_cost(by_model: Mapping[str, Usage], cost: int) -> Mapping[str, Usage]:
     """Return what one model used with the cost that a span around its calls reports; several have no share of it."""
+    # How the cost is shared between several models, nobody has reported.
     if len(by_model) != 1:
         return by_model
     ((model, used),) = by_model.items()

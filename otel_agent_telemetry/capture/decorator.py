@@ -74,6 +74,7 @@ def capture_telemetry(
     `TelemetryCapture.capture` does; coroutines do not block the event loop meanwhile.
     """
     if skill_name is not None and not isinstance(skill_name, str):  # without parentheses: the function itself
+        # `@capture_telemetry` above a function: Python hands it in as the first argument.
         return capture_telemetry()(skill_name)
     keys = (sanitize_keys,) if isinstance(sanitize_keys, str) else tuple(sanitize_keys or ())
 
@@ -94,6 +95,7 @@ def _decorate(
 
     `secret_keys`: names of arguments to mask beside those that look like secrets; None keeps no arguments.
     """
+    # Above `@staticmethod` the decorator gets the descriptor, which is not callable before it is bound.
     wrapper = type(function) if isinstance(function, (staticmethod, classmethod)) else None
     inner = function.__func__ if wrapper is not None else function
     if inspect.isclass(inner) or not callable(inner):

@@ -170,6 +170,7 @@ def _start_of_last_lines(path: Path, count: int, end: int) -> int:
             stream.seek(start)
             block = stream.read(at - start)
             found = len(block)
+            # One line more than is wanted: its LF is where the first of the wanted ones begins.
             while (found := block.rfind(b"\n", 0, found)) >= 0:
                 left -= 1
                 if left == 0:

@@ -147,12 +147,14 @@ class RunLedger:
                 if record.get("event_type") in MARK_EVENTS:
                     self.marks.add(mark_of(record))
                 continue
+            # In one spelling: the database stores ids in lower case, whatever a line has.
             event_id, (ended, at) = str(record["event_id"]).lower(), _state_of(record)
             known = latest.get(event_id)
             if known is None:
                 latest[event_id] = (ended, at, record, False)
                 continue
             first = known[2]
+            # Both are given once, when a run begins: a state that contradicts them is of another run with the same id.
             twice = known[3] or (
                 first.get("run_id") != record.get("run_id") or first.get("created_at") != record.get("created_at")
             )
@@ -165,10 +167,12 @@ class RunLedger:
             self._spill()
 
     def _spilled(self) -> sqlite3.Connection:
+        """Return the temporary database with everything that was noted so far."""
         self._spill()
         return self._scratch
 
     def _spill(self) -> None:
+        """Move the latest states in memory to the temporary database."""
         self._scratch.executemany(_ADD_JOURNALLED, map(self._row_of, self._latest.items()))
         self._latest.clear()
 

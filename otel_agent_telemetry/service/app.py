@@ -109,6 +109,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
 
 def _routes(settings: TelemetryConfig) -> list[Route]:
     """Return the routes: the API's before the page's, which the settings can leave out."""
+    # First come, first matched: no address of the page can hide a call of the API.
     api = [*_OPERATIONS, _openapi_route(with_auth=settings.auth_required)]
     return [*api, *PAGE_ROUTES] if settings.page else api
 
@@ -178,5 +179,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         if app.state.grpc is not None:
+            # Before the backend: its calls in progress still have to be committed.
             await app.state.grpc.stop()
         await anyio.to_thread.run_sync(backend.close)

@@ -14,6 +14,7 @@ def model_of(values: type[Any], name: str, about: str) -> type[BaseModel]:
 
     `name` is that of the component in the OpenAPI document, `about` its description.
     """
+    # No defaults: a response names every field, and clients may rely on that.
     members: dict[str, Any] = {field: (kind, ...) for field, kind in get_type_hints(values).items()}
     return create_model(name, __doc__=about, **members)
 

@@ -52,6 +52,7 @@ class FileWatch:
         """Open what stands at the path now, when that has changed. Raises StorageError with the reason."""
         if not self.changed():
             return
+        # Compared again under it: a crowd of readers that notice the change must reopen the file once.
         with self._lock:
             found = self._identity()
             if found == self._opened:  # another thread was faster
@@ -64,6 +65,7 @@ class FileWatch:
             except StorageError as problem:
                 _log.error("the database file %s was replaced by one that cannot be used: %s", self._path, problem)
                 raise
+            # Asked anew: opening may have made the file, or upgraded another one in its place.
             self._opened, self._missing_since = self._identity(), None
 
     def _wait_for_it(self) -> None:

@@ -115,6 +115,7 @@ class StoredRunMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield them as gauges."""
+        # An alert needs a metric that is there in both cases; one that vanishes is easily taken for a failed scrape.
         yield _database_up(1)
         runs = GaugeMetricFamily("agent_telemetry_runs", "Stored runs.", labels=("agent_name", "status"))
         for (agent, status), number in bound_labels(self.runs).items():

@@ -53,6 +53,7 @@ def serve(settings: TelemetryConfig, *, listening: Callable[[str], None] | None 
             # Tried before anything is announced; the receiver itself binds inside the running app.
             bound(settings.api_host, settings.otlp_grpc_port, setting=_GRPC_PORT).close()
         listener = bound(settings.api_host, settings.api_port)
+        # The port as it was bound: 0 in the settings means any free one.
         url = address_of(settings, listener)
         backend.announce(url)
         # Here rather than in the thread of the first request that shows a cost.
@@ -109,6 +110,7 @@ def _options(settings: TelemetryConfig) -> dict[str, object]:
     return {
         "access_log": False,
         "log_config": None,
+        # A stranger need not know which server, and so which faults, to try.
         "server_header": False,
         "lifespan": "on",
         "ws": "none",
@@ -186,6 +188,7 @@ def _serve_with_workers(settings: TelemetryConfig) -> None:
     check_settings(settings)
     check_certificate(settings)
     database = _prepare_database(settings)
+    # Tried once and closed again: workers that cannot bind would be started anew without end.
     with bound(settings.api_host, settings.api_port) as free:
         url, port = address_of(settings, free), free.getsockname()[1]
     settings.hand_down()

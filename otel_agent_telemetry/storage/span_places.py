@@ -87,6 +87,7 @@ class Places:
             return None
         start, event_id = found
         self._spans[key].remove((start_ns, start))
+        # Forgotten with its place, so that the span with an end takes it as if it were the first.
         self._steps[key].pop(start, None)
         self._calls.discard(Place(key, start))
         return event_id

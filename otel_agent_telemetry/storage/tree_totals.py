@@ -62,6 +62,7 @@ class TreeTotals:
             for name in ("runs", "model_calls", "tool_calls", "unpriced_runs", *_REPORTED):
                 setattr(below, name, getattr(below, name) + getattr(one, name))
             below.cost_usd = _sum(below.cost_usd, one.cost_usd)
+        # A run that calls no model itself can only repeat what the runs inside it have used, and must not double it.
         repeats = self.model_calls == 0
         for name in _REPORTED:
             own, more = getattr(self, name), getattr(below, name)
@@ -86,6 +87,7 @@ def tree_totals(connection: Connection, root: RunRecord, *, max_runs: int = MAX_
     for _ in range(MAX_LEVELS):
         room = max_runs - len(found)
         run_ids = {run.run_id for run in level if owner[run.run_id] == run.event_id}
+        # One more than there is room for shows that the tree goes on.
         below = [run for run in runs_inside(connection, run_ids, limit=room + 1) if run.event_id not in seen]
         complete = complete and len(below) <= room
         level = below[:room]
@@ -115,6 +117,7 @@ def trees_of(connection: Connection, roots: Iterable[RunRecord]) -> list[TreeTot
 def _added(found: list[RunRecord], children: dict[str, list[str]], *, complete: bool) -> TreeTotals:
     """Return the totals of the first of these runs; a run comes after the one that it is in."""
     totals = {run.event_id: TreeTotals.of(run) for run in found}
+    # From the leaves up: the totals of what is inside a run are whole before they are added to it.
     for run in reversed(found):
         if inside := children.get(run.event_id):
             totals[run.event_id].add(totals[event_id] for event_id in inside)

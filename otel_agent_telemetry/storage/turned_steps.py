@@ -76,6 +76,7 @@ def _new_runs(connection: Connection, rows: Sequence[Any]) -> dict[str, tuple[st
     columns = agent_runs.c
     found = rows_with(connection, select(columns.run_id, columns.event_id), columns.run_id, turned.values())
     stored = {row.run_id: row.event_id for row in found}
+    # A run whose state has not come yet gets its steps when it does: until then they stay where they are.
     return {span_id: (stored[run_id], run_id) for span_id, run_id in turned.items() if run_id in stored}
 
 
@@ -86,6 +87,7 @@ def _tops(rows: Sequence[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for span_id in parents:
         at, seen = span_id, set[str]()
+        # `seen` ends a circle of parents, which ids from anywhere can form.
         while at in parents and at not in turned and at not in seen:
             seen.add(at)
             at = parents[at]
