@@ -6,7 +6,8 @@ import inspect
 import pytest
 from opentelemetry import context as otel_context
 
-from otel_agent_telemetry import RunContext, TelemetryClient
+from otel_agent_telemetry import RunContext
+from otel_agent_telemetry.client_spans import RunSpans
 
 
 def test_block_gets_a_handle_of_the_run(client, captured):
@@ -91,7 +92,7 @@ def test_leaving_never_swallows(client):
 
 def test_block_works_when_nothing_can_be_recorded(client, monkeypatch):
     """An `error-` id, a handle that takes everything, the user's result and exception untouched."""
-    monkeypatch.setattr(TelemetryClient, "_start", None)
+    monkeypatch.setattr(RunSpans, "start", None)
 
     with client.track_run("agent", "job") as run:
         run.log_event("e", {"a": 1})
