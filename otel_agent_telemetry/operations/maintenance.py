@@ -37,6 +37,7 @@ from otel_agent_telemetry.storage.database_file import (
     vacuum,
 )
 from otel_agent_telemetry.storage.engine import translated
+from otel_agent_telemetry.storage.figure_check import check_figures, repair_figures
 from otel_agent_telemetry.storage.restore import DatabaseContents, read_contents
 from otel_agent_telemetry.storage.row_retention import OldRows, Progress, count_old, delete_old
 from otel_agent_telemetry.storage.schema import database_state
@@ -241,16 +242,16 @@ def _first_day_of(segment: Path) -> str:
 
 
 def check_counts(config: TelemetryConfig) -> list[CountDifference] | None:
-    """Return the counts that differ from the runs; None when there is no database yet.
+    """Return the counts and figures that differ from the runs; None when there is no database yet.
 
     Reads every run; other processes may write meanwhile. Raises StorageError.
     """
     with reading_database(config) as connection:
-        return None if connection is None else counts.check_counts(connection)
+        return None if connection is None else [*counts.check_counts(connection), *check_figures(connection)]
 
 
 def repair_counts(config: TelemetryConfig) -> list[CountDifference]:
-    """Correct the counts in one transaction and return those that differed.
+    """Correct the counts and figures in one transaction and return those that differed.
 
     Raises StoreUnavailableError when a service writes the SQLite file or the database cannot
     be written now; nothing is changed then.
@@ -261,6 +262,6 @@ def repair_counts(config: TelemetryConfig) -> list[CountDifference]:
         # A service keeps its writer lock while it runs, so a repair cannot come between its transactions. A server's
         # transactions need no such lock.
         with nullcontext() if path is None else only_writer(path, doing="counting the runs of"):
-            return store.transact(counts.repair_counts)
+            return store.transact(lambda one: [*counts.repair_counts(one), *repair_figures(one)])
     finally:
         store.close()

@@ -6,7 +6,17 @@ from typing import Final
 
 from starlette.routing import Route
 
-from otel_agent_telemetry.page import live, run_actions, run_view, runs_view, sign_in, status_view
+from otel_agent_telemetry.page import (
+    agents_view,
+    cost_view,
+    live,
+    run_actions,
+    run_view,
+    runs_view,
+    session_view,
+    sign_in,
+    status_view,
+)
 from otel_agent_telemetry.page.rendering import page
 from otel_agent_telemetry.page.static_files import read_static
 from otel_agent_telemetry.service.guards import SIGN_IN
@@ -26,6 +36,9 @@ _RUN_ROUTES: Final = (
 PAGE_ROUTES: Final = (
     Route("/", page(runs_view.show_runs), include_in_schema=False),
     *_RUN_ROUTES,
+    Route("/agents", page(agents_view.show_agents), include_in_schema=False),
+    Route("/cost", page(cost_view.show_cost), include_in_schema=False),
+    Route("/sessions/{session_id:path}", page(session_view.show_session), include_in_schema=False),
     Route("/status", page(status_view.show_status), include_in_schema=False),
     Route(SIGN_IN, page(sign_in.show_sign_in), include_in_schema=False),
     Route(SIGN_IN, page(sign_in.sign_in), methods=["POST"], include_in_schema=False),

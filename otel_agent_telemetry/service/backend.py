@@ -30,6 +30,7 @@ from otel_agent_telemetry.delivery.journal_cursor import JournalProgress, journa
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
+from otel_agent_telemetry.service.figure_watch import FigureWatch
 from otel_agent_telemetry.service.file_watch import FileWatch
 from otel_agent_telemetry.service.guards import is_public
 from otel_agent_telemetry.service.loop_bridge import LoopBridge
@@ -77,6 +78,7 @@ class Backend:
         self._lock = None if settings.database_url else WriterLock(settings.db_path)
         self._drain = BufferDrain(settings, self.writer, clock=self.clock, store_id=lambda: self.store_id)
         self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
+        self.figures = FigureWatch(self.writer, self._engine_of_readers, clock=self.clock)
         self._open = False
         self.store_id: str | None = None
         """The id of the database, None until it was opened."""
@@ -112,6 +114,7 @@ class Backend:
         self.writer.start()
         self._drain.start()
         self._silence.start()
+        self.figures.start()
         self._open = True
 
     def announce(self, url: str) -> None:
@@ -161,6 +164,7 @@ class Backend:
             return
         self._open = False
         # The drain first, because it submits writes; the writer then commits what it has accepted, and ends.
+        self.figures.stop()
         self._silence.stop()
         self._drain.stop()
         if not self.writer.stop(_CLOSE_TIMEOUT_S):
@@ -261,9 +265,13 @@ class Backend:
 
     def _read(self, query: Callable[[Connection], Any]) -> Any:
         """Run `query` in the calling thread."""
-        assert self._read_engine is not None, "opened before the first request"
-        with suppress_instrumentation(), reading(self._read_engine, "reading") as connection:
+        with suppress_instrumentation(), reading(self._engine_of_readers(), "reading") as connection:
             return query(connection)
+
+    def _engine_of_readers(self) -> Engine:
+        """Return the engine of read-only connections."""
+        assert self._read_engine is not None, "opened before the first request"
+        return self._read_engine
 
     async def journal_progress(self) -> JournalProgress:
         """Return how much of the journal under the base directory is in this database. Raises OSError.

@@ -70,6 +70,11 @@ def use_own_prices(path: Path | None) -> None:
     _own_file = path, path.stat().st_mtime
 
 
+def own_prices_file() -> tuple[Path, float] | None:
+    """Return the file of one's own prices that is in use, with its time of change; None without one."""
+    return _own_file
+
+
 def price_sources() -> tuple[str, ...]:
     """Return the names of the price lists in use, each with its date or version, in the order in which they count."""
     own = () if _own is None or _own_file is None else (f"{_own_file[0]} of {_own.date}",)

@@ -121,6 +121,15 @@ def children_of(connection: Connection, run_id: str, *, limit: int | None = None
     return [run.record for run in _as_read(connection, _stored(connection, selected))]
 
 
+def runs_of_session(connection: Connection, session_id: str, *, after: Cursor | None, limit: int) -> list[StoredRun]:
+    """Return the runs of a session, oldest first, after a place in that order; at most `limit`."""
+    selected = select(*_columns).where(_runs.session_id == session_id)
+    if after is not None:
+        selected = selected.where(newer_than(after))
+    ordered = selected.order_by(_runs.created_at, _runs.id).limit(limit)
+    return _as_read(connection, _stored(connection, ordered))
+
+
 def runs_inside(connection: Connection, run_ids: Iterable[str], *, limit: int) -> list[RunRecord]:
     """Return the runs whose parent has one of these run ids, as they are read, in no order, at most `limit`."""
     wanted = list(run_ids)

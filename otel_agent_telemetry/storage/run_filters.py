@@ -70,7 +70,7 @@ def conditions_of(connection: Connection, query: RunQuery) -> list[ColumnElement
     if query.parent_run_id is not None:
         found.append(is_inside(query.parent_run_id))
     if query.status is not None:
-        found.append(_has_status(query.status))
+        found.append(has_status(query.status))
     if query.plumbing is not None:
         found.append(is_plumbing() if query.plumbing else _runs.plumbing == literal_column("0"))
     if query.label is not None:
@@ -103,7 +103,7 @@ def few_by_start(connection: Connection, query: RunQuery) -> list[ColumnElement[
     return [_runs.id.in_(ids)] if len(ids) <= _FEW_RUNS else []
 
 
-def _has_status(status: str) -> ColumnElement[bool]:
+def has_status(status: str) -> ColumnElement[bool]:
     """Return the condition that a run has a status, in words that the partial indexes serve."""
     if status == st.RUNNING:
         return is_running()

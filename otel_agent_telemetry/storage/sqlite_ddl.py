@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016", "0017")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -122,5 +122,58 @@ CREATE INDEX ix_deleted_runs_trace_id ON deleted_runs (trace_id) WHERE trace_id 
 
 CREATE TABLE retention_cutoffs (record_type TEXT NOT NULL, cutoff TEXT NOT NULL, applied_at TEXT NOT NULL, PRIMARY
 KEY (record_type))
+
+CREATE TABLE changed_hours (hour TEXT NOT NULL, change BIGINT NOT NULL, PRIMARY KEY (hour))
+
+CREATE TABLE agent_periods (period TEXT NOT NULL, agent_name TEXT NOT NULL, running BIGINT NOT NULL, success BIGINT
+NOT NULL, failed BIGINT NOT NULL, partial BIGINT NOT NULL, timeout BIGINT NOT NULL, cancelled BIGINT NOT NULL, ended
+BIGINT NOT NULL, duration_ms BIGINT NOT NULL, PRIMARY KEY (period, agent_name))
+
+CREATE TABLE duration_periods (agent_name TEXT NOT NULL, period TEXT NOT NULL, from_ms BIGINT NOT NULL, runs BIGINT
+NOT NULL, PRIMARY KEY (agent_name, period, from_ms))
+
+CREATE INDEX ix_duration_periods_period ON duration_periods (period)
+
+CREATE TABLE usage_periods (dimension TEXT NOT NULL, period TEXT NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL,
+provider TEXT NOT NULL, priced_by TEXT NOT NULL, call_size BIGINT NOT NULL, runs BIGINT NOT NULL, calls BIGINT NOT
+NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
+cache_write_tokens BIGINT NOT NULL, cost_nusd BIGINT NOT NULL, PRIMARY KEY (dimension, period, name, model,
+provider, priced_by, call_size))
+
+CREATE INDEX ix_usage_periods_name ON usage_periods (dimension, name)
+
+CREATE TRIGGER agent_runs_figures_new AFTER INSERT ON agent_runs BEGIN INSERT INTO changed_hours VALUES
+(substr(NEW.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER agent_runs_figures_other AFTER UPDATE OF run_id, created_at, start_time, agent_name, status,
+duration_ms, host, session_id, parent_run_id, model, input_tokens, output_tokens, cost_usd, model_calls,
+metrics_json, plumbing ON agent_runs BEGIN INSERT INTO changed_hours VALUES (substr(NEW.created_at, 1, 13), 0) ON
+CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER agent_runs_moved AFTER UPDATE ON agent_runs WHEN OLD.parent_run_id IS NOT NEW.parent_run_id OR
+OLD.run_id <> NEW.run_id OR OLD.created_at <> NEW.created_at BEGIN INSERT INTO changed_hours VALUES
+(substr(OLD.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; INSERT INTO changed_hours
+SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE run_id = OLD.parent_run_id ON CONFLICT (hour) DO UPDATE
+SET change = change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE
+parent_run_id = OLD.run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER agent_runs_figures_gone AFTER DELETE ON agent_runs BEGIN INSERT INTO changed_hours VALUES
+(substr(OLD.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; INSERT INTO changed_hours
+SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE run_id = OLD.parent_run_id ON CONFLICT (hour) DO UPDATE
+SET change = change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE
+parent_run_id = OLD.run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER run_rollups_new AFTER INSERT ON run_rollups BEGIN INSERT INTO changed_hours SELECT substr(created_at,
+1, 13), 0 FROM agent_runs WHERE event_id = NEW.event_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER run_rollups_other AFTER UPDATE ON run_rollups BEGIN INSERT INTO changed_hours SELECT
+substr(created_at, 1, 13), 0 FROM agent_runs WHERE event_id = NEW.event_id ON CONFLICT (hour) DO UPDATE SET change =
+change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE run_id =
+OLD.parent_run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TRIGGER run_rollups_gone AFTER DELETE ON run_rollups BEGIN INSERT INTO changed_hours SELECT
+substr(created_at, 1, 13), 0 FROM agent_runs WHERE event_id = OLD.event_id ON CONFLICT (hour) DO UPDATE SET change =
+change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE run_id =
+OLD.parent_run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
 """.strip().split("\n\n")
 """In the order in which they are run."""

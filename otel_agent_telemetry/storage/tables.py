@@ -309,3 +309,47 @@ run_hours: Final = Table(
     Column("runs", BigInteger, nullable=False),
 )
 """A row is an hour of `created_at`, `2026-01-31T23`, and how many runs it has."""
+
+changed_hours: Final = Table(
+    "changed_hours",
+    metadata,
+    Column("hour", Text, primary_key=True),
+    Column("change", BigInteger, nullable=False),
+)
+"""A row is an hour of `created_at` whose runs have changed since their figures were summed (`storage.figures`)."""
+
+
+def _sums(*names: str) -> tuple[Column[int], ...]:
+    return tuple(Column(name, BigInteger, nullable=False) for name in names)
+
+
+agent_periods: Final = Table(
+    "agent_periods",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("period", "agent_name")),
+    *_sums("running", "success", "failed", "partial", "timeout", "cancelled", "ended", "duration_ms"),
+)
+"""A row is the runs of an agent in an hour or a day: by status, and the durations of those that ended."""
+
+duration_periods: Final = Table(
+    "duration_periods",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("agent_name", "period")),
+    Column("from_ms", BigInteger, primary_key=True, autoincrement=False),
+    *_sums("runs"),
+)
+"""A row is a class of durations (`storage.durations`) of an agent in a period."""
+Index("ix_duration_periods_period", duration_periods.c.period)
+
+usage_periods: Final = Table(
+    "usage_periods",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("dimension", "period", "name", "model", "provider")),
+    *(
+        Column("priced_by", Text, primary_key=True),
+        Column("call_size", BigInteger, primary_key=True, autoincrement=False),
+    ),
+    *_sums("runs", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_nusd"),
+)
+"""A row is what runs used of a model in a period, see `storage.usage_sums`."""
+Index("ix_usage_periods_name", usage_periods.c.dimension, usage_periods.c.name)

@@ -141,7 +141,8 @@ def rows_of(service):
                 key=repr,
             )
             for table in metadata.sorted_tables
-            if table.name not in ("run_counts", "run_hours")
+            if table.name not in ("run_counts", "run_hours", "changed_hours", "store_facts")
+            and not table.name.endswith("_periods")
         }
     engine.dispose()
     return found

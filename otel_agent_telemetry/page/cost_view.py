@@ -1,0 +1,63 @@
+"""The page of costs, `/cost`: by agent, model, host, session and day, of each run's own usage or of whole trees."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from otel_agent_telemetry.page.period import CHOICES, Period, period_of
+from otel_agent_telemetry.page.rendering import render
+from otel_agent_telemetry.service.requests import backend_of
+from otel_agent_telemetry.service.responses import RequestError
+from otel_agent_telemetry.storage.figure_queries import greatest_users, spending_by, spending_by_name, total
+from otel_agent_telemetry.storage.figure_refresh import waiting_hours
+from otel_agent_telemetry.storage.priced_sums import Spending
+
+VIEWS: Final = {
+    "agent": "Agent",
+    "tree": "Outermost agent",
+    "model": "Model",
+    "host": "Host",
+    "session": "Session",
+    "day": "Day",
+}
+"""What `by` may be → the head of its column."""
+_NAMES_SHOWN: Final = 100
+
+
+async def show_cost(request: Request) -> Response:
+    """Return the costs of a time by what the parameter `by` names, agents by default. Raises RequestError 422."""
+    backend = backend_of(request)
+    period = period_of(request.query_params, backend.clock.now_ns())
+    by = request.query_params.get("by") or "agent"
+    if by not in VIEWS:
+        raise RequestError(422, f"by: {by[:20]!r} is none of {', '.join(VIEWS)}")
+    found, waiting = await backend.read(
+        lambda connection: (_read(connection, period, by), waiting_hours(connection, period.periods[0]))
+    )
+    values = {"period": period, "choices": CHOICES, "path": "/cost", "waiting": waiting, "by": by, "views": VIEWS}
+    return await render(request, "cost.html", {**values, **found})
+
+
+def _read(connection: Connection, period: Period, by: str) -> dict[str, Any]:
+    """Return the lines, the most expensive first but days in their order, and the sum of all runs."""
+    by_model = spending_by(connection, "model", period.periods)
+    more = False
+    if by == "model":
+        lines = by_model
+    elif by == "day":
+        used = spending_by(connection, "period", period.periods)
+        return {"lines": [(one, used.get(one, Spending())) for one in period.periods], **_whole(by_model, more=False)}
+    else:
+        names = greatest_users(connection, by, period.periods, limit=_NAMES_SHOWN + 1)
+        more = len(names) > _NAMES_SHOWN
+        lines = spending_by_name(connection, by, period.periods, names[:_NAMES_SHOWN])
+    ordered = sorted(lines.items(), key=lambda item: (-item[1].cost_nusd, -item[1].tokens, item[0]))
+    return {"lines": ordered, **_whole(by_model, more=more)}
+
+
+def _whole(by_model: dict[str, Spending], *, more: bool) -> dict[str, Any]:
+    return {"whole": total(by_model.values()), "more": more}

@@ -1,0 +1,153 @@
+"""Read the figures of agents and costs that `figure_refresh` keeps. Each function takes a connection and periods.
+
+Periods are hours or days, as `figures` describes them, none twice. What is read is in the
+order of size: of each list the greatest names alone, so a page costs the same at a million runs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from otel_agent_telemetry.status import STATUSES, SUCCESS
+from otel_agent_telemetry.storage.durations import quantile
+from otel_agent_telemetry.storage.figures import DAY
+from otel_agent_telemetry.storage.priced_sums import Spending
+from otel_agent_telemetry.storage.tables import agent_periods, duration_periods, usage_periods
+from otel_agent_telemetry.storage.usage_sums import Key, Sums
+
+_agents: Final = agent_periods.c
+_durations: Final = duration_periods.c
+_usage: Final = usage_periods.c
+_all_runs: Final = sum((_agents[status] for status in STATUSES[1:]), start=_agents[STATUSES[0]])
+_COUNTS: Final = (*STATUSES, "ended", "duration_ms")
+_counts: Final = tuple(func.sum(_agents[name]).label(name) for name in _COUNTS)
+_SUMS: Final = tuple(func.sum(_usage[name]).label(name) for name in Sums._fields)
+_KEY: Final = tuple(_usage[name] for name in Key._fields)
+_day: Final = func.substr(_usage.period, 1, DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Runs of an agent, or of a period: by status, and the duration of those that ended."""
+
+    statuses: dict[str, int]
+    ended: int
+    duration_ms: int
+
+    @property
+    def runs(self) -> int:
+        """Return how many there are."""
+        return sum(self.statuses.values())
+
+    @property
+    def success_rate(self) -> float | None:
+        """Return the share of the ended runs that succeeded; None while none has ended."""
+        return self.statuses[SUCCESS] / self.ended if self.ended else None
+
+
+def agent_counts(
+    connection: Connection, periods: Sequence[str], *, names: Iterable[str] | None = None, limit: int
+) -> dict[str, RunCounts]:
+    """Return agent → its runs, those with the most first, at most `limit`; with `names` those alone."""
+    selected = select(_agents.agent_name, *_counts).where(_agents.period.in_(periods))
+    if names is not None:
+        selected = selected.where(_agents.agent_name.in_(list(names)))
+    selected = selected.group_by(_agents.agent_name).order_by(func.sum(_all_runs).desc(), _agents.agent_name)
+    return {row.agent_name: _counts_of(row) for row in connection.execute(selected.limit(limit))}
+
+
+def counts_by_period(connection: Connection, periods: Sequence[str], agent: str) -> dict[str, RunCounts]:
+    """Return period → the runs of one agent; without periods in which it has none."""
+    selected = select(agent_periods).where(_agents.period.in_(periods), _agents.agent_name == agent)
+    return {row.period: _counts_of(row) for row in connection.execute(selected)}
+
+
+def _counts_of(row: Any) -> RunCounts:
+    return RunCounts({status: int(getattr(row, status)) for status in STATUSES}, int(row.ended), int(row.duration_ms))
+
+
+def duration_quantiles(
+    connection: Connection, periods: Sequence[str], names: Sequence[str], shares: Sequence[float]
+) -> dict[str, list[float | None]]:
+    """Return agent → a duration in milliseconds for each share, within 5 %."""
+    return _quantiles(connection, _durations.agent_name, periods, names, shares)
+
+
+def quantiles_by_period(
+    connection: Connection, periods: Sequence[str], agent: str, shares: Sequence[float]
+) -> dict[str, list[float | None]]:
+    """Return period → the same of one agent."""
+    return _quantiles(connection, _durations.period, periods, [agent], shares)
+
+
+def _quantiles(
+    connection: Connection,
+    by: ColumnElement[str],
+    periods: Sequence[str],
+    names: Sequence[str],
+    shares: Sequence[float],
+) -> dict[str, list[float | None]]:
+    wanted = (_durations.agent_name.in_(names), _durations.period.in_(periods))
+    selected = select(by, _durations.from_ms, func.sum(_durations.runs)).where(*wanted).group_by(by, _durations.from_ms)
+    classes: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for name, bound, runs in connection.execute(selected):
+        classes[name][bound] = int(runs)
+    return {name: [quantile(runs, share) for share in shares] for name, runs in classes.items()}
+
+
+def greatest_users(connection: Connection, dimension: str, periods: Sequence[str], *, limit: int) -> list[str]:
+    """Return the names of a dimension that used the most tokens, the greatest first, at most `limit`."""
+    tokens = func.sum(_usage.input_tokens + _usage.output_tokens)
+    selected = select(_usage.name).where(*_of(dimension, periods)).group_by(_usage.name)
+    ordered = selected.order_by(tokens.desc(), func.sum(_usage.cost_nusd).desc(), _usage.name)
+    return list(connection.execute(ordered.limit(limit)).scalars())
+
+
+def spending_by_name(
+    connection: Connection, dimension: str, periods: Sequence[str], names: Sequence[str]
+) -> dict[str, Spending]:
+    """Return name → what its runs used and cost; without names that used nothing."""
+    wanted = (*_of(dimension, periods), _usage.name.in_(names))
+    return _spending(connection, _usage.name, select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted))
+
+
+def spending_by(
+    connection: Connection, column: str, periods: Sequence[str], *, agent: str | None = None
+) -> dict[str, Spending]:
+    """Return the spending of all runs, or of an agent's, by `model` or by `period`."""
+    wanted = _of("agent", periods) if agent is None else (*_of("agent", periods), _usage.name == agent)
+    by = _usage[column]
+    return _spending(connection, by, select(by.label("by"), _day, *_KEY, *_SUMS).where(*wanted))
+
+
+def spending_of_session(connection: Connection, session_id: str) -> Spending:
+    """Return what the runs of a session used and cost, on whichever day."""
+    wanted = (_usage.dimension == "session", _usage.name == session_id, func.length(_usage.period) == DAY)
+    selected = select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted)
+    return _spending(connection, _usage.name, selected).get(session_id, Spending())
+
+
+def total(spendings: Iterable[Spending]) -> Spending:
+    """Return the sum of several."""
+    whole = Spending()
+    for one in spendings:
+        whole.include(one)
+    return whole
+
+
+def _of(dimension: str, periods: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    return (_usage.dimension == dimension, _usage.period.in_(periods))
+
+
+def _spending(connection: Connection, by: ColumnElement[str], selected: Select[Any]) -> dict[str, Spending]:
+    """Price the rows of a statement: name, day, key, sums."""
+    found: defaultdict[str, Spending] = defaultdict(Spending)
+    size = len(Key._fields)
+    for name, day, *values in connection.execute(selected.group_by(by, _day, *_KEY)):
+        found[name].add(day, Key(*values[:size]), Sums(*map(int, values[size:])))
+    return dict(found)
