@@ -50,8 +50,7 @@ class LateRuns:
     def repeats_run(self, view: SpanView, above: OpenSpan) -> bool:
         """Return whether an agent's span repeats the run, or the step that turns into a run, around it."""
         run = self._agent_around(above)
-        if run.takes_child_name and run.child_agent is None:
-            self._look_at_earlier(run)
+        self._look_at_earlier(run)
         if not self._is_part_of(view, run):
             return False
         event_id = span_event_id(view.trace_id, view.span_id, view.start_ns)
@@ -137,19 +136,24 @@ class LateRuns:
         return True
 
     def _look_at_earlier(self, run: ActiveRun) -> None:
-        """Let agents that began before, and have said so only since, give a run its name first."""
+        """Let agents that began before, and have said so only since, give a run its name first, if it needs one."""
+        if not run.takes_child_name or run.child_agent is not None:
+            return
         for opened in list(self._active.open_spans.values()):  # in order of their start; once a run that names no agent
             above = opened.above
             if opened.is_run or opened.ended or not opened.changed or above is None:
                 continue
-            if self._may_become_run(opened.live) and self._agent_around(above) is run:
-                self._late_run(opened)
+            if self._may_become_run(opened.live) and self._agent_around(above, looks=False) is run:
+                self._late_run(opened, looks=False)
 
-    def _agent_around(self, above: OpenSpan) -> ActiveRun:
-        """Return the run around a span, also one that a step around it will be when it ends."""
+    def _agent_around(self, above: OpenSpan, *, looks: bool = True) -> ActiveRun:
+        """Return the run around a span, also one that a step around it will be when it ends.
+
+        `looks`: whether agents that began earlier are asked first for the name of a run that needs one.
+        """
         at: OpenSpan | None = above
         while at is not None and not at.is_run:
-            if at.changed and not at.ended and (late := self._late_run(at)) is not None:
+            if at.changed and not at.ended and (late := self._late_run(at, looks=looks)) is not None:
                 return late
             at = at.above
         if at is None:
@@ -160,11 +164,14 @@ class LateRuns:
             note_agent(at.run, view)
         return at.run
 
-    def _late_run(self, opened: OpenSpan) -> ActiveRun | None:
+    def _late_run(self, opened: OpenSpan, *, looks: bool = True) -> ActiveRun | None:
         """Return the run that an open step will be by what its attributes say now; None for a step."""
         if opened.late_run is None and self._may_become_run(opened.live):
             view = view_of(opened.live)
-            if opened.above is None or not self._is_part_of(view, self._agent_around(opened.above)):
+            around = None if opened.above is None else self._agent_around(opened.above, looks=looks)
+            if looks and around is not None:
+                self._look_at_earlier(around)
+            if opened.late_run is None and (around is None or not self._is_part_of(view, around)):
                 ids = opened.live.get_span_context()
                 opened.late_run = new_run(opened.live, (ids.trace_id, ids.span_id))
                 opened.late_run.span, opened.late_run.agent_name = opened.live, agent_name_of(view)

@@ -75,6 +75,20 @@ def test_an_agent_inside_a_step_that_will_be_the_same_agent_is_its_step(captured
     assert [tokens(run) for run in captured.runs] == [0, 100]
 
 
+def test_the_first_agent_inside_gives_its_name_also_where_two_say_so_late(captured):
+    """The second is asked first, because a span begins inside it."""
+    tracer = captured.provider.get_tracer("app")
+    with tracer.start_as_current_span("root", attributes={"openinference.span.kind": "AGENT"}):
+        first = tracer.start_span("first")
+        first.set_attributes(agent("planner"))
+        with tracer.start_as_current_span("second") as second:
+            second.set_attributes(agent("writer"))
+            tracer.start_span("inside", attributes=agent("reader")).end()
+        first.end()
+    runs = {run.job_type: run.agent_name for run in captured.runs}
+    assert runs == {"root": "planner", "second": "writer", "inside": "reader"}
+
+
 def test_what_ends_after_the_agent_is_counted_there(captured):
     """A stream that outlives the span around it, and a step that begins below the ended agent."""
     tracer = captured.provider.get_tracer("app")
