@@ -42,9 +42,14 @@ NO_MODEL: Final = ""
 """The name under `BY_MODEL` of what spans used that report tokens and no model: calls, if a span above names one."""
 SO_FAR: Final = "so_far"
 """Model → tokens of calls whose sender adds them to those of the next call in the same span: of several the greatest
-count, and only where no such call follows. Empty on a call whose tokens hold those of the calls before it."""
+count, and only where no such call (`SUMS_UP`) follows."""
+SUMS_UP: Final = "sums_up"
+"""In the usage of a call: 1 where its tokens hold those of the calls before it in the same span."""
+TOOL_CALLS: Final = "tool_calls"
+SERVED: Final = "served_tool_calls"
+"""Calls that a server of tools reports: those that callers report too, unless there are more of them."""
 _TOKENS: Final = "_tokens"
-_OF_STEPS: Final = frozenset({"steps", "tool_calls", "child_errors", "had_errors", LEFT_OUT})
+_OF_STEPS: Final = frozenset({"steps", TOOL_CALLS, SERVED, "child_errors", "had_errors", LEFT_OUT})
 """What is counted on every span; the rest is counted on model calls."""
 _MAX_WORDS: Final = 100
 _MAX_NAMES: Final = 256
@@ -115,7 +120,12 @@ def is_call(usage: Usage) -> bool:
 
 def is_any_call(usage: Usage) -> bool:
     """Return whether a span with this usage counts calls of a model or a tool, which one inside it may count again."""
-    return "tool_calls" in usage or is_call(usage)
+    return is_tool_call(usage) or is_call(usage)
+
+
+def is_tool_call(usage: Usage) -> bool:
+    """Return whether a span with this usage counts calls of tools."""
+    return TOOL_CALLS in usage or SERVED in usage
 
 
 def folded(own: Usage, inside: Usage) -> dict[str, Any]:
@@ -131,8 +141,9 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
         inside = _claimed(inside, model)
     if MODEL_INSIDE in own:
         own = {name: value for name, value in own.items() if name != MODEL_INSIDE}
-    if "tool_calls" in own and "tool_calls" in inside and not is_call(inside):
-        own = {name: value for name, value in own.items() if name != "tool_calls"}
+    repeated = TOOL_CALLS if TOOL_CALLS in inside else SERVED if is_tool_call(inside) else None
+    if repeated is not None and not is_call(inside):
+        own = {name: value for name, value in own.items() if name not in (repeated, SERVED)}
     # Only two calls can be the same call; everything else is added.
     if not (is_call(own) and is_call(inside)):
         return added([own, inside])
@@ -149,11 +160,16 @@ def folded(own: Usage, inside: Usage) -> dict[str, Any]:
 
 def _with_sums_counted(inside: Usage) -> Usage:
     """Return the usage of everything in one span with its `SO_FAR` counted, where no call has repeated that."""
-    if SO_FAR not in inside:
+    if not depends_on_others(inside):
         return inside
-    rest = {name: value for name, value in inside.items() if name != SO_FAR}
-    so_far = inside[SO_FAR]
-    return rest if has_tokens(rest) else added([rest, *so_far.values(), {BY_MODEL: so_far}])
+    rest = {name: value for name, value in inside.items() if name not in (SO_FAR, SUMS_UP)}
+    so_far = {} if SUMS_UP in inside else inside[SO_FAR]
+    return added([rest, *so_far.values(), {BY_MODEL: so_far}]) if so_far else rest
+
+
+def depends_on_others(usage: Usage) -> bool:
+    """Return whether what a call used is known only from the calls beside it, too."""
+    return SO_FAR in usage or SUMS_UP in usage
 
 
 def _claimed(inside: Usage, model: str) -> Usage:
@@ -209,7 +225,7 @@ def of_steps(usage: Usage) -> dict[str, Any]:
 
 def has_tokens(usage: Usage) -> bool:
     """Return whether a usage has a number of tokens."""
-    return bool(usage.get(SO_FAR)) or any(name.endswith(_TOKENS) and count for name, count in usage.items())
+    return SO_FAR in usage or any(name.endswith(_TOKENS) and count for name, count in usage.items())
 
 
 def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
@@ -218,9 +234,11 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
     The run's own tokens count only when no step has any, because frameworks repeat the total
     on the root span; so with a cost.
     """
-    if "tool_calls" in own and (is_call(steps) or "tool_calls" in steps):  # a tool that does the work of an agent
-        own = {name: value for name, value in own.items() if name != "tool_calls"}
+    if TOOL_CALLS in own and (is_call(steps) or TOOL_CALLS in steps):  # a tool that does the work of an agent
+        own = {name: value for name, value in own.items() if name != TOOL_CALLS}
     usage = folded(own, steps)
+    if (served := usage.pop(SERVED, 0)) > usage.get(TOOL_CALLS, 0):
+        usage[TOOL_CALLS] = served
     usage.pop(RUN_COST, None)
     usage.pop(LAST_CALL_DECIDES, None)
     usage.pop(LEFT_OUT, None)

@@ -25,7 +25,10 @@ from otel_agent_telemetry.usage import (
     REPORTED,
     REPORTED_COST,
     RUN_COST,
+    SERVED,
     SO_FAR,
+    SUMS_UP,
+    TOOL_CALLS,
     Usage,
     last_call,
 )
@@ -37,13 +40,13 @@ _MAX_MODEL: Final = 200
 _MAX_ERROR: Final = 500
 _NUSD: Final = 1_000_000_000
 PLAIN_STEP: Final[Usage] = {"steps": 1}
-_STEPS: Final[Mapping[tuple[bool, bool], Usage]] = {
-    (False, False): PLAIN_STEP,
-    (False, True): {"steps": 1, "child_errors": 1},
-    (True, False): {"steps": 1, "tool_calls": 1},
-    (True, True): {"steps": 1, "child_errors": 1, "tool_calls": 1},
+_STEPS: Final[Mapping[tuple[str | None, bool], Usage]] = {
+    (None, False): PLAIN_STEP,
+    (None, True): {"steps": 1, "child_errors": 1},
+    **{(calls, False): {"steps": 1, calls: 1} for calls in (TOOL_CALLS, SERVED)},
+    **{(calls, True): {"steps": 1, "child_errors": 1, calls: 1} for calls in (TOOL_CALLS, SERVED)},
 }
-"""(whether it is a tool call, whether it failed) → the step's usage."""
+"""(as what it counts besides, whether it failed) → the step's usage."""
 
 _INPUT, _OUTPUT, _TOTAL = "input_tokens", "output_tokens", "total_tokens"
 _CACHED: Final = ("cache_read_input_tokens", "cache_write_input_tokens")
@@ -90,7 +93,7 @@ def step_usage(view: SpanView) -> Usage:
     if USAGE_NAMES.isdisjoint(view.attributes):
         return usage_of_kind(None, is_error=is_error)
     kind = call_kind(view.attributes, view.name)
-    usage = usage_of_kind(kind, is_error=is_error)
+    usage = usage_of_kind(kind, is_error=is_error, is_served=view.kind == "server")
     if kind == names.MODEL:
         return {**usage, **_model_call(view)}
     if kind is None and (more := _of_no_call(view)):
@@ -108,9 +111,12 @@ def _of_no_call(view: SpanView) -> dict[str, Any]:
     return {**tokens, BY_MODEL: {NO_MODEL: {"model_calls": 1, **tokens}}}
 
 
-def usage_of_kind(kind: Kind | None, *, is_error: bool) -> Usage:
-    """Return what a step of a kind adds to its run besides what a model call used; the same object for the same."""
-    return _STEPS[kind == names.TOOL, is_error]
+def usage_of_kind(kind: Kind | None, *, is_error: bool, is_served: bool = False) -> Usage:
+    """Return what a step of a kind adds to its run besides what a model call used; the same object for the same.
+
+    `is_served`: whether the span is a server's, of a call that its caller may report too.
+    """
+    return _STEPS[(SERVED if is_served else TOOL_CALLS) if kind == names.TOOL else None, is_error]
 
 
 def _model_call(view: SpanView) -> dict[str, Any]:
@@ -162,7 +168,7 @@ def own_usage(view: SpanView) -> dict[str, Any]:
     if kind == names.MODEL:
         return dict(usage_by_model(view, _model_call(view)))
     if kind == names.TOOL:
-        return {"tool_calls": 1}
+        return {TOOL_CALLS: 1}
     used: dict[str, Any] = tokens_of({**_totals_renamed(view.attributes), **view.attributes}, view.resource)
     if model := model_of(view.attributes):
         used |= {"models": [model]} if used else {MODEL_INSIDE: model}
@@ -344,8 +350,10 @@ def _with_sum_apart(view: SpanView, usage: Usage) -> Usage:
     reasons = next(words for name, words in sender.sums_after if name in (provider, "*"))
     ended = str(view.attributes.get(names.FINISH_REASONS, "")).lower()
     tokens = {name: count for name, count in usage.items() if name.endswith("_tokens")}
-    if not tokens or not any(reason in ended for reason in reasons):
-        return {**usage, SO_FAR: {}}
+    if not tokens:
+        return usage
+    if not any(reason in ended for reason in reasons):
+        return {**usage, SUMS_UP: 1}
     model = next(iter(usage.get("models", ())), NO_MODEL)
     calls = {name: value for name, value in usage.items() if name not in tokens}
     if BY_MODEL in usage:
@@ -362,7 +370,7 @@ def usage_of_step(view: SpanView) -> Usage:
     usage = step_usage(view)
     if "model_calls" in usage:
         return _with_sum_apart(view, usage_by_model(view, usage))
-    if "tool_calls" not in usage and names.is_agent_work(view.attributes, view.name) and (whole := own_usage(view)):
+    if TOOL_CALLS not in usage and names.is_agent_work(view.attributes, view.name) and (whole := own_usage(view)):
         if RUN_COST in whole:
             whole[REPORTED_COST] = whole.pop(RUN_COST)
         return {**usage, **whole}

@@ -20,7 +20,7 @@ from otel_agent_telemetry.storage.span_places import Key, Place, Places
 from otel_agent_telemetry.storage.statements import Lookup, key_lookup, rows_of_keys, rows_with
 from otel_agent_telemetry.storage.steps import INSIDE_CALL, IS_RUN, NO_RUN, SERVICE, usage_of_row
 from otel_agent_telemetry.storage.tables import HAS_NO_LINE, UNKNOWN_START, agent_runs, run_events, run_spans
-from otel_agent_telemetry.usage import SO_FAR, Usage, is_any_call
+from otel_agent_telemetry.usage import Usage, depends_on_others, is_any_call
 from otel_agent_telemetry.wire import dumps_text
 
 Identity = tuple[str, str, int]
@@ -62,7 +62,7 @@ class Members:
         """Add a step of a run, "" for none; `is_inside_call`: whether a call of that run is around it."""
         if event_id:
             self._steps[event_id].append(usage)
-            if (is_inside_call and is_any_call(usage)) or SO_FAR in usage:
+            if (is_inside_call and is_any_call(usage)) or depends_on_others(usage):
                 self._have_calls_in_calls.add(event_id)
 
     def add_run(self, event_id: str, *, around: str) -> None:

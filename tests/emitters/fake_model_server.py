@@ -77,6 +77,10 @@ class FakeModelServer(ThreadingHTTPServer):
     def __exit__(self, *_exc):
         self.shutdown()
 
+    def number(self):
+        """Return the number of the answer: a client may count answers of one id once."""
+        return len(self._asked)
+
     def asked(self, path, status):
         self._asked.append((path, status))
 
@@ -212,9 +216,37 @@ class _Handler(BaseHTTPRequestHandler):
             if tool
             else {"type": "text", "text": TEXT}
         )
-        about = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
+        about = {
+            "id": f"msg_{self.server.number()}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "stop_sequence": None,
+        }
         reason = "tool_use" if tool else "end_turn"
-        self._send(200, {**about, "content": [block], "stop_reason": reason, "usage": ANTHROPIC_USAGE})
+        if not body.get("stream"):
+            self._send(200, {**about, "content": [block], "stop_reason": reason, "usage": ANTHROPIC_USAGE})
+            return
+        begun = {**about, "content": [], "stop_reason": None, "usage": {**ANTHROPIC_USAGE, "output_tokens": 1}}
+        empty = {**block, "input": {}} if tool else {**block, "text": ""}
+        delta = (
+            {"type": "input_json_delta", "partial_json": json.dumps(tool[1])}
+            if tool
+            else {"type": "text_delta", "text": TEXT}
+        )
+        events = [
+            {"type": "message_start", "message": begun},
+            {"type": "content_block_start", "index": 0, "content_block": empty},
+            {"type": "content_block_delta", "index": 0, "delta": delta},
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": reason, "stop_sequence": None},
+                "usage": ANTHROPIC_USAGE,
+            },
+            {"type": "message_stop"},
+        ]
+        self._stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events])
 
     def _gemini(self, path, tool):
         part = {"functionCall": {"name": tool[0], "args": tool[1]}} if tool else {"text": TEXT}

@@ -177,6 +177,32 @@ def test_a_coding_agents_root_leaves_its_status_to_the_last_model_call():
     assert own_usage(sent._replace(resource={"service.name": "app"})) == {}
 
 
+SERVED, CALLED = {"steps": 1, "served_tool_calls": 1}, {"steps": 1, "tool_calls": 1}
+
+
+@pytest.mark.parametrize(
+    ("steps", "calls"),
+    [
+        ([(CALLED, -1), (SERVED, -1)], 1),
+        ([(CALLED, -1), (SERVED, 0)], 1),
+        ([(CALLED, -1), (SERVED, 0), (SERVED, 1)], 1),
+        ([(SERVED, -1), (CALLED, 0)], 1),
+        ([(SERVED, -1), (SERVED, -1)], 2),
+        ([(CALLED, -1), (CALLED, -1), (SERVED, -1)], 2),
+    ],
+)
+def test_a_call_that_a_server_of_tools_reports_too_counts_once(steps, calls):
+    """Inside its caller's span or beside it, where the server knows only the trace that it was started in."""
+    assert shown_usage(own={}, steps=summed(steps))["tool_calls"] == calls
+
+
+def test_a_span_of_a_server_that_calls_a_tool_is_a_served_call():
+    """As the server of the Model Context Protocol makes it."""
+    called = {"mcp.method.name": "tools/call", "gen_ai.operation.name": "execute_tool"}
+    assert usage_of_step(view(called)._replace(kind="server")) == SERVED
+    assert usage_of_step(view(called)._replace(kind="client")) == CALLED
+
+
 def spring_call(tokens, reason, provider="openai"):
     """A model call of Spring AI 1: it adds the tokens of the calls before it in the same turn to its own."""
     reported = {"gen_ai.usage.input_tokens": str(tokens), "gen_ai.response.finish_reasons": f'["{reason}"]'}

@@ -7,7 +7,7 @@ from typing import Final
 from otel_agent_telemetry.otel.conventions.convention import AGENT, MODEL, TOOL, Convention, Sender
 
 CLAUDE_CODE: Final = Convention(
-    name="Claude Code",
+    name="Claude Code and the Claude Agent SDK",
     source="Claude Code 2.1.197, recorded requests",
     kinds={"span.type": {"interaction": AGENT, "llm_request": MODEL, "tool": TOOL}},
     only_beside="span.type",
@@ -17,6 +17,7 @@ CLAUDE_CODE: Final = Convention(
         "cache_read_input_tokens": ("cache_read_tokens",),
         "cache_write_input_tokens": ("cache_creation_tokens",),
     },
+    no_models=("<synthetic>",),
     senders=(
         Sender(
             marks=(("service.name", "claude-code"),),

@@ -313,6 +313,25 @@ TRULENS: Final = Convention(
     ),
 )
 
+BEEAI: Final = Convention(
+    name="BeeAI",
+    source="openinference-instrumentation-beeai 0.1.30, whose events of agents are spans of their kind",
+    kinds={
+        "metadata.path": dict.fromkeys(
+            (
+                *("*.final_answer", "*.error", "*.retry", "*.update", "*.partial_update"),
+                *("*.tool_start", "*.tool_success", "*.tool_error"),
+            ),
+            CHAIN,
+        )
+    },
+    content_namespaces=(
+        *("metadata.steps", "metadata.iterations", "metadata.result", "metadata.state", "metadata.memory"),
+        *("metadata.context", "metadata.schema"),
+    ),
+    known=("metadata.class_name", "metadata.output_class"),
+)
+
 SMOLAGENTS: Final = Convention(
     name="smolagents",
     source="openinference-instrumentation-smolagents",
@@ -488,6 +507,7 @@ FRAMEWORKS: Final = (
     MLFLOW,
     BRAINTRUST,
     TRULENS,
+    BEEAI,
     SMOLAGENTS,
     HAYSTACK,
     LIVEKIT,
