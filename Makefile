@@ -29,7 +29,8 @@ test: $(VENV)/.made
 	$(BIN)/python -m pytest $(TESTS) -n 3 --dist worksteal
 
 # The fast part: what needs no extra but `zstd`, no service and no other program.
-FAST := $(filter-out $(addprefix tests/test_, columns.py docs.py secret_forms.py), $(wildcard tests/test_*.py)) \
+NEED_EXTRAS := $(addprefix tests/test_, argument_types.py bench.py columns.py contributing.py docs.py secret_forms.py)
+FAST := $(filter-out $(NEED_EXTRAS), $(wildcard tests/test_*.py)) \
   tests/buffer tests/capture tests/client tests/recording \
   $(filter-out tests/host/test_libraries.py, $(wildcard tests/host/test_*.py)) \
   $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequence_ledger.py) \

@@ -29,17 +29,17 @@ from otel_agent_telemetry.storage.steps import EventLine, SpanRow
 from otel_agent_telemetry.wire import EVENT, SPAN, Line
 
 _MAX_RANGE: Final = 20_000
-_TABLES: Final = """
-CREATE TABLE events (
+_TABLES: Final = (
+    """CREATE TABLE events (
     writer TEXT, seq INTEGER, event_id TEXT, at TEXT, digest INTEGER, PRIMARY KEY (writer, seq)
-) WITHOUT ROWID;
-CREATE TABLE steps (
+    ) WITHOUT ROWID""",
+    """CREATE TABLE steps (
     trace_id TEXT, span_id TEXT, at TEXT, event_id TEXT, writer TEXT, seq INTEGER, ended INTEGER, digest INTEGER,
     again INTEGER, PRIMARY KEY (trace_id, span_id, at)
-) WITHOUT ROWID;
-CREATE INDEX steps_by_line ON steps (writer, seq);
-CREATE TABLE not_expected (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
+    ) WITHOUT ROWID""",
+    "CREATE INDEX steps_by_line ON steps (writer, seq)",
+    "CREATE TABLE not_expected (event_id TEXT PRIMARY KEY) WITHOUT ROWID",
+)
 _ADD_EVENT: Final = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)"
 _ADD_STEP: Final = """
 INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET
@@ -74,7 +74,8 @@ class LineLedger:
         """Read the cursor of the service that confirmed last. Raises OSError."""
         self._scratch = scratch
         self._cursor = last_cursor(config.buffer_dir)
-        scratch.executescript(_TABLES)
+        for statement in _TABLES:  # one by one, to stay in the transaction (`run_ledger`)
+            scratch.execute(statement)
 
     def confirmed(self, path: Path) -> int:
         """Return how many bytes of a day's file the service confirmed, of an archive all or none. Raises OSError."""

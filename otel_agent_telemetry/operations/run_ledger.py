@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.clock import normal_iso
@@ -40,20 +41,17 @@ from otel_agent_telemetry.wire import RUN, Line
 _MAX_IN_MEMORY: Final = 10_000
 _ISO_LENGTH: Final = 32
 _DAY: Final = len("2026-01-31")
+_event_id_of: Final = itemgetter(0)
 
-_TABLES: Final = """
-CREATE TABLE journalled (
-    event_id TEXT PRIMARY KEY, run_id TEXT, ended INTEGER, updated_at TEXT, content INTEGER, identity INTEGER,
-    settled TEXT, place TEXT, twice INTEGER
-) WITHOUT ROWID;
-CREATE TABLE waiting (event_id TEXT PRIMARY KEY, ended INTEGER, updated_at TEXT) WITHOUT ROWID;
-CREATE TABLE refused (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE stored (
-    event_id TEXT PRIMARY KEY, ended INTEGER, updated_at TEXT, content INTEGER, twice INTEGER
-) WITHOUT ROWID;
-CREATE TABLE deleted (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE unaltered (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
+_TABLES: Final = (
+    """journalled (event_id TEXT PRIMARY KEY, run_id TEXT, ended INTEGER, updated_at TEXT, content INTEGER,
+    identity INTEGER, settled TEXT, place TEXT, twice INTEGER)""",
+    "waiting (event_id TEXT PRIMARY KEY, ended INTEGER, updated_at TEXT)",
+    "refused (event_id TEXT PRIMARY KEY)",
+    "stored (event_id TEXT PRIMARY KEY, ended INTEGER, updated_at TEXT, content INTEGER, twice INTEGER)",
+    "deleted (event_id TEXT PRIMARY KEY)",
+    "unaltered (event_id TEXT PRIMARY KEY)",
+)
 _IS_LATER: Final = "(excluded.ended, excluded.updated_at) > (ended, updated_at)"
 _LATER: Final = (
     f"ON CONFLICT (event_id) DO UPDATE SET ended = excluded.ended, updated_at = excluded.updated_at WHERE {_IS_LATER}"
@@ -137,7 +135,9 @@ class RunLedger:
         self._cutoff = ""
         self.marks = Marks()
         """The marks that lines of the journal carry."""
-        scratch.executescript(_TABLES)
+        # Not `executescript`, which commits first: outside a transaction each statement writes its pages to the file.
+        for table in _TABLES:
+            scratch.execute(f"CREATE TABLE {table} WITHOUT ROWID")
 
     def journalled(self, records: Iterable[Line]) -> None:
         """Add the `run` lines among lines of the journal, and the marks of deletions among the others."""
@@ -173,7 +173,8 @@ class RunLedger:
 
     def _spill(self) -> None:
         """Move the latest states in memory to the temporary database."""
-        self._scratch.executemany(_ADD_JOURNALLED, map(self._row_of, self._latest.items()))
+        # In order of the key: the rows of a page are written one after another.
+        self._scratch.executemany(_ADD_JOURNALLED, sorted(map(self._row_of, self._latest.items()), key=_event_id_of))
         self._latest.clear()
 
     def _row_of(self, item: tuple[str, _Latest]) -> tuple[Any, ...]:
@@ -205,7 +206,7 @@ class RunLedger:
         """Add stored runs: `event_id`, `status`, `updated_at` and what `summary_of` makes of their content."""
         rows = ((event_id.lower(), status != RUNNING, at, content) for event_id, status, at, content in runs)
         while chunk := list(islice(rows, _MAX_IN_MEMORY)):
-            self._scratch.executemany(_ADD_STORED, chunk)
+            self._scratch.executemany(_ADD_STORED, sorted(chunk, key=_event_id_of))
 
     def places(self) -> list[tuple[str, int, str]]:
         """Return each place of the journal's runs, how many runs it has, and their digest."""

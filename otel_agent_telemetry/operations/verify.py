@@ -56,6 +56,7 @@ from otel_agent_telemetry.wire import Line
 Progress = Callable[[int, int], None]
 """Called with the bytes of the journal read so far, and its size in bytes."""
 
+_SCRATCH_CACHE_KIB: Final = 64 << 10
 _RETRY_PAUSES_S: Final = (0.05, 0.1, 0.2)
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _LOOKED_AT_AGAIN: Final = 20_000
@@ -79,6 +80,8 @@ def _scratch() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect("", isolation_level=None)) as connection:
         # Nothing is ever rolled back, and a crash removes the file.
         connection.execute("PRAGMA journal_mode=OFF")
+        # The default of 2 MB would write a page of 100,000 runs to the file for nearly each run that is looked up.
+        connection.execute(f"PRAGMA cache_size=-{_SCRATCH_CACHE_KIB}")
         connection.execute("BEGIN")
         yield connection
 

@@ -6,6 +6,7 @@ Imported by the programs of this folder; needs the standard library only.
 from __future__ import annotations
 
 import gc
+import importlib
 import locale
 import logging
 import os
@@ -82,10 +83,15 @@ def later_than_a_comparison() -> None:
 
 
 def background_has_begun() -> None:
-    """Wait until the first imports of our threads have ended: what an import has open must be closed by nobody else."""
+    """Wait until the first imports of our threads have ended: what an import has open must be closed by nobody else.
+
+    What their first pass would import a second later is imported here.
+    """
     wanted = ("otel_agent_telemetry.git", "otel_agent_telemetry.delivery.deliverer")
     while not all(_is_imported(name) for name in wanted):
         later_than_a_comparison()
+    for name in ("otel_agent_telemetry.storage.writer_lock", "otel_agent_telemetry.delivery.sqlite_target"):
+        importlib.import_module(name)
 
 
 def _is_imported(name: str) -> bool:

@@ -91,26 +91,6 @@ def test_no_third_party_module_is_imported_behind_the_application(config, servic
     run_host(config, MODULES, env=env, quiet=target != "webhook")  # which the fake service answers with 404
 
 
-BEHIND_POSTGRESQL = """
-from otel_agent_telemetry import TelemetryClient
-client = TelemetryClient()
-at_start = set(sys.modules)
-assert "psycopg" in at_start
-with client.track_run("agent", "job") as run:
-    run.log_event("event")
-assert client.flush(30)
-client.close()
-ours_and_standard = {"otel_agent_telemetry", *sys.stdlib_module_names}
-new = [name for name in set(sys.modules) - at_start if name.partition(".")[0] not in ours_and_standard]
-assert not new, new
-"""
-
-
-def test_no_third_party_module_is_imported_behind_the_application_over_postgresql(config, postgres):
-    """SQLAlchemy, Alembic and the driver are imported by TelemetryClient(), none of their parts on a thread of ours."""
-    run_host(config, BEHIND_POSTGRESQL, env={"TELEMETRY_DATABASE_URL": postgres.make_url()})
-
-
 SEEDED = """
 import random
 from otel_agent_telemetry import TelemetryClient

@@ -78,5 +78,6 @@ def test_an_odd_value(config, name, code):
 
     assert {line["run_id"] for line in journal_lines(config, "run") if line["status"] == "success"} == {"by client"}
     ours = [line for line in err.splitlines() if line.startswith("otel_agent_telemetry")]
+    ours = [line for line in ours if "exporter is missing" not in line]  # of an install without the extra for it
     assert len({line.partition(" ")[2] for line in ours}) <= 1, err
     assert code is INSTRUMENT or len(ours) <= 1, err  # it reads the environment beside the client

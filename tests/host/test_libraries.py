@@ -231,3 +231,23 @@ def test_spans_of_logfire_are_recorded(config):
 
     ended = {line["job_type"]: line["status"] for line in journal_lines(config, "run") if line["status"] != "running"}
     assert ended == {"work": "success", "fails": "failed"}
+
+
+BEHIND_POSTGRESQL = """
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+at_start = set(sys.modules)
+assert "psycopg" in at_start
+with client.track_run("agent", "job") as run:
+    run.log_event("event")
+assert client.flush(30)
+client.close()
+ours_and_standard = {"otel_agent_telemetry", *sys.stdlib_module_names}
+new = [name for name in set(sys.modules) - at_start if name.partition(".")[0] not in ours_and_standard]
+assert not new, new
+"""
+
+
+def test_no_third_party_module_is_imported_behind_the_application_over_postgresql(config, postgres):
+    """SQLAlchemy, Alembic and the driver are imported by TelemetryClient(), none of their parts on a thread of ours."""
+    run_host(config, BEHIND_POSTGRESQL, env={"TELEMETRY_DATABASE_URL": postgres.make_url()})

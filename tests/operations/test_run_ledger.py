@@ -9,7 +9,9 @@ import pytest
 
 from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.operations import run_ledger
+from otel_agent_telemetry.operations.line_ledger import LineLedger
 from otel_agent_telemetry.operations.run_ledger import FINDINGS, RunLedger
+from otel_agent_telemetry.operations.sequence_ledger import SequenceLedger
 from otel_agent_telemetry.run_content import content_of
 
 RECEIPT = Deletion(event_id="e", run_id="r", deleted_at="2026-02-01T00:00:00.000000+00:00", deleted_by="ops")
@@ -18,6 +20,16 @@ EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-01T00:00:01.000000+00
 
 def state(status, updated_at, event_id="e"):
     return {"record_type": "run", "event_id": event_id, "run_id": "r", "status": status, "updated_at": updated_at}
+
+
+def test_the_tables_are_made_within_the_callers_transaction(config):
+    """Outside of one, each statement would write what it changed to the file: the cost grew with the square of runs."""
+    with closing(sqlite3.connect("", isolation_level=None)) as scratch:
+        scratch.execute("BEGIN")
+        RunLedger(scratch)
+        SequenceLedger(scratch)
+        LineLedger(scratch, config)
+        assert scratch.in_transaction
 
 
 @pytest.mark.parametrize(
