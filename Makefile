@@ -85,13 +85,10 @@ bench: $(VENV)/.made
 	@$(BIN)/python tests/bench/million.py $(or $(BENCH_LINES),1000000)
 	@$(BIN)/python tests/bench/capture.py
 
-# How late events of a hundred writers reach a service on PostgreSQL, at 1,000 and 5,000 a second; and against COPY.
+# How late events of a hundred writing processes reach a service on PostgreSQL, and a backlog against COPY. The budgets, in
+# 12 minutes: make bench-delivery BENCH_RATES=1000:600,5000:60
 bench-delivery: $(VENV)/.made
-	BENCH_SECONDS=$(or $(BENCH_SECONDS),60) $(BIN)/python tests/bench/whole_runs.py
-
-# The pictures of docs/page.md, of real runs; needs Chromium. SHOTS=FOLDER takes every view at every size instead.
-screenshots: $(VENV)/.made
-	$(BIN)/python scripts/screenshots.py $(SHOTS)
+	BENCH_RATES=$(BENCH_RATES) $(BIN)/python tests/bench/whole_runs.py
 
 # Size, words and paths of the package as a table; ROOT=FOLDER counts another checkout.
 structure: $(VENV)/.made

@@ -30,6 +30,7 @@ from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from tests.bench.pairs import HTTP, Ratio, Row, at, each, goal_text, in_pairs, verdict_of
 from tests.bench.posting import Posted, post_runs
+from tests.bench.processes import cpu_seconds
 from tests.bench.records import config_in, some_records
 
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
@@ -57,9 +58,7 @@ class Service(NamedTuple):
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used. Linux only."""
-        # utime and stime: the 12th and 13th field after the name, which is in parentheses.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
 
 @contextmanager
