@@ -75,6 +75,13 @@ def bytes_size(value: float | None) -> str:
     return f"{amount:.3g} TiB"
 
 
+def cut(text: str | None, characters: int) -> str:
+    """Return a text of one line whose end, where it is longer, is shown to be missing: `2026-11-28T08…`."""
+    if not text or len(text) <= characters:
+        return text or ""
+    return text[: characters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def relative_time(instant: str | None, now: datetime) -> str:
     """Return how long ago an ISO 8601 instant was: `12 s ago`, `3 h ago`; days past a month as a date."""
     moment = _moment(instant)

@@ -52,6 +52,7 @@ _FILTERS: Final = (
     formats.cost,
     formats.percent,
     formats.bytes_size,
+    formats.cut,
     formats.relative_time,
     formats.exact_time,
     formats.web_link,

@@ -8,10 +8,12 @@ from starlette.routing import Route
 
 from otel_agent_telemetry.page import (
     agents_view,
+    compare_view,
     cost_view,
     live,
     run_actions,
     run_view,
+    runs_export,
     runs_view,
     session_view,
     sign_in,
@@ -35,6 +37,8 @@ _RUN_ROUTES: Final = (
 )
 PAGE_ROUTES: Final = (
     Route("/", page(runs_view.show_runs), include_in_schema=False),
+    Route("/export.{form}", page(runs_export.export_runs), include_in_schema=False),
+    Route("/compare", page(compare_view.show_comparison), include_in_schema=False),
     *_RUN_ROUTES,
     Route("/agents", page(agents_view.show_agents), include_in_schema=False),
     Route("/cost", page(cost_view.show_cost), include_in_schema=False),

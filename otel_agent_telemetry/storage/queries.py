@@ -11,7 +11,7 @@ Runs are read with their roll-ups (`steps`) and their cost (`pricing`), except b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -128,6 +128,15 @@ def runs_of_session(connection: Connection, session_id: str, *, after: Cursor | 
         selected = selected.where(newer_than(after))
     ordered = selected.order_by(_runs.created_at, _runs.id).limit(limit)
     return _as_read(connection, _stored(connection, ordered))
+
+
+def runs_numbered(connection: Connection, numbers: Sequence[int]) -> list[StoredRun]:
+    """Return the runs with these numbers, in no order; those that are gone are left out. Reads some at a time."""
+    found: list[StoredRun] = []
+    for start in range(0, len(numbers), _ROWS_AT_A_TIME):
+        wanted = numbers[start : start + _ROWS_AT_A_TIME]
+        found += _as_read(connection, _stored(connection, select(*_columns).where(_runs.id.in_(wanted))))
+    return found
 
 
 def runs_inside(connection: Connection, run_ids: Iterable[str], *, limit: int) -> list[RunRecord]:

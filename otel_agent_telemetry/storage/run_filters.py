@@ -169,4 +169,5 @@ def begins_with(connection: Connection, column: ColumnElement[Any], prefix: str)
     # A range is served by an index; LIKE would read every row.
     if connection.dialect.name != "sqlite":
         column = by_code_point(column, connection.dialect)
-    return column.between(prefix, prefix + _LAST_CHARACTER)
+    # No BETWEEN: PostgreSQL takes no collation within it.
+    return and_(column >= prefix, column <= prefix + _LAST_CHARACTER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016", "0017")
+KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016", "0017", "0018")
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -175,5 +175,7 @@ CREATE TRIGGER run_rollups_gone AFTER DELETE ON run_rollups BEGIN INSERT INTO ch
 substr(created_at, 1, 13), 0 FROM agent_runs WHERE event_id = OLD.event_id ON CONFLICT (hour) DO UPDATE SET change =
 change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM agent_runs WHERE run_id =
 OLD.parent_run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE INDEX ix_agent_runs_agent_name ON agent_runs (agent_name, created_at, id)
 """.strip().split("\n\n")
 """In the order in which they are run."""

@@ -63,6 +63,8 @@ Index(
     sqlite_where=_NOT_SUCCEEDED,
     postgresql_where=_NOT_SUCCEEDED,
 )
+# The list of one agent's runs, which may all be old.
+Index("ix_agent_runs_agent_name", agent_runs.c.agent_name, agent_runs.c.created_at, agent_runs.c.id)
 # Spans over OTLP name their run by these ids.
 _HAS_TRACE: Final = text("trace_id IS NOT NULL")
 Index(

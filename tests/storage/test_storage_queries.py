@@ -13,7 +13,15 @@ from storage_cases import SECOND, T0, at, event_id, run
 
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.storage.queries import children_of, find_run, get_run, iter_open_runs, list_runs, page_of_runs
+from otel_agent_telemetry.storage.queries import (
+    children_of,
+    find_run,
+    get_run,
+    iter_open_runs,
+    list_runs,
+    page_of_runs,
+    runs_beginning,
+)
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.run_stats import run_stats
@@ -208,3 +216,13 @@ def test_events_and_spans_are_kept_once_and_read_in_order(database):
         ]
         assert spans_of(connection, event_id(1)) == [first, ended]
         assert spans_of(connection, event_id(2)) == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [("run-1", ["run-10", "run-1"]), ("run-2", ["run-2"]), ("RUN", []), ("", [])]
+)
+def test_runs_are_found_by_how_their_id_begins(database, prefix, expected):
+    """On PostgreSQL too, where the comparison is by code point as on SQLite."""
+    fill(database, [run(1), run(2), run(10)])
+    with database.reading() as connection:
+        assert [record.run_id for record in runs_beginning(connection, prefix, limit=5)] == expected
