@@ -26,7 +26,7 @@ from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
 from otel_agent_telemetry.otel.plan_code import MAX_VALUES, PLAIN_TYPES, PayloadEncoder, payload_encoder
-from otel_agent_telemetry.otel.usage import COST_NAMES, MODEL_NAMES, TOKEN_NAMES, USAGE_NAMES
+from otel_agent_telemetry.otel.usage_attributes import COST_NAMES, MODEL_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import are_plain_names
 from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 

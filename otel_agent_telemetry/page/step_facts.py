@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL
 from otel_agent_telemetry.otel.conventions.table import kind_of
-from otel_agent_telemetry.otel.usage import call_kind, model_of, tokens_of
+from otel_agent_telemetry.otel.usage import call_kind
+from otel_agent_telemetry.otel.usage_attributes import model_of, tokens_of
 from otel_agent_telemetry.storage.step_rows import StepRow, attributes_of
 from otel_agent_telemetry.storage.steps import usage_of_row
 from otel_agent_telemetry.wire import load_object

@@ -60,7 +60,7 @@ class OwnPrices:
             return None
         tokens = {name: count for name, count in used.items() if isinstance(count, int)}
         read, written = tokens.get("cache_read_input_tokens", 0), tokens.get("cache_write_input_tokens", 0)
-        # Cached tokens are a part of the input here (`otel.usage`), and have prices of their own.
+        # Cached tokens are a part of the input here (`otel.usage_attributes`), and have prices of their own.
         plain = max(tokens.get("input_tokens", 0) - read - written, 0)
         cost = plain * price.input + tokens.get("output_tokens", 0) * price.output
         cost += read * price.cache_read + written * price.cache_write

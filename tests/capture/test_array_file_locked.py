@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 import orjson
 import pytest
@@ -22,6 +23,15 @@ fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.readline()
 """
+
+
+@contextmanager
+def locked(path):
+    """Hold the lock of an array file as another program does."""
+    lock = FileLock(path)
+    assert lock.try_acquire()
+    yield
+    lock.release()
 
 
 def test_a_lock_that_is_released_in_time_is_waited_for(path):
@@ -109,10 +119,8 @@ def test_a_coroutine_whose_lock_stays_held_sets_the_entry_aside(path):
     """The timeout counts for coroutines as well."""
     array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=0.02)
     array.append(entry(1))
-    lock = FileLock(path)
-    assert lock.try_acquire()
-    assert asyncio.run(array.append_async(entry(2))) is False
-    lock.release()
+    with locked(path):
+        assert asyncio.run(array.append_async(entry(2))) is False
     assert [item["n"] for item in array.entries()] == [2, 1]
 
 
@@ -120,8 +128,6 @@ def test_a_coroutine_that_is_cancelled_while_it_waits_loses_no_entry(path):
     """The entry is set aside and the cancellation propagates at once."""
     array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=60.0)
     array.append(entry(1))
-    lock = FileLock(path)
-    assert lock.try_acquire()
 
     async def main():
         waiting = asyncio.create_task(array.append_async(entry(2)))
@@ -130,8 +136,8 @@ def test_a_coroutine_that_is_cancelled_while_it_waits_loses_no_entry(path):
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
-    asyncio.run(main())
-    lock.release()
+    with locked(path):
+        asyncio.run(main())
     assert [item["n"] for item in array.entries()] == [2, 1]
 
 
@@ -139,22 +145,17 @@ def test_a_coroutine_without_an_event_loop_waits_as_a_function_does(path):
     """Driven by hand, it never yields to a driver that would not understand what it waits for."""
     array = ArrayFile(path, max_bytes=MAX_BYTES, lock_timeout_s=0.02)
     array.append(entry(1))
-    lock = FileLock(path)
-    assert lock.try_acquire()
-    with pytest.raises(StopIteration) as returned:
+    with locked(path), pytest.raises(StopIteration) as returned:
         array.append_async(entry(2)).send(None)
     assert returned.value.value is False
-    lock.release()
 
 
 def set_aside(array, *entries):
     """Append entries while the file is locked."""
     array.path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(array.path)
-    assert lock.try_acquire()
-    for number in entries:
-        assert array.append(entry(number), wait=False) is False
-    lock.release()
+    with locked(array.path):
+        for number in entries:
+            assert array.append(entry(number), wait=False) is False
 
 
 def test_many_set_aside_entries_are_all_added_in_order(array, path):

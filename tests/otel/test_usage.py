@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_agent_telemetry.otel.conventions import ONLY_BESIDE, TOKEN_SPELLINGS
-from otel_agent_telemetry.otel.usage import (
-    own_usage,
-    reported_cost,
-    step_usage,
-    tokens_of,
-    usage_by_model,
-    usage_of_step,
-)
+from otel_agent_telemetry.otel.usage import own_usage, step_usage, usage_by_model, usage_of_step
+from otel_agent_telemetry.otel.usage_attributes import reported_cost, tokens_of
 from otel_agent_telemetry.usage import added, shown_usage, summed
 from tests.otel.span_views import view
 

@@ -1,6 +1,6 @@
 """What one row of the table of conventions holds: the words of one convention, framework or program.
 
-A row has data only. `table` merges the rows; the rules that read them are `otel.usage`,
+A row has data only. `table` merges the rows; the rules that read them are `otel.usage_attributes`,
 `otel.mapping` and `otel.content`.
 """
 
