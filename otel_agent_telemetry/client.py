@@ -38,7 +38,7 @@ from otel_agent_telemetry.otel.spans import EventPayload, remote_parent
 from otel_agent_telemetry.outer_edge import never_raises, print_line, report
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
-from otel_agent_telemetry.redaction import kept_name
+from otel_agent_telemetry.redaction import kept_name, kept_run_id
 from otel_agent_telemetry.run_context import RunContext, TrackedRun
 from otel_agent_telemetry.run_id import generate_run_id
 from otel_agent_telemetry.wire import bounded_repr
@@ -160,9 +160,8 @@ class TelemetryClient:
                 return
             run = self._active.get(run_id)
             if run is None or not self._active.is_mine(run):
-                print_line(
-                    f"[WARN] Run ID not found: {bounded_repr(run_id) if not isinstance(run_id, str) else run_id}"
-                )
+                shown = kept_run_id(run_id) if isinstance(run_id, str) else bounded_repr(run_id)
+                print_line(f"[WARN] Run ID not found: {shown}")
                 return
             self._spans.end(run, status, kwargs)
         except Exception as problem:  # the outer edge
@@ -201,8 +200,8 @@ class TelemetryClient:
         if span is not None and span.is_recording():
             span.add_event(event_type, EventPayload(event_attributes(kept), kept), now_ns)
             return
-        event = {"run_id": run_id, "event_type": kept_name(event_type), "timestamp": iso_utc(now_ns), "payload": kept}
-        self._recorder.record_event(event)
+        about = {"run_id": kept_run_id(run_id), "event_type": kept_name(event_type)}
+        self._recorder.record_event({**about, "timestamp": iso_utc(now_ns), "payload": kept})
 
     @never_raises("ERROR", (False, "[ERROR] associate_commit failed"))
     def associate_commit(
@@ -227,7 +226,7 @@ class TelemetryClient:
 
         try:
             link = CommitLink(
-                run_id=run_id,
+                run_id=kept_run_id(run_id),
                 commit_hash=commit_hash,
                 commit_source=commit_source,
                 commit_author=kept_name(commit_author) if type(commit_author) is str else commit_author,
@@ -238,7 +237,7 @@ class TelemetryClient:
             return False, f"[ERROR] associate_commit failed: {problem}"
         if not self._is_off():
             self._recorder.record_commit(link)
-        return True, f"Commit {commit_hash} associated with run {run_id}"
+        return True, f"Commit {commit_hash} associated with run {kept_run_id(run_id)}"
 
     # --- figures
 

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from otel_agent_telemetry.column_checks import FREE_TEXT_COLUMNS
 from otel_agent_telemetry.columns import JSON_COLUMNS, Fields
+from otel_agent_telemetry.run_id import MAX_RUN_ID_LENGTH
 from otel_agent_telemetry.secret_arguments import secret_positions
 from otel_agent_telemetry.secret_names import REDACTED, hides_secret, is_secret_key
 from otel_agent_telemetry.secret_patterns import is_harmless, mask_text, may_hide
@@ -56,6 +57,15 @@ def kept_name(name: str) -> str:
     return name if masked == name else masked
 
 
+def kept_run_id(run_id: str) -> str:
+    """Return a run id that an application gave with a secret in it masked: the same wherever something refers to it.
+
+    What is no text, which the checks of run ids refuse, is returned as it is.
+    """
+    masked = mask_text(run_id) if isinstance(run_id, str) else run_id
+    return run_id if masked == run_id else masked[:MAX_RUN_ID_LENGTH]
+
+
 @lru_cache(maxsize=4096)
 def _is_plain_name(name: str) -> bool:
     """Return whether a name neither names nor holds a secret; the result is remembered."""
@@ -73,18 +83,21 @@ def are_plain_names(names: Collection[str]) -> bool:
     return not is_named and all(map(is_plain_name, names))
 
 
-_TEXT_COLUMNS: Final = FREE_TEXT_COLUMNS - JSON_COLUMNS
+_TEXT_COLUMNS: Final = FREE_TEXT_COLUMNS - JSON_COLUMNS | {"run_id", "parent_run_id"}
+
+
+_MASK_OF: Final = dict.fromkeys(("run_id", "parent_run_id"), kept_run_id)
 
 
 def mask_columns(columns: Fields) -> Fields:
     """Mask the secrets in a run's text columns, in place, and return them; JSON columns are masked where they are made.
 
-    Ids stay as they are: what belongs to the run refers to it by them.
+    A run id too: `kept_run_id` gives what refers to the run the same one.
     """
     # One look at all texts together: hardly any run has a secret in its columns.
     texts = {name: text for name, text in columns.items() if name in _TEXT_COLUMNS and isinstance(text, str)}
     if not is_harmless("\n".join(texts.values())):
-        columns.update({name: mask_text(text) for name, text in texts.items()})
+        columns.update({name: _MASK_OF.get(name, mask_text)(text) for name, text in texts.items()})
     return columns
 
 

@@ -26,6 +26,7 @@ from otel_agent_telemetry.otel.step_usage import StepUsage
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.redaction import kept_run_id
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.usage import Usage
 
@@ -78,8 +79,8 @@ class Elsewhere:
         """Return the parent run in another process: by baggage, else by this process's environment."""
         parent_run_id = parent_run_of(context) if context else None
         if parent_run_id is None and self._config.parent_run_id is not None and self._begins_here(span):
-            return self._config.parent_run_id
-        return parent_run_id
+            parent_run_id = self._config.parent_run_id
+        return None if parent_run_id is None else kept_run_id(parent_run_id)
 
     def _begins_here(self, span: ReadableSpan) -> bool:
         """Return whether a span is the first of this process: without a parent, or below the environment's span."""

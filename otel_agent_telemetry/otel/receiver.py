@@ -44,7 +44,7 @@ from otel_agent_telemetry.otel.span_work import span_work_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import last_call_decides, own_usage, usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
-from otel_agent_telemetry.redaction import clean, kept_name
+from otel_agent_telemetry.redaction import clean, kept_name, kept_run_id
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.storage.rollups import Agent
@@ -164,7 +164,7 @@ class SpanReceiver:
         # What is left out is counted in the roll-up: which spans of the run are known here depends on the request.
         run = ended_run(
             view,
-            run_id=str(wanted),
+            run_id=kept_run_id(str(wanted)),
             exceptions=exceptions,
             around=around,
             problems=problems,

@@ -19,7 +19,7 @@ import orjson
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES
+from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, kept_run_id
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
@@ -228,7 +228,10 @@ class ActiveRuns:
 
     def get(self, run_id: str) -> ActiveRun | None:
         """Return the open run of that id; None when none is open under it."""
-        return self._runs.get(run_id) or self._lost.get(run_id)
+        found = self._runs.get(run_id) or self._lost.get(run_id)
+        if found is None:  # the application may use the id that it gave
+            found = self._runs.get(kept_run_id(run_id))
+        return found
 
     def note_lost(self, run: ActiveRun, run_id: str) -> None:
         """Let a run whose first state could not be kept be ended under the id that its caller was given."""
@@ -301,7 +304,10 @@ class ActiveRuns:
         reason = check_custom_run_id(wanted)
         if reason is None:
             self.metrics.count_custom()
-            return str(wanted)
+            run_id = kept_run_id(str(wanted))
+            if run_id != wanted:
+                _log.warning("A custom run_id looks like a secret: it is masked")
+            return run_id
         self.metrics.count_rejected(reason)
         _log.warning("Custom run_id rejected (%s); using a generated one", reason)
         return None

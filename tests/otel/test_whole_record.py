@@ -113,3 +113,39 @@ def test_no_part_of_what_the_client_is_given_is_kept_unmasked():
     assert SECRET not in run_id
     assert SECRET not in text
     assert text.count(REDACTED) > len(given)
+
+
+@pytest.mark.parametrize("way", ["live", "exporter", "otlp"])
+def test_a_run_id_that_is_a_secret_is_masked_by_every_way(way, tmp_path, spans):
+    """And so is what the runs inside refer to it by."""
+    recorder = MemoryRecorder(isolated_config(tmp_path))
+    processor = AgentRunSpanProcessor(recorder=recorder) if way == "live" else SimpleSpanProcessor(spans)
+    tracer = provider_of(processor).get_tracer("app")
+    with tracer.start_as_current_span("outer", attributes={"agent.run.id": TOKEN}):
+        inner = {"agent.run.id": f"of {TOKEN}", "agent.run.parent_run_id": TOKEN}
+        tracer.start_span("inner", attributes=inner).end()
+    if way == "exporter":
+        AgentRunSpanExporter(recorder=recorder).export(spans.get_finished_spans())
+    if way == "otlp":
+        receiver = SpanReceiver(runs="root", around=ResourceDefaults())
+        found = receiver.read(encode_spans(spans.get_finished_spans()))
+        states = [node.state for node in receiver.nodes_of(found.spans, found) if node.state]
+    else:
+        states = [state.to_fields() for state in recorder.states]
+    ids = {(state["job_type"], state["run_id"], state.get("parent_run_id")) for state in states}
+    assert ids == {("outer", REDACTED, None), ("inner", f"of {REDACTED}", REDACTED)}
+    assert SECRET not in json.dumps(states)
+
+
+def test_a_client_may_use_the_secret_that_it_gave_as_a_run_id(capsys):
+    """Its run is ended, gets its events and its commit; nothing that is kept or printed holds the secret."""
+    with capture_runs() as captured:
+        client = captured.client
+        run_id = client.start_run("agent", "job", run_id=TOKEN)
+        client.log_event(TOKEN, "checkpoint")
+        client.associate_commit(TOKEN, "a1b2c3d", "ci")
+        client.end_run(TOKEN, "success")
+        client.end_run(TOKEN, "success")
+    assert (run_id, [run.status for run in captured.runs]) == (REDACTED, ["success"])
+    assert [event.run_id for event in captured.events] == [REDACTED]
+    assert SECRET not in recorded(captured.recorder) + "".join(capsys.readouterr())
