@@ -10,6 +10,7 @@ from otel_agent_telemetry.page import (
     agents_view,
     compare_view,
     cost_view,
+    list_neighbours,
     live,
     run_actions,
     run_view,
@@ -26,6 +27,8 @@ from otel_agent_telemetry.service.guards import SIGN_IN
 _RUN: Final = "/runs/{event_id}"
 _RUN_ROUTES: Final = (
     Route(_RUN, page(run_view.show_run), include_in_schema=False),
+    Route(f"{_RUN}/next", page(list_neighbours.go_to_next), include_in_schema=False),
+    Route(f"{_RUN}/previous", page(list_neighbours.go_to_previous), include_in_schema=False),
     Route(f"{_RUN}/live", page(live.stream_run), include_in_schema=False),
     Route(f"{_RUN}/steps/{{number:int}}", page(run_view.show_step), include_in_schema=False),
     Route(f"{_RUN}/events/{{number:int}}", page(run_view.show_event), include_in_schema=False),

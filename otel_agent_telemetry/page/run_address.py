@@ -19,12 +19,16 @@ ONLY: Final = {"errors": "failed", "models": "model calls", "tools": "tool calls
 """What the timeline can be narrowed to, and how a page calls it."""
 _MAX_FLIPPED: Final = 200
 _MAX_TEXT: Final = 255
+_MAX_STATE: Final = 4_000
 _FAR_NUMBER: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class RunAddress:
-    """The members of an address: those of the timeline (`step_tree.View`), then those of the list of events."""
+    """The members of an address: those of the timeline (`step_tree.View`), then those of the list of events.
+
+    `in_list` is the state of the list of runs that led here (`list_address`), so that its next run can be shown.
+    """
 
     top: int | None = None
     level: int | None = None
@@ -34,6 +38,7 @@ class RunAddress:
     find: str = ""
     event_type: str = ""
     after: Cursor | None = None
+    in_list: str = ""
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> RunAddress:
@@ -48,6 +53,7 @@ class RunAddress:
             find=parameters.get("find", "")[:_MAX_TEXT],
             event_type=parameters.get("type", "")[:_MAX_TEXT],
             after=_cursor(parameters.get("after")),
+            in_list=parameters.get("list", "")[:_MAX_STATE],
         )
 
     def members(self) -> dict[str, str]:
@@ -61,6 +67,7 @@ class RunAddress:
             "find": self.find,
             "type": self.event_type,
             "after": self.after.to_text() if self.after else "",
+            "list": self.in_list,
         }
         return {name: str(value) for name, value in values.items() if value}
 

@@ -110,17 +110,13 @@ def place_of(query: ListQuery, run: StoredRun) -> Cursor | None:
     return Place(_value_of(query, run.record), run.id).cursor()
 
 
-def neighbours(connection: Connection, query: ListQuery, run: StoredRun) -> tuple[RunRecord | None, RunRecord | None]:
-    """Return the runs before and after a run in the list, as far as one search finds them."""
+def neighbour(connection: Connection, query: ListQuery, run: StoredRun, *, backwards: bool) -> RunRecord | None:
+    """Return the run after a run in the list, with `backwards` the one before it, as far as one search finds it."""
     place = place_of(query, run)
     if place is None:
-        return None, None
-    found = [
-        page_of_list(connection, replace(query, cursor=place, limit=1), backwards=before).runs
-        for before in (True, False)
-    ]
-    before, after = (runs[0].record if runs else None for runs in found)
-    return before, after
+        return None
+    page = page_of_list(connection, replace(query, cursor=place, limit=1), backwards=backwards)
+    return page.runs[0].record if page.runs else None
 
 
 class _Search:

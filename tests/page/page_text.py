@@ -32,7 +32,7 @@ class _Text(HTMLParser):
         if tag in ("td", "th"):
             self._in_cell = False
         if tag == "a" and self._href is not None:
-            self.links[" ".join(self._link.split())] = self._href
+            self.links.setdefault(" ".join(self._link.split()), self._href)
             self._href = None
 
     def handle_data(self, data: str) -> None:
@@ -43,7 +43,7 @@ class _Text(HTMLParser):
 
 
 class PageText:
-    """A page as its reader has it: `text`, `rows` of tables as lists of cells, `links` by their text."""
+    """A page as its reader has it: `text`, `rows` of tables as lists of cells, `links` by their text, the first of each."""
 
     def __init__(self, html: str) -> None:
         parser = _Text()

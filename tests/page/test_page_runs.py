@@ -12,7 +12,7 @@ import pytest
 from otel_agent_telemetry.page import list_address, runs_export
 from otel_agent_telemetry.storage import run_list
 from tests.page.page_text import PageText
-from tests.service.service_cases import at, ended, post_batch, state
+from tests.service.service_cases import at, ended, event_id, post_batch, state
 
 HOSTILE = '"><script>alert(1)</script>'
 
@@ -220,3 +220,16 @@ def test_a_cell_of_an_export_is_no_formula(sqlite_service) -> None:
 def test_an_export_that_cannot_be_made_is_refused(sqlite_service, path, code) -> None:
     """No file with other runs than were asked for."""
     show(sqlite_service, path, code=code)
+
+
+def test_next_and_previous_stay_within_the_filter(filled) -> None:
+    """From the page of a run; at the end of the list its reader comes back to it."""
+    newest = show(filled, agent="writer").links["writer"]
+    run = PageText(filled.client.get(newest).text)
+    older = filled.client.get(run.links["next run →"])
+    assert older.headers["location"] == f"/runs/{event_id(1)}?list=agent%3Dwriter"
+    page = PageText(filled.client.get(older.headers["location"]).text)
+    assert page.links["All runs of the filter"] == "/?agent=writer"
+    assert filled.client.get(page.links["next run →"]).headers["location"] == "/?agent=writer"
+    assert filled.client.get(page.links["← previous run"]).headers["location"] == newest
+    assert filled.client.get(f"/runs/{event_id(9)}/next").status_code == 404

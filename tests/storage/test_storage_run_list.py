@@ -13,7 +13,7 @@ from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.storage import run_list
 from otel_agent_telemetry.storage.list_query import SORTS, ListQuery
 from otel_agent_telemetry.storage.rows import Cursor
-from otel_agent_telemetry.storage.run_list import Count, neighbours, page_of_list
+from otel_agent_telemetry.storage.run_list import Count, neighbour, page_of_list
 from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.usage import USAGE_KEY
 from tests.storage.trace_cases import deliver
@@ -124,10 +124,11 @@ def test_the_neighbours_of_a_run_are_those_of_the_filtered_list(database, listed
     query = ListQuery(plumbing=False, model="model-0")
     with database.reading() as connection:
         (newer, older) = page_of_list(connection, query).runs
-        assert neighbours(connection, query, newer) == (None, older.record)
-        assert neighbours(connection, query, older) == (newer.record, None)
+        assert neighbour(connection, query, newer, backwards=False) == older.record
+        assert neighbour(connection, query, newer, backwards=True) is None
+        assert neighbour(connection, query, older, backwards=True) == newer.record
         costs = replace(query, sort="cost", ascending=True)
-        assert neighbours(connection, costs, older) == (None, newer.record)
+        assert neighbour(connection, costs, older, backwards=False) == newer.record
 
 
 @pytest.mark.parametrize(
