@@ -9,51 +9,42 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, TypeVar
+
+T = TypeVar("T", str, int)
 
 NO_STEP: Final = -1
 """The position of the step around one that is directly in its run."""
 
 
-class PlacedStep(Protocol):
-    """What decides the place of a step."""
-
-    @property
-    def span_id(self) -> str:
-        """Return the id of the step, which another may have too where a run seeds `random`."""
-
-    @property
-    def parent_span_id(self) -> str | None:
-        """Return the id of the step around it, or of anything else."""
-
-    @property
-    def start_time(self) -> str:
-        """Return when it began, in our form of time."""
-
-
-def steps_around(steps: Sequence[PlacedStep], starts_around: Sequence[str | None] | None = None) -> list[int]:
+def steps_around(
+    span_ids: Sequence[str],
+    parent_ids: Sequence[str | None],
+    starts: Sequence[T],
+    starts_around: Sequence[T | None] | None = None,
+) -> list[int]:
     """Return for each step the position of the step around it, NO_STEP where there is none.
 
-    `starts_around`: when the parent of each began, where that is known; else the last of several
-    with its id that had begun. A step whose parents lead back to itself is directly in the run.
+    `starts` are texts in our form of time, or numbers. `starts_around`: when the parent of each began, where
+    that is known; else the last of several with its id that had begun. A step whose parents lead back to
+    itself is directly in the run.
     """
-    starts = [step.start_time for step in steps]
     by_id: defaultdict[str, list[int]] = defaultdict(list)
-    for position in sorted(range(len(steps)), key=starts.__getitem__):
-        by_id[steps[position].span_id].append(position)
-    around = [NO_STEP] * len(steps)
-    for position, step in enumerate(steps):
-        found = by_id.get(step.parent_span_id, ()) if step.parent_span_id else ()
+    for position in sorted(range(len(span_ids)), key=starts.__getitem__):
+        by_id[span_ids[position]].append(position)
+    around = [NO_STEP] * len(span_ids)
+    for position, parent_id in enumerate(parent_ids):
+        found = by_id.get(parent_id, ()) if parent_id else ()
         if len(found) == 1:
             around[position] = found[0]
         elif found:
             known = None if starts_around is None else starts_around[position]
-            around[position] = _one_of(found, starts, start=step.start_time, known=known)
+            around[position] = _one_of(found, starts, start=starts[position], known=known)
     _break_circles(around)
     return around
 
 
-def _one_of(found: Sequence[int], starts: Sequence[str], *, start: str, known: str | None) -> int:
+def _one_of(found: Sequence[int], starts: Sequence[T], *, start: T, known: T | None) -> int:
     """Return which of several steps with one id, in order of their start, is around one that began at `start`."""
     if known is not None:
         at = bisect_left(found, known, key=starts.__getitem__)

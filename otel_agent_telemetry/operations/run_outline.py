@@ -57,7 +57,12 @@ def _nested(tree: RunTree) -> _Node:
     """Return the tree of items, each list ordered by time."""
     top = _Node(tree.record)
     nodes = [_Node(step) for step in tree.steps]
-    for node, around in zip(nodes, steps_around(tree.steps), strict=True):
+    places = steps_around(
+        [step.span_id for step in tree.steps],
+        [step.parent_span_id for step in tree.steps],
+        [step.start_time for step in tree.steps],
+    )
+    for node, around in zip(nodes, places, strict=True):
         (top if around == NO_STEP else nodes[around]).below.append(node)
     steps: defaultdict[str, list[_Node]] = defaultdict(list)
     for step, node in zip(tree.steps, nodes, strict=True):

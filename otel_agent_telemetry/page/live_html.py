@@ -12,8 +12,8 @@ from otel_agent_telemetry.page.rendering import templates
 from otel_agent_telemetry.page.run_address import run_path
 from otel_agent_telemetry.page.run_changes import Changes
 from otel_agent_telemetry.page.run_details import read_details
-from otel_agent_telemetry.page.step_tree import Axis, ms_since, origin_ns
-from otel_agent_telemetry.page.waterfall import BarRow, step_bars
+from otel_agent_telemetry.page.step_tree import Axis
+from otel_agent_telemetry.page.waterfall import BarRow, ms_since, origin_ns, step_bars
 from otel_agent_telemetry.storage.step_rows import numbers_of_spans
 
 

@@ -6,7 +6,7 @@ going back is free. Unknown words and numbers count as not given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
@@ -75,11 +75,22 @@ class RunAddress:
         """Return the end of the address, `?` alone when nothing is set."""
         return "?" + urlencode(self.members(), errors="replace")
 
-    def flip(self, number: int) -> RunAddress:
-        """Return the address that opens a folded step, or folds an open one."""
-        flipped = tuple(one for one in self.flipped if one != number)
-        flipped = flipped if number in self.flipped else (*flipped, number)
-        return replace(self, flipped=flipped[-_MAX_FLIPPED:])
+    def flips(self) -> Callable[[int], str]:
+        """Return what makes the end of the address that opens a folded step, or folds an open one, by its number."""
+        plain = replace(self, flipped=()).address()
+        joined = plain if plain == "?" else f"{plain}&"
+
+        def address(number: int) -> str:
+            kept = [one for one in self.flipped if one != number]
+            flipped = kept if len(kept) < len(self.flipped) else [*kept, number]
+            return f"{joined}flip={'.'.join(map(str, flipped[-_MAX_FLIPPED:]))}" if flipped else plain
+
+        return address
+
+    def insides(self) -> Callable[[int], str]:
+        """Return what makes the end of the address of a step and what is inside it, by its number."""
+        events = RunAddress(event_type=self.event_type, after=self.after).address()
+        return lambda number: f"?top={number}&{events[1:]}" if len(events) > 1 else f"?top={number}"
 
 
 def run_path(event_id: str) -> str:

@@ -30,9 +30,15 @@ MAX_TREE: Final = 1_000
 """Runs inside a run whose tokens and cost are added."""
 EVENTS_A_PAGE: Final = 100
 _MAX_TYPES: Final = 30
-_TEXT: Final = 2_000
-TEXT_COLUMNS: Final = ("error_details", "input_summary", "output_summary", "error_summary")
-"""Columns whose whole text has an address of its own, beside those of JSON."""
+_SUMMARY: Final = 600
+_DETAILS: Final = 4_000
+TEXT_COLUMNS: Final = {
+    "error_summary": _SUMMARY,
+    "error_details": _DETAILS,
+    "input_summary": _SUMMARY,
+    "output_summary": _SUMMARY,
+}
+"""Column → how many characters of it are shown; the whole text has an address of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def read_details(
     parent = find_run(connection, run_id=run.parent_run_id) if run.parent_run_id else None
     return RunDetails(
         run=run,
-        texts={name: CutText.of(getattr(run, name) or "", _TEXT) for name in TEXT_COLUMNS},
+        texts={name: CutText.of(getattr(run, name) or "", limit) for name, limit in TEXT_COLUMNS.items()},
         whole=tree_totals(connection, run, max_runs=MAX_TREE),
         parent=None if parent is None else parent.record,
         inside=children_of(connection, run.run_id, limit=MAX_INSIDE + 1),

@@ -6,7 +6,7 @@ conventions (`otel.conventions`) reads the attributes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -15,7 +15,7 @@ from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL
 from otel_agent_telemetry.otel.conventions.table import kind_of
 from otel_agent_telemetry.otel.usage import call_kind
 from otel_agent_telemetry.otel.usage_attributes import model_of, tokens_of
-from otel_agent_telemetry.storage.step_rows import StepRow, attributes_of
+from otel_agent_telemetry.storage.step_rows import StepRow, attributes_of, step_names, usages_of
 from otel_agent_telemetry.storage.steps import usage_of_row
 from otel_agent_telemetry.wire import load_object
 
@@ -35,34 +35,43 @@ class StepFacts(NamedTuple):
 _PLAIN: Final = StepFacts()
 
 
-def facts_of(
-    connection: Connection, event_id: str, rows: Iterable[StepRow], *, numbers: Collection[int] | None
-) -> dict[int, StepFacts]:
-    """Return the facts of steps by the number of their row; `numbers` are those of `rows`, None for all of the run."""
-    by_number = {row.id: row for row in rows}
-    found = {number: facts_of_usage(row) for number, row in by_number.items()}
-    for number, text in attributes_of(connection, event_id, numbers):
-        if (row := by_number.get(number)) is not None:
-            found[number] = facts_of_attributes(load_object(text) or {}, row)
+def facts_of(connection: Connection, event_id: str, rows: Sequence[StepRow]) -> dict[int, StepFacts]:
+    """Return the facts of steps of a run, a few hundred, by the number of their row."""
+    found = {row.id: facts_of_usage(row.usage_json, row.is_run) for row in rows}
+    names = {row.id: row.name for row in rows if row.usage_json is None}
+    for number, text in attributes_of(connection, event_id, names) if names else ():
+        found[number] = facts_of_attributes(load_object(text) or {}, names[number])
     return found
 
 
-def facts_of_usage(row: StepRow) -> StepFacts:
-    """Return what the usage beside a step says of it."""
-    if row.is_run:
+def kinds_of(connection: Connection, event_id: str) -> dict[int, str]:
+    """Return what each step of a run is by the number of its row. Reads the attributes of a journal's steps."""
+    found = {
+        number: facts_of_usage(usage_json, is_run).kind
+        for number, usage_json, is_run in usages_of(connection, event_id)
+    }
+    names = step_names(connection, event_id)
+    for number, text in attributes_of(connection, event_id):
+        found[number] = facts_of_attributes(load_object(text) or {}, names.get(number, "")).kind
+    return found
+
+
+def facts_of_usage(usage_json: str | None, is_run: int) -> StepFacts:
+    """Return what the usage beside a step, and its being an agent's span, say of it."""
+    if is_run:
         return StepFacts(_WORDS[AGENT])
-    if row.usage_json is None or row.usage_json == '{"steps":1}':
+    if usage_json is None:
         return _PLAIN
-    usage = usage_of_row(row.usage_json)
+    usage = usage_of_row(usage_json)
     if "model_calls" in usage:
         models = usage.get("models") or [None]
         return StepFacts(_WORDS[MODEL], models[0], usage.get("input_tokens"), usage.get("output_tokens"))
     return StepFacts(_WORDS[TOOL]) if "tool_calls" in usage else _PLAIN
 
 
-def facts_of_attributes(attributes: Mapping[str, Any], row: StepRow) -> StepFacts:
+def facts_of_attributes(attributes: Mapping[str, Any], name: str) -> StepFacts:
     """Return what the attributes of a step say of it."""
-    kind = call_kind(attributes, row.name) or kind_of(attributes, row.name)
+    kind = call_kind(attributes, name) or kind_of(attributes, name)
     if kind != MODEL:
         return StepFacts(_WORDS[kind])
     tokens = tokens_of(attributes)

@@ -11,13 +11,13 @@ Ids are untrusted (`operations.nesting`), so nothing here recurses or relies on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple
 
-from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
-from otel_agent_telemetry.storage.step_rows import StepRow
+from otel_agent_telemetry.storage.step_rows import StepColumns
 
 MAX_ROWS: Final = 500
 FEW_ROWS: Final = 20
@@ -46,14 +46,14 @@ class StepTree:
     decided how long the run took.
     """
 
-    rows: Sequence[StepRow]
+    steps: StepColumns
     axis: Axis
     around: list[int]
+    begin_ms: list[float]
+    until_ms: list[float]
     tops: list[int] = field(default_factory=list)
     below: list[list[int]] = field(default_factory=list)
     level: list[int] = field(default_factory=list)
-    begin_ms: list[float] = field(default_factory=list)
-    until_ms: list[float] = field(default_factory=list)
     inside: list[int] = field(default_factory=list)
     failed_inside: list[int] = field(default_factory=list)
     critical: set[int] = field(default_factory=set)
@@ -66,45 +66,27 @@ class StepTree:
         return found[::-1]
 
 
-def step_tree(rows: Sequence[StepRow], *, begin: str, end: str | None, now_ns: int) -> StepTree:
-    """Return the tree of a run's steps. `begin` and `end` are the run's own; one that has not ended ends now.
+def step_tree(
+    steps: StepColumns, *, origin: int, until_ms: float, starts_of_parents: Mapping[int, int] | None = None
+) -> StepTree:
+    """Return the tree of a run's steps.
 
-    Steps end to the millisecond: reading ten thousand times of their ends would cost more than all else.
+    `origin` is when the run began, in nanoseconds since 1970; `until_ms` when it ended, or now, in
+    milliseconds since then. `starts_of_parents`: see `storage.step_rows`. Steps end to the millisecond:
+    reading ten thousand times of their ends would cost more than all else.
     """
-    origin = origin_ns(begin, now_ns)
-    begins = [begin_ms(row, origin) for row in rows]
-    ends = [None if row.end_time is None else start + row.duration_ms for row, start in zip(rows, begins, strict=True)]
-    end_ms = (now_ns - origin) / 1e6 if end is None else ms_since(origin, end, 0.0)
-    axis = Axis(min([0.0, *begins]), max([0.0, end_ms, *begins, *(stop for stop in ends if stop is not None)]))
-    around = steps_around(rows, [row.parent_start for row in rows])
-    tree = StepTree(rows, axis, around, begin_ms=begins, until_ms=[axis.end_ms if end is None else end for end in ends])
-    tree.below = [[] for _ in rows]
+    begins = [(start - origin) / 1e6 for start in steps.start_ns]
+    ends = [-inf if lasts is None else begin + lasts for begin, lasts in zip(begins, steps.lasts_ms, strict=True)]
+    axis = Axis(min([0.0, *begins]), max([0.0, until_ms, *begins, *ends]))
+    known = starts_of_parents and [starts_of_parents.get(number) for number in steps.numbers]
+    around = steps_around(steps.span_ids, steps.parent_ids, steps.start_ns, known or None)
+    tree = StepTree(steps, axis, around, begins, [axis.end_ms if end == -inf else end for end in ends])
+    tree.below = [[] for _ in around]
     for position, outer in enumerate(around):
         (tree.tops if outer == NO_STEP else tree.below[outer]).append(position)
     _count(tree)
     tree.critical = _critical(tree)
     return tree
-
-
-def origin_ns(begin: str, now_ns: int) -> int:
-    """Return the nanoseconds since 1970 at which a run began, now for text that is no time."""
-    try:
-        return parse_iso(begin)
-    except ValueError:
-        return now_ns
-
-
-def begin_ms(row: StepRow, origin: int) -> float:
-    """Return when a step began, in milliseconds since the run did."""
-    return (row.start_ns - origin) / 1e6 if row.start_ns >= 0 else ms_since(origin, row.start_time, 0.0)
-
-
-def ms_since(origin: int, instant: str, default: float) -> float:
-    """Return the milliseconds from the run's begin to a stored time, `default` for text that is none."""
-    try:
-        return (parse_iso(instant) - origin) / 1e6
-    except ValueError:
-        return default
 
 
 def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool]) -> Iterator[int]:
@@ -119,7 +101,7 @@ def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool])
 
 def _count(tree: StepTree) -> None:
     """Set the level of every step, and the number of steps and failed steps inside it."""
-    size, around = len(tree.rows), tree.around
+    size, around, failures = len(tree.around), tree.around, tree.steps.failed
     level, inside, failed = [1] * size, [0] * size, [0] * size
     order = list(preorder(tree, tree.tops, lambda _: True))
     for position in order:
@@ -128,13 +110,8 @@ def _count(tree: StepTree) -> None:
     for position in reversed(order):
         if (outer := around[position]) != NO_STEP:
             inside[outer] += inside[position] + 1
-            failed[outer] += failed[position] + has_failed(tree.rows[position])
+            failed[outer] += failed[position] + failures[position]
     tree.level, tree.inside, tree.failed_inside = level, inside, failed
-
-
-def has_failed(row: StepRow) -> bool:
-    """Return whether a step ended with an error."""
-    return row.status == "error"
 
 
 def _critical(tree: StepTree) -> set[int]:
@@ -202,14 +179,15 @@ class VisibleRows:
 
 def visible_rows(tree: StepTree, view: View) -> VisibleRows:
     """Return the rows that a view shows; a view of a step that is not there shows the whole run."""
-    top = next((position for position, row in enumerate(tree.rows) if row.id == view.top), None) if view.top else None
+    numbers = tree.steps.numbers
+    top = numbers.index(view.top) if view.top in numbers else None
     tops, outer, axis = tree.tops, 0, tree.axis
     if top is not None:
         tops, outer, axis = [top], tree.level[top] - 1, Axis(tree.begin_ms[top], _last_end(tree, top))
     level = 0 if view.matches else view.level or _fitting_level(tree, tops, outer)
 
     def is_open(position: int) -> bool:
-        return (tree.level[position] - outer < level) != (tree.rows[position].id in view.flipped)
+        return (tree.level[position] - outer < level) != (numbers[position] in view.flipped)
 
     def row_of(position: int) -> VisibleRow:
         if view.matches:

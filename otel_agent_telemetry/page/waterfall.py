@@ -15,24 +15,28 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.page.run_address import ONLY, RunAddress
-from otel_agent_telemetry.page.step_facts import StepFacts, facts_of
+from otel_agent_telemetry.page.step_facts import StepFacts, facts_of, kinds_of
 from otel_agent_telemetry.page.step_tree import (
     ALL_LEVELS,
     MAX_ROWS,
     Axis,
     StepTree,
     View,
-    VisibleRow,
     VisibleRows,
-    begin_ms,
-    has_failed,
-    ms_since,
-    origin_ns,
     step_tree,
     visible_rows,
 )
 from otel_agent_telemetry.storage.event_rows import event_times
-from otel_agent_telemetry.storage.step_rows import MAX_STEPS, StepRow, count_steps, messages_of, step_rows
+from otel_agent_telemetry.storage.step_rows import (
+    MAX_STEPS,
+    StepRow,
+    count_steps,
+    messages_of,
+    starts_of_parents,
+    step_columns,
+    step_names,
+    steps_numbered,
+)
 
 _KIND_OF: Final = {"models": "model", "tools": "tool"}
 _MAX_MARKED: Final = 2_000
@@ -41,10 +45,12 @@ _LEAST_PART: Final = 0.002
 """The part of the axis that the shortest bar has, so that it can be seen."""
 _LEVELS_OFFERED: Final = 3
 _TYPES_NAMED: Final = 3
+_NAMED_ABOVE: Final = 3
+"""Steps around the shown ones that are named: the outermost, and as many of the nearest."""
 _MAX_TYPE: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BarRow:
     """A row of the timeline. `x` and `width` are of its bar; `fold` and `inside_only` are ends of addresses, or ""."""
 
@@ -53,7 +59,6 @@ class BarRow:
     x: str
     width: str
     duration_ms: float | None
-    failed: bool
     message: str
     level: int = 1
     is_open: bool = False
@@ -84,6 +89,7 @@ class Waterfall:
     read: int
     failed: int
     above: Sequence[StepRow]
+    above_left_out: int
     levels: Sequence[tuple[str, str, bool]]
     marks: Marks
 
@@ -122,37 +128,65 @@ class Waterfall:
 
 
 def read_waterfall(connection: Connection, run: RunRecord, query: RunAddress, *, now_ns: int) -> Waterfall:
-    """Return the timeline of a run. Reads MAX_STEPS steps at most, and attributes only of the rows that it shows."""
-    rows = step_rows(connection, run.event_id)
-    tree = step_tree(rows, begin=run.start_time, end=run.end_time if run.ended else None, now_ns=now_ns)
-    shown = visible_rows(tree, _view(connection, run.event_id, tree, query))
-    origin = origin_ns(run.start_time, now_ns)
+    """Return the timeline of a run. Places MAX_STEPS steps at most, and reads more of those alone that it shows."""
+    event_id, origin = run.event_id, origin_ns(run.start_time, now_ns)
+    steps = step_columns(connection, event_id)
+    repeats = len(set(steps.span_ids)) < len(steps.span_ids)
+    until_ms = (now_ns - origin) / 1e6
+    tree = step_tree(
+        steps,
+        origin=origin,
+        until_ms=until_ms if not run.ended or run.end_time is None else ms_since(origin, run.end_time, 0.0),
+        starts_of_parents=starts_of_parents(connection, event_id) if repeats else None,
+    )
+    shown = visible_rows(tree, _view(connection, event_id, tree, query))
+    above = [] if shown.top is None else [steps.numbers[position] for position in tree.above(shown.top)]
+    above = above[:_NAMED_ABOVE] + above[_NAMED_ABOVE:][-_NAMED_ABOVE:]
+    found = {step.id: step for step in steps_numbered(connection, event_id, above)}
     return Waterfall(
         query=query,
-        rows=_bar_rows(connection, run.event_id, tree, shown, query, origin),
+        rows=_bar_rows(connection, event_id, tree, shown, query, origin),
         shown=shown,
-        steps=len(rows) if len(rows) < MAX_STEPS else count_steps(connection, run.event_id),
-        read=len(rows),
-        failed=sum(map(has_failed, rows)),
-        above=[] if shown.top is None else [rows[position] for position in tree.above(shown.top)],
+        steps=len(steps.numbers) if len(steps.numbers) < MAX_STEPS else count_steps(connection, event_id),
+        read=len(steps.numbers),
+        failed=sum(steps.failed),
+        above=[found[number] for number in above if number in found],
+        above_left_out=0 if shown.top is None else max(tree.level[shown.top] - 1 - 2 * _NAMED_ABOVE, 0),
         levels=_levels(tree, shown, query),
-        marks=_marks(connection, run.event_id, shown.axis, origin),
+        marks=_marks(connection, event_id, shown.axis, origin),
     )
+
+
+def origin_ns(begin: str, now_ns: int) -> int:
+    """Return the nanoseconds since 1970 at which a run began, now for text that is no time."""
+    try:
+        return parse_iso(begin)
+    except ValueError:
+        return now_ns
+
+
+def ms_since(origin: int, instant: str, default: float) -> float:
+    """Return the milliseconds from a run's begin to a stored time, `default` for text that is none."""
+    try:
+        return (parse_iso(instant) - origin) / 1e6
+    except ValueError:
+        return default
 
 
 def _view(connection: Connection, event_id: str, tree: StepTree, query: RunAddress) -> View:
     """Return which rows an address asks for."""
-    rows, find = tree.rows, query.find.casefold()
+    numbers, find = tree.steps.numbers, query.find.casefold()
     tests: list[Callable[[int], bool]] = []
     if query.only == "errors":
-        tests.append(lambda position: has_failed(rows[position]))
+        tests.append(lambda position: bool(tree.steps.failed[position]))
     elif query.only == "critical":
         tests.append(tree.critical.__contains__)
     elif query.only:
-        facts, kind = facts_of(connection, event_id, rows, numbers=None), _KIND_OF[query.only]
-        tests.append(lambda position: facts[rows[position].id].kind == kind)
+        kinds, kind = kinds_of(connection, event_id), _KIND_OF[query.only]
+        tests.append(lambda position: kinds.get(numbers[position]) == kind)
     if find:
-        tests.append(lambda position: find in rows[position].name.casefold())
+        names = step_names(connection, event_id)
+        tests.append(lambda position: find in names.get(numbers[position], "").casefold())
     matches = (lambda position: all(test(position) for test in tests)) if tests else None
     return View(query.top, query.level, frozenset(query.flipped), query.skip, matches)
 
@@ -166,38 +200,29 @@ def _bar_rows(
     origin: int,
 ) -> list[BarRow]:
     """Return the rows that are shown, with their facts, bars and links."""
-    steps = [tree.rows[row.position] for row in shown.rows]
-    bars = step_bars(connection, event_id, steps, axis=shown.axis, origin=origin)
-    return [_placed(bar, tree, row, query) for bar, row in zip(bars, shown.rows, strict=True)]
-
-
-def _placed(bar: BarRow, tree: StepTree, row: VisibleRow, query: RunAddress) -> BarRow:
-    """Return a bar as a row in its place in the tree."""
-    position, number = row.position, bar.step.id
-    has_inside = bool(tree.inside[position])
-    inside = RunAddress(top=number, event_type=query.event_type, after=query.after)
-    return replace(
-        bar,
-        level=row.level,
-        is_open=row.is_open,
-        inside=tree.inside[position],
-        failed_inside=tree.failed_inside[position],
-        is_critical=position in tree.critical,
-        fold=query.flip(number).address() if has_inside and not (query.only or query.find) else "",
-        inside_only=inside.address() if has_inside else "",
-    )
+    numbers = [tree.steps.numbers[row.position] for row in shown.rows]
+    steps = {step.id: step for step in steps_numbered(connection, event_id, numbers)}
+    bars = step_bars(connection, event_id, [steps[number] for number in numbers], axis=shown.axis, origin=origin)
+    fold, inside_only = query.flips(), query.insides()
+    folds = not (query.only or query.find)
+    for bar, (position, level, is_open) in zip(bars, shown.rows, strict=True):
+        bar.level, bar.is_open, bar.is_critical = level, is_open, position in tree.critical
+        bar.inside, bar.failed_inside = tree.inside[position], tree.failed_inside[position]
+        if bar.inside:
+            bar.fold = fold(bar.step.id) if folds else ""
+            bar.inside_only = inside_only(bar.step.id)
+    return bars
 
 
 def step_bars(
     connection: Connection, event_id: str, steps: Sequence[StepRow], *, axis: Axis, origin: int
 ) -> list[BarRow]:
     """Return the bars of some steps of a run, a few hundred, on an axis; those that are open reach to its end."""
-    numbers = [step.id for step in steps]
-    facts = facts_of(connection, event_id, steps, numbers=numbers)
-    messages = messages_of(connection, event_id, [step.id for step in steps if has_failed(step)])
+    facts = facts_of(connection, event_id, steps)
+    messages = messages_of(connection, event_id, [step.id for step in steps if step.failed])
     bars = []
     for step in steps:
-        begin = begin_ms(step, origin)
+        begin = (step.start_ns - origin) / 1e6 if step.start_ns >= 0 else ms_since(origin, step.start_time, 0.0)
         duration_ms = exact_duration(step)
         width = axis.end_ms - begin if duration_ms is None else duration_ms
         bars.append(
@@ -207,7 +232,6 @@ def step_bars(
                 x=f"{begin:.3f}",
                 width=f"{max(width, axis.span_ms * _LEAST_PART):.3f}",
                 duration_ms=duration_ms,
-                failed=has_failed(step),
                 message=messages.get(step.id, ""),
             )
         )

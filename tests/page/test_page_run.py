@@ -271,8 +271,8 @@ def test_long_texts_are_cut_visibly(service) -> None:
     """Peers cut silently; here the cut says how much is missing and leads to the whole text."""
     store(service, ended_run(status="failed", error_summary="E", error_details="d" * 9_000, output_summary="o" * 2_500))
     seen = page_of(service)
-    assert "… 7,000 more characters" in seen.words
-    assert "… 500 more characters" in seen.words
+    assert "… 5,000 more characters" in seen.words
+    assert "… 1,900 more characters" in seen.words
     assert service.client.get(f"{PATH}/text/error_details").text == "d" * 9_000
 
 

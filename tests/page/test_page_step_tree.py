@@ -7,11 +7,10 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
 from otel_agent_telemetry.page import step_tree as subject
 from otel_agent_telemetry.page.step_tree import ALL_LEVELS, MAX_ROWS, View, step_tree, visible_rows
-from otel_agent_telemetry.storage.step_rows import StepRow
+from otel_agent_telemetry.storage.step_rows import StepColumns
 
 T0 = 1_760_000_000_000_000_000
 MS = 1_000_000
@@ -19,23 +18,26 @@ IDS = st.sampled_from(["", "a", "b", "c", "d", "e", "f"])
 STEPS = st.lists(st.tuples(IDS, st.one_of(st.none(), IDS, st.just("gone")), st.integers(-5, 50), st.integers(-5, 50)))
 
 
-def row(number, span_id, parent=None, *, begins=0, lasts=1, status="ok", name="", parent_start=None):
+def row(number, span_id, parent=None, *, begins=0, lasts=1, failed=False):
     """A step; `begins` and `lasts` are milliseconds, `lasts` None for one that is open."""
-    start = T0 + begins * MS
-    end = None if lasts is None else iso_utc(start + lasts * MS)
-    start_text = iso_utc(start)
-    return StepRow(
-        number, span_id, parent, name, status, start_text, end, lasts or 0, start, parent_start, 0, '{"steps":1}'
-    )
+    return number, span_id, parent, T0 + begins * MS, lasts, failed
 
 
-def tree_of(rows, *, end=None):
-    rows = sorted(rows, key=lambda one: (one.start_time, one.id))
-    return step_tree(rows, begin=iso_utc(T0), end=end and iso_utc(T0 + end * MS), now_ns=T0 + 100 * MS)
+def columns_of(rows):
+    rows = sorted(rows, key=lambda one: (one[3], one[0]))
+    return StepColumns(*zip(*rows, strict=True)) if rows else StepColumns()
+
+
+def tree_of(rows, *, end=100):
+    return step_tree(columns_of(rows), origin=T0, until_ms=float(end))
+
+
+def numbers_in(rows):
+    return [number for number, *_ in rows]
 
 
 def numbers(tree, shown):
-    return [tree.rows[one.position].id for one in shown.rows]
+    return [tree.steps.numbers[one.position] for one in shown.rows]
 
 
 def reached(tree, view):
@@ -52,7 +54,7 @@ def reached(tree, view):
         if shown.skip + len(shown.rows) < shown.total:
             waiting.append(View(view.top, view.level, view.flipped, shown.skip + len(shown.rows)))
         waiting += [
-            View(top=tree.rows[one.position].id, level=ALL_LEVELS)
+            View(top=tree.steps.numbers[one.position], level=ALL_LEVELS)
             for one in shown.rows
             if tree.inside[one.position] and not one.is_open
         ]
@@ -66,7 +68,7 @@ def test_every_step_can_be_reached_on_short_pages(steps, most):
     tree = tree_of(rows)
     whole, subject.MAX_ROWS = subject.MAX_ROWS, most
     try:
-        assert reached(tree, View()) == {one.id for one in rows}
+        assert reached(tree, View()) == set(numbers_in(rows))
     finally:
         subject.MAX_ROWS = whole
 
@@ -77,7 +79,7 @@ def test_all_levels_show_every_step_once(steps):
     rows = [row(at + 1, own, parent, begins=begin, lasts=lasts) for at, (own, parent, begin, lasts) in enumerate(steps)]
     tree = tree_of(rows)
     shown = visible_rows(tree, View(level=ALL_LEVELS))
-    assert sorted(numbers(tree, shown)) == [one.id for one in rows]
+    assert sorted(numbers(tree, shown)) == numbers_in(rows)
     place = {one.position: at for at, one in enumerate(shown.rows)}
     assert all(outer == NO_STEP or place[outer] < place[position] for position, outer in enumerate(tree.around))
     assert sum(tree.inside[top] + 1 for top in tree.tops) == len(rows)
@@ -101,7 +103,7 @@ def test_the_critical_path_is_what_the_end_waited_for():
         row(5, "unneeded", "slow", begins=20, lasts=5),
     ]
     tree = tree_of(rows, end=90)
-    assert {tree.rows[position].span_id for position in tree.critical} == {"plan", "slow", "inner"}
+    assert {tree.steps.span_ids[position] for position in tree.critical} == {"plan", "slow", "inner"}
 
 
 def test_a_large_run_begins_as_an_overview():
@@ -110,7 +112,7 @@ def test_a_large_run_begins_as_an_overview():
     for group in range(20):
         rows.append(row(10_000 + group, f"g{group}", "top", begins=group))
         rows += [
-            row(20_000 + group * 100 + at, f"g{group}-{at}", f"g{group}", begins=group, status="error" if at else "ok")
+            row(20_000 + group * 100 + at, f"g{group}-{at}", f"g{group}", begins=group, failed=at > 0)
             for at in range(40)
         ]
     tree = tree_of(rows)
@@ -119,7 +121,7 @@ def test_a_large_run_begins_as_an_overview():
     group = shown.rows[1].position
     assert (tree.inside[group], tree.failed_inside[group]) == (40, 39)
     assert tree.failed_inside[shown.rows[0].position] == 20 * 39
-    opened = visible_rows(tree, View(flipped=frozenset({tree.rows[group].id})))
+    opened = visible_rows(tree, View(flipped=frozenset({tree.steps.numbers[group]})))
     assert opened.total == 61
     folded = visible_rows(tree, View(flipped=frozenset({1})))
     assert numbers(tree, folded) == [1]
@@ -137,9 +139,9 @@ def test_the_inside_of_a_step_has_a_time_axis_of_its_own():
     rows = [row(1, "long", lasts=100), row(2, "short", "long", begins=50, lasts=2), row(3, "in", "short", begins=51)]
     tree = tree_of(rows)
     shown = visible_rows(tree, View(top=2))
-    assert [(one.level, tree.rows[one.position].id) for one in shown.rows] == [(1, 2), (2, 3)]
+    assert [(one.level, tree.steps.numbers[one.position]) for one in shown.rows] == [(1, 2), (2, 3)]
     assert shown.axis.span_ms == 2
-    assert [tree.rows[position].id for position in tree.above(shown.top)] == [1]
+    assert [tree.steps.numbers[position] for position in tree.above(shown.top)] == [1]
 
 
 def test_a_step_that_is_open_reaches_to_the_end():
@@ -151,21 +153,21 @@ def test_a_step_that_is_open_reaches_to_the_end():
 def test_a_parent_with_a_repeated_id_is_the_one_that_is_known_to_be_meant():
     """A run that seeds `random` draws the same ids again; the sender said when the parent began."""
     rows = [row(1, "a", begins=0), row(2, "a", begins=10), row(3, "b", "a", begins=20)]
-    assert steps_around(rows) == [NO_STEP, NO_STEP, 1]
-    assert steps_around(rows, [None, None, rows[0].start_time]) == [NO_STEP, NO_STEP, 0]
+    assert tree_of(rows).around == [NO_STEP, NO_STEP, 1]
+    assert step_tree(columns_of(rows), origin=T0, until_ms=1, starts_of_parents={3: T0}).around == [NO_STEP, NO_STEP, 0]
 
 
 def test_what_is_below_a_circle_stays_below_it():
     """Only the steps that lead back to themselves are taken out of their places."""
     rows = [row(1, "a", "b"), row(2, "b", "a"), row(3, "c", "a"), row(4, "d", "c"), row(5, "e", "e")]
-    assert steps_around(rows) == [NO_STEP, NO_STEP, 0, 2, NO_STEP]
+    assert tree_of(rows).around == [NO_STEP, NO_STEP, 0, 2, NO_STEP]
 
 
 def test_many_steps_with_one_id_are_placed_quickly():
     """A sender that repeats one id cannot keep the service busy."""
-    rows = [row(at, "a", "a", begins=at) for at in range(20_000)]
+    steps = columns_of([row(at, "a", "a", begins=at) for at in range(20_000)])
     began = time.process_time()
-    steps_around(rows)
+    steps_around(steps.span_ids, steps.parent_ids, steps.start_ns)
     assert time.process_time() - began < 5
 
 
