@@ -25,7 +25,7 @@ def live_html(
     origin = origin_ns(run.start_time, now_ns)
     now_ms = (now_ns - origin) / 1e6
     axis = Axis(0.0, max(now_ms if run.end_time is None else ms_since(origin, run.end_time, now_ms), 0.0))
-    bars = step_bars(connection, run.event_id, changes.steps, axis=axis, origin=origin)
+    bars = step_bars(connection, changes.steps, axis=axis, origin=origin)
     values = {
         "run": run,
         "path": run_path(run.event_id),

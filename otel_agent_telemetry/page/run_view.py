@@ -77,7 +77,7 @@ async def show_step(request: Request) -> Response:
         if found is None:
             return "no step"
         row, step = found
-        facts = facts_of(connection, run.record.event_id, [row])[row.id]
+        facts = facts_of(connection, [row])[row.id]
         events = events_of_step(connection, run.record.event_id, step.span_id, limit=_EVENTS_OF_STEP + 1)
         return {"run": run.record, "step": step, "row": row, "facts": facts, "lines": events}
 

@@ -15,7 +15,14 @@ from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL
 from otel_agent_telemetry.otel.conventions.table import kind_of
 from otel_agent_telemetry.otel.usage import call_kind
 from otel_agent_telemetry.otel.usage_attributes import model_of, tokens_of
-from otel_agent_telemetry.storage.step_rows import StepRow, attributes_of, step_names, usages_of
+from otel_agent_telemetry.storage.step_rows import (
+    StepRow,
+    attributes_of,
+    has_number,
+    is_of_run,
+    step_names,
+    usages_of,
+)
 from otel_agent_telemetry.storage.steps import usage_of_row
 from otel_agent_telemetry.wire import load_object
 
@@ -35,11 +42,11 @@ class StepFacts(NamedTuple):
 _PLAIN: Final = StepFacts()
 
 
-def facts_of(connection: Connection, event_id: str, rows: Sequence[StepRow]) -> dict[int, StepFacts]:
-    """Return the facts of steps of a run, a few hundred, by the number of their row."""
+def facts_of(connection: Connection, rows: Sequence[StepRow]) -> dict[int, StepFacts]:
+    """Return the facts of steps, a few hundred, by the number of their row."""
     found = {row.id: facts_of_usage(row.usage_json, row.is_run) for row in rows}
     names = {row.id: row.name for row in rows if row.usage_json is None}
-    for number, text in attributes_of(connection, event_id, names) if names else ():
+    for number, text in attributes_of(connection, has_number(names)) if names else ():
         found[number] = facts_of_attributes(load_object(text) or {}, names[number])
     return found
 
@@ -51,7 +58,7 @@ def kinds_of(connection: Connection, event_id: str) -> dict[int, str]:
         for number, usage_json, is_run in usages_of(connection, event_id)
     }
     names = step_names(connection, event_id)
-    for number, text in attributes_of(connection, event_id):
+    for number, text in attributes_of(connection, is_of_run(event_id)):
         found[number] = facts_of_attributes(load_object(text) or {}, names.get(number, "")).kind
     return found
 

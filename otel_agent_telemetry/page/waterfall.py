@@ -202,7 +202,7 @@ def _bar_rows(
     """Return the rows that are shown, with their facts, bars and links."""
     numbers = [tree.steps.numbers[row.position] for row in shown.rows]
     steps = {step.id: step for step in steps_numbered(connection, event_id, numbers)}
-    bars = step_bars(connection, event_id, [steps[number] for number in numbers], axis=shown.axis, origin=origin)
+    bars = step_bars(connection, [steps[number] for number in numbers], axis=shown.axis, origin=origin)
     fold, inside_only = query.flips(), query.insides()
     folds = not (query.only or query.find)
     for bar, (position, level, is_open) in zip(bars, shown.rows, strict=True):
@@ -214,12 +214,10 @@ def _bar_rows(
     return bars
 
 
-def step_bars(
-    connection: Connection, event_id: str, steps: Sequence[StepRow], *, axis: Axis, origin: int
-) -> list[BarRow]:
-    """Return the bars of some steps of a run, a few hundred, on an axis; those that are open reach to its end."""
-    facts = facts_of(connection, event_id, steps)
-    messages = messages_of(connection, event_id, [step.id for step in steps if step.failed])
+def step_bars(connection: Connection, steps: Sequence[StepRow], *, axis: Axis, origin: int) -> list[BarRow]:
+    """Return the bars of some steps of one run, a few hundred, on an axis; those that are open reach to its end."""
+    facts = facts_of(connection, steps)
+    messages = messages_of(connection, [step.id for step in steps if step.failed])
     bars = []
     for step in steps:
         begin = (step.start_ns - origin) / 1e6 if step.start_ns >= 0 else ms_since(origin, step.start_time, 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunSpan
@@ -119,7 +119,9 @@ def steps_after(connection: Connection, event_id: str, after: int, *, limit: int
 
 def steps_numbered(connection: Connection, event_id: str, numbers: Collection[int]) -> list[StepRow]:
     """Return those of a run's steps whose rows have these numbers, a few hundred at most, in no order."""
-    return _rows(connection, select(*_NARROW).where(*_steps_of(event_id), _spans.id.in_(numbers)))
+    # By number alone: with the run as a condition too, SQLite would go through all steps of the run.
+    rows = connection.execute(select(*_NARROW, _spans.event_id).where(_spans.id.in_(numbers)))
+    return [StepRow._make(row[:-1]) for row in rows if row[-1] == event_id]
 
 
 def count_steps(connection: Connection, event_id: str) -> int:
@@ -144,20 +146,24 @@ def numbers_of_spans(connection: Connection, event_id: str, span_ids: Collection
     return {row.span_id: row.id for row in connection.execute(selected.order_by(_spans.id))}
 
 
-def attributes_of(
-    connection: Connection, event_id: str, numbers: Collection[int] | None = None
-) -> Iterator[tuple[int, str]]:
-    """Yield number and attributes, as JSON text, of a run's steps without usage; with `numbers` of those rows alone.
+def attributes_of(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
+    """Yield number and attributes, as JSON text, of the steps that meet conditions and came without usage.
 
     Those of 64 KiB and more are left out: what a step is stands in short attributes.
     """
     is_small = func.length(_spans.attributes_json) < _MAX_ATTRIBUTES
-    selected = select(_spans.id, _spans.attributes_json).where(
-        *_steps_of(event_id), _spans.usage_json.is_(None), is_small
-    )
-    if numbers is not None:
-        selected = selected.where(_spans.id.in_(numbers))
+    selected = select(_spans.id, _spans.attributes_json).where(*conditions, _spans.usage_json.is_(None), is_small)
     yield from ((row.id, row.attributes_json) for row in connection.execute(selected.limit(MAX_STEPS)))
+
+
+def has_number(numbers: Collection[int]) -> ColumnElement[bool]:
+    """Return the condition that the row of a step has one of these numbers, a few hundred at most."""
+    return _spans.id.in_(numbers)
+
+
+def is_of_run(event_id: str) -> ColumnElement[bool]:
+    """Return the condition for the steps of a run."""
+    return and_(*_steps_of(event_id))
 
 
 def usages_of(connection: Connection, event_id: str) -> Iterator[tuple[int, str, int]]:
@@ -167,10 +173,10 @@ def usages_of(connection: Connection, event_id: str) -> Iterator[tuple[int, str,
     yield from ((row.id, row.usage_json, row.is_run) for row in rows)
 
 
-def messages_of(connection: Connection, event_id: str, numbers: Collection[int]) -> dict[int, str]:
-    """Return the beginnings of the status messages of a run's steps by the number of their row, where they have one."""
+def messages_of(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """Return the beginnings of the status messages of steps by the number of their row, where they have one."""
     message = func.substr(_spans.status_message, 1, _MAX_MESSAGE)
-    selected = select(_spans.id, message).where(_spans.event_id == event_id, _spans.id.in_(numbers))
+    selected = select(_spans.id, message).where(_spans.id.in_(numbers))
     return {number: text for number, text in connection.execute(selected) if text} if numbers else {}
 
 
