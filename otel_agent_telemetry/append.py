@@ -42,7 +42,7 @@ class AppendFile:
     trusted (`trusted_files`); missing folders are made (0700), the file is made 0600.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_identity", "_torn", "_verified_ns", "dirty", "path", "size")
+    __slots__ = ("__weakref__", "_fd", "_identity", "_torn", "_verify_at_ns", "dirty", "path", "size")
 
     def __init__(self, path: Path) -> None:
         self._fd = -1
@@ -51,7 +51,7 @@ class AppendFile:
         self.path = path
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
-        self._verified_ns = monotonic_ns()
+        self._verify_at_ns = monotonic_ns() + _VERIFY_NS
         self.size = status.st_size
         self.dirty = True  # a new file's directory entry wants a sync as well
         self._torn = False
@@ -63,12 +63,11 @@ class AppendFile:
         writes anything, when the descriptor is no longer this file's. What a short write leaves
         behind is closed off by a LF before the next line, so that only the head is lost.
         """
-        now_ns = monotonic_ns()
-        if now_ns - self._verified_ns > _VERIFY_NS:
-            self._verify(now_ns)
-        # Without the LF, a reader would take this line for the tail of the torn one and skip both.
-        if self._torn:
-            line = b"\n" + line
+        if monotonic_ns() > self._verify_at_ns:
+            self._verify()
+            # Without the LF, a reader would take this line for the tail of the torn one and skip both.
+            if self._torn:
+                line = b"\n" + line
         self.dirty = True
         try:
             written = _write(self._fd, line)
@@ -79,16 +78,24 @@ class AppendFile:
             self._fd = -1
             raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path)) from None
         self.size += written
-        self._torn = written != len(line)
-        if self._torn:
-            raise _short_write(written, len(line), self.path)
+        if self._torn or written != len(line):
+            self._note_torn(written, len(line))
 
-    def _verify(self, now_ns: int) -> None:
+    def _note_torn(self, written: int, wanted: int) -> None:
+        """Note whether the last line is torn; the write after a torn one begins with `_verify`. Raises OSError."""
+        self._torn = written != wanted
+        if self._torn:
+            self._verify_at_ns = 0
+            raise _short_write(written, wanted, self.path)
+
+    def _verify(self) -> None:
         """Raise LostDescriptorError when the descriptor is no longer that of the file."""
         if not self.is_open():
             self._fd = -1  # never closed: it is somebody else's now, or nobody's
             raise LostDescriptorError(errno.EBADF, "the descriptor was closed by other code", str(self.path))
-        self._verified_ns = now_ns
+        self._verify_at_ns = monotonic_ns() + _VERIFY_NS
+        if self._torn:  # asked last: another thread may just have set both
+            self._verify_at_ns = 0
 
     def is_open(self) -> bool:
         """Return whether the descriptor still leads to the file that was opened: other code may have closed it."""
@@ -104,7 +111,7 @@ class AppendFile:
         Raises OSError.
         """
         if self.dirty:
-            self._verify(monotonic_ns())
+            self._verify()
             # Before the sync, not after: a line that another thread writes during it must be synced again.
             self.dirty = False
             _datasync(self._fd)

@@ -18,6 +18,7 @@ from otel_agent_telemetry.column_checks import plain_text
 from otel_agent_telemetry.columns import SETTABLE_COLUMNS
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.attributes_in_place import is_first_to_look, run_attributes
 from otel_agent_telemetry.otel.endings import Ending
 from otel_agent_telemetry.otel.live_span import LiveSpan
 from otel_agent_telemetry.otel.provider import private
@@ -45,6 +46,7 @@ class RunSpans:
         self._tracer = tracer
         self._recorder = recorder
         self._started_in = started_in
+        self._is_first_to_look = is_first_to_look(recorder, tracer)
 
     def start(
         self, agent: str, job: str, trigger: str, kwargs: Mapping[str, Any], *, start_ns: int | None = None
@@ -57,17 +59,15 @@ class RunSpans:
         wanted = plain_text(extra.pop("run_id")) if "run_id" in extra else None
         settings |= {"agent_name": agent, "job_type": job, "trigger_type": trigger}
         parameters = StartParameters(wanted, agent, settings, extra)
-        attributes = {
-            names.GEN_AI_OPERATION: "invoke_agent",
-            names.GEN_AI_AGENT_NAME: agent,
-            **{_ATTRIBUTE_OF[name]: value for name, value in settings.items() if type(value) in SCALARS},
-        }
+        attributes = run_attributes(agent, settings)
         title = f"invoke_agent {agent}"
         if start_ns is None:
             start_ns = self._recorder.clock.now_ns()
         context = parameters.in_context(self._started_in)
-        self._tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)
+        parameters.attributes, given = (attributes, None) if self._is_first_to_look else (None, attributes)
+        self._tracer.start_span(title, context=context, attributes=given, start_time=start_ns)
         if parameters.run is None:
+            parameters.attributes = None
             # The application's sampler dropped the span. A run that was asked for by name is recorded all the same.
             tracer = private(self._config)[0].get_tracer(TRACER)
             tracer.start_span(title, context=context, attributes=attributes, start_time=start_ns)

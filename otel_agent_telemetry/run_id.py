@@ -59,7 +59,12 @@ def generate_run_id(agent_name: str, *, at_ns: int | None = None, token: str | N
     same run id.
     """
     second = (time.time_ns() if at_ns is None else at_ns) // 1_000_000_000
-    return f"{_stamp(second)}-{_id_safe(agent_name[: MAX_RUN_ID_LENGTH - _STAMP_LENGTH])}-{token or _hex8()}"
+    return f"{stamp_in_id(second)}-{name_in_id(agent_name)}-{token or _hex8()}"
+
+
+def name_in_id(agent_name: str) -> str:
+    """Return an agent's name as generated ids have it."""
+    return _id_safe(agent_name[: MAX_RUN_ID_LENGTH - _STAMP_LENGTH])
 
 
 def duplicate_run_id(run_id: str) -> str:
@@ -68,8 +73,8 @@ def duplicate_run_id(run_id: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _stamp(second: int) -> str:
-    """Return a second since 1970 as `YYYYMMDDTHHMMSSZ`."""
+def stamp_in_id(second: int) -> str:
+    """Return a second since 1970 as generated ids have it, `YYYYMMDDTHHMMSSZ`."""
     text = iso_utc(second * 1_000_000_000)
     return f"{text[0:4]}{text[5:7]}{text[8:10]}T{text[11:13]}{text[14:16]}{text[17:19]}Z"
 

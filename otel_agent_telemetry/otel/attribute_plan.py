@@ -25,6 +25,7 @@ from otel_agent_telemetry.otel.content import OPENING, ContentRule, Verdict, is_
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.mapping import left_over_names
 from otel_agent_telemetry.otel.people_and_labels import decides
+from otel_agent_telemetry.otel.plain_totals import plain_figures
 from otel_agent_telemetry.otel.plan_code import MAX_VALUES, PLAIN_TYPES, PayloadEncoder, payload_encoder
 from otel_agent_telemetry.otel.usage_attributes import COST_NAMES, MODEL_NAMES, TOKEN_NAMES, USAGE_NAMES
 from otel_agent_telemetry.redaction import are_plain_names
@@ -55,10 +56,11 @@ class AttributePlan:
     column) of semantic conventions. `left_over`: names for `context_json`. `verdicts`: what the rule for
     content keeps of texts under each name, `unknown_max` characters of one under an unknown name.
     `may_be_agent`, `counts`, `reports_use`: whether the values must be looked at for an agent's
-    invocation, for use (model calls, tool calls), for what the whole used.
+    invocation, for use (model calls, tool calls), for what the whole used. `figures`: `plain_figures` of the names.
     `agent_names`, `job_types`: the names that give them, the first that counts first. `is_marked`:
     whether a name asks for a run. `encode_payload` returns the JSON of attributes as the payload of an event; None
     where the long way is the only one.
+    `encode_kept` does so for the attributes of a step, where all of them are kept.
     `leaves_work_to_name`: whether the names leave it to the span's own name, and nothing else, to say that it is
     an agent's doing, a call or a run (`span_work`).
     """
@@ -70,13 +72,24 @@ class AttributePlan:
         "encode_payload",
         "fast",
         "fast_payload",
+        "figures",
         "left_over",
         "may_be_agent",
-        *("agent_names", "is_marked", "job_types", "reports_use", "leaves_work_to_name", "unknown_max", "verdicts"),
+        *(
+            "agent_names",
+            "encode_kept",
+            "is_marked",
+            "job_types",
+            "reports_use",
+            "leaves_work_to_name",
+            "unknown_max",
+            "verdicts",
+        ),
         *(
             "_compiled_from",
             "_content",
             "_keys",
+            "_kept_from",
             "_kinds",
             "_measured",
             "_names_person",
@@ -89,7 +102,7 @@ class AttributePlan:
         self.fast_payload = is_fast and _are_plain_names(keys)
         is_payload = rule.capture or not any(map(is_listed_content, keys))
         self.encode_payload: PayloadEncoder = self._first_payloads if self.fast_payload and is_payload else _long_way
-        self._compiled_from = compiled_from if 0 < len(keys) <= MAX_VALUES else -1
+        self._kept_from = self._compiled_from = compiled_from if 0 < len(keys) <= MAX_VALUES else -1
         # An application may give whatever a dict takes; members of an enumeration of texts are texts.
         keys = tuple(str.__str__(key) for key in keys if isinstance(key, str))
         values_decide = not names.VALUES_DECIDE.isdisjoint(keys) or decides(keys, rule.user_ids)
@@ -105,6 +118,9 @@ class AttributePlan:
         self._names_person = Verdict.PERSON in verdicts.values()
         self._measured = tuple(key for key, verdict in verdicts.items() if verdict is Verdict.SHORT)
         self.unknown_max = rule.unknown_max
+        self.encode_kept: PayloadEncoder = (
+            self._first_kept if self.fast_payload and not self._names_person else _long_way
+        )
         marked = [key for key in keys if key.startswith(names.PREFIX)]
         self.may_be_agent = bool(marked) or not names.AGENT_KINDS.isdisjoint(keys)
         self.is_marked = names.is_marked(dict.fromkeys(keys))
@@ -116,6 +132,7 @@ class AttributePlan:
         self._kinds: dict[tuple[str, Any], Kind | None] = {}
         self.counts = not USAGE_NAMES.isdisjoint(keys)
         self.reports_use = not (TOKEN_NAMES | COST_NAMES | MODEL_NAMES).isdisjoint(keys)
+        self.figures = plain_figures(keys) if self.reports_use else ()
         if self.fast:
             self._take_marked(marked)
 
@@ -170,6 +187,20 @@ class AttributePlan:
         if self._compiled_from == 0 and PLAIN_TYPES.issuperset(map(type, attributes.values())):
             self.encode_payload = payload_encoder(attributes, self._plain_payload)
         return self._plain_payload(attributes)
+
+    def _first_kept(self, attributes: dict[str, Any]) -> bytes | None:
+        """Encode what is kept whole of the first steps with these names, as `_first_payloads` does."""
+        self._kept_from -= 1
+        is_plain = PLAIN_TYPES.issuperset(map(type, attributes.values()))
+        if self._kept_from == 0 and is_plain and self.keeps_all(attributes):
+            encode = payload_encoder(
+                attributes, self._plain_kept, short=self._measured, max_length=self.unknown_max, opening=OPENING
+            )
+            self.encode_kept = encode
+        return self._plain_kept(attributes)
+
+    def _plain_kept(self, attributes: dict[str, Any]) -> bytes | None:
+        return self._plain_payload(attributes) if self.keeps_all(attributes) else None
 
     def _plain_payload(self, attributes: dict[str, Any]) -> bytes | None:
         """Return plain attributes as JSON; None where they have to be cleaned."""

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, _Span
 from opentelemetry.trace import SpanContext
 
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
+from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.left_out import NOTHING
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 
@@ -55,8 +56,12 @@ class OpenSpan:
     ended = False
     left_out: Mapping[str, int] = NOTHING
     """What was left out of a step's members as message content: counts by name."""
+    event_members = b""
+    """How the members of each event of the span begin; empty before the first."""
     encoded = b""
     """A step's members that its start wrote and its end repeats."""
+    plain_kind: tuple[Kind | None] | None = None
+    """Of a step that began the fast way and says no more of what it used: the kind that its attributes call it."""
     inside: list[Any]
     """Of a step: what has ended inside it so far (usages), and the runs that began inside it."""
     counted: Any = None

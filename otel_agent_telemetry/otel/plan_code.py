@@ -10,7 +10,7 @@ of a secret, a text that is perhaps content): those go the long way, which gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -19,6 +19,8 @@ from otel_agent_telemetry.secret_patterns import is_harmless, known_harmless
 
 MAX_VALUES: Final = 256
 """With more values than this nothing is generated: compiling takes time in proportion."""
+_FEW: Final = 4
+"""The types of so many values are faster looked at one by one than together."""
 PLAIN_TYPES: Final = frozenset({str, int, float, bool})
 """The types that JSON writes as they are. Subclasses are not among them: their methods are the application's."""
 
@@ -27,54 +29,75 @@ PayloadEncoder = Callable[[dict[str, Any]], bytes | None]
 
 
 class PlainValues:
-    """The values of a mapping as local variables of a generated function: read and checked as they are needed.
+    """The values of a mapping as local variables of a generated function: checked as far as they are needed.
 
-    `mapping`: the function's parameter. `like`: a mapping with the same names, and values of the same types.
+    `mapping`: the function's parameter. `like`: a mapping with the same names in the same order, and values of
+    the same types.
     """
 
     def __init__(self, mapping: str, like: Mapping[str, Any]) -> None:
         self._mapping = mapping
         self._types = {name: type(value) for name, value in like.items()}
-        self._variables: dict[str, str] = {}
+        self._variables = {name: f"{mapping}_{number}" for number, name in enumerate(like)}
+        self._needed: dict[str, str] = {}
+        self.constants = {f"{mapping}_types": tuple(self._types.values())}
+        """What the statements use besides the variables."""
 
     def variable(self, name: str) -> str:
-        """Return the variable of the value under a name."""
-        return self._variables.setdefault(name, f"{self._mapping}_{len(self._variables)}")
+        """Return the variable of the value under a name, which is needed then."""
+        return self._needed.setdefault(name, self._variables[name])
 
     def type_of(self, name: str) -> type:
         """Return the type of the value under a name."""
         return self._types[name]
 
     def reading(self) -> list[str]:
-        """Return the statements that give the variables their values."""
-        return [f"{variable} = {self._mapping}[{name!r}]" for name, variable in self._variables.items()]
+        """Return the statement that gives the variables their values."""
+        together = "".join(f"{variable}, " for variable in self._variables.values())
+        return [f"{together}= {self._mapping}.values()"] if self._needed else []
 
     def of_same_types(self) -> list[str]:
-        """Return the conditions that the values have the types."""
-        return [f"type({variable}) is {self._types[name].__name__}" for name, variable in self._variables.items()]
+        """Return the conditions that the values which are needed have the types."""
+        if len(self._needed) > _FEW:
+            return [f"(*map(type, {self._mapping}.values()),) == {self._mapping}_types"]
+        return [f"type({variable}) is {self._types[name].__name__}" for name, variable in self._needed.items()]
 
     def texts(self) -> list[str]:
-        """Return the variables that are texts."""
-        return [variable for name, variable in self._variables.items() if self._types[name] is str]
+        """Return the variables that are needed and are texts."""
+        return [variable for name, variable in self._needed.items() if self._types[name] is str]
 
 
-def payload_encoder(like: Mapping[str, Any], otherwise: PayloadEncoder) -> PayloadEncoder:
+def payload_encoder(
+    like: Mapping[str, Any],
+    otherwise: PayloadEncoder,
+    *,
+    short: Iterable[str] = (),
+    max_length: int = 0,
+    opening: Collection[str] = (),
+) -> PayloadEncoder:
     """Return a function that encodes attributes with the names of these and values of the same types.
 
     It returns None where a text has the sign of a secret, or where JSON has no form for a value. Values of other
-    types it leaves to `otherwise`.
+    types it leaves to `otherwise`; so it does texts under the names `short` that have more than `max_length`
+    characters or begin with one of `opening`.
     """
     values = PlainValues("attributes", like)
     for name in like:
         values.variable(name)
+    texts = [values.variable(name) for name in short if values.type_of(name) is str]
     body = [
         *values.reading(),
-        *leave_unless(values.of_same_types(), "otherwise(attributes)"),
+        *leave_unless([*values.of_same_types(), *are_short(texts, max_length)], "otherwise(attributes)"),
         *leave_if_secret(values.texts()),
         "try: return dumps(attributes)",
         "except JSONEncodeError: return None",
     ]
-    return compiled("attributes", body, {"otherwise": otherwise})
+    return compiled("attributes", body, {"otherwise": otherwise, "opening": opening, **values.constants})
+
+
+def are_short(texts: Iterable[str], max_length: int) -> list[str]:
+    """Return the conditions that text variables are no longer than this, and do not begin as what is judged longer."""
+    return [condition for text in texts for condition in (f"len({text}) <= {max_length}", f"{text}[:1] not in opening")]
 
 
 def leave_unless(conditions: Iterable[str], result: str = "None") -> list[str]:

@@ -12,7 +12,6 @@ The SDK calls processors without a try: each method here is an outer edge.
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any, Final
 
@@ -26,27 +25,23 @@ from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.suppress_instrumentation import SUPPRESS_INSTRUMENTATION
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.attributes_in_place import put_in_place
 from otel_agent_telemetry.otel.elsewhere import Elsewhere, SpanElsewhere
 from otel_agent_telemetry.otel.endings import Ending, ending_of, ending_of_left_open, ending_with_status
 from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
 from otel_agent_telemetry.otel.plain_runs import PlainRuns
+from otel_agent_telemetry.otel.plain_steps import PlainSteps
 from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_metrics import RunMetrics
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.otel.spans import (
-    START_PARAMETERS,
-    SpanView,
-    StartParameters,
-    attributes_of,
-    view_of,
-)
+from otel_agent_telemetry.otel.spans import START_PARAMETERS, SpanView, StartParameters, attributes_of, view_of
 from otel_agent_telemetry.otel.step_usage import StepUsage
+from otel_agent_telemetry.otel.unpickled_processor import UnpickledProcessor
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder, weak_callback
 
-_log = logging.getLogger(__name__)
 _MAX_OPEN_STEPS: Final = 100_000
 _Ids = tuple[Any, ...]
 """A trace id, a span id, and maybe more: a `SpanContext` of the SDK is such a tuple."""
@@ -73,9 +68,11 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._lines = self.recorder.component(RunLines)
         self._span_lines = self.recorder.component(SpanLines)
         self._plain = self.recorder.component(PlainRuns)
+        self._steps = self.recorder.component(PlainSteps)
         self._elsewhere = self.recorder.component(Elsewhere)
         self._late = self.recorder.component(LateRuns)
         self._takes_roots = self.config.runs == "root"
+        self._was_started_in_run = self.config.parent_run_id is not None
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
     def __copy__(self) -> AgentRunSpanProcessor:
@@ -93,9 +90,13 @@ class AgentRunSpanProcessor(SpanProcessor):
         """Begin a run or a step for a span that starts, or leave it alone."""
         try:
             context = otel_context.get_current() if parent_context is None else parent_context
-            parameters = context.get(START_PARAMETERS)
-            if parameters is not None or not context.get(SUPPRESS_INSTRUMENTATION) or is_called_by_logfire():
-                self._begin(span, context, parameters)  # type: ignore[arg-type]  # the key is ours
+            parameters: StartParameters | None = context.get(START_PARAMETERS)  # type: ignore[assignment]  # the key is ours
+            if parameters is not None and parameters.attributes is not None:
+                put_in_place(parameters, span)
+            if parameters is None and context.get(SUPPRESS_INSTRUMENTATION) and not is_called_by_logfire():
+                return
+            if type(span) is not SDK_SPAN or not self._begin_plain(span, context, parameters):
+                self._begin(span, context, parameters)
         except Exception as problem:  # the outer edge of start_span
             self.recorder.counters.internal("span start", problem)
 
@@ -146,20 +147,31 @@ class AgentRunSpanProcessor(SpanProcessor):
         opened.ended = True
         if self._open.get(opened.number) is opened:
             del self._open[opened.number]
-        self.active.leave(opened.number, opened)
+        self.active.left_spans.append(opened)
         opened.detach()
         return opened
 
     # --- beginning
+
+    def _begin_plain(self, span: Any, context: otel_context.Context, parameters: StartParameters | None) -> bool:
+        """Begin a run or a step that a span of the SDK's own class is; return False where that takes the long way."""
+        parent = span._parent
+        if parent is None:
+            if parameters is None and not self._takes_roots:
+                return False
+            may_have_parent = context or self._was_started_in_run
+            parent_run_id = self._elsewhere.parent_of(span, context) if may_have_parent else None
+            return self._plain.begin(span, parent_run_id, parameters)
+        if parameters is not None or len(self._open) >= _MAX_OPEN_STEPS:
+            return False
+        above = self._above(parent, context)
+        return above is not None and not above.run.is_elsewhere and self._steps.begin(span, above)
 
     def _begin(self, span: Span, context: otel_context.Context, parameters: StartParameters | None) -> None:
         """Decide what a span that starts is: a run, a step of a run, or a span below another process's run."""
         if type(span) is SDK_SPAN:
             ids: Any = span._context
             parent = span._parent
-            is_root_run = parent is None and (self._takes_roots or parameters is not None)
-            if is_root_run and self._plain.begin(span, self._elsewhere.parent_of(span, context), parameters):
-                return
         else:
             context_of_span, parent = span.get_span_context(), span.parent
             ids = (context_of_span.trace_id, context_of_span.span_id)
@@ -196,7 +208,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         current = opened_of(trace.get_current_span(context))
         if current is not None and current.sink is self._span_lines and current.live.get_span_context() is parent:
             return current
-        above: OpenSpan | None = self.active.left_spans.get(parent.span_id) if opened is None else opened
+        above: OpenSpan | None = self.active.left(parent.span_id) if opened is None else opened
         # Ended steps are passed over, so that a chain of spans, each below one that has ended, is not kept.
         while above is not None and above.ended and not above.is_run and above.counted is None and above.above:
             above = above.above
@@ -204,7 +216,7 @@ class AgentRunSpanProcessor(SpanProcessor):
 
     def _enter(self, span: Span, ids: tuple[int, str], run: ActiveRun, above: OpenSpan | None) -> OpenSpan:
         opened = OpenSpan(run, span, ids, self._span_lines, self.active.generation, above)
-        self._open[ids[0]] = opened
+        self._open[opened.number] = opened
         return opened
 
     def _make_room(self) -> bool:
@@ -266,6 +278,8 @@ class AgentRunSpanProcessor(SpanProcessor):
     # --- ending
 
     def _end_step(self, opened: OpenSpan, span: ReadableSpan) -> None:
+        if self._steps.end(opened, span):
+            return
         run = opened.run
         used, view = self._span_lines.write_step_end(opened, span)
         if view is not None and names.PART_OF in view.attributes and run.takes_child_name and run.child_agent is None:
@@ -275,7 +289,7 @@ class AgentRunSpanProcessor(SpanProcessor):
     def _end_run(self, opened: OpenSpan, span: ReadableSpan) -> None:
         """Write the end of a run, by the fast path where nothing unusual has happened to its span."""
         run = opened.run
-        if opened.changed or type(opened.live) is not SDK_SPAN or not self._plain.end(run, span):
+        if type(opened.live) is not SDK_SPAN or not self._plain.end(run, span, changed=opened.changed):
             self._write_end(opened, span)
         self.active.release(run)
         if not run.closed:
@@ -330,21 +344,6 @@ class AgentRunSpanProcessor(SpanProcessor):
                 self._metrics.ended(run)
             except Exception as problem:  # one run's trouble spares the others
                 self.recorder.counters.internal("closing a run", problem)
-
-
-class UnpickledProcessor(SpanProcessor):
-    """What a pickled processor becomes: it records nothing, and warns once when a span starts."""
-
-    _has_warned = False
-
-    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:  # noqa: ARG002
-        """Warn, the first time."""
-        if not self._has_warned:
-            self._has_warned = True
-            _log.warning("a processor that came through pickle records nothing: make one in each process")
-
-    def find_open(self, span_id: int, span: object) -> None:
-        """Return None: no span is recorded."""
 
 
 _SUCCEEDED: Final = Ending(st.SUCCESS)

@@ -35,14 +35,15 @@ from otel_agent_telemetry.otel.mapping import (
     run_columns,
 )
 from otel_agent_telemetry.otel.people_and_labels import resource_columns
+from otel_agent_telemetry.otel.plain_totals import plain_total
 from otel_agent_telemetry.otel.run_plan import RunPlan, RunPlans, in_order
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.otel.span_work import is_of_coding_agent, span_work_of
+from otel_agent_telemetry.otel.span_work import SenderOfResource, span_work_of
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import NAME_MEMBERS, VALUE_MEMBERS, kept_name, mask_columns
-from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, failure_of_last_call
+from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, Usage, failure_of_last_call
 from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, SPAN_WORK, dumps_text, encode_members
 
 _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
@@ -57,7 +58,7 @@ class RunLines:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._known_sender: tuple[object, bool] = (None, False)
+        self._known_sender = SenderOfResource(None, is_coding_agent=False, has_rules=False)
         self.plans = recorder.component(SpanLines).plans
         self._known_plans: dict[int, tuple[Resource, object, RunPlans]] = {}
 
@@ -87,7 +88,7 @@ class RunLines:
         self._refresh(run, span, attributes)
         started = run.started_at
         run.state = {"status": st.RUNNING, "updated_at": started}
-        if not recorder.append_run(b'%b,"status":"running","updated_at":"%b"}' % (run.encoded, started.encode())):
+        if not recorder.append_run(run.encoded, b'"status":"running","updated_at":"%b"}' % started.encode()):
             run.is_lost = True
 
     def start_late_run(self, run: ActiveRun, span: ReadableSpan) -> None:
@@ -181,7 +182,7 @@ class RunLines:
         ):
             return None
         # Until the first columns are there, the name that became a part of the run's id.
-        name = plan.attributes.agent_name_in(attributes) if run.encoded_columns else run.agent_name
+        name = kept_name(plan.attributes.agent_name_in(attributes)) if run.encoded_columns else run.agent_name
         encoded = encode(
             run,
             attributes,
@@ -257,7 +258,7 @@ class RunLines:
         run.state = state
         # Another thread, which names the agent or sets something, may just have asked for other columns.
         encoded = run.encoded or run.encoded_columns
-        self._recorder.append_run(b"%b,%b" % (encoded, encode_members(state) + b"}"))
+        self._recorder.append_run(encoded, encode_members(state) + b"}")
 
     def write_update(self, run: ActiveRun) -> None:
         """Write the state of an open run as it is now."""
@@ -292,7 +293,7 @@ class RunLines:
             reason = error_fields(ending)
             state |= {name: text for name, text in reason.items() if name not in run.columns}  # the client's stands
         if run.reports_use or run.usage.used or run.has_metrics:
-            self._add_usage(run, span, state)
+            self.add_usage(run, span, state)
         if not run.is_agent and (work := self.span_work(run, span, changed=changed)) is not None:
             state[SPAN_WORK] = work
         self._write_state(run, state)
@@ -301,30 +302,47 @@ class RunLines:
         """Return `span_work_of` a run's span that has ended; most say nothing of it, which their plan knows."""
         has_events = bool(span.events)
         plan = self.plans[tuple(run.attributes)]
-        if changed or not plan.leaves_work_to_name or self._is_of_coding_agent(span.resource):
+        if changed or not plan.leaves_work_to_name or self._sender_of(span.resource).is_coding_agent:
             return span_work_of(view_of(span), has_events=has_events)
         is_named_by_us = run.run_id.endswith(run.event_id[:8])
         return NO_WORK if span.parent is None and not has_events and is_named_by_us else None
 
-    def _is_of_coding_agent(self, resource: Resource) -> bool:
-        known, is_agents = self._known_sender
-        if known is not resource:
-            is_agents = is_of_coding_agent(resource_of(resource))
-            self._known_sender = resource, is_agents
-        return is_agents
+    def _sender_of(self, resource: Resource) -> SenderOfResource:
+        known = self._known_sender
+        if known.resource is not resource:
+            known = self._known_sender = SenderOfResource.of(resource)
+        return known
 
-    def _add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
+    def add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
         """Add what the run and its steps used, unless the columns say it already."""
         if run.has_metrics and run.usage.used:
             self._refresh(run, span, attributes_of(span))  # perhaps the fast way now, whose columns have no use
         elif run.reports_use:
-            run.usage.set_run_total(view_of(span))
+            self._set_total(run, span)
         used = run.usage.shown()
         if used and not run.has_metrics:
-            state["metrics_json"] = dumps_text({USAGE_KEY: used})
+            state["metrics_json"] = _text_of(used)
         failure = failure_of_last_call(used)
         if failure is not None and state["status"] == st.SUCCESS and run.status is None and not run.has_status:
             state |= {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}
+
+    def _set_total(self, run: ActiveRun, span: ReadableSpan) -> None:
+        """Note what the run's own span reports of the whole."""
+        plan = self.plans[tuple(run.attributes)]
+        is_plain = plan.figures and not has_dropped_attributes(span) and not self._sender_of(span.resource).has_rules
+        is_call = is_plain and plan.kind_of(run.attributes, str(span.name)) in (names.MODEL, names.TOOL)
+        if is_plain and not is_call and (total := plain_total(plan.figures, run.attributes)):
+            run.usage.set_plain_total(total)
+        else:
+            run.usage.set_run_total(view_of(span))
+
+
+def _text_of(used: Usage) -> str:
+    """Return the `metrics_json` of what a run used, which is a few numbers and names."""
+    try:
+        return orjson.dumps({USAGE_KEY: used}).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate in a name, a number beyond 64 bits
+        return dumps_text({USAGE_KEY: used})
 
 
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

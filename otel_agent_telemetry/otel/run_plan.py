@@ -24,10 +24,13 @@ from otel_agent_telemetry.otel.plan_code import (
     MAX_VALUES,
     PLAIN_TYPES,
     PlainValues,
+    are_short,
     compiled,
     leave_if_secret,
     leave_unless,
 )
+from otel_agent_telemetry.redaction import kept_name
+from otel_agent_telemetry.run_id import name_in_id
 from otel_agent_telemetry.usage import LEFT_OUT_KEY
 from otel_agent_telemetry.wire import SPAN_WORK
 
@@ -36,6 +39,8 @@ _MAX_COMPILED: Final = 4
 _MISSES: Final = 32
 """So many runs that the function was not right for, and it is compiled for the types of the last one."""
 _MAX_PLANS: Final = 256
+_MAX_KEPT: Final = 1_024
+MAX_NAME: Final = 256
 _CONTEXT: Final = "context_json"
 _LAST: Final = ("parent_run_id", "start_commit", SPAN_WORK)
 _IDENTITY: Final[Mapping[str, str]] = {
@@ -66,18 +71,50 @@ def in_order(columns: Mapping[str, Any]) -> Fields:
 
 
 class Agent(NamedTuple):
-    """Whose doing a run is: the agent's name, whether it is one, and whether an agent below may give the name."""
+    """Whose doing a run is: the agent's name, whether it is one, and whether an agent below may give the name.
+
+    `name_in_id`: the name as the run's id has it.
+    """
 
     name: str
+    name_in_id: str
     is_agent: bool = True
     takes_child_name: bool = False
+
+
+class Agents(dict[str, "Agent | None"]):
+    """The name that a span's attributes give → whose doing its run is. None for none: that takes a longer look."""
+
+    def __missing__(self, name: str) -> Agent | None:
+        known = kept_name(name)
+        agent = Agent(known, name_in_id(known)) if name else None
+        if len(name) <= MAX_NAME:
+            keep(self, name, agent)
+        return agent
+
+
+class Titles(dict[str, str]):
+    """Name of a span → the job type that it gives, where neither attributes nor settings do."""
+
+    def __missing__(self, name: str) -> str:
+        title = kept_name(name) or "unknown"
+        if len(name) <= MAX_NAME:
+            keep(self, name, title)
+        return title
+
+
+def keep(known: dict[str, Any], name: str, value: Any) -> None:
+    """Remember a value, of at most some thousand: an application that makes names up must not fill the memory."""
+    if len(known) >= _MAX_KEPT:
+        known.clear()
+    known[name] = value
 
 
 class RunPlan:
     """What some names mean for a run. Safe under threads: at worst two of them compile the same function.
 
     `attributes`: the plan of the attributes alone. `encode`: the function; None where there is none yet,
-    or none that is right. `agent_key`: the one name that gives the agent's; "" where several or none do.
+    or none that is right. `agent_key`: the name that gives the agent's, where it is one that makes the run an agent's.
     `decides_start`: whether the attributes ask for an id, or give a status.
     """
 
@@ -97,8 +134,8 @@ class RunPlan:
         is_small = len(attributes.verdicts) + len(settings) <= MAX_VALUES
         self._to_compile = _MAX_COMPILED if is_plain and is_small else 0
         self._to_come = compiled_from
-        given = attributes.agent_names
-        self.agent_key = given[0] if len(given) == 1 and given[0] in (names.GEN_AI_AGENT_NAME, names.AGENT_NAME) else ""
+        first = attributes.agent_names[:1]
+        self.agent_key = first[0] if first in ((names.GEN_AI_AGENT_NAME,), (names.AGENT_NAME,)) else ""
         self.decides_start = names.RUN_ID in attributes.verdicts or names.STATUS in attributes.verdicts
         self.encode: ColumnsEncoder | None = None
 
@@ -133,15 +170,16 @@ class RunPlans(dict[tuple[tuple[str, ...], tuple[str, ...]], RunPlan]):
     """Names of attributes and of settings → their plan, made when it is asked for.
 
     `columns`: what resource and process give to every run. `agents`: name of a span → whose doing it is, where
-    only the name says so.
+    only the name says so. `named`: the same by the name that attributes give. `titles`: the job types of names.
     """
 
-    __slots__ = ("_plans", "agents", "columns")
+    __slots__ = ("_plans", "agents", "columns", "named", "titles")
 
     def __init__(self, plans: AttributePlans, columns: Fields) -> None:
         super().__init__()
         self._plans = plans
         self.agents: dict[str, Agent] = {}
+        self.named, self.titles = Agents(), Titles()
         self.columns = columns
 
     def __missing__(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> RunPlan:
@@ -185,7 +223,8 @@ class _ColumnsCode:
             f"return dumps({{{display}}})",
         ]
         parameters = "run, attributes, settings, extra, left_out, started, agent_name, job_type"
-        return compiled(parameters, body, {"opening": OPENING, "sum_of": sum_of, "own_left_out": self._left_out})
+        constants = {"opening": OPENING, "sum_of": sum_of, "own_left_out": self._left_out}
+        return compiled(parameters, body, {**constants, **self._values.constants, **self._settings.constants})
 
     def _columns(self) -> dict[str, str]:
         """Return column → expression of its value, without those of `_OWN`."""
@@ -278,7 +317,7 @@ class _ColumnsCode:
         if kind not in PLAIN_TYPES or (kind is str and verdict is Verdict.URL):
             raise _NotPlainError
         if kind is str and verdict is Verdict.SHORT:
-            self._conditions += [f"len({value}) <= {self._plan.unknown_max}", f"{value}[:1] not in opening"]
+            self._conditions += are_short([value], self._plan.unknown_max)
         return value
 
 

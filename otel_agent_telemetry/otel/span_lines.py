@@ -34,8 +34,8 @@ from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.usage import Usage
 from otel_agent_telemetry.wire import BECAME_RUN
 
-_KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
-_STATUSES: Final = (b"unset", b"ok", b"error")
+KINDS: Final = (b"internal", b"server", b"client", b"producer", b"consumer")
+STATUSES: Final = (b"unset", b"ok", b"error")
 _MAX_NAME: Final = 256
 _KNOWN: Final = (LiveSpan, SDK_SPAN)
 """Classes of spans whose fields may be read directly, open and ended."""
@@ -50,24 +50,18 @@ class SpanLines:
         config = recorder.config
         self.plans = AttributePlans(rule_of(recorder.resource_defaults), max_bytes=config.max_event_bytes)
         """The plans of this recorder's runs, events and steps."""
-        self._names = _EncodedNames()
-        self.event_names: Mapping[str, bytes | None] = _EventNames(self.plans.rule, self._names)
+        self.names = _EncodedNames()
+        """Names of spans and events as JSON texts."""
+        self.event_names: Mapping[str, bytes | None] = _EventNames(self.plans.rule, self.names)
 
     # --- events
 
     def write_event(self, opened: OpenSpan, name: bytes, payload: bytes, at_ns: int) -> None:
         """Write one event, given as it stands in a line. Never raises."""
         try:
-            run = opened.run
             self._recorder.append_event(
-                b'%b,"span_id":"%b",%b%b","payload":%b}'
-                % (
-                    run.event_members or _event_members(run),
-                    opened.span_id.encode(),
-                    name,
-                    iso_utc(at_ns).encode(),
-                    payload,
-                )
+                b'%b%b%b","payload":%b}'
+                % (opened.event_members or _event_members(opened), name, iso_utc(at_ns).encode(), payload)
             )
         except Exception as problem:  # the outer edge of add_event
             self._recorder.counters.internal("event", problem)
@@ -114,7 +108,7 @@ class SpanLines:
             self._write_any_step(view_of(opened.live), opened.run)
             return
         opened.attributes = attributes
-        self._recorder.append_span(opened.encoded + b',"status":"running"}')
+        self._recorder.append_span(opened.encoded, b'"status":"running"}')
 
     def _plain_step(self, opened: OpenSpan, attributes: dict[str, Any]) -> bytes:
         """Return the members of a step that both of its states write; empty where only the long way is right."""
@@ -127,11 +121,11 @@ class SpanLines:
             return b""
         try:
             members = b'%b,"span_id":"%b","parent_span_id":"%016x","name":%b,"kind":"%b","start_time":"%b"' % (
-                opened.run.event_members or _event_members(opened.run),
+                opened.run.members or members_of(opened.run),
                 opened.span_id.encode(),
                 parent.span_id,
-                self._names[live._name],
-                _KINDS[live._kind._value_],
+                self.names[live._name],
+                KINDS[live._kind._value_],
                 iso_utc(start_ns).encode(),
             )
             kept: Mapping[str, Any] = attributes
@@ -176,13 +170,9 @@ class SpanLines:
             start_ns = instant_ns(start_ns, 0)
             end_ns = instant_ns(end_ns, start_ns)
         self._recorder.append_span(
-            b'%b,"status":"%b","end_time":"%b","duration_ms":%d}'
-            % (
-                opened.encoded,
-                _STATUSES[code._value_],
-                iso_utc(end_ns).encode(),
-                max(end_ns - start_ns, 0) // 1_000_000,
-            )
+            opened.encoded,
+            b'"status":"%b","end_time":"%b","duration_ms":%d}'
+            % (STATUSES[code._value_], iso_utc(end_ns).encode(), max(end_ns - start_ns, 0) // 1_000_000),
         )
         return used
 
@@ -210,6 +200,13 @@ class _EncodedNames(dict[str, bytes]):
 
     Raises ValueError for one that needs a closer look: of another type, long, not to be encoded.
     """
+
+    def of(self, name: str) -> bytes | None:
+        """Return a text's JSON text; None for one that needs a closer look."""
+        try:
+            return self[name]
+        except ValueError:
+            return None
 
     def __missing__(self, name: str) -> bytes:
         if type(name) is not str or len(name) > _MAX_NAME or kept_name(name) is not name:
@@ -244,12 +241,19 @@ class _EventNames(dict[str, bytes | None]):
         return known
 
 
-def _event_members(run: ActiveRun) -> bytes:
+def _event_members(opened: OpenSpan) -> bytes:
+    """Return, and keep, how the members of each event of a span begin."""
+    run = opened.run
+    opened.event_members = b'%b,"span_id":"%b",' % (run.members or members_of(run), opened.span_id.encode())
+    return opened.event_members
+
+
+def members_of(run: ActiveRun) -> bytes:
     """Return, and keep, how the members of each event and step of a run begin."""
     run_id = run.run_id
-    run.event_members = b'"event_id":"%b","run_id":%b,"trace_id":"%b"' % (
+    run.members = b'"event_id":"%b","run_id":%b,"trace_id":"%b"' % (
         run.event_id.encode(),
         orjson.dumps(run_id),
         run.trace_id.encode(),
     )
-    return run.event_members
+    return run.members

@@ -8,14 +8,30 @@ service is an agent's (`storage.plumbing`). Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.resources import Resource
 
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.mapping import is_agents_doing
-from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.otel.spans import SpanView, resource_of
 from otel_agent_telemetry.otel.usage import call_kind
 from otel_agent_telemetry.run_id import span_event_id
 from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT
+
+
+class SenderOfResource(NamedTuple):
+    """What a resource says of its sender: whether it is a coding agent, and whether it may have rules of its own."""
+
+    resource: object
+    is_coding_agent: bool
+    has_rules: bool
+
+    @classmethod
+    def of(cls, resource: Resource) -> SenderOfResource:
+        """Return what a resource says."""
+        given = resource_of(resource)
+        return cls(resource, is_of_coding_agent(given), names.marks_sender(given))
 
 
 def span_work_of(view: SpanView, *, has_events: bool) -> str | None:

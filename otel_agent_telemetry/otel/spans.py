@@ -129,13 +129,15 @@ class StartParameters:
     values as the caller gave them, whatever types and however many they are.
     """
 
-    __slots__ = ("agent_name", "extra", "run", "run_id", "settings")
+    __slots__ = ("agent_name", "attributes", "extra", "run", "run_id", "settings")
 
     def __init__(self, run_id: object, agent_name: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         self.run_id = run_id
         self.agent_name = agent_name
         self.settings = settings
         self.extra = extra
+        self.attributes: dict[str, Any] | None = None
+        """Attributes that the span gets from the processor; None where it starts with them."""
         self.run: ActiveRun | None = None
         """The run that came of it."""
 

@@ -43,11 +43,16 @@ class StepUsage:
             below, runs = take_inside(opened.inside)
         if "tool_calls" in used or (may_be_call and is_call(used)):
             opened.counted = CountedCall(used, below)
-        self._hand_on(opened, folded(used, below) if below else used, runs)
-
-    def _hand_on(self, opened: OpenSpan, used: Usage, runs: list[ActiveRun]) -> None:
-        """Give what a step used, and the runs inside it, to the open step around it, else to its run."""
+        if below:
+            used = folded(used, below)
         above = opened.above
+        if above is None or above.is_run:
+            self._add_to_run(opened.run if above is None else above.run, used)
+        else:
+            self._hand_on(opened.run, above, used, runs)
+
+    def _hand_on(self, run: ActiveRun, above: OpenSpan | None, used: Usage, runs: list[ActiveRun]) -> None:
+        """Give what a step used, and the runs inside it, to the open step around it, else to its run."""
         while above is not None and not above.is_run:
             if not above.ended:
                 above.inside.append(used)
@@ -62,7 +67,9 @@ class StepUsage:
             if above.counted is not None:
                 used = above.counted.without_repeats(used)
             above = above.above
-        run = opened.run if above is None else above.run
+        self._add_to_run(run if above is None else above.run, used)
+
+    def _add_to_run(self, run: ActiveRun, used: Usage) -> None:
         if run.is_elsewhere:
             return
         run.usage.add(used)

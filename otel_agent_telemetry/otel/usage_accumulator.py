@@ -16,7 +16,7 @@ from typing import Any, Final
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage
 from otel_agent_telemetry.recording.active_runs import ActiveRun
-from otel_agent_telemetry.usage import Usage, added, has_tokens, is_call, of_steps, shown_usage
+from otel_agent_telemetry.usage import Usage, added, has_tokens, is_any_call, is_call, of_steps, shown_usage
 
 MAX_APART: Final = 2_000
 """From so many items on, what is inside a step is summed up."""
@@ -32,6 +32,7 @@ class UsageAccumulator:
     _times_read = 0
     _usages: deque[Usage] | None = None
     _own: Usage = {}  # noqa: RUF012 - replaced, never changed
+    _has_plain_total = False
 
     def add_plain_step(self) -> None:
         """Count a step that used nothing."""
@@ -60,8 +61,12 @@ class UsageAccumulator:
 
     def set_run_total(self, view: SpanView) -> None:
         """Note what the run's own span reports of the whole."""
-        self._own = own_usage(view) or self._own
+        self._own, self._has_plain_total = own_usage(view) or self._own, False
         self.used = self.used or bool(self._own)
+
+    def set_plain_total(self, tokens: Usage) -> None:
+        """Note what the run's own span reports of the whole, given as `plain_totals.plain_total`."""
+        self._own, self._has_plain_total, self.used = tokens, True, True
 
     def shown(self) -> dict[str, Any]:
         """Return the run's use as a reader sees it; empty for none."""
@@ -69,8 +74,8 @@ class UsageAccumulator:
         plain = self._count_plain_steps()
         if plain:
             usages.append({"steps": plain})
-        if not usages and not self._own:
-            return {}
+        if not usages and (self._has_plain_total or not self._own):
+            return dict(self._own)
         return shown_usage(own=self._own, steps=added(usages))
 
     def _count_plain_steps(self) -> int:
@@ -122,13 +127,13 @@ def shrink(items: list[Any]) -> None:
 class CountedCall:
     """What an ended call of a model or a tool has counted, for what ends inside it only now."""
 
-    __slots__ = ("calls", "has_tokens", "is_tool")
+    __slots__ = ("_inside", "_own", "calls", "is_tool")
 
     def __init__(self, own: Usage, inside: Usage) -> None:
+        self._own, self._inside = own, inside
         self.calls = 0 if "model_calls" in inside else own.get("model_calls", 0)
         """Calls that the outer span counted for itself: the first ones inside it are those."""
-        self.has_tokens = has_tokens(own) and not has_tokens(inside)
-        self.is_tool = "tool_calls" in own and "tool_calls" not in inside and not is_call(inside)
+        self.is_tool = "tool_calls" in own and not (inside and is_any_call(inside))
         """Whether it counted a tool call for itself: the first one inside it is that."""
 
     def without_repeats(self, usage: Usage) -> Usage:
@@ -138,7 +143,8 @@ class CountedCall:
         self.is_tool = False  # a tool that calls a model is an agent
         calls = usage.get("model_calls", 0)
         repeated, self.calls = min(calls, self.calls), max(self.calls - calls, 0)
-        new = of_steps(usage) if self.has_tokens else dict(usage)
+        has_counted_tokens = has_tokens(self._own) and not has_tokens(self._inside)
+        new = of_steps(usage) if has_counted_tokens else dict(usage)
         if calls > repeated:
             return {**new, "model_calls": calls - repeated}
         new.pop("model_calls", None)

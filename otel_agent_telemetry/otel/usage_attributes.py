@@ -34,18 +34,19 @@ def _ranks(words: Iterable[str]) -> dict[str, int]:
     return {word: rank for rank, word in enumerate(words)}
 
 
-_FIGURE_OF: Final = {
+FIGURE_OF: Final = {
     spelling: (figure, rank)
     for figure, spellings in names.TOKEN_SPELLINGS.items()
     for spelling, rank in _ranks(spellings).items()
 }
+"""Attribute → the figure that it gives, and how many spellings of that figure count before it."""
 _MODELS: Final = _ranks(names.MODELS)
 _PROVIDERS: Final = _ranks(names.PROVIDERS)
 _COSTS: Final = _ranks(names.COSTS)
 
 TOKEN_NAMES: Final = frozenset(
     name
-    for spelling in (*_FIGURE_OF, *names.TOKEN_OBJECTS)
+    for spelling in (*FIGURE_OF, *names.TOKEN_OBJECTS)
     for name in (spelling, *(spelling.replace(part, whole) for whole, part in names.TOTALS.items()))
 )
 """Attributes that give a number of tokens."""
@@ -95,8 +96,8 @@ def _named_tokens(attributes: Mapping[str, Any]) -> dict[str, int]:
     """Return each figure by the first spelling that gives one."""
     found: dict[str, int] = {}
     ranks: dict[str, int] = {}
-    for spelling in _FIGURE_OF.keys() & attributes.keys():
-        figure, rank = _FIGURE_OF[spelling]
+    for spelling in FIGURE_OF.keys() & attributes.keys():
+        figure, rank = FIGURE_OF[spelling]
         if names.ONLY_BESIDE.get(spelling, spelling) not in attributes or rank > ranks.get(figure, rank):
             continue
         if (count := _count(attributes[spelling])) is not None:

@@ -81,7 +81,7 @@ class ActiveRun:
     """The columns that the last state wrote beside `columns`."""
     resource_defaults: object = None
     """The resource defaults that `columns` were made with."""
-    event_members: bytes = b""
+    members: bytes = b""
     """How the members of each event and step of the run begin."""
     is_elsewhere = False
     """Whether it stands for a run of another process, which nothing is written of."""
@@ -139,9 +139,9 @@ class ActiveRun:
         self.start_ns = start_ns
         self.started_at = iso_utc(start_ns)
         self.updated_ns = start_ns
-        self.began_ns = time_ns()
-        self.began_monotonic_ns = monotonic_ns()
-        """Wall clock and monotonic clock when the span began: they go apart when a clock is set."""
+        self.began_monotonic_ns = began_ns = monotonic_ns()
+        self.clock_gap_ns = time_ns() - began_ns
+        """By what wall clock and monotonic clock differed when the span began: it changes when a clock is set."""
         self.usage = usage
         """What its steps have used so far: the processor's accumulator."""
 
@@ -181,7 +181,7 @@ class ActiveRun:
 
     def clock_step_ms(self) -> int:
         """Return by how much the wall clock was set since the run began; 0 for less than a second."""
-        step_ns = (time_ns() - self.began_ns) - (monotonic_ns() - self.began_monotonic_ns)
+        step_ns = time_ns() - monotonic_ns() - self.clock_gap_ns
         return step_ns // 1_000_000 if not -_CLOCK_STEP_NS <= step_ns <= _CLOCK_STEP_NS else 0
 
 
@@ -214,8 +214,8 @@ class ActiveRuns:
         self._seen: dict[str, None] = {}
         self.open_spans: dict[int, Any] = {}
         """Span id → what the processors of this recorder know of that open span; shared between them."""
-        self.left_spans: dict[int, Any] = {}
-        """Span id → the same, of the last spans that ended: what begins below them belongs there still."""
+        self.left_spans: deque[Any] = deque(maxlen=_MAX_LEFT)
+        """The same, of the last 16 spans that ended: what begins below them belongs there still."""
         _everywhere.append(weakref.ref(self, _everywhere.remove))
 
     def begin_generation(self) -> None:
@@ -280,12 +280,10 @@ class ActiveRuns:
         self.metrics.count_generated()
         return True
 
-    def leave(self, span_id: int, opened: Any) -> None:
-        """Note that a run's span, or a step's, has ended; the last 16 are kept."""
-        self.left_spans[span_id] = opened
-        if len(self.left_spans) > _MAX_LEFT:
-            # With defaults: another thread may have removed the same one between the two steps.
-            self.left_spans.pop(next(iter(self.left_spans), 0), None)
+    def left(self, span_id: int) -> Any:
+        """Return what is known of one of the last spans that ended, of several with that id of the last; None else."""
+        # A copy, because other threads end spans meanwhile.
+        return next((opened for opened in reversed([*self.left_spans]) if opened.number == span_id), None)
 
     def mark_recorded_live(self, event_id: str) -> None:
         """Note that a processor records this run as it happens: the last 10,000 runs, once there is an exporter."""

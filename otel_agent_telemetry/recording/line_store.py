@@ -125,34 +125,35 @@ class LineStore:
 
     # The next three are alike, and what they do is not in a function of its own: they are most of what a record costs.
 
-    def append_run(self, members: bytes) -> bool:
-        """Keep one state of a run, given as JSON text that ends in `}` and needs no further look.
+    def append_run(self, columns: bytes, state: bytes) -> bool:
+        """Keep one state of a run, given as JSON text that needs no further look.
 
-        For callers that have encoded and screened it: `wire.encode_members`. Return whether
-        the buffer or the journal has it. Never blocks, never raises OSError.
+        `columns` are members without braces, `state` those behind them, which end in `}`. For callers that
+        have encoded and screened them: `wire.encode_members`. Return whether the buffer or the journal has
+        the line. Never blocks, never raises OSError.
         """
         counters, now_ns = self.counters, self._now_ns()
         writer = self._writer or self._identify(now_ns)
         counters.run_states += 1
         counters.last_seq = seq = next(writer.numbers)
-        line = b"".join((writer.run_head, str(seq).encode(), b",", members, b"\n"))
+        line = b"%b%d,%b,%b\n" % (writer.run_head, seq, columns, state)
         return self._store(line, now_ns, kept=self._to_buffer(line))
 
     def append_event(self, members: bytes) -> None:
-        """Keep one event, given as in `append_run`, in the journal."""
+        """Keep one event, given as JSON text that ends in `}` and needs no further look, in the journal."""
         counters, now_ns = self.counters, self._now_ns()
         writer = self._writer or self._identify(now_ns)
         counters.events += 1
         counters.last_seq = seq = next(writer.numbers)
-        self._store(b"".join((writer.event_head, str(seq).encode(), b",", members, b"\n")), now_ns)
+        self._store(b"%b%d,%b\n" % (writer.event_head, seq, members), now_ns)
 
-    def append_span(self, members: bytes) -> None:
+    def append_span(self, members: bytes, state: bytes) -> None:
         """Keep one state of a step, given as in `append_run`, in the journal."""
         counters, now_ns = self.counters, self._now_ns()
         writer = self._writer or self._identify(now_ns)
         counters.spans += 1
         counters.last_seq = seq = next(writer.numbers)
-        self._store(b"".join((writer.span_head, str(seq).encode(), b",", members, b"\n")), now_ns)
+        self._store(b"%b%d,%b,%b\n" % (writer.span_head, seq, members, state), now_ns)
 
     def _line(self, record_type: str, members: Mapping[str, Any]) -> tuple[bytes, int]:
         """Return the next line, and the present: the day that the line belongs to."""

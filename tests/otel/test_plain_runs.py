@@ -44,7 +44,7 @@ class Seen:
         self.begun, self.ended = [], []
         begin, end = plain.begin, plain.end
         plain.begin = lambda *given: self.begun.append(begin(*given)) or self.begun[-1]
-        plain.end = lambda *given: self.ended.append(fast and end(*given)) or self.ended[-1]
+        plain.end = lambda *given, **how: self.ended.append(fast and end(*given, **how)) or self.ended[-1]
         provider = TracerProvider(
             resource=Resource({"service.name": "svc"}), span_limits=limits, id_generator=ids, shutdown_on_exit=False
         )
@@ -71,22 +71,58 @@ def test_a_plain_run_takes_the_fast_way_and_leaves_the_same_lines(attributes, wi
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        (lambda span: span.set_attribute("tier", "silver"), "success"),
         (lambda span: span.set_attribute("agent.run.status", "partial"), "partial"),
         (lambda span: span.set_status(StatusCode.ERROR, "no"), "failed"),
         (lambda span: span.set_status(StatusCode.OK), "success"),
         (lambda span: span.record_exception(ValueError("x")), "success"),
-        (lambda span: span.update_name("other"), "success"),
     ],
 )
 def test_a_run_with_something_to_add_at_its_end_takes_the_long_way(change, status):
-    """Attributes, a status, an exception, another name."""
+    """A status, an exception."""
     seen = Seen()
     with seen.tracer.start_as_current_span("invoke_agent researcher", attributes=AGENT) as span:
         change(span)
     assert seen.begun == [True]
     assert not any(seen.ended)
     assert seen.recorder.states[-1].status == status or seen.recorder.states[-1].error_summary
+
+
+NAMED_TWICE = {"agent.run.agent_name": "a", "gen_ai.agent.name": "b"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "change"),
+    [
+        (AGENT, lambda span: span.set_attribute("tier", "silver")),
+        (AGENT, lambda span: span.set_attributes({"agent.run.items_failed": 2, "size": 8.5})),
+        (AGENT, lambda span: span.set_attributes({"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 2})),
+        (NAMED_TWICE, lambda span: span.set_attribute("gen_ai.agent.name", "other")),
+        (NAMED_TWICE, lambda span: span.update_name("other")),
+        ({"size": 7}, lambda span: span.set_attribute("status_code", 200)),
+        ({"size": 7}, lambda span: span.update_name("GET /things")),
+    ],
+)
+def test_a_run_with_attributes_set_since_its_start_ends_the_fast_way(attributes, change):
+    """Most programs set results, and what was used, before the end."""
+    lines = []
+    for fast in (True, False):
+        seen = Seen(fast=fast, ids=Fixed(1, 2))
+        span = seen.tracer.start_span("work", attributes=attributes, start_time=10**18)
+        change(span)
+        span.end(10**18 + 2)
+        assert seen.ended == [fast]
+        lines.append([orjson.loads(line) | {"writer": ""} for line in seen.lines])
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("status", ["partial", "success"])
+def test_a_status_that_the_span_carries_is_judged_by_the_long_way(status):
+    """The attribute may come with others that alone would be plain."""
+    seen = Seen()
+    with seen.tracer.start_as_current_span("work", attributes=AGENT) as span:
+        span.set_attributes({"agent.run.status": status, "size": 8})
+    assert seen.ended == [False]
+    assert seen.recorder.states[-1].status == status
 
 
 @pytest.mark.parametrize(

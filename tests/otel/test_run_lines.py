@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
 from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
 from otel_agent_telemetry.otel.plain_runs import PlainRuns
+from otel_agent_telemetry.otel.plain_steps import PlainSteps
 from otel_agent_telemetry.otel.provider import adopt
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.testing import ManualClock, MemoryRecorder, capture_runs, isolated_config
@@ -90,7 +91,8 @@ def lines_of(root, steps, events, status, *, fast):
     plans = recorder.component(SpanLines).plans
     plans._is_fast, plans.compiled_from = fast, 1
     if not fast:
-        recorder.component(PlainRuns).end = lambda *_: False
+        recorder.component(PlainRuns).end = lambda *_, **__: False
+        recorder.component(PlainSteps).begin = lambda *_: False
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
@@ -104,7 +106,9 @@ def lines_of(root, steps, events, status, *, fast):
             span.add_event(event, attributes, START_NS + number)
         for number, (name, attributes, more) in enumerate(steps):
             step = tracer.start_span(name, attributes=attributes, start_time=START_NS + number)
-            step.set_attributes(more)
+            if more:
+                step.set_attributes(more)
+            step.set_status(status)
             step.end(START_NS + 10**9)
         span.set_attributes(later)
         span.set_status(status)
@@ -151,7 +155,7 @@ def client_lines_of(at_start, events, status, at_end, *, fast):
     plans = recorder.component(SpanLines).plans
     plans._is_fast, plans.compiled_from = fast, 1
     if not fast:
-        recorder.component(PlainRuns).end = lambda *_: False
+        recorder.component(PlainRuns).end = lambda *_, **__: False
     provider = TracerProvider(
         id_generator=Counting(), resource=Resource({"service.name": "svc"}), shutdown_on_exit=False
     )
@@ -178,8 +182,12 @@ def test_the_fast_and_the_long_way_write_the_same_lines_for_a_run_of_the_client(
 
 
 def members(line):
-    """The names in the line of a run or an event, in their order."""
-    return list(line) if isinstance(line, dict) and line["record_type"] != "span" else None
+    """The names in the line of a run or an event, in their order; a run's use stands among its columns or behind them."""
+    return (
+        [name for name in line if name != "metrics_json"]
+        if isinstance(line, dict) and line["record_type"] != "span"
+        else None
+    )
 
 
 def has_wide(values):
@@ -284,3 +292,19 @@ def test_what_a_run_used_is_written_whichever_way_its_columns_are_made():
         record_tree(captured.provider.get_tracer("app"), tree)
     used = {run.job_type: run.metrics_json for run in captured.runs}
     assert used == {"span 0": '{"gen_ai":{"steps":1}}', "span 2": None, "span 3": '{"gen_ai":{"steps":1}}'}
+
+
+@pytest.mark.parametrize("code", [StatusCode.UNSET, StatusCode.ERROR])
+def test_a_secret_in_an_agent_s_name_is_masked_in_every_state(code):
+    """Also when a generated function encodes the columns anew at the end."""
+    recorder = MemoryRecorder(isolated_config("/nowhere", skip_validation=True))
+    recorder.component(SpanLines).plans.compiled_from = 1
+    provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    provider.add_span_processor(AgentRunSpanProcessor(recorder=recorder))
+    for _ in range(3):
+        span = provider.get_tracer("app").start_span("work", attributes={"gen_ai.agent.name": "sk-" + "a1b2" * 10})
+        span.set_attribute("done", 1)
+        span.set_status(code)
+        span.end()
+    assert len(recorder.states) == 6
+    assert not any("a1b2a1b2" in state.agent_name for state in recorder.states)
