@@ -60,8 +60,8 @@ class SpanLines:
         """Write one event, given as it stands in a line. Never raises."""
         try:
             self._recorder.append_event(
-                b'%b%b%b","payload":%b}'
-                % (opened.event_members or _event_members(opened), name, iso_utc(at_ns).encode(), payload)
+                opened.event_members or _event_members(opened),
+                b'%b%b","payload":%b}' % (name, iso_utc(at_ns).encode(), payload),
             )
         except Exception as problem:  # the outer edge of add_event
             self._recorder.counters.internal("event", problem)
@@ -244,7 +244,7 @@ class _EventNames(dict[str, bytes | None]):
 def _event_members(opened: OpenSpan) -> bytes:
     """Return, and keep, how the members of each event of a span begin."""
     run = opened.run
-    opened.event_members = b'%b,"span_id":"%b",' % (run.members or members_of(run), opened.span_id.encode())
+    opened.event_members = b'%b,"span_id":"%b"' % (run.members or members_of(run), opened.span_id.encode())
     return opened.event_members
 
 

@@ -139,13 +139,13 @@ class LineStore:
         line = b"%b%d,%b,%b\n" % (writer.run_head, seq, columns, state)
         return self._store(line, now_ns, kept=self._to_buffer(line))
 
-    def append_event(self, members: bytes) -> None:
-        """Keep one event, given as JSON text that ends in `}` and needs no further look, in the journal."""
+    def append_event(self, members: bytes, what: bytes) -> None:
+        """Keep one event, given as in `append_run`, in the journal. `what`: the members behind those of its span."""
         counters, now_ns = self.counters, self._now_ns()
         writer = self._writer or self._identify(now_ns)
         counters.events += 1
         counters.last_seq = seq = next(writer.numbers)
-        self._store(b"%b%d,%b\n" % (writer.event_head, seq, members), now_ns)
+        self._store(b"%b%d,%b,%b\n" % (writer.event_head, seq, members, what), now_ns)
 
     def append_span(self, members: bytes, state: bytes) -> None:
         """Keep one state of a step, given as in `append_run`, in the journal."""
