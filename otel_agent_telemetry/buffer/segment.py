@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from otel_agent_telemetry.append import AppendFile
+from otel_agent_telemetry.append import AppendFile, own_code
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.layout import segment_path
 from otel_agent_telemetry.journal import JournalPart, parts_of
@@ -38,6 +38,7 @@ class SegmentFile(AppendFile):
     """The segment being written. It seals itself when the last thread that could write lets go."""
 
     __slots__ = ("_writer", "number")
+    write = own_code(AppendFile.write)
 
     def __init__(self, folder: Path, identity: WriterIdentity, number: int, *, resumed: bool = False) -> None:
         """Begin segment `number`, or open it again to go on in it."""

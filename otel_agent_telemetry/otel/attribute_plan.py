@@ -159,9 +159,10 @@ class AttributePlan:
 
     def kind_of(self, attributes: Mapping[str, Any], span_name: str) -> Kind | None:
         """Return `names.kind_of`, which is remembered for the name of a span and the words that decide."""
-        if self._pick_words is None:
+        pick_words = self._pick_words
+        if pick_words is None:
             return None
-        words = (span_name, self._pick_words(attributes))
+        words = (span_name, pick_words(attributes))
         try:
             return self._kinds[words]
         except KeyError:

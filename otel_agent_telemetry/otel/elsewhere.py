@@ -37,11 +37,9 @@ _MAX_KEPT: Final = 2_000
 class RunElsewhere(ActiveRun):
     """The run of another process that spans of this one are in. Never written; `run_id` is empty where unknown."""
 
-    is_elsewhere = True
-
     def __init__(self, span: ReadableSpan, trace_id: str, span_id: str, run_id: str) -> None:
         super().__init__("", trace_id, span_id, instant_ns(span.start_time, 0), UsageAccumulator())
-        self.run_id = run_id
+        self.run_id, self.is_elsewhere = run_id, True
         self.kept: deque[tuple[OpenSpan, ReadableSpan]] = deque(maxlen=_MAX_KEPT)
         """Spans that have ended, in the order of their ends, while one around them is open."""
 
@@ -49,17 +47,15 @@ class RunElsewhere(ActiveRun):
 class SpanElsewhere(OpenSpan):
     """An open span of no run in this process. Its events are not observed: an ended span has them."""
 
-    changed = True
-
     def __init__(
         self, run: RunElsewhere, live: Any, ids: tuple[int, str], known: tuple[Any, object], above: OpenSpan | None
     ) -> None:
-        self.run, self.live, self.above = run, live, above
-        self.number, self.span_id = ids
-        self.sink, self.generation = known
-        self.elsewhere = run
-        self.is_run = False
-        self.inside = []
+        super().__init__(run, None, ids, *known, above)
+        self.live, self.elsewhere, self.changed = live, run, True
+        self.is_run, self.inside = False, []
+
+    def _shadow_add_event(self) -> None:
+        """Leave the span as it is."""
 
     def detach(self) -> None:
         """Leave the span as it is."""

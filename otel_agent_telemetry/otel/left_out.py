@@ -5,7 +5,6 @@ A run's row names them in `context_json`: those of its own span, of its steps an
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -63,7 +62,7 @@ def note_left_out(run: ActiveRun, left_out: Mapping[str, int]) -> None:
     """
     if not left_out or run.ended:
         return
-    parts: deque[Mapping[str, int]] = vars(run).setdefault("left_out", deque())  # one step of the interpreter
+    parts = run.left_out
     parts.append(left_out)
     if len(parts) > _MAX_PARTS:
         parts.append(sum_of(_taken(parts)))
@@ -72,13 +71,13 @@ def note_left_out(run: ActiveRun, left_out: Mapping[str, int]) -> None:
 
 def left_out_of(run: ActiveRun) -> Iterable[Mapping[str, int]]:
     """Return the parts that were noted for a run: a copy, because other threads add to them."""
-    return list(run.left_out) if run.left_out is not None else ()
+    return run.left_out[:]
 
 
-def _taken(parts: deque[Mapping[str, int]]) -> Iterable[Mapping[str, int]]:
+def _taken(parts: list[Mapping[str, int]]) -> Iterable[Mapping[str, int]]:
     """Take parts off: each is one step of the interpreter, so that no part is counted twice."""
     for _ in range(_MAX_PARTS):
         try:
-            yield parts.popleft()
+            yield parts.pop()
         except IndexError:  # another thread takes them too
             return

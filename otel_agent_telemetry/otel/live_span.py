@@ -27,6 +27,8 @@ from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.left_out import NOTHING
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 
+_new = object.__new__
+
 
 class EventSink(Protocol):
     """Where a live span's events go: `SpanLines`."""
@@ -42,6 +44,9 @@ class EventSink(Protocol):
         """Write one event, given as it stands in a line. Never raises."""
 
 
+_NO_ATTRIBUTES: Final[dict[str, Any]] = {}
+
+
 class OpenSpan:
     """An open span that is recorded: a run itself, or a step of one.
 
@@ -49,24 +54,27 @@ class OpenSpan:
     `above`: the open span, or one that has ended, that it began inside of; None where there is none.
     """
 
-    # Defaults on the class: an open span is made on the application's thread, and a run needs few of these.
-    changed = False
+    # No defaults on the class: the interpreter finds an attribute that has one ten times slower.
+    __slots__ = (
+        "above", "attributes", "changed", "counted", "encoded", "ended", "event_members", "generation", "inside",
+        "is_run", "late_run", "left_out", "live", "number", "plain_kind", "run", "sink", "span_id",
+    )  # fmt: skip
+    changed: bool
     """Whether attributes were set since the start; always True where that cannot be observed."""
-    attributes: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
-    ended = False
-    left_out: Mapping[str, int] = NOTHING
+    attributes: dict[str, Any]
+    left_out: Mapping[str, int]
     """What was left out of a step's members as message content: counts by name."""
-    event_members = b""
+    event_members: bytes
     """How the members of each event of the span begin; empty before the first."""
-    encoded = b""
+    encoded: bytes
     """A step's members that its start wrote and its end repeats."""
-    plain_kind: tuple[Kind | None] | None = None
+    plain_kind: tuple[Kind | None] | None
     """Of a step that began the fast way and says no more of what it used: the kind that its attributes call it."""
     inside: list[Any]
     """Of a step: what has ended inside it so far (usages), and the runs that began inside it."""
-    counted: Any = None
+    counted: Any
     """What a model call that has ended counted, for what ends inside it later."""
-    late_run: ActiveRun | None = None
+    late_run: ActiveRun | None
     """The run that a step turns into when it ends, where its attributes say so already."""
 
     def __init__(
@@ -86,6 +94,10 @@ class OpenSpan:
         self.sink = sink
         self.generation = generation
         """Which process began the span: only that one writes its end."""
+        self.changed = self.ended = False
+        self.attributes, self.left_out = _NO_ATTRIBUTES, NOTHING
+        self.event_members = self.encoded = b""
+        self.plain_kind = self.counted = self.late_run = None
         self.is_run = run.span is live
         if not self.is_run:
             self.inside = []
@@ -124,7 +136,7 @@ class OpenSpan:
         """Let go of what only an open span needs; what begins below it later may still find it."""
         self.live = None
         if not self.is_run:
-            self.attributes, self.encoded = {}, b""
+            self.attributes, self.encoded = _NO_ATTRIBUTES, b""
 
     def _shadow_add_event(self) -> None:
         """Observe the events of a span of another class, by a function in the place of its method."""
@@ -208,7 +220,7 @@ class LiveSpan(_Span):
 
     def _readable_span(self) -> ReadableSpan:
         """Return the ended span as processors get it, with what we know of it."""
-        ended = ReadableSpan.__new__(ReadableSpan)
+        ended = _new(ReadableSpan)
         known = vars(self)
         ended.__dict__ = {
             "_name": known["_name"],
@@ -247,7 +259,8 @@ def add_plain_event(span: LiveSpan, name: str, attributes: Any, at_ns: int) -> b
     opened, limits = span._agent_telemetry, span._limits
     sink, limit = opened.sink, limits.max_event_attributes
     encoded_name = sink.event_names[name]
-    payload = sink.plans[tuple(attributes)].encode_payload(attributes)
+    encode = sink.plans[tuple(attributes)].encode_payload
+    payload = encode(attributes)
     if (
         encoded_name is None
         or payload is None
@@ -275,14 +288,14 @@ def opened_of(span: object) -> OpenSpan | None:
 
 def _event(name: str, attributes: dict[str, Any], at_ns: int, limit: int | None) -> Event:
     """Return the event as the SDK makes it, without looking at each attribute again."""
-    bounded = BoundedAttributes.__new__(BoundedAttributes)
+    bounded = _new(BoundedAttributes)
     bounded._dict = attributes
     bounded.maxlen = limit
     bounded.dropped = 0
     bounded.max_value_len = None
     bounded._lock = threading.Lock()
     bounded._immutable = True
-    event = Event.__new__(Event)
+    event = _new(Event)
     event._name = name
     event._timestamp = at_ns
     event._attributes = bounded
@@ -324,3 +337,15 @@ HAS_KNOWN_SHAPE: Final = _has_known_shape()
 """Whether spans of this SDK become live spans; else their `add_event` is shadowed."""
 SDK_SPAN: Final[type | None] = _Span if HAS_KNOWN_SHAPE else None
 """The class of spans whose fields may be read directly: each of its properties costs a call."""
+
+
+def _first_status() -> object:
+    """Return the status object of spans whose status was never set: the SDK's spans share one."""
+    try:
+        return _Span(name="s", context=SpanContext(1, 2, is_remote=False), resource=Resource.get_empty())._status
+    except Exception:  # another version of the SDK
+        return None
+
+
+FIRST_STATUS: Final = _first_status()
+"""What `_status` of a span is until it is set: then it need not be asked for its code, which is a property."""

@@ -22,9 +22,9 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.live_span import OpenSpan
+from otel_agent_telemetry.otel.live_span import FIRST_STATUS, OpenSpan
 from otel_agent_telemetry.otel.mapping import agent_name_of, note_agent
-from otel_agent_telemetry.otel.run_lines import RunLines
+from otel_agent_telemetry.otel.run_lines import RunLines, last_members
 from otel_agent_telemetry.otel.run_plan import MAX_NAME, Agent, ColumnsEncoder, RunPlan, RunPlans, keep
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.spans import StartParameters, view_of
@@ -105,7 +105,7 @@ class PlainRuns:
             return False
         if columns is None:
             return False
-        run.encoded = run.encoded_columns = encoded = columns[1:-1] + self._lines.last_members(run, commit)
+        run.encoded = run.encoded_columns = encoded = columns[1:-1] + last_members(run, commit)
         # Encoded before it is entered: a run that others can see must have its columns.
         if not active.enter(run):
             return False
@@ -156,7 +156,7 @@ class PlainRuns:
             (run.status is not None and run.status != st.SUCCESS)
             or run.has_status
             or run.exception is not None
-            or span._status.status_code is not StatusCode.UNSET
+            or (span._status is not FIRST_STATUS and span._status.status_code is not StatusCode.UNSET)
             or not (interrupted is None or isinstance(interrupted, Exception) or interrupted is run.handled_at_start)
             or run.has_left_out
             or run.has_metrics
@@ -216,7 +216,7 @@ class PlainRuns:
             return b""
         run.attributes, run.resource_defaults, run.reports_use = attributes, defaults, plan.reports_use(attributes)
         commit = recorder.first_commit if run.start_commit is None else run.start_commit
-        encoded = columns[1:-1] + self._lines.last_members(run, commit)
+        encoded = columns[1:-1] + last_members(run, commit)
         run.set_columns(encoded)
         return encoded
 

@@ -10,17 +10,20 @@ On the application's thread; long methods that call little, as in `plain_runs`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.live_span import OpenSpan
+from otel_agent_telemetry.otel.live_span import FIRST_STATUS, OpenSpan
 from otel_agent_telemetry.otel.span_lines import KINDS, STATUSES, SpanLines, members_of
 from otel_agent_telemetry.otel.step_usage import StepUsage
 from otel_agent_telemetry.otel.usage import usage_of_kind
 from otel_agent_telemetry.recording.recorder import Recorder
+
+_UNSET: Final = StatusCode.UNSET
+_ERROR: Final = StatusCode.ERROR
 
 
 class PlainSteps:
@@ -39,7 +42,8 @@ class PlainSteps:
         if type(title) is not str or type(start_ns) is not int or plan.is_marked:
             return False
         kind = plan.kind_of(attributes, title)
-        kept = plan.encode_kept(attributes) if attributes else b""
+        encode = plan.encode_kept
+        kept = encode(attributes) if attributes else b""
         name = sink.names.of(title)
         if kept is None or name is None or kind == names.AGENT:
             return False
@@ -73,16 +77,16 @@ class PlainSteps:
             opened.plain_kind is None
             or opened.changed
             or len(span._attributes._dict) != len(opened.attributes)
-            or status.description
+            or (status is not FIRST_STATUS and status.description)
             or type(end_ns) is not int
         ):
             return False
-        code = status.status_code
+        code = _UNSET if status is FIRST_STATUS else status.status_code
         self._recorder.append_span(
             opened.encoded,
             b'"status":"%b","end_time":"%b","duration_ms":%d}'
             % (STATUSES[code._value_], iso_utc(end_ns).encode(), max(end_ns - start_ns, 0) // 1_000_000),
         )
-        used = usage_of_kind(opened.plain_kind[0], is_error=code is StatusCode.ERROR)
+        used = usage_of_kind(opened.plain_kind[0], is_error=code is _ERROR)
         self._usage.add(opened, used, may_be_call=False)
         return True

@@ -196,23 +196,13 @@ class RunLines:
         if encoded is None:
             plan.note_miss(attributes, settings)
             return None
-        return encoded[1:-1] + self.last_members(run, self._commit_of(run, span))
+        return encoded[1:-1] + last_members(run, self._commit_of(run, span))
 
     def is_plain_context(self, given: Any) -> bool:
         """Return whether members that the client gave for `context_json` are there as they are; True for none."""
         return not given or (
             type(given) is dict and _RESERVED.isdisjoint(given) and self.plans[tuple(given)].takes_as_they_are(given)
         )
-
-    @staticmethod
-    def last_members(run: ActiveRun, commit: str | None) -> bytes:
-        """Return the members that stand behind the columns of a plan, each with its comma."""
-        members = b""
-        if run.parent_run_id is not None and run.parent_run_id != run.run_id:
-            members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
-        if commit:
-            members += b',"start_commit":%b' % orjson.dumps(commit)
-        return members + _OF_AGENT if run.is_agent else members
 
     def _any_columns(self, run: ActiveRun, span: ReadableSpan, attributes: dict[str, Any]) -> Fields:
         """Return a run's columns the long way, for any span. What is unusable is left out and counted."""
@@ -348,3 +338,13 @@ def _text_of(used: Usage) -> str:
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return whether equal values are of equal types: 1, 1.0 and True are equal."""
     return list(map(type, attributes.values())) == list(map(type, known.values()))
+
+
+def last_members(run: ActiveRun, commit: str | None) -> bytes:
+    """Return the members that stand behind the columns of a plan, each with its comma."""
+    members = b""
+    if run.parent_run_id is not None and run.parent_run_id != run.run_id:
+        members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
+    if commit:
+        members += b',"start_commit":%b' % orjson.dumps(commit)
+    return members + _OF_AGENT if run.is_agent else members

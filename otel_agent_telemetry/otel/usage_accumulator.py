@@ -23,16 +23,23 @@ MAX_APART: Final = 2_000
 _MAX_RUNS_INSIDE: Final = 1_000
 
 
+_NOTHING: Final[Usage] = {}
+
+
 class UsageAccumulator:
     """Sums up a run's use. Adding takes no lock: it is one step of the interpreter."""
 
-    used = False
+    # As in `ActiveRun`: no defaults on the class.
+    __slots__ = ("_has_plain_total", "_own", "_plain_steps", "_times_read", "_usages", "used")
+    used: bool
     """Whether anything was added or noted; an attribute, because each end of a run asks."""
-    _plain_steps: itertools.count[int] | None = None
-    _times_read = 0
-    _usages: deque[Usage] | None = None
-    _own: Usage = {}  # noqa: RUF012 - replaced, never changed
-    _has_plain_total = False
+
+    def __init__(self) -> None:
+        self.used = self._has_plain_total = False
+        self._plain_steps: itertools.count[int] | None = None
+        self._usages: deque[Usage] | None = None
+        self._own: Usage = _NOTHING
+        self._times_read = 0
 
     def add_plain_step(self) -> None:
         """Count a step that used nothing."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from time import monotonic_ns, time_ns
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,6 +23,8 @@ from otel_agent_telemetry.redaction import DEFAULT_MAX_BYTES, kept_run_id
 from otel_agent_telemetry.run_id import RunIDMetrics, check_custom_run_id, duplicate_run_id, generate_run_id
 
 _log = logging.getLogger(__name__)
+_NOTHING: Final[dict[str, Any]] = {}
+"""What attributes that are replaced, never changed, are at first."""
 _MAX_SEEN = 10_000
 _MAX_LEFT = 16
 _CLOCK_STEP_NS = 1_000_000_000
@@ -64,73 +66,81 @@ class ResourceDefaults(NamedTuple):
 class ActiveRun:
     """One open run: its identity, what its lines hold, and what its owner set since.
 
-    Most attributes have a default on the class, because a run is made on the application's
-    thread and most runs use few of them.
+    It is made on the application's thread, and most runs use few of its attributes.
     """
 
-    attributes: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    # No defaults on the class: the interpreter finds an attribute that has one ten times slower.
+    __slots__ = (
+        "_columns", "agent_name", "attributes", "began_monotonic_ns", "child_agent", "clock_gap_ns", "closed",
+        "encoded", "encoded_columns", "ended", "event_id", "exception", "extra", "generation", "handled_at_start",
+        "has_late_runs", "has_left_out", "has_metrics", "has_status", "is_agent", "is_elsewhere", "is_lost",
+        "last_error", "left_out", "logged_exception", "members", "parent_run_id", "reported_usage", "reports_use",
+        "resource_defaults", "run_id", "settings", "span", "span_id", "start_commit", "start_ns", "started_at",
+        "state", "status", "takes_child_name", "trace_id", "updated_ns", "usage",
+    )  # fmt: skip
+    attributes: dict[str, Any]
     """Every attribute that the span was seen to have, the latest value of each."""
-    encoded: bytes = b""
+    encoded: bytes
     """`columns` as members of a line; empty when they are to be made anew for the next state."""
-    encoded_columns: bytes = b""
+    encoded_columns: bytes
     """The same as it was made last; empty before the first state."""
-    has_metrics = False
+    has_metrics: bool
     """Whether the columns have `metrics_json`."""
-    _columns: Fields | None = None
-    state: Fields = {}  # noqa: RUF012 - replaced, never changed
+    _columns: Fields | None
+    state: Fields
     """The columns that the last state wrote beside `columns`."""
-    resource_defaults: object = None
+    resource_defaults: object
     """The resource defaults that `columns` were made with."""
-    members: bytes = b""
+    members: bytes
     """How the members of each event and step of the run begin."""
-    is_elsewhere = False
+    is_elsewhere: bool
     """Whether it stands for a run of another process, which nothing is written of."""
-    agent_name = ""
-    status: Any = None
+    agent_name: str
+    status: Any
     """The status that the client gave for the end of the run; None when it gave none."""
-    settings: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    settings: dict[str, Any]
     """Columns that the client set by name."""
-    extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    extra: dict[str, Any]
     """What the client set under names that are no columns."""
-    exception: dict[str, Any] | None = None
+    exception: dict[str, Any] | None
     """Attributes of the last exception event."""
-    last_error: str | None = None
+    last_error: str | None
     """The description of the last step that failed, for a run that is left open."""
-    logged_exception: dict[str, Any] | None = None
+    logged_exception: dict[str, Any] | None
     """Attributes of the last log record with an exception, for a run whose span has no exception event."""
-    child_agent: str | None = None
+    child_agent: str | None
     """The name of the first agent below, for a run that has none of its own."""
-    reported_usage: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    reported_usage: dict[str, Any]
     """What the run itself says it used: figure by figure it counts before what was counted."""
-    is_agent = False
+    is_agent: bool
     """Whether the run's own span says that it is an agent's doing."""
-    takes_child_name = False
-    parent_run_id: str | None = None
-    start_commit: str | None = None
+    takes_child_name: bool
+    parent_run_id: str | None
+    start_commit: str | None
     """The commit that the process worked on when the run began; None for a process's first runs."""
-    is_lost = False
+    is_lost: bool
     """Whether the first state could not be kept."""
-    has_late_runs = False
+    has_late_runs: bool
     """Whether a step of the run has turned into a run of its own."""
-    has_status = False
+    has_status: bool
     """Whether the span itself says how the run ended: by an attribute, or by the status `OK`."""
-    reports_use = False
+    reports_use: bool
     """Whether the span's attributes give a number of tokens."""
-    has_left_out = False
+    has_left_out: bool
     """Whether something was left out of a step or an event since the columns were made."""
-    left_out: deque[Mapping[str, int]] | None = None
+    left_out: list[Mapping[str, int]]
     """What was left out of steps and events as message content: counts by name, a part for each."""
-    handled_at_start: BaseException | None = None
+    handled_at_start: BaseException | None
     """The exception that was being handled when the span began: it is not what ends the run."""
-    span: Any = None
+    span: Any
     """The live span; None for a run that was seen only after its end."""
-    ended = False
-    closed = False
+    ended: bool
+    closed: bool
     """Whether the interpreter's exit has ended the run for the application, which may still end it itself."""
-    generation: object = None
+    generation: object
     """Which process began the run: only that one writes its states."""
 
-    run_id = ""
+    run_id: str
 
     def __init__(self, event_id: str, trace_id: str, span_id: str, start_ns: int, usage: Any) -> None:
         self.event_id = event_id
@@ -144,6 +154,16 @@ class ActiveRun:
         """By what wall clock and monotonic clock differed when the span began: it changes when a clock is set."""
         self.usage = usage
         """What its steps have used so far: the processor's accumulator."""
+        self.attributes = self.state = self.settings = self.extra = self.reported_usage = _NOTHING
+        self.encoded = self.encoded_columns = self.members = b""
+        self.agent_name = self.run_id = ""
+        self.has_metrics = self.is_elsewhere = self.is_agent = self.takes_child_name = False
+        self.is_lost = self.has_late_runs = self.has_status = self.reports_use = False
+        self.has_left_out = self.ended = self.closed = False
+        self._columns = self.resource_defaults = self.status = self.exception = None
+        self.last_error = self.logged_exception = self.child_agent = self.parent_run_id = None
+        self.start_commit = self.handled_at_start = self.span = self.generation = None
+        self.left_out = []
 
     @property
     def columns(self) -> Fields:

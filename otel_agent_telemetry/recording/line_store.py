@@ -124,6 +124,7 @@ class LineStore:
         self._store(*self._line(RUN, fields), wake=False)
 
     # The next three are alike, and what they do is not in a function of its own: they are most of what a record costs.
+    # What an attribute holds is called by a local name: the interpreter looks for a method first, and slowly.
 
     def append_run(self, columns: bytes, state: bytes) -> bool:
         """Keep one state of a run, given as JSON text that needs no further look.
@@ -132,7 +133,8 @@ class LineStore:
         have encoded and screened them: `wire.encode_members`. Return whether the buffer or the journal has
         the line. Never blocks, never raises OSError.
         """
-        counters, now_ns = self.counters, self._now_ns()
+        counters, read_ns = self.counters, self._now_ns
+        now_ns = read_ns()
         writer = self._writer or self._identify(now_ns)
         counters.run_states += 1
         counters.last_seq = seq = next(writer.numbers)
@@ -141,7 +143,8 @@ class LineStore:
 
     def append_event(self, members: bytes, what: bytes) -> None:
         """Keep one event, given as in `append_run`, in the journal. `what`: the members behind those of its span."""
-        counters, now_ns = self.counters, self._now_ns()
+        counters, read_ns = self.counters, self._now_ns
+        now_ns = read_ns()
         writer = self._writer or self._identify(now_ns)
         counters.events += 1
         counters.last_seq = seq = next(writer.numbers)
@@ -149,7 +152,8 @@ class LineStore:
 
     def append_span(self, members: bytes, state: bytes) -> None:
         """Keep one state of a step, given as in `append_run`, in the journal."""
-        counters, now_ns = self.counters, self._now_ns()
+        counters, read_ns = self.counters, self._now_ns
+        now_ns = read_ns()
         writer = self._writer or self._identify(now_ns)
         counters.spans += 1
         counters.last_seq = seq = next(writer.numbers)
