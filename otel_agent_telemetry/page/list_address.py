@@ -78,12 +78,17 @@ class ListAddress:
         return "/?" + urlencode(members) if members else "/"
 
     def _kept(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the members of an address that stay when some change; the place never does."""
         members = {name: value for name, value in self.values.items() if name not in ("after", "before")}
         return {name: value for name, value in {**members, **changes}.items() if value is not None}
 
 
 def list_address(parameters: Mapping[str, str], now: datetime) -> ListAddress:
-    """Return what the members of an address ask for. `now` decides what `today` is. Empty members are not given."""
+    """Return what the members of an address ask for. `now` decides what `today` is. Empty members are not given.
+
+    Never raises: what cannot be read is in `problems`, and the page says so beside its field.
+    """
+    # Without what a database cannot hold, such as NUL: a query with it would be an error, and not an empty list.
     values = {name: clean_text(value).strip() for name, value in parameters.items()}
     values = {name: value for name, value in values.items() if value}
     asked: dict[str, Any] = {"plumbing": False}
@@ -130,10 +135,12 @@ def _end(text: str) -> str:
 
 
 def _instant(moment: datetime) -> str:
+    """Return a moment in our form of time."""
     return iso_utc(int(moment.timestamp()) * 1_000_000_000)
 
 
 def _time(text: str) -> str:
+    """Return an instant in our form of time. Raises ValueError in words for the reader of the page."""
     try:
         return normal_iso(text)
     except (ValueError, OverflowError):
@@ -141,6 +148,7 @@ def _time(text: str) -> str:
 
 
 def _milliseconds(text: str) -> int:
+    """Return a duration as people type it. Raises ValueError."""
     found = _DURATION.fullmatch(text.lower())
     if found is None:
         raise ValueError("must be a duration: 90 s, 1.5 min, 2 h; a number alone is seconds")
@@ -148,6 +156,7 @@ def _milliseconds(text: str) -> int:
 
 
 def _dollars(text: str) -> float:
+    """Return an amount of US dollars, with or without the sign. Raises ValueError."""
     try:
         amount = float(text.removeprefix("$"))
     except ValueError:
@@ -158,6 +167,7 @@ def _dollars(text: str) -> float:
 
 
 def _status(text: str) -> str:
+    """Return the stored word of a status, of any accepted spelling. Raises ValueError."""
     word = canonical_status(text)
     if word is None:
         raise ValueError(f"must be one of: {', '.join(STATUSES)}")
@@ -165,30 +175,35 @@ def _status(text: str) -> str:
 
 
 def _commit(text: str) -> str:
+    """Return the beginning of a commit's hash. Raises ValueError."""
     if _COMMIT.fullmatch(text) is None:
         raise ValueError("must be the first 4 to 40 hex digits of a commit")
     return text.lower()
 
 
 def _sort(text: str) -> str:
+    """Return a word for an order of the list. Raises ValueError."""
     if text not in SORTS:
         raise ValueError(f"must be one of: {', '.join(SORTS)}")
     return text
 
 
 def _is_ascending(text: str) -> bool:
+    """Return whether the least comes first. Raises ValueError."""
     if text not in ("asc", "desc"):
         raise ValueError("must be asc or desc")
     return text == "asc"
 
 
 def _is_on(text: str) -> bool:
+    """Return True for the value of a box that is ticked. Raises ValueError for any other."""
     if text != "1":
         raise ValueError("must be 1, or left out")
     return True
 
 
 def _plumbing(text: str) -> bool | None:
+    """Return the filter on plumbing for a list of all runs: none."""
     return None if _is_on(text) else False
 
 

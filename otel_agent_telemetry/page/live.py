@@ -45,7 +45,10 @@ Message = ServerSentEvent | None
 
 
 class LiveRuns:
-    """The streams of a service, by run. For the event loop alone."""
+    """The streams of a service, by run. For the event loop alone.
+
+    One poll a second for each run that is shown, however many browsers show it.
+    """
 
     def __init__(self, *, poll_s: float = POLL_S) -> None:
         self.poll_s = poll_s
@@ -66,6 +69,7 @@ class LiveRuns:
         feed.queues.discard(queue)
         if not feed.queues:
             del self._feeds[feed.event_id]
+            # Nobody shows the run any more; the next stream begins a poll of its own.
             feed.task.cancel()
 
 
@@ -120,6 +124,7 @@ class _Feed:
             if has_rows or state != (changes.run, changes.inside):
                 self._give(_message(await self._read_patiently(partial(self._html, changes=changes)), place))
             state = (changes.run, changes.inside)
+            # Lines of a run may still be on their way when its end has come, by another route.
             quiet = quiet + 1 if changes.run.record.ended and not has_rows else 0
 
     async def _read_patiently(self, query: Callable[[Connection], T]) -> T:
@@ -132,10 +137,12 @@ class _Feed:
                 await asyncio.sleep(self._poll_s)
 
     def _rendered(self, connection: Connection, seen: Seen) -> tuple[str, Seen] | None:
+        """Return what is new after a place as HTML, and the place then; None when there is no such run."""
         changes = changes_since(connection, self.event_id, seen)
         return None if changes is None else (self._html(connection, changes=changes), changes.seen)
 
     def _html(self, connection: Connection, *, changes: Changes) -> str:
+        """Return changes as the parts of the page that they replace or add."""
         run = changes.run.record
         link = self._encoder.commit_url(run.git_repo, run.git_commit_hash)
         now_ns = self._backend.clock.now_ns()
@@ -143,6 +150,7 @@ class _Feed:
 
     def _give(self, message: Message) -> None:
         """Put a message into every queue; a stream whose queue is full ends."""
+        # Nobody waits here: a browser that has stopped reading must not hold up the others.
         for queue in self.queues:
             if queue.full():
                 while not queue.empty():
@@ -162,6 +170,7 @@ def _unsent(changes: Changes, sent: dict[tuple[str, int], str | None]) -> Change
 
 
 def _message(html: str, seen: Seen) -> ServerSentEvent:
+    """Return a message of a stream; its id is the place at which a browser that comes again goes on."""
     # A run may hold a lone surrogate, which no encoding of a stream can.
     data = html.encode("utf-8", "replace").decode()
     return ServerSentEvent(data, event="change", id=seen.to_text(), retry=_RETRY_MS)

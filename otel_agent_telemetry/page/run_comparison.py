@@ -85,7 +85,10 @@ _JSON: Final = ("metrics_json", "context_json", "labels")
 
 
 def overview(left: RunRecord, right: RunRecord) -> list[Line]:
-    """Return the columns that either run has a value for."""
+    """Return the columns that either run has a value for.
+
+    Neither run is changed; figures of a run that goes on are those of now.
+    """
     lines = []
     for field in _FIELDS:
         values = _known(left, field.column), _known(right, field.column)
@@ -114,6 +117,7 @@ def difference(left: Value, right: Value, *, is_figure: bool = False) -> str:
         return "differs"
     if left == 0:
         return "more"
+    # Of the left one: it is the run that the reader came from.
     share = right / left - 1
     return "" if abs(share) < _CHANGED else f"{share * 100:+,.0f} %"
 
@@ -136,6 +140,7 @@ def _members_of(run: RunRecord) -> Iterator[tuple[str, Value]]:
     for column in _JSON:
         name = column.removesuffix("_json")
         for member in _flat(load_object(getattr(run, column) or "{}") or {}, name, 0):
+            # Bounded: a run may hold a megabyte of JSON, and a page is not the place to read that.
             if (number := number + 1) > _MAX_MEMBERS:
                 return
             yield member
@@ -175,10 +180,12 @@ def _summed(steps: Iterable[Step]) -> dict[str, tuple[int, int, int]]:
 
 
 def _time(sums: Mapping[str, tuple[int, int, int]], name: str) -> int:
+    """Return the milliseconds of the steps of a name, 0 for none."""
     return sums[name][1] if name in sums else 0
 
 
 def _sum_words(found: tuple[int, int, int] | None) -> str:
+    """Return the steps of one name in words: how many, how long, how many failed."""
     if found is None:
         return formats.NOTHING
     number, time_ms, failed = found
@@ -218,6 +225,7 @@ def _step_line(left: Step | None, right: Step | None) -> Line:
 
 
 def _step_words(step: Step) -> str:
+    """Return a step in words: how long it took, and whether it failed."""
     return formats.duration(step.duration_ms) + (", failed" if step.status == "error" else "")
 
 

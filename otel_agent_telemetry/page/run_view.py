@@ -50,6 +50,7 @@ def _values(request: Request, connection: Connection, run: Any, query: RunAddres
         link = encoder_of(request).commit_url(run.git_repo, run.git_commit_hash)
         values["details"] = read_details(connection, run, settings=backend.settings, commit_url=link)
         values["trees"] = {name: json_tree(getattr(run, name)) for name in _JSON_COLUMNS}
+        # Of the same view as the rest of the page: what comes later is exactly what the stream brings.
         values["live_after"] = None if run.ended else seen_now(connection, run.event_id).to_text()
     return values
 
@@ -137,6 +138,7 @@ async def show_markdown(request: Request) -> Response:
 def _number(request: Request) -> int:
     """Return the number of a row that the path names. Raises RequestError 404."""
     number = int(request.path_params["number"])
+    # Beyond what a database can count to: PostgreSQL would answer with an error, not with "no such row".
     if number >= _FAR_NUMBER:
         raise RequestError(404, "not found: no row has this number")
     return number

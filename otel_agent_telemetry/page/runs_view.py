@@ -108,6 +108,7 @@ def asked_list(request: Request) -> ListAddress:
 
 
 def _own_address(address: ListAddress) -> str:
+    """Return the address of the list as it is kept and shared: what was asked for, and the place."""
     place = {name: address.values[name] for name in ("after", "before") if name in address.values}
     return address.link(**place)
 
@@ -115,6 +116,7 @@ def _own_address(address: ListAddress) -> str:
 def _read(connection: Connection, address: ListAddress) -> _Read:
     """Return what the page shows; nothing is searched where a filter cannot be read."""
     agents, jobs = (list(count_by(connection, name))[:_MAX_NAMES] for name in ("agent_name", "job_type"))
+    # A filter that cannot be read must not be left out: the list would show what nobody asked for.
     if address.problems:
         return _Read(ListPage(), (), agents, jobs)
     page = page_of_list(connection, address.query, backwards=address.backwards)
@@ -123,6 +125,7 @@ def _read(connection: Connection, address: ListAddress) -> _Read:
         page = page_of_list(connection, replace(address.query, cursor=None))
         address.values.pop("before")
     text = address.query.text
+    # A search that ended early may have missed the very run whose id was pasted in.
     by_id = runs_named(connection, text, limit=_BY_ID) if text and page.stopped_at is not None else []
     return _Read(page, by_id, agents, jobs)
 

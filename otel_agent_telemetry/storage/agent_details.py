@@ -63,6 +63,7 @@ class StepTimes:
 def cause_of(error_summary: str | None) -> str:
     """Return what an error has in common with others of its cause: its first line without ids and numbers."""
     line = next(iter((error_summary or "").strip().splitlines()), "")[:_MAX_CAUSE]
+    # Ids first: what is left of one, once its digits are gone, would be another text each time.
     return _NUMBERS.sub("…", _IDS.sub("…", line)).strip() or "no error recorded"
 
 

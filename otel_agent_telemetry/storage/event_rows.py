@@ -72,6 +72,7 @@ def event_lines(
     if event_type:
         wanted.append(_events.event_type == event_type)
     if after is not None:
+        # As one row value, in the order of the list: several events have one timestamp.
         wanted.append(tuple_(_events.timestamp, _events.id) > after)
     selected = select(*_LINE).where(*wanted).order_by(_events.timestamp, _events.id).limit(limit)
     return [EventLine._make(row) for row in connection.execute(selected)]
@@ -99,6 +100,7 @@ def find_event(connection: Connection, event_id: str, number: int) -> WholeEvent
 
 def event_types(connection: Connection, event_id: str) -> EventTypes:
     """Return the types of a run's events; at most MAX_COUNTED events are counted."""
+    # A bound first, then the counting: an agent may write a million events into one run.
     some = select(_events.event_type).where(_events.event_id == event_id).limit(MAX_COUNTED).subquery()
     counted = func.count()
     selected = select(some.c.event_type, counted).group_by(some.c.event_type)

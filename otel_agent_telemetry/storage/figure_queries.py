@@ -68,6 +68,7 @@ def counts_by_period(connection: Connection, periods: Sequence[str], agent: str)
 
 
 def _counts_of(row: Any) -> RunCounts:
+    """Return the runs of a row."""
     return RunCounts({status: int(getattr(row, status)) for status in STATUSES}, int(row.ended), int(row.duration_ms))
 
 
@@ -92,6 +93,7 @@ def _quantiles(
     names: Sequence[str],
     shares: Sequence[float],
 ) -> dict[str, list[float | None]]:
+    """Return name → a duration for each share, from the classes of durations."""
     wanted = (_durations.agent_name.in_(names), _durations.period.in_(periods))
     selected = select(by, _durations.from_ms, func.sum(_durations.runs)).where(*wanted).group_by(by, _durations.from_ms)
     classes: defaultdict[str, dict[int, int]] = defaultdict(dict)
@@ -104,6 +106,7 @@ def greatest_users(connection: Connection, dimension: str, periods: Sequence[str
     """Return the names of a dimension that used the most tokens, the greatest first, at most `limit`."""
     tokens = func.sum(_usage.input_tokens + _usage.output_tokens)
     selected = select(_usage.name).where(*_of(dimension, periods)).group_by(_usage.name)
+    # By tokens and not by cost: what is not priced by a report is worked out only when it is shown.
     ordered = selected.order_by(tokens.desc(), func.sum(_usage.cost_nusd).desc(), _usage.name)
     return list(connection.execute(ordered.limit(limit)).scalars())
 
@@ -127,6 +130,7 @@ def spending_by(
 
 def spending_of_session(connection: Connection, session_id: str) -> Spending:
     """Return what the runs of a session used and cost, on whichever day."""
+    # Days alone: their sums already hold the hours.
     wanted = (_usage.dimension == "session", _usage.name == session_id, func.length(_usage.period) == DAY)
     selected = select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted)
     return _spending(connection, _usage.name, selected).get(session_id, Spending())
@@ -141,6 +145,7 @@ def total(spendings: Iterable[Spending]) -> Spending:
 
 
 def _of(dimension: str, periods: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on a dimension and its periods."""
     return (_usage.dimension == dimension, _usage.period.in_(periods))
 
 

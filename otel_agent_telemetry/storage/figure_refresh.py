@@ -94,11 +94,14 @@ def next_refresh(connection: Connection, today: date) -> Refresh | None:
 
     `connection` reads one view. Its transaction must stay open until the refresh is written: on
     PostgreSQL it holds the lock that lets one service after the other refresh.
+
+    `today`: the day in UTC, which decides of which days the hours are kept. Reads every run of the periods concerned.
     """
     if connection.dialect.name == "postgresql":
         locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _REFRESH_LOCK})
         if not locked.scalar_one():
             return None
+    # The newest first: it is what people look at, while an import of old runs may keep the rest busy for minutes.
     newest = connection.execute(select(func.max(changed_hours.c.hour))).scalar()
     if newest is None:
         return None
@@ -109,6 +112,7 @@ def next_refresh(connection: Connection, today: date) -> Refresh | None:
     ]
     hours = {hour for hour, _ in noted}
     since = max(hours_since(connection), (today - timedelta(days=_DAYS_OF_HOURS)).isoformat())
+    # Hours where they are kept; of older days one sum.
     periods = {hour if hour[:DAY] >= since else hour[:DAY] for hour in hours | hours_related(connection, hours)}
     return Refresh(noted, {period: figures_of(connection, period) for period in sorted(periods)}, since)
 
@@ -137,6 +141,7 @@ def hours_related(connection: Connection, hours: Iterable[str]) -> set[str]:
     while level:
         below = {*_inside(connection, level)}
         found |= {hour for _, hour in below}
+        # A circle of parents ends here.
         level = {run_id for run_id, _ in below} - seen
         seen |= level
     return found
@@ -163,7 +168,10 @@ def _forget(connection: Connection, noted: Sequence[tuple[str, int]]) -> None:
 
 
 def replace_figures(connection: Connection, period: str, figures: Figures) -> None:
-    """Write the figures of one period in place of what is stored."""
+    """Write the figures of one period in place of what is stored.
+
+    Within the connection's transaction: a reader sees the old figures or the new ones.
+    """
     rows: dict[Table, list[tuple[Any, ...]]] = {
         agent_periods: [(period, agent, *sums) for agent, sums in figures.agents.items()],
         duration_periods: [(agent, period, bound, runs) for (agent, bound), runs in figures.durations.items()],
@@ -177,6 +185,7 @@ def replace_figures(connection: Connection, period: str, figures: Figures) -> No
 
 
 def _hours_of(table: Table, day: str) -> ColumnElement[bool]:
+    """Return the condition on the hours of a day: texts between the day and whatever follows its `T`."""
     return and_(table.c.period > day, table.c.period < f"{day}U")
 
 
@@ -194,6 +203,7 @@ def _sum_hours(connection: Connection, day: str) -> None:
 
 def _drop_hours(connection: Connection, since: str) -> None:
     """Drop the hours of days before `since`, once when that day moves forward."""
+    # Only forward: a service whose clock is behind must not ask for hours that are gone.
     known = hours_since(connection)
     if known >= since:
         return

@@ -55,7 +55,10 @@ _AT_ONCE: Final = 64
 
 
 class UsualEvents:
-    """The events of one request that have the form of a recorder's, each with the number of its line."""
+    """The events of one request that have the form of a recorder's, each with the number of its line.
+
+    Only the form is checked here, in one pass; whatever is unusual takes `event_row`, which makes the same row.
+    """
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, tuple[str, ...], int]] = []
@@ -67,6 +70,7 @@ class UsualEvents:
             return False
         texts, number, payload = _texts_of(record), record["seq"], record["payload"]
         try:
+            # One match for all texts of a line: a call for each would cost more than the rest of the row.
             if not _are_usual("\n".join(texts)):
                 return False
         except TypeError:  # not all are texts
@@ -86,6 +90,7 @@ class UsualEvents:
         for start in range(0, len(self._lines), _AT_ONCE):
             payloads = self._payloads[start : start + _AT_ONCE]
             if not _are_plain(list(filter(None, payloads))):
+                # Of the one with a secret nobody knows which it is: all of these few are cleaned.
                 payloads = [clean(payload, max_bytes=sys.maxsize) for payload in payloads]
             lines = self._lines[start : start + _AT_ONCE]
             found += map(_usual_row, lines, map(_payload_text, payloads))
@@ -110,6 +115,7 @@ def _are_plain(payloads: Sequence[dict[str, Any]]) -> bool:
     """Return whether no flat payload has a secret that can be recognised."""
     if not all(map(are_plain_names, set(map(tuple, payloads)))):
         return False
+    # Joined by a line feed, which no form of a secret spans, so that two texts do not make one.
     texts = "\n".join([text for one in payloads for text in one.values() if text.__class__ is str])
     return mask_text(texts) is texts
 

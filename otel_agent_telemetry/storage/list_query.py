@@ -82,10 +82,12 @@ def list_conditions(connection: Connection, query: ListQuery) -> Conditions:
     if query.duration_to_ms is not None:
         found.append(_runs.duration_ms <= query.duration_to_ms)
     if query.sort == "duration" or query.duration_from_ms is not None or query.duration_to_ms is not None:
+        # The duration of a run that goes on is 0 in its row: it would be the shortest of all.
         found.append(_runs.status != st.RUNNING)
     if query.with_errors:
         found.append(_had_errors())
     if query.asks_cost:
+        # Only these can have a cost; the price list is not asked about the others.
         found.append(or_(_runs.model_calls > 0, _runs.cost_usd.is_not(None), _runs.model.is_not(None)))
     return found
 
@@ -109,6 +111,8 @@ def narrowest(connection: Connection, query: ListQuery) -> Conditions:
     if query.status not in (None, st.SUCCESS):
         number = count_by(connection, "status").get(str(query.status), 0)
         choices.append((number, has_status(str(query.status))))
+    # One condition leads and the others are tested row by row: neither database is good at joining two indexes in an
+    # order.
     return [min(choices, key=lambda choice: choice[0])[1]] if choices else []
 
 

@@ -136,6 +136,7 @@ def last_step_number(connection: Connection, event_id: str) -> int:
 
 def open_steps(connection: Connection, event_id: str, *, limit: int) -> list[int]:
     """Return the row numbers of the last steps of a run that have not ended, at most `limit`."""
+    # The last ones: of a program that loses its spans the first may stay open for ever.
     selected = select(_spans.id).where(*_steps_of(event_id), _spans.end_time.is_(None))
     return list(connection.execute(selected.order_by(_spans.id.desc()).limit(limit)).scalars())
 

@@ -69,6 +69,7 @@ def usage_of(metrics_json: str | None, *, model: str | None, cost_usd: float | N
     if not found:
         source = BY_NOTHING if run_cost is None else BY_REPORT
         found = {Key(model or "", "", source, 0): _sums(used)}
+    # A run counts under one model only, the one of its row, so that the runs of all models add up.
     main = next((key for key in found if key.model == model), next(iter(found)))
     found[main] = found[main].plus(Sums(runs=1, cost_nusd=run_cost or 0))
     return found
@@ -99,6 +100,7 @@ def _by_model(used: Mapping[str, Any], run_cost: int | None) -> Usage:
             reported = reported._replace(cost_nusd=_count(one[REPORTED_COST]))
         else:
             reported = Sums()
+        # Not below zero: a sender may report more calls as priced than it has counted.
         rest = Sums(*(max(all_ - part, 0) for all_, part in zip(whole, reported, strict=True)))
         if any(reported):
             found[_key(model, one, BY_REPORT, reported)] = reported
@@ -112,6 +114,7 @@ def _by_model(used: Mapping[str, Any], run_cost: int | None) -> Usage:
 
 
 def _key(model: str, used: Mapping[str, Any], priced_by: str, sums: Sums) -> Key:
+    """Return what the sums of some calls of a model are kept apart by."""
     provider = used.get("provider")
     length = sums.input_tokens // max(sums.calls, 1)
     size = length // _TOKENS_A_SIZE if length >= _SAME_PRICE_BELOW and priced_by == BY_LIST else 0
