@@ -109,6 +109,7 @@ def _until_damage(archive: Any, data: bytes, error: type[Exception]) -> Iterator
 
 
 def _gzip() -> tuple[Callable[[], _Decompressor], type[Exception]]:
+    """Return what decompresses gzip, and what it raises for damage."""
     return lambda: zlib.decompressobj(_GZIP), zlib.error
 
 

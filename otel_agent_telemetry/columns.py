@@ -212,6 +212,7 @@ KIND_OF: Final[Mapping[str, Kind]] = {column.name: column.kind for column in TAB
 
 
 def _of_kind(*kinds: Kind) -> frozenset[str]:
+    """Return the names of the columns that hold one of these kinds."""
     return frozenset(column.name for column in TABLE if column.kind in kinds)
 
 

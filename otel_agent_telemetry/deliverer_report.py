@@ -77,6 +77,7 @@ def _header(name: str) -> str:
 
 
 def _count(name: str, text: str) -> int:
+    """Return a count of a report, at most what a column can hold. Raises RecordError."""
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(MAX_COUNT)):
         raise RecordError(name, "must be an integer from 0")
     return min(int(text), MAX_COUNT)

@@ -114,6 +114,7 @@ class HeadCommit:
 
 
 def _commit(text: str) -> str | None:
+    """Return a commit's hash; None for any other text."""
     return text if _COMMIT.fullmatch(text) else None
 
 
@@ -196,6 +197,7 @@ def _value(raw: str) -> str:
 
 
 def _unescaped(text: str) -> str:
+    """Return a quoted value of a configuration without its escapes."""
     return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text)
 
 
@@ -205,10 +207,12 @@ def _shown(text: str) -> str:
 
 
 def _first_line(path: Path) -> str:
+    """Return the first line of a small file, without blanks around it; empty where it cannot be read."""
     return _text(path, _MAX_SMALL_FILE).partition("\n")[0].strip()
 
 
 def _text(path: Path, limit: int) -> str:
+    """Return the beginning of a file as text, `limit` bytes at most."""
     return b"".join(_blocks(path, limit)).decode("utf-8", "surrogateescape")
 
 

@@ -60,7 +60,9 @@ def added_digests(digests: Iterable[int]) -> str:
 
 
 def _canonical_json(text: str) -> str:
+    """Return JSON text in one spelling, so that two texts of one value are equal."""
     try:
+        # Members in one order: databases and proxies may return them in another.
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
     except (ValueError, TypeError):  # no JSON, or integers that only Python's own module reads
         return text

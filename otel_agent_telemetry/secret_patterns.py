@@ -54,10 +54,12 @@ def _any_of(texts: Iterable[str]) -> str:
 
 
 def _alternatives(forms: Iterable[TokenForm]) -> str:
+    """Return the expression that matches any of these forms."""
     return "|".join(f"{_prefix_of(form)}{_BODIES[form.body]}{{{form.least},}}" for form in forms)
 
 
 def _prefix_of(form: TokenForm) -> str:
+    """Return the expression of a form's beginning, in any case unless the form is exact."""
     prefixes = _any_of(form.prefixes)
     return prefixes if form.exact else f"(?i:{prefixes})"
 
@@ -81,6 +83,7 @@ def _separated(form: TokenForm, prefix: str) -> bool:
 
 
 def _prefixes(*, separated: bool) -> list[str]:
+    """Return the beginnings of tokens that end in a separator, or those that do not."""
     return [prefix for form in TOKEN_FORMS for prefix in form.prefixes if _separated(form, prefix) is separated]
 
 
@@ -93,10 +96,12 @@ def _sign_before(separator: str) -> str:
 
 
 def _tokens_by(separator: str) -> str:
+    """Return the expression of a separator behind the beginning of a token."""
     return re.escape(separator) + _sign_before(separator)
 
 
 def _capitals_from(first: str) -> str:
+    """Return the expression of beginnings without a separator that begin with a letter."""
     return _any_of(prefix for prefix in _prefixes(separated=False) if prefix.startswith(first))
 
 

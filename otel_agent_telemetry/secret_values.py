@@ -153,6 +153,7 @@ def _paired(text: str, name: NameInText, at: int, quote: str | None) -> Span | N
 
 
 def _is_header(name: str) -> bool:
+    """Return whether a name has the form of an HTTP header."""
     return HEADER_NAME.fullmatch(name) is not None
 
 

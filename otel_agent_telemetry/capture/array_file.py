@@ -157,6 +157,7 @@ class ArrayFile:
         return True
 
     def _put_aside(self, entry: bytes) -> None:
+        """Keep an entry beside the array, for whoever has the lock next. Raises OSError."""
         self._unsynced.add(self._set_aside.put(entry, self._clock.now_ns()))
 
     @contextlib.contextmanager

@@ -243,6 +243,7 @@ class TelemetryContext:
             self.entry = self._call.end(self._status or (ERROR if self._error else SUCCESS), self._error)
 
     def _warn(self, problem: Exception) -> None:
+        """Log that the block could not be captured; never raises."""
         _log.warning("the capture of %s failed: %s", self._skill, bounded_repr(problem))
 
 

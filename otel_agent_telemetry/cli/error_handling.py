@@ -105,6 +105,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generi
         self.setFormatter(PrintableFormatter("%(asctime)s agent-telemetry: %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write to the stream that is stderr now: tests, and programs, replace it."""
         self.stream = sys.stderr
         super().emit(record)
 

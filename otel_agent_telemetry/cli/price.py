@@ -79,4 +79,5 @@ def _print(report: "PriceReport", *, dry_run: bool) -> None:
 
 
 def _dollars(cost: float | None) -> str:
+    """Return a cost with six digits after the point; "-" where it is not known."""
     return "-" if cost is None else f"{cost:.6f}"

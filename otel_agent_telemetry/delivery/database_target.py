@@ -82,4 +82,5 @@ class DatabaseTarget:
 
 
 def _sentence(problem: AgentTelemetryError) -> str:
+    """Return an error with its hint, for a log line."""
     return f"{problem} ({problem.hint})" if problem.hint else str(problem)

@@ -66,6 +66,7 @@ class DrainLock:
             self._write()
 
     def _write(self) -> None:
+        """Write who holds the lock, and how far it is. Raises OSError."""
         self._noted_at = self._monotonic()
         holder = DrainHolder(os.getpid(), host_name(), self._progress)
         self._lock.write(orjson.dumps(holder._asdict()) + b"\n")

@@ -128,6 +128,7 @@ def _read_days(path: Path) -> dict[str, _Place]:
 
 
 def _is_place(value: Any) -> bool:
+    """Return whether a value of the file is how far a day is confirmed."""
     is_whole = isinstance(value, list) and len(value) == _MEMBERS
     return is_whole and all(type(number) is int and number >= 0 for number in value)
 

@@ -244,6 +244,7 @@ def _chunks(part: Unsent, end: int | None) -> Iterator[_Chunk]:
 
 @lru_cache(maxsize=1)
 def _package_version() -> str:
+    """Return the version of this package, for the report to the service."""
     with importing():
         from importlib.metadata import PackageNotFoundError, version
 

@@ -105,6 +105,7 @@ def _has_figures(metrics: Mapping[str, Any]) -> bool:
 
 
 def _are_counts(value: Any) -> bool:
+    """Return whether an answer's member maps names to counts."""
     return isinstance(value, dict) and all(isinstance(count, int) for count in value.values())
 
 

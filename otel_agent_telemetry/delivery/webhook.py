@@ -58,6 +58,7 @@ class Webhook:
         self._thread: threading.Thread | None = None
 
     def _wait(self, seconds: float) -> None:
+        """Wait between two attempts; stopping ends the wait."""
         self._stop.wait(seconds)
 
     def post(self, states: Sequence[Fields]) -> None:
@@ -71,6 +72,7 @@ class Webhook:
             except queue.Full as problem:
                 self._counters.failed("posting", problem)
         if self._thread is None and not self._waiting.empty():
+            # A thread of its own, so that a slow webhook never delays a delivery.
             self._thread = threading.Thread(target=self._work, name="agent-telemetry-webhook", daemon=True)
             # Its own thread: a slow webhook must not delay the delivery to the target.
             self._thread.start()

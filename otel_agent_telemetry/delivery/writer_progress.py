@@ -139,6 +139,7 @@ def _remove(segment: Path) -> None:
 
 
 def _state_or_none(record: Line) -> Fields | None:
+    """Return the checked state of a line; None for one that breaks a rule."""
     try:
         return checked_state(record)
     except RecordError:

@@ -96,4 +96,5 @@ class ServiceComparison:
 
 
 def _sentence(problem: AgentTelemetryError) -> str:
+    """Return an error with its hint, for the report."""
     return f"{problem} ({problem.hint})" if problem.hint else str(problem)

@@ -249,6 +249,7 @@ class RunLedger:
         return {name: Finding(count, self._first(name, values) if count else []) for name, count in named}
 
     def _first(self, name: str, values: dict[str, Any]) -> list[RunName]:
+        """Return the first few runs of a finding, in the order of their ids."""
         if name in _CONDITIONS:
             selected = f"SELECT j.event_id, j.run_id {_JOINED} WHERE {_CONDITIONS[name]}"
         else:

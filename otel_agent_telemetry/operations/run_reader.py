@@ -169,9 +169,9 @@ class ServiceRuns:
         self._config = config
 
     def _remote(self) -> closing[RemoteRuns]:
+        """Return a connection to the service that is closed after the block."""
         from otel_agent_telemetry.operations.remote_runs import RemoteRuns  # most commands read the database here
 
-        """Return a connection to the service that is closed after the block."""
         return closing(RemoteRuns(self._url, self._config))
 
     def runs(self, query: RunQuery) -> list[RunRecord] | None:

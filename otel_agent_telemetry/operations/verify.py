@@ -131,7 +131,6 @@ class _Verification:
         self._marks.update(self._runs.marks)
         # Read once more at the end: a run that was deleted during the reading must not be reported as missing.
         self._marks.update(read_marks(self._config.ndjson_dir))
-        # After everything was read: a mark may stand behind the states of its run.
         self._runs.deleted(self._marks)
         report.deleted = len(self._marks.deleted)
         self._look_again(limit)

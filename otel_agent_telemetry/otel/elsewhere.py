@@ -121,15 +121,19 @@ class Elsewhere:
                     elsewhere.kept.append((step, ended))
 
     def _used_by(self, span: ReadableSpan) -> tuple[Usage, SpanView | None]:
+        """Return what a span used that is a step of another process's run."""
         is_error = span.status.status_code is StatusCode.ERROR
         return self._lines.used_by(span, attributes_of(span), is_error=is_error)
 
     def _write_step(self, opened: OpenSpan, span: ReadableSpan, run: ActiveRun) -> tuple[Usage, SpanView | None]:
+        """Write a span, with its events, as a step of a run that it turns out to be in."""
         opened.run = run
         self._write_events(opened, span)
         return self._lines.write_step_end(opened, span)
 
     def _write_events(self, opened: OpenSpan, span: ReadableSpan) -> None:
+        """Write the events that the span has kept, which may be fewer than it had."""
+        # Of a span that is known only from its end: the SDK keeps the last 128 events.
         for event in span.events:
             self._lines.record_event(opened, event.name, event.attributes, event.timestamp)
 
@@ -140,6 +144,7 @@ class Elsewhere:
 
 
 def _is_inside_open(opened: OpenSpan) -> bool:
+    """Return whether a span around this one is still open."""
     at = opened.above
     while at is not None and at.ended:
         at = at.above

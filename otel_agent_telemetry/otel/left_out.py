@@ -27,6 +27,7 @@ def counted_name(name: object) -> str:
 
 @lru_cache(maxsize=4_096)
 def _counted(name: str) -> str:
+    """Return the name under which what is left out is counted: without numbers of items."""
     return ".".join("*" if part.isdecimal() else part for part in name.split("."))[:_MAX_NAME]
 
 

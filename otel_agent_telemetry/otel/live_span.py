@@ -139,7 +139,6 @@ class OpenSpan:
             self.attributes, self.encoded = _NO_ATTRIBUTES, b""
 
     def _shadow_add_event(self) -> None:
-        """Observe the events of a span of another class, by a function in the place of its method."""
         live, self.changed = self.live, True
         original = live.add_event
 

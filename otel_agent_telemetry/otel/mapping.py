@@ -108,6 +108,7 @@ def _invocation_name(view: SpanView) -> str | None:
 
 
 def _is_named_by_span(view: SpanView) -> bool:
+    """Return whether the sender gives its agent's name as the name of the span."""
     return any(key in view.attributes for key in names.NAMED_BY_SPAN)
 
 
@@ -165,6 +166,7 @@ def _put_people_and_labels(columns: Fields, view: SpanView, around: ResourceDefa
 
 
 def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the columns that `agent.run.*` sets; what is unusable becomes a problem."""
     found: dict[str, Any] = {}
     for key, value in attributes.items():
         if key.startswith(names.PREFIX):
@@ -179,6 +181,7 @@ def _marked_columns(attributes: Mapping[str, Any], problems: list[str]) -> dict[
 
 
 def _conventional(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that attributes of conventions give, the first one that has a text."""
     found: dict[str, str] = {}
     given = names.CONVENTIONAL_COLUMNS.keys() & attributes.keys()
     for key in names.CONVENTIONAL_COLUMNS if len(given) > 1 else given:

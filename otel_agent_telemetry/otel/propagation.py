@@ -71,6 +71,7 @@ def propagate_runs() -> None:
 
 
 def _with_run(context: Context | None) -> Context | None:
+    """Return a context whose baggage names the current run; the same where there is none."""
     run_id = current_run_id(context)
     return context if run_id is None else baggage.set_baggage(RUN_ID_KEY, run_id, context)
 

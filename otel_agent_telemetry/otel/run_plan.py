@@ -243,6 +243,7 @@ class _ColumnsCode:
         return {name: repr(str.__str__(text)) for name, text in self._around.items()}
 
     def _conventional(self) -> dict[str, str]:
+        """Return the columns that attributes of conventions give → the expression of their value."""
         found = {}
         for name, column in self._plan.conventional:
             if column in self._set:
@@ -254,6 +255,7 @@ class _ColumnsCode:
         return found
 
     def _marked(self) -> dict[str, str]:
+        """Return the columns that `agent.run.*` sets → the expression of their value."""
         return {
             column: self._column(self._values, name, is_count=is_count)
             for name, column, is_count in self._plan.columns
@@ -261,6 +263,7 @@ class _ColumnsCode:
         }
 
     def _set_by_name(self) -> dict[str, str]:
+        """Return the columns that the client set → the expression of their value."""
         return {name: self._column(self._settings, name, is_count=name in COUNT_COLUMNS) for name in self._set}
 
     def _column(self, values: PlainValues, name: str, *, is_count: bool) -> str:
@@ -282,11 +285,13 @@ class _ColumnsCode:
         return value
 
     def _job_type(self) -> str:
+        """Return the expression of the job type: the first attribute that is not empty, else the span's name."""
         if any(self._values.type_of(name) is not str for name in self._plan.job_types):
             raise _NotPlainError
         return " or ".join((*map(self._values.variable, self._plan.job_types), "job_type"))
 
     def _is_left_out(self, name: str) -> bool:
+        """Return whether an attribute of this type is left out as message content."""
         verdict = self._plan.verdicts[name]
         return verdict is Verdict.PERSON or (verdict is Verdict.CONTENT and self._values.type_of(name) is str)
 

@@ -105,6 +105,7 @@ def _state_by_last_call(run: ActiveRun, before: Usage, now: Usage) -> Fields:
 
 
 def _fields_of_failure(failure: str | None) -> Fields:
+    """Return the columns of a status that the last model call has decided."""
     if failure is None:
         return {"status": st.SUCCESS}
     return {"status": st.FAILED, **error_fields(Ending(st.FAILED, failure))}

@@ -158,6 +158,7 @@ class CountedCall:
         return new
 
     def _without_tool(self, usage: Usage) -> Usage:
+        """Return a usage with one tool call less: what is inside has turned out to be that call."""
         self.is_tool = False
         rest = {name: value for name, value in usage.items() if name != "tool_calls"}
         return {**rest, "tool_calls": usage["tool_calls"] - 1} if usage["tool_calls"] > 1 else rest
@@ -168,6 +169,7 @@ _guard = threading.Lock()
 
 
 def _renew_guard() -> None:
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _guard  # noqa: PLW0603 - the one lock of this module
     _guard = threading.Lock()
 

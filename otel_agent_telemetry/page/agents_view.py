@@ -84,12 +84,14 @@ def _read_agents(connection: Connection, period: Period, _agent: str) -> dict[st
 def _figures(
     connection: Connection, periods: tuple[str, ...], names: list[str], counts: Mapping[str, RunCounts]
 ) -> dict[str, Figures]:
+    """Return agent → its line of the table."""
     durations = duration_quantiles(connection, periods, names, _SHARES)
     used = spending_by_name(connection, "agent", periods, names)
     return {name: _line(counts[name], durations.get(name), used.get(name)) for name in names}
 
 
 def _line(runs: RunCounts | None, quantiles: list[float | None] | None, used: Spending | None) -> Figures:
+    """Return a line of the table; an agent without runs in the period has zeros."""
     p50_ms, p95_ms = quantiles or (None, None)
     return Figures(runs or _NO_RUNS, p50_ms, p95_ms, used or Spending())
 

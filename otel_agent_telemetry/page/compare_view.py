@@ -117,4 +117,5 @@ def _first_lines(lines: list[Line], *, shows_same: bool) -> Table:
 
 
 def _differing(lines: list[Line]) -> int:
+    """Return how many lines differ."""
     return sum(bool(line.difference) for line in lines)

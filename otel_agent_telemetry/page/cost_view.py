@@ -60,4 +60,5 @@ def _read(connection: Connection, period: Period, by: str) -> dict[str, Any]:
 
 
 def _whole(by_model: dict[str, Spending], *, more: bool) -> dict[str, Any]:
+    """Return what all models cost together, and whether the table leaves some out."""
     return {"whole": total(by_model.values()), "more": more}

@@ -76,6 +76,7 @@ def _days(choice: str, first: date, last: date) -> Period:
 
 
 def _day(name: str, text: str) -> date:
+    """Return a day of the address. Raises RequestError 422."""
     try:
         return date.fromisoformat(text)
     except ValueError:

@@ -68,6 +68,7 @@ def _steps(timeline: Waterfall) -> Iterator[str]:
 
 
 def _step(row: BarRow) -> str:
+    """Return a step as one line of Markdown."""
     kind = "" if row.facts.kind == "step" else f" ({row.facts.kind})"
     failed = f" **failed** {_line(row.message)}" if row.step.failed else ""
     return f"{_line(row.step.name)}{kind} {formats.duration(row.duration_ms)}{failed}".rstrip()

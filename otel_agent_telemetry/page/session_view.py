@@ -35,6 +35,7 @@ async def show_session(request: Request) -> Response:
 
 
 def _read(connection: Connection, session_id: str, after: Cursor | None) -> dict[str, Any]:
+    """Return what the page of a session shows: its sums, and one page of its runs."""
     whole = sum_of_session(connection, session_id)
     runs = runs_of_session(connection, session_id, after=after, limit=_RUNS_A_PAGE + 1)
     more = len(runs) > _RUNS_A_PAGE

@@ -74,6 +74,8 @@ def step_tree(
     `origin` is when the run began, in nanoseconds since 1970; `until_ms` when it ended, or now, in
     milliseconds since then. `starts_of_parents`: see `storage.step_rows`. Steps end to the millisecond:
     reading ten thousand times of their ends would cost more than all else.
+
+    `now_ns`: nanoseconds since 1970, the end of the axis for a run, and for steps, that are still going on.
     """
     begins = [(start - origin) / 1e6 for start in steps.start_ns]
     ends = [-inf if lasts is None else begin + lasts for begin, lasts in zip(begins, steps.lasts_ms, strict=True)]
@@ -91,6 +93,7 @@ def step_tree(
 
 def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool]) -> Iterator[int]:
     """Yield positions depth first, those inside a step only where `enters` of it is true."""
+    # A list and not a recursion: agents nest their steps deeper than Python nests calls.
     waiting = list(reversed(tops))
     while waiting:
         position = waiting.pop()
@@ -107,6 +110,7 @@ def _count(tree: StepTree) -> None:
     for position in order:
         if (outer := around[position]) != NO_STEP:
             level[position] = level[outer] + 1
+    # Inner steps come after outer ones in the order, so backwards each sum is whole before it is added.
     for position in reversed(order):
         if (outer := around[position]) != NO_STEP:
             inside[outer] += inside[position] + 1
@@ -128,6 +132,7 @@ def _critical(tree: StepTree) -> set[int]:
         if len(inside) > 1:
             inside = sorted(inside, key=lambda one: (min(tree.until_ms[one], outer_until), one), reverse=True)
         for position in inside:
+            # A step may outlive the one around it; what it does then did not delay that one.
             stop = min(tree.until_ms[position], outer_until)
             if stop <= until and tree.begin_ms[position] <= stop:
                 found.add(position)
@@ -198,6 +203,7 @@ def visible_rows(tree: StepTree, view: View) -> VisibleRows:
         shown = sorted(filter(view.matches, preorder(tree, tops, lambda _: True)))
     else:
         shown = list(preorder(tree, tops, is_open))
+    # An address of a run that has fewer rows than it had: the first page, rather than an empty one.
     skip = view.skip if 0 <= view.skip < len(shown) else 0
     return VisibleRows(list(map(row_of, shown[skip : skip + MAX_ROWS])), len(shown), skip, level, top, axis)
 

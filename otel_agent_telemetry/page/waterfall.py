@@ -52,7 +52,11 @@ _MAX_TYPE: Final = 60
 
 @dataclass(slots=True)
 class BarRow:
-    """A row of the timeline. `x` and `width` are of its bar; `fold` and `inside_only` are ends of addresses, or ""."""
+    """A row of the timeline. `x` and `width` are of its bar; `fold` and `inside_only` are ends of addresses, or "".
+
+    `x` and `width` are in milliseconds, as texts. `message`: the error of a step that failed. `level`: how deep it
+    stands, from 1.
+    """
 
     step: StepRow
     facts: StepFacts
@@ -228,6 +232,7 @@ def step_bars(connection: Connection, steps: Sequence[StepRow], *, axis: Axis, o
                 step,
                 facts[step.id],
                 x=f"{begin:.3f}",
+                # A step of microseconds in a run of hours would be narrower than a pixel, and so invisible.
                 width=f"{max(width, axis.span_ms * _LEAST_PART):.3f}",
                 duration_ms=duration_ms,
                 message=messages.get(step.id, ""),
@@ -264,6 +269,8 @@ def _marks(connection: Connection, event_id: str, axis: Axis, origin: int) -> Ma
     for timestamp, event_type in times[:_MAX_MARKED]:
         part = (ms_since(origin, timestamp, -1.0) - axis.begin_ms) / axis.span_ms
         if 0 <= part <= 1:
+            # So many places at most, whatever the number of events: a mark for each would take longer to draw than to
+            # read.
             types = places.setdefault(round(part * _MARKS), {})
             types[event_type] = types.get(event_type, 0) + 1
     width_ms = axis.span_ms / _MARKS

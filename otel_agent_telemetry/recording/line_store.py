@@ -278,6 +278,7 @@ class LineStore:
         return _LineWriter(identity)
 
     def _new_buffer(self, identity: WriterIdentity) -> BufferWriter:
+        """Return the buffer of a new writer. Raises OSError."""
         return BufferWriter(self.config.buffer_dir, identity, segment_bytes=self.config.segment_bytes)
 
     def sync(self) -> None:

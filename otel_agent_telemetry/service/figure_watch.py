@@ -49,6 +49,7 @@ class FigureWatch:
             self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
+        """Refresh figures as they change, until the watch is stopped."""
         pause_s = 0.0
         while not self._stop.wait(pause_s):
             began = time.monotonic()

@@ -45,7 +45,9 @@ class LongResponse(Response):
             await self._send_pieces(send)
 
     async def _send_pieces(self, send: Send) -> None:
+        """Send the body in pieces, so that the client's reading sets the pace."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # A view: slicing bytes would copy a response of megabytes once more.
         body = memoryview(self.body)
         for at in range(0, len(body), _PIECE):
             more = at + _PIECE < len(body)

@@ -159,5 +159,6 @@ async def deletions(request: Request) -> Response:
 
 
 def _page(connection: Connection, wanted: ReceiptPage) -> tuple[list[Any], Any, str | None]:
+    """Return one page of receipts, and the cut-offs of the database."""
     page = page_of_receipts(connection, after=wanted.after, limit=wanted.limit)
     return page, cutoff_of(connection), parts_cutoff_of(connection)

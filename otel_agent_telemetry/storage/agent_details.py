@@ -105,6 +105,7 @@ def slowest_steps(
 
 
 def _times(name: str, steps: list[tuple[int, str]]) -> StepTimes:
+    """Return the line of the steps of one name."""
     classes: defaultdict[int, int] = defaultdict(int)
     for duration_ms, _ in steps:
         classes[class_of(duration_ms)] += 1
@@ -114,4 +115,5 @@ def _times(name: str, steps: list[tuple[int, str]]) -> StepTimes:
 
 
 def _newest(selected: Select[Any], first: str, last: str) -> Select[Any]:
+    """Return a statement for the runs between two times, the newest first."""
     return selected.where(_runs.created_at.between(first, last)).order_by(_runs.created_at.desc(), _runs.id.desc())

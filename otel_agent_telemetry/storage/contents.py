@@ -49,6 +49,7 @@ def _query(dialect: str) -> str:
 
 
 def _value(name: str, *, is_server: bool) -> str:
+    """Return the SQL of a column's value as both databases spell it: their texts are compared."""
     if name not in CONTENT_NUMBERS:
         return f"coalesce({name}, '')"
     return f"CAST({name} AS text)" if is_server else name

@@ -38,6 +38,7 @@ def copy_marks(source: Engine, store: Store) -> int:
 
 
 def _copy_cutoff(connection: Connection, cutoff: CutOff) -> None:
+    """Store a cut-off, unless the target still has runs that it covers."""
     if not count_old_runs(connection, cutoff.cutoff).runs:
         put_cutoff(connection, cutoff)
 

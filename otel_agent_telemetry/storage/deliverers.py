@@ -59,7 +59,9 @@ def note_deliverers(connection: Connection, reports: Sequence[DelivererReport], 
 
 @lru_cache(maxsize=8)
 def _upsert(dialect: Dialect) -> Statement:
+    """Return the statement that keeps what a deliverer says of itself, and when it was first seen."""
     statement = insert_into(deliverers, dialect)
+    # `first_seen` stays: it is from when on a host counts as one that should be heard of.
     changes = {name: statement.excluded[name] for name in _COLUMNS if name not in (*_IDENTITY, "first_seen")}
     upsert = statement.on_conflict_do_update(index_elements=_IDENTITY, set_=changes)
     return compile_statement(upsert, dialect, _COLUMNS)

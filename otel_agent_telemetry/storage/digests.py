@@ -59,4 +59,5 @@ def host_digests(connection: Connection, day: str, host: str, *, after: int, lim
 
 
 def _of_day(day: str) -> Select[Any]:
+    """Return the statement for the runs created on a UTC day, in the order of their rows."""
     return select(*_columns).where(_runs.created_at >= day, _runs.created_at < day + _END_OF_DAY).order_by(_runs.id)

@@ -17,6 +17,7 @@ MAX_MS: Final = 10**12
 
 
 def _bounds() -> Iterator[int]:
+    """Yield the lower bounds of the classes: one a millisecond, later a tenth apart."""
     bound = 0
     while bound <= MAX_MS:
         yield bound
@@ -24,6 +25,7 @@ def _bounds() -> Iterator[int]:
 
 
 def _next(bound: int) -> int:
+    """Return the bound after one."""
     return max(bound + 1, bound * 11 // 10)
 
 

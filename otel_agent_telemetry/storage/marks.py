@@ -38,6 +38,7 @@ def page_of_receipts(connection: Connection, *, after: str, limit: int) -> list[
 
 
 def _receipt(row: Row[Any]) -> Deletion:
+    """Return the receipt that a row holds."""
     return Deletion(**dict(zip(_COLUMNS, row, strict=True)))
 
 

@@ -45,4 +45,5 @@ class PlainSql:
             self._write(self._text(sql), given)
 
     def _text(self, sql: str) -> str:
+        """Return a statement with the placeholders of its driver."""
         return sql.replace("IN {}", self._any_of).replace("{}", self._place)

@@ -133,5 +133,6 @@ def _marked(sql: PlainSql, signs: Signs) -> set[str]:
 
 
 def _decide(sql: PlainSql, event_ids: set[str]) -> None:
+    """Set the mark of those of these runs for which it is wrong, in one order of locking."""
     if event_ids:
         sql.write(_DECIDE, sorted(sql.rows(_WRONG, sorted(event_ids))))

@@ -163,6 +163,7 @@ class _Retention:
             return connection.execute(selected.order_by(_runs.created_at, _runs.id).limit(BATCH_RUNS)).all()
 
     def _delete_orphans(self, table: Table, when: ColumnElement[Any]) -> None:
+        """Delete old rows that never found a run, in batches."""
         orphans = select(table.c.id).where(_is_orphan(table, when, self._cutoff)).limit(_BATCH_ROWS)
         while True:
             with self._store.reading() as connection:
@@ -187,6 +188,7 @@ class _Retention:
             self._transact(partial(_delete_from, table=table, which=and_(table.c.id.in_(ids), is_old)))
 
     def _delete_commits_without_run(self) -> None:
+        """Delete old associations whose run never came, in batches."""
         has_no_run = and_(commits.c.associated_at < self._cutoff, ~has_run(commits.c.run_id))
         keys = select(commits.c.commit_hash, commits.c.run_id).where(has_no_run).limit(_BATCH_ROWS)
         while True:
@@ -222,19 +224,23 @@ def delete_runs(connection: Connection, *, ids: Sequence[int], cutoff: str) -> d
 
 
 def _delete_from(connection: Connection, *, table: Table, which: ColumnElement[bool]) -> dict[str, int]:
+    """Delete the rows of a table that meet a condition; return table → how many."""
     return {table.name: _delete(connection, table, which)}
 
 
 def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+    """Delete rows that meet a condition; return how many."""
     return connection.execute(delete(table).where(which)).rowcount
 
 
 def _is_old(cutoff: str) -> ColumnElement[bool]:
+    """Return the condition that a run was created before the cut-off, and has ended by then."""
     ended = or_(_runs.end_time.is_(None), _runs.end_time < cutoff)
     return and_(_runs.created_at < cutoff, ended, ~is_running())
 
 
 def _is_orphan(table: Table, when: ColumnElement[Any], cutoff: str) -> ColumnElement[bool]:
+    """Return the condition that a row has no run, and is older than the cut-off."""
     return and_(table.c.event_id == _NO_RUN, when < cutoff)
 
 

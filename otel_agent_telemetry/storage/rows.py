@@ -42,6 +42,7 @@ CommitValues = tuple[str | None, ...]
 
 
 def _index_of(name: str) -> int:
+    """Return the position of a column in a row."""
     return COLUMNS.index(name)
 
 

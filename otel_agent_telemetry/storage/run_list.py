@@ -82,6 +82,8 @@ def page_of_list(connection: Connection, query: ListQuery, *, backwards: bool = 
     """Return the page after `query.cursor`, or with `backwards` the one before it; in the order of the list.
 
     Reads at most MAX_SEARCHED runs.
+
+    `connection` reads one view. Raises RecordError for a cursor of another order.
     """
     count = _kept_count(connection, query)
     counts = count is None and query.cursor is None
@@ -138,6 +140,7 @@ class _Search:
             self._read(self._query.cursor, wanted, down=down)
             return
         self._read(None, sys.maxsize, down=True)
+        # No index is in this order, so all that was searched is sorted, and the page cut out of it.
         places = sorted(self.places, reverse=down)
         if self._query.cursor is not None:
             after = Place(_value_in(self._query.cursor), self._query.cursor.id)
@@ -172,6 +175,7 @@ class _Search:
                 yield part
             if len(part) < size:
                 return
+            # Small parts first: most searches have their page after a few hundred runs.
             after, size = part[-1].cursor(), _FIRST_PART if self._query.asks_cost else _PART
 
     def values(self, numbers: Sequence[int]) -> dict[int, Value]:
@@ -185,6 +189,7 @@ class _Search:
     def _costly(self, numbers: Sequence[int]) -> dict[int, Value]:
         """Return the same where the cost decides; it is worked out as where a run is shown."""
         matching = self._connection.execute(self._tested(select(_runs.id), numbers)).scalars().all()
+        # Counted whether or not a price is known: looking for one takes the same time.
         self._priced += len(matching)
         least, most = self._query.cost_from or 0, self._query.cost_to
         values = {}
@@ -239,6 +244,7 @@ def _kept_count(connection: Connection, query: ListQuery) -> Count | None:
     runs = sum(number for kind, number in kinds.items() if _is_kind(kind, wanted))
     if query.plumbing is None:
         return Count(runs, exact=True)
+    # The kept counts know agent, job and status of a run, but not whether it is plumbing.
     hidden = count_plumbing(connection, query)
     return None if hidden >= MAX_COUNTED else Count(max(runs - hidden, 0), exact=True)
 

@@ -30,4 +30,5 @@ def event_outline(connection: Connection, event_id: str) -> list[str]:
 
 
 def _first(connection: Connection, selected: Any, *order: Any) -> Any:
+    """Return the first rows of a statement, one more than are compared: it shows whether there are more."""
     return connection.execute(selected.order_by(*order).limit(MAX_COMPARED + 1))

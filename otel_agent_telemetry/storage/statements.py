@@ -229,6 +229,7 @@ class Lookup:
 
 
 def _lookup(statement: Select[Any], dialect: Dialect) -> Lookup:
+    """Return a compiled statement, and how its rows and parameters are named."""
     compiled = statement.compile(dialect=dialect)
     names = compiled.positiontup or () if dialect.name == "sqlite" else ()
     names_of_row = [column.name for column in statement.selected_columns]
@@ -238,6 +239,7 @@ def _lookup(statement: Select[Any], dialect: Dialect) -> Lookup:
 
 @lru_cache(maxsize=64)
 def _lookup_by_column(selected: Select[Any], column: Column[str], dialect: Dialect) -> Lookup:
+    """Return the lookup of rows by the values of one column, given as a JSON array."""
     return _lookup(selected.where(column.in_(_JSON_KEYS)), dialect)
 
 

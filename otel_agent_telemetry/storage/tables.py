@@ -51,7 +51,6 @@ Index(
     sqlite_where=_IS_RUNNING,
     postgresql_where=_IS_RUNNING,
 )
-# For filters on the time of the work, which may be long before its arrival.
 Index("ix_agent_runs_start_time", agent_runs.c.start_time)
 # Without it `runs --status failed` that matches nothing would read the whole table.
 _NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
@@ -116,7 +115,6 @@ commits: Final = Table(
     Column("associated_at", Text, nullable=False),
 )
 """A row associates a commit with a run; a run may have made several, and a commit may be the work of several runs."""
-# A late state of a run looks for the commits that were associated before it.
 Index("ix_commits_run_id", commits.c.run_id)
 
 run_events: Final = Table(
@@ -163,7 +161,6 @@ Index(
     sqlite_where=HAS_LINE,
     postgresql_where=HAS_LINE,
 )
-# Events of one run, for `show`, the page and a deletion.
 Index("ix_run_events_event_id", run_events.c.event_id)
 
 run_spans: Final = Table(
@@ -209,7 +206,6 @@ Index(
     sqlite_where=STEP_HAS_LINE,
     postgresql_where=STEP_HAS_LINE,
 )
-# The steps of one run; with the parent, the spans below one that has moved to another run.
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
 run_rollups: Final = Table(
@@ -235,7 +231,6 @@ run_keys: Final = Table(
     Column("event_id", Text, nullable=False),
 )
 """A row maps the ids of a root span that never arrived to the run that stands in its place, and that it joins later."""
-# For a deletion, which removes the keys of a run.
 Index("ix_run_keys_event_id", run_keys.c.event_id)
 
 _ZERO: Final = text("0")

@@ -133,4 +133,5 @@ def _first(row: _Row, names: Iterable[str]) -> str | None:
 
 
 def _note(table: str, copied: int, total: int) -> str:
+    """Return the sentence about rows that an upgrade has left behind."""
     return f"{copied} of {total} rows of {table} were carried over; the table as it was is {table}_version_7"

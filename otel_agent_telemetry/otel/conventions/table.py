@@ -41,6 +41,7 @@ def _joined(field: str) -> tuple[Any, ...]:
 
 
 def _lower(words: Iterable[str]) -> frozenset[str]:
+    """Return words in lower case, as attributes are compared."""
     return frozenset(word.lower() for word in words)
 
 
@@ -154,10 +155,12 @@ SENDER_MARKS: Final = frozenset(_SENDER_OF)
 
 @cache
 def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
+    """Return one expression for some patterns with `*`; compiled once."""
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
 def _is_any_of(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a name meets one of some patterns."""
     return bool(patterns) and _pattern(patterns).match(name) is not None
 
 
@@ -181,6 +184,7 @@ def kind_of(attributes: Mapping[str, Any], span_name: str) -> Kind | None:
 
 
 def _kind_in(name: str, value: object) -> Kind | None:
+    """Return the kind that the value of one attribute names; None for none."""
     if not isinstance(value, str):
         return None
     kinds, word = KINDS[name], value.lower().strip('"')  # MLflow's values are JSON
@@ -209,6 +213,7 @@ def sender_of(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Sen
 
 
 def _provides(attributes: Mapping[str, Any], providers: tuple[str, ...]) -> bool:
+    """Return whether a span is of one of these providers; any span where none is named."""
     return not providers or any(attributes.get(name) in providers for name in PROVIDERS)
 
 
