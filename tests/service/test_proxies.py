@@ -51,7 +51,19 @@ def caddy_command(folder, text):
     return [require("Caddy")["caddy"], "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
 
 
-COMMANDS = {"nginx.conf": nginx_command, "haproxy.cfg": haproxy_command, "Caddyfile": caddy_command}
+def envoy_command(folder, text):
+    """The command that runs Envoy; a base id of its own keeps it apart from others on this machine."""
+    (folder / "envoy.yaml").write_text(text)
+    wanted = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning")
+    return [require("Envoy")["envoy"], "-c", folder / "envoy.yaml", *wanted]
+
+
+COMMANDS = {
+    "nginx.conf": nginx_command,
+    "haproxy.cfg": haproxy_command,
+    "Caddyfile": caddy_command,
+    "envoy.yaml": envoy_command,
+}
 
 
 @pytest.fixture(params=COMMANDS)
