@@ -21,8 +21,9 @@ from otel_agent_telemetry.storage.figure_queries import (
     counts_by_period,
     duration_quantiles,
     quantiles_by_period,
-    spending_by,
+    spending_by_model,
     spending_by_name,
+    spending_by_period,
 )
 from otel_agent_telemetry.storage.figure_refresh import waiting_hours
 from otel_agent_telemetry.storage.figures import DAY
@@ -107,7 +108,7 @@ def _read_agent(connection: Connection, period: Period, agent: str) -> dict[str,
     first, last = period.periods[0], f"{period.periods[-1][:DAY]}T23:59:59.999999+00:00"
     causes, complete = failures_of(connection, agent, first, last, limit=_ROWS_SHOWN)
     steps, step_runs = slowest_steps(connection, agent, first, last, limit=_ROWS_SHOWN)
-    models = spending_by(connection, "model", period.periods, agent=agent)
+    models = spending_by_model(connection, period.periods, agent=agent)
     by_tokens = sorted(models.items(), key=lambda item: (-item[1].tokens, item[0]))
     page = AgentPage(_over_time(connection, period, agent), causes, complete, steps, step_runs, by_tokens)
     return {"now_figures": now or Figures(), "before_figures": before, "page": page}
@@ -117,5 +118,5 @@ def _over_time(connection: Connection, period: Period, agent: str) -> list[tuple
     """Return the figures of each hour or day, those without runs too."""
     counts = counts_by_period(connection, period.periods, agent)
     durations = quantiles_by_period(connection, period.periods, agent, _SHARES)
-    used = spending_by(connection, "period", period.periods, agent=agent)
+    used = spending_by_period(connection, period.periods, agent=agent)
     return [(one, _line(counts.get(one), durations.get(one), used.get(one))) for one in period.periods]

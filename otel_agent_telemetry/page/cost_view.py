@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -12,7 +13,14 @@ from otel_agent_telemetry.page.period import CHOICES, Period, period_of
 from otel_agent_telemetry.page.rendering import render
 from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.responses import RequestError
-from otel_agent_telemetry.storage.figure_queries import greatest_users, spending_by, spending_by_name, total
+from otel_agent_telemetry.storage.figure_queries import (
+    greatest_sessions,
+    greatest_users,
+    spending_by_model,
+    spending_by_name,
+    spending_by_period,
+    total,
+)
 from otel_agent_telemetry.storage.figure_refresh import waiting_hours
 from otel_agent_telemetry.storage.priced_sums import Spending
 
@@ -44,19 +52,19 @@ async def show_cost(request: Request) -> Response:
 
 def _read(connection: Connection, period: Period, by: str) -> dict[str, Any]:
     """Return the lines, the most expensive first but days in their order, and the sum of all runs."""
-    by_model = spending_by(connection, "model", period.periods)
-    more = False
+    by_model = spending_by_model(connection, period.periods)
     if by == "model":
         lines = by_model
     elif by == "day":
-        used = spending_by(connection, "period", period.periods)
+        used = spending_by_period(connection, period.periods)
         return {"lines": [(one, used.get(one, Spending())) for one in period.periods], **_whole(by_model, more=False)}
     else:
-        names = greatest_users(connection, by, period.periods, limit=_NAMES_SHOWN + 1)
-        more = len(names) > _NAMES_SHOWN
-        lines = spending_by_name(connection, by, period.periods, names[:_NAMES_SHOWN])
+        find = greatest_sessions if by == "session" else partial(greatest_users, dimension=by)
+        names = find(connection, periods=period.periods, limit=_NAMES_SHOWN + 1)
+        lines = spending_by_name(connection, by, period.periods, names)
     ordered = sorted(lines.items(), key=lambda item: (-item[1].cost_nusd, -item[1].tokens, item[0]))
-    return {"lines": ordered, **_whole(by_model, more=more)}
+    more = len(ordered) > _NAMES_SHOWN
+    return {"lines": ordered[:_NAMES_SHOWN], **_whole(by_model, more=more)}
 
 
 def _whole(by_model: dict[str, Spending], *, more: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from otel_agent_telemetry.storage.run_filters import has_status
 from otel_agent_telemetry.storage.statements import rows_with
 from otel_agent_telemetry.storage.tables import agent_runs, run_spans
 
-MAX_FAILURES: Final = 3_000
+MAX_FAILURES: Final = 2_000
 """Runs of all agents that are read at most, of each status that is a failure."""
 MAX_RUNS: Final = 2_000
 """Runs of all agents that are read at most to find those whose steps are shown."""

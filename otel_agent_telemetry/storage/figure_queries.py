@@ -6,19 +6,20 @@ order of size: of each list the greatest names alone, so a page costs the same a
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, literal, select, text
 
 from otel_agent_telemetry.status import STATUSES, SUCCESS
 from otel_agent_telemetry.storage.durations import quantile
 from otel_agent_telemetry.storage.figures import DAY
-from otel_agent_telemetry.storage.priced_sums import Spending
-from otel_agent_telemetry.storage.tables import agent_periods, duration_periods, usage_periods
-from otel_agent_telemetry.storage.usage_sums import Key, Sums
+from otel_agent_telemetry.storage.priced_sums import Spending, price_changes
+from otel_agent_telemetry.storage.tables import IS_SESSION, agent_periods, duration_periods, usage_periods
+from otel_agent_telemetry.storage.usage_sums import BY_LIST, Key, Sums
 
 _agents: Final = agent_periods.c
 _durations: Final = duration_periods.c
@@ -28,7 +29,13 @@ _COUNTS: Final = (*STATUSES, "ended", "duration_ms")
 _counts: Final = tuple(func.sum(_agents[name]).label(name) for name in _COUNTS)
 _SUMS: Final = tuple(func.sum(_usage[name]).label(name) for name in Sums._fields)
 _KEY: Final = tuple(_usage[name] for name in Key._fields)
-_day: Final = func.substr(_usage.period, 1, DAY)
+_most_of_period: Final = (
+    select(_usage.name, _usage.input_tokens)
+    .where(IS_SESSION, _usage.period == bindparam("of_period"))
+    .order_by(_usage.input_tokens.desc(), _usage.name.desc())
+    .limit(bindparam("most"))
+)
+_day: Final = func.substr(_usage.period, 1, DAY).label("day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +118,50 @@ def greatest_users(connection: Connection, dimension: str, periods: Sequence[str
     return list(connection.execute(ordered.limit(limit)).scalars())
 
 
+def greatest_sessions(connection: Connection, periods: Sequence[str], *, limit: int) -> list[str]:
+    """Return the sessions that used the most input tokens of a model in one of the periods, at most `limit`.
+
+    There may be as many sessions as runs, so they are found by an index, and not by adding them up.
+    """
+    most: dict[str, int] = {}
+    for period in periods:
+        for name, tokens in connection.execute(_most_of_period, {"of_period": period, "most": limit}):
+            most[name] = max(int(tokens), most.get(name, 0))
+    return heapq.nsmallest(limit, most, key=lambda name: (-most[name], name))
+
+
 def spending_by_name(
     connection: Connection, dimension: str, periods: Sequence[str], names: Sequence[str]
 ) -> dict[str, Spending]:
     """Return name → what its runs used and cost; without names that used nothing."""
+    day = _day_of_prices(connection, periods)
     wanted = (*_of(dimension, periods), _usage.name.in_(names))
-    return _spending(connection, _usage.name, select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted))
+    return _spending(connection, select(_usage.name, day, *_KEY, *_SUMS).where(*wanted).group_by(_usage.name))
 
 
-def spending_by(
-    connection: Connection, column: str, periods: Sequence[str], *, agent: str | None = None
+def spending_by_model(
+    connection: Connection, periods: Sequence[str], *, agent: str | None = None
 ) -> dict[str, Spending]:
-    """Return the spending of all runs, or of an agent's, by `model` or by `period`."""
-    wanted = _of("agent", periods) if agent is None else (*_of("agent", periods), _usage.name == agent)
-    by = _usage[column]
-    return _spending(connection, by, select(by.label("by"), _day, *_KEY, *_SUMS).where(*wanted))
+    """Return model, "" for none that is named, → what all runs, or those of an agent, used of it."""
+    day = _day_of_prices(connection, periods)
+    selected = select(_usage.model.label("of_model"), day, *_KEY, *_SUMS).where(*_of_runs(periods, agent))
+    return _spending(connection, selected)
+
+
+def spending_by_period(
+    connection: Connection, periods: Sequence[str], *, agent: str | None = None
+) -> dict[str, Spending]:
+    """Return period → what all runs, or those of an agent, used in it; without periods in which they used nothing."""
+    selected = select(_usage.period, _day, *_KEY, *_SUMS).where(*_of_runs(periods, agent))
+    return _spending(connection, selected.group_by(_usage.period))
 
 
 def spending_of_session(connection: Connection, session_id: str) -> Spending:
     """Return what the runs of a session used and cost, on whichever day."""
     # Days alone: their sums already hold the hours.
-    wanted = (_usage.dimension == "session", _usage.name == session_id, func.length(_usage.period) == DAY)
-    selected = select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted)
-    return _spending(connection, _usage.name, selected).get(session_id, Spending())
+    wanted = (IS_SESSION, _usage.name == session_id, func.length(_usage.period) == DAY)
+    selected = select(_usage.name, _day, *_KEY, *_SUMS).where(*wanted).group_by(_usage.name)
+    return _spending(connection, selected).get(session_id, Spending())
 
 
 def total(spendings: Iterable[Spending]) -> Spending:
@@ -149,10 +177,28 @@ def _of(dimension: str, periods: Sequence[str]) -> tuple[ColumnElement[bool], ..
     return (_usage.dimension == dimension, _usage.period.in_(periods))
 
 
-def _spending(connection: Connection, by: ColumnElement[str], selected: Select[Any]) -> dict[str, Spending]:
+def _of_runs(periods: Sequence[str], agent: str | None) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for the usage of all runs, or of an agent's: each run counts once in the dimension."""
+    return _of("agent", periods) if agent is None else (*_of("agent", periods), _usage.name == agent)
+
+
+def _day_of_prices(connection: Connection, periods: Sequence[str]) -> ColumnElement[str]:
+    """Return the day whose prices are those of a row: the first of those days since which no price has changed.
+
+    So a quarter is added up by the database, and not day by day here.
+    """
+    used = select(_usage.model, _usage.provider, _usage.call_size).distinct()
+    models = connection.execute(used.where(*_of("agent", periods), _usage.priced_by == BY_LIST))
+    first, *later = price_changes([tuple(row) for row in models], sorted({period[:DAY] for period in periods}))
+    since = [(_usage.period >= literal(day), literal(day)) for day in reversed(later)]
+    return (case(*since, else_=literal(first)) if since else literal(first)).label("day")
+
+
+def _spending(connection: Connection, selected: Select[Any]) -> dict[str, Spending]:
     """Price the rows of a statement: name, day, key, sums."""
     found: defaultdict[str, Spending] = defaultdict(Spending)
     size = len(Key._fields)
-    for name, day, *values in connection.execute(selected.group_by(by, _day, *_KEY)):
+    # By its name: the parameters of an expression that is repeated are others to PostgreSQL.
+    for name, day, *values in connection.execute(selected.group_by(text("day"), *_KEY)):
         found[name].add(day, Key(*values[:size]), Sums(*map(int, values[size:])))
     return dict(found)

@@ -66,6 +66,12 @@ class OwnPrices:
         cost += read * price.cache_read + written * price.cache_write
         return round(cost * _NUSD / _MILLION)
 
+    @property
+    def days(self) -> set[str]:
+        """Return the days from which a price counts, but for those that count from the beginning."""
+        every = (price.since for prices in self.models.values() for price in prices)
+        return {since.isoformat() for since in every if since != _BEGINNING}
+
     def _price_of(self, model: str, provider: object, at: datetime) -> _Price | None:
         """Return the price of a model at a time; None where the file has none."""
         wanted = [f"{provider}/{model}".lower(), model.lower()] if isinstance(provider, str) else [model.lower()]

@@ -7,12 +7,15 @@ tokens without a price are counted apart, under their model.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
-from otel_agent_telemetry.storage.pricing import cost_of, own_prices_file
+from otel_agent_telemetry.storage.pricing import cost_of, own_price_days, own_prices_file
 from otel_agent_telemetry.storage.usage_sums import BY_LIST, BY_REPORT, TOKENS, Key, Sums, typical_call
 
 _CALLS: Final = 1_000
@@ -87,6 +90,33 @@ def _cost_of(day: str, key: Key, sums: Sums) -> float | None:
     plain = max(sums.input_tokens - sums.cache_read_tokens - sums.cache_write_tokens, 0)
     counts = (plain, sums.output_tokens, sums.cache_read_tokens, sums.cache_write_tokens)
     return sum(count * price for count, price in zip(counts, prices, strict=True))
+
+
+def price_changes(models: Sequence[tuple[str, str, int]], days: Sequence[str]) -> list[str]:
+    """Return the first of some days in their order, and each on which a price of one of the models has changed.
+
+    `models` are model, provider and `Key.call_size`. Each is asked for at both ends, and between them where those
+    differ; a price of the list that changes twice and ends as it began is taken as unchanged.
+    """
+    own = {day for day in own_price_days() if days[0] < day <= days[-1]}
+    # A day without runs may be missing.
+    found = {days[bisect_left(days, day)] for day in own}
+    edges = [0, *sorted(days.index(day) for day in found), len(days)]
+    for start, end in pairwise(edges):
+        for model in models:
+            found |= _changes_between(model, days, start, end - 1)
+    return [days[0], *sorted(found)]
+
+
+def _changes_between(model: tuple[str, str, int], days: Sequence[str], first: int, last: int) -> set[str]:
+    """Return the days after the first on which a price differs from that of the day before, by bisection."""
+    own = own_prices_file()
+    if first >= last or _prices_of(*model, days[first], own) == _prices_of(*model, days[last], own):
+        return set()
+    if last - first == 1:
+        return {days[last]}
+    middle = (first + last) // 2
+    return _changes_between(model, days, first, middle) | _changes_between(model, days, middle, last)
 
 
 @lru_cache(maxsize=10_000)

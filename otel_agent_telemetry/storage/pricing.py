@@ -75,6 +75,11 @@ def own_prices_file() -> tuple[Path, float] | None:
     return _own_file
 
 
+def own_price_days() -> set[str]:
+    """Return the days from which prices of one's own count, but for those that count from the beginning."""
+    return set() if _own is None else _own.days
+
+
 def price_sources() -> tuple[str, ...]:
     """Return the names of the price lists in use, each with its date or version, in the order in which they count."""
     own = () if _own is None or _own_file is None else (f"{_own_file[0]} of {_own.date}",)

@@ -127,10 +127,10 @@ CREATE TABLE changed_hours (hour TEXT NOT NULL, change BIGINT NOT NULL, PRIMARY 
 
 CREATE TABLE agent_periods (period TEXT NOT NULL, agent_name TEXT NOT NULL, running BIGINT NOT NULL, success BIGINT
 NOT NULL, failed BIGINT NOT NULL, partial BIGINT NOT NULL, timeout BIGINT NOT NULL, cancelled BIGINT NOT NULL, ended
-BIGINT NOT NULL, duration_ms BIGINT NOT NULL, PRIMARY KEY (period, agent_name))
+BIGINT NOT NULL, duration_ms BIGINT NOT NULL, PRIMARY KEY (period, agent_name)) WITHOUT ROWID
 
 CREATE TABLE duration_periods (agent_name TEXT NOT NULL, period TEXT NOT NULL, from_ms BIGINT NOT NULL, runs BIGINT
-NOT NULL, PRIMARY KEY (agent_name, period, from_ms))
+NOT NULL, PRIMARY KEY (agent_name, period, from_ms)) WITHOUT ROWID
 
 CREATE INDEX ix_duration_periods_period ON duration_periods (period)
 
@@ -138,9 +138,11 @@ CREATE TABLE usage_periods (dimension TEXT NOT NULL, period TEXT NOT NULL, name 
 provider TEXT NOT NULL, priced_by TEXT NOT NULL, call_size BIGINT NOT NULL, runs BIGINT NOT NULL, calls BIGINT NOT
 NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
 cache_write_tokens BIGINT NOT NULL, cost_nusd BIGINT NOT NULL, PRIMARY KEY (dimension, period, name, model,
-provider, priced_by, call_size))
+provider, priced_by, call_size)) WITHOUT ROWID
 
-CREATE INDEX ix_usage_periods_name ON usage_periods (dimension, name)
+CREATE INDEX ix_usage_periods_session ON usage_periods (name, period) WHERE dimension = 'session'
+
+CREATE INDEX ix_usage_periods_most ON usage_periods (period, input_tokens, name) WHERE dimension = 'session'
 
 CREATE TRIGGER agent_runs_figures_new AFTER INSERT ON agent_runs BEGIN INSERT INTO changed_hours VALUES
 (substr(NEW.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; END

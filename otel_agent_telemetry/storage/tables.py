@@ -316,37 +316,27 @@ changed_hours: Final = Table(
 """A row is an hour of `created_at` whose runs have changed since their figures were summed (`storage.figures`)."""
 
 
-def _sums(*names: str) -> tuple[Column[int], ...]:
-    return tuple(Column(name, BigInteger, nullable=False) for name in names)
+def _periods(name: str, *keys: str, sums: tuple[str, ...]) -> Table:
+    """Return a table of sums, one row for each key; on SQLite the rows lie in the order of the key."""
+    numbers = {"from_ms", "call_size"}
+    key_columns = (
+        Column(key, BigInteger if key in numbers else Text, primary_key=True, autoincrement=False) for key in keys
+    )
+    sum_columns = (Column(one, BigInteger, nullable=False) for one in sums)
+    return Table(name, metadata, *key_columns, *sum_columns, sqlite_with_rowid=False)
 
 
-agent_periods: Final = Table(
-    "agent_periods",
-    metadata,
-    *(Column(name, Text, primary_key=True) for name in ("period", "agent_name")),
-    *_sums("running", "success", "failed", "partial", "timeout", "cancelled", "ended", "duration_ms"),
-)
+_BY_STATUS: Final = ("running", "success", "failed", "partial", "timeout", "cancelled")
+agent_periods: Final = _periods("agent_periods", "period", "agent_name", sums=(*_BY_STATUS, "ended", "duration_ms"))
 """A row is the runs of an agent in an hour or a day: by status, and the durations of those that ended."""
-
-duration_periods: Final = Table(
-    "duration_periods",
-    metadata,
-    *(Column(name, Text, primary_key=True) for name in ("agent_name", "period")),
-    Column("from_ms", BigInteger, primary_key=True, autoincrement=False),
-    *_sums("runs"),
-)
+duration_periods: Final = _periods("duration_periods", "agent_name", "period", "from_ms", sums=("runs",))
 """A row is a class of durations (`storage.durations`) of an agent in a period."""
 Index("ix_duration_periods_period", duration_periods.c.period)
-
-usage_periods: Final = Table(
-    "usage_periods",
-    metadata,
-    *(Column(name, Text, primary_key=True) for name in ("dimension", "period", "name", "model", "provider")),
-    *(
-        Column("priced_by", Text, primary_key=True),
-        Column("call_size", BigInteger, primary_key=True, autoincrement=False),
-    ),
-    *_sums("runs", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_nusd"),
-)
+_USED: Final = ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_USAGE_KEY: Final = ("dimension", "period", "name", "model", "provider", "priced_by", "call_size")
+usage_periods: Final = _periods("usage_periods", *_USAGE_KEY, sums=("runs", *_USED, "cost_nusd"))
 """A row is what runs used of a model in a period, see `storage.usage_sums`."""
-Index("ix_usage_periods_name", usage_periods.c.dimension, usage_periods.c.name)
+IS_SESSION: Final = usage_periods.c.dimension == literal_column("'session'")
+for _name, *_columns in (("session", "name", "period"), ("most", "period", "input_tokens", "name")):
+    _indexed = [usage_periods.c[column] for column in _columns]
+    Index(f"ix_usage_periods_{_name}", *_indexed, sqlite_where=IS_SESSION, postgresql_where=IS_SESSION)

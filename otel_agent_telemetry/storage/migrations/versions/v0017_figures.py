@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("period", sa.Text(), primary_key=True),
         sa.Column("agent_name", sa.Text(), primary_key=True),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in (*_STATUSES, "ended", "duration_ms")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "duration_periods",
@@ -44,6 +45,7 @@ def upgrade() -> None:
         sa.Column("period", sa.Text(), primary_key=True),
         sa.Column("from_ms", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("runs", sa.BigInteger(), nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_duration_periods_period", "duration_periods", ["period"])
     keys = ("dimension", "period", "name", "model", "provider", "priced_by")
@@ -52,8 +54,14 @@ def upgrade() -> None:
         *(sa.Column(name, sa.Text(), primary_key=True) for name in keys),
         sa.Column("call_size", sa.BigInteger(), primary_key=True, autoincrement=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("runs", "calls", *_TOKENS, "cost_nusd")),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_usage_periods_name", "usage_periods", ["dimension", "name"])
+    is_session = sa.text("dimension = 'session'")
+    for name, columns in (
+        ("ix_usage_periods_session", ["name", "period"]),
+        ("ix_usage_periods_most", ["period", "input_tokens", "name"]),
+    ):
+        op.create_index(name, "usage_periods", columns, sqlite_where=is_session, postgresql_where=is_session)
     if op.get_bind().dialect.name == "postgresql":
         _triggers_of_postgresql()
     else:
