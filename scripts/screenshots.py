@@ -108,9 +108,9 @@ def views(url: str) -> dict[str, str]:
         "coding": f"/runs/{coding['event_id']}",
         "killed": f"/runs/{newest(url, agent_name='nightly_importer')['event_id']}",
         "agents": "/agents",
-        "agent": "/agents/indexing_agent",
+        "agent": "/agents?agent=indexing_agent",
         "cost": "/cost",
-        "compare": f"/compare?a={run['event_id']}&b={other['event_id']}",
+        "compare": f"/compare?run={run['event_id']}&run={other['event_id']}",
         "status": "/status",
     }
     if coding["session_id"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
@@ -15,6 +16,7 @@ _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
 _THOUSAND: Final = 1_000
 _SMALL_COST: Final = 0.01
+_MOST_PLACES: Final = 12
 _LINK_SCHEMES: Final = frozenset({"http", "https"})
 _STEPS: Final = ((_DAY_MS, "d"), (_HOUR_MS, "h"), (_MINUTE_MS, "min"), (_SECOND_MS, "s"))
 
@@ -55,7 +57,11 @@ def cost(dollars: float | None) -> str:
     """Return a cost in US dollars: two digits after the point, below a cent the first two that count."""
     if dollars is None:
         return NOTHING
-    return f"${dollars:,.2f}" if dollars == 0 or abs(dollars) >= _SMALL_COST else f"${dollars:.2g}"
+    if dollars == 0 or abs(dollars) >= _SMALL_COST:
+        return f"${dollars:,.2f}"
+    # As many places as show two digits: `2g` would turn to `6.9e-05`.
+    places = min(1 - math.floor(math.log10(abs(dollars))), _MOST_PLACES)
+    return f"${dollars:.{places}f}"
 
 
 def percent(share: float | None) -> str:

@@ -23,8 +23,8 @@ from starlette.responses import Response
 from otel_agent_telemetry.errors import AgentTelemetryError
 from otel_agent_telemetry.page import formats
 from otel_agent_telemetry.page.static_files import static_address
-from otel_agent_telemetry.service.guards import client_of
-from otel_agent_telemetry.service.responses import status_of
+from otel_agent_telemetry.service.guards import API_PREFIXES, client_of
+from otel_agent_telemetry.service.responses import RequestError, status_of
 from otel_agent_telemetry.service.sessions import PAGE_SESSION
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,10 @@ _FILTERS: Final = (
     formats.path_part,
 )
 
+_NOT_FOUND: Final = 404
+
 Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 @cache
@@ -123,3 +126,21 @@ def page(endpoint: Endpoint) -> Endpoint:
             return response
 
     return shown
+
+
+def not_found_page(handler: Handler) -> Handler:
+    """Return the exception handler with a page for browsers where no address is; programs get what `handler` makes."""
+
+    async def handle(request: Request, problem: Exception) -> Response:
+        response = await handler(request, problem)
+        is_browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(API_PREFIXES)
+        if response.status_code != _NOT_FOUND or not is_browser:
+            return response
+        return await page(_show_not_found)(request)
+
+    return handle
+
+
+async def _show_not_found(_request: Request) -> Response:
+    """Raise the error of an address that the page does not have."""
+    raise RequestError(_NOT_FOUND, "this service has no page at this address")

@@ -7,13 +7,14 @@ backend and the optional gRPC receiver, and closes both.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
 
 import anyio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.page.live import LiveRuns
+from otel_agent_telemetry.page.rendering import not_found_page
 from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
@@ -90,7 +92,7 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app = Starlette(
         routes=_routes(settings),
         middleware=_guards(settings, metrics, admission, sessions),
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=_exception_handlers(settings),
         lifespan=_lifespan,
     )
     # Many clients do not follow the redirect of a POST; a path with a slash too many is a 404.
@@ -112,6 +114,13 @@ def _routes(settings: TelemetryConfig) -> list[Route]:
     # First come, first matched: no address of the page can hide a call of the API.
     api = [*_OPERATIONS, _openapi_route(with_auth=settings.auth_required)]
     return [*api, *PAGE_ROUTES] if settings.page else api
+
+
+def _exception_handlers(settings: TelemetryConfig) -> Mapping[Any, Any]:
+    """Return the handlers; with the page a browser sees a page where there is no address."""
+    if not settings.page:
+        return EXCEPTION_HANDLERS
+    return {**EXCEPTION_HANDLERS, HTTPException: not_found_page(EXCEPTION_HANDLERS[HTTPException])}
 
 
 @cache

@@ -215,14 +215,19 @@ def test_every_call_of_the_api_needs_the_token_itself(sqlite_settings) -> None:
     assert [path for path in api if not path.startswith(API_PREFIXES) and path not in OPEN_PATHS] == []
 
 
-@pytest.mark.parametrize("path", ["/", "/sign-in", "/none-such-page"])
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/status", "/none-such-page", "/runs/none-such-run"])
 def test_every_page_has_the_headers_of_a_page(sqlite_service, path: str) -> None:
-    """No inline script or style, no foreign file, no frame, no cache."""
+    """No inline script or style, no foreign file, no frame, no cache; also where there is no page."""
     answer = sqlite_service.client.get(path, headers=HTML, follow_redirects=True)
-    if answer.status_code == 200:
-        assert "unsafe" not in answer.headers["content-security-policy"]
-        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["cache-control"] == "no-store"
-    else:
-        assert answer.json()["detail"]
+    assert answer.status_code == (404 if "none-such" in path else 200)
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text.startswith("<!doctype html>")
+
+
+def test_a_program_gets_json_where_there_is_no_page(sqlite_service) -> None:
+    """The error of the API, as ever."""
+    assert sqlite_service.client.get("/none-such-page").json() == {"detail": "Not Found"}
+    assert sqlite_service.client.get("/api/v1/none", headers=HTML).json() == {"detail": "Not Found"}
