@@ -38,7 +38,7 @@ _QUIET_POLLS: Final = 3
 _MAX_WAITING: Final = 50
 """Messages that wait for a slow reader; then its stream ends, and its browser comes again with its place."""
 _RETRY_MS: Final = 2_000
-_RETRY_AFTER_S: Final = "10"
+RETRY_AFTER_S: Final = "10"
 
 Message = ServerSentEvent | None
 """A message of a stream; None is its end."""
@@ -183,7 +183,7 @@ async def stream_run(request: Request) -> Response:
     if await backend_of(request).read(lambda connection: find_run(connection, event_id=event_id)) is None:
         raise run_not_found(event_id)
     if live.streams >= MAX_STREAMS:
-        raise RequestError(503, f"{MAX_STREAMS} pages are shown live already", headers={"Retry-After": _RETRY_AFTER_S})
+        raise RequestError(503, f"{MAX_STREAMS} pages are shown live already", headers={"Retry-After": RETRY_AFTER_S})
     place = request.headers.get("last-event-id") or request.query_params.get("after", "")
     messages = _messages(request, event_id, Seen.from_text(place) or Seen())
     return EventSourceResponse(messages, ping=HEARTBEAT_S, headers=dict(HEADERS))

@@ -12,6 +12,7 @@ from otel_agent_telemetry.page import (
     cost_view,
     list_neighbours,
     live,
+    live_list,
     run_actions,
     run_view,
     runs_export,
@@ -41,6 +42,7 @@ _RUN_ROUTES: Final = (
 PAGE_ROUTES: Final = (
     Route("/", page(runs_view.show_runs), include_in_schema=False),
     Route("/export.{form}", page(runs_export.export_runs), include_in_schema=False),
+    Route("/live/runs", page(live_list.stream_list), include_in_schema=False),
     Route("/compare", page(compare_view.show_comparison), include_in_schema=False),
     *_RUN_ROUTES,
     Route("/agents", page(agents_view.show_agents), include_in_schema=False),

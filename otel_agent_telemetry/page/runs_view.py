@@ -27,6 +27,7 @@ from otel_agent_telemetry.storage.run_list import (
     MAX_SEARCHED,
     Count,
     ListPage,
+    last_number,
     page_of_list,
     place_of,
 )
@@ -67,6 +68,8 @@ class _Read:
     by_id: Sequence[RunRecord]
     agents: list[str]
     jobs: list[str]
+    newest: int = 0
+    """The number of the run that was stored last: later ones come live."""
 
 
 async def show_runs(request: Request) -> Response:
@@ -83,6 +86,8 @@ async def show_runs(request: Request) -> Response:
         "by_id": [(run, run_address(run.event_id, address.state)) for run in read.by_id],
         "shown": shown_columns(read.page.runs),
         "count": _count_words(read.page.count),
+        "is_live": _is_live(address),
+        "newest": read.newest,
         "limits": {"searched": MAX_SEARCHED, "priced": MAX_PRICED},
         "is_empty": not read.agents,
         "service": str(request.base_url).rstrip("/"),
@@ -95,6 +100,13 @@ async def show_runs(request: Request) -> Response:
         response.headers["HX-Push-Url"] = quote(_own_address(address), safe="/?&=%+:,.-_~")
         return response
     return await render(request, "runs.html", values, status=422 if address.problems else 200)
+
+
+def _is_live(address: ListAddress) -> bool:
+    """Return whether new runs come at the top of this page: it is the first one, the newest first."""
+    query = address.query
+    is_first = query.cursor is None or (address.backwards and "before" not in address.values)
+    return is_first and query.sort == "started" and not query.ascending and not address.problems
 
 
 def now_of(request: Request) -> datetime:
@@ -127,7 +139,7 @@ def _read(connection: Connection, address: ListAddress) -> _Read:
     text = address.query.text
     # A search that ended early may have missed the very run whose id was pasted in.
     by_id = runs_named(connection, text, limit=_BY_ID) if text and page.stopped_at is not None else []
-    return _Read(page, by_id, agents, jobs)
+    return _Read(page, by_id, agents, jobs, last_number(connection))
 
 
 def rows_of(request: Request, address: ListAddress, runs: Sequence[StoredRun]) -> list[Row]:

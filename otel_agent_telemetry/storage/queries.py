@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, TOTAL_COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.run_totals import totals_in
+from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.pricing import with_cost
 from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
@@ -137,6 +138,15 @@ def runs_numbered(connection: Connection, numbers: Sequence[int]) -> list[Stored
         wanted = numbers[start : start + _ROWS_AT_A_TIME]
         found += _as_read(connection, _stored(connection, select(*_columns).where(_runs.id.in_(wanted))))
     return found
+
+
+def ended_among(connection: Connection, event_ids: Sequence[str]) -> list[StoredRun]:
+    """Return those of these runs that have ended, in no order; a few hundred can be asked for."""
+    if not event_ids:
+        return []
+    wanted = [clean_text(event_id) for event_id in event_ids]
+    selected = select(*_columns).where(_runs.event_id.in_(wanted), _runs.status != RUNNING)
+    return _as_read(connection, _stored(connection, selected))
 
 
 def runs_inside(connection: Connection, run_ids: Iterable[str], *, limit: int) -> list[RunRecord]:

@@ -16,7 +16,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Select, and_, any_, literal, select, text, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    any_,
+    func,
+    literal,
+    select,
+    text,
+    true,
+)
 
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunRecord
@@ -119,6 +132,23 @@ def neighbour(connection: Connection, query: ListQuery, run: StoredRun, *, backw
         return None
     page = page_of_list(connection, replace(query, cursor=place, limit=1), backwards=backwards)
     return page.runs[0].record if page.runs else None
+
+
+def last_number(connection: Connection) -> int:
+    """Return the number of the run that was stored last, 0 without any."""
+    return int(connection.execute(select(func.max(_runs.id))).scalar() or 0)
+
+
+def numbers_after(connection: Connection, number: int, limit: int) -> list[int]:
+    """Return the numbers of the runs that were stored after one, in their order, at most `limit`."""
+    selected = select(_runs.id).where(_runs.id > number).order_by(_runs.id).limit(limit)
+    return list(connection.execute(selected).scalars())
+
+
+def matching(connection: Connection, query: ListQuery, numbers: Sequence[int]) -> list[StoredRun]:
+    """Return those of these runs that are in the list, newest first; a few hundred can be asked for."""
+    found = runs_numbered(connection, list(_Search(connection, query).values(numbers)) if numbers else [])
+    return sorted(found, key=lambda run: run.cursor, reverse=True)
 
 
 class _Search:

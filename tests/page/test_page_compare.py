@@ -8,15 +8,15 @@ from otel_agent_telemetry.page import compare_view
 from otel_agent_telemetry.page.formats import NOTHING
 from otel_agent_telemetry.page.run_comparison import Step, difference, first_difference, steps_by_name, steps_in_order
 from otel_agent_telemetry.storage import run_outline
-from tests.page.page_text import PageText
+from tests.page.reading import PageReader
 from tests.service.service_cases import ended, event_id, post_batch
 
 
-def compare(service, *numbers, status=200, **query) -> PageText:
+def compare(service, *numbers, status=200, **query) -> PageReader:
     """Return the comparison of the runs with these numbers."""
     response = service.client.get("/compare", params={"run": [event_id(number) for number in numbers], **query})
     assert response.status_code == status, response.text[:500]
-    return PageText(response.text)
+    return PageReader(response.text)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def two(service):
     return service
 
 
-def lines(page: PageText) -> dict[str, list[str]]:
+def lines(page: PageReader) -> dict[str, list[str]]:
     """Return the rows of all tables by their first cell."""
     return {row[0]: row[1:] for row in page.rows}
 
@@ -50,7 +50,7 @@ def test_what_differs_has_a_word_beside_it(two) -> None:
     assert found["metrics.pages"] == ["3", "4", "≠ +33 %"]
     assert "context.shard" not in found
     assert lines(compare(two, 1, 2, same="1"))["context.shard"] == ["a", "a", "="]
-    assert "b" not in page.elements
+    assert "b" not in dict(page.tags)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_two_runs_are_asked_for_and_a_missing_one_is_named(two, numbers, status,
 
 def test_a_run_is_found_by_its_run_id_too(two) -> None:
     """As people copy it from a log."""
-    page = PageText(two.client.get("/compare", params={"run": ["run-1", "run-2"]}).text)
+    page = PageReader(two.client.get("/compare", params={"run": ["run-1", "run-2"]}).text)
     assert lines(page)["run id"][:2] == ["run-1", "run-2"]
 
 
@@ -132,6 +132,6 @@ def test_long_runs_are_cut_visibly(two, monkeypatch) -> None:
     page = compare(two, 1, 2)
     assert "has more than 3 steps or events" in page.text
     assert "shown are 1 to 2" in page.text
-    later = PageText(two.client.get(page.links["later steps →"]).text)
+    later = PageReader(two.client.get(page.named_links["later steps →"]).text)
     assert "shown are 3 to 3" in later.text
-    assert "← earlier steps" in later.links
+    assert "← earlier steps" in later.named_links

@@ -5,23 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from otel_agent_telemetry.page import list_address, runs_export
+from otel_agent_telemetry.page import list_address, live, runs_export
 from otel_agent_telemetry.storage import run_list
-from tests.page.page_text import PageText
+from tests.page.reading import PageReader
 from tests.service.service_cases import at, ended, event_id, post_batch, state
 
 HOSTILE = '"><script>alert(1)</script>'
 
 
-def show(service, path="/", code=200, **query) -> PageText:
+def show(service, path="/", code=200, **query) -> PageReader:
     """Return a page as its reader has it."""
     response = service.client.get(path, params=query or None)
     assert response.status_code == code, response.text[:500]
-    return PageText(response.text)
+    return PageReader(response.text)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_listed(filled, query, senten
     """A list without a filter that was asked for would look like one with it."""
     page = show(filled, code=422, **query)
     assert sentence in page.text
-    assert "tbody" not in page.elements
+    assert "tbody" not in dict(page.tags)
 
 
 def test_a_form_with_empty_fields_leads_to_the_short_address(filled) -> None:
@@ -122,22 +123,22 @@ def test_filters_go_along_to_other_pages_and_to_a_run(filled, monkeypatch) -> No
     """Filters lost on the way back are what users of other viewers complain of most."""
     monkeypatch.setattr(list_address, "PAGE_SIZE", 1)
     first = show(filled, agent="writer")
-    older = first.links["older →"]
+    older = first.named_links["older →"]
     assert parse_qs(urlsplit(older).query)["agent"] == ["writer"]
-    second = PageText(filled.client.get(older).text)
+    second = PageReader(filled.client.get(older).text)
     assert second.column("Status") == ["failed"]
-    assert "older →" not in second.links
-    back = PageText(filled.client.get(second.links["← newer"], follow_redirects=True).text)
+    assert "older →" not in second.named_links
+    back = PageReader(filled.client.get(second.named_links["← newer"], follow_redirects=True).text)
     assert back.column("Status") == ["success"]
-    assert parse_qs(urlsplit(first.links["writer"]).query) == {"list": ["agent=writer"]}
+    assert parse_qs(urlsplit(first.named_links["writer"]).query) == {"list": ["agent=writer"]}
 
 
 def test_no_match_names_the_filters_and_offers_to_remove_each(filled) -> None:
     """Beside a list of nothing stands why."""
     page = show(filled, agent="reader", status="failed")
     assert "No run matches" in page.text
-    assert page.links["agent: reader ✕, remove"] == "/?status=failed"
-    assert page.links["status: failed ✕, remove"] == "/?agent=reader"
+    assert page.named_links["agent: reader ✕, remove"] == "/?status=failed"
+    assert page.named_links["status: failed ✕, remove"] == "/?agent=reader"
 
 
 def test_a_cut_search_says_so_and_goes_on(filled, monkeypatch) -> None:
@@ -147,7 +148,7 @@ def test_a_cut_search_says_so_and_goes_on(filled, monkeypatch) -> None:
     page = show(filled, text="run-1")
     assert "No run matches among the 2 runs that were searched" in page.text
     assert "Runs with this id, however old" in page.text
-    further = PageText(filled.client.get(page.links["Search further back"]).text)
+    further = PageReader(filled.client.get(page.named_links["Search further back"]).text)
     assert further.column("Status") == ["failed"]
 
 
@@ -178,10 +179,10 @@ def test_texts_of_a_run_stay_text(sqlite_service) -> None:
         ],
     )
     page = show(sqlite_service, agent=HOSTILE)
-    assert page.elements.count("script") == 3
+    assert [tag for tag, _ in page.tags].count("script") == 3
     assert page.column("Agent") == [HOSTILE]
-    assert page.links['s/"?#<b>'] == "/sessions/s%2F%22%3F%23%3Cb%3E"
-    assert [link for link in page.links.values() if link.startswith("javascript")] == []
+    assert page.named_links['s/"?#<b>'] == "/sessions/s%2F%22%3F%23%3Cb%3E"
+    assert [link for link in page.links if link.startswith("javascript")] == []
 
 
 def rows_of_export(service, form, **query):
@@ -224,12 +225,39 @@ def test_an_export_that_cannot_be_made_is_refused(sqlite_service, path, code) ->
 
 def test_next_and_previous_stay_within_the_filter(filled) -> None:
     """From the page of a run; at the end of the list its reader comes back to it."""
-    newest = show(filled, agent="writer").links["writer"]
-    run = PageText(filled.client.get(newest).text)
-    older = filled.client.get(run.links["next run →"])
+    newest = show(filled, agent="writer").named_links["writer"]
+    run = PageReader(filled.client.get(newest).text)
+    older = filled.client.get(run.named_links["next run →"])
     assert older.headers["location"] == f"/runs/{event_id(1)}?list=agent%3Dwriter"
-    page = PageText(filled.client.get(older.headers["location"]).text)
-    assert page.links["All runs of the filter"] == "/?agent=writer"
-    assert filled.client.get(page.links["next run →"]).headers["location"] == "/?agent=writer"
-    assert filled.client.get(page.links["← previous run"]).headers["location"] == newest
+    page = PageReader(filled.client.get(older.headers["location"]).text)
+    assert page.named_links["All runs of the filter"] == "/?agent=writer"
+    assert filled.client.get(page.named_links["next run →"]).headers["location"] == "/?agent=writer"
+    assert filled.client.get(page.named_links["← previous run"]).headers["location"] == newest
     assert filled.client.get(f"/runs/{event_id(9)}/next").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("streams", "query", "status"), [(0, "when=never", 422), (live.MAX_STREAMS, "agent=writer", 503)]
+)
+def test_a_stream_that_cannot_be_given_is_refused(sqlite_service, monkeypatch, streams, query, status) -> None:
+    """With when to come again."""
+    monkeypatch.setattr(sqlite_service.app.state.live_runs, "streams", streams)
+    response = sqlite_service.client.get(f"/live/runs?{query}")
+    assert response.status_code == status
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_a_stream_brings_what_is_in_the_filter_whenever_it_began(filled) -> None:
+    """Also a run that another host delivers late; and the end of one that its reader sees running."""
+    newest = re.search(r'data-newest="(\d+)"', filled.client.get("/").text)[1]
+    asked = {"agent": "reader", "newest": newest, "open": event_id(4)}
+    with filled.client.stream("GET", "/live/runs", params=asked) as stream:
+        lines = stream.iter_lines()
+        post_batch(filled, [ended(0, agent_name="reader", job_type="late"), ended(5, agent_name="writer"), ended(4)])
+        assert "changed" in next(line for line in lines if line.startswith("event:"))
+        rows = []
+        for line in lines:
+            rows.append(line)
+            if "late" in line:
+                break
+    assert not [line for line in rows if "writer" in line]

@@ -24,4 +24,4 @@ const localTimes = (root) => {
   }
 };
 document.addEventListener("DOMContentLoaded", () => localTimes(document));
-document.addEventListener("htmx:after:swap", () => localTimes(document));
+for (const name of ["htmx:after:swap", "rows:change"]) document.addEventListener(name, () => localTimes(document));
