@@ -58,10 +58,14 @@ class BodyBudget:
         finally:
             # What has been taken, and not what was asked for: a body that was refused half way has grown its
             # reservation so far.
-            self.held -= reservation.size
-            self._by_client[client] -= reservation.size
+            self.give_back(client, reservation.size)
             if not self._by_client[client]:  # clients come and go: the table must not grow with them
                 del self._by_client[client]
+
+    def give_back(self, client: str, number: int) -> None:
+        """Hold `number` bytes less for a client."""
+        self.held -= number
+        self._by_client[client] -= number
 
     def take(self, client: str, number: int, *, size: int) -> None:
         """Hold `number` more bytes for a body that has `size` then. Raises OverloadedError.
@@ -90,6 +94,11 @@ class Reservation:
         """Take `number` more bytes. Raises OverloadedError when the budget has no room for them."""
         self.budget.take(self.client, number, size=self.size + number)
         self.size += number
+
+    def shrink(self, number: int) -> None:
+        """Give `number` bytes back that are no longer held."""
+        self.budget.give_back(self.client, number)
+        self.size -= number
 
 
 async def read_body(request: Request, reservation: Reservation, *, max_bytes: int) -> bytes:

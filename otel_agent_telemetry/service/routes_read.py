@@ -158,21 +158,23 @@ async def list_runs(request: Request) -> Response:
     query = filters.to_query()
     counts_hidden = query.plumbing is False and query.cursor is None
 
-    def read_page(connection: Connection) -> tuple[bytes, StoredRun | None, dict[str, str]]:
+    def read_page(connection: Connection) -> tuple[list[bytes], StoredRun | None, dict[str, str]]:
         """Encode in the reader's thread, so that a large page does not hold up the event loop."""
-        body, last = _encoded_page(connection, query, encoder, with_trees=filters.tree)
+        items, last = _encoded_page(connection, query, encoder, with_trees=filters.tree)
         hidden = {PLUMBING_HEADER: str(count_plumbing(connection, query))} if counts_hidden else {}
-        return body, last, hidden
+        return items, last, hidden
 
-    body, last, hidden = await backend_of(request).read_page(read_page)
+    items, last, hidden = await backend_of(request).read_page(read_page)
     link = _link("/api/v1/runs", filters, None if last is None else last.cursor)
-    return LongResponse(body, {**link, **hidden}, backend_of(request).response_budget)
+    return LongResponse(items, {**link, **hidden}, backend_of(request).response_budget)
 
 
 def _encoded_page(
     connection: Connection, query: RunQuery, encoder: RunEncoder, *, with_trees: bool
-) -> tuple[bytes, StoredRun | None]:
-    """Return a page as JSON, and its last run while others follow. Some 2 MiB of rows are in memory beside it.
+) -> tuple[list[bytes], StoredRun | None]:
+    """Return the runs of a page as JSON, and the last one while others follow.
+
+    Some 2 MiB of rows are in memory beside it.
 
     Fewer runs than `limit` may fit into `MAX_PAGE_BYTES`; the next page then begins after the last that did.
     """
@@ -186,11 +188,11 @@ def _encoded_page(
         for run, tree in zip_longest(runs, trees):
             # One run is always on the page, however large: without it a client would never get past that run.
             if len(encoded) == query.limit or size > MAX_PAGE_BYTES:
-                return b"[" + b",".join(encoded) + b"]", last
+                return encoded, last
             encoded.append(encoder.encode(run, tree))
             size, last = size + len(encoded[-1]) + 1, run
         if len(runs) < wanted or last is None:
-            return b"[" + b",".join(encoded) + b"]", None
+            return encoded, None
         query = replace(query, cursor=last.cursor, offset=0)
         part = rows_at_a_time(size, len(encoded))
 
@@ -265,7 +267,7 @@ async def read_events(request: Request) -> Response:
     event_id, page = (await stored_run(request)).record.event_id, parameters.to_page()
     events = await backend_of(request).read_page(lambda connection: events_of(connection, event_id, page))
     link = _link(f"/api/v1/runs/{event_id}/events", parameters, events.next_cursor)
-    return LongResponse(orjson.dumps(events), link, backend_of(request).response_budget)
+    return LongResponse(map(orjson.dumps, events), link, backend_of(request).response_budget)
 
 
 @operations.add(
@@ -285,7 +287,7 @@ async def read_spans(request: Request) -> Response:
     event_id, page = (await stored_run(request)).record.event_id, parameters.to_page()
     spans = await backend_of(request).read_page(lambda connection: spans_of(connection, event_id, page))
     link = _link(f"/api/v1/runs/{event_id}/spans", parameters, spans.next_cursor)
-    return LongResponse(orjson.dumps(spans), link, backend_of(request).response_budget)
+    return LongResponse(map(orjson.dumps, spans), link, backend_of(request).response_budget)
 
 
 @operations.add(

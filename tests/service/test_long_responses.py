@@ -55,25 +55,45 @@ def send_to(response, budget_of="192.0.2.1"):
     return sent, max(held)
 
 
-def test_a_long_response_is_sent_in_pieces_and_counted_meanwhile():
-    """Together they are the body; the budget is free again afterwards."""
-    body, budget = bytes(range(256)) * 1000, BodyBudget(16 * MIB)
-    sent, held = send_to(LongResponse(body, {"X-A": "b"}, budget))
-    assert b"".join(message.get("body", b"") for message in sent) == body
-    assert max(len(message.get("body", b"")) for message in sent) <= 65_536
-    assert [message["more_body"] for message in sent[1:]] == [True, True, True, False]
-    assert (b"x-a", b"b") in sent[0]["headers"]
-    assert (held, budget.held) == (len(body), 0)
+@pytest.mark.parametrize(
+    "sizes", [[256_000], [1] * 200_000, [70_000, 1, 65_533, 65_536, 2], [65_533], [65_534], [], [5]]
+)
+def test_a_long_response_is_sent_in_pieces_and_counted_meanwhile(sizes):
+    """Together they are the array; the budget is free again afterwards."""
+    items, budget = [b"1" * size for size in sizes], BodyBudget(16 * MIB)
+    whole = b"[" + b",".join(items) + b"]"
+    sent, held = send_to(LongResponse(items, {"X-A": "b"}, budget))
+    bodies = [message["body"] for message in sent[1:]]
+    assert b"".join(bodies) == whole
+    assert max(map(len, bodies)) <= 65_536
+    assert len(bodies) == max(-(-len(whole) // 65_536), 1)
+    assert [message["more_body"] for message in sent[1:]] == [True] * (len(bodies) - 1) + [False]
+    assert {(b"x-a", b"b"), (b"content-length", str(len(whole)).encode())} <= set(sent[0]["headers"])
+    assert (held, budget.held) == (len(whole) if len(whole) > 65_536 else 0, 0)
+
+
+def test_what_has_been_sent_of_a_long_response_is_no_longer_held():
+    """Neither its items nor its share of the budget."""
+    budget, held = BodyBudget(16 * MIB), []
+    response = LongResponse([bytes(MIB // 2) for _ in range(4)], {}, budget)
+
+    async def send(_message):
+        held.append((budget.held, len(response._items)))
+
+    asyncio.run(response({"type": "http", "path": "/", "client": ("192.0.2.1", 1)}, None, send))
+    assert held[-1][0] <= 65_536
+    assert held[-1][1] == 0
+    assert [number for number, _ in held] == sorted((number for number, _ in held), reverse=True)
 
 
 def test_a_long_response_without_room_is_a_503():
     """The client comes again later; nothing of the response was sent, nothing stays counted."""
     budget = BodyBudget(4 * MIB)
-    sent, _ = send_to(LongResponse(bytes(2 * MIB), {}, budget))
+    sent, _ = send_to(LongResponse([bytes(2 * MIB)], {}, budget))
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"1") in sent[0]["headers"]
     assert budget.held == 0
-    assert send_to(LongResponse(b"[]", {}, budget))[0][0]["status"] == 200
+    assert send_to(LongResponse([], {}, budget))[0][0]["status"] == 200
 
 
 @pytest.mark.requires("POSIX")
