@@ -29,6 +29,7 @@ from typing import Any, Final
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.own_prices import OwnPrices, read_prices
+from otel_agent_telemetry.storage.token_rates import flat_cost
 from otel_agent_telemetry.usage import BY_MODEL, COST, REPORTED, REPORTED_COST, RUN_COST, USAGE_KEY
 from otel_agent_telemetry.wire import dumps_text, load_object
 
@@ -177,6 +178,8 @@ def cost_of(model: str, used: Mapping[str, Any], at: datetime) -> int | None:
     provider = used.get("provider")
     for provider_id in (provider, None) if provider else (None,):  # a gateway's name, or a spelling of its own
         with contextlib.suppress(Exception):  # not in the list; or foreign code, asked with anybody's values
+            if (flat := flat_cost(prices, model, provider_id, at, tokens, calls=calls)) is not None:
+                return round(flat * _USD)
             ask = functools.partial(
                 prices.calc_price, model_ref=model, provider_id=provider_id, genai_request_timestamp=at
             )
