@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.append import AppendFile, sync_dir
 from otel_agent_telemetry.journal import read_journal
@@ -37,8 +37,7 @@ MARK_EVENTS: Final = frozenset({DELETED_EVENT, RETENTION_EVENT})
 _FILE: Final = "deletions.ndjson"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deletion:
+class Deletion(NamedTuple):
     """The receipt of one deleted run. `trace_id` is set where no other run of its trace was left.
 
     `deleted_at`: our form of time. `deleted_by`: the name of the token, or the user of the command.
@@ -62,8 +61,7 @@ class Deletion:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutOff:
+class CutOff(NamedTuple):
     """The time before which `retention` has deleted the runs, and when it was applied."""
 
     cutoff: str

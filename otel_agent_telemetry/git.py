@@ -16,9 +16,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.urls import without_credentials
@@ -45,8 +44,7 @@ _VALUE_PART: Final = lazy(r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<escape>\\.)|(?P<c
 _ESCAPES: Final = {"n": "\n", "t": "\t", "b": "\b"}
 
 
-@dataclass(frozen=True, slots=True)
-class GitContext:
+class GitContext(NamedTuple):
     """A repository's remote and branch."""
 
     repo: str | None

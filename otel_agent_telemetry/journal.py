@@ -22,7 +22,6 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
@@ -310,13 +309,13 @@ def lines_of_run(folder: Path, *, event_id: str, first_day: str = "", last_day: 
             yield from (record for record in part.records if record.get("event_id") == event_id)
 
 
-@dataclass(slots=True)
 class Activity:
     """When the last line of a run was (our ISO text), and the last error that a line of it names; "" for none."""
 
-    at: str = ""
-    error: str = ""
-    _error_at: str = ""
+    __slots__ = ("_error_at", "at", "error")
+
+    def __init__(self) -> None:
+        self.at = self.error = self._error_at = ""
 
     def note(self, record: Line) -> None:
         """Take in a line of the run, in any order."""

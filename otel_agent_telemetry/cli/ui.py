@@ -26,7 +26,7 @@ def ui(
 
     Starts a service on this machine where none runs, and serves until Ctrl-C.
     """
-    from otel_agent_telemetry.delivery.deliverer import local_service_url
+    from otel_agent_telemetry.delivery.local_service import local_service_url
 
     config = invocation_of(context).config
 

@@ -12,19 +12,18 @@ at the default address that identifies itself as ours; when there is none, the d
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from otel_agent_telemetry.clock import SystemClock
-from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
+from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.drain import Drain
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.host import DeliveryHost
 from otel_agent_telemetry.delivery.journal_drain import JournalDrain
+from otel_agent_telemetry.delivery.local_service import local_service_url
 from otel_agent_telemetry.delivery.outcome import Backoff, RetryLater, Target
 from otel_agent_telemetry.interpreter import importing
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.webhook import Webhook
 
 
-_CONNECT_S: Final = 0.2
 _RESOLVE_AGAIN_S: Final = 120.0
 """How long a target is kept before we look again whether a service has come up."""
 _WAIT_STEP_S: Final = 1.0
@@ -64,39 +62,6 @@ def resolve_target(config: TelemetryConfig) -> Target:
         from otel_agent_telemetry.delivery.database_target import DatabaseTarget
 
     return DatabaseTarget(config)
-
-
-def local_service_url(config: TelemetryConfig) -> str | None:
-    """Return the URL of a service on this machine that takes this base directory's runs; None without one.
-
-    The holder of the database's lock is asked first: it is right whatever port it listens on.
-    """
-    if config.database_url is None:
-        with importing():
-            from otel_agent_telemetry.storage.writer_lock import WriterLock
-
-        holder = WriterLock(config.db_path).holder()
-        if holder is not None and holder.url:
-            return holder.url
-    if config.discover_service and _somebody_listens(DEFAULT_API_URL):
-        with importing():
-            from otel_agent_telemetry.delivery.http_target import is_our_service
-
-        if is_our_service(DEFAULT_API_URL):
-            return DEFAULT_API_URL
-    return None
-
-
-def _somebody_listens(url: str) -> bool:
-    """Return whether a plain connect succeeds; on loopback it is refused at once, and needs no HTTP client."""
-    parts = urlsplit(url)
-    try:
-        address = (parts.hostname or "localhost", parts.port or 80)
-        # A port that nobody listens on refuses in microseconds, so a process without a service pays next to nothing.
-        with socket.create_connection(address, timeout=_CONNECT_S):
-            return True
-    except OSError:
-        return False
 
 
 class Deliverer:

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.columns import POSTING_COLUMNS, Fields
@@ -101,23 +101,20 @@ def link_line(link: CommitLink) -> Line:
     return {**head, "timestamp": link.associated_at, "payload": payload}
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """The target will never take this line: its position in the batch and why."""
 
     position: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """The target has committed the batch, except for the lines named."""
 
     rejected: tuple[Rejected, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RetryLater:
+class RetryLater(NamedTuple):
     """Nothing is confirmed. Try the same again, not before `after_s` where the target asked for that."""
 
     reason: str
@@ -190,15 +187,17 @@ def as_asked(outcome: RetryLater, usual_s: float) -> float:
     return usual_s if outcome.after_s is None else max(usual_s, min(outcome.after_s, MAX_RETRY_AFTER_S))
 
 
-@dataclass(slots=True, eq=False)
 class SegmentProgress:
     """How far one segment was read and confirmed, in bytes."""
 
-    number: int
-    path: Path
-    acked: int
-    read: int = 0
-    sealed: bool = False
+    __slots__ = ("acked", "number", "path", "read", "sealed")
+
+    def __init__(self, number: int, path: Path, acked: int, read: int = 0) -> None:
+        self.number = number
+        self.path = path
+        self.acked = acked
+        self.read = read
+        self.sealed = False
 
 
 class Pending:

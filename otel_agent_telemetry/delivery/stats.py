@@ -14,7 +14,7 @@ from typing import Any
 
 from otel_agent_telemetry.buffer.health import read_health
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.delivery.deliverer import local_service_url
+from otel_agent_telemetry.delivery.local_service import local_service_url
 from otel_agent_telemetry.errors import ConfigurationError, StorageError
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.storage.writer_lock import WriterLock

@@ -8,7 +8,6 @@ what the run would be closed from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.wire import RUN, Line
 
 
-@dataclass(slots=True)
 class WriterProgress:
     """One writer of the folder.
 
@@ -35,11 +33,14 @@ class WriterProgress:
     lines that were read together with it.
     """
 
-    files: WriterFiles
-    lock: FileLock
-    segments: dict[int, SegmentProgress] = field(default_factory=dict)
-    open_runs: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    header: Line = field(default_factory=dict)
+    __slots__ = ("files", "header", "lock", "open_runs", "segments")
+
+    def __init__(self, files: WriterFiles, lock: FileLock) -> None:
+        self.files = files
+        self.lock = lock
+        self.segments: dict[int, SegmentProgress] = {}
+        self.open_runs: dict[str, tuple[int, int, int]] = {}
+        self.header: Line = {}
 
     @property
     def gone(self) -> bool:

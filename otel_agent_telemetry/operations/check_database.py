@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
-from otel_agent_telemetry.delivery.deliverer import local_service_url
 from otel_agent_telemetry.delivery.http_connection import is_loopback
+from otel_agent_telemetry.delivery.local_service import local_service_url
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
 from otel_agent_telemetry.operations.check_environment import Finding, error, ok, warn

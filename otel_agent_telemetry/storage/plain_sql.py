@@ -8,21 +8,29 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class PlainSql:
     """Runs statements. In their text `{}` stands for a parameter and `IN {}` for one of many texts, `texts` of them."""
 
-    _query: Callable[[str, Sequence[Any]], Iterable[Any]]
-    _write: Callable[[str, list[Row]], Any]
-    _place: str
-    _any_of: str
-    _texts: Callable[[list[str]], Any]
+    __slots__ = ("_any_of", "_place", "_query", "_texts", "_write")
+
+    def __init__(
+        self,
+        query: Callable[[str, Sequence[Any]], Iterable[Any]],
+        write: Callable[[str, list[Row]], Any],
+        place: str,
+        any_of: str,
+        texts: Callable[[list[str]], Any],
+    ) -> None:
+        self._query = query
+        self._write = write
+        self._place = place
+        self._any_of = any_of
+        self._texts = texts
 
     @classmethod
     def of_sqlite(cls, connection: sqlite3.Connection) -> PlainSql:

@@ -12,7 +12,6 @@ SQLAlchemy, because a recording process writes rows too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_agent_telemetry.columns import Fields
@@ -43,7 +42,6 @@ _MARKED_IN: Final = "SELECT event_id FROM agent_runs WHERE plumbing = 1 AND trac
 _MARKED_NAMED: Final = "SELECT event_id FROM agent_runs WHERE plumbing = 1 AND run_id IN {}"
 
 
-@dataclass(slots=True)
 class Signs:
     """What states and spans that are being written say of plumbing.
 
@@ -51,10 +49,13 @@ class Signs:
     `traces`, `parents`: trace ids and run ids of runs that may not be idle any more.
     """
 
-    idle: dict[str, str | None] = field(default_factory=dict)
-    agents: set[str] = field(default_factory=set)
-    traces: set[str] = field(default_factory=set)
-    parents: set[str] = field(default_factory=set)
+    __slots__ = ("agents", "idle", "parents", "traces")
+
+    def __init__(self) -> None:
+        self.idle: dict[str, str | None] = {}
+        self.agents: set[str] = set()
+        self.traces: set[str] = set()
+        self.parents: set[str] = set()
 
     def note_states(self, states: Iterable[Fields]) -> None:
         """Note what states say."""

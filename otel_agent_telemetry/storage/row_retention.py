@@ -131,7 +131,7 @@ class _Retention:
         applied = CutOff(cutoff=self._cutoff, applied_at=iso_utc(SystemClock.now_ns()))
         self._store.transact(partial(put_cutoff, cutoff=applied))
         if self._parts_cutoff is not None:
-            of_parts = replace(applied, cutoff=self._parts_cutoff)
+            of_parts = applied._replace(cutoff=self._parts_cutoff)
             self._store.transact(partial(put_cutoff_of, record_type=EVENT, mark=of_parts))
         self._delete_runs(found.runs)
         for table, when in _ORPHAN_TIMES:

@@ -8,7 +8,6 @@ because the order does not distinguish the two. Nothing here touches a database.
 
 from __future__ import annotations
 
-import base64
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -176,12 +175,16 @@ class Cursor(NamedTuple):
 
     def to_text(self) -> str:
         """Return the cursor as an opaque word for a URL."""
+        import base64  # no recording process pages: it would be paid at the exit of each
+
         return base64.urlsafe_b64encode(f"{self.id}:{self.time}".encode()).decode().rstrip("=")
 
     @classmethod
     def from_text(cls, word: str) -> Cursor:
         """Return the cursor of a word made by `to_text`. Raises RecordError for any other."""
         try:
+            import base64
+
             number, _, time = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode().partition(":")
             return cls(clean_text(time), _checked_id(int(number)))
         except ValueError:

@@ -12,9 +12,8 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_agent_telemetry.clock import Clock, SystemClock, iso_utc
 from otel_agent_telemetry.errors import StoreUnavailableError
@@ -26,8 +25,7 @@ _TRIES: Final = 10
 _PAUSE_S: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who writes the database. `url` is where it answers, None before it listens."""
 
     pid: int

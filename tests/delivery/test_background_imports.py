@@ -67,6 +67,8 @@ def test_delivery_to_sqlite_imports_nothing_third_party(base):
         assert behind == []
         packages = {name.partition(".")[0] for _, name in told["found"]}
         assert not packages & {"sqlalchemy", "alembic", "httpx", "httpcore", "tenacity", "pydantic", "rich", "typer"}
+        # Nor what each short process would pay at its exit.
+        assert not packages & {"unicodedata", "stringprep", "base64"}
 
 
 def test_delivery_to_a_service_imports_nothing_third_party(base, service):

@@ -9,8 +9,9 @@ from on_disk import record, rows_of
 from opentelemetry import context as otel_context
 from service import Fault
 
-from otel_agent_telemetry.delivery.deliverer import local_service_url, resolve_target
+from otel_agent_telemetry.delivery.deliverer import resolve_target
 from otel_agent_telemetry.delivery.http_target import HttpTarget
+from otel_agent_telemetry.delivery.local_service import local_service_url
 from otel_agent_telemetry.delivery.outcome import (
     Backoff,
     Batch,
