@@ -27,6 +27,10 @@ class AgentTelemetryError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def with_hint(self) -> str:
+        """Return the message and, in parentheses, the hint if there is one: for a log line or a report."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 class ConfigurationError(AgentTelemetryError):
     """A setting cannot be used where it is needed."""

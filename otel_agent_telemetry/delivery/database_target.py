@@ -10,7 +10,6 @@ import contextlib
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, RetryLater, deliver_bisected
 from otel_agent_telemetry.errors import (
-    AgentTelemetryError,
     ConfigurationError,
     SchemaError,
     StorageError,
@@ -58,9 +57,9 @@ class DatabaseTarget:
         except (StoreUnavailableError, SchemaError, ConfigurationError) as problem:
             # Opened anew next time: a database that came back, or was upgraded, needs new connections.
             self.close()
-            return RetryLater(_sentence(problem))
+            return RetryLater(problem.with_hint())
         except StorageError as problem:
-            return deliver_bisected(self, batch, _sentence(problem))
+            return deliver_bisected(self, batch, problem.with_hint())
         finally:
             if self._writer_lock is not None:
                 self._writer_lock.release()
@@ -79,8 +78,3 @@ class DatabaseTarget:
         store, self._store = self._store, None
         if store is not None:
             store.close()
-
-
-def _sentence(problem: AgentTelemetryError) -> str:
-    """Return an error with its hint, for a log line."""
-    return f"{problem} ({problem.hint})" if problem.hint else str(problem)

@@ -63,7 +63,7 @@ class SqliteTarget:
                 return RetryLater(f"{self.name} is being written by {self._writer_lock.describe_holder()}")
             self._write(batch)
         except SchemaError as problem:
-            return self._later(f"{problem} ({problem.hint})" if problem.hint else str(problem))
+            return self._later(problem.with_hint())
         except (StoreUnavailableError, OSError) as problem:
             return self._later(str(problem))
         except (sqlite3.Error, OverflowError) as problem:

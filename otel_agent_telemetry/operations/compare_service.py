@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import Marks
-from otel_agent_telemetry.errors import AgentTelemetryError, ConfigurationError, StorageError
+from otel_agent_telemetry.errors import ConfigurationError, StorageError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.altered_runs import StoredRuns
 from otel_agent_telemetry.operations.compare_lines import LineComparison, compare_lines
@@ -73,7 +73,7 @@ class ServiceComparison:
             try:
                 yield remote
             except (StorageError, ConfigurationError) as problem:
-                self.problem = _sentence(problem)
+                self.problem = problem.with_hint()
 
     def _compare(self, remote: RemoteRuns, ledger: RunLedger) -> bool:
         """Add the service's runs of every place of the journal; return False when the service has no such call."""
@@ -93,8 +93,3 @@ class ServiceComparison:
             else:
                 ledger.stored_digests(remote.run_digests(day, host))
         return True
-
-
-def _sentence(problem: AgentTelemetryError) -> str:
-    """Return an error with its hint, for the report."""
-    return f"{problem} ({problem.hint})" if problem.hint else str(problem)

@@ -10,7 +10,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, literal_column, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    literal_column,
+    text,
+)
 from sqlalchemy.types import TypeEngine
 
 from otel_agent_telemetry.columns import TABLE
@@ -36,6 +49,13 @@ def _run_column(column: RunColumn) -> Column[Any]:
     return Column(column.name, _TEXT_OR_AMOUNT.get(column.kind, Text), nullable=column.nullable)
 
 
+def _partial_index(
+    name: str, *columns: Column[Any], where: ColumnElement[bool] | TextClause, unique: bool = False
+) -> None:
+    """Declare an index of only the rows that its reads look for: the other inserts do not touch it."""
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
 agent_runs: Final = Table("agent_runs", metadata, Column("id", _ID, primary_key=True), *map(_run_column, TABLE))
 """A row is a run in its latest state. `id` is the order of arrival in this database, not part of the run."""
 Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
@@ -43,65 +63,37 @@ Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
 Index("ix_agent_runs_run_id", agent_runs.c.run_id)
 # The order of lists and of their pages; `id` decides between runs of one microsecond.
 Index("ix_agent_runs_created_at", agent_runs.c.created_at, agent_runs.c.id)
-# Partial indexes below hold only the rows that their reads look for, so most inserts do not touch them.
 _IS_RUNNING: Final = text("status = 'running'")
-Index(
-    "ix_agent_runs_running",
-    agent_runs.c.created_at,
-    sqlite_where=_IS_RUNNING,
-    postgresql_where=_IS_RUNNING,
-)
+_partial_index("ix_agent_runs_running", agent_runs.c.created_at, where=_IS_RUNNING)
 Index("ix_agent_runs_start_time", agent_runs.c.start_time)
 # Without it `runs --status failed` that matches nothing would read the whole table.
 _NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
-Index(
-    "ix_agent_runs_not_succeeded",
-    agent_runs.c.status,
-    agent_runs.c.created_at,
-    agent_runs.c.id,
-    sqlite_where=_NOT_SUCCEEDED,
-    postgresql_where=_NOT_SUCCEEDED,
+_partial_index(
+    "ix_agent_runs_not_succeeded", agent_runs.c.status, agent_runs.c.created_at, agent_runs.c.id, where=_NOT_SUCCEEDED
 )
 # The list of one agent's runs, which may all be old.
 Index("ix_agent_runs_agent_name", agent_runs.c.agent_name, agent_runs.c.created_at, agent_runs.c.id)
 # Spans over OTLP name their run by these ids.
 _HAS_TRACE: Final = text("trace_id IS NOT NULL")
-Index(
-    "ix_agent_runs_trace_id",
-    agent_runs.c.trace_id,
-    agent_runs.c.span_id,
-    sqlite_where=_HAS_TRACE,
-    postgresql_where=_HAS_TRACE,
-)
+_partial_index("ix_agent_runs_trace_id", agent_runs.c.trace_id, agent_runs.c.span_id, where=_HAS_TRACE)
 # The runs inside a run: its tree, and the sum of their tokens and cost.
 _HAS_PARENT: Final = text("parent_run_id IS NOT NULL")
-Index(
-    "ix_agent_runs_parent_run_id",
-    agent_runs.c.parent_run_id,
-    sqlite_where=_HAS_PARENT,
-    postgresql_where=_HAS_PARENT,
-)
+_partial_index("ix_agent_runs_parent_run_id", agent_runs.c.parent_run_id, where=_HAS_PARENT)
 
 for _name in ("session_id", "user_id", "change_id"):
     _is_known = text(f"{_name} IS NOT NULL")
-    Index(
-        f"ix_agent_runs_{_name}",
-        agent_runs.c[_name],
-        agent_runs.c.created_at,
-        agent_runs.c.id,
-        sqlite_where=_is_known,
-        postgresql_where=_is_known,
+    _partial_index(
+        f"ix_agent_runs_{_name}", agent_runs.c[_name], agent_runs.c.created_at, agent_runs.c.id, where=_is_known
     )
 # Lists hide plumbing and show how much of it there is: the count reads this index alone.
 _IS_PLUMBING: Final = text("plumbing = 1")
-Index(
+_partial_index(
     "ix_agent_runs_plumbing",
     agent_runs.c.created_at,
     agent_runs.c.agent_name,
     agent_runs.c.job_type,
     agent_runs.c.status,
-    sqlite_where=_IS_PLUMBING,
-    postgresql_where=_IS_PLUMBING,
+    where=_IS_PLUMBING,
 )
 
 commits: Final = Table(
@@ -143,24 +135,16 @@ HAS_NO_LINE: Final = run_events.c.writer == literal_column("''")
 HAS_LINE: Final = run_events.c.writer != literal_column("''")
 # An exporter that repeats a request must not store its events twice. Equal span ids of two runs
 # (an application that seeds `random`) differ in when the span began.
-Index(
+_partial_index(
     "ux_run_events_place",
     run_events.c.trace_id,
     run_events.c.span_id,
     run_events.c.span_start_ns,
     run_events.c.seq,
     unique=True,
-    sqlite_where=HAS_NO_LINE,
-    postgresql_where=HAS_NO_LINE,
+    where=HAS_NO_LINE,
 )
-Index(
-    "ux_run_events_line",
-    run_events.c.writer,
-    run_events.c.writer_seq,
-    unique=True,
-    sqlite_where=HAS_LINE,
-    postgresql_where=HAS_LINE,
-)
+_partial_index("ux_run_events_line", run_events.c.writer, run_events.c.writer_seq, unique=True, where=HAS_LINE)
 Index("ix_run_events_event_id", run_events.c.event_id)
 
 run_spans: Final = Table(
@@ -198,13 +182,12 @@ the last line of a step that came from a journal.
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 STEP_HAS_NO_LINE: Final = run_spans.c.writer == literal_column("''")
 STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
-Index(
+_partial_index(
     # Not unique: a step has two lines, and one row that holds the number of the last.
     "ix_run_spans_line",
     run_spans.c.writer,
     run_spans.c.writer_seq,
-    sqlite_where=STEP_HAS_LINE,
-    postgresql_where=STEP_HAS_LINE,
+    where=STEP_HAS_LINE,
 )
 Index("ix_run_spans_event_id", run_spans.c.event_id, run_spans.c.trace_id, run_spans.c.parent_span_id)
 
@@ -217,12 +200,7 @@ run_rollups: Final = Table(
     Column("metrics_json", Text),
 )
 """A row holds the sums of the steps that arrived over OTLP for a run, which may not have arrived itself."""
-Index(
-    "ix_run_rollups_parent_run_id",
-    run_rollups.c.parent_run_id,
-    sqlite_where=_HAS_PARENT,
-    postgresql_where=_HAS_PARENT,
-)
+_partial_index("ix_run_rollups_parent_run_id", run_rollups.c.parent_run_id, where=_HAS_PARENT)
 
 run_keys: Final = Table(
     "run_keys",
@@ -270,12 +248,7 @@ deleted_runs: Final = Table(
     Column("trace_id", Text),
 )
 """A row is the receipt of a deleted run, of which no state is stored again; `trace_id` where all of its trace is."""
-Index(
-    "ix_deleted_runs_trace_id",
-    deleted_runs.c.trace_id,
-    sqlite_where=_HAS_TRACE,
-    postgresql_where=_HAS_TRACE,
-)
+_partial_index("ix_deleted_runs_trace_id", deleted_runs.c.trace_id, where=_HAS_TRACE)
 
 retention_cutoffs: Final = Table(
     "retention_cutoffs",
