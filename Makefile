@@ -82,6 +82,7 @@ attributes: $(VENV)/.made
 bench: $(VENV)/.made
 	$(BIN)/python tests/bench/run.py
 	@$(BIN)/python tests/bench/service.py
+	@$(BIN)/python tests/bench/run_page.py
 	@$(BIN)/python tests/bench/million.py $(or $(BENCH_LINES),1000000)
 	@$(BIN)/python tests/bench/capture.py
 

@@ -87,10 +87,14 @@ class RunAddress:
 
         return address
 
+    def beside(self) -> RunAddress:
+        """Return the address without what it says of the timeline."""
+        return RunAddress(event_type=self.event_type, after=self.after, in_list=self.in_list)
+
     def insides(self) -> Callable[[int], str]:
         """Return what makes the end of the address of a step and what is inside it, by its number."""
-        events = RunAddress(event_type=self.event_type, after=self.after).address()
-        return lambda number: f"?top={number}&{events[1:]}" if len(events) > 1 else f"?top={number}"
+        kept = self.beside().address()[1:]
+        return lambda number: f"?top={number}&{kept}" if kept else f"?top={number}"
 
 
 def run_path(event_id: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.otel.conventions.convention import AGENT, CHAIN, MODEL, TOOL
 from otel_agent_telemetry.otel.conventions.table import kind_of
 from otel_agent_telemetry.otel.usage import call_kind
-from otel_agent_telemetry.otel.usage_attributes import model_of, tokens_of
+from otel_agent_telemetry.otel.usage_attributes import USAGE_NAMES, model_of, tokens_of
 from otel_agent_telemetry.storage.step_rows import (
     StepRow,
     attributes_of,
@@ -78,6 +78,8 @@ def facts_of_usage(usage_json: str | None, is_run: int) -> StepFacts:
 
 def facts_of_attributes(attributes: Mapping[str, Any], name: str) -> StepFacts:
     """Return what the attributes of a step say of it."""
+    if USAGE_NAMES.isdisjoint(attributes):
+        return _PLAIN
     kind = call_kind(attributes, name) or kind_of(attributes, name)
     if kind != MODEL:
         return StepFacts(_WORDS[kind])

@@ -11,6 +11,7 @@ Ids are untrusted (`operations.nesting`), so nothing here recurses or relies on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -91,14 +92,14 @@ def step_tree(
     return tree
 
 
-def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool]) -> Iterator[int]:
-    """Yield positions depth first, those inside a step only where `enters` of it is true."""
+def preorder(tree: StepTree, tops: Sequence[int], enters: Callable[[int], bool] | None = None) -> Iterator[int]:
+    """Yield positions depth first, those inside a step only where `enters` of it is true; None enters all."""
     # A list and not a recursion: agents nest their steps deeper than Python nests calls.
     waiting = list(reversed(tops))
     while waiting:
         position = waiting.pop()
         yield position
-        if tree.below[position] and enters(position):
+        if tree.below[position] and (enters is None or enters(position)):
             waiting.extend(reversed(tree.below[position]))
 
 
@@ -106,7 +107,7 @@ def _count(tree: StepTree) -> None:
     """Set the level of every step, and the number of steps and failed steps inside it."""
     size, around, failures = len(tree.around), tree.around, tree.steps.failed
     level, inside, failed = [1] * size, [0] * size, [0] * size
-    order = list(preorder(tree, tree.tops, lambda _: True))
+    order = list(preorder(tree, tree.tops))
     for position in order:
         if (outer := around[position]) != NO_STEP:
             level[position] = level[outer] + 1
@@ -199,10 +200,7 @@ def visible_rows(tree: StepTree, view: View) -> VisibleRows:
             return VisibleRow(position, 1, is_open=False)
         return VisibleRow(position, tree.level[position] - outer, is_open(position) and bool(tree.below[position]))
 
-    if view.matches:
-        shown = sorted(filter(view.matches, preorder(tree, tops, lambda _: True)))
-    else:
-        shown = list(preorder(tree, tops, is_open))
+    shown = sorted(filter(view.matches, preorder(tree, tops))) if view.matches else list(preorder(tree, tops, is_open))
     # An address of a run that has fewer rows than it had: the first page, rather than an empty one.
     skip = view.skip if 0 <= view.skip < len(shown) else 0
     return VisibleRows(list(map(row_of, shown[skip : skip + MAX_ROWS])), len(shown), skip, level, top, axis)
@@ -210,7 +208,7 @@ def visible_rows(tree: StepTree, view: View) -> VisibleRows:
 
 def _last_end(tree: StepTree, top: int) -> float:
     """Return when the last of a step and the steps inside it ended."""
-    return max(tree.until_ms[position] for position in preorder(tree, [top], lambda _: True))
+    return max(tree.until_ms[position] for position in preorder(tree, [top]))
 
 
 def _fitting_level(tree: StepTree, tops: Sequence[int], outer_level: int) -> int:
@@ -218,14 +216,12 @@ def _fitting_level(tree: StepTree, tops: Sequence[int], outer_level: int) -> int
 
     One more where that would be fewer than FEW_ROWS: an agent's single step around all others is no overview.
     """
-    counts: dict[int, int] = {}
-    for position in preorder(tree, tops, lambda _: True):
-        level = tree.level[position] - outer_level
-        counts[level] = counts.get(level, 0) + 1
+    inside = tree.level if tops is tree.tops else [tree.level[position] for position in preorder(tree, tops)]
+    counts = Counter(inside)
     shown = 0
-    for level in sorted(counts):
-        shown += counts[level]
-        if shown > MAX_ROWS:
-            fitting = max(level - 1, 1)
-            return fitting if shown - counts[level] >= FEW_ROWS else fitting + (level > 1)
+    for level, count in sorted(counts.items()):
+        if shown + count > MAX_ROWS:
+            fitting = max(level - outer_level - 1, 1)
+            return fitting if shown >= FEW_ROWS else fitting + (shown > 0)
+        shown += count
     return ALL_LEVELS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection
@@ -48,6 +49,7 @@ _TYPES_NAMED: Final = 3
 _NAMED_ABOVE: Final = 3
 """Steps around the shown ones that are named: the outermost, and as many of the nearest."""
 _MAX_TYPE: Final = 60
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(slots=True)
@@ -84,7 +86,10 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """The timeline that a page shows. `steps` counts the run's steps, `read` those that were looked at."""
+    """The timeline that a page shows. `steps` counts the run's steps, `read` those that were looked at.
+
+    `above` are names and addresses of steps around the shown ones, `levels` the levels that can be chosen.
+    """
 
     query: RunAddress
     rows: Sequence[BarRow]
@@ -92,7 +97,7 @@ class Waterfall:
     steps: int
     read: int
     failed: int
-    above: Sequence[StepRow]
+    above: Sequence[tuple[str, str]]
     above_left_out: int
     levels: Sequence[tuple[str, str, bool]]
     marks: Marks
@@ -112,6 +117,16 @@ class Waterfall:
         """Return word of `ONLY` → end of the address of these steps alone, "" for all."""
         plain = replace(self.query, level=None, flipped=(), skip=0)
         return {only: replace(plain, only=only).address() for only in ("", *ONLY)}
+
+    @property
+    def whole(self) -> str:
+        """Return the end of the address of the whole run."""
+        return self.query.beside().address()
+
+    @property
+    def searched(self) -> dict[str, str]:
+        """Return the members of the address that a search by name keeps."""
+        return replace(self.query, level=None, flipped=(), skip=0, find="").members()
 
     @property
     def pages(self) -> list[tuple[int, str]]:
@@ -154,7 +169,7 @@ def read_waterfall(connection: Connection, run: RunRecord, query: RunAddress, *,
         steps=len(steps.numbers) if len(steps.numbers) < MAX_STEPS else count_steps(connection, event_id),
         read=len(steps.numbers),
         failed=sum(steps.failed),
-        above=[found[number] for number in above if number in found],
+        above=[(found[number].name, query.insides()(number)) for number in above if number in found],
         above_left_out=0 if shown.top is None else max(tree.level[shown.top] - 1 - 2 * _NAMED_ABOVE, 0),
         levels=_levels(tree, shown, query),
         marks=_marks(connection, event_id, shown.axis, origin),
@@ -246,9 +261,10 @@ def exact_duration(step: StepRow) -> float | None:
     if step.end_time is None:
         return None
     try:
-        return max((parse_iso(step.end_time) - parse_iso(step.start_time)) / 1e6, 0.0)
+        lasts = datetime.fromisoformat(step.end_time) - datetime.fromisoformat(step.start_time)
     except ValueError:
         return float(step.duration_ms)
+    return max(lasts / _MILLISECOND, 0.0)
 
 
 def _levels(tree: StepTree, shown: VisibleRows, query: RunAddress) -> list[tuple[str, str, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -158,7 +158,7 @@ def test_a_step_that_came_over_otlp_is_marked_by_its_usage(service) -> None:
 
 
 def test_folding_and_narrowing_are_in_the_address(service) -> None:
-    """A link shows a colleague the same rows; peers' users complain that filters are lost on the way back."""
+    """A link shows a colleague the same rows; users of Jaeger ask for filters instead of marks in a long list (389)."""
     store(service, ended_run(), *chain(3), step(9, begins=7, ends=8, status="error", status_message="no"))
     seen = page_of(service)
     fold = next(one["href"] for one in seen.of("a") if one.get("aria-label") == "Fold step 2")
@@ -175,6 +175,18 @@ def test_folding_and_narrowing_are_in_the_address(service) -> None:
     assert "No step of the run is one of these." in page_of(service, f"{PATH}?only=models").words
 
 
+def test_the_list_that_led_to_a_run_is_kept(service) -> None:
+    """Folding, narrowing and paging keep it: the next run is the next of the filtered list, and the way back is there."""
+    store(service, ended_run(), *chain(3), event(90))
+    listed = "status=failed&text=a%26b"
+    seen = page_of(service, PATH, params={"list": listed})
+    assert f"/?{listed}" in seen.links()
+    own = [link for link in seen.links() if link.startswith(f"{PATH}?") or link.endswith(("next", "previous"))]
+    assert len(own) > 5
+    for link in own:
+        assert dict(parse_qsl(urlsplit(link).query))["list"] == listed
+
+
 @pytest.mark.parametrize("query", ["top=99999", "top=x", "skip=999999999", "skip=-1", "level=0", "flip=7.x.%00", "only=no",
                                    "after=%FF", f"top={'9' * 400}", "flip=" + "7." * 5000, "find=%ED%A0%80"])  # fmt: skip
 def test_an_address_that_makes_no_sense_shows_the_run(sqlite_service, query) -> None:
@@ -185,7 +197,10 @@ def test_an_address_that_makes_no_sense_shows_the_run(sqlite_service, query) -> 
 
 
 def test_a_large_run_is_shown_in_parts_that_say_so(service) -> None:
-    """At most 500 rows, "of 2,000", and every other one a click away: peers' users report traces that never load."""
+    """At most 500 rows, "of 2,000", and every other one a click away.
+
+    Peers' users report browsers that freeze at thousands of spans (Langfuse 9933, SigNoz 4490, Jaeger UI 645).
+    """
     store(service, ended_run(), *chain(40, 50))
     seen = page_of(service)
     assert len(seen.rows()) <= 500
@@ -268,7 +283,7 @@ def test_metrics_and_context_are_trees_and_what_was_left_out_is_named(service) -
 
 
 def test_long_texts_are_cut_visibly(service) -> None:
-    """Peers cut silently; here the cut says how much is missing and leads to the whole text."""
+    """The cut says how much is missing and leads to the whole text; a user of Phoenix took a limit for loss (10079)."""
     store(service, ended_run(status="failed", error_summary="E", error_details="d" * 9_000, output_summary="o" * 2_500))
     seen = page_of(service)
     assert "… 5,000 more characters" in seen.words
@@ -342,7 +357,10 @@ def test_what_is_not_there_is_a_page_that_says_so(sqlite_service, path) -> None:
     ("template", "expected"),
     [
         ("https://jaeger.example/trace/{trace_id}", f"https://jaeger.example/trace/{TRACE}"),
-        ("https://grafana.example/explore?traceId={trace_id}", f"https://grafana.example/explore?traceId={TRACE}"),
+        (
+            'https://g.example/explore?panes={"a":{"q":"{trace_id}"}}',
+            f'https://g.example/explore?panes={{"a":{{"q":"{TRACE}"}}}}',
+        ),
         ("javascript:alert('{trace_id}')", None),
         (None, None),
     ],

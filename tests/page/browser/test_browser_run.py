@@ -23,7 +23,10 @@ def quick(sqlite_service):
 
 
 def test_an_open_run_grows_and_nothing_that_is_read_moves(quick, new_page) -> None:
-    """Steps, events and the head change below and above what is read; selection, focus and scroll stay."""
+    """Steps, events and the head change below and above what is read; selection and scroll stay.
+
+    Users of Dagster are scrolled back at each update (10864), and see a status change without its log (8937).
+    """
     store(quick, open_run(), step(2, name="agent", ends=None), step(3, parent=2, name="first", ends=4.0))
     store(quick, *[event(300 + at, payload={"text": f"event {at}"}) for at in range(60)])
     page = new_page()
