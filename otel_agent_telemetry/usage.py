@@ -47,7 +47,7 @@ SUMS_UP: Final = "sums_up"
 """In the usage of a call: 1 where its tokens hold those of the calls before it in the same span."""
 TOOL_CALLS: Final = "tool_calls"
 SERVED: Final = "served_tool_calls"
-"""Calls that a server of tools reports: those that callers report too, unless there are more of them."""
+"""Calls of tools that a protocol's client or server reports: those that callers report too, unless there are more."""
 _TOKENS: Final = "_tokens"
 _OF_STEPS: Final = frozenset({"steps", TOOL_CALLS, SERVED, "child_errors", "had_errors", LEFT_OUT})
 """What is counted on every span; the rest is counted on model calls."""

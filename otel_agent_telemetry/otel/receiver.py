@@ -199,7 +199,7 @@ def _usage_of_step(view: SpanView, plan: AttributePlan, kind: Kind | None) -> Us
     """Return what a step used; most used nothing, or are one call of a tool."""
     if plan.reports_use or kind == names.MODEL or kind in _IS_AGENTS_WORK:
         return usage_of_step(view)
-    return usage_of_kind(kind, is_error=view.status == "error", is_served=view.kind == "server")
+    return usage_of_kind(kind, is_error=view.status == "error", attributes=view.attributes)
 
 
 def _with_left_out(usage: Usage, left_out: Sequence[Mapping[str, int]]) -> Usage:

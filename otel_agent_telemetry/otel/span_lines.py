@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry.clock import instant_ns, iso_utc
 from otel_agent_telemetry.last_error import EXCEPTION
@@ -184,7 +184,7 @@ class SpanLines:
         if not plan.reports_use and names.PART_OF not in attributes:
             kind = plan.kind_of(attributes, str(span.name))
             if kind != names.MODEL:
-                return usage_of_kind(kind, is_error=is_error, is_served=span.kind is SpanKind.SERVER), None
+                return usage_of_kind(kind, is_error=is_error, attributes=attributes), None
         view = view_of(span)
         return usage_of_step(view), view
 

@@ -50,8 +50,10 @@ def step_usage(view: SpanView) -> Usage:
     is_error = view.status == "error"
     if USAGE_NAMES.isdisjoint(view.attributes):
         return usage_of_kind(None, is_error=is_error)
+    if any(view.attributes.get(name) == value for name, value in names.ECHOES.items()):
+        return usage_of_kind(None, is_error=is_error)
     kind = call_kind(view.attributes, view.name)
-    usage = usage_of_kind(kind, is_error=is_error, is_served=view.kind == "server")
+    usage = usage_of_kind(kind, is_error=is_error, attributes=view.attributes)
     if kind == names.MODEL:
         return {**usage, **_model_call(view)}
     if kind is None and (more := _of_no_call(view)):
@@ -69,12 +71,13 @@ def _of_no_call(view: SpanView) -> dict[str, Any]:
     return {**tokens, BY_MODEL: {NO_MODEL: {"model_calls": 1, **tokens}}}
 
 
-def usage_of_kind(kind: Kind | None, *, is_error: bool, is_served: bool = False) -> Usage:
+def usage_of_kind(kind: Kind | None, *, is_error: bool, attributes: Mapping[str, Any] = names.NONE) -> Usage:
     """Return what a step of a kind adds to its run besides what a model call used; the same object for the same.
 
-    `is_served`: whether the span is a server's, of a call that its caller may report too.
+    `attributes` say of a call of a tool whether its caller may report it too.
     """
-    return _STEPS[(SERVED if is_served else TOOL_CALLS) if kind == names.TOOL else None, is_error]
+    calls = TOOL_CALLS if names.SERVED.isdisjoint(attributes) else SERVED
+    return _STEPS[calls if kind == names.TOOL else None, is_error]
 
 
 def _model_call(view: SpanView) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model on loopback for recording: OpenAI's chat completions, responses and embeddings, Anthropic's messages, Gemini.
+"""A model on loopback for recording: OpenAI's chat completions, responses, embeddings, Anthropic's messages, Gemini, Bedrock.
 
 The first answer to a conversation that offers tools calls the first of them; the next is a text. Every call uses 100 tokens in
 (30 of them read from a cache) and 7 out (2 of them reasoning). A conversation with "Please fail" is answered with 500.
@@ -137,6 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif path.endswith("/responses"):
             self._responses(body, tool)
+        elif path.endswith("/converse"):
+            self._converse(tool)
         elif path.endswith("/messages"):
             self._messages(body, tool)
         elif ":" in path:
@@ -248,6 +250,15 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         self._stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events])
 
+    def _converse(self, tool):
+        used = {"toolUse": {"toolUseId": "call_1", "name": tool[0], "input": tool[1]}} if tool else {"text": TEXT}
+        usage = {"inputTokens": 100, "outputTokens": 7, "totalTokens": 107}
+        message = {"role": "assistant", "content": [used]}
+        reason = "tool_use" if tool else "end_turn"
+        self._send(
+            200, {"output": {"message": message}, "stopReason": reason, "usage": usage, "metrics": {"latencyMs": 1}}
+        )
+
     def _gemini(self, path, tool):
         part = {"functionCall": {"name": tool[0], "args": tool[1]}} if tool else {"text": TEXT}
         candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}
@@ -275,18 +286,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-_DONE = ('"role": "tool"', "function_call_output", "tool_result", "functionResponse")
+_DONE = ('"role": "tool"', "function_call_output", "tool_result", "functionResponse", "toolResult")
 
 
 def _tool_of(body):
     """Return the name of the first tool that a request offers and arguments for it; None where it offers none."""
-    offered = body.get("tools") or []
+    offered = body.get("tools") or [one["toolSpec"] for one in body.get("toolConfig", {}).get("tools", [])]
     if not offered:
         return None
     first = offered[0]
     if "functionDeclarations" in first:
         first = first["functionDeclarations"][0]
     described = first.get("function", first)
+    if "json" in described.get("inputSchema", {}):
+        described = {**described, "inputSchema": described["inputSchema"]["json"]}
     schemas = (part for part in described.values() if isinstance(part, dict) and "properties" in part)
     properties = next(schemas, {"properties": {}})["properties"]
     return described["name"], {name: "x" for name, schema in properties.items() if _is_text(schema)}

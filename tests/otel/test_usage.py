@@ -185,16 +185,16 @@ SERVED, CALLED = {"steps": 1, "served_tool_calls": 1}, {"steps": 1, "tool_calls"
         ([(CALLED, -1), (CALLED, -1), (SERVED, -1)], 2),
     ],
 )
-def test_a_call_that_a_server_of_tools_reports_too_counts_once(steps, calls):
-    """Inside its caller's span or beside it, where the server knows only the trace that it was started in."""
+def test_a_call_that_a_protocol_reports_too_counts_once(steps, calls):
+    """Inside its caller's span or beside it, where the protocol's task knows only the trace that it was started in."""
     assert shown_usage(own={}, steps=summed(steps))["tool_calls"] == calls
 
 
-def test_a_span_of_a_server_that_calls_a_tool_is_a_served_call():
-    """As the server of the Model Context Protocol makes it."""
-    called = {"mcp.method.name": "tools/call", "gen_ai.operation.name": "execute_tool"}
-    assert usage_of_step(view(called)._replace(kind="server")) == SERVED
-    assert usage_of_step(view(called)._replace(kind="client")) == CALLED
+def test_a_call_that_the_model_context_protocol_reports_is_a_served_one():
+    """By its client or its server; a framework's own span of the call is the caller's."""
+    called = {"gen_ai.operation.name": "execute_tool"}
+    assert usage_of_step(view({"mcp.method.name": "tools/call", **called})) == SERVED
+    assert usage_of_step(view(called)) == CALLED
 
 
 def spring_call(tokens, reason, provider="openai"):

@@ -56,7 +56,9 @@ class Convention(GivenByName):
     → kind → patterns of the names of spans that it calls so and that are chains. `pending`:
     attribute → its value on spans that only announce a span → the attribute with the parent of
     the announced span, whose own id is the parent's. `continuations`: attribute → its value on model
-    calls whose tokens belong to a call that another span has counted.
+    calls whose tokens belong to a call that another span has counted. `echoes`: attribute → its
+    value on spans that only repeat what another span beside them reports. `served`: attributes of
+    spans that report, for a protocol, calls of tools that their callers may report too.
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
@@ -97,6 +99,8 @@ class Convention(GivenByName):
     misnamed: Mapping[str, Mapping[Kind, tuple[str, ...]]] = NONE
     pending: Mapping[str, Mapping[str, str]] = NONE
     continuations: Mapping[str, str] = NONE
+    echoes: Mapping[str, str] = NONE
+    served: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = NONE
     totals: Mapping[str, str] = NONE
     token_objects: Mapping[str, Mapping[str, str]] = NONE

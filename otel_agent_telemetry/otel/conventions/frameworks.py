@@ -218,6 +218,23 @@ DSPY: Final = Convention(
     events=("dspy",),
 )
 
+HELICONE: Final = Convention(
+    name="Helicone",
+    source="helicone-async 1.1 and @helicone/async 2, which send Traceloop's spans with headers of Helicone",
+    columns={"traceloop.association.properties.Helicone-Session-Id": "session_id"},
+    user_ids=("traceloop.association.properties.Helicone-User-Id",),
+    known=("traceloop.association.properties.Helicone-Session-Name",),
+)
+
+AG2: Final = Convention(
+    name="AG2",
+    source="ag2 1.2, ag2/middleware/builtin/telemetry.py",
+    tokens={"reasoning_output_tokens": ("gen_ai.usage.thinking_tokens",)},
+    echoes={"ag2.usage.kind": "model_call"},
+    content_namespaces=("ag2.human_input",),
+    known=("ag2.span.type", "ag2.usage.kind"),
+)
+
 MASTRA: Final = Convention(
     name="Mastra",
     source="@mastra/otel-exporter 1.4",
@@ -501,6 +518,8 @@ FRAMEWORKS: Final = (
     LANGFUSE,
     CREWAI,
     DSPY,
+    HELICONE,
+    AG2,
     MASTRA,
     AGENT_FRAMEWORK,
     BEDROCK,

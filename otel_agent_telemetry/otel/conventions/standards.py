@@ -176,6 +176,7 @@ MCP: Final = Convention(
     name="Model Context Protocol",
     source="semantic-conventions-genai 0.1.0; opentelemetry-instrumentation-mcp 0.62",
     kinds={"mcp.method.name": {"tools/call": TOOL}},
+    served=("mcp.method.name",),
     content_namespaces=(
         *("mcp.request.argument", "mcp.response.value", "mcp.session.init_options", "mcp.cancelled.reason"),
         *("mcp.logging.message", "mcp.progress.message", "mcp.prompt.result", "mcp.tool.result"),

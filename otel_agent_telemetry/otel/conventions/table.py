@@ -60,6 +60,10 @@ PENDING: Final[Mapping[str, Mapping[str, str]]] = _merged("pending")
 """Attribute → its value on spans that announce another one → the attribute with the parent of the announced span."""
 CONTINUATIONS: Final[Mapping[str, str]] = _merged("continuations")
 """Attribute → its value on spans that repeat the tokens of a call that is counted already."""
+ECHOES: Final[Mapping[str, str]] = _merged("echoes")
+"""Attribute → its value on spans that repeat what another span beside them reports: nothing of them counts."""
+SERVED: Final = frozenset(_joined("served"))
+"""Attributes of spans that report calls of tools for a protocol, beside their callers."""
 NAMED_BY_SPAN: Final[tuple[str, ...]] = _joined("named_by_span")
 """Attributes of kinds whose agents are called as their spans are."""
 
