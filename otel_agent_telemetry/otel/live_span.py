@@ -197,12 +197,12 @@ class LiveSpan(_Span):
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute as the SDK does."""
         self._agent_telemetry.changed = True
-        super().set_attribute(key, value)
+        _Span.set_attribute(self, key, value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes as the SDK does."""
         self._agent_telemetry.changed = True
-        super().set_attributes(attributes)
+        _Span.set_attributes(self, attributes)
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
         """Copy and pickle as the SDK's span does: a copy is not recorded, and fails where the SDK's fails."""

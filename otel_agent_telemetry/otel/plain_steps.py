@@ -44,7 +44,7 @@ class PlainSteps:
         kind = plan.kind_of(attributes, title)
         encode = plan.encode_kept
         kept = encode(attributes) if attributes else b""
-        name = sink.names.of(title)
+        name = sink.names.get(title) or sink.names.of(title)
         if kept is None or name is None or kind == names.AGENT:
             return False
         parent_id, number = span._parent[1], span._context[1]

@@ -63,6 +63,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self.recorder = recorder or Recorder.shared(config or TelemetryConfig.from_env())
         self.config, self.active = self.recorder.config, self.recorder.active
         self._open: dict[int, OpenSpan] = self.active.open_spans
+        self._left = self.active.left_spans
         self._metrics = self.recorder.component(RunMetrics)
         self._usage = self.recorder.component(StepUsage)
         self._lines = self.recorder.component(RunLines)
@@ -147,7 +148,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         opened.ended = True
         if self._open.get(opened.number) is opened:
             del self._open[opened.number]
-        self.active.left_spans.append(opened)
+        self._left.append(opened)
         opened.detach()
         return opened
 
