@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry import AgentRunSpanProcessor
+from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.plain_runs import PlainRuns
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.testing import MemoryRecorder, isolated_config
@@ -180,3 +181,12 @@ def test_runs_of_two_providers_by_turns_take_the_fast_way():
         tracer.start_span("work", attributes={"a": 1}).end()
     assert seen.begun[-2:] == [True, True]
     assert [state.service_name for state in seen.recorder.states[-4::2]] == ["svc", "other"]
+
+
+def test_an_open_span_has_each_of_its_attributes_from_the_beginning():
+    """None has a default on the class; only a step has a list of what is inside it."""
+    seen = Seen()
+    with seen.tracer.start_as_current_span("work", attributes=AGENT) as span:
+        opened = opened_of(span)
+    assert not hasattr(opened, "__dict__")
+    assert {name for name in type(opened).__slots__ if not hasattr(opened, name)} == {"inside"}

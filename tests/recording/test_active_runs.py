@@ -154,3 +154,10 @@ def test_updates_of_a_run_always_go_forwards(instants):
 
     assert all(later - earlier >= STATE_STEP_NS for earlier, later in itertools.pairwise(stamps))
     assert all(stamp >= instant for stamp, instant in zip(stamps, instants, strict=True))
+
+
+def test_a_run_has_each_of_its_attributes_from_the_beginning():
+    """None has a default on the class, which the interpreter would find slowly."""
+    opened = run()
+    assert not hasattr(opened, "__dict__")
+    assert all(hasattr(opened, name) for name in type(opened).__slots__)
