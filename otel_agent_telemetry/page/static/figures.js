@@ -39,6 +39,9 @@
       points: { show: plot.data[0].length < 40, size: 5 },
       value: (_plot, value) => format(value),
     }));
+    // In UTC, as the table has it: a day, or the hour where the plot is of a day.
+    const hours = plot.data[0].length > 1 && plot.data[0][1] - plot.data[0][0] < 86400;
+    const day = (seconds) => new Date(seconds * 1000).toISOString().slice(...(hours ? [11, 16] : [5, 10]));
     const width = () => Math.max(figure.clientWidth - 18, 200);
     const chart = new uPlot(
       {
@@ -46,7 +49,7 @@
         height: 220,
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
         scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] } },
-        axes: [axis, { ...axis, size: 64, values: (_plot, ticks) => ticks.map(format) }],
+        axes: [{ ...axis, values: (_plot, ticks) => ticks.map(day), space: 60 }, { ...axis, size: 64, values: (_plot, ticks) => ticks.map(format) }],
         series: [{ value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
       },
       plot.data,
