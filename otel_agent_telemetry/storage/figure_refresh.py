@@ -50,6 +50,7 @@ from otel_agent_telemetry.storage.tables import (
 TABLES: Final = (agent_periods, duration_periods, usage_periods)
 _DAYS_OF_HOURS: Final = 3
 """Hours are kept for this day of UTC and so many before it: what a period of 24 hours and the one before it need."""
+_AFTER_ALL: Final = "9999"
 _MAX_NOTES: Final = 100_000
 _HOURS_SINCE: Final = "figures_hours_since"
 """The fact of the store that names the first day whose hours are kept. It only goes forward."""
@@ -79,6 +80,11 @@ class Refresh:
     figures: dict[str, Figures]
     hours_since: str
 
+    @property
+    def day(self) -> str:
+        """Return the day whose hours were noted."""
+        return self.noted[0][0][:DAY]
+
     def write(self, connection: Connection) -> None:
         """Replace the figures of the periods, within the connection's transaction. May be repeated."""
         for period, figures in self.figures.items():
@@ -89,8 +95,10 @@ class Refresh:
         _drop_hours(connection, self.hours_since)
 
 
-def next_refresh(connection: Connection, today: date) -> Refresh | None:
-    """Return the refresh of the newest day that needs one; None where none does, or another service is at it.
+def next_refresh(connection: Connection, today: date, *, before: str = _AFTER_ALL) -> Refresh | None:
+    """Return the refresh of the newest day that needs one, of those before a day; None where none does.
+
+    Also None while another service is at it.
 
     `connection` reads one view. Its transaction must stay open until the refresh is written: on
     PostgreSQL it holds the lock that lets one service after the other refresh.
@@ -102,7 +110,7 @@ def next_refresh(connection: Connection, today: date) -> Refresh | None:
         if not locked.scalar_one():
             return None
     # The newest first: it is what people look at, while an import of old runs may keep the rest busy for minutes.
-    newest = connection.execute(select(func.max(changed_hours.c.hour))).scalar()
+    newest = connection.execute(select(func.max(changed_hours.c.hour)).where(changed_hours.c.hour < before)).scalar()
     if newest is None:
         return None
     day = newest[:DAY]

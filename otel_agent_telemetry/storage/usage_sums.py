@@ -57,6 +57,7 @@ class Sums(NamedTuple):
 
 
 Usage = dict[Key, Sums]
+_NONE: Final = Sums()
 
 
 def usage_of(metrics_json: str | None, *, model: str | None, cost_usd: float | None) -> Usage:
@@ -93,15 +94,13 @@ def _by_model(used: Mapping[str, Any], run_cost: int | None) -> Usage:
     for model, one in sorted(models.items()):
         if not isinstance(one, dict):
             continue
-        whole, reported = _sums(one), _sums(one, REPORTED)
+        whole = rest = _sums(one)
+        reported = _NONE
         if run_cost is not None:
-            reported = whole
+            reported, rest = whole, _NONE
         elif REPORTED_COST in one:
-            reported = reported._replace(cost_nusd=_count(one[REPORTED_COST]))
-        else:
-            reported = Sums()
-        # Not below zero: a sender may report more calls as priced than it has counted.
-        rest = Sums(*(max(all_ - part, 0) for all_, part in zip(whole, reported, strict=True)))
+            reported = _sums(one, REPORTED)._replace(cost_nusd=_count(one[REPORTED_COST]))
+            rest = Sums(*(max(every - part, 0) for every, part in zip(whole, reported, strict=True)))
         if any(reported):
             found[_key(model, one, BY_REPORT, reported)] = reported
         # Tokens beyond those of the reported calls are priced only where there are such calls (`pricing`).
