@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from otel_agent_telemetry.clock import iso_utc, normal_iso
 from otel_agent_telemetry.run_id import generate_run_id, new_event_id
@@ -147,10 +148,17 @@ def drop_indexes(connection: Connection, table: str) -> None:
 
 
 def set_aside(connection: Connection, table: str) -> None:
-    """Keep a table of version 7 whose name is needed as `{table}_version_7`."""
+    """Keep a table of version 7 whose name is needed as `{table}_version_7`; views and triggers of others follow it."""
     quote = connection.dialect.identifier_preparer.quote_identifier
     drop_indexes(connection, table)
-    connection.execute(text(f"ALTER TABLE {quote(table)} RENAME TO {quote(table + '_version_7')}"))
+    rename = text(f"ALTER TABLE {quote(table)} RENAME TO {quote(table + '_version_7')}")
+    try:
+        connection.execute(rename)
+    except OperationalError:
+        # SQLite renames nothing while any view or trigger names a table that is gone, unless it looks at none of them.
+        connection.execute(text("PRAGMA legacy_alter_table=ON"))
+        connection.execute(rename)
+        connection.execute(text("PRAGMA legacy_alter_table=OFF"))
 
 
 def row_of_version_7(found: Mapping[str, Any]) -> Row:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from on_disk import eventually
@@ -80,6 +82,35 @@ def test_a_changed_file_counts_at_once(service, tokens_file):
     tokens_file.write_text(table("new", "another", "read", "write"))
     assert eventually(lambda: statuses(service, READER) == (401, 401))
     assert statuses(service, "another") == (200, 201)
+
+
+def test_a_file_that_is_mounted_by_links_is_read_again_when_they_move(sqlite_settings, serving, tmp_path, monkeypatch):
+    """As Kubernetes mounts a secret: a link to a file below a link to a folder, and only the latter is replaced."""
+    monkeypatch.setattr(tokens, "_LOOK_EVERY_S", 0.0)
+    mount = tmp_path / "mount"
+    for number, token in enumerate((READER, "another")):
+        (mount / f"..{number}").mkdir(parents=True)
+        (mount / f"..{number}" / "tokens.toml").touch(mode=0o600)
+        (mount / f"..{number}" / "tokens.toml").write_text(table("same", token, "read"))
+    (mount / "..data").symlink_to("..0")
+    (mount / "tokens.toml").symlink_to("..data/tokens.toml")
+    service = serving(sqlite_settings.with_(api_tokens_file=mount / "tokens.toml"))
+    assert statuses(service, READER) == (200, 403)
+    (mount / "..new").symlink_to("..1")
+    (mount / "..new").replace(mount / "..data")
+    assert (statuses(service, READER), statuses(service, "another")) == ((401, 401), (200, 403))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, partial(Path.chmod, mode=0o644)])
+def test_a_file_that_is_taken_away_or_opened_to_others_keeps_the_old_tokens(service, tokens_file, change):
+    """A rotation may remove it for a moment; what nobody else could read until then is valid."""
+    assert statuses(service, READER) == (200, 403)
+    change(tokens_file)
+    assert [statuses(service, READER) for _ in range(2)] == [(200, 403)] * 2
+    tokens_file.unlink(missing_ok=True)
+    tokens_file.touch(mode=0o600)
+    tokens_file.write_text(table("new", "another", "read"))
+    assert (statuses(service, READER), statuses(service, "another")) == ((401, 401), (200, 403))
 
 
 BROKEN = {

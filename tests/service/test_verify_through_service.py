@@ -99,12 +99,18 @@ def test_events_and_steps_are_compared(case):
     assert set(report.line_counts.values()) == {0}
 
 
+SWAPPED = """
+UPDATE run_events SET payload_json = CASE run_id WHEN 'run-3' THEN '{"n":4}' ELSE '{"n":3}' END
+WHERE event_type = 'tick' AND run_id IN ('run-3', 'run-4')
+"""
+"""The same contents under each other's number, which a digest that forgets order, or cancels pairs, would not see."""
 CHANGED = [
     ("DELETE FROM run_events WHERE event_type = 'tick' AND run_id IN ('run-3', 'run-4')", {"missing": 2}),
     ("DELETE FROM run_events", {"missing": RUNS + 1}),
     ("UPDATE run_events SET payload_json = '{\"n\":4}' WHERE run_id = 'run-3'", {"altered": 1}),
     ("UPDATE run_events SET event_type = 'tock' WHERE run_id = 'run-5'", {"altered": 1}),
     ("UPDATE run_events SET writer_seq = writer_seq + 1000 WHERE run_id = 'run-5'", {"missing": 1}),
+    (SWAPPED, {"altered": 2}),
     ("UPDATE run_events SET event_id = 'another run'", {}),
 ]
 

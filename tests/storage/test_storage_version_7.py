@@ -100,7 +100,7 @@ def test_migrations_import_no_live_columns():
 
 
 def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
-    """Child rows of a cascading key, a view, a trigger and tables of our names survive or step aside."""
+    """Child rows of a cascading key, views, triggers and tables of our names survive or step aside."""
     config = quick_config(tmp_path)
     script = """
         CREATE TABLE run_events
@@ -113,10 +113,18 @@ def test_references_and_views_of_version_7_do_not_hinder(tmp_path):
         INSERT INTO notes VALUES ('20251210T120530Z-agent-00000001');
         INSERT INTO commits VALUES ('abc', 'me');
         CREATE VIEW failures AS SELECT * FROM agent_runs WHERE status = 'failure';
+        CREATE VIEW of_nothing AS SELECT * FROM a_table_that_is_gone;
         CREATE TRIGGER touched AFTER UPDATE ON agent_runs BEGIN UPDATE notes SET run_id = new.run_id; END;
+        CREATE TRIGGER noted AFTER INSERT ON notes BEGIN
+            UPDATE agent_runs SET agent_owner = 'noted' WHERE run_id = new.run_id;
+        END;
     """
     make_version_7(config.db_path, [row_7(1)], key="run_id TEXT PRIMARY KEY", script=script)
     ensure(config)
+    with closing(sqlite3.connect(config.db_path)) as connection, connection:
+        connection.execute("INSERT INTO notes VALUES ('20251210T120530Z-agent-00000001')")
+        connection.execute("DELETE FROM notes WHERE rowid > 1")
+    assert rows_of(config.db_path, "SELECT agent_owner FROM agent_runs") == [("noted",)]
     assert rows_of(config.db_path, "SELECT run_id FROM notes") == [("20251210T120530Z-agent-00000001",)]
     assert rows_of(config.db_path, "SELECT run_id FROM run_events_version_7") == [("20251210T120530Z-agent-00000001",)]
     assert rows_of(config.db_path, "SELECT * FROM commits_version_7") == [("abc", "me")]
