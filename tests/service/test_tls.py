@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import ssl
 import subprocess
 from contextlib import closing
@@ -51,6 +52,23 @@ def tls(tmp_path):
     with serve_process(tmp_path / "base", env, ca_file=tmp_path / "cert.pem") as service:
         service.grpc_port = env["TELEMETRY_OTLP_GRPC_PORT"]
         yield service
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "is_taken"), [("ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA", False), ("ECDHE+AESGCM", True)]
+)
+def test_old_ciphers_are_refused(tls, ciphers, is_taken):
+    """Of TLS 1.2 those with CBC, which scanners warn of."""
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode, old.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+    old.set_ciphers(ciphers)
+    with socket.create_connection(("127.0.0.1", int(tls.url.rpartition(":")[2])), PATIENCE_S) as plain:
+        try:
+            with old.wrap_socket(plain) as wrapped:
+                assert is_taken
+                assert wrapped.version() == "TLSv1.2"
+        except ssl.SSLError:
+            assert not is_taken
 
 
 def test_a_client_checks_the_certificate(tls, tmp_path):
