@@ -24,7 +24,6 @@ from otel_agent_telemetry.storage.queries import StoredRun, runs_named
 from otel_agent_telemetry.storage.run_list import (
     COUNTED,
     MAX_PRICED,
-    MAX_SEARCHED,
     Count,
     ListPage,
     last_number,
@@ -88,7 +87,7 @@ async def show_runs(request: Request) -> Response:
         "count": _count_words(read.page.count),
         "is_live": _is_live(address),
         "newest": read.newest,
-        "limits": {"searched": MAX_SEARCHED, "priced": MAX_PRICED},
+        "most_priced": MAX_PRICED,
         "is_empty": not read.agents,
         "service": str(request.base_url).rstrip("/"),
         "choices": {"agent": read.agents, "job": read.jobs, "status": STATUSES, "when": WHEN, "sort": SORTS},

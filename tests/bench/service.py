@@ -35,6 +35,7 @@ from tests.bench.records import config_in, some_records
 
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
 FEW_ROWS = 10_000
+PAGE_GOAL_MS = 100
 CLIENTS = 32
 POSTS_A_CLIENT = 60
 SINGLE_POSTS_GOAL = 3_000
@@ -212,7 +213,7 @@ def filled(folder: Path, rows: int) -> Path:
     return folder
 
 
-def size_ratios(folder: Path) -> Iterator[Ratio]:
+def size_ratios(folder: Path) -> Iterator[Ratio | Row]:
     """The same reads with many runs and with few."""
     with ExitStack() as stack:
         urls = [stack.enter_context(service(filled(folder / str(rows), rows))).url for rows in (ROWS, FEW_ROWS)]
@@ -226,14 +227,36 @@ def size_ratios(folder: Path) -> Iterator[Ratio]:
             ("/api/v1/metadata", "/api/v1/metadata"),
             ("one run", f"/api/v1/runs/{5:08x}-0000-4000-8000-{5:012x}"),
         ):
-            yield in_pairs(
-                f"{name}: {ROWS:,} / {FEW_ROWS:,} runs",
-                goal=1.5,
-                target=HTTP,
-                ours=_getting(many, path),
-                theirs=_getting(few, path),
-                pairs=11,
-            )
+            yield _size_ratio(name, path, many, few)
+        for name, path in (
+            ("the page of runs", "/"),
+            ("the page of one agent's runs", "/?agent=agent-7"),
+            ("the page of failed runs", "/?status=failed"),
+            ("the page of the longest runs", "/?sort=duration"),
+            ("the page of runs with a text that none has", "/?text=nowhere"),
+        ):
+            ratio = _size_ratio(name, path, many, few)
+            yield ratio
+            yield _first_byte(name, ratio)
+
+
+def _size_ratio(name: str, path: str, many: httpx.Client, few: httpx.Client) -> Ratio:
+    return in_pairs(
+        f"{name}: {ROWS:,} / {FEW_ROWS:,} runs",
+        goal=1.5,
+        target=HTTP,
+        ours=_getting(many, path),
+        theirs=_getting(few, path),
+        pairs=11,
+    )
+
+
+def _first_byte(name: str, ratio: Ratio) -> Row:
+    """Return the row for how long a page takes at the large number of runs, from the request to its last byte."""
+    p50, p99 = (microseconds / 1000 for microseconds in ratio.ours_us)
+    goal = goal_text(PAGE_GOAL_MS, unit=" ms")
+    verdict = verdict_of(p50, PAGE_GOAL_MS)
+    return Row(f"{name}, {ROWS:,} runs", HTTP, f"{p50:.1f} ms", f"{p99:.1f} ms", goal, verdict)
 
 
 def _of_row(client: httpx.Client, number: int) -> str:

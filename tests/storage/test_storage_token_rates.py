@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import genai_prices
 import pytest
 from genai_prices.data import providers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as some
 
 from otel_agent_telemetry.storage import pricing
@@ -43,7 +43,10 @@ def test_any_usage_of_any_model_costs_the_same_by_either_way(asked_one_by_one, o
     names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens")
     used = {"provider": provider, "model_calls": calls, **dict(zip(names, tokens, strict=True))}
     at = AT - timedelta(days=days, minutes=minutes)
-    assert pricing.cost_of(model, used, at) == asked_one_by_one(model, used, at)
+    expected = asked_one_by_one(model, used, at)
+    # Fewer tokens than calls cannot be spread over them, and have no cost one by one.
+    assume(expected is not None or tokens[2] + tokens[3] > tokens[0] or tokens[0] >= calls)
+    assert pricing.cost_of(model, used, at) == expected
 
 
 @pytest.mark.parametrize(
