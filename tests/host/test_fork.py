@@ -215,3 +215,31 @@ def test_forks_beside_threads_that_record(config):
 
     ended = {line["run_id"] for line in journal_lines(config, "run") if line["status"] == "success"}
     assert {f"child-{number}" for number in range(20)} <= ended
+
+
+WITHOUT_HOOKS = """
+import ctypes
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+fork = ctypes.PyDLL(None).fork
+children = []
+for number in range(2):
+    child = fork()
+    if not child:
+        with client.track_run("agent", "job", run_id=f"worker-{number}") as run:
+            run.log_event("request")
+        os._exit(0 if client.flush(30) else 1)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+"""
+
+
+def test_workers_of_a_server_that_forks_in_c_record_their_own_runs(config):
+    """Servers such as uWSGI load the application and fork without Python's hooks (opentelemetry-python, issue 2266)."""
+    run_host(config, WITHOUT_HOOKS)
+
+    rows = rows_of(config)
+    assert {name: row["status"] for name, row in rows.items()} == {"worker-0": "success", "worker-1": "success"}
+    numbers = {(line["writer"], line["seq"]) for line in journal_lines(config)}
+    assert len(numbers) == len(journal_lines(config)) == 6
+    assert len({writer for writer, _ in numbers}) == 2

@@ -2,7 +2,7 @@
 
 import pytest
 from on_disk import journal_lines, rows_of
-from programs import run_host
+from programs import run_host, run_noisy_host
 
 WATCH = """
 import threading
@@ -187,3 +187,24 @@ sys.late = Late(client)
     run_host(config, code)
 
     assert "early" in rows_of(config)
+
+
+CONCURRENT = """
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, TracerProvider
+from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryConfig
+provider = TracerProvider(active_span_processor=ConcurrentMultiSpanProcessor(2))
+provider.add_span_processor(AgentRunSpanProcessor(TelemetryConfig.from_env()))
+tracer = provider.get_tracer("agent")
+with tracer.start_as_current_span("root", attributes={"agent.run.id": "run"}) as root:
+    root.add_event("event")
+    with tracer.start_as_current_span("step"):
+        pass
+"""
+
+
+def test_a_provider_whose_shutdown_fails_at_exit_loses_no_run(config):
+    """One with threads for its processors never shuts them down at the exit (opentelemetry-python, issue 5568)."""
+    run_noisy_host(config, CONCURRENT, env={"TELEMETRY_EXIT_TIMEOUT_S": "60"})
+
+    assert rows_of(config)["run"]["status"] == "success"
+    assert [line["record_type"] for line in journal_lines(config)] == ["run", "event", "span", "span", "run"]
