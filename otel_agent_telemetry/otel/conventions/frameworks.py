@@ -226,6 +226,42 @@ HELICONE: Final = Convention(
     known=("traceloop.association.properties.Helicone-Session-Name",),
 )
 
+LAMINAR: Final = Convention(
+    name="Laminar",
+    source="lmnr 0.8, lmnr/opentelemetry_lib/tracing/attributes.py",
+    kinds={"lmnr.span.type": {"llm": MODEL, "cached": MODEL, "tool": TOOL}},
+    columns={"lmnr.association.properties.session_id": "session_id"},
+    user_ids=("lmnr.association.properties.user_id",),
+    content_namespaces=("lmnr.span.input", "lmnr.span.output"),
+    known_namespaces=("lmnr.span",),
+    events=("lmnr",),
+)
+
+LANGWATCH: Final = Convention(
+    name="LangWatch",
+    source="langwatch 1.4, langwatch/attributes.py",
+    kinds={
+        "langwatch.span.type": {
+            "llm": MODEL,
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "workflow"), AGENT),
+            **dict.fromkeys(("chain", "component", "module"), CHAIN),
+        }
+    },
+    named_by_span=("langwatch.span.type",),
+    token_objects={
+        "langwatch.metrics": {
+            "prompt_tokens": "input_tokens",
+            "completion_tokens": "output_tokens",
+            "reasoning_tokens": "reasoning_output_tokens",
+        }
+    },
+    cost_objects={"langwatch.metrics": "cost"},
+    content_namespaces=("langwatch.input", "langwatch.output", "langwatch.params", "langwatch.contexts"),
+    known=("langwatch.span.type", "langwatch.origin", "langwatch.timestamps"),
+    events=("langwatch",),
+)
+
 AG2: Final = Convention(
     name="AG2",
     source="ag2 1.2, ag2/middleware/builtin/telemetry.py",
@@ -519,6 +555,8 @@ FRAMEWORKS: Final = (
     CREWAI,
     DSPY,
     HELICONE,
+    LAMINAR,
+    LANGWATCH,
     AG2,
     MASTRA,
     AGENT_FRAMEWORK,
