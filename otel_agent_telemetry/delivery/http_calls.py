@@ -35,7 +35,7 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
             headers=headers,
             timeout=config.api_timeout_s,
             follow_redirects=False,
-            verify=True if config.ca_file is None else ssl.create_default_context(cafile=config.ca_file),
+            verify=_trusted(url, config),
             # A proxy of the environment must not get what is meant for this machine: httpx would honour it for
             # 127.0.0.1.
             trust_env=not is_loopback(httpx.URL(url).host),
@@ -50,6 +50,15 @@ def service_client(url: str, config: TelemetryConfig, headers: dict[bytes, bytes
             f"a connection to {without_credentials(url)} cannot be prepared: {type(problem).__name__}",
             hint="Check TELEMETRY_CA_FILE, http_proxy, https_proxy, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSLKEYLOGFILE.",
         ) from None
+
+
+def _trusted(url: str, config: TelemetryConfig) -> ssl.SSLContext | bool:
+    """Return what checks the service's certificate: TELEMETRY_CA_FILE, else what httpx knows of the system's."""
+    if config.ca_file is not None:
+        return ssl.create_default_context(cafile=config.ca_file)
+    # Reading some hundred certificates takes 40 ms, more than a request to this machine does. Without them a
+    # handshake would be refused, but there is none: redirects, to https:// perhaps, are not followed.
+    return True if not url.startswith("http://") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def bearer(token: str | None) -> dict[bytes, bytes]:

@@ -104,7 +104,8 @@ def tls_server(tmp_path):
     require("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "2",
          "-subj", "/CN=runs.example.com", "-addext", "subjectAltName=DNS:runs.example.com,IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
