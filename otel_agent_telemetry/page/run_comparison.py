@@ -17,6 +17,7 @@ from otel_agent_telemetry.wire import dumps_text, load_object
 
 _CHANGED: Final = 0.1
 """From a tenth on a figure counts as greater or less: two runs never take the same time to the millisecond."""
+_NEARLY_ALL_LESS: Final = -0.99
 _MAX_MEMBERS: Final = 5_000
 _MAX_DEPTH: Final = 12
 
@@ -119,7 +120,9 @@ def difference(left: Value, right: Value, *, is_figure: bool = False) -> str:
         return "more"
     # Of the left one: it is the run that the reader came from.
     share = right / left - 1
-    return "" if abs(share) < _CHANGED else f"{share * 100:+,.0f} %"
+    # Nothing is left only at -100 %.
+    digits = 1 if -1 < share < _NEARLY_ALL_LESS else 0
+    return "" if abs(share) < _CHANGED else f"{share * 100:+,.{digits}f} %"
 
 
 def attributes(left: RunRecord, right: RunRecord) -> list[Line]:

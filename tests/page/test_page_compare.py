@@ -109,7 +109,15 @@ def test_ten_thousand_steps_of_one_name_are_matched_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("left", "right", "word"),
-    [(1, 1, ""), (100, 105, ""), (100, 150, "+50 %"), (2.0, 1.0, "-50 %"), (0, 5, "more"), (None, 0, "only right")],
+    [
+        (1, 1, ""),
+        (100, 105, ""),
+        (100, 150, "+50 %"),
+        (2.0, 1.0, "-50 %"),
+        (22_500, 88, "-99.6 %"),
+        (0, 5, "more"),
+        (None, 0, "only right"),
+    ],
 )
 def test_a_figure_differs_from_a_tenth_on(left, right, word) -> None:
     """Two runs never take the same time to the millisecond."""

@@ -49,6 +49,17 @@ def test_filters_are_kept_on_the_way_to_a_run_and_back(filled, new_page) -> None
     expect(page.locator("select[name=agent]")).to_have_value("writer")
 
 
+def test_a_value_that_cannot_be_read_is_said_where_the_table_was(filled, new_page) -> None:
+    """Also when htmx asks for the table alone."""
+    page = new_page(allowed_errors=("422",))
+    page.goto(filled.url)
+    page.get_by_text("More filters").click()
+    page.get_by_label("Lasted at least").fill("long")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("must be a duration")
+    expect(page.locator("#rows")).to_have_count(0)
+
+
 def test_keys_move_through_rows_and_runs_of_the_filter(filled, new_page) -> None:
     """In the list with j and k, and in a run to the next and the previous one."""
     page = new_page()
