@@ -163,7 +163,10 @@ def copy_text(rows: Iterable[Row]) -> str:
 def _copy_column(values: tuple[Any, ...]) -> list[str]:
     """Return the values of a column as COPY reads them."""
     # Joined by a character that no value has: a look at each value would cost more than all else.
-    joined = "\0".join(["" if value is None else value if value.__class__ is str else str(value) for value in values])
+    try:
+        joined = "\0".join(values)
+    except TypeError:  # not all are texts
+        joined = "\0".join(["" if value is None else str(value) for value in values])
     for character, escaped in _COPY_ESCAPES.items():
         if character in joined:
             joined = joined.replace(character, escaped)
