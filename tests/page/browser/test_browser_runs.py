@@ -11,8 +11,8 @@ from otel_agent_telemetry.page import list_address
 from tests.service.service_cases import ended, event_id, post_batch, post_states, state
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
-LIVE_MS = 4_000
-"""The bar is 2 s; a busy machine takes longer."""
+LIVE_MS = 20_000
+"""A change shows within 2 s, on a busy machine later."""
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_new_runs_come_live_and_nothing_that_is_read_moves(filled, new_page) -> 
     """A pause holds them back; a run that ends changes its row; what is selected stays selected."""
     page = new_page()
     page.goto(filled.url)
-    expect(page.locator("#live-words")).to_have_text("live")
+    expect(page.locator("#live-words")).to_have_text("live", timeout=LIVE_MS)
     page.locator("#rows [name=run]").nth(1).check()
     page.locator("#rows a.run").nth(1).focus()
     post_states(filled, state(5, agent_name="newcomer"))
