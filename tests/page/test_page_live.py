@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from on_disk import PATIENCE_S, eventually
+from on_disk import PATIENCE_S, Process, eventually
 
 from otel_agent_telemetry.page import live
 from otel_agent_telemetry.page.run_changes import Seen
@@ -67,9 +67,9 @@ class Stream:
 
 
 @contextmanager
-def followed(service, *, after: str = "", **headers: str) -> Iterator[Stream]:
+def followed(service, *, after: str = "", path: str = LIVE, **headers: str) -> Iterator[Stream]:
     with service.new_client(timeout=PATIENCE_S) as client:
-        with client.stream("GET", LIVE, params={"after": after}, headers=headers) as answer:
+        with client.stream("GET", path, params={"after": after}, headers=headers) as answer:
             assert answer.status_code == 200, answer.read()
             assert answer.headers["content-type"].startswith("text/event-stream")
             yield Stream(answer.iter_lines())
@@ -150,6 +150,32 @@ def test_all_streams_of_a_run_share_one_poll(quick) -> None:
         assert "for both" in one.until("for both")
         assert "for both" in other.until("for both")
     eventually(lambda: not feeds)
+
+
+AGENT = """
+import sys
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+run_id = client.start_run("agent", "job")
+client.log_event(run_id, "progress", {"text": "from the agent"})
+print(run_id, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_agent_that_is_killed_is_seen_to_work_and_to_die(serving, sqlite_settings) -> None:
+    """A real agent, a real SIGKILL: its events come while it works, and then why it ended."""
+    service = serving(sqlite_settings)
+    service.app.state.live_runs.poll_s = 0.05
+    environment = {"TELEMETRY_BASE_DIR": str(sqlite_settings.base_dir), "TELEMETRY_API_URL": service.url}
+    with Process(AGENT, env=environment) as agent:
+        run_id = agent.line()
+        (run,) = eventually(lambda: service.client.get("/api/v1/runs", params={"run_id": run_id}).json())
+        with followed(service, path=f"/runs/{run['event_id']}/live") as stream:
+            stream.until("from the agent")
+            agent.kill()
+            assert "gone" in stream.until("cause")
+            assert stream.rest()[-1] == "end"
 
 
 def test_more_streams_than_the_most_are_refused(sqlite_service, monkeypatch) -> None:

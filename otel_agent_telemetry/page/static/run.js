@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 
 const live = document.querySelector("[data-live]");
 const mostEvents = 1000, mostRows = 500;
-let place = live?.dataset.after, source, waiting = new Map(), more = 0;
+let place = live?.dataset.after, source, waiting = new Map(), more = 0, isFollowed = false;
 
 const say = (text) => {
   const words = document.getElementById("live-words");
@@ -99,6 +99,7 @@ const change = (message) => {
 
 const end = () => {
   source.close();
+  isFollowed = false;
   document.getElementById("live-pause").hidden = true;
   say(document.querySelector("#run-state .status.running") ? "not live any more: load the page again" : "the run has ended");
 };
@@ -117,14 +118,21 @@ if (live && window.EventSource) {
   const pause = document.getElementById("live-pause");
   pause.hidden = false;
   pause.addEventListener("click", () => {
-    const isPaused = pause.getAttribute("aria-pressed") === "true";
-    pause.setAttribute("aria-pressed", String(!isPaused));
-    pause.textContent = isPaused ? "Pause" : "Go on";
-    if (isPaused) connect();
+    isFollowed = pause.getAttribute("aria-pressed") === "true";
+    pause.setAttribute("aria-pressed", String(!isFollowed));
+    pause.textContent = isFollowed ? "Pause" : "Go on";
+    if (isFollowed) connect();
     else {
       source.close();
       say("paused");
     }
   });
-  connect();
+  // A browser has six connections to a host: pages that nobody sees must not hold them.
+  document.addEventListener("visibilitychange", () => {
+    if (!isFollowed) return;
+    if (document.hidden) source.close();
+    else connect();
+  });
+  isFollowed = true;
+  if (!document.hidden) connect();
 }

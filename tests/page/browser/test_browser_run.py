@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from on_disk import eventually
 from playwright.sync_api import expect
 
 from tests.page.run_lines import PATH, chain, ended_run, event, open_run, step, store
@@ -75,6 +76,23 @@ def test_a_paused_page_shows_nothing_new_until_it_goes_on(quick, new_page) -> No
     store(quick, event(91, payload={"text": "missed"}))
     assert page.locator("#event-list li").count() == 1
     page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#event-list li", has_text="missed")).to_have_count(1, timeout=PATIENCE_MS)
+
+
+def test_a_page_that_nobody_sees_holds_no_connection(quick, new_page) -> None:
+    """A browser has six to a host: seven open runs in tabs would stop every other page. Seen again, it catches up."""
+    store(quick, open_run(), step(2))
+    page = new_page()
+    page.goto(f"{quick.url}{PATH}")
+    expect(page.locator("#live-words")).to_have_text("live", timeout=PATIENCE_MS)
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    eventually(lambda: quick.app.state.live_runs.streams == 0)
+    store(quick, event(91, payload={"text": "missed"}))
+    page.evaluate(hide, False)
     expect(page.locator("#event-list li", has_text="missed")).to_have_count(1, timeout=PATIENCE_MS)
 
 
