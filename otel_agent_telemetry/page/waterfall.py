@@ -1,7 +1,7 @@
 """The timeline of a run's steps for the page: its rows with bars, links and words.
 
-Bars are in milliseconds since the run began, so that a page which grows live changes the view
-of its drawings and not the bars.
+Bars are drawn on a thousand units, whatever the time: browsers draw no larger numbers than some 30 million, which
+a run of ten hours has in milliseconds. A page that grows live draws them anew from the times beside them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ from otel_agent_telemetry.storage.step_rows import (
 _KIND_OF: Final = {"models": "model", "tools": "tool"}
 _MAX_MARKED: Final = 2_000
 _MARKS: Final = 200
-_LEAST_PART: Final = 0.002
-"""The part of the axis that the shortest bar has, so that it can be seen."""
+_UNITS: Final = 1_000
+"""Units that the axis has in the drawings."""
+_LEAST: Final = 2.0
+"""Units that the shortest bar has, so that it can be seen."""
 _LEVELS_OFFERED: Final = 3
 _TYPES_NAMED: Final = 3
 _NAMED_ABOVE: Final = 3
@@ -56,14 +58,15 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 class BarRow:
     """A row of the timeline. `x` and `width` are of its bar; `fold` and `inside_only` are ends of addresses, or "".
 
-    `x` and `width` are in milliseconds, as texts. `message`: the error of a step that failed. `level`: how deep it
-    stands, from 1.
+    `begin_ms` is when the step began, in milliseconds since the run did. `message`: the error of a step that failed.
+    `level`: how deep it stands, from 1.
     """
 
     step: StepRow
     facts: StepFacts
     x: str
     width: str
+    begin_ms: float
     duration_ms: float | None
     message: str
     level: int = 1
@@ -77,9 +80,12 @@ class BarRow:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Where events are on the axis: `(x, how many and of which type)`; of the first `marked` events, maybe not all."""
+    """Where events are on the axis: `(x, milliseconds since the run began, how many and of which type)`.
 
-    at: Sequence[tuple[str, str]]
+    Of the first `marked` events, which may not be all.
+    """
+
+    at: Sequence[tuple[str, float, str]]
     marked: int
     complete: bool
 
@@ -106,11 +112,6 @@ class Waterfall:
     def axis(self) -> Axis:
         """Return the time that the bars are drawn over."""
         return self.shown.axis
-
-    @property
-    def view(self) -> str:
-        """Return the part of the drawings that is seen: the axis, in milliseconds since the run began."""
-        return f"{self.axis.begin_ms:.3f} 0 {self.axis.span_ms:.3f} 12"
 
     @property
     def narrowed(self) -> dict[str, str]:
@@ -246,14 +247,20 @@ def step_bars(connection: Connection, steps: Sequence[StepRow], *, axis: Axis, o
             BarRow(
                 step,
                 facts[step.id],
-                x=f"{begin:.3f}",
+                x=_on_axis(axis, begin),
                 # A step of microseconds in a run of hours would be narrower than a pixel, and so invisible.
-                width=f"{max(width, axis.span_ms * _LEAST_PART):.3f}",
+                width=f"{max(width / axis.span_ms * _UNITS, _LEAST):.2f}",
+                begin_ms=begin,
                 duration_ms=duration_ms,
                 message=messages.get(step.id, ""),
             )
         )
     return bars
+
+
+def _on_axis(axis: Axis, ms: float) -> str:
+    """Return where a time is in the drawings."""
+    return f"{(ms - axis.begin_ms) / axis.span_ms * _UNITS:.2f}"
 
 
 def exact_duration(step: StepRow) -> float | None:
@@ -289,8 +296,8 @@ def _marks(connection: Connection, event_id: str, axis: Axis, origin: int) -> Ma
             # read.
             types = places.setdefault(round(part * _MARKS), {})
             types[event_type] = types.get(event_type, 0) + 1
-    width_ms = axis.span_ms / _MARKS
-    at = [(f"{axis.begin_ms + place * width_ms:.3f}", _words(types)) for place, types in sorted(places.items())]
+    begins = {place: axis.begin_ms + place / _MARKS * axis.span_ms for place in sorted(places)}
+    at = [(_on_axis(axis, begin), begin, _words(places[place])) for place, begin in begins.items()]
     return Marks(at, min(len(times), _MAX_MARKED), len(times) <= _MAX_MARKED)
 
 

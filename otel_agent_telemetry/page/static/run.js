@@ -58,15 +58,21 @@ const addStep = (row, section) => {
   window.htmx?.process(row);
 };
 
-// All bars are in milliseconds since the run began, so a longer run changes only what part of them is seen.
-const stretch = (until, section) => {
+// Draws all bars and marks anew on an axis that reaches to `until`, in milliseconds since the run began.
+const stretch = (latest, section) => {
   if (!section || !("grows" in section.dataset)) return;
-  const first = section.querySelector("td.bar svg, svg.marks");
-  const begin = first ? Number(first.getAttribute("viewBox").split(" ")[0]) : 0;
-  const whole = Math.max(until - begin, 0.001);
-  for (const drawing of section.querySelectorAll("svg")) drawing.setAttribute("viewBox", `${begin} 0 ${whole} 12`);
-  for (const bar of section.querySelectorAll("rect[data-open]")) {
-    bar.setAttribute("width", Math.max(until - Number(bar.getAttribute("x")), 0));
+  const until = Math.max(latest, Number(section.dataset.end));
+  section.dataset.end = until;
+  const begin = Number(section.dataset.begin), unit = Math.max(until - begin, 0.001) / 1000;
+  for (const drawn of section.querySelectorAll("svg [data-begin]")) {
+    const from = Number(drawn.dataset.begin), x = (from - begin) / unit;
+    if (drawn.tagName === "line") {
+      drawn.setAttribute("x1", x);
+      drawn.setAttribute("x2", x);
+      continue;
+    }
+    drawn.setAttribute("x", x);
+    drawn.setAttribute("width", Math.max(Number(drawn.dataset.lasts ?? until - from) / unit, 2));
   }
 };
 

@@ -47,6 +47,10 @@ def test_an_open_run_grows_and_nothing_that_is_read_moves(quick, new_page) -> No
     after = page.evaluate("document.querySelectorAll('#event-list li')[40].getBoundingClientRect().top")
     assert abs(after - before) <= 1
     assert "event 40" in page.evaluate("getSelection().toString()")
+    ends = page.locator(".steps rect").evaluate_all(
+        "bars => bars.map(bar => bar.x.baseVal.value + bar.width.baseVal.value)"
+    )
+    assert max(ends) <= 1002
     levels = page.locator(".steps tbody tr").evaluate_all("rows => rows.map(row => row.getAttribute('aria-level'))")
     assert levels == ["1", *["2"] * 21]
 
@@ -89,10 +93,10 @@ def test_a_page_that_nobody_sees_holds_no_connection(quick, new_page) -> None:
       Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
-    page.evaluate(hide, True)
+    page.evaluate(hide, arg=True)
     eventually(lambda: quick.app.state.live_runs.streams == 0)
     store(quick, event(91, payload={"text": "missed"}))
-    page.evaluate(hide, False)
+    page.evaluate(hide, arg=False)
     expect(page.locator("#event-list li", has_text="missed")).to_have_count(1, timeout=PATIENCE_MS)
 
 
