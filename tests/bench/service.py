@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.storage.figure_refresh import next_refresh
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from tests.bench.pairs import HTTP, Ratio, Row, at, each, goal_text, in_pairs, verdict_of
@@ -40,6 +42,13 @@ CLIENTS = 32
 POSTS_A_CLIENT = 60
 SINGLE_POSTS_GOAL = 3_000
 BATCHES_A_BURST = 10
+FIGURES = (
+    ("agents, 7 days", "/agents"),
+    ("agents, 90 days", "/agents?period=90d"),
+    ("cost by agent, 7 days", "/cost"),
+    ("cost by host, 90 days", "/cost?period=90d&by=host"),
+)
+"""Pages of figures for a browser."""
 SERVE = """
 import sys
 from pathlib import Path
@@ -187,17 +196,21 @@ def commit_one(connection: sqlite3.Connection) -> None:
 FILL = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :rows)
 INSERT INTO agent_runs (event_id, run_id, schema_version, created_at, updated_at, start_time, end_time, agent_name,
-    job_type, status, host, git_repo, git_commit_hash, metrics_json, context_json, trace_id, span_id, duration_ms)
+    job_type, status, host, git_repo, git_commit_hash, metrics_json, context_json, trace_id, span_id, duration_ms,
+    model, model_calls, input_tokens)
 SELECT printf('%08x-0000-4000-8000-%012x', i, i), 'run-' || i, 8, t, t, t, t, 'agent-' || (i % 50), 'job-' || (i % 9),
     CASE i % 10 WHEN 0 THEN 'failed' ELSE 'success' END, 'host-' || (i % 20), 'https://github.com/owner/repo.git',
-    'abcdef1234', '{"tokens":17,"score":0.5}', '{"a":{"b":[1,2,3]},"text":"some words of context"}',
-    printf('%032x', i + 1), printf('%016x', i + 1), 1500
+    'abcdef1234',
+    CASE i % 10 WHEN 1 THEN '{"gen_ai":{"by_model":{"gpt-4o":{"model_calls":1,"input_tokens":' || (i % 7000) || '}}}}'
+        ELSE '{"tokens":17,"score":0.5}' END, '{"a":{"b":[1,2,3]},"text":"some words of context"}',
+    printf('%032x', i + 1), printf('%016x', i + 1), 1000 + i * 7919 % 60000,
+    CASE i % 10 WHEN 1 THEN 'gpt-4o' END, i % 10 = 1, CASE i % 10 WHEN 1 THEN i % 7000 ELSE 0 END
 FROM (SELECT i, strftime('%Y-%m-%dT%H:%M:%S', :newest - i, 'unixepoch') || '.000000+00:00' AS t FROM n)
 """
 
 
 def filled(folder: Path, rows: int) -> Path:
-    """A base directory whose database has so many runs, counted as the service counts."""
+    """A base directory whose database has so many runs, counted and summed as the service does."""
     store = Store(config_in(folder))
     store.open()
     store.close()
@@ -210,7 +223,20 @@ def filled(folder: Path, rows: int) -> Path:
             "INSERT INTO run_hours SELECT substr(created_at, 1, 13), count(*) FROM agent_runs GROUP BY 1"
         )
     connection.close()
+    store.open()
+    refresh_figures(store)
+    store.close()
     return folder
+
+
+def refresh_figures(store: Store) -> None:
+    """Sum the runs of every day, as a service does in the background."""
+    while True:
+        with store.reading() as connection:
+            found = next_refresh(connection, datetime.now(UTC).date())
+        if found is None:
+            return
+        store.transact(found.write)
 
 
 def size_ratios(folder: Path) -> Iterator[Ratio | Row]:
@@ -229,6 +255,7 @@ def size_ratios(folder: Path) -> Iterator[Ratio | Row]:
         ):
             yield _size_ratio(name, path, many, few)
         for name, path in (
+            *FIGURES,
             ("the page of runs", "/"),
             ("the page of one agent's runs", "/?agent=agent-7"),
             ("the page of failed runs", "/?status=failed"),
