@@ -149,3 +149,21 @@ def test_a_client_may_use_the_secret_that_it_gave_as_a_run_id(capsys):
     assert (run_id, [run.status for run in captured.runs]) == (REDACTED, ["success"])
     assert [event.run_id for event in captured.events] == [REDACTED]
     assert SECRET not in recorded(captured.recorder) + "".join(capsys.readouterr())
+
+
+REPORTED = {
+    "guardrails-ai/guardrails 1213": {"llm.invocation_parameters": f'{{"model": "m", "api_key": "sk-{SECRET}"}}'},
+    "BerriAI/litellm 13705": {"previous_models": f"[{{'model': 'm', 'user_api_key': '{SECRET}'}}]"},
+    "decocms/studio 5628": {"url.full": f"https://generativelanguage.googleapis.com/v1beta/models?key={SECRET}"},
+    "adirbenyossef/flusk-dev 67": {"http.request.header.authorization": [f"Bearer {SECRET}"]},
+}
+
+
+@pytest.mark.parametrize("attributes", REPORTED.values(), ids=list(REPORTED))
+def test_secrets_that_others_found_in_their_traces_are_masked_or_left_out(attributes):
+    """As the issues of these projects describe them; in a run and in a step."""
+    with capture_runs() as captured:
+        tracer = captured.provider.get_tracer("app")
+        with tracer.start_as_current_span("run", attributes=attributes):
+            tracer.start_span("step", attributes=attributes).end()
+        assert SECRET not in recorded(captured.recorder)
