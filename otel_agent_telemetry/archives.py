@@ -52,10 +52,11 @@ class ArchiveReader(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self.damage = ""
+        self._source: BinaryIO | None = None  # Python closes the object even when what follows raises
         new, error = _zstandard(path) if path.suffix == ".zst" else _gzip()
-        self._source = open_to_read(path)
+        self._source = source = open_to_read(path)
         self._step_bytes = _STEP_BYTES[path.suffix]
-        self._pieces = self._decompress(new, error)
+        self._pieces = self._decompress(source, new, error)
         self._held = b""
 
     def readable(self) -> bool:
@@ -72,13 +73,16 @@ class ArchiveReader(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
         super().close()
 
-    def _decompress(self, new: Callable[[], _Decompressor], error: type[Exception]) -> Iterator[bytes]:
+    def _decompress(
+        self, source: BinaryIO, new: Callable[[], _Decompressor], error: type[Exception]
+    ) -> Iterator[bytes]:
         """Yield pieces of the content, none of them empty."""
         archive, ended = new(), True
-        for step in iter(lambda: self._source.read(self._step_bytes), b""):
+        for step in iter(lambda: source.read(self._step_bytes), b""):
             data = step
             # Zeros are what pads an archive on a tape, and what a power cut leaves.
             while rest := data.lstrip(b"\0") if ended else data:
@@ -88,7 +92,7 @@ class ArchiveReader(io.RawIOBase):
                     content = archive.decompress(rest)
                 except error as problem:
                     yield from filter(None, _until_damage(before, rest, error))
-                    self.damage = f"damaged at byte {self._source.tell() - len(rest)} or soon after ({problem})"
+                    self.damage = f"damaged at byte {source.tell() - len(rest)} or soon after ({problem})"
                     return
                 if content:
                     yield content

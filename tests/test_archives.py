@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from otel_agent_telemetry.archives import open_archive
+from otel_agent_telemetry.archives import ArchiveReader, open_archive
 from otel_agent_telemetry.errors import ConfigurationError
 
 CONTENT = b"".join(b"line %d of some text\n" % number for number in range(20_000))
@@ -106,3 +106,19 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigurationError, match="Zstandard") as caught:
         open_archive(path)
     assert "otel-agent-telemetry[zstd]" in caught.value.hint
+
+
+def test_an_archive_that_cannot_be_opened_leaves_nothing_to_complain_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python closes the half-made reader when it collects it, and since 3.13 reports what that raises."""
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with pytest.raises(OSError, match="missing"):
+        open_archive(tmp_path / "missing.gz")
+    half_made = ArchiveReader.__new__(ArchiveReader)
+    with pytest.raises(OSError, match="missing"):
+        ArchiveReader.__init__(half_made, tmp_path / "missing.gz")
+    half_made.close()
+
+    assert reported == []
