@@ -47,10 +47,7 @@ def test_an_empty_database_says_what_there_is_not(service, path) -> None:
 
 
 def test_a_line_an_agent_with_its_trend(service) -> None:
-    """Runs, success, failures, durations, tokens, cost; ▲ and ▼ against the same time before it.
-
-    Answers a wish for Langfuse's dashboards: a figure beside what it was, without setting up a second chart.
-    """
+    """Runs, success, failures, durations, tokens, cost; ▲ and ▼ against the same time before it."""
     now = [ended(n, duration_ms=1000 * n, metrics_json=used(cost=0.5)) for n in (1, 2, 3)]
     failed = ended(4, status="failed", duration_ms=4000, error_summary="boom")
     before = [ended(10, days=7), ended(11, days=8)]
@@ -111,11 +108,7 @@ def test_an_address_that_means_nothing_is_an_error_page(service, path, parameter
 
 
 def test_one_agent_over_time_with_causes_steps_and_models(service) -> None:
-    """A line each day for the plots; failures that differ in ids and numbers alone are one cause.
-
-    Answers complaints about lists of errors in which each timeout is a line of its own (Sentry-like grouping was
-    asked for in issues of Langfuse and Phoenix).
-    """
+    """A line each day for the plots; failures that differ in ids and numbers alone are one cause."""
     failures = [
         ended(n, status="failed", error_summary=f"HTTPError: 50{n} from https://h/{event_id(n)} after {n * 1.5} s")
         for n in (1, 2, 3)
@@ -144,7 +137,7 @@ def test_the_page_of_one_run_has_no_invented_figures(service) -> None:
 def test_costs_by_each_dimension_have_one_total(service) -> None:
     """A run inside of another counts in its own line, or in the tree of the outermost run: never in both.
 
-    Answers reports that a parent's cost holds its children's and both are added (Langfuse, Phoenix: doubled totals).
+    Answers users of Langfuse whose agent spans repeat the usage of the calls inside them, and whose totals doubled.
     """
     outer = ended(1, agent_name="outer", host="h1", session_id="s", metrics_json=used(cost=1.0))
     inner = ended(2, agent_name="inner", host="h2", parent_run_id="run-1", metrics_json=used(model="m2", cost=2.0))
@@ -161,7 +154,7 @@ def test_costs_by_each_dimension_have_one_total(service) -> None:
 
 
 def test_a_model_without_a_price_is_named_and_is_not_free(service) -> None:
-    """Answers "unknown models show $0.00" of Langfuse, Phoenix and LiteLLM: their tokens are shown as without a price."""
+    """Answers users of models that no list has, to whom Langfuse and others show $0.00 for what was billed."""
     priced, own = ended(1, metrics_json=used(model="gpt-4o")), ended(2, metrics_json=used(model="our-own-model"))
     post_states(service, priced, own)
     cells = {row[0]: row[1] for row in get(service, "/cost", by="model").rows[1:]}
@@ -186,7 +179,7 @@ def test_prices_in_use_are_applied_when_the_page_is_read(service, tmp_path) -> N
 def test_a_session_shows_its_runs_in_order_with_their_sum(service) -> None:
     """A page of a hundred, the next one by its last run; ids with a slash, a quote or a space have an address.
 
-    Answers "sessions page loads every trace" of Langfuse.
+    Answers users of Langfuse to whom all traces of a long session ended in a timeout.
     """
     name = 'chat/7 "é"'
     runs = [ended(n, session_id=name, metrics_json=used(100, 10, cost=0.01)) for n in range(1, 103)]

@@ -60,7 +60,7 @@ def test_without_script_the_table_has_the_figures(figures, new_page) -> None:
 
 
 def test_a_period_stays_on_the_way_and_on_the_way_back(figures, new_page) -> None:
-    """Answers "filters lost on back" of Phoenix, MLflow and Dagster: the address holds them."""
+    """Answers users of Prefect and Activepieces who lost their filter on the way back: the address holds it."""
     page = new_page()
     page.goto(f"{figures.url}/agents")
     page.get_by_role("link", name="30 days").click()
