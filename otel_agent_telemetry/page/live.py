@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 MAX_STREAMS: Final = 100
 POLL_S: Final = 1.0
 HEARTBEAT_S: Final = 15
-_QUIET_POLLS: Final = 3
+_POLLS_WITHOUT_ROWS: Final = 3
 """Polls without a change after the end of a run until its streams end."""
 _MAX_WAITING: Final = 50
 """Messages that wait for a slow reader; then its stream ends, and its browser comes again with its place."""
@@ -113,8 +113,8 @@ class _Feed:
         """Give what is new after a place to the streams; return when there will be no more."""
         state: tuple[Any, ...] = ()
         sent: dict[tuple[str, int], str | None] = {}
-        quiet = 0
-        while quiet < _QUIET_POLLS:
+        without_rows = 0
+        while without_rows < _POLLS_WITHOUT_ROWS:
             await asyncio.sleep(self._poll_s)
             changes = await self._read_patiently(partial(changes_since, event_id=self.event_id, seen=place))
             if changes is None:  # deleted
@@ -125,7 +125,7 @@ class _Feed:
                 self._give(_message(await self._read_patiently(partial(self._html, changes=changes)), place))
             state = (changes.run, changes.inside)
             # Lines of a run may still be on their way when its end has come, by another route.
-            quiet = quiet + 1 if changes.run.record.ended and not has_rows else 0
+            without_rows = without_rows + 1 if changes.run.record.ended and not has_rows else 0
 
     async def _read_patiently(self, query: Callable[[Connection], T]) -> T:
         """Return what a query returns; while the database is away, ask again at each poll."""

@@ -122,10 +122,7 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     states = [{**fields_of(run), **received} for run in batch.records]
     signs = Signs()
     signs.note_states(states)
-    keys = {node.key for node in nodes}
-    for state in states:
-        if trace_id := state.get("trace_id"):
-            keys.add((trace_id, state.get("span_id") or ""))
+    keys = _span_ids(states, nodes)
     traces = {trace_id for trace_id, _ in keys}
     if batch.lines:
         traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
@@ -155,6 +152,15 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     if batch.reports:
         note_deliverers(connection, batch.reports, now=received_at or iso_utc(SystemClock().now_ns()))
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
+
+
+def _span_ids(states: Sequence[Fields], nodes: Sequence[SpanNode]) -> set[tuple[str, str]]:
+    """Return the trace and span ids of all spans and states of a batch; a state may have no span id, as ""."""
+    keys = {node.key for node in nodes}
+    for state in states:
+        if trace_id := state.get("trace_id"):
+            keys.add((trace_id, state.get("span_id") or ""))
+    return keys
 
 
 def _upsert(connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode]) -> list[WriteOutcome]:
