@@ -199,6 +199,13 @@ def test_no_search_reads_a_table_or_all_that_meet_a_condition(sqlite_database):
         assert [line for line in lines if "(session_id=?" in line]
 
 
+def test_plumbing_is_counted_by_its_own_index(sqlite_database):
+    """An index of the agent would lead to each of its runs in the table."""
+    with statements() as asked, sqlite_database.reading() as connection:
+        page_of_list(connection, ListQuery(agent_name="agent", status="failed", plumbing=False))
+    assert [line for line in sqlite_database.plans(asked) if "ix_agent_runs_plumbing" in line]
+
+
 def test_a_place_of_another_order_is_refused(database, listed):
     """An address that was edited by hand."""
     with database.reading() as connection, pytest.raises(RecordError, match="not of a list in this order"):
