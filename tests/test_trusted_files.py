@@ -187,6 +187,7 @@ ELSEWHERE = {
     "append.py": "a folder",
     "buffer/identity.py": "/proc",
     "cli/error_handling.py": "/dev/null",
+    "page/static_files.py": "files of the package itself",
     "service/otlp_grpc.py": "certificates, which may be links",
     "service/tokens.py": "a file of secrets, which may be a link",
     "storage/own_prices.py": "a file that a setting names",

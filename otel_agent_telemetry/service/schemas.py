@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.argument_types import CommitSource
 from otel_agent_telemetry.model import RunEvent, RunSpan
-from otel_agent_telemetry.service.audit_schemas import Audit, DayDigests, Deletions, RunDeleted, RunDigests, model_of
+from otel_agent_telemetry.service.audit_schemas import (
+    Audit,
+    DayDigests,
+    Deletions,
+    LineDigests,
+    RunDeleted,
+    RunDigests,
+    model_of,
+)
 from otel_agent_telemetry.service.run_schemas import EXAMPLE_RUN, RUN_ID_PATTERN, Moment, Run, RunBody, RunPatch
 
 _COMMIT_EXAMPLE: Final[dict[str, Any]] = {"commit_hash": "a1b2c3d4e5f6", "commit_source": "llm"}
@@ -197,7 +205,7 @@ class Metrics(BaseModel):
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
-    *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, Deletions, Audit),
+    *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, LineDigests, Deletions, Audit),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""
