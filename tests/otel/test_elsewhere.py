@@ -146,17 +146,22 @@ def test_an_exporter_beside_it_adds_nothing(tmp_path, processor, when):
 def trees(draw):
     """Spans, each with what it is, its parent, and when it says so.
 
-    What says at its end that it is an agent is not the agent that something inside it has said to be before.
+    What says at its end that it is an agent is not the agent that something inside it has said to be before, and
+    nothing inside it is the agent around it: ended first, that would be taken for the outer agent's own span.
     """
     size = draw(some.integers(1, 7))
     kinds = some.sampled_from([kind for kind in KINDS if "openinference.span.kind" not in kind])
     whens = some.sampled_from([AT_START, SOON, AT_END])
     parents = [None, *(draw(some.integers(0, number - 1)) for number in range(1, size))]
     tree = [(draw(kinds), parent, draw(whens)) for parent in parents]
-    return [
-        (agent(f"agent {number}") if when == AT_END and "gen_ai.agent.name" in kind else kind, parent, when)
-        for number, (kind, parent, when) in enumerate(tree)
-    ]
+    late: set[int | None] = set()
+    """The spans that say at their end what they are, and all inside them."""
+    for number, (kind, parent, when) in enumerate(tree):
+        is_agent = "gen_ai.agent.name" in kind
+        if when == AT_END or parent in late:
+            late.add(number)
+            tree[number] = (agent(f"agent {number}") if is_agent else kind, parent, when)
+    return tree
 
 
 def record(tracer, tree, context):
