@@ -49,7 +49,7 @@ class OfLines(BaseModel):
     ranges: str = Field(
         description=f"Writer, first and last number of each range, all separated by spaces: at most {MAX_RANGES} "
         f"ranges and {MAX_NUMBERS} numbers.",
-        max_length=32_768,
+        max_length=8_000,  # MAX_RANGES of the longest writers, and well below the limit of a head
     )
     since: str = Field("", description="Only lines whose time is not before this one.", max_length=64)
 

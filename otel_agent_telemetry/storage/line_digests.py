@@ -23,7 +23,7 @@ _STEP_CONTENT: Final = (
     *("writer_seq", "trace_id", "span_id", "parent_span_id", "name", "kind", "status", "status_message"),
     *("start_time", "end_time", "duration_ms", "attributes_json"),
 )
-MAX_RANGES: Final = 50
+MAX_RANGES: Final = 25
 MAX_NUMBERS: Final = 50_000
 """The most ranges, and numbers in them, of one request: what is read for one answer is bounded."""
 _AT_A_TIME: Final = 1000

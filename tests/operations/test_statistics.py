@@ -10,7 +10,7 @@ import pytest
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import Health
-from otel_agent_telemetry.delivery import deliverer as resolve
+from otel_agent_telemetry.delivery import local_service
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.operations.run_reader import open_reader
 from otel_agent_telemetry.storage.writer_lock import WriterLock
@@ -114,7 +114,7 @@ def test_runs_that_a_service_took_are_read_from_its_database_when_it_has_ended(c
 
 def test_a_service_that_was_found_here_has_the_runs_before_any_was_delivered(config, service, monkeypatch):
     """`runs` and `show` read it, as the client does."""
-    monkeypatch.setattr(resolve, "DEFAULT_API_URL", service.url)
+    monkeypatch.setattr(local_service, "DEFAULT_API_URL", service.url)
 
     assert service_with_runs(config.with_(discover_service=True)) == service.url
     assert service_with_runs(config.with_(discover_service=False)) is None

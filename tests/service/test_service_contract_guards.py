@@ -30,6 +30,7 @@ GUARDED = [
     ("GET", "/api/v1/audit"),
     ("GET", "/api/v1/digests"),
     ("GET", "/api/v1/digests/runs"),
+    ("GET", "/api/v1/digests/lines"),
     ("GET", "/api/v1/deletions"),
     ("POST", "/api/v1/commits"),
     ("GET", "/api/v1/metadata"),

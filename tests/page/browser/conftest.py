@@ -1,4 +1,4 @@
-"""A real browser for the tests: one Chromium a worker, a context of its own for each test.
+"""A real browser for the tests: one Chromium a file of tests, a context of its own for each test.
 
 Every test fails that leaves an error in the browser's console, breaks the content security
 policy, or asks another host for anything.
@@ -18,9 +18,12 @@ _SERIOUS = ("serious", "critical")
 NewPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Chromium, started once; it keeps nothing between two contexts."""
+    """Chromium; it keeps nothing between two contexts.
+
+    Not for longer than a file: while it is driven an event loop runs in this thread, and no other test could start one.
+    """
     executable = require("Chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox"])
