@@ -51,6 +51,7 @@ _ERRORS: Final = {
     415: "The media type or encoding of the body is not supported.",
     422: "A value breaks a rule.",
     429: "Too many requests from this address.",
+    431: "The head of the request, its address included, is too large.",
     503: "Runs cannot be stored or read now; retry later.",
 }
 
@@ -184,7 +185,7 @@ def responses(
 ) -> dict[str, Any]:
     """Return the OpenAPI responses of an operation: `status` with the model, each of `errors` with `Problem`.
 
-    401 and 408 are added, since any request may get them. `many`: an array of the model.
+    401, 408 and 431 are added, since any request may get them. `many`: an array of the model.
     `content`: media types beside JSON.
     """
     success: dict[str, Any] = {"description": "Successful Response"}
@@ -192,7 +193,7 @@ def responses(
         success["headers"] = headers
     success["content"] = {**(json_content(model, many=many) if model else {}), **(content or {})}
     described = {str(status): success}
-    for error in (*errors, 401, 408):
+    for error in (*errors, 401, 408, 431):
         described[str(error)] = {"description": _ERRORS[error], "content": json_content(Problem)}
     for retryable in {"429", "503"} & described.keys():
         described[retryable]["headers"] = _RETRY_AFTER
