@@ -47,7 +47,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 WIDTHS: Final = (380, 1400)
 SCHEMES: Final = ("light", "dark")
-IN_DOCS: Final = {("runs", 1400, "light"), ("run", 1400, "light"), ("run", 1400, "dark"), ("runs", 380, "light"),
+IN_DOCS: Final = {("runs", 1400, "light"), ("coding", 1400, "light"), ("coding", 1400, "dark"), ("runs", 380, "light"),
                   ("agents", 1400, "light"), ("agent", 1400, "light"), ("compare", 1400, "light")}  # fmt: skip
 _STARTED: Final = re.compile(r"serving .* at (http://\S+)")
 _PATIENCE_S: Final = 60.0
@@ -99,7 +99,7 @@ def views(url: str) -> dict[str, str]:
     """Return the views by name, with the address of each."""
     run = newest(url, agent_name="indexing_agent", status="partial")
     other = newest(url, agent_name="indexing_agent", status="success")
-    coding = newest(url, agent_name="claude-code")
+    coding = newest(url, agent_name="github-copilot")
     found = {
         "runs": "/",
         "failed": "/?status=failed",
