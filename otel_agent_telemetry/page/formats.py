@@ -15,6 +15,7 @@ _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
 _THOUSAND: Final = 1_000
+_KIBI: Final = 1_024
 _SMALL_COST: Final = 0.01
 _MOST_PLACES: Final = 12
 _LINK_SCHEMES: Final = frozenset({"http", "https"})
@@ -43,14 +44,7 @@ def number(value: float | None) -> str:
 
 def short_number(value: float | None) -> str:
     """Return a count in at most four digits and its unit: `950`, `12.3 k`, `4.56 M`."""
-    if value is None:
-        return NOTHING
-    amount = float(value)
-    for unit in ("", " k", " M", " G"):
-        if abs(amount) < _THOUSAND:
-            return f"{amount:.0f}" if not unit else f"{amount:.3g}{unit}"
-        amount /= _THOUSAND
-    return f"{amount:,.0f} T"
+    return NOTHING if value is None else _in_unit(value, _THOUSAND, ("", " k", " M", " G", " T"))
 
 
 def cost(dollars: float | None) -> str:
@@ -71,14 +65,17 @@ def percent(share: float | None) -> str:
 
 def bytes_size(value: float | None) -> str:
     """Return a number of bytes in the unit that fits: `512 B`, `3.4 MiB`."""
-    if value is None:
-        return NOTHING
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:  # noqa: PLR2004 - the step between the units
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} TiB"
+    return NOTHING if value is None else _in_unit(value, _KIBI, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def _in_unit(value: float, step: int, units: tuple[str, ...]) -> str:
+    """Return an amount in the largest unit of which it has one; a unit is `step` of the one before."""
+    amount, unit = float(value), 0
+    # What is shown as a whole step is one of the next unit: 999,999 is `1 M`, not `1e+03 k`.
+    while max(abs(amount), float(f"{abs(amount):.3g}")) >= step and unit < len(units) - 1:
+        amount, unit = amount / step, unit + 1
+    is_whole = unit == 0 or abs(amount) >= _THOUSAND
+    return f"{amount:,.0f}{units[unit]}" if is_whole else f"{amount:.3g}{units[unit]}"
 
 
 def cut(text: str | None, characters: int) -> str:

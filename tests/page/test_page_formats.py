@@ -52,11 +52,38 @@ def test_costs_are_never_written_with_an_exponent(dollars, text) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, formats.NOTHING), (0, "0"), (999, "999"), (1280, "1.28 k"), (45_600_000, "45.6 M"), (7e9, "7 G")],
+    [
+        (None, formats.NOTHING),
+        (0, "0"),
+        (999, "999"),
+        (1280, "1.28 k"),
+        (45_600_000, "45.6 M"),
+        (7e9, "7 G"),
+        (999_949, "1 M"),
+        (999_400, "999 k"),
+        (-2_500, "-2.5 k"),
+        (3e15, "3,000 T"),
+    ],
 )
 def test_large_counts_are_short(value, text) -> None:
     """Three digits that count, and a unit."""
     assert formats.short_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, formats.NOTHING),
+        (512, "512 B"),
+        (1_023, "1,023 B"),
+        (1_024, "1 KiB"),
+        (1_047_552, "1,023 KiB"),
+        (3_565_158, "3.4 MiB"),
+    ],
+)
+def test_sizes_are_never_written_with_an_exponent(value, text) -> None:
+    """The last KiB before a MiB is no `1.02e+03`."""
+    assert formats.bytes_size(value) == text
 
 
 @pytest.mark.parametrize(
