@@ -209,7 +209,7 @@ def _without_errors(runs):
 
 
 def _expected(known):
-    return {name: value for name, value in known.items() if name in ("runs", "runs_by_way", "xfail")}
+    return {name: value for name, value in known.items() if name in ("runs", "runs_by_way")}
 
 
 def _text(emitter):

@@ -4,7 +4,7 @@ One file of `recorded/` is one emitter: a framework, or an instrumentation of on
 
 - `emitter`, `versions` (package → version), `source` ("recorded by running it with a fake model", or the public file or
   specification that gives the shape), `resource`;
-- `programs`: name → `spans`, `runs`, and optionally `order`, `runs_by_way`, `xfail`.
+- `programs`: name → `spans`, `runs`, and optionally `order`, `runs_by_way`.
 
 A span has `id` (unique in its program), `parent` (an id; absent for a root; an id that no span has stands for a span
 that never arrives), `trace` (default 1), `name`, `kind` (default `internal`), `scope`, `start` and `end` (microseconds
@@ -17,7 +17,7 @@ A run has `agent`, `status` (default `success`), `inside` (the agent of the run 
 (`error_summary`, compared where it is given, and expected to be absent on a success), the counts of `metrics_json.gen_ai`
 (`model_calls`, `tool_calls`, `input_tokens`, `output_tokens` are 0 where absent; others are compared where given), and any column
 by name. Runs are listed in the order in which they began; a program has exactly these. `runs_by_way` replaces `runs`
-for `live`, `exporter` or `otlp`. `xfail` gives for a way, or for `all`, the reason why it is not right yet.
+for `live`, `exporter` or `otlp`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class RecordedProgram:
     runs: list[dict[str, Any]]
     order: list[str] | None = None
     runs_by_way: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    xfail: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.emitter}: {self.name}"
