@@ -63,6 +63,8 @@ class TelemetryConfig(GivenByName):
     propagate_runs: bool = True
     parent_run_id: str | None = None
     trace_parent: str | None = None
+    command_run_id: str | None = None
+    command_event_id: str | None = None
     # Message content, prices and people.
     capture_content: bool = False
     unknown_text_max: int = 64

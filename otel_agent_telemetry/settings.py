@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from otel_agent_telemetry.run_id import check_custom_run_id
 
@@ -135,6 +136,19 @@ def _run_in_baggage(value: str) -> str | None:
     return ids[0] if ids and check_custom_run_id(ids[0]) is None else None
 
 
+def _run_id(value: str) -> str:
+    """Return a run id. Raises ValueError for one that no run can have."""
+    problem = check_custom_run_id(value)
+    if problem is not None:
+        raise ValueError(f"is not a run id: {problem}")
+    return _text(value)
+
+
+def _uuid(value: str) -> str:
+    """Return a UUID in its usual form, in lower case."""
+    return str(UUID(value))
+
+
 def _trace_parent(value: str) -> str | None:
     """Return a W3C `traceparent` (`00-{trace id}-{span id}-{flags}`); None for any other text."""
     parts = value.split("-")
@@ -178,6 +192,10 @@ SETTINGS: Final = (
             "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
     Setting("trace_parent", ("TRACEPARENT", "OTEL_TRACEPARENT"), _trace_parent, None, "",
             "The span that this process was started in; a client's runs without a parent continue its trace."),
+    Setting("command_run_id", ("TELEMETRY_RUN_ID",), _run_id, None, "",
+            "Set by `agent-telemetry run` for the command that it starts: `run_id` of the command's run."),
+    Setting("command_event_id", ("TELEMETRY_RUN_EVENT_ID",), _uuid, None, "",
+            "Set by `agent-telemetry run` as well: `event_id` of that run."),
     # Message content, prices and people.
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),

@@ -44,6 +44,8 @@ GOOD = {
     "propagate_runs": ("off", False),
     "parent_run_id": ("a=1,agent_run.id=the%20run;p=q, b=2", "the run"),
     "trace_parent": (f"00-{1:032x}-{2:016x}-01", f"00-{1:032x}-{2:016x}-01"),
+    "command_run_id": ("20260101T000000Z-make-a1b2c3d4", "20260101T000000Z-make-a1b2c3d4"),
+    "command_event_id": ("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
     "api_workers": ("2", 2),
     "api_write_timeout_s": ("3.5", 3.5),
     "silence_s": ("90", 90.0),
@@ -96,6 +98,8 @@ GOOD = {
 """Field → a text that a variable may hold, and what it means."""
 
 BAD = {
+    "command_run_id": "a/b",
+    "command_event_id": "7",
     "capture_content": "some",
     "unknown_text_max": "-1",
     "discover_service": "perhaps",
