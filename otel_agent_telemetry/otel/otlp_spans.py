@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.mapping import service_of
+from otel_agent_telemetry.otel.received import Received
 from otel_agent_telemetry.otel.span_work import is_of_coding_agent
 from otel_agent_telemetry.otel.spans import SpanView, announced_by
 
@@ -21,7 +22,6 @@ _STATUSES: Final = ("unset", "ok", "error")
 _TRACE_ID: Final = 16
 _SPAN_ID: Final = 8
 _LATEST_START_NS: Final = 2**63 - 1  # in the year 2262: what a signed column holds
-_MAX_REASONS: Final = 5
 
 _Ids = tuple[bytes, bytes]
 """Trace id and span id."""
@@ -47,40 +47,16 @@ class ReceivedSpan(NamedTuple):
     sender: Sender
 
 
-_start: Final = attrgetter("span.start_time_unix_nano")
+def received_spans() -> Received[ReceivedSpan]:
+    """Return an empty `Received` of spans, for those of one request.
+
+    In order of their start most runs stand before what is below them: a run that is stored first takes its steps
+    at once; in another order they would wait as orphans.
+    """
+    return Received(attrgetter("span.start_time_unix_nano"))
 
 
-@dataclass(slots=True)
-class Received:
-    """What a request holds. `refused` spans are counted, with the first few reasons."""
-
-    spans: list[ReceivedSpan] = field(default_factory=list)
-    refused: int = 0
-    reasons: list[str] = field(default_factory=list)
-
-    def refuse(self, reason: str) -> None:
-        """Count a span that cannot be taken, with the reason."""
-        self.refused += 1
-        self.warn(reason)
-
-    def warn(self, reason: str) -> None:
-        """Note something that the sender should know, of a span that may be taken all the same."""
-        if reason not in self.reasons and len(self.reasons) < _MAX_REASONS:
-            self.reasons.append(reason)
-
-    def parts(self, most: int, *, after: int = 0) -> Iterator[list[ReceivedSpan]]:
-        """Yield the spans without the first `after`, at most so many at once.
-
-        Where they are more, in order of their start: most runs before what is below them.
-        """
-        if len(self.spans) > most:
-            # A run that is stored first takes its steps at once; in another order they would wait as orphans.
-            self.spans.sort(key=_start)
-        for start in range(after, len(self.spans), most):
-            yield self.spans[start : start + most]
-
-
-def spans_of(group: ResourceSpans, received: Received) -> Iterator[ReceivedSpan]:
+def spans_of(group: ResourceSpans, received: Received[ReceivedSpan]) -> Iterator[ReceivedSpan]:
     """Yield the spans of one resource that keep the rules; the others are refused."""
     resource = values_of(group.resource.attributes)
     starts: dict[_Ids, list[int]] = {}
@@ -142,10 +118,10 @@ def view_of_received(span: Span, resource: dict[str, Any]) -> SpanView:
 
 def values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     """Return attributes as plain values, lists and maps."""
-    return {pair.key: _value_of(pair.value) for pair in attributes}
+    return {pair.key: value_of(pair.value) for pair in attributes}
 
 
-def _value_of(value: AnyValue) -> Any:
+def value_of(value: AnyValue) -> Any:
     """Return an attribute's value as a plain one; bytes stay bytes."""
     if text := value.string_value:  # most are texts
         return text
@@ -153,7 +129,7 @@ def _value_of(value: AnyValue) -> Any:
     if kind is None:
         return None
     if kind == "array_value":
-        return [_value_of(item) for item in value.array_value.values]
+        return [value_of(item) for item in value.array_value.values]
     if kind == "kvlist_value":
         return values_of(value.kvlist_value.values)
     return getattr(value, kind)

@@ -32,14 +32,15 @@ from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_member
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
 from otel_agent_telemetry.otel.mapping import agent_name_of, named_agent, own_agent_name
 from otel_agent_telemetry.otel.otlp_spans import (
-    Received,
     ReceivedSpan,
     Sender,
     parent_start_of,
+    received_spans,
     spans_of,
     values_of,
     view_of_received,
 )
+from otel_agent_telemetry.otel.received import Received
 from otel_agent_telemetry.otel.span_work import span_work_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import last_call_decides, own_usage, usage_of_kind, usage_of_step
@@ -48,6 +49,7 @@ from otel_agent_telemetry.redaction import clean, kept_name, kept_run_id
 from otel_agent_telemetry.run_id import check_custom_run_id, generate_run_id, span_event_id
 from otel_agent_telemetry.run_state import checked_state
 from otel_agent_telemetry.storage.rollups import Agent
+from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.storage.traces import SpanNode
 from otel_agent_telemetry.usage import LEFT_OUT, Usage
 from otel_agent_telemetry.wire import NO_WORK, NO_WORK_OF_AGENT
@@ -70,14 +72,14 @@ class SpanReceiver:
         self._rule = rule_of(around)
         self._plans = AttributePlans(self._rule, max_bytes=around.max_bytes)
 
-    def read(self, request: ExportTraceServiceRequest) -> Received:
+    def read(self, request: ExportTraceServiceRequest) -> Received[ReceivedSpan]:
         """Return the spans of a request, and why others are refused."""
-        received = Received()
+        received = received_spans()
         for group in request.resource_spans:
-            received.spans += spans_of(group, received)
+            received.items += spans_of(group, received)
         return received
 
-    def nodes_of(self, spans: Iterable[ReceivedSpan], received: Received) -> list[SpanNode]:
+    def nodes_of(self, spans: Iterable[ReceivedSpan], received: Received[ReceivedSpan]) -> list[SpanNode]:
         """Return what is stored of these spans; one that cannot be understood is refused, and spares its neighbours."""
         nodes = []
         for span, sender in spans:
@@ -89,6 +91,14 @@ class SpanReceiver:
                 _log.error("a received span cannot be understood: %s", type(problem).__name__, exc_info=problem)
                 received.refuse(f"span {span.span_id.hex()}: cannot be understood")
         return nodes
+
+    def batch_of(self, nodes: Sequence[SpanNode]) -> WriteBatch:
+        """Return what is to be written of some nodes."""
+        return WriteBatch([node.state for node in nodes if node.state is not None], (), nodes)
+
+    def name_of(self, node: SpanNode) -> str:
+        """Return what a message calls a node."""
+        return f"span {node.span.span_id}"
 
     def _node_of(self, span: Span, sender: Sender) -> SpanNode:
         """Return what is stored of one span. Raises RecordError for a value that breaks a rule."""

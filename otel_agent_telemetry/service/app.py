@@ -7,7 +7,7 @@ backend and the optional gRPC receiver, and closes both.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
@@ -31,10 +31,10 @@ from otel_agent_telemetry.service import (
     routes_audit,
     routes_deletion,
     routes_digests,
+    routes_otlp,
     routes_read,
     routes_records,
     routes_system,
-    routes_traces,
     routes_write,
 )
 from otel_agent_telemetry.service.backend import Backend
@@ -49,7 +49,7 @@ from otel_agent_telemetry.service.guards import (
     is_public,
 )
 from otel_agent_telemetry.service.openapi import describe_service
-from otel_agent_telemetry.service.otlp_intake import OtlpIntake
+from otel_agent_telemetry.service.otlp_intake import OtlpIntake, make_intakes
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
 from otel_agent_telemetry.service.responses import EXCEPTION_HANDLERS, RunEncoder, json_response
 from otel_agent_telemetry.service.sessions import Sessions
@@ -65,7 +65,7 @@ _OPERATIONS: Final = (
     *routes_digests.operations.routes,
     *routes_read.operations.routes,
     *routes_system.operations.routes,
-    *routes_traces.operations.routes,
+    *routes_otlp.operations.routes,
 )
 """The routes in the order in which they are tried."""
 _DESCRIPTION: Final = (
@@ -104,8 +104,8 @@ def create_app(settings: TelemetryConfig | None = None, *, clock: Clock | None =
     app.state.sessions = sessions
     app.state.live_runs = LiveRuns()
     app.state.started_at = time.monotonic()
-    app.state.otlp = OtlpIntake(backend, metrics.spans)
-    app.state.grpc = _grpc_receiver(backend, app.state.otlp, admission)
+    app.state.otlp = make_intakes(backend, metrics.received)
+    app.state.grpc = _grpc_receiver(backend, app.state.otlp.values(), admission)
     return app
 
 
@@ -159,7 +159,7 @@ def _guards(
     return guards
 
 
-def _grpc_receiver(backend: Backend, intake: OtlpIntake, admission: Admission) -> Any:
+def _grpc_receiver(backend: Backend, intakes: Iterable[OtlpIntake[Any, Any]], admission: Admission) -> Any:
     """Return the `GrpcReceiver`, None when it is not configured. Raises ConfigurationError without its library."""
     if backend.settings.otlp_grpc_port is None:
         return None
@@ -173,7 +173,7 @@ def _grpc_receiver(backend: Backend, intake: OtlpIntake, admission: Admission) -
             f"TELEMETRY_OTLP_GRPC_PORT is set but {missing.name} is not installed",
             hint="pip install 'otel-agent-telemetry[grpc]'",
         ) from missing
-    return GrpcReceiver(backend, intake, admission)
+    return GrpcReceiver(backend, intakes, admission)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The OTLP/gRPC receiver (OTLP 1.x specification): the same spans and responses as over HTTP, on its own port.
+"""The OTLP/gRPC receiver (OTLP 1.x specification): the same requests and responses as over HTTP, on its own port.
 
 Off unless `TELEMETRY_OTLP_GRPC_PORT` is set; needs the extra `grpc`. Requests that cannot be
 stored now are UNAVAILABLE, which exporters retry; invalid ones are INVALID_ARGUMENT, which
@@ -15,10 +15,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -34,7 +35,6 @@ from otel_agent_telemetry.service.responses import INTERNAL_ERROR, OverloadedErr
 from otel_agent_telemetry.service.tokens import WRITE
 
 _log = logging.getLogger(__name__)
-_EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _STOP_TIMEOUT_S: Final = 10.0
 _READ_TIMEOUT_S: Final = 30.0
 _PART_OF_DEADLINE: Final = 0.8
@@ -56,9 +56,9 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 class GrpcReceiver:
     """Listens from `start` to `stop`, in the event loop that called `start`."""
 
-    def __init__(self, backend: Backend, intake: OtlpIntake, admission: Admission) -> None:
+    def __init__(self, backend: Backend, intakes: Iterable[OtlpIntake[Any, Any]], admission: Admission) -> None:
         self._backend = backend
-        self._intake = intake
+        self._intakes = tuple(intakes)
         self._admission = admission
         self._places = _ReadingPlaces()
         self._trusted = trusted_proxies(backend.settings)
@@ -70,7 +70,7 @@ class GrpcReceiver:
         """Bind the port and listen. Raises ConfigurationError when it cannot be bound."""
         settings = self._backend.settings
         server = grpc.aio.server(
-            handlers=[_OneMethod(self._export)],
+            handlers=[_Methods({intake.signal.method: partial(self._export, intake) for intake in self._intakes})],
             options=[
                 ("grpc.max_receive_message_length", settings.api_max_body_bytes),
                 # By default gRPC lets two services share a port, each with half of the calls.
@@ -90,20 +90,21 @@ class GrpcReceiver:
             self._server = None
             self.address = ""
 
-    async def _export(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
+    async def _export(self, intake: OtlpIntake[Any, Any], messages: AsyncIterator[bytes], context: _Context) -> bytes:
         """Handle one call: respond, or abort with the code of what failed; log it either way."""
         started_at, code = time.perf_counter(), grpc.StatusCode.OK
         try:
-            return await self._respond(messages, context)
+            return await self._respond(intake, messages, context)
         except Exception as problem:  # the outer edge: every failure has a code
             code, detail = _status_of(problem)
             await context.abort(code, detail)
         # `abort` raises, so the log line is written on the way out of both branches.
         finally:
-            log_access(self._address_of(context), "GRPC", _EXPORT, code.name, time.perf_counter() - started_at)
+            duration_s = time.perf_counter() - started_at
+            log_access(self._address_of(context), "GRPC", intake.signal.method, code.name, duration_s)
 
-    async def _respond(self, messages: AsyncIterator[bytes], context: _Context) -> bytes:
-        """Return the encoded response after the commit that holds the spans."""
+    async def _respond(self, intake: OtlpIntake[Any, Any], messages: AsyncIterator[bytes], context: _Context) -> bytes:
+        """Return the encoded response after the commit that holds the items."""
         client = counted_client(self._address_of(context))
         # Before a byte of the message is read, as over HTTP.
         refusal = self._admission.check(client, _metadata_of(context, "authorization"), WRITE).refusal
@@ -114,7 +115,7 @@ class GrpcReceiver:
             with self._places.take(client):
                 body = await _read(messages)
                 reservation.grow(len(body))
-            response = await self._intake.export(body, parse_protobuf, within_s=_time_for(context))
+            response = await intake.export(body, parse_protobuf, within_s=_time_for(context))
         encoded: bytes = response.SerializeToString()
         return encoded
 
@@ -155,15 +156,17 @@ async def _read(messages: AsyncIterator[bytes]) -> bytes:
         raise RequestError(408, f"the message did not arrive within {_READ_TIMEOUT_S:g} s") from None
 
 
-class _OneMethod(grpc.GenericRpcHandler):
-    """Routes `Export`, the only method; takes bytes, so that what does not parse gets a code of this module."""
+class _Methods(grpc.GenericRpcHandler):
+    """Routes the calls by the path of their method; takes bytes: what does not parse gets a code of this module."""
 
-    def __init__(self, export: Callable[[AsyncIterator[bytes], _Context], Awaitable[bytes]]) -> None:
-        self._export: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(export)
+    def __init__(self, exports: Mapping[str, Callable[[AsyncIterator[bytes], _Context], Awaitable[bytes]]]) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            method: grpc.stream_unary_rpc_method_handler(export) for method, export in exports.items()
+        }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the handler of a call; None, which is UNIMPLEMENTED, for any other method."""
-        return self._export if handler_call_details.method == _EXPORT else None
+        return self._handlers.get(handler_call_details.method)
 
 
 def _time_for(context: _Context) -> float:

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from otel_agent_telemetry.service.connection_limits import REFUSABLE, REFUSALS
 from otel_agent_telemetry.service.writer import GroupWriter
 
+_ITEMS: Final = {"traces": "spans", "logs": "log_records", "metrics": "data_points"}
 _COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ITEM_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
 # Names of agents come from clients: each would be a time series of its own, and Prometheus keeps them all.
@@ -53,9 +54,16 @@ class ServiceMetrics:
             buckets=_ITEM_BUCKETS,
             registry=self.registry,
         )
-        self.spans = Counter(
-            "agent_telemetry_otlp_spans", "Spans received over OTLP.", ("result",), registry=self.registry
-        )
+        self.received = {
+            signal: Counter(
+                f"agent_telemetry_otlp_{items}",
+                f"{items.capitalize().replace('_', ' ')} received over OTLP.",
+                ("result",),
+                registry=self.registry,
+            )
+            for signal, items in _ITEMS.items()
+        }
+        """The counters of what comes over OTLP, by the name of the signal."""
         # Finding a histogram by its labels takes a lock and two conversions; there are few of them.
         self._durations_of = cache(lambda method, route, status: self._requests.labels(method, route, str(status)))
         self.registry.register(_WriterCollector(writer))

@@ -6,7 +6,7 @@ into the response as they are, after a check that they are JSON.
 
 Every error is `{"detail": text}` (contract, "HTTP service"). The text names the operation
 and the rule that was broken; it never holds a statement, a password or a stack trace. At
-`/v1/traces` the body is a google.rpc.Status in the encoding of the request, as the OTLP
+the paths of OTLP the body is a google.rpc.Status in the encoding of the request, as its
 specification requires.
 
     RequestError            its own status      the request breaks a rule of HTTP or of this API
@@ -110,7 +110,7 @@ _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 2
 _METHOD_NOT_ALLOWED: Final = 405
 _METHODS: Final = ("GET", "HEAD", "PATCH", "POST", "DELETE")
-OTLP_PATH: Final = "/v1/traces"
+OTLP_PATHS: Final = frozenset({"/v1/traces", "/v1/logs", "/v1/metrics"})
 PROTOBUF: Final = "application/x-protobuf"
 INTERNAL_ERROR: Final = "internal error; the log of the service has the cause"
 _RPC_CODES: Final = {
@@ -149,7 +149,7 @@ def error_response(scope: Scope, status: int, detail: str, headers: Mapping[str,
     # A detail may quote a lone surrogate of the request, which no encoding of a response can hold.
     text = detail.encode("utf-8", "replace").decode()
     body, media_type = orjson.dumps({"detail": text}), "application/json"
-    if scope["path"] == OTLP_PATH:
+    if scope["path"] in OTLP_PATHS:
         rpc_status = Status(code=_RPC_CODES.get(status, code_pb2.UNKNOWN), message=text)
         if Headers(scope=scope).get("content-type", "").startswith(PROTOBUF):
             body, media_type = rpc_status.SerializeToString(), PROTOBUF

@@ -197,12 +197,20 @@ def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) ->
 
 def without_deleted(connection: Connection, nodes: Sequence[SpanNode]) -> Sequence[SpanNode]:
     """Return the spans without those that began in a trace before all of it was deleted."""
-    if not nodes or not has_rows(connection, deleted_runs):
+    if not nodes:
         return nodes
-    traces = {node.span.trace_id for node in nodes}
-    rows = rows_with(connection, _times_of_traces, deleted_runs.c.trace_id, traces)
-    deleted = {row.trace_id: row.deleted_at for row in rows}
+    deleted = deleted_times(connection, {node.span.trace_id for node in nodes})
+    if not deleted:
+        return nodes
     return [node for node in nodes if node.span.start_time >= deleted.get(node.span.trace_id, "")]
+
+
+def deleted_times(connection: Connection, trace_ids: Iterable[str]) -> dict[str, str]:
+    """Return trace id → when all of it was deleted, of those of which that is so."""
+    if not has_rows(connection, deleted_runs):
+        return {}
+    rows = rows_with(connection, _times_of_traces, deleted_runs.c.trace_id, trace_ids)
+    return {row.trace_id: row.deleted_at for row in rows}
 
 
 def lines_to_keep(connection: Connection, lines: Sequence[EventLine | SpanRow]) -> Sequence[EventLine | SpanRow]:

@@ -76,7 +76,7 @@ def write_lines(connection: Connection, lines: Sequence[EventLine | SpanRow]) ->
     if steps:
         _write_steps(connection, [_step_in(step, joined) for step in steps])
     if events:
-        runs = _runs_named(connection, {event.run_id for event in events if not event.event_id})
+        runs = runs_named(connection, {event.run_id for event in events if not event.event_id})
         _write_events(connection, [_event_in(event, joined, runs) for event in events] if joined or runs else events)
     turned = [step for step in steps if step.became_run is not None]
     note_turned(connection, turned)
@@ -107,7 +107,7 @@ def _event_in(event: EventLine, joined: Mapping[str, str], runs: Mapping[str, st
     return event if event_id == event.event_id else event._replace(event_id=event_id)
 
 
-def _runs_named(connection: Connection, run_ids: Iterable[str]) -> dict[str, str]:
+def runs_named(connection: Connection, run_ids: Iterable[str]) -> dict[str, str]:
     """Return `run_id` → `event_id` of the newest stored run of that id."""
     columns = agent_runs.c
     selected = select(columns.run_id, columns.created_at, columns.event_id)

@@ -27,6 +27,7 @@ from otel_agent_telemetry.status import FAILED
 from otel_agent_telemetry.storage.deletions import drop_late_spans
 from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
+from otel_agent_telemetry.storage.run_logs import settle_logs
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import has_rows, insert_into, plain_sql, rows_with
@@ -90,6 +91,7 @@ def close_silent(
     connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), keys)
     upsert_runs(connection, states)
     write_traces(connection, (), states)
+    settle_logs(connection, traces, ())
     mark_silent(plain_sql(connection), {state["event_id"]: state.get("service_name") for state in states})
     return len(states)
 

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN_REVISIONS: Final = ("0008", "0009", "0010", "0011", "0012", "0013", "0014", "0015", "0016", "0017", "0018")
+KNOWN_REVISIONS: Final = (
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+    "0015",
+    "0016",
+    "0017",
+    "0018",
+    "0019",
+)
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
 STATEMENTS: Final = """
@@ -179,5 +192,20 @@ change + 1; INSERT INTO changed_hours SELECT substr(created_at, 1, 13), 0 FROM a
 OLD.parent_run_id ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
 
 CREATE INDEX ix_agent_runs_agent_name ON agent_runs (agent_name, created_at, id)
+
+CREATE INDEX ix_run_events_log ON run_events (trace_id) WHERE seq < 0 AND writer = ''
+
+CREATE INDEX ix_run_events_waiting_log ON run_events (run_id) WHERE event_id = '' AND seq < 0 AND writer = ''
+
+CREATE TABLE log_senders (sender TEXT NOT NULL, records BIGINT NOT NULL, last_seen TEXT NOT NULL, PRIMARY KEY
+(sender))
+
+CREATE TABLE session_metrics (series TEXT NOT NULL, start_ns BIGINT NOT NULL, point_ns BIGINT NOT NULL, time TEXT
+NOT NULL, sender TEXT NOT NULL, session_id TEXT NOT NULL, figure TEXT NOT NULL, model TEXT NOT NULL, value DOUBLE
+NOT NULL, PRIMARY KEY (series, start_ns, point_ns))
+
+CREATE INDEX ix_session_metrics_session ON session_metrics (session_id, sender)
+
+CREATE INDEX ix_session_metrics_time ON session_metrics (time)
 """.strip().split("\n\n")
 """In the order in which they are run."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import TypeVar
 
@@ -49,8 +49,10 @@ from otel_agent_telemetry.storage.journal_lines import write_lines
 from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
 from otel_agent_telemetry.storage.rows import UNCHANGED, WriteOutcome
+from otel_agent_telemetry.storage.run_logs import RunLog, settle_logs, write_logs
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
+from otel_agent_telemetry.storage.session_metrics import SessionFigure, write_figures
 from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
 from otel_agent_telemetry.storage.statements import plain_sql
@@ -66,7 +68,8 @@ _MAX_WAIT_S = 30.0
 class WriteBatch:
     """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`.
 
-    `lines` are events and steps from a journal, `reports` what deliverers say of themselves.
+    `lines` are events and steps from a journal, `reports` what deliverers say of themselves, `logs` log
+    records, `figures` what metrics count of sessions.
     """
 
     records: Sequence[RunState] = ()
@@ -74,10 +77,12 @@ class WriteBatch:
     nodes: Sequence[SpanNode] = ()
     lines: Sequence[EventLine | SpanRow] = ()
     reports: Sequence[DelivererReport] = ()
+    logs: Sequence[RunLog] = ()
+    figures: Sequence[SessionFigure] = ()
 
     def __len__(self) -> int:
         """Return the number of items of all kinds."""
-        return len(self.records) + len(self.links) + len(self.nodes) + len(self.lines) + len(self.reports)
+        return sum(len(getattr(self, part.name)) for part in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +107,8 @@ class WriteResult:
 
 def merged_batch(batches: Sequence[WriteBatch]) -> WriteBatch:
     """Return one batch of several, in their order."""
-    return WriteBatch(
-        tuple(chain.from_iterable(batch.records for batch in batches)),
-        tuple(chain.from_iterable(batch.links for batch in batches)),
-        tuple(chain.from_iterable(batch.nodes for batch in batches)),
-        tuple(chain.from_iterable(batch.lines for batch in batches)),
-        tuple(chain.from_iterable(batch.reports for batch in batches)),
-    )
+    parts = (part.name for part in fields(WriteBatch))
+    return WriteBatch(*(tuple(chain.from_iterable(getattr(batch, part) for batch in batches)) for part in parts))
 
 
 def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str | None = None) -> WriteResult:
@@ -126,9 +126,10 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     traces = {trace_id for trace_id, _ in keys}
     if batch.lines:
         traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
+    traces |= {log.trace_id for log in batch.logs if log.trace_id}
     # All locks before the first row is read or written, and in one order: two writers never deadlock.
     lock_links(connection, shared=not batch.links)
-    lock_traces(connection, traces, shared=not nodes)
+    lock_traces(connection, traces, shared=not nodes and not batch.logs)
     nodes = without_deleted(connection, nodes)
     # After the locks: a run that is being made for these ids in another transaction is visible from here on.
     known = known_keys(connection, keys)
@@ -149,8 +150,15 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     # Behind the states: a line that names its run by the run id alone has to find it.
     if batch.lines and (lines := lines_to_keep(connection, batch.lines)):
         write_lines(connection, lines)
+    now = received_at or iso_utc(SystemClock().now_ns())
     if batch.reports:
-        note_deliverers(connection, batch.reports, now=received_at or iso_utc(SystemClock().now_ns()))
+        note_deliverers(connection, batch.reports, now=now)
+    if batch.figures:
+        write_figures(connection, batch.figures)
+    if batch.logs:
+        write_logs(connection, batch.logs, now=now)
+    # Also without a log record: one that waits may belong to a span or run that has come now.
+    settle_logs(connection, traces, {state["run_id"] for state in changed} | {log.run_id for log in batch.logs})
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    and_,
     literal_column,
     text,
 )
@@ -146,6 +147,11 @@ _partial_index(
 )
 _partial_index("ux_run_events_line", run_events.c.writer, run_events.c.writer_seq, unique=True, where=HAS_LINE)
 Index("ix_run_events_event_id", run_events.c.event_id)
+IS_LOG: Final = and_(run_events.c.seq < literal_column("0"), HAS_NO_LINE)
+"""Of an event that came as a log record (`storage.run_logs`)."""
+IS_WAITING_LOG: Final = run_events.c.event_id == literal_column("''")
+_partial_index("ix_run_events_log", run_events.c.trace_id, where=IS_LOG)
+_partial_index("ix_run_events_waiting_log", run_events.c.run_id, where=and_(IS_WAITING_LOG, IS_LOG))
 
 run_spans: Final = Table(
     "run_spans",
@@ -232,6 +238,37 @@ deliverers: Final = Table(
 `oldest_unsent` is when the oldest record that waits was written, None when none does. `rejected`
 and `lost` count records since that base directory began. `last_seen` is this service's time.
 """
+
+log_senders: Final = Table(
+    "log_senders",
+    metadata,
+    Column("sender", Text, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+    Column("last_seen", Text, nullable=False),
+)
+"""A row is a `service.name` and how many of its log records named no run, and so were not kept."""
+
+session_metrics: Final = Table(
+    "session_metrics",
+    metadata,
+    Column("series", Text, primary_key=True),
+    Column("start_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("point_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("figure", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("value", Double, nullable=False),
+)
+"""A row is what a coding agent's metric counted of a session (`storage.session_metrics`).
+
+`series` is a digest of its sender, session, name and attributes. Of a metric that is sent as the change since
+the last time (delta) each data point is a row, `point_ns` its time. Of a cumulative one the last since `start_ns`
+is, and `point_ns` is 0. `time` is the time of the data point.
+"""
+Index("ix_session_metrics_session", session_metrics.c.session_id, session_metrics.c.sender)
+Index("ix_session_metrics_time", session_metrics.c.time)
 
 store_facts: Final = Table(
     "store_facts", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False)

@@ -59,7 +59,7 @@ def test_row_that_comes_through_collectors_is_the_one_written_locally(names, rou
 def test_a_request_that_the_service_takes_in_parts_arrives_whole(collect, tmp_path):
     """The collector's exporter repeats what was answered with 503, after `Retry-After`, until all of it is stored."""
     with running(isolated_config(tmp_path / "service", db_synchronous="OFF")) as service:
-        slow = slow_down(service, 3, spans_a_part=10)
+        slow = slow_down(service, 3, items_a_part=10)
         collector = collect("gateway.yaml", TELEMETRY_API_URL=service.url)
         trace_id, span_id = new_ids()
         request = one_run(trace_id, span_id)

@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from otel_agent_telemetry.otel.otlp_spans import _KINDS, _STATUSES, values_of
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
+from otel_agent_telemetry.service.otlp_signals import TRACES
 from tests.emitters.fake_model_server import FakeModelServer, body_of
 from tests.emitters.record import FOLDER, _text, _trimmed, _trimmed_text
 
@@ -56,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         is_json = "json" in self.headers.get("Content-Type", "")
         if self.path.endswith("/traces"):  # logs and metrics are answered and passed over
-            parsed = (parse_json if is_json else parse_protobuf)(body)
+            parsed = (parse_json if is_json else parse_protobuf)(body, TRACES)
             for group in parsed.request.resource_spans:
                 self.server.spans += [(span, scope.scope.name) for scope in group.scope_spans for span in scope.spans]
         self.send_response(200)

@@ -66,7 +66,7 @@ def stored(request, **settings):
         store.open()
         receiver = SpanReceiver(runs="root", around=ResourceDefaults.of(config, {}))
         received = receiver.read(request)
-        nodes = receiver.nodes_of(received.spans, received)
+        nodes = receiver.nodes_of(received.items, received)
         batch = WriteBatch([node.state for node in nodes if node.state is not None], (), nodes)
         store.transact(lambda connection: write_batch(connection, batch))
         with store.reading() as connection:

@@ -49,7 +49,7 @@ def read(made, *, runs="root", capture=False):
     """Return what is stored of the spans of a request, and what else is known of it."""
     receiver = SpanReceiver(runs=runs, around=ResourceDefaults({}, capture_content=capture))
     found = receiver.read(made)
-    return receiver.nodes_of(found.spans, found), found
+    return receiver.nodes_of(found.items, found), found
 
 
 def records_of(found):

@@ -90,7 +90,7 @@ def test_no_part_of_a_received_span_holds_a_secret(spans):
     trace(provider_of(SimpleSpanProcessor(spans)).get_tracer("app"))
     receiver = SpanReceiver(runs="root", around=ResourceDefaults({}))
     received = receiver.read(encode_spans(spans.get_finished_spans()))
-    text = json.dumps([asdict(node) for node in receiver.nodes_of(received.spans, received)], default=str)
+    text = json.dumps([asdict(node) for node in receiver.nodes_of(received.items, received)], default=str)
     assert SECRET not in text
     assert text.count(REDACTED) > len(TEXTS)
 
@@ -129,7 +129,7 @@ def test_a_run_id_that_is_a_secret_is_masked_by_every_way(way, tmp_path, spans):
     if way == "otlp":
         receiver = SpanReceiver(runs="root", around=ResourceDefaults())
         found = receiver.read(encode_spans(spans.get_finished_spans()))
-        states = [node.state for node in receiver.nodes_of(found.spans, found) if node.state]
+        states = [node.state for node in receiver.nodes_of(found.items, found) if node.state]
     else:
         states = [state.to_fields() for state in recorder.states]
     ids = {(state["job_type"], state["run_id"], state.get("parent_run_id")) for state in states}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_agent_telemetry.service.otlp_intake import OtlpIntake
+from otel_agent_telemetry.service.otlp_intake import make_intakes
 
 
 class SlowBackend:
@@ -25,9 +25,9 @@ class SlowBackend:
         return found
 
 
-def slow_down(service, seconds, *, spans_a_part):
+def slow_down(service, seconds, *, items_a_part):
     """Let a service take so long for each part of a request over OTLP; return its backend."""
     backend = SlowBackend(service.app.state.backend, seconds)
-    spans = service.app.state.metrics.spans
-    service.app.state.otlp = OtlpIntake(backend, spans, now=lambda: backend.now, spans_a_part=spans_a_part)
+    counters = service.app.state.metrics.received
+    service.app.state.otlp = make_intakes(backend, counters, now=lambda: backend.now, items_a_part=items_a_part)
     return backend

@@ -39,7 +39,7 @@ def slowed():
 
     def slow(service, seconds):
         real.setdefault(service, service.app.state.otlp)
-        return slow_down(service, seconds, spans_a_part=PART)
+        return slow_down(service, seconds, items_a_part=PART)
 
     yield slow
     for service, intake in real.items():

@@ -55,7 +55,8 @@ def statements_of(connection: sqlite3.Connection) -> list[str]:
 def module_text() -> str:
     """Return what `storage/sqlite_ddl.py` must hold."""
     wrapped = ("\n".join(textwrap.wrap(sql, 116, break_on_hyphens=False)) for sql in migrated_statements())
-    revisions = "(" + ", ".join(f'"{revision}"' for revision in KNOWN_REVISIONS) + ")"
+    # One a line: in one line they would pass its length.
+    revisions = "(\n" + "".join(f'    "{revision}",\n' for revision in KNOWN_REVISIONS) + ")"
     return HEAD.format(revisions=revisions, statements="\n\n".join(wrapped))
 
 
