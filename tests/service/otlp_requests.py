@@ -8,14 +8,16 @@ import zlib
 
 import orjson
 from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, NumberDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_agent_telemetry.run_id import span_event_id
+from otel_agent_telemetry.service.otlp_signals import SIGNALS, TRACES, camel_case
 from otel_agent_telemetry.storage.engine import make_engine, reading
 from otel_agent_telemetry.storage.tables import metadata
 from tests.service.service_cases import SECOND, T0
@@ -83,6 +85,45 @@ def request(*spans, resource=None):
     return ExportTraceServiceRequest(resource_spans=[group])
 
 
+def log(seconds, name="note", *, span=None, attributes=None, trace=TRACE, **more):
+    """A log record of a span, by its number, `seconds` after T0."""
+    values = {
+        "time_unix_nano": T0 + round(seconds * SECOND),
+        "event_name": name,
+        "trace_id": trace,
+        "span_id": b"" if span is None else span_id(span),
+        "attributes": pairs(attributes or {}),
+        **more,
+    }
+    return LogRecord(**values)
+
+
+def logs(*records, resource=None):
+    attributes = pairs({"service.name": "tests"} if resource is None else resource)
+    group = {"resource": {"attributes": attributes}, "scope_logs": [{"log_records": records}]}
+    return ExportLogsServiceRequest(resource_logs=[group])
+
+
+def metric(name, *points, delta=True):
+    """A sum of points `(start, time, value, attributes)`, times in seconds after T0."""
+    made = [
+        NumberDataPoint(
+            start_time_unix_nano=T0 + start * SECOND,
+            time_unix_nano=T0 + time * SECOND,
+            as_double=value,
+            attributes=pairs(attributes),
+        )
+        for start, time, value, attributes in points
+    ]
+    return Metric(name=name, sum={"data_points": made, "aggregation_temporality": 1 if delta else 2})
+
+
+def metrics(*given, resource=None):
+    attributes = pairs({"service.name": "claude-code"} if resource is None else resource)
+    group = {"resource": {"attributes": attributes}, "scope_metrics": [{"metrics": given}]}
+    return ExportMetricsServiceRequest(resource_metrics=[group])
+
+
 def otlp_json(message):
     """A request in OTLP's own JSON: camelCase, ids in hex, enums as numbers (OTLP 1.x, "JSON Protobuf Encoding")."""
     value = MessageToDict(message, use_integers_for_enums=True)
@@ -102,30 +143,31 @@ def _ids_in_hex(node):
             _ids_in_hex(value)
 
 
-def send_body(service, body, kind, *, compression=None, **headers):
+def send_body(service, body, kind, *, path="/v1/traces", compression=None, **headers):
     if compression is not None:
         headers["Content-Encoding"] = compression
     headers = {"Content-Type": kind, **headers}
-    return service.client.post("/v1/traces", content=_COMPRESS[compression](body), headers=headers)
+    return service.client.post(path, content=_COMPRESS[compression](body), headers=headers)
 
 
 def send(service, message, kind=PROTOBUF, **more):
-    """Send a request in an encoding; the answer, which must be a good one."""
+    """Send a request of any signal in an encoding; the answer, which must be a good one."""
     body = message.SerializeToString() if kind == PROTOBUF else otlp_json(message)
-    answer = send_body(service, body, kind, **more)
+    signal = next(signal for signal in SIGNALS if isinstance(message, signal.request))
+    answer = send_body(service, body, kind, path=signal.path, **more)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == kind
     assert "content-encoding" not in answer.headers
     return answer
 
 
-def response_of(answer):
-    """The message of an answer in either encoding: `(rejected spans, error message)`."""
+def response_of(answer, signal=TRACES):
+    """The message of an answer in either encoding: `(number of rejected items, error message)`."""
     if answer.headers["content-type"] == PROTOBUF:
-        actual = ExportTraceServiceResponse.FromString(answer.content).partial_success
-        return actual.rejected_spans, actual.error_message
+        actual = signal.response.FromString(answer.content).partial_success
+        return getattr(actual, signal.rejected), actual.error_message
     actual = answer.json().get("partialSuccess", {})
-    return int(actual.get("rejectedSpans", 0)), actual.get("errorMessage", "")
+    return int(actual.get(camel_case(signal.rejected), 0)), actual.get("errorMessage", "")
 
 
 def rows_of(service):

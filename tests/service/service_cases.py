@@ -7,6 +7,7 @@ import uuid
 from google.rpc.status_pb2 import Status
 
 from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.service.responses import OTLP_PATHS
 
 SECOND = 1_000_000_000
 T0 = 1_760_000_000 * SECOND
@@ -77,7 +78,7 @@ def listed(service, **query):
 def problem(answer, status):
     """Check the shape of an error response and return its `detail`."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
-    if answer.request.url.path == "/v1/traces":
+    if answer.request.url.path in OTLP_PATHS:
         return _otlp_problem(answer)
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
