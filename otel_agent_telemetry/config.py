@@ -65,6 +65,7 @@ class TelemetryConfig(GivenByName):
     trace_parent: str | None = None
     command_run_id: str | None = None
     command_event_id: str | None = None
+    commit_trailer: str = "Agent-Run"
     # Message content, prices and people.
     capture_content: bool = False
     unknown_text_max: int = 64

@@ -149,6 +149,15 @@ def _uuid(value: str) -> str:
     return str(UUID(value))
 
 
+def _trailer(value: str) -> str:
+    """Return the name of a trailer of git (git-interpret-trailers(1)), or `off`."""
+    if value.lower() in _FALSE:
+        return "off"
+    if not value.isascii() or not value.replace("-", "").isalnum():
+        raise ValueError("is not a name of letters, digits and hyphens, nor `off`")
+    return value
+
+
 def _trace_parent(value: str) -> str | None:
     """Return a W3C `traceparent` (`00-{trace id}-{span id}-{flags}`); None for any other text."""
     parts = value.split("-")
@@ -196,6 +205,8 @@ SETTINGS: Final = (
             "Set by `agent-telemetry run` for the command that it starts: `run_id` of the command's run."),
     Setting("command_event_id", ("TELEMETRY_RUN_EVENT_ID",), _uuid, None, "",
             "Set by `agent-telemetry run` as well: `event_id` of that run."),
+    Setting("commit_trailer", ("TELEMETRY_COMMIT_TRAILER",), _trailer, "Agent-Run", "",
+            "Name of the line that a commit made in a run gets at the end of its message; `off` adds none."),
     # Message content, prices and people.
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),

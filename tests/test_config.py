@@ -44,6 +44,7 @@ GOOD = {
     "propagate_runs": ("off", False),
     "parent_run_id": ("a=1,agent_run.id=the%20run;p=q, b=2", "the run"),
     "trace_parent": (f"00-{1:032x}-{2:016x}-01", f"00-{1:032x}-{2:016x}-01"),
+    "commit_trailer": ("Made-In", "Made-In"),
     "command_run_id": ("20260101T000000Z-make-a1b2c3d4", "20260101T000000Z-make-a1b2c3d4"),
     "command_event_id": ("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
     "api_workers": ("2", 2),
@@ -99,6 +100,7 @@ GOOD = {
 
 BAD = {
     "command_run_id": "a/b",
+    "commit_trailer": "a: b",
     "command_event_id": "7",
     "capture_content": "some",
     "unknown_text_max": "-1",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from otel_agent_telemetry.clock import iso_utc
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MAX_DIRECTORY = 1024
 
 
 class WriterIdentity(NamedTuple):  # not a dataclass, which would be a millisecond of every start
@@ -25,6 +26,11 @@ class WriterIdentity(NamedTuple):  # not a dataclass, which would be a milliseco
     pid: int
     boot_id: str
     started: str
+    directory: str = ""
+    """The working directory when the process became a writer; "" where it has none or a very long one.
+
+    A commit hook reads it in the segments, to find the run that a commit belongs to.
+    """
 
     @classmethod
     def of_this_process(cls, now_ns: int) -> WriterIdentity:
@@ -39,6 +45,7 @@ class WriterIdentity(NamedTuple):  # not a dataclass, which would be a milliseco
             pid=os.getpid(),
             boot_id=boot_id(),
             started=started,
+            directory=_working_directory(),
         )
 
     def describe_end(self) -> str:
@@ -49,6 +56,15 @@ class WriterIdentity(NamedTuple):  # not a dataclass, which would be a milliseco
         if self.boot_id and self.boot_id != boot_id():
             return f"host {self.host} was restarted while process {self.pid} ran"
         return f"process {self.pid} on {self.host} is gone"
+
+
+def _working_directory() -> str:
+    """Return the directory that the process works in; "" for one that is gone, or longer than is worth a line."""
+    try:
+        directory = os.getcwd()  # noqa: PTH109 - a text is all that is needed, and this is a process's first record
+    except OSError:
+        return ""
+    return directory if len(os.fsencode(directory)) <= _MAX_DIRECTORY else ""
 
 
 def host_name() -> str:

@@ -3,7 +3,7 @@
 Lines as `wire` specifies. The first says whose segment it is, the last that no more follows:
 
     header  = {"record_type":"segment","format":1,"number":n,"writer":…,"host":…,"pid":…,
-               "boot_id":…,"started":…}
+               "boot_id":…,"started":…,"directory":…}
     body    = `run` lines, and `event` lines of type `agent.run.commit`
     sealed  = {"record_type":"sealed","writer":…}
 

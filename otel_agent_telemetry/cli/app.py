@@ -24,6 +24,7 @@ from otel_agent_telemetry.cli.deliver import deliver
 from otel_agent_telemetry.cli.doctor import doctor
 from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, with_exit_status
 from otel_agent_telemetry.cli.export import export
+from otel_agent_telemetry.cli.git import git
 from otel_agent_telemetry.cli.init_db import init_db
 from otel_agent_telemetry.cli.invocation import Invocation
 from otel_agent_telemetry.cli.price import price
@@ -78,6 +79,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
 
 for name, command in COMMANDS.items():
     app.command(name)(with_exit_status(command))
+app.add_typer(git, name="git")
 
 
 def _print_version(requested: bool) -> None:

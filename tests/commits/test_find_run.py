@@ -1,0 +1,96 @@
+"""Which run a commit is said to be of, and why: the order of the signs, and several candidates."""
+
+from __future__ import annotations
+
+import pytest
+from on_disk import record
+
+from otel_agent_telemetry.commits.find_run import Circumstances, find_run
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+COMMITTED = "2026-11-28T12:00:00.000000+00:00"
+NO_VARIABLES: dict[str, str] = {}
+
+
+class Store:
+    """The runs of a store, found by the filters that a search for a commit uses."""
+
+    def __init__(self, *runs):
+        self._runs = [record(number, **{"agent_name": "claude-code", **run}) for number, run in enumerate(runs)]
+
+    def runs(self, query):
+        asked = {name: getattr(query, name) for name in ("trace_id", "session_id", "status")}
+        return [run for run in self._runs if all(value in (None, getattr(run, name)) for name, value in asked.items())]
+
+
+def look(config, store, *, environ=NO_VARIABLES, open_runs=(), **settings):
+    return find_run(config.with_(**settings), Circumstances(environ, open_runs, COMMITTED), store)
+
+
+def test_the_order_of_the_signs(config):
+    """The environment of `run`, baggage, a trace, what is open in the directory, the one open agent."""
+    store = Store({"run_id": "traced", "trace_id": TRACE}, {"run_id": "of another", "agent_name": "other"})
+    signs = {"command_run_id": "commanded", "parent_run_id": "in baggage", "trace_parent": PARENT}
+    everything = {"environ": {}, "open_runs": ["around"]}
+    assert look(config, store, **everything, **signs).run_id == "commanded"
+    del signs["command_run_id"]
+    assert look(config, store, **everything, **signs).run_id == "in baggage"
+    del signs["parent_run_id"]
+    assert look(config, store, **everything, **signs).run_id == "traced"
+    assert look(config, store, **everything).run_id == "around"
+    assert look(config, store).run_id == "traced"
+    assert look(config, Store()).run_id is None
+
+
+def test_of_the_runs_of_a_trace_the_outermost_made_the_commit(config):
+    """A turn's agents within it are parts of it; two that are in no other are two candidates."""
+    outer, inner = (
+        {"run_id": "turn", "trace_id": TRACE},
+        {"run_id": "inner", "trace_id": TRACE, "parent_run_id": "turn"},
+    )
+    assert look(config, Store(outer, inner), trace_parent=PARENT).run_id == "turn"
+    found = look(config, Store(outer, {"run_id": "other", "trace_id": TRACE}), trace_parent=PARENT)
+    assert found.run_id is None
+    assert "2 runs were of the trace" in found.why
+    assert not found.is_early
+
+
+def test_of_a_session_the_last_turn_begun_before_the_commit(config):
+    """A session has many; the one after the commit had not begun."""
+    turns = [
+        {"run_id": f"turn-{hour}", "session_id": "s", "created_at": f"2026-11-28T{hour}:00:00.000000+00:00"}
+        for hour in (10, 11, 13)
+    ]
+    assert look(config, Store(*turns), environ={"CODEX_THREAD_ID": "s"}).run_id == "turn-11"
+
+
+@pytest.mark.parametrize("sign", [{"trace_parent": PARENT}, {"environ": {"CLAUDE_CODE_SESSION_ID": "not sent yet"}}])
+def test_a_run_that_was_named_and_has_not_arrived_is_waited_for(config, sign):
+    """And no other one is guessed meanwhile, not even the only one that is open."""
+    found = look(config, Store({"run_id": "another"}), **sign)
+    assert (found.run_id, found.is_early) == (None, True)
+    assert "the store has no run" in found.why
+    assert look(config, Store({"run_id": "another"}), open_runs=["around"], **sign).run_id == "around"
+
+
+@pytest.mark.parametrize(
+    ("runs", "environ", "expected"),
+    [
+        ([{"run_id": "a"}, {"run_id": "b"}], {}, None),
+        ([{"run_id": "a"}, {"run_id": "b", "agent_name": "codex"}], {"CODEX_SANDBOX": "1"}, "b"),
+        ([{"run_id": "a"}, {"run_id": "b", "host": "another-host"}], {}, "a"),
+        ([{"run_id": "a", "agent_name": "nightly-report"}], {}, None),
+    ],
+    ids=["two open", "the agent that the environment names", "another host", "no coding agent"],
+)
+def test_the_one_open_run_of_a_coding_agent_here(config, runs, environ, expected):
+    """Of this host, and of the agent that the commit was made by where that is known."""
+    found = look(config, Store(*runs), environ=environ)
+    assert found.run_id == expected
+    assert found.why
+
+
+def test_several_candidates_are_named(config):
+    """What `git log --why` shows."""
+    assert look(config, Store(), open_runs=["a", "b", "c", "d"]).why == "4 runs were open in this directory: a, b, c, …"
