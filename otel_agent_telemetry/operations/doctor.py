@@ -17,6 +17,7 @@ from otel_agent_telemetry.operations.check_environment import (
     check_settings,
     error,
 )
+from otel_agent_telemetry.operations.check_logs import check_logs
 from otel_agent_telemetry.operations.check_trust import check_trust
 from otel_agent_telemetry.operations.check_variables import check_exporters, check_variables
 
@@ -44,6 +45,7 @@ def examine(
         "journal": lambda: check_journal(config),
         "delivery": lambda: check_lines(config),
         "deliverers": lambda: check_deliverers(config, now_ns=now_ns),
+        "logs": lambda: check_logs(config),
     }
     for about, check in checks.items():
         if about not in without:

@@ -24,9 +24,10 @@ from otel_agent_telemetry.service.backend import Backend
 from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.routes_system import API_VERSION, package_version
 from otel_agent_telemetry.storage.deliverers import list_deliverers
+from otel_agent_telemetry.storage.run_logs import senders_not_kept
 from otel_agent_telemetry.storage.store_facts import database_bytes
 
-_NOT_HERE: Final = frozenset({"service", "database", "deliverers"})
+_NOT_HERE: Final = frozenset({"service", "database", "deliverers", "logs"})
 """Checks of `doctor` that ask this service about itself, read all of the database, or are a table of this page."""
 _FINDINGS_KEPT_S: Final = 30.0
 _REJECTED_SHOWN: Final = 10
@@ -67,6 +68,7 @@ async def show_status(request: Request) -> Response:
         "host": host,
         "journal": await _journal(backend),
         "deliverers": [(one, one.is_silent(now_ns), one.lag_s(now_ns)) for one in deliverers],
+        "logs_not_kept": await backend.read(senders_not_kept),
         "findings": await _findings(request, settings, now_ns),
     }
     return await render(request, "status.html", values)

@@ -114,12 +114,13 @@ class StoredRunMetrics(Collector):
     """Metrics of the stored runs, read from the database at each scrape.
 
     `runs`: number by agent and status. `oldest_open_s`: when the oldest open run was created,
-    in Unix seconds; None when none is open.
+    in Unix seconds; None when none is open. `logs_not_kept`: log records of no run, by their sender.
     """
 
     runs: Mapping[tuple[str, str], int]
     recent_24h: int
     oldest_open_s: float | None
+    logs_not_kept: Mapping[str, int]
 
     def collect(self) -> Iterator[Metric]:
         """Yield them as gauges."""
@@ -130,6 +131,12 @@ class StoredRunMetrics(Collector):
             runs.add_metric((agent, status), number)
         yield runs
         yield GaugeMetricFamily("agent_telemetry_runs_last_24h", "Runs created in a day.", self.recent_24h)
+        not_kept = CounterMetricFamily(
+            "agent_telemetry_logs_not_kept", "Log records that named no run.", labels=("sender",)
+        )
+        for sender, records in self.logs_not_kept.items():
+            not_kept.add_metric((sender[:_MAX_LABEL],), records)
+        yield not_kept
         if self.oldest_open_s is not None:
             yield GaugeMetricFamily(
                 "agent_telemetry_oldest_open_run_timestamp_seconds",

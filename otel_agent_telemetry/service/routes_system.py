@@ -36,6 +36,7 @@ from otel_agent_telemetry.service.responses import error_response, json_response
 from otel_agent_telemetry.service.routes_records import RECORDS_VERSION
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.deliverers import Deliverer, list_deliverers
+from otel_agent_telemetry.storage.run_logs import senders_not_kept
 from otel_agent_telemetry.storage.run_stats import oldest_open, run_stats
 
 API_VERSION = "3.0.0"
@@ -120,7 +121,15 @@ async def metrics(request: Request) -> Response:
     counts = await backend.read(lambda connection: run_stats(connection, now_ns, plumbing=plumbing))
     delivering = summary_of(await backend.read(list_deliverers), now_ns)
     refused = {limit: REFUSALS[limit] for limit in REFUSABLE}
-    return json_response({**counts, "performance": _performance(request), "deliverers": delivering, "refused": refused})
+    return json_response(
+        {
+            **counts,
+            "performance": _performance(request),
+            "deliverers": delivering,
+            "refused": refused,
+            "logs_not_kept": await backend.read(senders_not_kept),
+        }
+    )
 
 
 def _performance(request: Request) -> dict[str, Any]:
@@ -183,7 +192,8 @@ def _read_run_metrics(connection: Connection, now_ns: int) -> StoredRunMetrics:
     counted: Counter[tuple[str, str]] = Counter()
     for (agent, _, status), number in count_kinds(connection).items():
         counted[agent, status] += number
-    return StoredRunMetrics(counted, run_stats(connection, now_ns)["recent_24h"], _unix_time(oldest_open(connection)))
+    recent, oldest = run_stats(connection, now_ns)["recent_24h"], _unix_time(oldest_open(connection))
+    return StoredRunMetrics(counted, recent, oldest, senders_not_kept(connection))
 
 
 def _unix_time(moment: str | None) -> float | None:

@@ -200,6 +200,7 @@ class Metrics(BaseModel):
     performance: dict[str, Any]
     deliverers: dict[str, Any]
     refused: dict[str, int]
+    logs_not_kept: dict[str, int]
 
 
 COMPONENTS: Final[tuple[type[BaseModel], ...]] = (

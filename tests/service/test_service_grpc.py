@@ -19,11 +19,12 @@ from on_disk import PATIENCE_S, eventually
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from otlp_requests import request, rows_of, span
+from otlp_requests import below, log, logs, metric, metrics, request, rows_of, span
 from service_cases import listed
 
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.service.app import create_app
+from otel_agent_telemetry.service.otlp_signals import LOGS, METRICS
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 COMPRESSIONS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
@@ -114,6 +115,19 @@ def test_spans_that_break_a_rule_are_counted_and_spare_their_neighbours(sqlite_g
     assert answer.partial_success.rejected_spans == 1
     assert "trace_id" in answer.partial_success.error_message
     assert len(listed(service)) == 1
+
+
+def test_logs_and_metrics_have_services_of_their_own(sqlite_grpc_settings, serving):
+    """On the same port, with the same answers; a method that there is not is unknown."""
+    service = serving(sqlite_grpc_settings)
+    called(service, request(span(1)).SerializeToString())
+    sent = {LOGS: logs(log(1, "note", span=1)), METRICS: metrics(metric("claude_code.commit.count", (0, 60, 1, {})))}
+    for signal, message in sent.items():
+        assert called(service, message.SerializeToString(), path=signal.method) == ExportTraceServiceResponse()
+        assert refusal(service, b"\xff", path=signal.method)[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert [event["event_type"] for event in below(service, 1, "events")] == ["note"]
+    assert len(rows_of(service)["session_metrics"]) == 1
+    assert refusal(service, b"", path=METRICS.method.replace("metrics", "profiles"))[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_an_empty_request_is_accepted(sqlite_grpc_settings, serving):

@@ -28,6 +28,7 @@ from otlp_requests import (
 from running import emptied
 from service_cases import at, ended, event_id, post_states, problem
 
+from otel_agent_telemetry.operations.check_logs import check_logs
 from otel_agent_telemetry.service.otlp_signals import LOGS
 from otel_agent_telemetry.storage import run_logs
 from otel_agent_telemetry.storage.engine import make_engine, reading
@@ -117,6 +118,21 @@ def test_a_record_of_no_run_is_only_counted(sqlite_service, monkeypatch):
     send(sqlite_service, logs(log(1, trace=b""), resource={}))
     assert senders(sqlite_service) == {"web": 4, run_logs.OTHERS: 3, "db": 2}
     assert rows_of(sqlite_service)["run_events"] == []
+
+
+def test_what_was_only_counted_is_shown(sqlite_service):
+    """By `/metrics` in both formats, by the page of the service's state and by `doctor`."""
+    record = log(1, trace=b"")
+    send(sqlite_service, logs(record, record, log(1, trace=OTHER), resource={"service.name": "<web>"}))
+    client = sqlite_service.client
+    assert client.get("/metrics").json()["logs_not_kept"] == {"<web>": 2}
+    assert 'agent_telemetry_logs_not_kept_total{sender="<web>"} 2.0' in client.get("/metrics/prometheus").text
+    assert (
+        '<td>&lt;web&gt;</td><td class="figure">2</td>' in client.get("/status", headers={"Accept": "text/html"}).text
+    )
+    texts = [finding.text for finding in check_logs(sqlite_service.settings)]
+    assert "2 log records named no run and were not kept, of <web> (2);" in texts[0]
+    assert texts[1] == "1 log records wait for the run of their trace"
 
 
 def test_what_waits_is_bounded(sqlite_service, monkeypatch):
