@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 import threading
 import time
 from typing import Any, Final
+
+from otel_agent_telemetry import forks
 
 _LOOK_S: Final = 0.001
 _OURS_WITHIN_S: Final = 5.0
@@ -104,7 +105,4 @@ def _threads_that_import() -> set[int]:
     return owners - {threading.get_ident()}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_imports.begin_fork, after_in_parent=_imports.end_fork, after_in_child=_imports.begin_again
-    )
+forks.at_fork(before=_imports.begin_fork, in_parent=_imports.end_fork, in_child=_imports.begin_again)

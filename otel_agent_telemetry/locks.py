@@ -20,6 +20,7 @@ import weakref
 from pathlib import Path
 from typing import Final, NoReturn
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.append import move_high
 from otel_agent_telemetry.trusted_files import open_file
 
@@ -167,16 +168,25 @@ _no_fork = threading.RLock()
 and with it the lock, for as long as it lives. Reentrant, because `__del__` may come at any time."""
 
 
+def _before_fork() -> None:
+    """Wait until no thread has a descriptor in its hands, and keep it so."""
+    _no_fork.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    """Let threads open and close locks again."""
+    _no_fork.release()
+
+
 def _drop_all_after_fork() -> None:
     """Close the parent's locks in a child: a lock belongs to the process that took it."""
-    # The `before` hook took it in this thread, which is the only one that the child has.
-    _no_fork.release()
+    global _no_fork  # noqa: PLW0603 - a thread that does not exist here may hold the parent's
+    _no_fork = threading.RLock()
     for lock in list(_locks):
         lock.close_after_fork()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_drop_all_after_fork)
+forks.at_fork(before=_before_fork, in_parent=_after_fork_in_parent, in_child=_drop_all_after_fork)
 
 
 def _identity_of(fd: int) -> tuple[int, int]:

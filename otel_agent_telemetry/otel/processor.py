@@ -20,6 +20,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext, StatusCode
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.config import TelemetryConfig
@@ -90,6 +91,8 @@ class AgentRunSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Begin a run or a step for a span that starts, or leave it alone."""
         try:
+            if not forks.mark[0]:
+                forks.notice()
             context = otel_context.get_current() if parent_context is None else parent_context
             parameters: StartParameters | None = context.get(START_PARAMETERS)  # type: ignore[assignment]  # the key is ours
             if parameters is not None and parameters.attributes is not None:
@@ -104,6 +107,8 @@ class AgentRunSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """End the run or step of a span that has ended."""
         try:
+            if not forks.mark[0]:
+                forks.notice()
             opened = self._take(span)
             if opened is None:
                 return

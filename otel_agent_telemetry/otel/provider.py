@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel.global_provider import current_provider
@@ -77,8 +78,7 @@ def _renew_guard() -> None:
     _guard = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_guard)
+forks.at_fork(in_child=_renew_guard)
 
 
 def attach(provider: Any, config: TelemetryConfig) -> AgentRunSpanProcessor | None:

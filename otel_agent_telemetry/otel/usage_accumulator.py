@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import threading
 from collections import Counter, deque
 from typing import Any, Final
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import PLAIN_STEP, own_usage
 from otel_agent_telemetry.recording.active_runs import ActiveRun
@@ -174,5 +174,4 @@ def _renew_guard() -> None:
     _guard = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # another thread of the parent may have held it
-    os.register_at_fork(after_in_child=_renew_guard)
+forks.at_fork(in_child=_renew_guard)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
@@ -259,6 +260,7 @@ class ActiveRuns:
 
     def is_mine(self, run: ActiveRun) -> bool:
         """Return whether this process began the run, rather than its parent before a fork."""
+        forks.notice()
         return run.generation is self.generation
 
     def mine(self) -> Iterator[ActiveRun]:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.append import LostDescriptorError
 from otel_agent_telemetry.buffer.identity import WriterIdentity
 from otel_agent_telemetry.buffer.writer import BufferWriter
@@ -130,8 +131,8 @@ class LineStore:
         """Keep one state of a run, given as JSON text that needs no further look.
 
         `columns` are members without braces, `state` those behind them, which end in `}`. For callers that
-        have encoded and screened them: `wire.encode_members`. Return whether the buffer or the journal has
-        the line. Never blocks, never raises OSError.
+        have encoded and screened them (`wire.encode_members`), and asked whether a fork made this another process
+        since (`forks.mark`). Return whether the buffer or the journal has the line. Never blocks, never raises OSError.
         """
         counters, read_ns = self.counters, self._now_ns
         now_ns = read_ns()
@@ -143,6 +144,8 @@ class LineStore:
 
     def append_event(self, members: bytes, what: bytes) -> None:
         """Keep one event, given as in `append_run`, in the journal. `what`: the members behind those of its span."""
+        if not forks.mark[0]:
+            forks.notice()
         counters, read_ns = self.counters, self._now_ns
         now_ns = read_ns()
         writer = self._writer or self._identify(now_ns)
@@ -151,7 +154,7 @@ class LineStore:
         self._store(b"%b%d,%b,%b\n" % (writer.event_head, seq, members, what), now_ns)
 
     def append_span(self, members: bytes, state: bytes) -> None:
-        """Keep one state of a step, given as in `append_run`, in the journal."""
+        """Keep one state of a step, given as in `append_run` and for the same callers, in the journal."""
         counters, read_ns = self.counters, self._now_ns
         now_ns = read_ns()
         writer = self._writer or self._identify(now_ns)
@@ -161,6 +164,7 @@ class LineStore:
 
     def _line(self, record_type: str, members: Mapping[str, Any]) -> tuple[bytes, int]:
         """Return the next line, and the present: the day that the line belongs to."""
+        forks.notice()
         now_ns = self._now_ns()
         writer = self._writer or self._identify(now_ns)
         seq = self.counters.last_seq = next(writer.numbers)
@@ -207,6 +211,7 @@ class LineStore:
         with self._opening:
             writer = self._writer
             if writer is None:
+                forks.watch()
                 made = self._new_writer(now_ns)
                 writer = self._writer  # a signal handler may have been faster
                 if writer is None:

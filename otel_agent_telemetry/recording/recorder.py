@@ -7,7 +7,6 @@ delivers, and what is known of the surroundings.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 import weakref
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
@@ -70,10 +70,7 @@ class Recorder(LineStore):
         self._components: dict[Any, Any] = {}
         self._watches_exit = False
         self.worker = Worker(self)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=weak_callback(self._before_fork), after_in_child=weak_callback(self._after_fork_in_child)
-            )
+        forks.at_fork(before=weak_callback(self._before_fork), in_child=weak_callback(self._after_fork_in_child))
 
     def __copy__(self) -> Recorder:
         return self
@@ -198,6 +195,7 @@ class Recorder(LineStore):
 
         Blocks up to `timeout_s`. False too when something could not be buffered.
         """
+        forks.notice()
         try:
             done = self.worker.flush(list(self._writer_ids), timeout_s=timeout_s)
         except OSError as problem:
@@ -211,6 +209,7 @@ class Recorder(LineStore):
         What is left waits in the buffer for the next deliverer. Idempotent; a record that
         comes later is kept all the same and begins anew.
         """
+        forks.notice()
         self.sync()
         self.worker.stop(timeout_s=self.config.exit_timeout_s if timeout_s is None else timeout_s)
         self.leave()
@@ -226,6 +225,7 @@ class Recorder(LineStore):
     def at_exit(self) -> None:
         """End what is open and deliver what can be delivered, because the interpreter ends. Never raises."""
         try:
+            forks.notice()
             for hook in self.before_exit:
                 try:
                     hook()

@@ -8,7 +8,6 @@ on PostgreSQL), after a backup and in one transaction: it ends upgraded or uncha
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from otel_agent_telemetry import forks
 from otel_agent_telemetry.clock import Clock, SystemClock
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import SchemaError, StoreUnavailableError
@@ -164,8 +164,7 @@ def _renew_lock() -> None:
     _migrating = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+forks.at_fork(in_child=_renew_lock)
 
 
 def _migrate(connection: Connection) -> list[str]:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -75,8 +76,6 @@ def descriptors() -> dict[int, str]:
 
 def later_than_a_comparison() -> None:
     """Let more than the millisecond pass in which a descriptor counts as compared."""
-    import time
-
     until = time.monotonic_ns() + 2_000_000
     while time.monotonic_ns() < until:
         pass
@@ -92,6 +91,25 @@ def background_has_begun() -> None:
         later_than_a_comparison()
     for name in ("otel_agent_telemetry.storage.writer_lock", "otel_agent_telemetry.delivery.sqlite_target"):
         importlib.import_module(name)
+
+
+def fork_in_c() -> int:
+    """Fork as C code does, without the hooks of `os.fork`, while no other thread runs or waits for the interpreter.
+
+    A thread that waits for it then would leave the interpreter's own lock unusable in the child.
+    """
+    import ctypes
+
+    before = None  # nothing was looked at yet
+    while before != (before := _used_by_other_threads()):
+        time.sleep(0.02)
+    return ctypes.PyDLL(None).fork()
+
+
+def _used_by_other_threads() -> dict[str, str]:
+    """CPU time of each other thread, which stands still where the thread sleeps."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
+    return {task.name: (task / "schedstat").read_text() for task in tasks}
 
 
 def _is_imported(name: str) -> bool:

@@ -8,7 +8,7 @@ PRELUDE = """
 import os, sys
 from pathlib import Path
 from tests.host.host_state import background_has_begun, changes, children, descriptors, host_state
-from tests.host.host_state import later_than_a_comparison
+from tests.host.host_state import fork_in_c, later_than_a_comparison
 """
 
 

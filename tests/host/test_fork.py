@@ -8,15 +8,17 @@ pytestmark = pytest.mark.requires("POSIX")
 
 # Python 3.12 and later warn of a fork beside threads, as they do of any library with a thread.
 FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+WAYS = ["os.fork", "fork_in_c"]
+"""Python's own, and one without its hooks, as servers that embed Python and extensions make it."""
 
 LEAVES = """
 from otel_agent_telemetry import TelemetryClient
 client = TelemetryClient()
-how = sys.argv[1]
+how, fork = sys.argv[1], eval(sys.argv[2])
 
 def main():
     with client.track_run("parent", "job", run_id="parent") as run:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             run.log_event("in the child")
             run.set_metrics(items_failed=7)
@@ -41,10 +43,11 @@ assert client.flush(30)
 """
 
 
+@pytest.mark.parametrize("fork", WAYS)
 @pytest.mark.parametrize("how", ["sys.exit", "exception", "return", "os._exit"])
-def test_a_child_that_leaves_the_block_of_a_run_does_not_end_it(config, how):
+def test_a_child_that_leaves_the_block_of_a_run_does_not_end_it(config, how, fork):
     """However the child leaves, the parent's run ends as the parent ends it, and the child's is below it."""
-    run_host(config, LEAVES, how, options=FORKS, quiet=False)
+    run_host(config, LEAVES, how, fork, options=FORKS, quiet=False)
 
     rows = rows_of(config)
     assert rows["parent"]["status"] == "success"
@@ -69,7 +72,7 @@ tracer = provider.get_tracer("app")
 def main():
     with tracer.start_as_current_span("run"):
         with tracer.start_as_current_span("of the parent"):
-            pid = os.fork()
+            pid = eval(sys.argv[1])()
             if pid == 0:
                 with tracer.start_as_current_span("of the child"):
                     pass
@@ -79,9 +82,10 @@ main()
 """
 
 
-def test_a_fork_inside_a_step_ends_it_once(config):
+@pytest.mark.parametrize("fork", WAYS)
+def test_a_fork_inside_a_step_ends_it_once(config, fork):
     """A step that was open at the fork is ended by the parent only; the child's own step has its end."""
-    run_host(config, STEPS, options=FORKS)
+    run_host(config, STEPS, fork, options=FORKS)
 
     steps = journal_lines(config, "span")
     ends = [line["name"] for line in steps if line["status"] != "running"]
@@ -218,13 +222,14 @@ def test_forks_beside_threads_that_record(config):
 
 
 WITHOUT_HOOKS = """
-import ctypes
 from otel_agent_telemetry import TelemetryClient
 client = TelemetryClient()
-fork = ctypes.PyDLL(None).fork
+if sys.argv[1] == "after":
+    client.end_run(client.start_run("agent", "job", run_id="server"))
+    assert client.flush(30)
 children = []
 for number in range(2):
-    child = fork()
+    child = fork_in_c()
     if not child:
         with client.track_run("agent", "job", run_id=f"worker-{number}") as run:
             run.log_event("request")
@@ -234,12 +239,49 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
 """
 
 
-def test_workers_of_a_server_that_forks_in_c_record_their_own_runs(config):
-    """Servers such as uWSGI load the application and fork without Python's hooks (opentelemetry-python, issue 2266)."""
-    run_host(config, WITHOUT_HOOKS)
+@pytest.mark.parametrize(
+    ("recorded", "runs"), [("before", {"worker-0", "worker-1"}), ("after", {"worker-0", "worker-1", "server"})]
+)
+def test_workers_of_a_server_that_forks_in_c_record_their_own_runs(config, recorded, runs):
+    """Servers such as uWSGI load the application and fork without Python's hooks (opentelemetry-python, issue 2266).
 
-    rows = rows_of(config)
-    assert {name: row["status"] for name, row in rows.items()} == {"worker-0": "success", "worker-1": "success"}
-    numbers = {(line["writer"], line["seq"]) for line in journal_lines(config)}
-    assert len(numbers) == len(journal_lines(config)) == 6
-    assert len({writer for writer, _ in numbers}) == 2
+    Whether they fork before the application has recorded, or after: each has numbers of its own, and can flush.
+    """
+    run_host(config, WITHOUT_HOOKS, recorded)
+
+    assert {name: row["status"] for name, row in rows_of(config).items()} == dict.fromkeys(runs, "success")
+    lines = journal_lines(config)
+    writers = {line["run_id"]: line["writer"] for line in lines}
+    assert len(set(writers.values())) == len(runs)
+    assert len({(line["writer"], line["seq"]) for line in lines}) == len(lines)
+
+
+FIRST = """
+def of_the_application():
+    global run_id
+    run_id = client.start_run("agent", "job", run_id="of a hook")
+
+os.register_at_fork(after_in_child=of_the_application)  # before ours: called first
+from otel_agent_telemetry import TelemetryClient
+client = TelemetryClient()
+client.start_run("agent", "job", run_id="parent")
+child = os.fork()
+if not child:
+    client.end_run(run_id)
+    os._exit(0 if client.flush(30) else 1)
+assert os.waitpid(child, 0)[1] == 0
+client.end_run("parent")
+assert client.flush(30)
+"""
+
+
+def test_a_run_that_a_hook_of_the_application_begins_after_the_fork_is_the_childs(config):
+    """Also where that hook runs before ours: the child becomes a writer of its own once, and ends the run."""
+    run_host(config, FIRST, options=FORKS)
+
+    assert {name: row["status"] for name, row in rows_of(config).items()} == {
+        "of a hook": "success",
+        "parent": "success",
+    }
+    writers = {line["run_id"]: line["writer"] for line in journal_lines(config, "run")}
+    assert writers["of a hook"] != writers["parent"]
