@@ -117,11 +117,14 @@ class TelemetryConfig(GivenByName):
     retention_parts_days: int | None = None
     journal_max_bytes: int | None = None
     rejected_max_bytes: int = 64 << 20
-    # The webhook, and links to commits.
+    # Webhooks, alerts, and links to commits.
     sheets_enabled: bool = False
     sheets_url: str | None = None
     sheets_token: str | None = None
     sheets_auth_required: bool = False
+    alerts: Path = None  # type: ignore[assignment]  # filled from base_dir
+    alerts_url: str | None = None
+    alerts_token: str | None = None
     git_hosts: tuple[tuple[str, str], ...] = ()
     # OTLP, proxies and OpenTelemetry's switch.
     otlp_enabled: bool = False
@@ -261,6 +264,7 @@ _UNDER_BASE: Final = {
     "ndjson_dir": ("raw",),
     "buffer_dir": ("buffer",),
     "capture_file": ("registry", "telemetry.json"),
+    "alerts": ("alerts.toml",),
 }
 
 

@@ -297,7 +297,7 @@ SETTINGS: Final = (
             "Past this size `retention --journal` deletes the oldest days too, however young."),
     Setting("rejected_max_bytes", ("TELEMETRY_REJECTED_MAX_BYTES",), _whole(1, 1 << 60), 64 << 20, "bytes",
             "Past this size `retention --rejected` deletes the oldest files of refused records too."),
-    # The webhook, and links to commits.
+    # Webhooks, alerts, and links to commits.
     Setting("sheets_enabled", ("GOOGLE_SHEETS_API_ENABLED", "METRICS_API_ENABLED"), _flag, False, "",
             "Post each ended run to a webhook."),
     Setting("sheets_url", ("GOOGLE_SHEETS_API_URL", "METRICS_API_URL"), _http_url, None, "URL",
@@ -305,6 +305,12 @@ SETTINGS: Final = (
     Setting("sheets_token", ("METRICS_API_TOKEN",), _text, None, "", "Its bearer token.", secret=True),
     Setting("sheets_auth_required", ("METRICS_API_AUTH_REQUIRED",), _flag, False, "",
             "Do not post without a token."),
+    Setting("alerts", ("TELEMETRY_ALERTS",), expanded_path, None, "path",
+            "TOML file of the rules of budgets and alerts, read again when it changes; else {base}/alerts.toml."),
+    Setting("alerts_url", ("TELEMETRY_ALERTS_URL",), _http_url, None, "URL",
+            "Webhook that gets a notice when an alert opens and when it is resolved; only its host is shown.",
+            host_only=True),
+    Setting("alerts_token", ("TELEMETRY_ALERTS_TOKEN",), _text, None, "", "Its bearer token.", secret=True),
     Setting("git_hosts", ("TELEMETRY_GIT_HOSTS",), _host_platforms, (), "",
             "Self-hosted git platforms, `git.example.com=gitlab,code.example.org=github`, for commit links."),
     # The path over OTLP, and variables that others define: OpenTelemetry's and the usual ones of proxies.

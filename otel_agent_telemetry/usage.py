@@ -48,8 +48,15 @@ SUMS_UP: Final = "sums_up"
 TOOL_CALLS: Final = "tool_calls"
 SERVED: Final = "served_tool_calls"
 """Calls of tools that a protocol's client or server reports: those that callers report too, unless there are more."""
+CHILD_ERRORS: Final = "child_errors"
+TOOL_DECISIONS: Final = "tool_decisions"
+"""Calls of tools that a person or a rule was asked about, and their answer reported."""
+REJECTED_TOOLS: Final = "rejected_tools"
+"""Those of them that were refused; not known where nothing was reported to be decided."""
 _TOKENS: Final = "_tokens"
-_OF_STEPS: Final = frozenset({"steps", TOOL_CALLS, SERVED, "child_errors", "had_errors", LEFT_OUT})
+_OF_STEPS: Final = frozenset(
+    {"steps", TOOL_CALLS, SERVED, CHILD_ERRORS, "had_errors", LEFT_OUT, TOOL_DECISIONS, REJECTED_TOOLS}
+)
 """What is counted on every span; the rest is counted on model calls."""
 _MAX_WORDS: Final = 100
 _MAX_NAMES: Final = 256
@@ -248,7 +255,7 @@ def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
             del usage[BY_MODEL]
     if RUN_COST in own and _reported_cost(steps) is None:
         usage[RUN_COST] = own[RUN_COST]
-    if usage.get("child_errors"):
+    if usage.get(CHILD_ERRORS):
         usage["had_errors"] = True
     return dict(sorted(usage.items()))
 

@@ -16,6 +16,7 @@ import typer
 from otel_agent_telemetry.cli.output import print_stderr
 from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.duration_words import begins_with_duration, duration_s
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.operations.run_reader import RunReader
@@ -117,9 +118,6 @@ Change = Annotated[str | None, typer.Option(help="Only runs that work on this ch
 Model = Annotated[str | None, typer.Option(help="Only runs whose most called model this is.")]
 Label = Annotated[str | None, typer.Option(help="Only runs with this label: NAME=VALUE.")]
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
-_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_MAX_DURATION_S = 100 * 366 * 86_400
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 
 
@@ -179,21 +177,15 @@ def _canonical(word: str | None) -> str | None:
 
 def parse_duration_ns(text: str) -> int:
     """Return the nanoseconds of a duration such as `90s`, `2h` or `1d12h`. Raises typer.BadParameter."""
-    word = text.strip().lower()
-    parts = _DURATION_PART.findall(word)
-    # `findall` skips what it does not know; put together again, the parts must be the whole text.
-    if not parts or "".join(number + unit for number, unit in parts) != word:
-        raise typer.BadParameter(f"{text!r} is not a duration: write 90s, 30m, 2h, 3d or 1w")
-    seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
-    if seconds > _MAX_DURATION_S:
-        raise typer.BadParameter(f"{text!r} is longer than a hundred years")
-    return int(seconds * 1e9)
+    try:
+        return int(duration_s(text) * 1e9)
+    except ValueError as problem:
+        raise typer.BadParameter(f"{text!r} {problem}") from None
 
 
 def parse_time(text: str, now_ns: int) -> str:
     """Return an ISO 8601 time in UTC, of such a time or of an age before now (`2h`). Raises typer.BadParameter."""
-    # No ISO 8601 time begins with a number and a unit.
-    if _DURATION_PART.match(text.strip().lower()):
+    if begins_with_duration(text):
         return iso_utc(now_ns - parse_duration_ns(text))
     try:
         return iso_utc(parse_iso(text))

@@ -17,7 +17,8 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.storage.engine import sqlite_path
 from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import count_rows
-from otel_agent_telemetry.storage.tables import agent_runs, metadata
+from otel_agent_telemetry.storage.table_parts import metadata
+from otel_agent_telemetry.storage.tables import agent_runs
 
 _runs: Final = agent_runs.c
 _DAY: Final = len("2026-01-31")

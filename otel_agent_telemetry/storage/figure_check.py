@@ -16,6 +16,7 @@ from otel_agent_telemetry.storage.figure_refresh import TABLES, hours_related, r
 from otel_agent_telemetry.storage.figures import AGENT_SUMS, DAY, Figures, UsageKey, figures_of
 from otel_agent_telemetry.storage.tables import changed_hours, run_hours
 from otel_agent_telemetry.storage.usage_sums import Sums
+from otel_agent_telemetry.storage.work_sums import Work
 
 
 def check_figures(connection: Connection) -> list[CountDifference]:
@@ -55,7 +56,7 @@ def _differences(connection: Connection, period: str) -> Iterator[CountDifferenc
 def stored_figures(connection: Connection, period: str) -> Figures:
     """Return the figures that are kept for a period."""
     figures = Figures()
-    agents, durations, usage = (
+    agents, durations, usage, work = (
         connection.execute(select(table).where(table.c.period == period)).all() for table in TABLES
     )
     figures.agents = {row.agent_name: [getattr(row, name) for name in AGENT_SUMS] for row in agents}
@@ -64,6 +65,8 @@ def stored_figures(connection: Connection, period: str) -> Figures:
     for row in usage:
         key = UsageKey(*(getattr(row, name) for name in UsageKey._fields))
         figures.usage[key] = Sums(*(getattr(row, name) for name in Sums._fields))
+    for row in work:
+        figures.work[row.dimension, row.name] = Work(*(getattr(row, name) for name in Work._fields))
     return figures
 
 
@@ -77,4 +80,6 @@ def _rows(figures: Figures) -> dict[tuple[str, ...], int]:
     for key, used in figures.usage.items():
         names = tuple(map(str, key))
         sums |= {("usage_periods", *names, name): value for name, value in used._asdict().items()}
+    for place, done in figures.work.items():
+        sums |= {("work_periods", *place, name): value for name, value in done._asdict().items()}
     return {key: value for key, value in sums.items() if value}

@@ -131,11 +131,11 @@ def greatest_sessions(connection: Connection, periods: Sequence[str], *, limit: 
 
 
 def spending_by_name(
-    connection: Connection, dimension: str, periods: Sequence[str], names: Sequence[str]
+    connection: Connection, dimension: str, periods: Sequence[str], names: Sequence[str] | None
 ) -> dict[str, Spending]:
-    """Return name → what its runs used and cost; without names that used nothing."""
+    """Return name → what its runs used and cost; without names that used nothing. `names`: None is all of them."""
     day = _day_of_prices(connection, periods)
-    wanted = (*_of(dimension, periods), _usage.name.in_(names))
+    wanted = _of(dimension, periods) if names is None else (*_of(dimension, periods), _usage.name.in_(names))
     return _spending(connection, select(_usage.name, day, *_KEY, *_SUMS).where(*wanted).group_by(_usage.name))
 
 

@@ -45,9 +45,10 @@ from otel_agent_telemetry.storage.tables import (
     run_rollups,
     store_facts,
     usage_periods,
+    work_periods,
 )
 
-TABLES: Final = (agent_periods, duration_periods, usage_periods)
+TABLES: Final = (agent_periods, duration_periods, usage_periods, work_periods)
 _DAYS_OF_HOURS: Final = 3
 """Hours are kept for this day of UTC and so many before it: what a period of 24 hours and the one before it need."""
 _AFTER_ALL: Final = "9999"
@@ -184,6 +185,7 @@ def replace_figures(connection: Connection, period: str, figures: Figures) -> No
         agent_periods: [(period, agent, *sums) for agent, sums in figures.agents.items()],
         duration_periods: [(agent, period, bound, runs) for (agent, bound), runs in figures.durations.items()],
         usage_periods: [(key.dimension, period, *key[1:], *sums) for key, sums in figures.usage.items()],
+        work_periods: [(dimension, period, name, *work) for (dimension, name), work in figures.work.items()],
     }
     for table, values in rows.items():
         connection.execute(delete(table).where(table.c.period == period))

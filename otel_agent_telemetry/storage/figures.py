@@ -4,16 +4,17 @@ A period is an hour, `2026-01-31T23`, or a day, `2026-01-31`, of `created_at` in
 computed from the runs here; `figure_refresh` keeps them in tables, so that a page costs
 the same at a million runs as at a thousand. Plumbing is left out, as in every list.
 
-What runs used is summed in four dimensions: by `agent`, `host` and `session` of the run itself,
-and by `tree`, the agent of the outermost run around it. Each run's own usage counts once in each,
-so each dimension has the same total. A run that called no model reports, where runs inside it
-have usage, what those have once more (`tree_totals`): such a report is left out.
+What runs used is summed in dimensions: by `agent`, `host`, `session`, `user`, `repository` and `label` of
+the run itself, and by `tree`, the agent of the outermost run around it. Each run's own usage counts
+once under each of its names. A run that called no model reports, where runs inside it have usage, what
+those have once more (`tree_totals`): such a report is left out. What runs did (`work_sums`) is summed
+in the same dimensions but `tree`, and by `model`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ from otel_agent_telemetry.storage.statements import rows_with
 from otel_agent_telemetry.storage.tables import agent_periods, agent_runs, run_rollups
 from otel_agent_telemetry.storage.tree_totals import MAX_LEVELS
 from otel_agent_telemetry.storage.usage_sums import Sums, Usage, usage_of
+from otel_agent_telemetry.storage.work_sums import Work, names_of, work_of
 
 HOUR: Final = len("2026-01-31T23")
 DAY: Final = len("2026-01-31")
@@ -42,18 +44,27 @@ _parent: Final = func.coalesce(_runs.parent_run_id, _rollup.parent_run_id)
 HAS_USAGE: Final = or_(
     _runs.model_calls > 0, _runs.input_tokens > 0, _runs.output_tokens > 0, _runs.cost_usd.is_not(None)
 )
-_own_columns: Final = (_runs.agent_name, _runs.status, _runs.duration_ms, _runs.host, _runs.session_id, _runs.run_id)
+_metrics: Final = func.coalesce(_rollup.metrics_json, _runs.metrics_json)
+_own_columns: Final = (
+    *(_runs.agent_name, _runs.status, _runs.duration_ms, _runs.run_id, _runs.tool_calls),
+    *(_runs.host, _runs.session_id, _runs.user_id, _runs.git_repo, _runs.labels),
+)
 _counted: Final = select(
     *_own_columns,
     _parent.label("parent"),
     _runs.model_calls,
     _runs.model,
     _runs.cost_usd,
-    case((HAS_USAGE, func.coalesce(_rollup.metrics_json, _runs.metrics_json))).label("metrics"),
+    case((HAS_USAGE, _metrics)).label("metrics"),
+    _metrics.label("all_metrics"),
 ).select_from(_joined)
 _around: Final = select(_runs.run_id, _runs.agent_name, _parent.label("parent"), _runs.created_at, _runs.event_id)
 _inside: Final = select(_runs.parent_run_id).where(HAS_USAGE)
 _inside_by_spans: Final = select(_rollup.parent_run_id).select_from(_joined).where(HAS_USAGE)
+
+
+Places = Sequence[tuple[str, str]]
+"""Dimensions and names."""
 
 
 class UsageKey(NamedTuple):
@@ -69,13 +80,15 @@ class UsageKey(NamedTuple):
 
 @dataclass(slots=True)
 class Figures:
-    """The figures of one period, as the three tables hold them."""
+    """The figures of one period, as the four tables hold them."""
 
     agents: dict[str, list[int]] = field(default_factory=dict)
     """Agent → the sums of `agent_periods`."""
     durations: defaultdict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     """Agent and class of durations → runs that ended."""
     usage: defaultdict[UsageKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
+    work: dict[tuple[str, str], Work] = field(default_factory=dict)
+    """Dimension and name → what the runs under it did."""
 
     def add_run(self, agent: str, status: str, duration_ms: int) -> None:
         """Count a run by its status, and by its duration if it has ended."""
@@ -89,12 +102,17 @@ class Figures:
             sums[_DURATION] += min(duration_ms, MAX_MS)
             self.durations[agent, class_of(duration_ms)] += 1
 
-    def add_usage(self, dimension: str, name: str | None, usage: Usage) -> None:
-        """Add what runs used under a name of a dimension; nothing where they have no such name."""
-        if name:
-            for key, sums in usage.items():
-                place = UsageKey(dimension, name, *key)
-                self.usage[place] = self.usage[place].plus(sums)
+    def add_work(self, places: Iterable[tuple[str, str]], work: Work) -> None:
+        """Add what a run did, at each of some dimensions and names."""
+        for place in places:
+            known = self.work.get(place)
+            self.work[place] = work if known is None else known.plus(work)
+
+    def add_usage(self, dimension: str, name: str, usage: Usage) -> None:
+        """Add what runs used under a name of a dimension."""
+        for key, sums in usage.items():
+            place = UsageKey(dimension, name, *key)
+            self.usage[place] = self.usage[place].plus(sums)
 
 
 def in_period(period: str) -> ColumnElement[bool]:
@@ -106,22 +124,29 @@ def in_period(period: str) -> ColumnElement[bool]:
 
 def figures_of(connection: Connection, period: str) -> Figures:
     """Return the figures of a period, computed from its runs. Reads each of them."""
+    return figures_where(connection, in_period(period))
+
+
+def figures_where(connection: Connection, *conditions: ColumnElement[bool]) -> Figures:
+    """Return the figures of the runs that meet all of some conditions. Reads each of them."""
     figures = Figures()
     of_tree: defaultdict[tuple[str, str | None], Usage] = defaultdict(dict)
-    reports: list[tuple[Any, Usage]] = []
-    for run in _rows(connection, _counted.where(in_period(period), _runs.plumbing == 0)):
+    reports: list[tuple[Any, Places, Usage]] = []
+    for run in _rows(connection, _counted.where(*conditions, _runs.plumbing == 0)):
         figures.add_run(run.agent_name, run.status, run.duration_ms)
+        places: Places = names_of(run)
+        figures.add_work((*places, ("model", run.model or "")), work_of(run))
         if run.metrics is None:
             continue
         usage = usage_of(run.metrics, model=run.model, cost_usd=run.cost_usd)
         if usage and not run.model_calls:
-            reports.append((run, usage))
+            reports.append((run, places, usage))
         else:
-            _add(figures, of_tree, run, usage)
-    repeated = _with_usage_inside(connection, {run.run_id for run, _ in reports})
-    for run, usage in reports:
+            _add(figures, of_tree, run, places, usage)
+    repeated = _with_usage_inside(connection, {run.run_id for run, *_ in reports})
+    for run, places, usage in reports:
         if run.run_id not in repeated:
-            _add(figures, of_tree, run, usage)
+            _add(figures, of_tree, run, places, usage)
     outermost = outermost_agents(connection, {parent for _, parent in of_tree if parent})
     for (agent, parent), usage in of_tree.items():
         figures.add_usage("tree", outermost.get(parent or "") or agent, usage)
@@ -134,9 +159,11 @@ def _rows(connection: Connection, selected: Select[Any]) -> Iterator[Any]:
         yield from found
 
 
-def _add(figures: Figures, of_tree: dict[tuple[str, str | None], Usage], run: Any, usage: Usage) -> None:
-    """Add a run's usage to its agent, host and session, and to the usage whose outermost run is looked for later."""
-    for dimension, name in (("agent", run.agent_name), ("host", run.host), ("session", run.session_id)):
+def _add(
+    figures: Figures, of_tree: dict[tuple[str, str | None], Usage], run: Any, places: Places, usage: Usage
+) -> None:
+    """Add a run's usage at each of its places, and to the usage whose outermost run is looked for later."""
+    for dimension, name in places:
         figures.add_usage(dimension, name, usage)
     known = of_tree[run.agent_name, run.parent]
     for key, sums in usage.items():

@@ -21,6 +21,8 @@ KNOWN_REVISIONS: Final = (
     "0017",
     "0018",
     "0019",
+    "0020",
+    "0021",
 )
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
@@ -160,11 +162,6 @@ CREATE INDEX ix_usage_periods_most ON usage_periods (period, input_tokens, name)
 CREATE TRIGGER agent_runs_figures_new AFTER INSERT ON agent_runs BEGIN INSERT INTO changed_hours VALUES
 (substr(NEW.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
 
-CREATE TRIGGER agent_runs_figures_other AFTER UPDATE OF run_id, created_at, start_time, agent_name, status,
-duration_ms, host, session_id, parent_run_id, model, input_tokens, output_tokens, cost_usd, model_calls,
-metrics_json, plumbing ON agent_runs BEGIN INSERT INTO changed_hours VALUES (substr(NEW.created_at, 1, 13), 0) ON
-CONFLICT (hour) DO UPDATE SET change = change + 1; END
-
 CREATE TRIGGER agent_runs_moved AFTER UPDATE ON agent_runs WHEN OLD.parent_run_id IS NOT NEW.parent_run_id OR
 OLD.run_id <> NEW.run_id OR OLD.created_at <> NEW.created_at BEGIN INSERT INTO changed_hours VALUES
 (substr(OLD.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; INSERT INTO changed_hours
@@ -207,5 +204,32 @@ NOT NULL, PRIMARY KEY (series, start_ns, point_ns))
 CREATE INDEX ix_session_metrics_session ON session_metrics (session_id, sender)
 
 CREATE INDEX ix_session_metrics_time ON session_metrics (time)
+
+CREATE TABLE work_periods (dimension TEXT NOT NULL, period TEXT NOT NULL, name TEXT NOT NULL, runs BIGINT NOT NULL,
+ended BIGINT NOT NULL, failed BIGINT NOT NULL, duration_ms BIGINT NOT NULL, tool_calls BIGINT NOT NULL, step_errors
+BIGINT NOT NULL, tool_decisions BIGINT NOT NULL, rejected_tools BIGINT NOT NULL, PRIMARY KEY (dimension, period,
+name)) WITHOUT ROWID
+
+CREATE INDEX ix_work_periods_session ON work_periods (name, period) WHERE dimension = 'session'
+
+CREATE TRIGGER agent_runs_figures_other AFTER UPDATE OF run_id, created_at, start_time, agent_name, status,
+duration_ms, host, session_id, parent_run_id, model, input_tokens, output_tokens, cost_usd, model_calls,
+metrics_json, plumbing, user_id, git_repo, labels, tool_calls ON agent_runs BEGIN INSERT INTO changed_hours VALUES
+(substr(NEW.created_at, 1, 13), 0) ON CONFLICT (hour) DO UPDATE SET change = change + 1; END
+
+CREATE TABLE alerts (id INTEGER NOT NULL, rule TEXT NOT NULL, subject TEXT NOT NULL, about TEXT NOT NULL, measure
+TEXT NOT NULL, value DOUBLE, threshold DOUBLE, opened_at TEXT NOT NULL, calm_since TEXT, resolved_at TEXT, event_id
+TEXT, PRIMARY KEY (id))
+
+CREATE UNIQUE INDEX ux_alerts_open ON alerts (rule, subject) WHERE resolved_at IS NULL
+
+CREATE INDEX ix_alerts_subject ON alerts (rule, subject)
+
+CREATE INDEX ix_alerts_opened_at ON alerts (opened_at)
+
+CREATE TABLE alert_notices (alert_id BIGINT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL, made_at TEXT NOT
+NULL, claimed_at TEXT, done_at TEXT, problem TEXT DEFAULT '' NOT NULL, PRIMARY KEY (alert_id, state))
+
+CREATE INDEX ix_alert_notices_waiting ON alert_notices (made_at) WHERE done_at IS NULL
 """.strip().split("\n\n")
 """In the order in which they are run."""

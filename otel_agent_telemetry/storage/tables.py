@@ -13,14 +13,11 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     Double,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
-    TextClause,
     and_,
     literal_column,
     text,
@@ -29,8 +26,8 @@ from sqlalchemy.types import TypeEngine
 
 from otel_agent_telemetry.columns import TABLE
 from otel_agent_telemetry.columns import Column as RunColumn
-
-metadata: Final = MetaData()
+from otel_agent_telemetry.storage import alert_tables  # noqa: F401 - its tables belong to the metadata, too
+from otel_agent_telemetry.storage.table_parts import ROW_ID, metadata, partial_index
 
 UNKNOWN_START: Final = -1
 """`start_ns` of a span that an earlier version has stored, to the microsecond of `start_time` only."""
@@ -38,7 +35,6 @@ _NO_START: Final = text(str(UNKNOWN_START))
 NO_WRITER: Final = ""
 """`writer` of an event or step that came over OTLP, and not as a line of a journal."""
 
-_ID: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
 _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
 _TEXT_OR_AMOUNT: Final[dict[str, type[TypeEngine[Any]]]] = {"amount": Double}
 
@@ -50,14 +46,7 @@ def _run_column(column: RunColumn) -> Column[Any]:
     return Column(column.name, _TEXT_OR_AMOUNT.get(column.kind, Text), nullable=column.nullable)
 
 
-def _partial_index(
-    name: str, *columns: Column[Any], where: ColumnElement[bool] | TextClause, unique: bool = False
-) -> None:
-    """Declare an index of only the rows that its reads look for: the other inserts do not touch it."""
-    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
-
-
-agent_runs: Final = Table("agent_runs", metadata, Column("id", _ID, primary_key=True), *map(_run_column, TABLE))
+agent_runs: Final = Table("agent_runs", metadata, Column("id", ROW_ID, primary_key=True), *map(_run_column, TABLE))
 """A row is a run in its latest state. `id` is the order of arrival in this database, not part of the run."""
 Index("ux_agent_runs_event_id", agent_runs.c.event_id, unique=True)
 # Not unique: an application may use one `run_id` for several runs.
@@ -65,30 +54,30 @@ Index("ix_agent_runs_run_id", agent_runs.c.run_id)
 # The order of lists and of their pages; `id` decides between runs of one microsecond.
 Index("ix_agent_runs_created_at", agent_runs.c.created_at, agent_runs.c.id)
 _IS_RUNNING: Final = text("status = 'running'")
-_partial_index("ix_agent_runs_running", agent_runs.c.created_at, where=_IS_RUNNING)
+partial_index("ix_agent_runs_running", agent_runs.c.created_at, where=_IS_RUNNING)
 Index("ix_agent_runs_start_time", agent_runs.c.start_time)
 # Without it `runs --status failed` that matches nothing would read the whole table.
 _NOT_SUCCEEDED: Final = text("status <> 'running' AND status <> 'success'")
-_partial_index(
+partial_index(
     "ix_agent_runs_not_succeeded", agent_runs.c.status, agent_runs.c.created_at, agent_runs.c.id, where=_NOT_SUCCEEDED
 )
 # The list of one agent's runs, which may all be old.
 Index("ix_agent_runs_agent_name", agent_runs.c.agent_name, agent_runs.c.created_at, agent_runs.c.id)
 # Spans over OTLP name their run by these ids.
 _HAS_TRACE: Final = text("trace_id IS NOT NULL")
-_partial_index("ix_agent_runs_trace_id", agent_runs.c.trace_id, agent_runs.c.span_id, where=_HAS_TRACE)
+partial_index("ix_agent_runs_trace_id", agent_runs.c.trace_id, agent_runs.c.span_id, where=_HAS_TRACE)
 # The runs inside a run: its tree, and the sum of their tokens and cost.
 _HAS_PARENT: Final = text("parent_run_id IS NOT NULL")
-_partial_index("ix_agent_runs_parent_run_id", agent_runs.c.parent_run_id, where=_HAS_PARENT)
+partial_index("ix_agent_runs_parent_run_id", agent_runs.c.parent_run_id, where=_HAS_PARENT)
 
 for _name in ("session_id", "user_id", "change_id"):
     _is_known = text(f"{_name} IS NOT NULL")
-    _partial_index(
+    partial_index(
         f"ix_agent_runs_{_name}", agent_runs.c[_name], agent_runs.c.created_at, agent_runs.c.id, where=_is_known
     )
 # Lists hide plumbing and show how much of it there is: the count reads this index alone.
 _IS_PLUMBING: Final = text("plumbing = 1")
-_partial_index(
+partial_index(
     "ix_agent_runs_plumbing",
     agent_runs.c.created_at,
     agent_runs.c.agent_name,
@@ -113,7 +102,7 @@ Index("ix_commits_run_id", commits.c.run_id)
 run_events: Final = Table(
     "run_events",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("event_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("event_type", Text, nullable=False),
@@ -136,7 +125,7 @@ HAS_NO_LINE: Final = run_events.c.writer == literal_column("''")
 HAS_LINE: Final = run_events.c.writer != literal_column("''")
 # An exporter that repeats a request must not store its events twice. Equal span ids of two runs
 # (an application that seeds `random`) differ in when the span began.
-_partial_index(
+partial_index(
     "ux_run_events_place",
     run_events.c.trace_id,
     run_events.c.span_id,
@@ -145,18 +134,18 @@ _partial_index(
     unique=True,
     where=HAS_NO_LINE,
 )
-_partial_index("ux_run_events_line", run_events.c.writer, run_events.c.writer_seq, unique=True, where=HAS_LINE)
+partial_index("ux_run_events_line", run_events.c.writer, run_events.c.writer_seq, unique=True, where=HAS_LINE)
 Index("ix_run_events_event_id", run_events.c.event_id)
 IS_LOG: Final = and_(run_events.c.seq < literal_column("0"), HAS_NO_LINE)
 """Of an event that came as a log record (`storage.run_logs`)."""
 IS_WAITING_LOG: Final = run_events.c.event_id == literal_column("''")
-_partial_index("ix_run_events_log", run_events.c.trace_id, where=IS_LOG)
-_partial_index("ix_run_events_waiting_log", run_events.c.run_id, where=and_(IS_WAITING_LOG, IS_LOG))
+partial_index("ix_run_events_log", run_events.c.trace_id, where=IS_LOG)
+partial_index("ix_run_events_waiting_log", run_events.c.run_id, where=and_(IS_WAITING_LOG, IS_LOG))
 
 run_spans: Final = Table(
     "run_spans",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("event_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
@@ -188,7 +177,7 @@ the last line of a step that came from a journal.
 Index("ux_run_spans_span", run_spans.c.trace_id, run_spans.c.span_id, run_spans.c.start_ns, unique=True)
 STEP_HAS_NO_LINE: Final = run_spans.c.writer == literal_column("''")
 STEP_HAS_LINE: Final = run_spans.c.writer != literal_column("''")
-_partial_index(
+partial_index(
     # Not unique: a step has two lines, and one row that holds the number of the last.
     "ix_run_spans_line",
     run_spans.c.writer,
@@ -206,7 +195,7 @@ run_rollups: Final = Table(
     Column("metrics_json", Text),
 )
 """A row holds the sums of the steps that arrived over OTLP for a run, which may not have arrived itself."""
-_partial_index("ix_run_rollups_parent_run_id", run_rollups.c.parent_run_id, where=_HAS_PARENT)
+partial_index("ix_run_rollups_parent_run_id", run_rollups.c.parent_run_id, where=_HAS_PARENT)
 
 run_keys: Final = Table(
     "run_keys",
@@ -285,7 +274,7 @@ deleted_runs: Final = Table(
     Column("trace_id", Text),
 )
 """A row is the receipt of a deleted run, of which no state is stored again; `trace_id` where all of its trace is."""
-_partial_index("ix_deleted_runs_trace_id", deleted_runs.c.trace_id, where=_HAS_TRACE)
+partial_index("ix_deleted_runs_trace_id", deleted_runs.c.trace_id, where=_HAS_TRACE)
 
 retention_cutoffs: Final = Table(
     "retention_cutoffs",
@@ -346,7 +335,14 @@ _USED: Final = ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "
 _USAGE_KEY: Final = ("dimension", "period", "name", "model", "provider", "priced_by", "call_size")
 usage_periods: Final = _periods("usage_periods", *_USAGE_KEY, sums=("runs", *_USED, "cost_nusd"))
 """A row is what runs used of a model in a period, see `storage.usage_sums`."""
+_DONE: Final = ("tool_calls", "step_errors", "tool_decisions", "rejected_tools")
+work_periods: Final = _periods(
+    "work_periods", "dimension", "period", "name", sums=("runs", "ended", "failed", "duration_ms", *_DONE)
+)
+"""A row is what the runs under a name of a dimension did in a period, see `storage.work_sums`."""
 IS_SESSION: Final = usage_periods.c.dimension == literal_column("'session'")
 for _name, *_columns in (("session", "name", "period"), ("most", "period", "input_tokens", "name")):
     _indexed = [usage_periods.c[column] for column in _columns]
     Index(f"ix_usage_periods_{_name}", *_indexed, sqlite_where=IS_SESSION, postgresql_where=IS_SESSION)
+_is_session: Final = work_periods.c.dimension == literal_column("'session'")
+partial_index("ix_work_periods_session", work_periods.c.name, work_periods.c.period, where=_is_session)

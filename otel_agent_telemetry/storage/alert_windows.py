@@ -1,0 +1,138 @@
+"""What all runs of a time used and took, up to an instant, by agent, session, user or label.
+
+A run counts from its creation until the time has passed, and as long as it is open, with all that it has
+used so far. The sums of whole hours and days come from the figures that are kept (`figures`); the
+first and the last part of an hour, and hours that wait for their refresh, are added up from their runs. A
+time of more than three days, of which hours are not kept, begins at midnight (UTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from otel_agent_telemetry.clock import iso_utc, parse_iso
+from otel_agent_telemetry.storage.figure_queries import spending_by_name
+from otel_agent_telemetry.storage.figure_refresh import hours_since
+from otel_agent_telemetry.storage.figures import DAY, HOUR, Figures, figures_where
+from otel_agent_telemetry.storage.priced_sums import Spending
+from otel_agent_telemetry.storage.run_filters import is_running
+from otel_agent_telemetry.storage.tables import agent_runs, changed_hours, work_periods
+from otel_agent_telemetry.storage.usage_sums import Key
+
+_HOURS_KEPT_S: Final = 3 * 86_400
+_NS: Final = 1_000_000_000
+_HOUR_NS: Final = 3_600 * _NS
+_created: Final = agent_runs.c.created_at
+_work: Final = work_periods.c
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A time cut into what is kept and what is not. `kept`: hours and days; `ranges`: times, the first one excluded."""
+
+    kept: tuple[str, ...]
+    ranges: tuple[tuple[str, str], ...]
+    since: str
+
+
+class Window:
+    """The runs of one time up to an instant. Reads those that no kept figure holds when it is made."""
+
+    def __init__(self, connection: Connection, over_s: float, at_ns: int) -> None:
+        self._connection = connection
+        self._day = iso_utc(at_ns)[:DAY]
+        self._parts = parts = parts_of(connection, begin_ns(over_s, at_ns), at_ns)
+        self._read: list[Figures] = [
+            figures_where(connection, _created > first, _created <= last) for first, last in parts.ranges
+        ]
+        self._read.append(figures_where(connection, is_running(), _created <= parts.since))
+
+    def spending(self, dimension: str) -> dict[str, Spending]:
+        """Return name → what the runs used and cost."""
+        found: dict[str, Spending] = {}
+        if self._parts.kept:
+            found = spending_by_name(self._connection, dimension, self._parts.kept, None)
+        for figures in self._read:
+            for key, sums in figures.usage.items():
+                if key.dimension == dimension:
+                    # By today's prices: what is read here was created in the last hours, but for late arrivals.
+                    found.setdefault(key.name, Spending()).add(self._day, Key(*key[2:]), sums)
+        return found
+
+    def duration_s(self, dimension: str) -> dict[str, float]:
+        """Return name → how long its runs that have ended took together."""
+        found: dict[str, float] = {}
+        if self._parts.kept:
+            wanted = (_work.dimension == dimension, _work.period.in_(self._parts.kept))
+            summed = select(_work.name, func.sum(_work.duration_ms)).where(*wanted).group_by(_work.name)
+            found = {name: int(duration_ms) / 1_000 for name, duration_ms in self._connection.execute(summed)}
+        for figures in self._read:
+            for (of, name), work in figures.work.items():
+                if of == dimension:
+                    found[name] = found.get(name, 0.0) + work.duration_ms / 1_000
+        return found
+
+
+def begin_ns(over_s: float, at_ns: int) -> int:
+    """Return when a time that ends at an instant begins: at midnight where it is longer than three days."""
+    since_ns = at_ns - int(over_s * _NS)
+    return since_ns - since_ns % (24 * _HOUR_NS) if over_s > _HOURS_KEPT_S else since_ns
+
+
+def parts_of(connection: Connection, since_ns: int, at_ns: int) -> Parts:
+    """Return the parts of a time."""
+    first_kept = hours_since(connection)
+    since, until = iso_utc(since_ns), iso_utc(at_ns)
+    changed = select(changed_hours.c.hour).where(changed_hours.c.hour.between(since[:DAY], f"{until[:HOUR]}~"))
+    stale = set(connection.execute(changed.distinct()).scalars())
+    stale_days = {hour[:DAY] for hour in stale}
+    kept: list[str] = []
+    ranges: list[tuple[str, str]] = []
+    for day, hours in _by_day(-(-since_ns // _HOUR_NS) * _HOUR_NS, at_ns):
+        if len(hours) == 24 and (day not in stale_days or day < first_kept):  # noqa: PLR2004 - a whole day
+            kept.append(day)
+        else:
+            kept += [hour for hour in hours if hour not in stale]
+            ranges += [_range(hour) for hour in hours if hour in stale]
+    return Parts(tuple(kept), (*_joined([*_edges(since_ns, at_ns), *ranges]),), since)
+
+
+def _by_day(first_ns: int, at_ns: int) -> Iterable[tuple[str, list[str]]]:
+    """Return each day between two instants with those of its hours that lie wholly between them."""
+    days: dict[str, list[str]] = {}
+    for begins_ns in range(first_ns, at_ns - _HOUR_NS + 1, _HOUR_NS):
+        hour = iso_utc(begins_ns)[:HOUR]
+        days.setdefault(hour[:DAY], []).append(hour)
+    return days.items()
+
+
+def _edges(since_ns: int, at_ns: int) -> list[tuple[str, str]]:
+    """Return the part of an hour with which a time begins, and the one with which it ends."""
+    first_hour_ns = -(-since_ns // _HOUR_NS) * _HOUR_NS
+    last_hour_ns = at_ns - at_ns % _HOUR_NS
+    if first_hour_ns > last_hour_ns:  # within one hour
+        return [(iso_utc(since_ns), iso_utc(at_ns))]
+    # A run of the full hour itself belongs to that hour, whose sums are kept: ranges leave their first instant out.
+    edges = [(iso_utc(since_ns), iso_utc(first_hour_ns - 1_000)), (iso_utc(last_hour_ns - 1_000), iso_utc(at_ns))]
+    return [edge for edge in edges if edge[0] < edge[1]]
+
+
+def _range(hour: str) -> tuple[str, str]:
+    """Return an hour as a range, whose first instant is not part of it."""
+    begins_ns = parse_iso(f"{hour}:00:00+00:00")
+    return iso_utc(begins_ns - 1_000), iso_utc(begins_ns + _HOUR_NS - 1_000)
+
+
+def _joined(ranges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return ranges in their order, those that meet as one: each is a statement."""
+    found: list[tuple[str, str]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
