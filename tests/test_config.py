@@ -82,6 +82,9 @@ GOOD = {
     "rejected_max_bytes": ("1000", 1000),
     "sheets_enabled": ("1", True),
     "sheets_url": ("https://hook.example.com/x", "https://hook.example.com/x"),
+    "alerts": ("/srv/alerts.toml", Path("/srv/alerts.toml")),
+    "alerts_url": ("https://alerts.example.com/x", "https://alerts.example.com/x"),
+    "alerts_token": ("hunter3", "hunter3"),
     "sheets_token": ("hunter3", "hunter3"),
     "sheets_auth_required": ("true", True),
     "git_hosts": (
@@ -147,6 +150,7 @@ BAD = {
     "rejected_max_bytes": "-1",
     "sheets_enabled": "si",
     "sheets_url": "hook.example.com",
+    "alerts_url": "alerts.example.com",
     "sheets_auth_required": "?",
     "git_hosts": "git.example.com=gitea",
     "otlp_enabled": "x",
