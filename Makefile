@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DEMO   := $(CURDIR)/.demo
+DEMO_DATA := $(CURDIR)/.demo
+DEMO_VENV := .venv-demo
 TESTS  ?= tests
 
 .PHONY: demo test test-interpreters durability collector check format columns bench bench-delivery screenshots structure clean
@@ -13,16 +14,21 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# The indexing agent over this repository; then the runs, and the trees of the whole and of one folder, from SQLite.
-demo: export TELEMETRY_BASE_DIR := $(DEMO)
-demo: RUN_OF = $$($(BIN)/agent-telemetry runs --json | $(BIN)/python -c \
-  'import json, sys; print(next(r["run_id"] for r in json.load(sys.stdin) if r.get("item_name") == $(1)))')
-demo: $(VENV)/.made
-	@rm -rf $(DEMO)
-	$(BIN)/python examples/indexing_agent.py .
-	$(BIN)/agent-telemetry runs
-	@$(BIN)/agent-telemetry show "$(call RUN_OF,None)"
-	@$(BIN)/agent-telemetry show "$(call RUN_OF,"examples")"
+# What the demo needs and no more: a minute, where the tests' environment takes several.
+$(DEMO_VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
+	@echo "Installing into $(DEMO_VENV) what the demo needs: about 45 packages, once."
+	@$(PYTHON) -m venv $(DEMO_VENV)
+	@began=$$(date +%s); $(DEMO_VENV)/bin/pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[service,cost]' \
+	  | grep --line-buffered -E '^(Collecting|Installing)' | cut -c -100 && \
+	  echo "Installed in $$(($$(date +%s) - began)) s: $$(du -sm $(DEMO_VENV) | cut -f 1) MB."
+	@touch $@
+
+# An agent at work, a failure, a killed process, and the page with their runs; DEMO=once ends by itself.
+demo: export TELEMETRY_BASE_DIR := $(DEMO_DATA)
+demo: $(DEMO_VENV)/.made
+	@rm -rf $(DEMO_DATA)
+	@$(DEMO_VENV)/bin/python scripts/demo.py
 
 # All tests, including those that kill processes; in three parallel workers, because many tests wait for processes.
 test: $(VENV)/.made
@@ -96,4 +102,4 @@ structure: $(VENV)/.made
 	@$(BIN)/python tests/structure_report.py $(ROOT)
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* $(DEMO_VENV) $(DEMO_DATA) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ from components import in_ci, require
 from hypothesis import HealthCheck, settings
 from on_disk import Case
 
+from otel_agent_telemetry.otel import provider, spans
 from otel_agent_telemetry.otel.provider import close_providers
 from otel_agent_telemetry.testing import ManualClock, capture_runs, isolated_config
 
@@ -75,6 +76,15 @@ def small_disk(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _program_without_name():
+    """Runs in this process are not called as the test runner, which may be any."""
+    with pytest.MonkeyPatch.context() as patch:
+        for user in (spans, provider):
+            patch.setattr(user, "program_name", lambda: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

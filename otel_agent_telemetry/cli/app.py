@@ -26,6 +26,7 @@ from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, wit
 from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.git import git
 from otel_agent_telemetry.cli.init_db import init_db
+from otel_agent_telemetry.cli.instrument import instrument
 from otel_agent_telemetry.cli.invocation import Invocation
 from otel_agent_telemetry.cli.price import price
 from otel_agent_telemetry.cli.replay import replay
@@ -62,6 +63,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "close-stale": close_stale,
     "delete": delete,
     "associate-commit": associate_commit,
+    "instrument": instrument,
     "capture": capture,
     "capture-query": capture_query,
     "price": price,
@@ -77,8 +79,12 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "doctor": doctor,
 }
 
+_AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
+"""For commands that start another: its options, `-h` among them, are not ours."""
+_STARTERS = ("instrument",)
+
 for name, command in COMMANDS.items():
-    app.command(name)(with_exit_status(command))
+    app.command(name, context_settings=_AS_TYPED if name in _STARTERS else None)(with_exit_status(command))
 app.add_typer(git, name="git")
 
 

@@ -28,8 +28,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from otel_agent_telemetry import forks
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.interpreter import importing
+from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.global_provider import current_provider
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+from otel_agent_telemetry.otel.program_name import program_name
 from otel_agent_telemetry.recording.recorder import Recorder
 
 
@@ -157,7 +159,7 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
     """
     with _guard:
         if config not in _private:
-            provider = own_provider(Resource.create())
+            provider = own_provider(_own_resource())
             processor = AgentRunSpanProcessor(config)
             provider.add_span_processor(processor)
             _remember(provider, processor)
@@ -165,6 +167,15 @@ def private(config: TelemetryConfig) -> tuple[TracerProvider, AgentRunSpanProces
                 _export_over_otlp(provider, config)
             _private[config] = (provider, processor)
         return _private[config]
+
+
+def _own_resource() -> Resource:
+    """Return what the environment says of this process; without a service name, the program's name is the service's."""
+    resource = Resource.create()
+    program = program_name()
+    if program is None or not str(resource.attributes.get(names.SERVICE_NAME)).startswith(names.DEFAULT_SERVICE):
+        return resource
+    return resource.merge(Resource({names.SERVICE_NAME: program}))
 
 
 def own_provider(resource: Resource) -> TracerProvider:

@@ -18,6 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_agent_telemetry.clock import instant_ns
 from otel_agent_telemetry.otel import conventions as names
+from otel_agent_telemetry.otel.program_name import program_name
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.run_id import check_custom_run_id
@@ -112,13 +113,20 @@ _resources: dict[int, tuple[Resource, Mapping[str, Any]]] = {}
 
 
 def resource_of(resource: Resource) -> Mapping[str, Any]:
-    """Return the attributes of a resource, the same mapping for the same resource."""
+    """Return the attributes of a resource of this process, the same mapping for the same resource.
+
+    Where no service name is set, the program's name is the service's.
+    """
     known = _resources.get(id(resource))
     if known is None:
         if len(_resources) >= _MAX_RESOURCES:
             # Emptied whole: an application that makes a resource a span must not fill the memory.
             _resources.clear()
-        known = _resources[id(resource)] = (resource, MappingProxyType(dict(resource.attributes)))
+        attributes = dict(resource.attributes)
+        service = attributes.get(names.SERVICE_NAME)
+        if not service or str(service).startswith(names.DEFAULT_SERVICE):
+            attributes[names.SERVICE_NAME] = program_name() or service or names.DEFAULT_SERVICE
+        known = _resources[id(resource)] = (resource, MappingProxyType(attributes))
     return known[1]
 
 
