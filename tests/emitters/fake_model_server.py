@@ -56,14 +56,20 @@ ANTHROPIC_USAGE = {
     "cache_creation_input_tokens": 20,
 }
 
+USAGE = {"chat": CHAT_USAGE, "responses": RESPONSES_USAGE, "messages": ANTHROPIC_USAGE, "gemini": GEMINI_USAGE}
+
 
 class FakeModelServer(ThreadingHTTPServer):
-    """Serves within a `with` block; `url` is its address, `taken()` what was asked since it was last called."""
+    """Serves within a `with` block; `url` is its address, `taken()` what was asked since it was last called.
+
+    `usage` has the figures of each protocol. A subclass may answer with other tools and errors, or later.
+    """
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, usage=None):
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.usage = usage or USAGE
         self._asked = []
 
     @property
@@ -81,8 +87,23 @@ class FakeModelServer(ThreadingHTTPServer):
         """Return the number of the answer: a client may count answers of one id once."""
         return len(self._asked)
 
+    def call_id(self):
+        """Return the id of a tool call; a subclass whose conversations have several numbers them."""
+        return "call_1"
+
     def asked(self, path, status):
         self._asked.append((path, status))
+
+    def before_answering(self, path):
+        """Do nothing; a subclass may wait here, in the thread of the request."""
+
+    def status_for(self, conversation):
+        """Return the HTTP status that a conversation is answered with."""
+        return 500 if "Please fail" in conversation else 200
+
+    def tool_for(self, body, conversation):
+        """Return the name of the tool that the answer calls and its arguments, None for an answer in words."""
+        return None if any(done in conversation for done in _DONE) else _tool_of(body)
 
     def taken(self):
         taken, self._asked = self._asked, []
@@ -107,23 +128,26 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_arguments):
         """Print nothing."""
 
+    def do_GET(self):
+        """Know no models: clients that ask for a list go by their own."""
+        self._send(200, {"object": "list", "data": [], "models": []})
+
     def do_POST(self):
         text = body_of(self).decode()
         body, path = json.loads(text or "{}"), self.path.split("?")[0]
         conversation = json.dumps([body.get(name) for name in ("messages", "input", "contents")])
-        if "Please fail" in conversation:
-            self.server.asked(path, 500)
-            self._send(
-                500,
-                {"error": {"message": "the model is down", "type": "server_error", "status": "INTERNAL", "code": 500}},
-            )
-            return
-        self.server.asked(path, 200)
-        with suppress(BrokenPipeError):
-            self._answer(path, body, conversation)
+        status = self.server.status_for(conversation)
+        self.server.asked(path, status)
+        self.server.before_answering(path)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            if status == 200:
+                self._answer(path, body, conversation)
+            else:
+                error = {"message": "the model is down", "type": "server_error", "status": "INTERNAL", "code": status}
+                self._send(status, {"type": "error", "error": error})
 
     def _answer(self, path, body, conversation):
-        tool = _tool_of(body) if not any(done in conversation for done in _DONE) else None
+        tool = self.server.tool_for(body, conversation)
         if path.endswith("/embeddings"):
             data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
             self._send(
@@ -139,10 +163,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._responses(body, tool)
         elif path.endswith("/converse"):
             self._converse(tool)
+        elif path.endswith("/count_tokens"):
+            self._send(200, {"input_tokens": 100})
         elif path.endswith("/messages"):
             self._messages(body, tool)
+        elif path.endswith(":countTokens"):
+            self._send(200, {"totalTokens": 100})
         elif ":" in path:
             self._gemini(path, tool)
+        elif "messages" not in body:  # statistics that a client reports to its vendor
+            self._send(404, {"error": {"message": "not found", "type": "not_found_error"}})
         else:
             self._chat(body, tool, DSPY_TEXT if "[[ ## completed ## ]]" in conversation else TEXT)
 
@@ -150,12 +180,18 @@ class _Handler(BaseHTTPRequestHandler):
         about = {"id": "chatcmpl-1", "created": 1, "model": body["model"]}
         message = {"role": "assistant", "content": None if tool else text}
         if tool:
-            call = {"id": "call_1", "type": "function", "function": {"name": tool[0], "arguments": json.dumps(tool[1])}}
+            call = {
+                "id": self.server.call_id(),
+                "type": "function",
+                "function": {"name": tool[0], "arguments": json.dumps(tool[1])},
+            }
             message["tool_calls"] = [call]
         reason = "tool_calls" if tool else "stop"
         if not body.get("stream"):
             choice = {"index": 0, "message": message, "finish_reason": reason}
-            self._send(200, {**about, "object": "chat.completion", "choices": [choice], "usage": CHAT_USAGE})
+            self._send(
+                200, {**about, "object": "chat.completion", "choices": [choice], "usage": self.server.usage["chat"]}
+            )
             return
         if tool:
             message["tool_calls"][0]["index"] = 0
@@ -163,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         chunks = [
             {**about, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
             {**about, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
-            {**about, "choices": [], "usage": CHAT_USAGE},
+            {**about, "choices": [], "usage": self.server.usage["chat"]},
         ]
         self._stream([*[f"data: {json.dumps(chunk)}\n\n" for chunk in chunks], "data: [DONE]\n\n"])
 
@@ -172,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             item = {
                 "type": "function_call",
                 "id": "fc_1",
-                "call_id": "call_1",
+                "call_id": self.server.call_id(),
                 "name": tool[0],
                 "arguments": json.dumps(tool[1]),
                 "status": "completed",
@@ -189,7 +225,13 @@ class _Handler(BaseHTTPRequestHandler):
             "tool_choice": "auto",
             "tools": [],
         }
-        done = {**about, "status": "completed", "output": [item], "usage": RESPONSES_USAGE, "error": None}
+        done = {
+            **about,
+            "status": "completed",
+            "output": [item],
+            "usage": self.server.usage["responses"],
+            "error": None,
+        }
         if not body.get("stream"):
             self._send(200, done)
             return
@@ -214,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _messages(self, body, tool):
         block = (
-            {"type": "tool_use", "id": "call_1", "name": tool[0], "input": tool[1]}
+            {"type": "tool_use", "id": self.server.call_id(), "name": tool[0], "input": tool[1]}
             if tool
             else {"type": "text", "text": TEXT}
         )
@@ -225,11 +267,11 @@ class _Handler(BaseHTTPRequestHandler):
             "model": body["model"],
             "stop_sequence": None,
         }
-        reason = "tool_use" if tool else "end_turn"
+        reason, usage = "tool_use" if tool else "end_turn", self.server.usage["messages"]
         if not body.get("stream"):
-            self._send(200, {**about, "content": [block], "stop_reason": reason, "usage": ANTHROPIC_USAGE})
+            self._send(200, {**about, "content": [block], "stop_reason": reason, "usage": usage})
             return
-        begun = {**about, "content": [], "stop_reason": None, "usage": {**ANTHROPIC_USAGE, "output_tokens": 1}}
+        begun = {**about, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
         empty = {**block, "input": {}} if tool else {**block, "text": ""}
         delta = (
             {"type": "input_json_delta", "partial_json": json.dumps(tool[1])}
@@ -244,14 +286,18 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 "type": "message_delta",
                 "delta": {"stop_reason": reason, "stop_sequence": None},
-                "usage": ANTHROPIC_USAGE,
+                "usage": usage,
             },
             {"type": "message_stop"},
         ]
         self._stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events])
 
     def _converse(self, tool):
-        used = {"toolUse": {"toolUseId": "call_1", "name": tool[0], "input": tool[1]}} if tool else {"text": TEXT}
+        used = (
+            {"toolUse": {"toolUseId": self.server.call_id(), "name": tool[0], "input": tool[1]}}
+            if tool
+            else {"text": TEXT}
+        )
         usage = {"inputTokens": 100, "outputTokens": 7, "totalTokens": 107}
         message = {"role": "assistant", "content": [used]}
         reason = "tool_use" if tool else "end_turn"
@@ -262,7 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _gemini(self, path, tool):
         part = {"functionCall": {"name": tool[0], "args": tool[1]}} if tool else {"text": TEXT}
         candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}
-        answer = {"candidates": [candidate], "usageMetadata": GEMINI_USAGE, "modelVersion": "gemini-2.5-flash"}
+        answer = {
+            "candidates": [candidate],
+            "usageMetadata": self.server.usage["gemini"],
+            "modelVersion": "gemini-2.5-flash",
+        }
         if path.endswith(":streamGenerateContent"):
             self._stream([f"data: {json.dumps(answer)}\r\n\r\n"])
         else:

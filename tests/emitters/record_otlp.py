@@ -12,62 +12,32 @@ counts as given at the start, but for names that tell of a result.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from otel_agent_telemetry.otel.otlp_spans import _KINDS, _STATUSES, values_of
 from otel_agent_telemetry.service.otlp_parsing import parse_json, parse_protobuf
 from otel_agent_telemetry.service.otlp_signals import TRACES
-from tests.emitters.fake_model_server import FakeModelServer, body_of
+from tests.emitters.fake_model_server import FakeModelServer
+from tests.emitters.otlp_receiver import OtlpReceiver
 from tests.emitters.record import FOLDER, _text, _trimmed, _trimmed_text
 
 START, SOON = "recorded.start", "recorded.soon"
 _RESULTS = re.compile(r"usage|token|response|output|result|finish|error|duration|status|cost")
 
 
-class Receiver(ThreadingHTTPServer):
-    """Keeps the spans that are posted to it, each with the name of its scope."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.spans = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = body_of(self)
-        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-        is_json = "json" in self.headers.get("Content-Type", "")
-        if self.path.endswith("/traces"):  # logs and metrics are answered and passed over
-            parsed = (parse_json if is_json else parse_protobuf)(body, TRACES)
+def spans_of(received):
+    """Return the spans that were posted, each with the name of its scope; logs and metrics are passed over."""
+    spans = []
+    for request in received:
+        if request.signal == "traces":
+            parsed = (parse_json if request.is_json else parse_protobuf)(request.content, TRACES)
             for group in parsed.request.resource_spans:
-                self.server.spans += [(span, scope.scope.name) for scope in group.scope_spans for span in scope.spans]
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json" if is_json else "application/x-protobuf")
-        self.send_header("Content-Length", "2" if is_json else "0")
-        self.end_headers()
-        self.wfile.write(b"{}" if is_json else b"")
-
-    def log_message(self, *_):
-        pass
+                spans += [(span, scope.scope.name) for scope in group.scope_spans for span in scope.spans]
+    return spans
 
 
 def described(spans):
@@ -110,12 +80,13 @@ def _described(span, scope, numbers, traces, began):
 def main(name, title, *command):
     path = FOLDER / f"{name}.json"
     emitter = json.loads(path.read_text())
-    with Receiver() as receiver, FakeModelServer() as model:
-        places = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": receiver.url, "MODEL_URL": model.url}
+    with OtlpReceiver() as receiver, FakeModelServer() as model:
+        places = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{receiver.url}/v1/traces", "MODEL_URL": model.url}
         done = subprocess.run(command, env={**os.environ, **places}, check=False)
-        print("exit code:", done.returncode, "the model:", model.taken(), "spans:", len(receiver.spans))
+        spans = spans_of(receiver.received)
+        print("exit code:", done.returncode, "the model:", model.taken(), "spans:", len(spans))
     known = emitter["programs"].get(title, {"runs": []})
-    emitter["programs"][title] = {**known, "spans": described(receiver.spans)}
+    emitter["programs"][title] = {**known, "spans": described(spans)}
     emitter["programs"][title].pop("order", None)
     path.write_text(_text(emitter))
 

@@ -1,9 +1,6 @@
 """Requests that coding agents sent, posted as they were: OTLP in JSON, one row for each prompt.
 
-`captures/` has one request a file (`path`, `content_type`, `body`), taken from the programs with a model server on
-loopback; ids of users, hosts and folders are replaced. Of those named `selected` the spans or metrics that matter were
-kept. A model call used 100 tokens of input, of which Claude Code reports 30 + 20 cached ones beside it,
-and 7 of output.
+`captures/README.md` describes the requests and the rows that a user expects of them.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ PROMPTS = {
     "claude-code_traces_tool_rejected": [("claude-code", "success", 2, 1, 300, 14)],
     "claude-code_traces_two_prompts_one_session_1": [("claude-code", "success", 1, 0, 150, 7)] * 2,
     "copilot-cli_traces_tool_call": [("github-copilot", "success", 2, 1, 200, 14)],
+    "qwen-code_traces_tool_call": [("qwen-code", "success", 2, 1, 200, 14)],
 }
 TRACES = sorted(CAPTURES.glob("*_traces_*.json"))
 CONTENT = (b"say done", b"echo hi", b"You are a non-interactive", b"This tool executes")
