@@ -54,6 +54,8 @@ _OK: Final = 200
 class HttpTarget:
     """Sends batches to one service. The token goes to that URL only: redirects are not followed."""
 
+    has_states = False
+
     def __init__(self, url: str, config: TelemetryConfig) -> None:
         self.name = without_credentials(url)
         headers: Headers = {"Content-Type": "application/json", **bearer(config.api_auth_token)}

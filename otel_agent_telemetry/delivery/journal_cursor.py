@@ -3,7 +3,8 @@
 `{buffer}/journal-{store}.cursor`, one file for each database; `store` is the id that `/version`
 names. It holds one JSON object:
 
-    {"store": "9f…", "target": "https://…", "days": {"20260131": [5120, 131073, 305419896], …}}
+    {"store": "9f…", "target": "https://…", "days": {"20260131": [5120, 131073, 305419896], …},
+     "states": {"20260131": 4096, …}}
 
 `target` is for people. Each day has the bytes that the database has confirmed, from the start of
 the day's file, the file's inode, and a checksum of its first 256 bytes, or of all where it had
@@ -11,6 +12,11 @@ fewer: a file that was replaced, or is shorter by now, begins at 0. The inode al
 because a new file often gets that of the one just removed. Days whose files are gone are left
 out. A day that was compressed goes on where its file was; when all of it is confirmed, the inode
 is that of the archive.
+
+`states` has the size that each day had when the cursor began, of an archive more than any size. Up to there
+states of runs are lines to deliver, too: what other databases confirmed has left the buffer, and the journal alone
+can bring it to this one. So a service whose database was restored from a backup, and has a new id since, gets
+all of it again.
 
 The file is replaced atomically after each confirmation. It is not forced to disk, and whatever
 cannot be read counts as nothing: a cursor that is lost, or too small, means that lines are
@@ -20,9 +26,9 @@ delivered again, which changes nothing.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -34,10 +40,13 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.trusted_files import open_to_read, read_bytes, replace_content, trusted_names
 from otel_agent_telemetry.wire import load_object
 
+T = TypeVar("T")
 _STORE: Final = lazy(r"[0-9a-f]{1,64}")
 _NAME: Final = lazy(r"journal-([0-9a-f]{1,64})\.cursor")
 _MEMBERS: Final = 3
 _HEAD: Final = 256
+_ALL: Final = 1 << 62
+"""More bytes than a file has."""
 
 
 class Unsent(NamedTuple):
@@ -67,12 +76,27 @@ class JournalCursor:
         self._path = buffer_dir / f"journal-{store}.cursor"
         self._store = store
         self._target = target
-        self._days = _read_days(self._path)
+        known = _read(self._path)
+        self.is_new = known is None
+        """Whether nothing is known of the database: it has no cursor, or none that can be read."""
+        self._days = _members(known, "days", _is_place, lambda value: _Place(*value))
+        self._states: dict[str, int] = _members(known, "states", _is_size, int)
 
     @staticmethod
     def is_store(value: object) -> bool:
         """Return whether a value can be the id of a database: a file is named after it."""
         return isinstance(value, str) and _STORE.fullmatch(value) is not None
+
+    def begin(self, folder: Path, *, with_states: bool) -> None:
+        """Write the cursor of a database that has no line yet, and `with_states` no state either. Raises OSError."""
+        files = journal_files(folder) if with_states else []
+        self._states = {day_of_file(path): _ALL if is_compressed(path) else path.stat().st_size for path in files}
+        self._write()
+        self.is_new = False
+
+    def states_until(self, path: Path) -> int:
+        """Return the number of bytes of a day up to which states of runs are delivered as lines."""
+        return self._states.get(day_of_file(path), 0)
 
     def unsent(self, folder: Path, *, archives: bool) -> Iterator[Unsent]:
         """Yield what of each day is not confirmed, the oldest day first; compressed days if asked. Raises OSError."""
@@ -104,6 +128,7 @@ class JournalCursor:
         self._days[day_of_file(path)] = _Place(offset, inode, 0 if is_compressed(path) else _head_of(path, offset))
         there = set(map(day_of_file, journal_files(path.parent)))
         self._days = {day: place for day, place in self._days.items() if day in there}
+        self._states = {day: size for day, size in self._states.items() if day in there}
         self._write()
 
     def _write(self) -> None:
@@ -112,25 +137,35 @@ class JournalCursor:
             "store": self._store,
             "target": self._target,
             "days": {day: list(place) for day, place in self._days.items()},
+            "states": self._states,
         }
         replace_content(self._path, orjson.dumps(value))
 
 
-def _read_days(path: Path) -> dict[str, _Place]:
-    """Return day → how far it is confirmed; empty for what cannot be read."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what a cursor's file holds; None for one that is missing or cannot be read."""
     try:
-        days = (load_object(read_bytes(path)) or {}).get("days")
+        return load_object(read_bytes(path))
     except OSError:
-        return {}
-    if not isinstance(days, dict):
-        return {}
-    return {day: _Place(*place) for day, place in days.items() if _is_place(place)}
+        return None
+
+
+def _members(
+    known: dict[str, Any] | None, name: str, is_right: Callable[[Any], bool], make: Callable[[Any], T]
+) -> dict[str, T]:
+    """Return day → value of a member of the file, without what is none."""
+    days = (known or {}).get(name)
+    return {day: make(value) for day, value in days.items() if is_right(value)} if isinstance(days, dict) else {}
 
 
 def _is_place(value: Any) -> bool:
     """Return whether a value of the file is how far a day is confirmed."""
-    is_whole = isinstance(value, list) and len(value) == _MEMBERS
-    return is_whole and all(type(number) is int and number >= 0 for number in value)
+    return isinstance(value, list) and len(value) == _MEMBERS and all(map(_is_size, value))
+
+
+def _is_size(value: Any) -> bool:
+    """Return whether a value of the file is a number of bytes."""
+    return type(value) is int and value >= 0
 
 
 def last_cursor(buffer_dir: Path) -> JournalCursor | None:

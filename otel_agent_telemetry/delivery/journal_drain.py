@@ -6,6 +6,9 @@ they stand on disk, some thousand at a time: nothing is parsed, and nothing but 
 memory. The cursor moves when the target has committed a batch, so whatever dies, and whenever,
 a line is sent again at worst.
 
+A database that is new here gets the states of the journal as lines, too: those that other databases confirmed have
+left the buffer.
+
 The lines of a live file end with LF; what follows the last LF is a line that is being written, or
 one that was torn, and the next line stands behind it. A torn end of a past day is sent as it is.
 
@@ -25,7 +28,7 @@ from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.clock import SystemClock, day_of
 from otel_agent_telemetry.deliverer_report import DelivererReport
 from otel_agent_telemetry.delivery.host import DeliveryHost
-from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, Unsent
+from otel_agent_telemetry.delivery.journal_cursor import JournalCursor, Unsent, last_cursor
 from otel_agent_telemetry.delivery.outcome import Delivered, RetryLater
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.interpreter import importing
@@ -46,6 +49,8 @@ class LinesTarget(Protocol):
     """A target that takes lines of a journal, too."""
 
     name: str
+    has_states: bool
+    """Whether the states of this host's runs went to the same database before the target took lines."""
 
     def store(self) -> str | RetryLater | None:
         """Return the id of the database that the lines go to; None where the target does not take any."""
@@ -121,9 +126,17 @@ class JournalDrain:
             return store or 0
         assert isinstance(target, LinesTarget)
         try:
-            return self._deliver(target, JournalCursor(self._config.buffer_dir, store, target=target.name), stop)
+            return self._deliver(target, self._cursor(target, store), stop)
         except OSError as problem:
             return RetryLater(f"the journal cannot be delivered: {problem}")
+
+    def _cursor(self, target: LinesTarget, store: str) -> JournalCursor:
+        """Return the cursor of a database. Raises OSError."""
+        folder = self._config.buffer_dir
+        cursor = JournalCursor(folder, store, target=target.name)
+        if cursor.is_new:
+            cursor.begin(self._config.ndjson_dir, with_states=not target.has_states or last_cursor(folder) is not None)
+        return cursor
 
     def _deliver(self, target: LinesTarget, cursor: JournalCursor, stop: Callable[[], bool]) -> int | RetryLater:
         """Send day after day. Raises OSError."""
@@ -144,7 +157,7 @@ class JournalDrain:
         sent, part = 0, waiting[0]
         ends_at = part.offset
         end = None if part.end is None or self._is_past(part.path) else part.end
-        for chunk in _chunks(part, end):
+        for chunk in _chunks(part, end, states_until=cursor.states_until(part.path)):
             ends_at = chunk.ends_at
             waiting[0] = part._replace(offset=ends_at)
             outcome = self._send(target, chunk, waiting)
@@ -220,8 +233,8 @@ class JournalDrain:
         return day_of_file(path) < day_of(self._host.clock.now_ns() - _DAY_NS)
 
 
-def _chunks(part: Unsent, end: int | None) -> Iterator[_Chunk]:
-    """Yield the lines of a part in batches, without states of runs and blank lines. Raises OSError.
+def _chunks(part: Unsent, end: int | None, *, states_until: int) -> Iterator[_Chunk]:
+    """Yield the lines of a part in batches, without blank lines and the states behind `states_until`. Raises OSError.
 
     With `end`, only lines that end before that byte.
     """
@@ -231,7 +244,8 @@ def _chunks(part: Unsent, end: int | None) -> Iterator[_Chunk]:
         for raw in block.removesuffix(b"\n").split(b"\n"):
             at += len(raw) + 1
             # Behind a state that was torn another line may stand.
-            if raw and not raw.isspace() and (not raw.startswith(_RUN_HEAD) or raw.find(LINE_HEAD, 1) > 0):
+            is_state = at > states_until and raw.startswith(_RUN_HEAD) and raw.find(LINE_HEAD, 1) < 0
+            if raw and not is_state and not raw.isspace():
                 lines.append(raw)
                 size += len(raw)
             if len(lines) >= MAX_LINES or size >= MAX_BYTES:

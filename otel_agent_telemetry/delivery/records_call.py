@@ -1,7 +1,8 @@
 """`POST /api/v1/records` of a service: lines of a journal as they stand on disk, and whether the service takes them.
 
-`/version` is asked once for each connection to a service: `records` names the version of the call,
-`store` the database. A service that names neither is of an earlier version and takes states alone.
+`/version` is asked until it answers, and again when the service was away, refused lines, or answers for another
+database: `records` names the version of the call, `store` the database. A service that names neither is of an
+earlier version and takes states alone.
 
 Lines are refused one by one in an answer of 200. A 413 means that there were too many, and halves
 are tried; one line by itself is given up. Any other refusal is not about a line, and all wait.
@@ -64,13 +65,19 @@ class RecordsCall:
             sent, headers["Content-Encoding"] = gzip.compress(body, _LEVEL), "gzip"
         answer = self._request("POST", _PATH, body=sent, settles=_SETTLES, headers=headers)
         if isinstance(answer, RetryLater):
+            self._is_asked = False  # while it was away its database may have been restored or replaced
             return answer
         if answer.status == _TOO_LARGE:
             return self._halves(body, report, answer)
         if answer.status != _OK:
             self._is_asked = False  # it may be another service by now, or one that was set back
             return RetryLater(f"{self._name} answered {answer.status} to lines of the journal")
-        return _confirmed(self._name, answer.content, sent=body.count(b"\n"))
+        account: dict[str, Any] = load_object(answer.content) or {}
+        # A connection may outlive the restart of what is behind a proxy. Services of earlier versions name no store.
+        if self._is_asked and account.get("store", self._store) != self._store:
+            self._is_asked = False
+            return RetryLater(f"{self._name} has another database since it was asked")
+        return _confirmed(self._name, account, sent=body.count(b"\n"))
 
     def _halves(self, body: bytes, report: DelivererReport, answer: Answer) -> Delivered | RetryLater:
         """Send a body that was too large in two parts; of a single line it is the line that is too large."""
@@ -90,9 +97,8 @@ class RecordsCall:
         return Delivered(tuple(refused))
 
 
-def _confirmed(name: str, content: bytes, *, sent: int) -> Delivered | RetryLater:
+def _confirmed(name: str, account: dict[str, Any], *, sent: int) -> Delivered | RetryLater:
     """Return what an answer confirms. A captive portal answers 200 too: only a full account is believed."""
-    account: dict[str, Any] = load_object(content) or {}
     try:
         refused = tuple(Rejected(int(one["line"]) - 1, str(one["reason"])[:_MAX_REASON]) for one in account["refused"])
         is_full = account["lines"] == sent and all(0 <= item.position < sent for item in refused)

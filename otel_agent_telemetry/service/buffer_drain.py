@@ -37,6 +37,8 @@ _COMMIT_TIMEOUT_S: Final = 120.0
 class WriterTarget:
     """The service's own writer as a target of the drain."""
 
+    has_states = True
+
     def __init__(self, writer: GroupWriter, name: str, *, store_id: str | None) -> None:
         self.name = name
         self._writer = writer

@@ -74,6 +74,7 @@ async def store_records(request: Request) -> Response:
             **{name: counts[name] for name in ("runs", "events", "spans", "commits")},
             "torn": found.torn,
             "refused": [{"line": one.line, "reason": one.reason} for one in found.refused],
+            "store": backend.store_id,
         }
     )
 

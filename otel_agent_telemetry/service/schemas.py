@@ -109,7 +109,8 @@ class LineRefused(BaseModel):
 class RecordsStored(BaseModel):
     """The outcome of lines of a journal: how many there were, and how many records of each type they hold.
 
-    A commit association counts as an event and as a commit. Of `torn` lines the whole records are stored.
+    A commit association counts as an event and as a commit. Of `torn` lines the whole records are stored. `store` is
+    the id of the database that has them, as in `/version`.
     """
 
     lines: int
@@ -119,6 +120,7 @@ class RecordsStored(BaseModel):
     commits: int
     torn: int
     refused: list[LineRefused]
+    store: str | None
 
 
 class RunPatched(BaseModel):

@@ -6,6 +6,9 @@ renamed over it, so that at every instant one of the two is there. Meanwhile SQL
 keeps every writer out. A process that still has the old file open cannot write to it
 afterwards (SQLite sees that it was moved), and opens the new one.
 
+What is restored is another database for those that deliver to it, with an id of its own: their
+cursors are ahead of a backup, and by the old id nothing that came since would be sent again.
+
 Making backups is `database_backup`'s.
 """
 
@@ -48,6 +51,7 @@ from otel_agent_telemetry.storage.row_retention import delete_old
 from otel_agent_telemetry.storage.schema import VERSION_TABLE, SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store_facts import STORE_ID
 from otel_agent_telemetry.trusted_files import make_private_dir, open_file, open_to_read
 
 _DAMAGED_HINT: Final = "Keep it, and take another backup, or rebuild the runs with `agent-telemetry replay`."
@@ -143,6 +147,7 @@ def restore_backup(
     with only_writer(path, doing="restoring"), translated("restoring", str(path)):
         remove_partials(path.parent, path.stem)
         with verified_copy(backup, path) as fresh, _locked(config, path, force=force) as sound:
+            _forget_id(config, fresh)
             marks = _marks_of(config, path)
             kept = _keep_present(config, path, fresh, sound=sound, force=force, clock=clock or SystemClock())
             for ending in SIDECARS:  # a journal of the old file would be played into the new one
@@ -152,6 +157,14 @@ def restore_backup(
             sync_dir(path.parent)
         schema = _upgrade(config, clock)
         return RestoreReport(contents=contents, kept=kept, schema=schema, deleted=_delete_again(config, marks))
+
+
+def _forget_id(config: TelemetryConfig, fresh: Path) -> None:
+    """Take the id of the database out of a copy, so that whoever opens it first makes another; not from version 7."""
+    with closing(connect_file(config, fresh, mode="rw")) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'store_facts'").fetchone():
+            with connection:
+                connection.execute("DELETE FROM store_facts WHERE name = ?", (STORE_ID,))
 
 
 def _marks_of(config: TelemetryConfig, path: Path) -> Marks:

@@ -15,14 +15,14 @@ from sqlalchemy import Connection, select
 from otel_agent_telemetry.storage.statements import insert_into
 from otel_agent_telemetry.storage.tables import store_facts
 
-_STORE_ID: Final = "store_id"
+STORE_ID: Final = "store_id"
 _PAGE_SECRET: Final = "page_secret"  # noqa: S105 - the name of a row
 _SECRET_BYTES: Final = 32
 
 
 def store_id(connection: Connection) -> str:
     """Return the id of this database, which a deliverer's cursor belongs to. Writes when it is first asked for."""
-    return _fact(connection, _STORE_ID, lambda: uuid4().hex)
+    return _fact(connection, STORE_ID, lambda: uuid4().hex)
 
 
 def page_secret(connection: Connection) -> str:

@@ -16,6 +16,7 @@ from stored import aged, integrity, run_ids, store, tear_a_commit, wrong_counts
 
 from otel_agent_telemetry.errors import StoreUnavailableError
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.store_facts import store_id
 from otel_agent_telemetry.storage.writer_lock import WriterLock
 from otel_agent_telemetry.testing import isolated_config
 
@@ -75,6 +76,17 @@ def test_the_journal_brings_back_what_came_since(config):
     assert len(run_ids(config)) == 2
     assert agent_telemetry(config, "replay").code == 0
     assert set(run_ids(config)) >= {"run-2", "run-3", "run-4"}
+
+
+def test_a_restored_database_is_another_one_for_those_that_deliver_to_it(config):
+    """Their cursors are ahead of the backup: by the same id they would send nothing of what it lacks."""
+    opened = Store(config)
+    before = opened.transact(store_id)
+    backup = backup_of(config, aged(1, 3))
+    assert agent_telemetry(config, "restore", backup).code == 0
+    after = opened.transact(store_id)
+    opened.close()
+    assert len({before, after}) == 2
 
 
 def test_a_missing_database_is_made_from_a_backup(config):

@@ -36,8 +36,9 @@ class Lines:
 
     name = "lines"
 
-    def __init__(self, store=STORE):
+    def __init__(self, store=STORE, *, has_states=True):
         self.id = store
+        self.has_states = has_states
         self.bodies = []
         self.reports = []
         self.fails = 0
@@ -145,6 +146,35 @@ def test_another_database_gets_everything(host):
     host.deliver(second)
     host.deliver(first)
     assert (first.seqs, second.seqs) == ([1, 2, 3], [1, 2, 3])
+
+
+def test_a_database_that_is_new_gets_the_states_that_another_was_given(host):
+    """They have left the buffer. States that are written from then on go through it, to this database."""
+    host.write(2, "run")
+    host.write(1)
+    first = Lines("aaaa", has_states=False)
+    host.deliver(first)
+    host.write(1, "run")
+    host.write(1)
+    host.deliver(first)
+    assert first.seqs == [1, 2, 3, 5]
+    restored = Lines("bbbb")
+    host.deliver(restored)
+    host.write(1, "run")
+    host.deliver(restored)
+    assert restored.seqs == [1, 2, 3, 4, 5]
+
+
+def test_states_of_a_compressed_day_go_to_a_new_database_too(host):
+    """All of them: its size says nothing of the lines that are in it."""
+    host.write(2, "run", days_ago=5)
+    path = host.path(5)
+    path.with_suffix(".ndjson.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    target = Lines(has_states=False)
+    assert host.deliver(target) == 0
+    assert host.deliver(target, host.drain(archives=True)) == 2
+    assert host.deliver(target, host.drain(archives=True)) == 0
 
 
 def test_a_line_that_is_being_written_waits_for_its_end(host):
@@ -375,6 +405,8 @@ def test_whoever_waits_for_a_state_knows_already_that_lines_follow(tmp_path):
     noted = []
 
     class Target(InMemoryTarget):
+        has_states = True
+
         def store(self):
             return STORE
 

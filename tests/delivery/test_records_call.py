@@ -25,11 +25,15 @@ class Service:
         self.limit = limit
         self.bodies = []
         self.asked = 0
+        self.fails = 0
 
     def __call__(self, method, path, *, body=None, settles=frozenset(), headers=None):
         if path == "/version":
             self.asked += 1
             return self.version if isinstance(self.version, RetryLater) else Answer(200, orjson.dumps(self.version))
+        if self.fails:
+            self.fails -= 1
+            return RetryLater("away")
         self.headers = headers
         lines = body.count(b"\n")
         if self.limit is not None and lines > self.limit:
@@ -38,8 +42,8 @@ class Service:
         return self.answers.pop(0) if self.answers else account(lines)
 
 
-def account(lines, *refused):
-    value = {"lines": lines, "refused": [{"line": number, "reason": "odd"} for number in refused]}
+def account(lines, *refused, **more):
+    value = {"lines": lines, "refused": [{"line": number, "reason": "odd"} for number in refused], **more}
     return Answer(200, orjson.dumps(value))
 
 
@@ -74,6 +78,29 @@ def test_a_service_that_cannot_be_asked_is_asked_again():
     assert isinstance(call.store(), RetryLater)
     service.version = {**OURS, "records": 2}
     assert call.store() == "ab12"
+
+
+def test_a_service_with_another_database_since_confirms_nothing_for_the_first():
+    """After a restore the connection may still be open, through a proxy; a cursor that went on would miss all before."""
+    service = Service(OURS, account(1, store="ab12"), account(1, store="cd34"), account(1, store="cd34"))
+    call = call_of(service)
+    assert call.store() == "ab12"
+    assert call.deliver(b"a\n", REPORT) == Delivered(())
+    service.version = {**OURS, "store": "cd34"}
+    assert isinstance(call.deliver(b"b\n", REPORT), RetryLater)
+    assert call.store() == "cd34"
+    assert call.deliver(b"b\n", REPORT) == Delivered(())
+
+
+def test_a_service_that_was_away_is_asked_which_database_it_has():
+    """It may have been stopped for a restore."""
+    service = Service()
+    call = call_of(service)
+    call.store()
+    service.fails = 1
+    assert isinstance(call.deliver(b"a\n", REPORT), RetryLater)
+    call.store()
+    assert service.asked == 2
 
 
 def test_lines_are_confirmed_by_a_full_account_alone():

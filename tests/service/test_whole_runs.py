@@ -6,6 +6,7 @@ events and 200 steps is recorded and delivered.
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import threading
@@ -18,15 +19,20 @@ import anyio
 import orjson
 import pytest
 from on_disk import Case, eventually, nobody_delivers
-from running import serve_process
+from running import running, serve_process
 from writing_agents import quiet_port, served
 
+from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.delivery.journal_cursor import waiting_lines
+from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.operations.deliver import deliver_now
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 from otel_agent_telemetry.operations.run_tree import KnownParts, build_tree
+from otel_agent_telemetry.operations.verify import verify
 from otel_agent_telemetry.recording.recorder import Recorder
+from otel_agent_telemetry.storage.database_backup import backup_database
 from otel_agent_telemetry.storage.deliverers import list_deliverers
+from otel_agent_telemetry.storage.restore import restore_backup
 from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.testing import isolated_config
 
@@ -145,6 +151,26 @@ def test_states_alone_go_where_that_is_asked_for(tmp_path, sqlite_service):
         report = deliver_now(case.config, timeout_s=PATIENCE_S)
         assert (report.done, report.lines, report.waiting_bytes) == (True, 29, 0)
         assert_equal_everywhere(sqlite_service.url, case, "alone")
+
+
+def test_a_service_whose_database_was_restored_gets_all_again(tmp_path, sqlite_settings):
+    """What came after the backup, states too, from a day that the host has compressed since; nothing comes twice."""
+    with running(sqlite_settings) as service, host(tmp_path / "a", service.url) as case:
+        record(case.tracer(), "before", events=4, steps=2)
+        assert deliver_now(case.config, timeout_s=PATIENCE_S).done
+        backup = backup_database(sqlite_settings.db_path, sqlite_settings.backups_dir, SystemClock())
+        record(case.tracer(), "after", events=4, steps=2)
+        assert deliver_now(case.config, timeout_s=PATIENCE_S).done
+    for day in journal_files(case.config.ndjson_dir):
+        day.with_suffix(".ndjson.gz").write_bytes(gzip.compress(day.read_bytes()))
+        day.unlink()
+    restore_backup(sqlite_settings, sqlite_settings.db_path, backup, force=True)
+    with running(sqlite_settings) as service:
+        config = case.config.with_(api_url=service.url)
+        assert not verify(config).ok
+        assert deliver_now(config, timeout_s=PATIENCE_S).done
+        assert assert_equal_everywhere(service.url, case, ("before", "after")) == 4
+        assert verify(config).ok
 
 
 def test_a_service_over_the_base_directory_takes_what_is_in_its_journal(tmp_path, serving):
