@@ -67,7 +67,7 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 @cache
 def templates() -> Environment:
-    """Return the templates of the package. They are compiled when they are first used."""
+    """Return the templates of the package. Each is compiled when it is first used, see `compile_templates`."""
     environment = Environment(
         loader=PackageLoader("otel_agent_telemetry.page"),
         autoescape=True,
@@ -80,6 +80,13 @@ def templates() -> Environment:
     environment.filters.update({function.__name__: function for function in _FILTERS})
     environment.globals.update(static=static_address, NOTHING=formats.NOTHING)
     return environment
+
+
+def compile_templates() -> None:
+    """Compile all templates, so that no request waits for it. Blocks for some tenths of a second; once a process."""
+    environment = templates()
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
 
 
 def wants_part(request: Request) -> bool:

@@ -6,6 +6,7 @@ backend and the optional gRPC receiver, and closes both.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.config import TelemetryConfig, set_default
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.page.live import LiveRuns
-from otel_agent_telemetry.page.rendering import not_found_page
+from otel_agent_telemetry.page.rendering import compile_templates, not_found_page
 from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
@@ -185,6 +186,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
         if app.state.grpc is not None:
             await app.state.grpc.start()
+        if backend.settings.page:
+            # Beside the first requests: a start that waits for it would be slower for agents, which ask for no page.
+            asyncio.get_running_loop().run_in_executor(None, compile_templates)
         yield
     finally:
         if app.state.grpc is not None:

@@ -21,8 +21,8 @@ from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, TOTAL_COLUMNS
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.run_totals import totals_in
 from otel_agent_telemetry.status import RUNNING
-from otel_agent_telemetry.storage.pricing import with_cost
-from otel_agent_telemetry.storage.rollups import rollups_of, with_rollup
+from otel_agent_telemetry.storage.pricing import cost_by_columns, with_cost
+from otel_agent_telemetry.storage.rollups import metrics_with, rollups_of, with_rollup
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
 from otel_agent_telemetry.storage.run_filters import (
     RunQuery,
@@ -45,6 +45,7 @@ PLUMBING_HEADER: Final = "Agent-Telemetry-Plumbing"
 _runs: Final = agent_runs.c
 _columns: Final = (*(_runs[name] for name in COLUMNS), _runs.id)
 _states: Final = select(*_columns[:-1])
+_COST_COLUMNS: Final = (_runs.id, _runs.event_id, _runs.trace_id, _runs.metrics_json, _runs.start_time, _runs.cost_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,22 @@ def runs_numbered(connection: Connection, numbers: Sequence[int]) -> list[Stored
     for start in range(0, len(numbers), _ROWS_AT_A_TIME):
         wanted = numbers[start : start + _ROWS_AT_A_TIME]
         found += _as_read(connection, _stored(connection, select(*_columns).where(_runs.id.in_(wanted))))
+    return found
+
+
+def costs_numbered(connection: Connection, numbers: Sequence[int]) -> dict[int, float]:
+    """Return number → cost of those of these runs whose cost is known, as `runs_numbered` gives it."""
+    found: dict[int, float] = {}
+    for start in range(0, len(numbers), _ROWS_AT_A_TIME):
+        wanted = _runs.id.in_(numbers[start : start + _ROWS_AT_A_TIME])
+        rows = connection.execute(select(*_COST_COLUMNS).where(wanted)).all()
+        # A record of all columns for each of hundreds of runs takes longer than their prices.
+        rollups = rollups_of(connection, [row.event_id for row in rows if row.trace_id])
+        for row in rows:
+            metrics = metrics_with(row.metrics_json, rollups.get(row.event_id))
+            cost = cost_by_columns(metrics, row.start_time, row.cost_usd)
+            if cost is not None:
+                found[row.id] = cost
     return found
 
 

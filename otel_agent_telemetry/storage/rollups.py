@@ -205,10 +205,17 @@ def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
         return record
     return replace(
         record,
-        metrics_json=metrics_as_read(record.metrics_json, own_usage=rollup.own, step_usage=rollup.steps),
+        metrics_json=metrics_with(record.metrics_json, rollup),
         context_json=context_as_read(record.context_json, left_out(own=rollup.own, steps=rollup.steps)),
         parent_run_id=record.parent_run_id or rollup.parent_run_id,
     )
+
+
+def metrics_with(metrics_json: str | None, rollup: Rollup | None) -> str | None:
+    """Return a run's metrics as they are read, with what its spans add up to."""
+    if rollup is None:
+        return metrics_json
+    return metrics_as_read(metrics_json, own_usage=rollup.own, step_usage=rollup.steps)
 
 
 @lru_cache(maxsize=8)

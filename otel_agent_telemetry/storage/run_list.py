@@ -3,7 +3,8 @@
 Runs are read newest first (with `ascending`, oldest first) by the index that fits best, some at a time, and each
 part is tested by the row's number: so no query of a filter that matches little reads a million runs, and neither
 database can choose a plan that does. After `MAX_SEARCHED` runs the search stops, and the page can say so and
-continue there. The order by duration, tokens or cost is that of the newest runs which one search reads.
+continue there. The order by duration, tokens or cost is that of the newest runs which one search reads: by a column
+the database sorts them, by cost they are sorted here.
 
 A page continues after the place of a run, `Cursor(value, id)`, where the value is what the list is sorted by.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -29,13 +30,14 @@ from sqlalchemy import (
     select,
     text,
     true,
+    tuple_,
 )
 
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.counts import count_kinds
 from otel_agent_telemetry.storage.list_query import ListQuery, in_time, list_conditions, narrowest
-from otel_agent_telemetry.storage.queries import MAX_COUNTED, StoredRun, runs_numbered
+from otel_agent_telemetry.storage.queries import MAX_COUNTED, StoredRun, costs_numbered, runs_numbered
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.run_filters import conditions_of, is_plumbing, newer_than, older_than
 from otel_agent_telemetry.storage.statements import count_rows
@@ -52,6 +54,8 @@ _PART: Final = 2_000
 _runs: Final = agent_runs.c
 _TOKENS: Final[ColumnElement[int]] = _runs.input_tokens + _runs.output_tokens
 _VALUES: Final[dict[str, ColumnElement[Any]]] = {"duration": _runs.duration_ms, "tokens": _TOKENS}
+_NEWEST_FIRST: Final = (_runs.created_at.desc(), _runs.id.desc())
+_OLDEST_FIRST: Final = (_runs.created_at, _runs.id)
 
 Value = str | int | float
 
@@ -158,7 +162,9 @@ class _Search:
     def __init__(self, connection: Connection, query: ListQuery) -> None:
         self._connection = connection
         self._query = query
-        self._conditions = list_conditions(connection, query)
+        # As the value of one expression: either database would take an index of a plain condition, and read all
+        # runs that meet it.
+        self._meets = and_(true(), *list_conditions(connection, query)).is_(true())
         self._priced = 0
         self.places: list[Place] = []
         self.searched = 0
@@ -170,13 +176,33 @@ class _Search:
         if self._query.sort == "started":
             self._read(self._query.cursor, wanted, down=down)
             return
+        if not self._query.asks_cost:
+            self._sort(wanted, down=down)
+            return
         self._read(None, sys.maxsize, down=True)
-        # No index is in this order, so all that was searched is sorted, and the page cut out of it.
+        # Costs are in no row, so all that was searched is sorted, and the page cut out of it.
         places = sorted(self.places, reverse=down)
         if self._query.cursor is not None:
             after = Place(_value_in(self._query.cursor), self._query.cursor.id)
             places = [place for place in places if (place < after if down else place > after)]
         self.places = places[:wanted]
+
+    def _sort(self, wanted: int, *, down: bool) -> None:
+        """Find the first places in the order of a column, among the newest runs that the best index leads to."""
+        newest = self._led().order_by(*_NEWEST_FIRST)
+        value = _VALUES[self._query.sort]
+        tested = newest.add_columns(value.label("value"), self._meets.label("meets")).limit(MAX_SEARCHED).subquery()
+        columns = (tested.c.value, tested.c.id)
+        selected = select(*columns).where(tested.c.meets).order_by(*((c.desc() if down else c) for c in columns))
+        if self._query.cursor is not None:
+            after = Place(_value_in(self._query.cursor), self._query.cursor.id)
+            selected = selected.where(tuple_(*columns) < after if down else tuple_(*columns) > after)
+        self.places = [Place(*row) for row in self._connection.execute(selected.limit(wanted))]
+        self.searched = count_rows(self._connection, newest.limit(MAX_SEARCHED + 1).subquery())
+        if self.searched > MAX_SEARCHED:
+            self.searched = MAX_SEARCHED
+            last = self._connection.execute(newest.offset(MAX_SEARCHED - 1).limit(1)).one()
+            self.stopped_at = Place(*last).cursor()
 
     def _read(self, after: Cursor | None, wanted: int, *, down: bool) -> None:
         """Read runs in the order of creation until enough match or the search has read its most."""
@@ -195,9 +221,7 @@ class _Search:
 
     def _walk(self, after: Cursor | None, *, down: bool) -> Iterator[list[Place]]:
         """Yield the places by creation after one, in parts that grow, of the runs that the best index leads to."""
-        order = (_runs.created_at.desc(), _runs.id.desc()) if down else (_runs.created_at, _runs.id)
-        led = (*narrowest(self._connection, self._query), *in_time(self._query))
-        selected = select(_runs.created_at, _runs.id).where(*led).order_by(*order)
+        selected = self._led().order_by(*(_NEWEST_FIRST if down else _OLDEST_FIRST))
         size = _FIRST_PART
         while True:
             rest = selected if after is None else selected.where(older_than(after) if down else newer_than(after))
@@ -209,37 +233,41 @@ class _Search:
             # Small parts first: most searches have their page after a few hundred runs.
             after, size = part[-1].cursor(), _FIRST_PART if self._query.asks_cost else _PART
 
-    def values(self, numbers: Sequence[int]) -> dict[int, Value]:
+    def _led(self) -> Select[Any]:
+        """Return the statement for the places of the runs that the best index leads to."""
+        led = (*narrowest(self._connection, self._query), *in_time(self._query))
+        return select(_runs.created_at, _runs.id).where(*led)
+
+    def values(self, numbers: Sequence[int]) -> Mapping[int, Value]:
         """Return number → value in the list's order, of those of these runs that match."""
         if self._query.asks_cost:
             return self._costly(numbers)
         value = _VALUES.get(self._query.sort, _runs.created_at)
-        return {
-            row[0]: row[1] for row in self._connection.execute(self._tested(select(_runs.id, value), numbers)).all()
-        }
+        return dict(self._connection.execute(self._tested(select(_runs.id, value), numbers)).all())
 
-    def _costly(self, numbers: Sequence[int]) -> dict[int, Value]:
+    def _costly(self, numbers: Sequence[int]) -> Mapping[int, Value]:
         """Return the same where the cost decides; it is worked out as where a run is shown."""
         matching = self._connection.execute(self._tested(select(_runs.id), numbers)).scalars().all()
         # Counted whether or not a price is known: looking for one takes the same time.
         self._priced += len(matching)
         least, most = self._query.cost_from or 0, self._query.cost_to
-        values = {}
-        for run in runs_numbered(self._connection, matching):
-            cost = run.record.cost_usd
-            if cost is not None and least <= cost and (most is None or cost <= most):
-                values[run.id] = _value_of(self._query, run.record)
-        return values
+        costs = costs_numbered(self._connection, matching)
+        wanted = {run: cost for run, cost in costs.items() if least <= cost and (most is None or cost <= most)}
+        if self._query.sort == "cost" or not wanted:
+            return wanted
+        value = _VALUES.get(self._query.sort, _runs.created_at)
+        return dict(self._connection.execute(self._numbered(select(_runs.id, value), list(wanted))).all())
 
     def _tested(self, selected: Select[Any], numbers: Sequence[int]) -> Select[Any]:
         """Return the statement for those of these runs that meet the conditions; each is found by its number."""
-        # As the value of one expression: either database would take an index of a plain condition, and read all
-        # runs that meet it.
-        meets = and_(true(), *self._conditions).is_(true())
+        return self._numbered(selected, numbers).where(self._meets)
+
+    def _numbered(self, selected: Select[Any], numbers: Sequence[int]) -> Select[Any]:
+        """Return the statement for these runs."""
         if self._connection.dialect.name == "sqlite":
             wanted = text("SELECT value FROM json_each(:numbers)").bindparams(numbers=json.dumps(list(numbers)))
-            return selected.where(_runs.id.in_(wanted), meets)
-        return selected.where(_runs.id == any_(literal(list(numbers), ARRAY(BigInteger))), meets)
+            return selected.where(_runs.id.in_(wanted))
+        return selected.where(_runs.id == any_(literal(list(numbers), ARRAY(BigInteger))))
 
 
 def _value_in(cursor: Cursor) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,18 +204,71 @@ def test_a_run_that_another_service_stores_is_live_here(serving, postgresql_sett
         assert "from the other" in stream.until("from the other")
 
 
+class RawStream:
+    """One of many readers: a connection of its own, read line by line."""
+
+    def __init__(self, service) -> None:
+        where = urlsplit(service.url)
+        self.socket = socket.create_connection((where.hostname, where.port), PATIENCE_S)
+        self.socket.sendall(f"GET {LIVE} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+        self._lines = self.socket.makefile("rb")
+
+    def until(self, text: str) -> None:
+        """Read up to the first line that has a text; fail when the stream ends before."""
+        assert any(text.encode() in line for line in self._lines), f"the stream has ended without {text!r}"
+
+    def close(self) -> None:
+        """Go away as a browser does whose tab is closed."""
+        self._lines.close()
+        self.socket.close()
+
+
+@contextmanager
+def many_readers(service) -> Iterator[list[RawStream]]:
+    """As many streams of one run as a service may have, each of which has had its first message."""
+    with ExitStack() as opened:
+        streams = [RawStream(service) for _ in range(live.MAX_STREAMS)]
+        for stream in streams:
+            opened.callback(stream.close)
+        for stream in streams:
+            stream.until("event: change")
+        yield streams
+
+
+def test_a_hundred_readers_see_a_change_and_one_poll_serves_them(serving, sqlite_settings, monkeypatch) -> None:
+    """Each hears from an idle service from time to time; one more is refused until somebody goes away."""
+    monkeypatch.setattr(live, "HEARTBEAT_S", 1)
+    service = serving(sqlite_settings.with_(http_max_connections=2 * live.MAX_STREAMS))
+    open_streams = service.app.state.live_runs
+    open_streams.poll_s = 0.05
+    store(service, open_run())
+    with many_readers(service) as streams:
+        assert len(open_streams._feeds) == 1
+        assert service.client.get(LIVE).status_code == 503
+        store(service, event(90, payload={"text": "for all"}))
+        for stream in streams:
+            stream.until("for all")
+        for stream in streams[1:]:
+            stream.close()
+        streams[0].until(": ping")
+        eventually(lambda: open_streams.streams == 1)
+        with followed(service) as another:
+            assert another.next().event == "change"
+
+
 def test_streams_end_when_the_service_does(tmp_path) -> None:
-    """A service that is stopped does not wait for its readers' pages."""
-    with serve_process(tmp_path / "base") as process:
+    """A service that is stopped does not wait for its readers' pages, however many."""
+    env = {"TELEMETRY_HTTP_MAX_CONNECTIONS": str(2 * live.MAX_STREAMS)}
+    with serve_process(tmp_path / "base", env) as process:
         store(process, open_run())
-        with followed(process) as stream:
-            stream.next()
+        with many_readers(process) as streams:
             began = time.monotonic()
             assert process.terminate() == 0
             # Far below the 20 s that other requests are given; a busy machine may be slow.
             assert time.monotonic() - began < 15
-            with pytest.raises((httpx.HTTPError, AssertionError)):
-                stream.until("never")
+            for stream in streams:
+                with pytest.raises((OSError, AssertionError)):
+                    stream.until("never")
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.lists(st.integers(0, 2**62), max_size=50))

@@ -68,7 +68,9 @@ def post(service, *lines, **headers):
 def stored(service, *lines, **headers):
     answer = post(service, *lines, **headers)
     assert answer.status_code == 200, answer.text
-    return answer.json()
+    account = answer.json()
+    assert account.pop("store") == service.app.state.backend.store_id
+    return account
 
 
 def listing(service, what, number=1):

@@ -105,6 +105,8 @@ def _serve(requests):
     """Fork a command for each request; return in its process, or None at the end of the requests."""
     for name in IMPORTED:
         import_module(name)
+    # Else every service would do so after its start.
+    import_module("otel_agent_telemetry.page.rendering").compile_templates()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     while True:
         request, received, _, _ = socket.recv_fds(requests, _MOST_BYTES, 2)

@@ -195,7 +195,7 @@ def test_no_search_reads_a_table_or_all_that_meet_a_condition(sqlite_database):
         lines = [line for line in sqlite_database.plans(asked) if "agent_runs" in line]
         assert [line for line in lines if line.startswith("SCAN") or "TEMP B-TREE" in line] == []
         tested = [line for line in lines if "INTEGER PRIMARY KEY" in line]
-        assert len(tested) == 2
+        assert len(tested) == 1  # a list in the order of a column reads its runs once, by the index that leads to them
         assert [line for line in lines if "(session_id=?" in line]
 
 
