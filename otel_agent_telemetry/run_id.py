@@ -202,3 +202,12 @@ def _version_8(text: str) -> str:
 def new_event_id() -> str:
     """Return a random UUID, for a run without a span."""
     return str(uuid.uuid4())
+
+
+def turn_event_id(stretch: str, prompt: str) -> str:
+    """Return the UUID (version 8) of the run that a prompt of a coding agent's session is (`turns`).
+
+    `prompt`: what distinguishes it from the others of its stretch. In the form of a span's run, because it may turn
+    out to be one.
+    """
+    return _version_8(f"turn:{stretch}:{prompt}")

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 Usage = Mapping[str, Any]
 """Name → count or list of words."""
 
+NO_USAGE: Final[Usage] = MappingProxyType({})
 USAGE_KEY: Final = "gen_ai"
 """The member of a run's `metrics_json` that holds its usage."""
 LEFT_OUT_KEY: Final = "dropped"
@@ -115,9 +117,10 @@ def _counted_together(known: Mapping[str, int], more: Mapping[str, int]) -> dict
     return {**kept, REST: rest + sum(islice(counts.values(), _MAX_NAMES, None))}
 
 
-def left_out(*, own: Usage, steps: Usage) -> dict[str, int]:
-    """Return what was left out of a run, its steps and their events, by name."""
-    return _counted_together(own.get(LEFT_OUT, {}), steps.get(LEFT_OUT, {}))
+def left_out(*, own: Usage, steps: Usage, records: Usage = NO_USAGE) -> dict[str, int]:
+    """Return what was left out of a run, its steps, their events and its log records, by name."""
+    of_spans = _counted_together(own.get(LEFT_OUT, {}), steps.get(LEFT_OUT, {}))
+    return _counted_together(of_spans, records.get(LEFT_OUT, {}))
 
 
 def is_call(usage: Usage) -> bool:
@@ -235,12 +238,19 @@ def has_tokens(usage: Usage) -> bool:
     return SO_FAR in usage or any(name.endswith(_TOKENS) and count for name, count in usage.items())
 
 
-def shown_usage(*, own: Usage, steps: Usage) -> dict[str, Any]:
-    """Return a run's usage for readers, from the usage on its own span and the sum of its steps.
+def shown_usage(*, own: Usage, steps: Usage, records: Usage = NO_USAGE) -> dict[str, Any]:
+    """Return a run's usage for readers, from the usage on its own span, the sum of its steps and of its log records.
 
     The run's own tokens count only when no step has any, because frameworks repeat the total
-    on the root span; so with a cost.
+    on the root span; so with a cost. What the records give counts before what the spans do: a coding agent reports its
+    calls in both, and completely in its records.
     """
+    if records:
+        given = shown_usage(own={}, steps=records)
+        known = shown_usage(own=own, steps=steps)
+        if _reported_cost(records) is not None:
+            known.pop(RUN_COST, None)
+        return dict(sorted({**known, **given}.items()))
     if TOOL_CALLS in own and (is_call(steps) or TOOL_CALLS in steps):  # a tool that does the work of an agent
         own = {name: value for name, value in own.items() if name != TOOL_CALLS}
     usage = folded(own, steps)

@@ -126,6 +126,7 @@ class SpanReceiver:
         node.parent_start = parent_start_of(view, sender.starts)
         node.service = sender.service
         node.is_from_agent = node.agent is not None or "model_calls" in node.usage or sender.is_coding_agent
+        node.is_from_coding_agent = sender.is_coding_agent
         node.last_call_decides = decides
         return node
 

@@ -214,7 +214,7 @@ def make_intakes(
     around = ResourceDefaults.of(settings, {})
     readers: dict[Signal, Reader[Any, Any]] = {
         TRACES: SpanReceiver(runs=settings.runs, around=around),
-        LOGS: LogReader(around=around, now_ns=backend.clock.now_ns),
+        LOGS: LogReader(around=around, now_ns=backend.clock.now_ns, silence_s=settings.silence_s),
         METRICS: MetricReader(),
     }
     return {

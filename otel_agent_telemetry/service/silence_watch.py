@@ -1,4 +1,7 @@
-"""A thread of the service that looks for spans whose root span never arrived (`storage.silence`)."""
+"""A thread of the service that looks for what has been silent: spans whose root never arrived, and turns.
+
+The rules are `storage.silence`'s and `storage.turns`'.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from otel_agent_telemetry.otel.mapping import agent_name_attribute
 from otel_agent_telemetry.service.service_thread import ServiceThread
 from otel_agent_telemetry.service.writer import GroupWriter, change_job
 from otel_agent_telemetry.storage.silence import close_silent
+from otel_agent_telemetry.storage.turns import close_silent_turns
 
 _MOST_S: Final = 60.0
 _LEAST_S: Final = 1.0
@@ -31,8 +35,7 @@ class SilenceWatch:
 
     def start(self) -> None:
         """Start the thread."""
-        if self._is_wanted:
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """End the thread. Idempotent. Blocks up to 5 s."""
@@ -45,6 +48,9 @@ class SilenceWatch:
             self._writer.accept((change_job(self.close_silent),))
 
     def close_silent(self, connection: Connection) -> int:
-        """Make runs of what has waited in silence; return how many."""
+        """End turns that are silent, and make runs of spans that have waited in silence; return how many."""
         now_ns, silence_s = self._clock.now_ns(), self._silence_s
-        return close_silent(connection, now_ns=now_ns, silence_s=silence_s, agent_of=agent_name_attribute)
+        ended = close_silent_turns(connection, now_ns=now_ns)
+        if not self._is_wanted:
+            return ended
+        return ended + close_silent(connection, now_ns=now_ns, silence_s=silence_s, agent_of=agent_name_attribute)

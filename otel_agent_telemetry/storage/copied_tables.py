@@ -251,7 +251,7 @@ def _missing_runs(connection: Connection, rows: Sequence[Row]) -> list[Row]:
 def _total(usage_json: str) -> int:
     """Return the sum of all counts of a roll-up; its other members say what its agent is."""
     members = loaded_usage(usage_json)
-    usages = (members.get("own") or {}, members.get("steps") or {})
+    usages = (members.get(name) or {} for name in ("own", "steps", "records"))
     return sum(count for usage in usages for count in usage.values() if isinstance(count, int))
 
 

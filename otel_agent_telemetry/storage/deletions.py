@@ -33,6 +33,7 @@ from otel_agent_telemetry.storage.tables import (
     run_spans,
 )
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces
+from otel_agent_telemetry.storage.turn_rows import forget_turns
 
 _runs: Final = agent_runs.c
 _OF_A_RUN: Final = (run_events, run_spans, run_rollups)
@@ -178,6 +179,7 @@ def remove_runs(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
     event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
     deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
     _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
+    forget_turns(connection, event_ids)
     deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
     deleted["commits"] = _delete(connection, commits, and_(commits.c.run_id.in_(run_ids), ~has_run(commits.c.run_id)))
     # A deletion adds a line of -1 for each run on PostgreSQL, so it has to pack as a writer does.

@@ -46,6 +46,7 @@ from otel_agent_telemetry.storage.steps import (
 from otel_agent_telemetry.storage.tables import (
     HAS_LINE,
     HAS_NO_LINE,
+    LOG_WRITER,
     STEP_HAS_NO_LINE,
     agent_runs,
     run_events,
@@ -270,4 +271,6 @@ def runs_with_lines(connection: Connection, event_ids: Iterable[str]) -> set[str
 @lru_cache(maxsize=8)
 def _find_runs_with_lines(dialect: Dialect) -> Lookup:
     """Return the lookup of runs that have events from a journal, by event id."""
-    return key_lookup(dialect, select(_events.event_id).distinct(), (_events.event_id,), HAS_LINE)
+    return key_lookup(
+        dialect, select(_events.event_id).distinct(), (_events.event_id,), HAS_LINE, _events.writer != LOG_WRITER
+    )

@@ -7,7 +7,7 @@ last call that is known now says another status than the row has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,7 +24,7 @@ from otel_agent_telemetry.storage.statements import rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN
 from otel_agent_telemetry.storage.tables import run_spans
 from otel_agent_telemetry.storage.traces import SpanNode
-from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, failure_of_last_call
+from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, added, failure_of_last_call
 
 
 def decide_statuses(connection: Connection, nodes: Sequence[SpanNode]) -> None:
@@ -35,10 +35,15 @@ def decide_statuses(connection: Connection, nodes: Sequence[SpanNode]) -> None:
     """
     traces = {node.span.trace_id for node in nodes if node.last_call_decides}
     event_ids = {event_id for (event_id,) in rows_with(connection, _runs_of_spans, run_spans.c.trace_id, traces)}
+    decide_runs(connection, event_ids - {NO_RUN})
+
+
+def decide_runs(connection: Connection, event_ids: Iterable[str]) -> None:
+    """Do the same for these runs, whose last model call may be that of a log record."""
     decided = {
         event_id: rollup
-        for event_id, rollup in rollups_of(connection, event_ids - {NO_RUN}).items()
-        if LAST_CALL_DECIDES in rollup.own and LAST_CALL in rollup.steps
+        for event_id, rollup in rollups_of(connection, event_ids).items()
+        if LAST_CALL_DECIDES in rollup.own and (LAST_CALL in rollup.steps or LAST_CALL in rollup.records)
     }
     if later := list(_later_states(connection, decided)):
         upsert_runs(connection, later)
@@ -50,7 +55,8 @@ _runs_of_spans: Final = select(run_spans.c.event_id).distinct()
 def _later_states(connection: Connection, decided: dict[str, Rollup]) -> Iterator[RunRecord]:
     """Yield the later states: an end that another one has decided, such as `cancelled`, is left alone."""
     for run in own_states(connection, decided) if decided else ():
-        failure = failure_of_last_call(decided[run.event_id].steps)
+        rollup = decided[run.event_id]
+        failure = failure_of_last_call(added([rollup.steps, rollup.records]))
         status: st.RunStatus = "success" if failure is None else "failed"
         # A status that the last call cannot mean was given by the run itself or by an operator.
         if run.status in (st.SUCCESS, st.FAILED) and (run.status, run.error_summary) != (status, failure):

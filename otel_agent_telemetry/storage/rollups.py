@@ -57,14 +57,15 @@ class Agent(NamedTuple):
 class Rollup:
     """What is known of a run from its spans: the run it is part of, and two usages.
 
-    `own` is what the run's own span reports of the whole, `steps` the sum over its steps. Of a
-    run by an agent `agent` is what its span says; of one that can turn out to be a step of the
-    run around it, `state` is its state, and `is_part` whether it has.
+    `own` is what the run's own span reports of the whole, `steps` the sum over its steps, `records` over its
+    log records (`turns`). Of a run by an agent `agent` is what its span says; of one that can turn out to be a step
+    of the run around it, `state` is its state, and `is_part` whether it has.
     """
 
     parent_run_id: str | None = None
     own: Usage = field(default_factory=dict)
     steps: Usage = field(default_factory=dict)
+    records: Usage = field(default_factory=dict)
     agent: Agent | None = None
     state: dict[str, Any] | None = None
     is_part: bool = False
@@ -72,6 +73,8 @@ class Rollup:
     def row(self, event_id: str) -> Row:
         """Return the values of `_ROLLUP_COLUMNS`."""
         members: dict[str, Any] = {"own": self.own, "steps": self.steps}
+        if self.records:
+            members["records"] = self.records
         if self.agent is not None:
             members["agent"] = list(self.agent)
         if self.state is not None:
@@ -89,6 +92,7 @@ def add_to_rollups(
     *,
     steps: Mapping[str, Sequence[Usage]] = _NONE,
     own: Mapping[str, Usage] = _NONE,
+    records: Mapping[str, Usage] = _NONE,
     parents: Mapping[str, str] = _NONE,
     agents: Mapping[str, Agent] = _NONE,
     parts: Mapping[str, bool] = _NONE,
@@ -96,10 +100,11 @@ def add_to_rollups(
 ) -> None:
     """Add what is known of runs to their roll-ups; all by `event_id`.
 
-    `steps`: the usage of steps, to be added. `own`, `parents`: the runs' own usage and the runs that they are
-    inside of. `agents`, `parts`, `states`: their agents, whether they are steps, and their states.
+    `steps`: the usage of steps, to be added. `own`, `records`, `parents`: the runs' own usage, that of all their
+    log records, and the runs that they are inside of. `agents`, `parts`, `states`: their agents, whether they are
+    steps, and their states.
     """
-    changed = steps.keys() | own.keys() | parents.keys() | agents.keys() | parts.keys() | states.keys()
+    changed = frozenset[str]().union(steps, own, records, parents, agents, parts, states)
     stored = rollups_of(connection, changed)
     rows = []
     for event_id in sorted(changed):  # one locking order: two writers never deadlock
@@ -109,6 +114,7 @@ def add_to_rollups(
             parent_run_id=parents.get(event_id) or before.parent_run_id,
             own=own.get(event_id, before.own),
             steps=added([before.steps, *more]) if (more := steps.get(event_id)) else before.steps,
+            records=records.get(event_id, before.records),
             agent=_known_agent(before.agent, agents.get(event_id, before.agent)),
             state=dict(state) if state is not None else None,
             is_part=parts.get(event_id, before.is_part),
@@ -192,6 +198,7 @@ def rollups_of(connection: Connection, event_ids: Iterable[str]) -> dict[str, Ro
             parent_run_id,
             usage.get("own", {}),
             usage.get("steps", {}),
+            usage.get("records", {}),
             None if agent is None else Agent(*agent),
             usage.get("state"),
             usage.get("is_part", False),
@@ -206,7 +213,9 @@ def with_rollup(record: RunRecord, rollup: Rollup | None) -> RunRecord:
     return replace(
         record,
         metrics_json=metrics_with(record.metrics_json, rollup),
-        context_json=context_as_read(record.context_json, left_out(own=rollup.own, steps=rollup.steps)),
+        context_json=context_as_read(
+            record.context_json, left_out(own=rollup.own, steps=rollup.steps, records=rollup.records)
+        ),
         parent_run_id=record.parent_run_id or rollup.parent_run_id,
     )
 
@@ -215,7 +224,7 @@ def metrics_with(metrics_json: str | None, rollup: Rollup | None) -> str | None:
     """Return a run's metrics as they are read, with what its spans add up to."""
     if rollup is None:
         return metrics_json
-    return metrics_as_read(metrics_json, own_usage=rollup.own, step_usage=rollup.steps)
+    return metrics_as_read(metrics_json, own_usage=rollup.own, step_usage=rollup.steps, record_usage=rollup.records)
 
 
 @lru_cache(maxsize=8)

@@ -25,7 +25,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select
 from sqlalchemy.sql.expression import literal_column
 
-from otel_agent_telemetry.clock import SystemClock, iso_utc
+from otel_agent_telemetry.clock import SystemClock, iso_utc, parse_iso
 from otel_agent_telemetry.deletion import CutOff
 from otel_agent_telemetry.storage.counts import pack_counts
 from otel_agent_telemetry.storage.deletions import has_run, put_cutoff, remove_runs
@@ -36,6 +36,7 @@ from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces
+from otel_agent_telemetry.storage.turn_rows import delete_old_turns
 from otel_agent_telemetry.wire import EVENT
 
 BATCH_RUNS: Final = 200
@@ -138,6 +139,7 @@ class _Retention:
             self._delete_orphans(table, when)
             self._delete_parts(table, when)
         self._delete_commits_without_run()
+        self._store.transact(partial(delete_old_turns, cutoff_ns=parse_iso(self._cutoff)))
         deleted = {name.removeprefix("run_").removeprefix("agent_"): number for name, number in self._deleted.items()}
         return OldRows(**deleted, still_running=found.still_running)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from otel_agent_telemetry.columns import TOTAL_COLUMNS
 from otel_agent_telemetry.run_totals import totals_in
-from otel_agent_telemetry.usage import LEFT_OUT_KEY, USAGE_KEY, Usage, shown_usage
+from otel_agent_telemetry.usage import LEFT_OUT_KEY, NO_USAGE, USAGE_KEY, Usage, shown_usage
 from otel_agent_telemetry.wire import dumps_text, load_object
 
 _DEFAULTS: Final = tuple(0 if name.endswith(("_tokens", "_calls")) else None for name in TOTAL_COLUMNS)
@@ -37,11 +37,13 @@ SET_METRICS: Final = "UPDATE run_rollups SET metrics_json = {} WHERE event_id = 
 Row = tuple[Any, ...]
 
 
-def metrics_as_read(own: str | None, *, own_usage: Usage, step_usage: Usage) -> str | None:
+def metrics_as_read(
+    own: str | None, *, own_usage: Usage, step_usage: Usage, record_usage: Usage = NO_USAGE
+) -> str | None:
     """Return `metrics_json` as a run is read: a number in its own state goes before what its spans add up to."""
-    if not own_usage and not step_usage:
+    if not own_usage and not step_usage and not record_usage:
         return own
-    shown = shown_usage(own=own_usage, steps=step_usage)
+    shown = shown_usage(own=own_usage, steps=step_usage, records=record_usage)
     metrics = load_object(own or "{}")
     if shown and metrics is not None and isinstance(known := metrics.get(USAGE_KEY, {}), dict):
         return dumps_text({**metrics, USAGE_KEY: {**shown, **known}})
@@ -61,7 +63,12 @@ def changes_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     totals, metrics = [], []
     for event_id, own, usage_json, as_read, *stored in rows:
         usage = load_object(usage_json) or {}
-        now = metrics_as_read(own, own_usage=usage.get("own", {}), step_usage=usage.get("steps", {}))
+        now = metrics_as_read(
+            own,
+            own_usage=usage.get("own", {}),
+            step_usage=usage.get("steps", {}),
+            record_usage=usage.get("records", NO_USAGE),
+        )
         found = totals_in(now)
         values = tuple(map(found.get, TOTAL_COLUMNS, _DEFAULTS))
         # Compared first: an update that changes nothing would still write the row and its indexes.

@@ -4,10 +4,8 @@ A program that is killed, or leaves early, exports the children of its root span
 root. After a silence their trace gets a run for each parent that is missing: `failed`, with the
 name, the times and the sums of what is there. Spans that are their own ancestors get one too.
 
-`run_keys` maps such a parent's ids to the run. A state or span with these ids that arrives later
-is that run's (contract 11); a span that turns out to be no run dissolves it again.
-
-Owns the table `run_keys`.
+What arrives later under the ids of such a parent joins the run (`run_keys`). Spans that wait in a trace which is a part
+of a turn belong to that (`turn_traces`).
 """
 
 from __future__ import annotations
@@ -16,24 +14,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text, update
+from sqlalchemy import Connection, func, select, text
 
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error_of_step
-from otel_agent_telemetry.missing_root import REASON, SpanBelow, missing_above, missing_root_state
-from otel_agent_telemetry.run_id import is_derived
-from otel_agent_telemetry.status import FAILED
+from otel_agent_telemetry.missing_root import SpanBelow, missing_above, missing_root_state
 from otel_agent_telemetry.storage.deletions import drop_late_spans
-from otel_agent_telemetry.storage.journal_lines import join_lines
 from otel_agent_telemetry.storage.plumbing import mark_silent
+from otel_agent_telemetry.storage.run_keys import span_key
 from otel_agent_telemetry.storage.run_logs import settle_logs
 from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
-from otel_agent_telemetry.storage.statements import has_rows, insert_into, plain_sql, rows_with
+from otel_agent_telemetry.storage.statements import insert_into, plain_sql, rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN, SERVICE, loaded_usage
-from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
+from otel_agent_telemetry.storage.tables import run_events, run_keys, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
+from otel_agent_telemetry.storage.turn_traces import take_waiting
 from otel_agent_telemetry.wire import load_object
 
 _MAX_TRACES: Final = 200
@@ -42,7 +38,6 @@ _NS: Final = 1_000_000_000
 _ONE_SERVICE_LOCK: Final = 0x6F61745F6D757465
 
 _spans: Final = run_spans.c
-_event_ids: Final = select(run_keys.c.run_key, run_keys.c.event_id)
 _is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
 _last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
 _waiting: Final = select(
@@ -76,6 +71,10 @@ def close_silent(
     # Exclusively: a root that is being stored now must find either its orphans or the run made for them.
     lock_traces(connection, traces, shared=False)
     drop_late_spans(connection, traces)
+    taken = take_waiting(connection, traces)
+    traces = [trace_id for trace_id in traces if trace_id not in taken]
+    if not traces:
+        return 0
     of_trace: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows_with(connection, _waiting, _spans.trace_id, traces):
         of_trace[row.trace_id].append(row)
@@ -87,7 +86,9 @@ def close_silent(
         for trace_id, waiting in of_trace.items()
         for span_id, rows in _by_missing_parent(waiting).items()
     ]
-    keys = [{"run_key": _key(state["trace_id"], state["span_id"]), "event_id": state["event_id"]} for state in states]
+    keys = [
+        {"run_key": span_key(state["trace_id"], state["span_id"]), "event_id": state["event_id"]} for state in states
+    ]
     connection.execute(insert_into(run_keys, connection.dialect).on_conflict_do_nothing(), keys)
     upsert_runs(connection, states)
     write_traces(connection, (), states)
@@ -140,64 +141,3 @@ def _below(rows: Iterable[Any], agent_of: Callable[[Mapping[str, Any]], str | No
         )
         for row in rows
     ]
-
-
-def _key(trace_id: str, span_id: str) -> str:
-    """Return the key of `run_keys` for a span's ids."""
-    return f"span:{trace_id}:{span_id}"
-
-
-def known_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, str]:
-    """Return `(trace id, span id)` → `event_id` of the runs that were made for spans with these ids."""
-    # The usual case: nothing was ever silent, and one look in an index says so.
-    if not has_rows(connection, run_keys):
-        return {}
-    wanted = {_key(*key): key for key in keys}
-    rows = rows_with(connection, _event_ids, run_keys.c.run_key, wanted)
-    return {wanted[run_key]: event_id for run_key, event_id in rows}
-
-
-def joined(connection: Connection, states: Sequence[Fields], known: Mapping[Key, str]) -> list[Fields]:
-    """Return the states with the `event_id` of the runs that were made for their spans, which take their run ids.
-
-    What was made up for such a run gives way to any state of its own.
-    """
-    changed = []
-    for state in states:
-        event_id = known.get((state.get("trace_id") or "", state.get("span_id") or ""))
-        # A state whose id is not made from its span has no steps: it must not take those of the span.
-        if event_id is not None and is_derived(state["event_id"]):
-            _rename(connection, event_id, state["run_id"])
-            connection.execute(_forget_made_up, {"of_run": event_id})
-            join_lines(connection, state["event_id"], event_id)
-            state = {**state, "event_id": event_id}  # noqa: PLW2901 - the state under its run's id
-        changed.append(state)
-    return changed
-
-
-def _rename(connection: Connection, event_id: str, run_id: str) -> None:
-    """Let what belongs to a run name it by its new run id."""
-    before = connection.execute(select(agent_runs.c.run_id).where(agent_runs.c.event_id == event_id)).scalar()
-    if before is None or before == run_id:
-        return
-    for table in (run_spans, run_events):
-        connection.execute(update(table).where(table.c.event_id == event_id).values(run_id=run_id))
-    for parents in (run_rollups, agent_runs):
-        connection.execute(update(parents).where(parents.c.parent_run_id == before).values(parent_run_id=run_id))
-
-
-_forget_key: Final = delete(run_keys).where(run_keys.c.event_id == bindparam("of_run"))
-_forget_run: Final = delete(agent_runs).where(agent_runs.c.event_id == bindparam("of_run"))
-_forget_made_up: Final = _forget_run.where(agent_runs.c.status == FAILED, agent_runs.c.error_summary.startswith(REASON))
-_forget_sums: Final = delete(run_rollups).where(run_rollups.c.event_id == bindparam("of_run"))
-_let_wait: Final = update(run_spans).where(_spans.event_id == bindparam("of_run")).values(event_id=NO_RUN, run_id="")
-_let_events_wait: Final = (
-    update(run_events).where(run_events.c.event_id == bindparam("of_run")).values(event_id=NO_RUN, run_id="")
-)
-
-
-def dissolve(connection: Connection, event_ids: Iterable[str]) -> None:
-    """Take back runs that were made for spans which turn out to be steps; what belonged to them waits again."""
-    for event_id in event_ids:
-        for statement in (_forget_key, _forget_run, _forget_sums, _let_wait, _let_events_wait):
-            connection.execute(statement, {"of_run": event_id})

@@ -27,7 +27,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from otel_agent_telemetry.clock import SystemClock, iso_utc
+from otel_agent_telemetry.clock import SystemClock, iso_utc, parse_iso
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deliverer_report import DelivererReport
@@ -49,15 +49,19 @@ from otel_agent_telemetry.storage.journal_lines import write_lines
 from otel_agent_telemetry.storage.last_calls import decide_statuses
 from otel_agent_telemetry.storage.plumbing import Signs, mark_plumbing
 from otel_agent_telemetry.storage.rows import UNCHANGED, WriteOutcome
+from otel_agent_telemetry.storage.run_keys import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.run_logs import RunLog, settle_logs, write_logs
 from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits, lock_links, upsert_runs
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.session_metrics import SessionFigure, write_figures
-from otel_agent_telemetry.storage.silence import dissolve, joined, known_keys
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
+from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import plain_sql
 from otel_agent_telemetry.storage.steps import EventLine, SpanRow
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
+from otel_agent_telemetry.storage.turn_traces import as_steps, give_way, runs_of_turns
+from otel_agent_telemetry.storage.turns import write_turns
+from otel_agent_telemetry.turns import TurnRecord
 
 T = TypeVar("T")
 
@@ -69,7 +73,7 @@ class WriteBatch:
     """What is written in one transaction. `nodes` are spans; the states of their runs are in `records`.
 
     `lines` are events and steps from a journal, `reports` what deliverers say of themselves, `logs` log
-    records, `figures` what metrics count of sessions.
+    records of runs, `turn_records` those of coding agents' sessions, `figures` what metrics count of sessions.
     """
 
     records: Sequence[RunState] = ()
@@ -78,6 +82,7 @@ class WriteBatch:
     lines: Sequence[EventLine | SpanRow] = ()
     reports: Sequence[DelivererReport] = ()
     logs: Sequence[RunLog] = ()
+    turn_records: Sequence[TurnRecord] = ()
     figures: Sequence[SessionFigure] = ()
 
     def __len__(self) -> int:
@@ -117,42 +122,20 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     `received_at`: when a service got it; of a run's states the first one's stays. Raises the
     driver's errors, see `engine.translated`.
     """
-    nodes = batch.nodes
     received = {} if received_at is None else {"received_at": received_at}
     states = [{**fields_of(run), **received} for run in batch.records]
-    signs = Signs()
-    signs.note_states(states)
-    keys = _span_ids(states, nodes)
-    traces = {trace_id for trace_id, _ in keys}
-    if batch.lines:
-        traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
-    traces |= {log.trace_id for log in batch.logs if log.trace_id}
-    # All locks before the first row is read or written, and in one order: two writers never deadlock.
-    lock_links(connection, shared=not batch.links)
-    lock_traces(connection, traces, shared=not nodes and not batch.logs)
-    nodes = without_deleted(connection, nodes)
-    # After the locks: a run that is being made for these ids in another transaction is visible from here on.
-    known = known_keys(connection, keys)
-    if known:
-        dissolve(connection, {known.pop(node.key) for node in nodes if not node.is_run and node.key in known})
-        states = joined(connection, states, known)
-    outcomes = _upsert(connection, states, nodes)
-    # Updated runs too: the first state of a run need not have named its trace.
-    changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
-    write_traces(connection, nodes, changed, known_keys=known.keys())
-    if nodes:
-        set_adopted_names(connection, nodes, changed)
-        if any(node.last_call_decides for node in nodes):
-            decide_statuses(connection, nodes)
-        signs.note_nodes(nodes, known)
-    # Behind the spans: a run that has got a model call in this very batch is no plumbing.
-    mark_plumbing(plain_sql(connection), signs)
+    keys = _span_ids(states, batch.nodes)
+    traces = _lock(connection, batch, {trace_id for trace_id, _ in keys})
+    outcomes, changed = _write_runs(connection, states, without_deleted(connection, batch.nodes), keys)
     # Behind the states: a line that names its run by the run id alone has to find it.
     if batch.lines and (lines := lines_to_keep(connection, batch.lines)):
         write_lines(connection, lines)
     now = received_at or iso_utc(SystemClock().now_ns())
     if batch.reports:
         note_deliverers(connection, batch.reports, now=now)
+    # Behind the spans: a turn joins the run of its span where that has come.
+    if batch.turn_records:
+        write_turns(connection, batch.turn_records, now_ns=parse_iso(now), received_at=received_at)
     if batch.figures:
         write_figures(connection, batch.figures)
     if batch.logs:
@@ -162,7 +145,54 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     return WriteResult(tuple(outcomes), tuple(link_commits(connection, batch.links)))
 
 
-def _span_ids(states: Sequence[Fields], nodes: Sequence[SpanNode]) -> set[tuple[str, str]]:
+def _lock(connection: Connection, batch: WriteBatch, traces: set[str]) -> set[str]:
+    """Take all locks of a batch, whose runs and spans have these traces; return the traces of all its parts.
+
+    Before the first row is read or written, and in one order: two writers never deadlock.
+    """
+    traces |= {line.span.trace_id for line in batch.lines if isinstance(line, SpanRow)}
+    traces |= {log.trace_id for log in batch.logs if log.trace_id}
+    traces |= {record.trace_id for record in batch.turn_records if record.trace_id}
+    stretches = {record.stretch for record in batch.turn_records}
+    lock_links(connection, shared=not batch.links)
+    lock_traces(connection, traces | stretches, shared=not (batch.nodes or batch.logs or batch.turn_records))
+    return traces
+
+
+def _write_runs(
+    connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode], keys: set[Key]
+) -> tuple[list[WriteOutcome], list[Fields]]:
+    """Write states and spans; return what became of each state, and those that have changed a row.
+
+    `keys`: the ids of their spans.
+    """
+    signs = Signs()
+    signs.note_states(states)
+    nodes, turns, were_runs = as_steps(connection, nodes)
+    # After the locks: a run that is being made for these ids in another transaction is visible from here on.
+    known = known_keys(connection, keys)
+    if known:
+        steps = {known[node.key] for node in nodes if not node.is_run and node.key in known}
+        gone = steps - runs_of_turns(connection, steps)
+        dissolve(connection, gone)
+        known = {key: event_id for key, event_id in known.items() if event_id not in gone}
+        give_way(connection, states, known)
+        states = joined(connection, states, known)
+    outcomes = _upsert(connection, states, parts_among(connection, nodes) | were_runs)
+    # Updated runs too: the first state of a run need not have named its trace.
+    changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
+    write_traces(connection, nodes, changed, known_keys=known, turns=turns)
+    if nodes:
+        set_adopted_names(connection, nodes, changed)
+        if any(node.last_call_decides for node in nodes):
+            decide_statuses(connection, nodes)
+        signs.note_nodes(nodes, known)
+    # Behind the spans: a run that has got a model call in this very batch is no plumbing.
+    mark_plumbing(plain_sql(connection), signs)
+    return outcomes, changed
+
+
+def _span_ids(states: Sequence[Fields], nodes: Sequence[SpanNode]) -> set[Key]:
     """Return the trace and span ids of all spans and states of a batch; a state may have no span id, as ""."""
     keys = {node.key for node in nodes}
     for state in states:
@@ -171,13 +201,12 @@ def _span_ids(states: Sequence[Fields], nodes: Sequence[SpanNode]) -> set[tuple[
     return keys
 
 
-def _upsert(connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode]) -> list[WriteOutcome]:
-    """Write states, but for those of agents that have turned out to be steps; return what became of each."""
-    parts = parts_among(connection, nodes)
-    if not parts:
+def _upsert(connection: Connection, states: Sequence[Fields], steps: set[str]) -> list[WriteOutcome]:
+    """Write states, but for those of spans that have turned out to be steps; return what became of each."""
+    if not steps:
         return upsert_runs(connection, states)
-    outcomes = iter(upsert_runs(connection, [state for state in states if state["event_id"] not in parts]))
-    return ["duplicate" if state["event_id"] in parts else next(outcomes) for state in states]
+    outcomes = iter(upsert_runs(connection, [state for state in states if state["event_id"] not in steps]))
+    return ["duplicate" if state["event_id"] in steps else next(outcomes) for state in states]
 
 
 class Store:

@@ -34,6 +34,8 @@ UNKNOWN_START: Final = -1
 _NO_START: Final = text(str(UNKNOWN_START))
 NO_WRITER: Final = ""
 """`writer` of an event or step that came over OTLP, and not as a line of a journal."""
+LOG_WRITER: Final = "logs"
+"""`writer` of an event that came as a log record of a coding agent (`storage.turn_records`)."""
 
 _INTEGERS: Final[dict[str, type[TypeEngine[int]]]] = {"count": BigInteger, "number": Integer, "flag": Integer}
 _TEXT_OR_AMOUNT: Final[dict[str, type[TypeEngine[Any]]]] = {"amount": Double}

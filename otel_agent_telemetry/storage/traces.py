@@ -18,9 +18,10 @@ partition into requests and the repetition.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -43,13 +44,13 @@ from otel_agent_telemetry.storage.steps import (
     add_spans,
     delete_spans,
 )
-from otel_agent_telemetry.storage.tables import UNKNOWN_START
 from otel_agent_telemetry.usage import Usage, is_any_call
 
 _ANY_SPAN: Final = "SELECT 1 FROM run_spans WHERE trace_id IN (SELECT value FROM json_each(?)) LIMIT 1"
 # "oat" in ASCII: the first of two keys, so that the buckets meet no advisory lock of another application.
 _LOCK_SPACE: Final = 0x6F6174
 _BUCKETS: Final = 64
+_NONE: Final[Mapping[Any, str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -78,6 +79,8 @@ class SpanNode:
     """Whether it is a root that by itself does nothing (`plumbing`)."""
     is_from_agent: bool = False
     """Whether it shows that its service is an agent's."""
+    is_from_coding_agent: bool = False
+    """Whether its sender is a coding agent, whose root spans may turn out to be steps of a turn (`turn_traces`)."""
     last_call_decides: bool = False
     """Whether its sender leaves the status of a run to the run's last model call (`last_calls`)."""
     state: Fields | None = None
@@ -111,12 +114,14 @@ def write_traces(
     nodes: Sequence[SpanNode],
     states: Sequence[Fields],
     *,
-    known_keys: Collection[Key] = (),
+    known_keys: Mapping[Key, str] = _NONE,
+    turns: Mapping[str, str] = _NONE,
 ) -> None:
     """Write spans that are new, and give spans below them or below the runs of `states` their run.
 
-    `known_keys`: ids of spans for which runs were made before they came (`silence`). Within the
-    connection's transaction, after the states have been written.
+    `known_keys`: ids of spans for which runs were made before they came → the run (`run_keys`). `turns`: trace id →
+    the run of the turn that root spans of the trace are steps of. Within the connection's transaction, after the
+    states have been written.
     """
     run_keys = {
         (trace_id, span_id): run["event_id"]
@@ -130,7 +135,7 @@ def write_traces(
     places.load(run_keys.keys() | {key for node in nodes for key in (node.key, node.parent) if key is not None})
     # An open state was counted with what it had used by then; its end brings the whole, so the run is summed again.
     counted_anew = _drop_open_states(connection, places, nodes)
-    new = _NewSpans(connection, places, nodes, known_keys)
+    new = _NewSpans(connection, places, nodes, known_keys, turns)
     arrived = new.write({state["event_id"]: state for state in states}) if nodes else {}
     for key, event_id in run_keys.items():
         arrived.update(dict.fromkeys(places.of_run(key, event_id)))
@@ -191,9 +196,15 @@ class _NewSpans:
     """Spans of one transaction that are not stored yet, the search for their runs, and what they add to those."""
 
     def __init__(
-        self, connection: Connection, places: Places, nodes: Sequence[SpanNode], known_keys: Collection[Key]
+        self,
+        connection: Connection,
+        places: Places,
+        nodes: Sequence[SpanNode],
+        known_keys: Mapping[Key, str],
+        turns: Mapping[str, str],
     ) -> None:
         self._known_keys = known_keys
+        self._turns = turns
         self._connection = connection
         self._places = places
         self._new: dict[Identity, SpanNode] = {}
@@ -242,7 +253,8 @@ class _NewSpans:
         journaled = runs_with_lines(self._connection, with_events) if with_events else ()
         for node, (event_id, is_inside), own_id in zip(nodes, above, own, strict=True):
             of_run = (event_id, run_ids.get(event_id, ""))
-            if node.parent is not None:
+            # A root is its run. One of a coding agent is kept beside it, for it may turn out to be a step of a turn.
+            if node.parent is not None or not node.is_run or node.is_from_coding_agent:
                 usage = node.usage if node.as_step is None else node.as_step
                 if is_inside and not node.is_run:
                     usage = {**usage, INSIDE_CALL: 1}
@@ -261,7 +273,7 @@ class _NewSpans:
 
     def _own(self, node: SpanNode) -> str:
         """Return the `event_id` of the run that a span is."""
-        return own_event_id((*node.key, UNKNOWN_START) if node.key in self._known_keys else node.identity)
+        return self._known_keys.get(node.key) or own_event_id(node.identity)
 
     def _note_run(
         self, members: Members, node: SpanNode, event_id: str, *, around: str, states: Mapping[str, Fields]
@@ -282,7 +294,7 @@ class _NewSpans:
     def _above(self, node: SpanNode) -> _Below:
         """Return the run that a new span is a step of, or a run inside of, and whether a model call is between."""
         passed: list[tuple[Place, SpanNode]] = []
-        place, found = self._parent_of(node), _NOTHING
+        place, found = self._parent_of(node), self._above_root(node)
         while place is not None:
             if place in self._below:
                 found = self._below[place]
@@ -293,12 +305,19 @@ class _NewSpans:
                 break
             passed.append((place, step))
             self._below[place] = _NOTHING  # ends a circle of parents; overwritten below
+            found = self._above_root(step)
             place = self._parent_of(step)
         for place, step in reversed(passed):
             if not found.is_call and is_any_call(step.usage):
                 found = _Below(found.event_id, is_call=True)
             self._below[place] = found
         return found
+
+    def _above_root(self, node: SpanNode) -> _Below:
+        """Return the turn that a root span is a step of; nothing for any other span."""
+        if node.parent is not None or not self._turns:
+            return _NOTHING
+        return _Below(self._turns.get(node.span.trace_id, NO_RUN), is_call=False)
 
     def _parent_of(self, node: SpanNode) -> Place | None:
         """Return the span that a node stands below; None for a root or an unknown parent."""

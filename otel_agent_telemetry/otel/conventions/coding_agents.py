@@ -5,6 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from otel_agent_telemetry.otel.conventions.convention import AGENT, MODEL, TOOL, Convention, Sender
+from otel_agent_telemetry.otel.conventions.log_words import (
+    BEGINS,
+    ENDS,
+    ERROR,
+    MODEL_CALL,
+    MODEL_ERROR,
+    MODEL_GAVE_UP,
+    NOTHING,
+    SIGN,
+    TOOL_CALL,
+    TOOL_DECISION,
+    LogWords,
+)
 
 CLAUDE_CODE: Final = Convention(
     name="Claude Code and the Claude Agent SDK",
@@ -32,6 +45,29 @@ CLAUDE_CODE: Final = Convention(
     ),
     known=(*("span.type", "terminal.type", "prompt.id", "tool_name", "tool_use_id", "query_source", "stop_reason"),),
     events=("claude_code",),
+    logs=LogWords(
+        agent="claude-code",
+        job_type="claude_code.interaction",
+        services=("claude-code",),
+        scopes=("com.anthropic.claude_code.events",),
+        prefixes=("claude_code.",),
+        prompts=("prompt.id",),
+        roles={
+            "user_prompt": BEGINS,
+            "api_request": MODEL_CALL,
+            "api_error": MODEL_ERROR,
+            "api_retries_exhausted": MODEL_GAVE_UP,
+            "tool_result": TOOL_CALL,
+            "tool_decision": TOOL_DECISION,
+            "internal_error": ERROR,
+            **dict.fromkeys(("assistant_response", "api_request_body", "api_response_body", "compaction"), SIGN),
+            **dict.fromkeys(("hook_execution_start", "hook_execution_complete", "skill_activated", "at_mention"), SIGN),
+            **dict.fromkeys(("mcp_server_connection", "plugin_installed", "plugin_loaded", "hook_registered"), NOTHING),
+            **dict.fromkeys(("auth", "permission_mode_changed", "feedback_survey"), NOTHING),
+        },
+        prompt_is_turn=True,
+        span_is_run=True,
+    ),
 )
 
 CODEX: Final = Convention(
@@ -54,7 +90,40 @@ CODEX: Final = Convention(
     content=("arguments", "output", "prompt"),
     known=(*("turn.id", "turn_id", "call_id", "tool_name", "tool_source", "wire_api", "api.path", "target"),),
     events=("codex",),
+    logs=LogWords(
+        agent="codex",
+        job_type="codex.turn",
+        services=("codex_exec", "codex_cli_rs", "codex-app-server", "codex_app_server"),
+        prefixes=("codex.",),
+        sessions=("conversation.id",),
+        prompts=(),
+        roles={
+            "user_prompt": BEGINS,
+            "sse_event": MODEL_CALL,
+            "tool_result": TOOL_CALL,
+            "tool_decision": TOOL_DECISION,
+            **dict.fromkeys(("api_request", "websocket_request", "websocket_connect", "websocket_event"), SIGN),
+            **dict.fromkeys(("turn_ttft", "sandbox_outcome"), SIGN),
+            **dict.fromkeys(("conversation_starts", "startup_phase"), NOTHING),
+        },
+        with_failure=dict.fromkeys(("api_request", "sse_event", "websocket_request", "websocket_event"), MODEL_ERROR),
+        only_with={"sse_event": "input_token_count"},
+    ),
 )
+
+_GEMINI_ROLES: Final = {
+    "user_prompt": BEGINS,
+    "api_response": MODEL_CALL,
+    "api_error": MODEL_ERROR,
+    "content_retry_failure": MODEL_GAVE_UP,
+    "tool_call": TOOL_CALL,
+    "conversation_finished": ENDS,
+    **dict.fromkeys(("api_request", "model_routing", "chat_compression", "content_retry", "invalid_chunk"), SIGN),
+    **dict.fromkeys(("slash_command", "tool_output_truncated", "file_operation", "loop_detected"), SIGN),
+    **dict.fromkeys(("agent.start", "agent.finish", "subagent_execution", "next_speaker_check"), SIGN),
+    **dict.fromkeys(("config", "startup_stats", "ripgrep_fallback", "plan.approval_mode_duration"), NOTHING),
+    **dict.fromkeys(("ide_connection", "extension_install", "extension_enable", "cli_config"), NOTHING),
+}
 
 GEMINI_CLI: Final = Convention(
     name="Gemini CLI",
@@ -69,7 +138,35 @@ GEMINI_CLI: Final = Convention(
     ),
     content=("request_text", "response_text", "function_args", "prompt"),
     known=("prompt_id", "function_name", "decision", "tool_type", "auth_type"),
-    events=("gemini_cli", "qwen-code"),
+    events=("gemini_cli",),
+    logs=LogWords(
+        agent="gemini-cli",
+        job_type="gemini_cli.prompt",
+        services=("gemini-cli",),
+        prefixes=("gemini_cli.",),
+        roles=_GEMINI_ROLES,
+        versions=(),  # its `service.version` is that of Node.js
+    ),
+)
+
+QWEN_CODE: Final = Convention(
+    name="Qwen Code",
+    source="a fork of Gemini CLI: its events under another prefix",
+    senders=(
+        Sender(
+            marks=(("service.name", "qwen-code"),),
+            last_model_event_decides=True,
+            is_coding_agent=True,
+        ),
+    ),
+    events=("qwen-code", "qwen_code"),
+    logs=LogWords(
+        agent="qwen-code",
+        job_type="qwen_code.prompt",
+        services=("qwen-code",),
+        prefixes=("qwen-code.", "qwen_code."),
+        roles=_GEMINI_ROLES,
+    ),
 )
 
 COPILOT_CLI: Final = Convention(
@@ -85,4 +182,4 @@ COPILOT_CLI: Final = Convention(
     events=("copilot_chat", "github.copilot"),
 )
 
-CODING_AGENTS: Final = (CLAUDE_CODE, CODEX, GEMINI_CLI, COPILOT_CLI)
+CODING_AGENTS: Final = (CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE, COPILOT_CLI)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from otel_agent_telemetry.given_by_name import GivenByName
+from otel_agent_telemetry.otel.conventions.log_words import LogWords
 
 Kind = Literal["agent", "chain", "model", "tool"]
 """What a span is. `agent`: an agent's or workflow's invocation, a run. `chain`: a part of one, which may repeat the sum
@@ -90,7 +91,7 @@ class Convention(GivenByName):
     and wherever they stand. `known_namespaces`: below them only names whose last word says
     content are left out. `figures`: namespaces of numbers, which are kept also as text. `urls`:
     names of URLs, which are kept without their query. `events`: names, and namespaces of names,
-    of events that are the convention's, not the application's.
+    of events that are the convention's, not the application's. `logs`: what its log records mean.
     """
 
     name: str
@@ -135,3 +136,4 @@ class Convention(GivenByName):
     timeout_messages: tuple[str, ...] = ()
     cancellation_messages: tuple[str, ...] = ()
     event_names: tuple[str, ...] = ()
+    logs: LogWords | None = None

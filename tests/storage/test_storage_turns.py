@@ -1,0 +1,121 @@
+"""Turns of coding agents from what the programs really sent: one row each, whatever comes first, however often."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from storage_cases import Database
+
+from otel_agent_telemetry.storage.queries import list_runs
+from otel_agent_telemetry.storage.run_filters import RunQuery
+from otel_agent_telemetry.storage.store import write_batch
+from tests.emitters.captured_turns import batch_of, captured_nodes, captured_records
+
+TURNS = {
+    "claude": (
+        ("claude-code_logs_with_trace_ids_and_tool_details",),
+        ("claude-code_traces_beta_tool_call",),
+        [("claude-code", "success", None, 300, 14, 2, 1, 0.000978, "ef9477c2-de6f-4fa3-940f-b62b90d3690d")],
+        {"cache_read_input_tokens": 60, "cache_write_input_tokens": 40},
+    ),
+    "claude, two prompts": (
+        ("claude-code_logs_two_prompts_one_session_1", "claude-code_logs_two_prompts_one_session_2"),
+        ("claude-code_traces_two_prompts_one_session_1",),
+        [("claude-code", "success", None, 150, 7, 1, 0, 0.000489, "e2e61f25-8431-4998-b249-de22e5e9475d")] * 2,
+        {"cache_read_input_tokens": 30, "cache_write_input_tokens": 20},
+    ),
+    "claude, error": (
+        ("claude-code_logs_api_error",),
+        ("claude-code_traces_api_error",),
+        [("claude-code", "failed", "made-up failure", 0, 0, 1, 0, None, "8ce31e1e-09fe-417a-820c-efe8f56b8c1b")],
+        {"child_errors": 1},
+    ),
+    "claude, retries exhausted": (
+        ("claude-code_logs_api_retries_exhausted",),
+        (),
+        [("claude-code", "failed", "made-up failure", 0, 0, 1, 0, None, "82cf882b-5034-4ee5-b80c-e53718877b42")],
+        {"child_errors": 1},
+    ),
+    "codex": (
+        ("codex_logs_tool_call",),
+        ("codex_traces_014_selected", "codex_traces_015_selected"),
+        [("codex", "success", None, 200, 14, 2, 1, None, "01a21ebd-4575-7a21-9577-81286eeda3a0")],
+        {"cache_read_input_tokens": 60, "reasoning_output_tokens": 4},
+    ),
+    "gemini": (
+        ("gemini-cli_logs_tool_call",),
+        ("gemini-cli_traces_tool_call",),
+        [("gemini-cli", "success", None, 200, 18, 2, 1, None, "ae630963-7dc3-45d4-ac86-cf37e7ccf89f")],
+        {"cache_read_input_tokens": 60, "reasoning_output_tokens": 4},
+    ),
+    "gemini, error": (
+        ("gemini-cli_logs_api_error",),
+        (),
+        [("gemini-cli", "failed", "made-up failure", 0, 0, 1, 0, None, "a7d8ce50-cb3e-4ac6-8a00-330754695124")],
+        {"child_errors": 1},
+    ),
+}
+
+
+class _Undone(Exception):
+    """Ends a transaction that must not stay."""
+
+
+def after(database, batches, read):
+    """What `read` returns of the database when it has got the batches, which are taken back: a file costs more."""
+    found = []
+    with suppress(_Undone), database.writing() as connection:
+        for batch in batches:
+            write_batch(connection, batch)
+        found.append(read(connection))
+        raise _Undone
+    return found[0]
+
+
+def rows_of(connection):
+    """Every run that is no plumbing, as its user sees it."""
+    return [
+        (
+            *(run.agent_name, run.status, run.error_summary, run.input_tokens, run.output_tokens),
+            *(run.model_calls, run.tool_calls, run.cost_usd, run.session_id),
+        )
+        for run in list_runs(connection, RunQuery(limit=1000))
+        if not run.plumbing
+    ]
+
+
+def by_chance(seed, items):
+    """The items in some order, each twice, cut into requests."""
+    draw = random.Random(seed)
+    shuffled = draw.sample(items * 2, k=len(items) * 2)
+    cuts = sorted(draw.sample(range(len(shuffled)), k=min(3, len(shuffled))))
+    return [shuffled[start:end] for start, end in pairwise([0, *cuts, len(shuffled)])]
+
+
+SIGNALS = {
+    "logs": lambda records, _: [records],
+    "backwards": lambda records, _: [[one] for one in records[::-1]],
+    "one by one, then traces": lambda records, nodes: [*([one] for one in records), nodes],
+    "traces, then one by one": lambda records, nodes: [nodes, *([one] for one in records)],
+    "traces backwards, between": lambda records, nodes: [records[:2], *([one] for one in nodes[::-1]), records[2:]],
+    "by chance, twice": lambda records, nodes: by_chance(1, [*records, *nodes]),
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    opened = Database(tmp_path_factory.mktemp("turns"))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("order", SIGNALS)
+@pytest.mark.parametrize("name", TURNS)
+def test_a_turn_is_one_row_whatever_comes_first(database, name, order):
+    """With the figures that its user expects."""
+    logs, traces, rows, _ = TURNS[name]
+    parts = SIGNALS[order](list(captured_records(*logs)), list(captured_nodes(*traces)))
+    assert after(database, [batch_of(*part) for part in parts], rows_of) == rows
