@@ -47,22 +47,19 @@ class CodingAgent:
     ask: Callable[[str], Sequence[str]]
     ask_again: Callable[[str], Sequence[str]]
 
+    def environment(self, place):
+        """Write the agent's configuration; return its environment."""
+        ours = {"PATH": os.environ["PATH"], "HOME": str(place.home), "TERM": "dumb", "NO_COLOR": "1"}
+        return {**ours, **self.prepare(place)}
+
     def start(self, place, prompt, *, again=False, extra=None):
         """Start the agent with a prompt, in an environment that has nothing of this process's but the path."""
         place.work.mkdir(parents=True, exist_ok=True)
         place.home.mkdir(parents=True, exist_ok=True)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(place.home),
-            "TERM": "dumb",
-            "NO_COLOR": "1",
-            **self.prepare(place),
-            **(extra or {}),
-        }
         return subprocess.Popen(
             [str(find(self.component)), *(self.ask_again if again else self.ask)(prompt)],
             cwd=place.work,
-            env=environment,
+            env={**self.environment(place), **(extra or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

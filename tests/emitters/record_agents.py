@@ -26,7 +26,6 @@ from tests.emitters.coding_model import CodingModel
 from tests.emitters.otlp_receiver import OtlpReceiver
 
 PROMPT = "say done"
-CONTEXT = "TRACEPARENT|TRACESTATE|BAGGAGE|TELEMETRY|OTEL|SESSION|THREAD|PROMPT"
 _LONGEST = 200
 _NAMED = {
     "host.name": "<host>",
@@ -84,11 +83,14 @@ def prompts_logged(agent, place, model):
 
 
 def context_of_children(agent, place, model):
-    """A command that writes down what it is told about the trace."""
-    found = place.home / "context"
-    model.command = f"env | grep -E '{CONTEXT}' > {found}; true"
+    """A command that writes down its environment: does it learn of its trace, or of the agent's session?"""
+    found = place.home / "environment"
+    model.command = f"env > {found}"
     yield agent.run(place, PROMPT)
-    print(found.read_text() if found.exists() else "the command did not run")
+    own = agent.environment(place)
+    for line in sorted(found.read_text().splitlines()):
+        if line.partition("=")[0] not in own:
+            print("  environment:", line)
 
 
 SCENES = {
