@@ -21,6 +21,7 @@ class AgentVariable(NamedTuple):
 AGENT_VARIABLES: Final = (
     AgentVariable("CLAUDE_CODE_SESSION_ID", ("claude-code",), is_session=True),
     AgentVariable("CODEX_THREAD_ID", ("codex",), is_session=True),
+    AgentVariable("QWEN_CODE_SESSION_ID", ("qwen-code",), is_session=True),
     AgentVariable("COPILOT_AGENT_SESSION_ID", ("github-copilot",), is_session=True),
     AgentVariable("CLAUDECODE", ("claude-code",)),
     AgentVariable("CODEX_SANDBOX", ("codex",)),

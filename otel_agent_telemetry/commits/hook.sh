@@ -47,7 +47,7 @@ at_read_environment() {
             ;;
     esac
     # Each of these is set by an agent in the environment of its commands; see `agent_variables.py`.
-    if [ -n "${TRACEPARENT-}${CLAUDECODE-}${CLAUDE_CODE_SESSION_ID-}${CODEX_THREAD_ID-}${CODEX_SANDBOX-}${GEMINI_CLI-}${QWEN_CODE-}${OPENCODE-}${COPILOT_CLI-}${COPILOT_AGENT_SESSION_ID-}" ]; then
+    if [ -n "${TRACEPARENT-}${CLAUDECODE-}${CLAUDE_CODE_SESSION_ID-}${CODEX_THREAD_ID-}${CODEX_SANDBOX-}${GEMINI_CLI-}${QWEN_CODE-}${QWEN_CODE_SESSION_ID-}${OPENCODE-}${COPILOT_CLI-}${COPILOT_AGENT_SESSION_ID-}" ]; then
         at_seen=1
     fi
 }

@@ -1,15 +1,12 @@
-"""A model on loopback for coding agents: one command of the shell, then a text; it can be slow, or fail with any status.
-
-Every call uses 100 tokens of input, of which 30 were read from a cache (Anthropic's protocol counts those beside the 100, and
-20 more that were written to it), and 7 of output, 2 of them reasoning (Gemini's counts those beside the 7).
-"""
+"""A model on loopback for coding agents: one command of the shell, then a text; it can be slow, or fail with any status."""
 
 from __future__ import annotations
 
 import json
 import threading
 
-from tests.emitters.fake_model_server import CHAT_USAGE, RESPONSES_USAGE, TEXT, FakeModelServer
+from tests.emitters.fake_model_server import TEXT, FakeModelServer
+from tests.emitters.model_usage import CODING_AGENTS
 
 PATIENCE_S = 120.0
 SAID = TEXT
@@ -17,24 +14,6 @@ SAID = TEXT
 _SHELLS = ("Bash", "bash", "exec_command", "shell", "shell_command", "local_shell", "run_shell_command")
 _RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output", "functionResponse")
 _CONVERSATIONS = ("messages", "input", "contents")
-
-USAGE = {
-    "chat": CHAT_USAGE,
-    "responses": RESPONSES_USAGE,
-    "messages": {
-        "input_tokens": 100,
-        "output_tokens": 7,
-        "cache_read_input_tokens": 30,
-        "cache_creation_input_tokens": 20,
-    },
-    "gemini": {
-        "promptTokenCount": 100,
-        "candidatesTokenCount": 7,
-        "thoughtsTokenCount": 2,
-        "cachedContentTokenCount": 30,
-        "totalTokenCount": 109,
-    },
-}
 
 
 class CodingModel(FakeModelServer):
@@ -45,7 +24,7 @@ class CodingModel(FakeModelServer):
     """
 
     def __init__(self, command="echo hi", *, status=200):
-        super().__init__(USAGE)
+        super().__init__(CODING_AGENTS)
         self.command = command
         self.status = status
         self._released = threading.Event()

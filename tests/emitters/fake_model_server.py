@@ -11,6 +11,8 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.emitters.model_usage import FRAMEWORKS
+
 TEXT = "It is on shelf 3."
 DSPY_TEXT = """[[ ## reasoning ## ]]
 None.
@@ -28,35 +30,6 @@ find
 {"title": "x"}
 
 [[ ## completed ## ]]"""
-CHAT_USAGE = {
-    "prompt_tokens": 100,
-    "completion_tokens": 7,
-    "total_tokens": 107,
-    "prompt_tokens_details": {"cached_tokens": 30},
-    "completion_tokens_details": {"reasoning_tokens": 2},
-}
-RESPONSES_USAGE = {
-    "input_tokens": 100,
-    "output_tokens": 7,
-    "total_tokens": 107,
-    "input_tokens_details": {"cached_tokens": 30},
-    "output_tokens_details": {"reasoning_tokens": 2},
-}
-GEMINI_USAGE = {
-    "promptTokenCount": 100,
-    "candidatesTokenCount": 5,
-    "thoughtsTokenCount": 2,
-    "cachedContentTokenCount": 30,
-    "totalTokenCount": 107,
-}
-ANTHROPIC_USAGE = {
-    "input_tokens": 20,
-    "output_tokens": 7,
-    "cache_read_input_tokens": 60,
-    "cache_creation_input_tokens": 20,
-}
-
-USAGE = {"chat": CHAT_USAGE, "responses": RESPONSES_USAGE, "messages": ANTHROPIC_USAGE, "gemini": GEMINI_USAGE}
 
 
 class FakeModelServer(ThreadingHTTPServer):
@@ -69,7 +42,7 @@ class FakeModelServer(ThreadingHTTPServer):
 
     def __init__(self, usage=None):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.usage = usage or USAGE
+        self.usage = usage or FRAMEWORKS
         self._asked = []
 
     @property

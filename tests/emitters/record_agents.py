@@ -83,7 +83,7 @@ def prompts_logged(agent, place, model):
 
 
 def context_of_children(agent, place, model):
-    """A command that writes down its environment: does it learn of its trace, or of the agent's session?"""
+    """A command that writes down its environment: what it learns of its trace and of the session."""
     found = place.home / "environment"
     model.command = f"env > {found}"
     yield agent.run(place, PROMPT)
