@@ -68,6 +68,7 @@ class TelemetryConfig(GivenByName):
     commit_trailer: str = "Agent-Run"
     # Message content, prices and people.
     capture_content: bool = False
+    capture_content_for: tuple[str, ...] = ()
     unknown_text_max: int = 64
     content_allow: tuple[str, ...] = ()
     prices: Path | None = None

@@ -65,6 +65,14 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in _text(value).split(",") if name.strip())
 
 
+def _chosen(value: str) -> tuple[str, ...]:
+    """Return the choices of `agent:NAME,project:NAME,…`, in lower case."""
+    chosen = tuple(name.lower() for name in _names(value))
+    if any(not name.startswith(("agent:", "project:")) or name.endswith(":") for name in chosen):
+        raise ValueError("is not agent:NAME or project:NAME, separated by commas")
+    return chosen
+
+
 def expanded_path(value: str) -> Path:
     """Return a path with `~` expanded."""
     return Path(os.path.expanduser(value))  # noqa: PTH111 - a "~" that cannot be expanded stays, it does not raise
@@ -210,6 +218,8 @@ SETTINGS: Final = (
     # Message content, prices and people.
     Setting("capture_content", ("TELEMETRY_CAPTURE_CONTENT",), _flag, False, "",
             "Keep attributes that hold prompts, completions, tool arguments and results."),
+    Setting("capture_content_for", ("TELEMETRY_CAPTURE_CONTENT_FOR",), _chosen, (), "",
+            "Keep them for some alone: `agent:NAME` and `project:NAME`, separated by commas."),
     Setting("unknown_text_max", ("TELEMETRY_UNKNOWN_TEXT_MAX",), _whole(0, 1 << 20), 64, "characters",
             "Without that, longest text that is kept under an attribute's name that no convention knows."),
     Setting("content_allow", ("TELEMETRY_CONTENT_ALLOW",), _names, (), "",

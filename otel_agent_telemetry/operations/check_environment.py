@@ -76,6 +76,9 @@ def check_content(config: TelemetryConfig) -> Iterator[Finding]:
         text = f"prompts, answers, arguments and results of tools are stored: {names['capture_content']} is true"
         yield ok("content", text)
         return
+    if config.capture_content_for:
+        chosen = ", ".join(config.capture_content_for)
+        yield ok("content", f"{config.variable_of('capture_content_for')} keeps all of it for {chosen}")
     allowed = f"; {names['content_allow']} keeps {', '.join(config.content_allow)}" if config.content_allow else ""
     yield ok(
         "content",

@@ -270,14 +270,15 @@ class AttributePlans(dict[tuple[str, ...], AttributePlan]):
 
     `rule`: what is message content. `max_bytes`: the size of one payload above which it is
     truncated; where that is little, no plan is fast. `compiled_from`: how often names come before a
-    function is generated for them (5).
+    function is generated for them (5). `chooses`: whether content is kept for some agents or projects alone.
     """
 
-    __slots__ = ("_is_fast", "compiled_from", "rule")
+    __slots__ = ("_is_fast", "chooses", "compiled_from", "rule")
 
-    def __init__(self, rule: ContentRule, *, max_bytes: int) -> None:
+    def __init__(self, rule: ContentRule, *, max_bytes: int, chooses: bool = False) -> None:
         super().__init__()
         self.rule = rule
+        self.chooses = chooses
         self.compiled_from = 5
         self._is_fast = max_bytes >= _FAST_BYTES
 

@@ -17,6 +17,7 @@ from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.endings import Ending, ending_fields, ending_of, ending_with_status
 from otel_agent_telemetry.otel.left_out import NOTHING, count
 from otel_agent_telemetry.otel.mapping import Overrides, run_columns
@@ -115,7 +116,7 @@ def step_members(
         if view.status_message:
             members["status_message"] = clean(view.status_message, max_bytes=around.max_bytes)
     if kept is None:
-        kept, names_left_out = rule_of(around).keep(view.attributes)
+        kept, names_left_out = rule_of(around_of(around, view.resource, view.attributes)).keep(view.attributes)
         kept = clean(kept, max_bytes=around.max_bytes)
         if left_out is not None:
             for name, times in names_left_out.items():

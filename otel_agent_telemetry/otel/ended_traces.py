@@ -10,7 +10,7 @@ Decides as the live path does: an agent's span that only repeats the run around 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -32,6 +32,9 @@ _MAX_SPANS: Final = 20_000
 _UNDECIDED: Final = -2
 
 _Key = tuple[str, str | None]
+
+RuleFor = Callable[[SpanView], ContentRule]
+"""Returns what is message content in a span."""
 
 
 class EndedSpan:
@@ -86,11 +89,11 @@ class EndedTraces:
         """id of a run → its steps, in the trace that is being settled."""
         self._count = 0
 
-    def add(self, spans: Iterable[tuple[ReadableSpan, SpanView]], rule: ContentRule) -> set[str]:
+    def add(self, spans: Iterable[tuple[ReadableSpan, SpanView]], rule_for: RuleFor) -> set[str]:
         """Add spans that are new; return their traces."""
         traces = set()
         for span, view in spans:
-            one = EndedSpan(span, view, rule, may_be_run=is_run(view, self._runs))
+            one = EndedSpan(span, view, rule_for(view), may_be_run=is_run(view, self._runs))
             same = self._known.setdefault(one.key, [])
             # A batch that an exporter sends again; spans that only share their ids differ in the start.
             if any(other.start_ns == one.start_ns for other in same):

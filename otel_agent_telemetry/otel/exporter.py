@@ -26,7 +26,8 @@ from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
-from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content import ContentRule, rule_of
+from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.ended_spans import ended_run, step_members
 from otel_agent_telemetry.otel.ended_traces import EndedSpan, EndedTraces
 from otel_agent_telemetry.otel.live_span import opened_of
@@ -34,7 +35,7 @@ from otel_agent_telemetry.otel.mapping import agent_name_of
 from otel_agent_telemetry.otel.missing_roots import missing_roots_of
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.otel.span_work import span_work_of
-from otel_agent_telemetry.otel.spans import announced_by, view_of
+from otel_agent_telemetry.otel.spans import SpanView, announced_by, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
@@ -60,7 +61,7 @@ class _EndedSpanWriter:
         with self._guard:
             new = [(span, view_of(span)) for span in spans if not self._is_live(span)]
             new = [(span, view) for span, view in new if announced_by(view) is view]  # what is announced comes itself
-            self._write_settled(self._traces.add(new, rule_of(self._recorder.resource_defaults)))
+            self._write_settled(self._traces.add(new, self._rule_of))
             for trace in self._traces.overflowing():
                 self._write_settled([trace], all_of_them=True)
                 self._traces.forget(trace)
@@ -74,9 +75,13 @@ class _EndedSpanWriter:
         """Record what waits for a span that is never ended as runs of their own, each for such a span."""
         with self._guard:
             for trace in self._traces.traces():
-                for one in missing_roots_of(self._traces.unplaced(trace), rule_of(self._recorder.resource_defaults)):
+                for one in missing_roots_of(self._traces.unplaced(trace), self._rule_of):
                     self._traces.add_missing(one)
             self._write_settled(self._traces.traces(), all_of_them=True)
+
+    def _rule_of(self, view: SpanView) -> ContentRule:
+        """Return what is message content in a span."""
+        return rule_of(around_of(self._recorder.resource_defaults, view.resource, view.attributes))
 
     def _is_live(self, span: ReadableSpan) -> bool:
         """Return whether a processor of ours has recorded a span live; a span of another form is known by its ids."""
@@ -160,7 +165,7 @@ class _EndedSpanWriter:
 
     def _write_events(self, one: EndedSpan, run: ActiveRun) -> None:
         """Write the events of a span as those of its run, content left out as on the live path."""
-        rule = rule_of(self._recorder.resource_defaults)
+        rule = self._rule_of(one.view)
         for event in one.span.events if one.span is not None else ():
             kept, _ = rule.keep_of_event(event.name, event.attributes or {})
             self._recorder.record_event(

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.log_records import LoggedEvent, read_logs
 from otel_agent_telemetry.otel.received import Received
 from otel_agent_telemetry.otel.turn_records import TurnReader
@@ -51,7 +52,6 @@ class LogReader:
         self._turns = TurnReader(around=around, silence_s=silence_s)
         self._around = around
         self._now_ns = now_ns
-        self._rule = rule_of(around)
 
     def read(self, request: ExportLogsServiceRequest) -> Received[LoggedEvent]:
         """Return the events of a request; none is refused."""
@@ -103,7 +103,8 @@ class LogReader:
 
     def _payload(self, event: LoggedEvent) -> Mapping[str, Any]:
         """Return what is kept of a record's attributes and body."""
-        kept, left_out = self._rule.keep_of_event(event.name, _members(event))
+        rule = rule_of(around_of(self._around, event.resource, event.attributes))
+        kept, left_out = rule.keep_of_event(event.name, _members(event))
         payload = clean(dict(kept), max_bytes=self._around.max_bytes)
         return {**payload, "dropped": dict(left_out)} if left_out else payload
 

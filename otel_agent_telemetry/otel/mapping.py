@@ -18,6 +18,7 @@ from otel_agent_telemetry.columns import SETTABLE_COLUMNS, TOTAL_COLUMNS, Fields
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content_choice import CONTENT_KEPT, around_of, is_chosen
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
 from otel_agent_telemetry.otel.people_and_labels import LABEL, OFF, labels_of, user_of
 from otel_agent_telemetry.otel.spans import SpanView
@@ -143,7 +144,12 @@ def run_columns(
     _put_people_and_labels(columns, view, around)
     if overrides.usage or "metrics_json" in columns:
         _put_json(columns, "metrics_json", {USAGE_KEY: overrides.usage} if overrides.usage else {}, around)
+    around = around_of(
+        around, view.resource, attributes, agent_name=columns["agent_name"], product=columns.get("product")
+    )
     kept, left_out = rule_of(around).keep({key: attributes[key] for key in left_over_names(attributes)})
+    if is_chosen(around):
+        kept = {**kept, CONTENT_KEPT: True}
     left_out = NOTHING if overrides.left_out is None else sum_of((left_out, overrides.left_out))
     _put_json(columns, "context_json", {**kept, **overrides.extra}, around, left_out)
     return mask_columns(columns)

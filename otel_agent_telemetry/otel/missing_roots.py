@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.last_error import EXCEPTION, error_of_exception, error_of_step
 from otel_agent_telemetry.missing_root import SpanBelow, missing_above, missing_root_state
-from otel_agent_telemetry.otel.content import ContentRule
-from otel_agent_telemetry.otel.ended_traces import EndedSpan
+from otel_agent_telemetry.otel.ended_traces import EndedSpan, RuleFor
 from otel_agent_telemetry.otel.mapping import agent_name_attribute, service_of
 from otel_agent_telemetry.otel.span_work import is_of_coding_agent
 from otel_agent_telemetry.otel.spans import SpanView
@@ -21,7 +20,7 @@ from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.wire import NO_WORK, NO_WORK_OF_AGENT, SPAN_WORK
 
 
-def missing_roots_of(spans: Iterable[EndedSpan], rule: ContentRule) -> Iterator[EndedSpan]:
+def missing_roots_of(spans: Iterable[EndedSpan], rule_for: RuleFor) -> Iterator[EndedSpan]:
     """Yield the missing spans above spans of one trace that have no run, each with its run."""
     waiting = {one.view.span_id: one for one in spans}
     tops = missing_above({span_id: one.view.parent_span_id for span_id, one in waiting.items()})
@@ -29,10 +28,10 @@ def missing_roots_of(spans: Iterable[EndedSpan], rule: ContentRule) -> Iterator[
     for span_id, one in waiting.items():
         below[tops[span_id]].append(one)
     for span_id, found in below.items():
-        yield _missing(span_id, found, rule)
+        yield _missing(span_id, found, rule_for)
 
 
-def _missing(span_id: str, below: list[EndedSpan], rule: ContentRule) -> EndedSpan:
+def _missing(span_id: str, below: list[EndedSpan], rule_for: RuleFor) -> EndedSpan:
     """Return the span that is missing above some spans, with the run that stands for it."""
     view = below[0].view
     known = [_known_of(one.view) for one in below]
@@ -42,7 +41,7 @@ def _missing(span_id: str, below: list[EndedSpan], rule: ContentRule) -> EndedSp
     own = SpanView(
         **{**view._asdict(), "name": state["job_type"], "span_id": span_id, "parent_span_id": None, "attributes": {}},
     )._replace(start_ns=start_ns, end_ns=end_ns)
-    one = EndedSpan(None, own, rule, may_be_run=True)
+    one = EndedSpan(None, own, rule_for(own), may_be_run=True)
     one.state = {**state, SPAN_WORK: work}
     one.run = ActiveRun(state["event_id"], view.trace_id, span_id, start_ns, UsageAccumulator())
     one.run.agent_name, one.run.run_id = state["agent_name"], state["run_id"]

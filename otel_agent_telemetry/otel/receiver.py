@@ -26,7 +26,8 @@ from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.model import RunEvent, RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlan, AttributePlans
-from otel_agent_telemetry.otel.content import is_listed_content, rule_of
+from otel_agent_telemetry.otel.content import ContentRule, is_listed_content, rule_of
+from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.conventions.convention import Kind
 from otel_agent_telemetry.otel.ended_spans import ended_run, is_run, step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, sum_of
@@ -103,24 +104,26 @@ class SpanReceiver:
     def _node_of(self, span: Span, sender: Sender) -> SpanNode:
         """Return what is stored of one span. Raises RecordError for a value that breaks a rule."""
         view = view_of_received(span, sender.resource)
+        around = around_of(self._around, sender.resource, view.attributes)
+        rule = self._rule if around is self._around else rule_of(around)
         plan = self._plans[tuple(view.attributes)]
         kind = plan.kind_of(view.attributes, view.name)
         has_rules = sender.has_rules or not names.SENDER_MARKS.isdisjoint(view.attributes)
         decides = has_rules and last_call_decides(view)
         left_out: list[Mapping[str, int]] = []
-        events = [self._event_of(event, view, left_out) for event in span.events]
+        events = [self._event_of(event, view, rule, left_out) for event in span.events]
         may_be_run = view.parent_span_id is None or plan.is_marked or kind == names.AGENT
         if may_be_run and is_run(view, self._runs):
             own_name = own_agent_name(view)
             agent_name = own_name or agent_name_of(view)
-            node = self._run_of(view, plan, kind, events, left_out, is_used=plan.reports_use or decides)
+            node = self._run_of(view, plan, rule, kind, events, left_out, is_used=plan.reports_use or decides)
             if own_name is not None or kind in _IS_AGENTS_WORK:
                 node.agent = Agent(own_name or named_agent(view), agent_name, takes_child_name=own_name is None)
             else:
                 node.is_idle = span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT)
             node.state = self._state_of(view, span.events, agent_name)
         else:
-            step, more = self._step_of(view, plan)
+            step, more = self._step_of(view, plan, rule)
             usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))
             node = SpanNode(step, usage=usage, events=events, start_ns=view.start_ns)
         node.parent_start = parent_start_of(view, sender.starts)
@@ -130,12 +133,12 @@ class SpanReceiver:
         node.last_call_decides = decides
         return node
 
-    def _step_of(self, view: SpanView, plan: AttributePlan) -> tuple[RunSpan, Mapping[str, int]]:
+    def _step_of(self, view: SpanView, plan: AttributePlan, rule: ContentRule) -> tuple[RunSpan, Mapping[str, int]]:
         """Return the span as a step, and what is left out of its attributes."""
         attributes = view.attributes
         if plan.takes_as_they_are(attributes) and plan.keeps_all(attributes):
             return RunSpan(**step_members(view, self._around, event_id="", run_id="", kept=attributes)), NOTHING
-        kept, left_out = self._rule.keep(attributes)
+        kept, left_out = rule.keep(attributes)
         kept = clean(kept, max_bytes=self._around.max_bytes)
         return RunSpan(**step_members(view, self._around, event_id="", run_id="", kept=kept)), left_out
 
@@ -143,6 +146,7 @@ class SpanReceiver:
         self,
         view: SpanView,
         plan: AttributePlan,
+        rule: ContentRule,
         kind: Kind | None,
         events: list[RunEvent],
         left_out: list[Mapping[str, int]],
@@ -150,8 +154,8 @@ class SpanReceiver:
         is_used: bool,
     ) -> SpanNode:
         """Return the span as a run, without its state and its agent."""
-        span, of_step = self._step_of(view, plan)
-        of_run = self._rule.keep({key: view.attributes[key] for key in plan.left_over})[1] if of_step else of_step
+        span, of_step = self._step_of(view, plan, rule)
+        of_run = rule.keep({key: view.attributes[key] for key in plan.left_over})[1] if of_step else of_step
         usage = own_usage(view) if is_used or kind in (names.MODEL, names.TOOL) else {}
         may_be_step = view.parent_span_id is not None and not plan.is_marked
         return SpanNode(
@@ -184,13 +188,15 @@ class SpanReceiver:
         )
         return checked_state(run)
 
-    def _event_of(self, event: Span.Event, view: SpanView, left_out: list[Mapping[str, int]]) -> RunEvent:
+    def _event_of(
+        self, event: Span.Event, view: SpanView, rule: ContentRule, left_out: list[Mapping[str, int]]
+    ) -> RunEvent:
         """Return an event; the names of what is left out of it are added to `left_out`."""
         values = values_of(event.attributes)
         kept: Mapping[str, Any] = values
-        is_judged = self._rule.ruled_events[event.name] or any(map(is_listed_content, values))
+        is_judged = rule.ruled_events[event.name] or any(map(is_listed_content, values))
         if is_judged or not self._plans[tuple(values)].takes_as_they_are(values):
-            kept, names_left_out = self._rule.keep_of_event(event.name, values)
+            kept, names_left_out = rule.keep_of_event(event.name, values)
             if names_left_out:
                 left_out.append(names_left_out)
             kept = clean(dict(kept), max_bytes=self._around.max_bytes)

@@ -71,8 +71,7 @@ class RunLines:
         attributes = attributes_of(span)
         if names.STATUS in attributes:
             run.has_status = attributes.pop(names.STATUS) is not None
-        view = None
-        name = run.agent_name or self.plans[tuple(attributes)].agent_name_in(attributes)
+        view, name = None, run.agent_name or self.plans[tuple(attributes)].agent_name_in(attributes)
         if not name:
             view = view_of(span)
             name = agent_name_of(view)
@@ -85,11 +84,12 @@ class RunLines:
         else:
             note_agent(run, view or view_of(span))
         run.start_commit = recorder.commit
+        if recorder.resource_defaults.content_for:
+            recorder.component(SpanLines).mark_chosen(run, attributes)
         self._refresh(run, span, attributes)
         started = run.started_at
         run.state = {"status": st.RUNNING, "updated_at": started}
-        if not recorder.append_run(run.encoded, b'"status":"running","updated_at":"%b"}' % started.encode()):
-            run.is_lost = True
+        run.is_lost = not recorder.append_run(run.encoded, b'"status":"running","updated_at":"%b"}' % started.encode())
 
     def start_late_run(self, run: ActiveRun, span: ReadableSpan) -> None:
         """Give a run its id whose span was a step until its end. Writes nothing: its first state is its last."""

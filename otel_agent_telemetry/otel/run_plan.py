@@ -115,7 +115,7 @@ class RunPlan:
 
     `attributes`: the plan of the attributes alone. `encode`: the function; None where there is none yet,
     or none that is right. `agent_key`: the name that gives the agent's, where it is one that makes the run an agent's.
-    `decides_start`: whether the attributes ask for an id, or give a status.
+    `decides_start`: whether the attributes ask for an id, or give a status, or content may be chosen for the run.
     """
 
     __slots__ = (
@@ -126,7 +126,13 @@ class RunPlan:
     )
 
     def __init__(
-        self, attributes: AttributePlan, settings: tuple[str, ...], around: Fields, *, compiled_from: int
+        self,
+        attributes: AttributePlan,
+        settings: tuple[str, ...],
+        around: Fields,
+        *,
+        compiled_from: int,
+        chooses: bool,
     ) -> None:
         self.attributes = attributes
         self._around = around
@@ -136,7 +142,8 @@ class RunPlan:
         self._to_come = compiled_from
         first = attributes.agent_names[:1]
         self.agent_key = first[0] if first in ((names.GEN_AI_AGENT_NAME,), (names.AGENT_NAME,)) else ""
-        self.decides_start = names.RUN_ID in attributes.verdicts or names.STATUS in attributes.verdicts
+        given = attributes.verdicts
+        self.decides_start = chooses or names.RUN_ID in given or names.STATUS in given
         self.encode: ColumnsEncoder | None = None
 
     def reports_use(self, attributes: Mapping[str, Any]) -> bool:
@@ -185,7 +192,13 @@ class RunPlans(dict[tuple[tuple[str, ...], tuple[str, ...]], RunPlan]):
     def __missing__(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> RunPlan:
         if len(self) >= _MAX_PLANS:  # an application that makes names up must not fill the memory
             self.clear()
-        plan = self[key] = RunPlan(self._plans[key[0]], key[1], self.columns, compiled_from=self._plans.compiled_from)
+        plan = self[key] = RunPlan(
+            self._plans[key[0]],
+            key[1],
+            self.columns,
+            compiled_from=self._plans.compiled_from,
+            chooses=self._plans.chooses,
+        )
         return plan
 
 

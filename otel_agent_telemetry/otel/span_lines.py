@@ -23,12 +23,13 @@ from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.attribute_plan import AttributePlans
 from otel_agent_telemetry.otel.content import ContentRule, rule_of
+from otel_agent_telemetry.otel.content_choice import CONTENT_KEPT, around_of, is_chosen
 from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.left_out import NOTHING, note_left_out
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan
-from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, view_of
+from otel_agent_telemetry.otel.spans import EventPayload, SpanView, attributes_of, resource_of, view_of
 from otel_agent_telemetry.otel.usage import usage_of_kind, usage_of_step
-from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.recording.active_runs import ActiveRun, ResourceDefaults
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.redaction import clean, kept_name
 from otel_agent_telemetry.usage import Usage
@@ -48,11 +49,32 @@ class SpanLines:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         config = recorder.config
-        self.plans = AttributePlans(rule_of(recorder.resource_defaults), max_bytes=config.max_event_bytes)
+        defaults = recorder.resource_defaults
+        chooses = bool(defaults.content_for)
+        self.plans = AttributePlans(rule_of(defaults), max_bytes=config.max_event_bytes, chooses=chooses)
         """The plans of this recorder's runs, events and steps."""
         self.names = _EncodedNames()
         """Names of spans and events as JSON texts."""
         self.event_names: Mapping[str, bytes | None] = _EventNames(self.plans.rule, self.names)
+
+    def around(self, run: ActiveRun) -> ResourceDefaults:
+        """Return the defaults that hold for what is below a run: with content where its agent or project is chosen."""
+        defaults = self._recorder.resource_defaults
+        if not defaults.content_for:
+            return defaults
+        resource, product = resource_of(run.span.resource), run.settings.get("product")
+        return around_of(defaults, resource, run.attributes, agent_name=run.agent_name, product=product)
+
+    def mark_chosen(self, run: ActiveRun, attributes: dict[str, Any]) -> None:
+        """Note in a run that begins whether its content is kept by choice; `attributes`: those of its span."""
+        run.attributes = attributes
+        if is_chosen(self.around(run)):
+            # Whatever its own attributes are: its events and steps keep content too.
+            run.extra = {**run.extra, CONTENT_KEPT: True}
+
+    def _rule_of(self, run: ActiveRun) -> ContentRule:
+        """Return what is message content in a run."""
+        return rule_of(self.around(run)) if self._recorder.resource_defaults.content_for else self.plans.rule
 
     # --- events
 
@@ -77,7 +99,7 @@ class SpanLines:
             if type(attributes) is EventPayload:  # the client's
                 payload = attributes.payload
             elif attributes:
-                kept, left_out = self.plans.rule.keep_of_event(name, dict(attributes))
+                kept, left_out = self._rule_of(opened.run).keep_of_event(name, dict(attributes))
                 note_left_out(opened.run, left_out)
                 payload = clean(kept, max_bytes=self._recorder.config.max_event_bytes)
             self._record_event(opened, name, payload, at_ns or self._recorder.clock.now_ns())
@@ -131,7 +153,7 @@ class SpanLines:
             kept: Mapping[str, Any] = attributes
             opened.left_out = NOTHING
             if not plan.keeps_all(attributes):
-                kept, opened.left_out = self.plans.rule.keep(attributes)
+                kept, opened.left_out = self._rule_of(opened.run).keep(attributes)
             if kept:
                 return b'%b,"attributes":%b' % (members, orjson.dumps(kept))
         except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name
@@ -140,7 +162,7 @@ class SpanLines:
 
     def _write_any_step(self, view: SpanView, run: ActiveRun) -> Mapping[str, int]:
         """Write a state of a step; return the counts of what was left out of it."""
-        defaults, left_out = self._recorder.resource_defaults, dict[str, int]()
+        defaults, left_out = self.around(run), dict[str, int]()
         step = step_members(view, defaults, event_id=run.event_id, run_id=run.run_id, left_out=left_out)
         self._recorder.record_span(step)
         return left_out
@@ -190,7 +212,7 @@ class SpanLines:
 
     def write_late_step(self, span: ReadableSpan, run: ActiveRun, late: ActiveRun) -> None:
         """Write the last state of a step of `run` that has turned into the run `late`."""
-        view, defaults = view_of(span), self._recorder.resource_defaults
+        view, defaults = view_of(span), self.around(run)
         members = step_members(view, defaults, event_id=run.event_id, run_id=run.run_id)
         self._recorder.record_span({**members, BECAME_RUN: late.run_id})
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.otel.content_choice import CONTENT_KEPT
 from otel_agent_telemetry.page.formats import path_part, web_link
 from otel_agent_telemetry.page.run_address import RunAddress
 from otel_agent_telemetry.page.value_tree import CutText, Node, value_tree
@@ -54,6 +55,8 @@ class RunDetails:
     commit_url: str | None
     trace_url: str | None
     left_out: Sequence[tuple[str, int]]
+    keeps_content: bool
+    """Whether its message content is kept because its agent or project was chosen."""
     keep_settings: tuple[str, str]
     command: str
 
@@ -77,6 +80,7 @@ def read_details(
         commit_url=web_link(commit_url),
         trace_url=trace_link(settings.trace_url, run.trace_id),
         left_out=left_out_of(run),
+        keeps_content=_context_of(run).get(CONTENT_KEPT) is True,
         keep_settings=(settings.variable_of("capture_content"), settings.variable_of("content_allow")),
         command=f"agent-telemetry show {shlex.quote(run.event_id)}",
     )
@@ -89,9 +93,14 @@ def trace_link(template: str | None, trace_id: str | None) -> str | None:
     return web_link(template.replace("{trace_id}", path_part(trace_id)))
 
 
+def _context_of(run: RunRecord) -> dict[str, Any]:
+    """Return the context of a run; an empty one where there is none."""
+    return load_object(run.context_json or "{}") or {}
+
+
 def left_out_of(run: RunRecord) -> list[tuple[str, int]]:
     """Return what was left out of a run as message content, and how often."""
-    counts = (load_object(run.context_json or "{}") or {}).get(LEFT_OUT_KEY)
+    counts = _context_of(run).get(LEFT_OUT_KEY)
     if not isinstance(counts, dict):
         return []
     return [(name, times) for name, times in counts.items() if isinstance(times, int)]

@@ -39,7 +39,8 @@ class ResourceDefaults(NamedTuple):
     size of one payload in bytes, above which it is truncated. `unknown_text_max`: where content
     is not kept, characters of a text under an unknown name. `content_allow`: names that are
     kept all the same. `user_ids`: whether attributes give `user_id`: `off`, `hash`, `keep`;
-    `user_id_key`: the key of the digests.
+    `user_id_key`: the key of the digests. `content_for`: agents and projects whose content is kept all the same
+    (`otel.content_choice`).
     """
 
     columns: Mapping[str, str] = MappingProxyType({})
@@ -49,6 +50,7 @@ class ResourceDefaults(NamedTuple):
     content_allow: tuple[str, ...] = ()
     user_ids: str = "off"
     user_id_key: str = ""
+    content_for: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: TelemetryConfig, columns: Mapping[str, str]) -> ResourceDefaults:
@@ -61,6 +63,8 @@ class ResourceDefaults(NamedTuple):
             config.content_allow,
             config.user_id,
             config.user_id_key or "",
+            # Where all content is kept there is nothing to choose.
+            () if config.capture_content else config.capture_content_for,
         )
 
 

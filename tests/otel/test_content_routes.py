@@ -306,3 +306,61 @@ def test_what_is_left_out_of_steps_that_end_on_many_threads_is_counted_once_each
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(work, range(4)))
     assert context_of(captured.runs[0])["dropped"] == {"ai.prompt": 800}
+
+
+CHOICES = {
+    "agent:planner": {"gen_ai.agent.name": "Planner"},
+    "project:website": {"agent.label.project": "website"},
+}
+
+
+def said_three_times(tracer, attributes):
+    """A run that says it itself, in a step and in an event of the step."""
+    with tracer.start_as_current_span("root", attributes={**attributes, "ai.prompt": SECRET}):
+        with tracer.start_as_current_span("step", attributes={**attributes, "ai.prompt": SECRET}) as step:
+            step.add_event("gen_ai.choice", {"content": SECRET})
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_content_is_kept_for_a_chosen_agent_or_project(route, choice):
+    """All of it, and the run says so; for any other it is left out as ever."""
+    run, events, steps = recorded(
+        route, lambda tracer: said_three_times(tracer, CHOICES[choice]), capture_content_for=("agent:other", choice)
+    )
+    assert text_of(run, events, steps).count(SECRET) == 3
+    assert context_of(run)["content_kept"] is True
+    assert "dropped" not in context_of(run)
+    run, events, steps = recorded(
+        route, lambda tracer: said_three_times(tracer, CHOICES[choice]), capture_content_for=("agent:other",)
+    )
+    assert SECRET not in text_of(run, events, steps)
+    assert "content_kept" not in context_of(run)
+    assert sum(context_of(run)["dropped"].values()) == 3
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_product_is_a_project_too(route):
+    """As `agent.run.product` names it."""
+
+    def program(tracer):
+        tracer.start_span("root", attributes={"agent.run.product": "shop", "ai.prompt": SECRET}).end()
+
+    run, _, _ = recorded(route, program, capture_content_for=("project:shop",))
+    assert context_of(run) == {"ai.prompt": SECRET, "content_kept": True}
+
+
+def test_a_live_run_decides_for_what_is_below_it():
+    """Steps need not name the agent; another agent's run in the same process keeps nothing."""
+    recorder = configured(capture_content_for=("agent:planner",))
+    tracer = provider_with(AgentRunSpanProcessor(recorder=recorder)).get_tracer("app")
+    for name in ("planner", "clerk"):
+        with tracer.start_as_current_span("root", attributes={"gen_ai.agent.name": name}) as root:
+            with tracer.start_as_current_span("step", attributes={"ai.prompt": f"{SECRET} {name}"}):
+                root.add_event("gen_ai.choice", {"content": f"{SECRET} {name}"})
+    text = json.dumps([asdict(one) for one in (*recorder.states, *recorder.events, *recorder.spans)], default=str)
+    assert f"{SECRET} planner" in text
+    assert f"{SECRET} clerk" not in text
+    kept = {state.agent_name: "content_kept" in context_of(state) for state in recorder.states}
+    assert kept == {"planner": True, "clerk": False}
+    assert all("content_kept" in context_of(state) for state in recorder.states if state.agent_name == "planner")
