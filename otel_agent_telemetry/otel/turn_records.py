@@ -19,6 +19,7 @@ from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
+from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.conventions.log_senders import role_in, words_of
 from otel_agent_telemetry.otel.conventions.log_words import LogWords
 from otel_agent_telemetry.otel.log_records import LoggedEvent
@@ -65,7 +66,6 @@ class TurnReader:
 
     def __init__(self, *, around: ResourceDefaults, silence_s: float) -> None:
         self._around = around
-        self._rule = rule_of(around)
         self._silence_ns = int(silence_s * _NS)
 
     def read(self, event: LoggedEvent, *, received_ns: int) -> TurnRecord | None:
@@ -83,7 +83,8 @@ class TurnReader:
         prompt = _id_in(words.prompts, attributes)
         identity = _digest(stretch, event.identity)
         time_ns = event.time_ns or received_ns
-        kept, left_out = self._rule.keep(attributes)
+        around = around_of(self._around, event.resource, attributes, agent_name=words.agent)
+        kept, left_out = rule_of(around).keep(attributes)
         usage = _usage_of(words, role, attributes, time_ns)
         return TurnRecord(
             identity=identity,

@@ -23,6 +23,7 @@ from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import Store, WriteBatch, write_batch
 from otel_agent_telemetry.testing import MemoryRecorder, capture_runs, isolated_config
+from tests.emitters.captured_turns import CAPTURES, records_of_request, turn_reader
 from tests.otel.content_cases import HARMLESS, LEAKS
 
 SECRET = "my knee hurts"
@@ -364,3 +365,17 @@ def test_a_live_run_decides_for_what_is_below_it():
     kept = {state.agent_name: "content_kept" in context_of(state) for state in recorder.states}
     assert kept == {"planner": True, "clerk": False}
     assert all("content_kept" in context_of(state) for state in recorder.states if state.agent_name == "planner")
+
+
+@pytest.mark.parametrize("choice", ["agent:claude-code", "project:website", "agent:codex"])
+def test_turns_of_a_chosen_coding_agent_keep_content(choice):
+    """Of its log records; the run says so."""
+    body = json.loads((CAPTURES / "claude-code_logs_with_trace_ids_and_tool_details.json").read_text("utf-8"))["body"]
+    label = {"key": "agent.label.project", "value": {"stringValue": "website"}}
+    body["resourceLogs"][0]["resource"]["attributes"].append(label)
+    records = records_of_request(body, turn_reader(content_for=(choice,)))
+    is_kept = choice != "agent:codex"
+    assert all(("tool_parameters" in one.payload) is is_kept for one in records if one.name == "tool_result")
+    (prompt,) = (one for one in records if one.role == "begins")
+    assert ("prompt" in prompt.payload) is is_kept
+    assert ("content_kept" in json.loads(prompt.base.get("context_json") or "{}")) is is_kept
