@@ -17,6 +17,8 @@ from uuid import UUID
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 BASE_DIR_VARIABLE: Final = "TELEMETRY_BASE_DIR"
+RUN_ID_VARIABLE: Final = "TELEMETRY_RUN_ID"
+EVENT_ID_VARIABLE: Final = "TELEMETRY_RUN_EVENT_ID"
 _HEX: Final = frozenset("0123456789abcdef")
 _RUN_IN_BAGGAGE: Final = "agent_run.id"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -209,10 +211,10 @@ SETTINGS: Final = (
             "The run that this process belongs to: `agent_run.id` in the baggage it was started with."),
     Setting("trace_parent", ("TRACEPARENT", "OTEL_TRACEPARENT"), _trace_parent, None, "",
             "The span that this process was started in; a client's runs without a parent continue its trace."),
-    Setting("command_run_id", ("TELEMETRY_RUN_ID",), _run_id, None, "",
-            "Set by `agent-telemetry run` for the command that it starts: `run_id` of the command's run."),
-    Setting("command_event_id", ("TELEMETRY_RUN_EVENT_ID",), _uuid, None, "",
-            "Set by `agent-telemetry run` as well: `event_id` of that run."),
+    Setting("command_run_id", (RUN_ID_VARIABLE,), _run_id, None, "",
+            "`run_id` of the run that this process works for, set by `agent-telemetry run` and `run_environment()`."),
+    Setting("command_event_id", (EVENT_ID_VARIABLE,), _uuid, None, "",
+            "`event_id` of that run, set beside it."),
     Setting("commit_trailer", ("TELEMETRY_COMMIT_TRAILER",), _trailer, "Agent-Run", "",
             "Name of the line that a commit made in a run gets at the end of its message; `off` adds none."),
     # Message content, prices and people.

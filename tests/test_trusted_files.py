@@ -189,6 +189,7 @@ ELSEWHERE = {
     "cli/error_handling.py": "/dev/null",
     "commits/install.py": "hooks of a repository, where a user may link to a file of their own",
     "commits/local_index.py": "a git directory, which belongs to whoever could change its hooks",
+    "operations/child_process.py": "/dev/tty",
     "page/static_files.py": "files of the package itself",
     "service/otlp_grpc.py": "certificates, which may be links",
     "service/tokens.py": "a file of secrets, which may be a link",

@@ -7,7 +7,7 @@ Modules that cost time to import are imported inside the commands that need them
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ from otel_agent_telemetry.cli.price import price
 from otel_agent_telemetry.cli.replay import replay
 from otel_agent_telemetry.cli.restore import restore
 from otel_agent_telemetry.cli.retention import retention
+from otel_agent_telemetry.cli.run import run
 from otel_agent_telemetry.cli.runs import runs
 from otel_agent_telemetry.cli.serve import serve
 from otel_agent_telemetry.cli.show import show
@@ -52,6 +53,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "init-db": init_db,
+    "run": run,
     "runs": runs,
     "show": show,
     "tail": tail,
@@ -79,12 +81,14 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "doctor": doctor,
 }
 
-_AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
-"""For commands that start another: its options, `-h` among them, are not ours."""
-_STARTERS = ("instrument",)
+_LINE_OF: dict[str, dict[str, Any]] = {
+    "instrument": {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]},
+    "run": {"allow_interspersed_args": False},
+}
+"""For commands that start another: how their lines are read, whose rest is the other's, options and all."""
 
 for name, command in COMMANDS.items():
-    app.command(name, context_settings=_AS_TYPED if name in _STARTERS else None)(with_exit_status(command))
+    app.command(name, context_settings=_LINE_OF.get(name))(with_exit_status(command))
 app.add_typer(git, name="git")
 
 

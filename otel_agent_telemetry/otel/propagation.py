@@ -1,7 +1,7 @@
 """Runs across processes: a run's id travels as W3C baggage, in headers and in the environment.
 
     request headers   a propagator around the application's own adds `agent_run.id` to `baggage`
-    a subprocess      `env={**os.environ, **run_environment()}`: TRACEPARENT and BAGGAGE
+    a subprocess      `env={**os.environ, **run_environment()}`: TRACEPARENT, BAGGAGE and two ids
 
 Whoever reads either gives its runs that `parent_run_id`. Everyone whom the application
 sends baggage to receives the id; with `TELEMETRY_PROPAGATE_RUNS=false` it is not sent.
@@ -27,7 +27,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel.live_span import opened_of
 from otel_agent_telemetry.otel.spans import RUN_ID_KEY
-from otel_agent_telemetry.recording.active_runs import open_run
+from otel_agent_telemetry.recording.active_runs import ActiveRun, open_run
+from otel_agent_telemetry.settings import EVENT_ID_VARIABLE, RUN_ID_VARIABLE
 
 _HEADER: Final = "baggage"
 
@@ -78,17 +79,28 @@ def _with_run(context: Context | None) -> Context | None:
 
 def current_run_id(context: Context | None = None) -> str | None:
     """Return the run id of the open run that the context's current span is, or is a step of; None outside."""
-    span = trace.get_current_span(context)
-    opened = opened_of(span)  # two open spans have the same id where the application seeds `random`
-    run = opened.run if opened is not None and not opened.ended else open_run(span.get_span_context().span_id)
+    run = _current_run(context)
     return None if run is None else run.run_id or None
 
 
+def _current_run(context: Context | None = None) -> ActiveRun | None:
+    """Return the open run that the context's current span is, or is a step of; None outside."""
+    span = trace.get_current_span(context)
+    opened = opened_of(span)  # two open spans have the same id where the application seeds `random`
+    return opened.run if opened is not None and not opened.ended else open_run(span.get_span_context().span_id)
+
+
 def run_environment() -> dict[str, str]:
-    """Return `TRACEPARENT` and `BAGGAGE` for a subprocess whose runs belong to the current one; empty without a run."""
+    """Return the variables for a subprocess whose runs belong to the current one; empty without a run.
+
+    `TRACEPARENT` and `BAGGAGE` (W3C), and the ids of the run alone: `TELEMETRY_RUN_ID`, `TELEMETRY_RUN_EVENT_ID`.
+    """
+    run = _current_run()
+    if run is None or not run.run_id:
+        return {}
     headers: dict[str, str] = {}
-    if current_run_id() is not None:
-        TraceContextTextMapPropagator().inject(headers)
-        W3CBaggagePropagator().inject(headers, _with_run(None))
-        headers[_HEADER] = headers[_HEADER].replace("+", "%20")  # a form's plus; W3C decodes percent signs only
-    return {name.upper(): value for name, value in headers.items()}
+    TraceContextTextMapPropagator().inject(headers)
+    W3CBaggagePropagator().inject(headers, _with_run(None))
+    headers[_HEADER] = headers[_HEADER].replace("+", "%20")  # a form's plus; W3C decodes percent signs only
+    ids = {RUN_ID_VARIABLE: run.run_id, EVENT_ID_VARIABLE: run.event_id}
+    return {**{name.upper(): value for name, value in headers.items()}, **ids}

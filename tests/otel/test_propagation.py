@@ -47,7 +47,9 @@ def test_the_environment_of_a_subprocess_names_the_run_and_the_span(captured):
         f"{span.get_span_context().trace_id:032x}",
         f"{span.get_span_context().span_id:016x}",
     ]
-    assert TelemetryConfig.from_env(told).parent_run_id == "é 1"
+    read = TelemetryConfig.from_env(told)
+    assert (read.parent_run_id, read.command_run_id) == ("é 1", "é 1")
+    assert read.command_event_id == captured.runs[0].event_id
 
 
 def test_a_step_sends_the_run_that_it_belongs_to(captured):
