@@ -128,6 +128,35 @@ at_find_run() {
     case $at_url in '' | *://localhost[:/]* | *://localhost | *://127.* | *://\[::1\]*) ;; *) at_seen=1 ;; esac
 }
 
+# Succeed for a message with a line of ours, indented or not. A process is started for a long one alone.
+at_names_run() {
+    at_count=0
+    while IFS=' ' read -r at_line; do
+        case $at_line in "$at_trailer: "*) return 0 ;; esac
+        at_count=$((at_count + 1))
+        if [ "$at_count" -ge 40 ]; then
+            grep -q "^ *$at_trailer: " "$1"
+            return
+        fi
+    done <"$1"
+    return 1
+}
+
+# Nearly every commit is made outside of runs: it ends here, before the rest is read.
+case $at_hook in
+    prepare-commit-msg | commit-msg)
+        # Without a message that is given, the editor comes first, and then `commit-msg`.
+        if [ "$at_hook" = prepare-commit-msg ] && [ -z "${2-}" ]; then return 0; fi
+        at_find_run
+        if [ -z "$at_run" ]; then return 0; fi
+        ;;
+    post-commit)
+        at_find_run
+        # A message that was taken over from another commit names a run: cherry-pick, squash, a merge.
+        if [ -z "$at_run$at_seen" ]; then at_names_run "${GIT_DIR:-.git}/COMMIT_EDITMSG" 2>/dev/null || return 0; fi
+        ;;
+esac
+
 # Print what a message says: without what follows the scissors, comments, sign-offs and our own line. Git takes a
 # message of nothing else for an empty one. Without an editor, which git shows by GIT_EDITOR, comments are text.
 at_content() {
@@ -174,12 +203,6 @@ main(sys.argv[1:])' "$at_root" "$@" >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&
 }
 
 at_after_commit() {
-    at_find_run
-    if [ -z "$at_run$at_seen" ]; then
-        # A message that was taken over from another commit: cherry-pick, squash, a merge.
-        at_message=${GIT_DIR:-.git}/COMMIT_EDITMSG
-        if [ ! -f "$at_message" ] || ! grep -q "^ *$at_trailer: " "$at_message"; then return 0; fi
-    fi
     # Both in one call: the commit must be known now, HEAD may have moved when the background has started.
     at_place=$(git rev-parse --absolute-git-dir --git-common-dir HEAD) || return 0
     at_commit=${at_place##*"$at_newline"}
@@ -204,21 +227,15 @@ at_after_rewrite() {
 
 case $at_hook in
     prepare-commit-msg)
-        case ${2-} in
-            '') ;;
-            template)
-                at_find_run
-                [ -z "$at_run" ] || at_content "$1" >"${1%/*}/agent-telemetry-template" || :
-                ;;
-            *)
-                # Git runs this one with --no-verify too. But what it adds a linter in `commit-msg` sees, and some
-                # refuse long lines: these are added behind it.
-                at_find_run
-                [ -z "$at_run" ] || [ "${#at_run}" -gt 60 ] || at_sign "$1" 2>/dev/null || :
-                ;;
-        esac
+        if [ "$2" = template ]; then
+            at_content "$1" >"${1%/*}/agent-telemetry-template"
+        elif [ "${#at_run}" -le 60 ]; then
+            # Git runs this hook with --no-verify too. But what it adds a linter in `commit-msg` sees, and some refuse
+            # long lines: these are added behind it.
+            at_sign "$1"
+        fi
         ;;
-    commit-msg) at_find_run; [ -z "$at_run" ] || at_sign "$1" 2>/dev/null || : ;;
-    post-commit) at_after_commit 2>/dev/null || : ;;
-    post-rewrite) at_after_rewrite 2>/dev/null || : ;;
-esac
+    commit-msg) at_sign "$1" ;;
+    post-commit) at_after_commit ;;
+    post-rewrite) at_after_rewrite ;;
+esac 2>/dev/null || :
