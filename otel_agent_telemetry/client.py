@@ -217,7 +217,7 @@ class TelemetryClient:
         Return `(True, message)` once the association is kept, else `(False, message)`. It
         reaches the run's row with the next delivery, also when the run's own state comes later.
 
-        `commit_hash`: 7 to 40 hex digits. `commit_timestamp`: ISO 8601 with a zone. Waits for no network.
+        `commit_hash`: 7 to 64 hex digits. `commit_timestamp`: ISO 8601 with a zone. Waits for no network.
 
             kept, message = client.associate_commit(run_id, "a1b2c3d", "ci")
         """

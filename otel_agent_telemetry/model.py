@@ -229,8 +229,8 @@ class CommitLink:
         if check_custom_run_id(self.run_id) is not None:
             raise RecordError("run_id", "must be 1..255 characters without '/', '\\' or NUL")
         commit = self.commit_hash
-        if not (isinstance(commit, str) and 7 <= len(commit) <= 40 and is_hex(commit)):  # noqa: PLR2004
-            raise RecordError("commit_hash", f"must be 7 to 40 hex digits, got {shown(commit)}")
+        if not (isinstance(commit, str) and 7 <= len(commit) <= 64 and is_hex(commit)):  # noqa: PLR2004
+            raise RecordError("commit_hash", f"must be 7 to 64 hex digits, got {shown(commit)}")
         if self.commit_source not in COMMIT_SOURCES:
             raise RecordError(
                 "commit_source",

@@ -33,7 +33,7 @@ _URL: Final = lazy(
 )
 _SCP: Final = lazy(r"(?:[^/?#@]+@)?(?P<host>[a-z0-9.-]+):(?!//)(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE)
 _SEGMENT: Final = lazy(r"[A-Za-z0-9._~+-]+")
-_SHA: Final = lazy(r"[0-9a-fA-F]{7,40}")
+_SHA: Final = lazy(r"[0-9a-fA-F]{7,64}")
 _SCHEME: Final = lazy(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FEWEST_SEGMENTS: Final = 2
 _LOGIN: Final = "git"
@@ -50,7 +50,7 @@ class _Remote(NamedTuple):
 def commit_url(repo: str | None, sha: str | None, *, hosts: Mapping[str, str] | None = None) -> str | None:
     """Return the address of a commit's page, or None when it cannot be built.
 
-    `sha` is 7 to 40 hex digits; `repo` and `hosts` as in `repo_url`.
+    `sha` is 7 to 64 hex digits; `repo` and `hosts` as in `repo_url`.
     """
     if sha is None or _SHA.fullmatch(sha) is None:
         return None

@@ -363,7 +363,7 @@ def test_a_commit_link_takes_7_to_40_hex_digits_and_three_sources(commit: str, s
         ("run_id", "a/b"),
         ("run_id", ""),
         ("commit_hash", "a" * 6),
-        ("commit_hash", "a" * 41),
+        ("commit_hash", "a" * 65),
         ("commit_hash", "zzzzzzz"),
         ("commit_hash", 1234567),
         ("commit_source", "robot"),

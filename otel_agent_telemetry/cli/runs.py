@@ -12,6 +12,7 @@ from otel_agent_telemetry.cli.invocation import (
     Agent,
     AsJson,
     Change,
+    Commits,
     Environment,
     Invocation,
     JobType,
@@ -65,6 +66,7 @@ def runs(
     session: Session = None,
     user: User = None,
     change: Change = None,
+    commit: Commits = None,
     model: Model = None,
     label: Label = None,
     tree: Annotated[
@@ -82,6 +84,8 @@ def runs(
     Root spans of agents' programs that do no agent's work (plumbing) are hidden and counted.
     """
     from dataclasses import replace
+
+    from otel_agent_telemetry.commits.named_commits import commits_named, runs_of_change
 
     query = run_query(
         agent=agent,
@@ -104,9 +108,11 @@ def runs(
     reader = invocation.open_reader()
     # Whoever names a run wants to see it, whatever it is.
     hides = not everything and run_id is None
+    if commit is not None:
+        query = replace(query, commits=commits_named(commit))
     # The table shows no cost, so the price list is not loaded for it.
     query = replace(query, limit=limit, priced=as_json or tree, plumbing=False if hides else None)
-    found = reader.runs(query)
+    found = reader.runs(query) if change is None else runs_of_change(reader, query, change)
     _print_found(invocation, reader, found, tree=tree, as_json=as_json)
     if hides and found is not None and (hidden := reader.hidden(query)):
         print_stderr(f"{hidden} runs of plumbing are hidden; --all lists them.")

@@ -25,6 +25,7 @@ _KEPT: Final = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_
 _FORMAT: Final = "%H%x00%aN <%aE>%x00%cI%x00%s%x00%B%x00%x01"
 _PARTS: Final = 5
 _TIMEOUT_S: Final = 120
+_MAX_SEARCHED: Final = 20_000
 _BLAMED: Final = lazy(r"([0-9a-f]{40}|[0-9a-f]{64}) \d+ (\d+)(?: \d+)?")
 
 
@@ -123,6 +124,15 @@ class Repository:
     def hashes(self, revisions: Sequence[str], *, limit: int) -> list[str]:
         """Return the hashes of the commits of revisions, newest first."""
         return self.ask("rev-list", f"--max-count={limit}", "--end-of-options", *revisions, "--").split()
+
+    def commits_of_change(self, change: str) -> list[str]:
+        """Return the hashes of the commits of a change: Gerrit's `Change-Id` in the message, jj's in the header.
+
+        Of all branches, the newest 20,000 commits are looked at.
+        """
+        said = self.ask("rev-list", "--all", "--header", f"--max-count={_MAX_SEARCHED}")
+        lines = (f"\nchange-id {change}\n", f"\n    Change-Id: {change}\n")
+        return [raw.split("\n", 1)[0] for raw in said.split("\0") if any(line in f"{raw}\n" for line in lines)]
 
     def blame(self, file: str, revision: str | None) -> list[BlamedLine]:
         """Return the lines of a file and the commits that they came with."""

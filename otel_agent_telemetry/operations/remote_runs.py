@@ -17,7 +17,7 @@ from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.deletion import CutOff, Deletion, Marks
 from otel_agent_telemetry.delivery.http_calls import delete, get, json_of, service_client, unexpected_answer
 from otel_agent_telemetry.errors import ConfigurationError, RecordError, StoreUnavailableError
-from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.model import CommitLink, RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.storage.audit_queries import AgentStats, OpenRun, RunFigures
 from otel_agent_telemetry.storage.line_digests import LineDigest, LineRange
 from otel_agent_telemetry.storage.queries import PLUMBING_HEADER
@@ -29,6 +29,9 @@ from otel_agent_telemetry.wire import dumps_text
 # The greatest page that the API accepts, hence the fewest requests.
 _PAGE: Final = 1000
 _RECEIPT: Final = ("event_id", "run_id", "deleted_at", "deleted_by")
+_LINK: Final = tuple(field.name for field in fields(CommitLink))
+_HASHES: Final = 100
+_MAX_LINKS: Final = 10_000
 _OK: Final = 200
 _FILTERS: Final = (
     *FILTERABLE_COLUMNS,
@@ -69,6 +72,23 @@ class RemoteRuns:
         for item in islice(items, query.limit):
             yield self._record(item)
 
+    def runs_of_commits(self, hashes: Sequence[str]) -> list[CommitLink]:
+        """Return the associations of these commits with runs; a request for some at a time."""
+        found: list[CommitLink] = []
+        for start in range(0, len(hashes), _HASHES):
+            asked = {"commit": ",".join(hashes[start : start + _HASHES]), "limit": str(_MAX_LINKS)}
+            answer = self._get("/api/v1/commits", asked)
+            if answer.status_code != _OK:
+                raise ConfigurationError(
+                    f"reading {self.name}: it is older than this version and does not name the runs of commits",
+                    hint="Upgrade the service, or run the command on its host.",
+                )
+            try:
+                found += [CommitLink(**{name: item[name] for name in _LINK}) for item in self._list(answer)]
+            except (KeyError, TypeError, RecordError):
+                raise self._unexpected() from None
+        return found
+
     def hidden(self, query: RunQuery) -> int:
         """Return how many runs of plumbing meet a query's other conditions, as the service counts them."""
         filters = {**self._filters(query), "plumbing": "false", "limit": "1"}
@@ -92,6 +112,8 @@ class RemoteRuns:
             filters["plumbing"] = "true" if query.plumbing else "false"
         if query.label is not None:
             filters["label"] = "=".join(query.label)
+        if query.commits is not None:
+            filters["commit"] = ",".join(query.commits)
         return filters
 
     def _items(self, path: str | None, parameters: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:

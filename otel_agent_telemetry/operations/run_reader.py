@@ -17,10 +17,11 @@ from otel_agent_telemetry.deletion import read_marks
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.journal import journal_files, read_parts
-from otel_agent_telemetry.model import RunRecord, later_state
+from otel_agent_telemetry.model import CommitLink, RunRecord, later_state
 from otel_agent_telemetry.operations.follow import RunFilter
 from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
+from otel_agent_telemetry.storage.commit_rows import runs_of_commits
 from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
 from otel_agent_telemetry.storage.queries import count_plumbing, list_runs, runs_beginning, runs_named
 from otel_agent_telemetry.storage.run_filters import RunQuery
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from otel_agent_telemetry.operations.remote_runs import RemoteRuns
 
 MAX_CANDIDATES: Final = 6
+_MAX_LINKS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,9 @@ class RunReader(Protocol):
     def hidden(self, query: RunQuery) -> int:
         """Return how many runs of plumbing meet a query's other conditions; at most a bounded number is counted."""
 
+    def runs_of_commits(self, hashes: Sequence[str]) -> list[CommitLink]:
+        """Return the associations of these commits with runs; whole hashes are asked for."""
+
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return what each of these runs and the runs inside it used together."""
 
@@ -143,6 +148,11 @@ class LocalRuns:
         """Return how many runs of plumbing the query leaves out; see `RunReader`."""
         with reading_database(self._config) as connection:
             return 0 if connection is None else count_plumbing(connection, query)
+
+    def runs_of_commits(self, hashes: Sequence[str]) -> list[CommitLink]:
+        """Return the associations of the database; see `RunReader`."""
+        with reading_database(self._config) as connection:
+            return [] if connection is None else runs_of_commits(connection, hashes, limit=_MAX_LINKS)
 
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return the totals of each run's tree, of a run that is not stored its own; see `RunReader`."""
@@ -183,6 +193,11 @@ class ServiceRuns:
         """Return how many runs of plumbing the query leaves out; see `RunReader`."""
         with self._remote() as remote:
             return remote.hidden(query)
+
+    def runs_of_commits(self, hashes: Sequence[str]) -> list[CommitLink]:
+        """Return the associations of the service; see `RunReader`."""
+        with self._remote() as remote:
+            return remote.runs_of_commits(hashes)
 
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return the totals of each run's tree, one request each; see `RunReader`."""

@@ -30,6 +30,7 @@ from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
     routes_audit,
+    routes_commits,
     routes_deletion,
     routes_digests,
     routes_otlp,
@@ -62,6 +63,7 @@ _OPERATIONS: Final = (
     *routes_write.operations.routes,  # before the reads: `/runs/batch` would match `/runs/{event_id}`
     *routes_records.operations.routes,
     *routes_audit.operations.routes,
+    *routes_commits.operations.routes,
     *routes_deletion.operations.routes,
     *routes_digests.operations.routes,
     *routes_read.operations.routes,

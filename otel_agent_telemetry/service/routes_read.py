@@ -27,6 +27,7 @@ from otel_agent_telemetry.service.requests import (
     stored_run,
 )
 from otel_agent_telemetry.service.responses import RequestError, RunEncoder, json_response, raw_json_response
+from otel_agent_telemetry.service.routes_commits import COMMITS_PATTERN
 from otel_agent_telemetry.service.run_bodies import check_zone
 from otel_agent_telemetry.service.run_schemas import Moment
 from otel_agent_telemetry.status import STATUSES, canonical_status
@@ -77,6 +78,11 @@ class RunFilters(BaseModel):
     model: str | None = Field(None, description="Runs whose most called model this is.")
     plumbing: bool | None = Field(None, description="Only plumbing (true), or none of it (false).")
     label: str | None = Field(None, description="Runs with this label: `name=value`.", pattern=r'^[^="]+=')
+    commit: str | None = Field(
+        None,
+        description="Runs that made this commit, or one of several separated by commas: hashes or beginnings of them.",
+        pattern=COMMITS_PATTERN,
+    )
     created_before: Moment | None = Field(None, description="Created before this time, exclusive; with a zone.")
     created_after: Moment | None = Field(None, description="Created after this time, exclusive; with a zone.")
     start_time_from: Moment | None = Field(None, description="Started at this time or later; with a zone.")
@@ -102,6 +108,8 @@ class RunFilters(BaseModel):
         if self.label is not None:
             name, _, value = clean_text(self.label).partition("=")
             values["label"] = (name, value)
+        if self.commit is not None:
+            values["commits"] = tuple(self.commit.split(","))
         cursor = None if self.cursor is None else Cursor.from_text(self.cursor)
         return RunQuery(**values, plumbing=self.plumbing, limit=self.limit, offset=self.offset, cursor=cursor)
 

@@ -36,7 +36,7 @@ class CommitBody(_OpenModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_COMMIT_EXAMPLE]})
 
-    commit_hash: str = Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{7,40}$"}, examples=["a1b2c3d4e5f6"])
+    commit_hash: str = Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{7,64}$"}, examples=["a1b2c3d4e5f6"])
     commit_source: CommitSource
     commit_author: str | None = None
     commit_timestamp: Moment | Literal[""] | None = None

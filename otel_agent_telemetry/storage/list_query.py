@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, or_, select
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.storage.commit_rows import made_commit
 from otel_agent_telemetry.storage.counts import count_by
 from otel_agent_telemetry.storage.run_filters import RunQuery, conditions_of, has_status, is_plumbing
 from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
@@ -32,7 +33,7 @@ Conditions = list[ColumnElement[bool]]
 class ListQuery(RunQuery):
     """Which runs, and in which order. None is "any".
 
-    `text` stands in a run's id, summaries or errors, whatever its case; `commit` begins the hash of the commit
+    `text` stands in a run's id, summaries or errors, whatever its case; `commit` begins the hash of a commit
     that the run made. `created_from` is inclusive, `created_before` exclusive; durations in ms and costs in US
     dollars are inclusive. `with_errors`: a step or a run inside failed. `ascending` False is the newest,
     longest or most first. Runs that have not ended have no place in the order of durations, and those whose
@@ -74,7 +75,7 @@ def list_conditions(connection: Connection, query: ListQuery) -> Conditions:
     if query.host is not None:
         found.append(_runs.host == query.host)
     if query.commit is not None:
-        found.append(_runs.git_commit_hash.startswith(query.commit, autoescape=True))
+        found.append(made_commit(connection, [query.commit]))
     if query.text is not None:
         found.append(_has_text(connection, query.text))
     if query.duration_from_ms is not None:

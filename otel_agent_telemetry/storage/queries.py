@@ -26,7 +26,6 @@ from otel_agent_telemetry.storage.rollups import metrics_with, rollups_of, with_
 from otel_agent_telemetry.storage.rows import Cursor, clean_text, record_of
 from otel_agent_telemetry.storage.run_filters import (
     RunQuery,
-    begins_with,
     conditions_of,
     few_by_start,
     is_inside,
@@ -34,7 +33,7 @@ from otel_agent_telemetry.storage.run_filters import (
     newer_than,
     older_than,
 )
-from otel_agent_telemetry.storage.statements import count_rows, rows_with
+from otel_agent_telemetry.storage.statements import begins_with, count_rows, rows_with
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _NO_TOTALS: Final[dict[str, Any]] = {name: 0 if name in INTEGER_COLUMNS else None for name in TOTAL_COLUMNS}

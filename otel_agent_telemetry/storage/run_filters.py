@@ -14,13 +14,12 @@ from sqlalchemy import JSON, ColumnElement, Connection, and_, cast, func, litera
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.columns import FILTERABLE_COLUMNS
+from otel_agent_telemetry.storage.commit_rows import made_commit
 from otel_agent_telemetry.storage.rows import Cursor
-from otel_agent_telemetry.storage.statements import by_code_point
 from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
 
 # Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
 _FEW_RUNS: Final = 500
-_LAST_CHARACTER: Final = "\U0010ffff"
 _runs: Final = agent_runs.c
 _EQUAL: Final = tuple(name for name in FILTERABLE_COLUMNS if name not in ("status", "parent_run_id", "plumbing"))
 
@@ -31,7 +30,8 @@ class RunQuery:
 
     `created_before`, `created_after`, `received_before` and `received_after` are exclusive,
     `start_time_from` and `start_time_to` inclusive, all in our form of time; `status` is a
-    canonical word, `label` a name and its value. With `cursor` the page continues after that row.
+    canonical word, `label` a name and its value; `commits` are hashes or beginnings of them (`commit_rows`), of
+    which the run made at least one. With `cursor` the page continues after that row.
     Without `priced` the runs have no cost, and the price list is not loaded. The caller has
     checked the values.
     """
@@ -52,6 +52,7 @@ class RunQuery:
     model: str | None = None
     plumbing: bool | None = None
     label: tuple[str, str] | None = None
+    commits: tuple[str, ...] | None = None
     created_before: str | None = None
     created_after: str | None = None
     start_time_from: str | None = None
@@ -75,6 +76,8 @@ def conditions_of(connection: Connection, query: RunQuery) -> list[ColumnElement
         found.append(is_plumbing() if query.plumbing else _runs.plumbing == literal_column("0"))
     if query.label is not None:
         found.append(_has_label(connection, *query.label))
+    if query.commits is not None:
+        found.append(made_commit(connection, query.commits))
     bounds = (
         (_runs.created_at.__lt__, query.created_before),
         (_runs.created_at.__gt__, query.created_after),
@@ -162,12 +165,3 @@ def newer_than(cursor: Cursor) -> ColumnElement[bool]:
         _runs.created_at >= cursor.time,
         or_(_runs.created_at > cursor.time, _runs.id > cursor.id),
     )
-
-
-def begins_with(connection: Connection, column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
-    """Return the condition that a column begins with a text."""
-    # A range is served by an index; LIKE would read every row.
-    if connection.dialect.name != "sqlite":
-        column = by_code_point(column, connection.dialect)
-    # No BETWEEN: PostgreSQL takes no collation within it.
-    return and_(column >= prefix, column <= prefix + _LAST_CHARACTER)

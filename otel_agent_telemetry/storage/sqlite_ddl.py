@@ -24,6 +24,7 @@ KNOWN_REVISIONS: Final = (
     "0020",
     "0021",
     "0022",
+    "0023",
 )
 """Every revision of the schema, oldest first."""
 HEAD_REVISION: Final = KNOWN_REVISIONS[-1]
@@ -254,5 +255,7 @@ CREATE UNIQUE INDEX ux_turn_records_identity ON turn_records (identity)
 CREATE INDEX ix_turn_records_turn ON turn_records (turn_id)
 
 CREATE INDEX ix_turn_records_stretch ON turn_records (stretch, time_ns)
+
+CREATE INDEX ix_agent_runs_git_commit_hash ON agent_runs (git_commit_hash) WHERE git_commit_hash IS NOT NULL
 """.strip().split("\n\n")
 """In the order in which they are run."""

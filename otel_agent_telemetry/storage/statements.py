@@ -53,6 +53,7 @@ from sqlalchemy.sql.expression import Executable
 from otel_agent_telemetry.storage.plain_sql import PlainSql
 from otel_agent_telemetry.storage.rows import Row, clean_text
 
+_LAST_CHARACTER: Final = "\U0010ffff"
 _EMPTY_TEXT: Final[ColumnElement[str]] = literal_column("''")
 _ROWS_WORTH_A_PLAN: Final = 10
 _MAX_PARAMETERS: Final = 500
@@ -199,6 +200,15 @@ def has_rows(connection: Connection, table: Table) -> bool:
         sql = f"SELECT 1 FROM {table.name} LIMIT 1"  # noqa: S608 - a constant
         return driver_connection(connection).execute(sql).fetchone() is not None
     return connection.execute(select(literal_column("1")).select_from(table).limit(1)).first() is not None
+
+
+def begins_with(connection: Connection, column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
+    """Return the condition that a column begins with a text."""
+    # A range is served by an index; LIKE would read every row.
+    if connection.dialect.name != "sqlite":
+        column = by_code_point(column, connection.dialect)
+    # No BETWEEN: PostgreSQL takes no collation within it.
+    return and_(column >= prefix, column <= prefix + _LAST_CHARACTER)
 
 
 def rows_with(

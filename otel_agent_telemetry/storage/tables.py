@@ -100,6 +100,9 @@ commits: Final = Table(
 )
 """A row associates a commit with a run; a run may have made several, and a commit may be the work of several runs."""
 Index("ix_commits_run_id", commits.c.run_id)
+# A run can also be stored with its commit, without an association.
+_HAS_COMMIT: Final = text("git_commit_hash IS NOT NULL")
+partial_index("ix_agent_runs_git_commit_hash", agent_runs.c.git_commit_hash, where=_HAS_COMMIT)
 
 run_events: Final = Table(
     "run_events",

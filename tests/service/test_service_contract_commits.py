@@ -55,7 +55,7 @@ def test_a_commit_for_a_run_that_is_not_here_is_404(service):
     [
         ("commit_hash", "abcdef"),
         ("commit_hash", "g" * 7),
-        ("commit_hash", "a" * 41),
+        ("commit_hash", "a" * 65),
         ("commit_hash", None),
         ("commit_source", "robot"),
         ("commit_source", None),
@@ -138,3 +138,32 @@ def test_an_association_from_the_future_counts_as_one_of_now(service, clock):
     clock.advance(1)
     associate(service, commit_hash="1234567")
     assert commit_of(service)[0] == "1234567"
+
+
+def test_the_runs_of_a_commit_and_the_commits_of_a_run_are_listed(service):
+    """`GET /api/v1/commits`, the latest first; a commit may be of several runs, and a run make several commits."""
+    first, second = "a" * 40, "b" * 64
+    links = [("run-1", first, -3), ("run-2", first, -2), ("run-1", second, -1)]
+    body = [
+        {"run_id": run, "commit_hash": commit, "commit_source": "llm", "associated_at": at(seconds)}
+        for run, commit, seconds in links
+    ]
+    assert service.client.post("/api/v1/commits", json=body).json()["pending"] == 3
+    found = service.client.get("/api/v1/commits", params={"commit": f"{first},{'c' * 40}"}).json()
+    assert [link["run_id"] for link in found] == ["run-2", "run-1"]
+    assert found[0] == {**body[1], "commit_author": None, "commit_timestamp": None}
+    of_run = service.client.get("/api/v1/commits", params={"run_id": "run-1"}).json()
+    assert [link["commit_hash"] for link in of_run] == [second, first]
+    for wrong in ({}, {"commit": "xyz"}, {"commit": first, "run_id": "run-1"}, {"commit": ",".join([first] * 201)}):
+        problem(service.client.get("/api/v1/commits", params=wrong), 422)
+
+
+@pytest.mark.parametrize("asked", ["a" * 40, "a" * 7, "A" * 12, f"{'f' * 40},{'a' * 40}"])
+def test_runs_are_filtered_by_a_commit(service, asked):
+    """By a hash or its beginning, whether the association has the whole of it or a part, or the run brought its own."""
+    post_states(service, state(1), state(2), state(3, git_commit_hash="a" * 40), state(4))
+    associate(service, 1, commit_hash="a" * 40)
+    associate(service, 2, commit_hash="a" * 9 if len(asked) > 12 else "a" * 30)
+    associate(service, 4, commit_hash="b" * 40)
+    found = service.client.get("/api/v1/runs", params={"commit": asked}).json()
+    assert sorted(run["run_id"] for run in found) == ["run-1", "run-2", "run-3"]

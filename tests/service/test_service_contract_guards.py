@@ -33,6 +33,7 @@ GUARDED = [
     ("GET", "/api/v1/digests/lines"),
     ("GET", "/api/v1/deletions"),
     ("POST", "/api/v1/commits"),
+    ("GET", "/api/v1/commits"),
     ("GET", "/api/v1/metadata"),
     ("GET", "/api/v1/metadata/status"),
     ("GET", "/metrics"),
