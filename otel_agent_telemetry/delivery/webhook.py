@@ -1,8 +1,7 @@
 """Posting the summary of each ended run to a webhook, such as a Google Sheets script.
 
-Contract, "External posting": four attempts at most, 1, 2 and 4 s apart, on 5xx, 429 and
-network errors; none after another 4xx. How it went is one more state of the run
-(`api_posted`, `api_posted_at`, `api_retry_count`) and takes the ordinary way to the target.
+How one is posted is `posting`'s. How it went is one more state of the run (`api_posted`, `api_posted_at`,
+`api_retry_count`) and takes the ordinary way to the target.
 
 Posting happens behind delivery, in a thread that lives while there is something to post,
 and at least once: a deliverer that is killed may have its last batch posted again.
@@ -21,15 +20,13 @@ from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.columns import JSON_COLUMNS, POSTING_COLUMNS, Fields
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.counters import Counters
-from otel_agent_telemetry.delivery.http_connection import Headers, HttpConnection, Unreachable
-from otel_agent_telemetry.delivery.http_target import bearer, retry_after_s
-from otel_agent_telemetry.delivery.outcome import POSTING_WAITS_S, RetryLater, as_asked
+from otel_agent_telemetry.delivery.http_connection import HttpConnection
+from otel_agent_telemetry.delivery.posting import post, webhook_connection
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.run_totals import with_totals
 from otel_agent_telemetry.status import RUNNING
 
 _QUEUE: Final = 10_000
-_TIMEOUT_S: Final = 10.0
 _SUMMARY_LEFT_OUT: Final = frozenset({"record_type", "error_details", *POSTING_COLUMNS, *JSON_COLUMNS})
 
 
@@ -92,9 +89,7 @@ class Webhook:
 
     def _work(self) -> None:
         """Post the runs that wait until told to stop: the thread of the webhook."""
-        headers: Headers = {"Content-Type": "application/json", **bearer(self._config.sheets_token)}
-        url = self._config.sheets_url or ""
-        connection = HttpConnection(url, self._config, headers=headers, timeout_s=_TIMEOUT_S)
+        connection = webhook_connection(self._config.sheets_url or "", self._config.sheets_token, self._config)
         with suppress_instrumentation():
             while (state := self._waiting.get()) is not None and not self._stop.is_set():
                 try:
@@ -106,36 +101,13 @@ class Webhook:
 
     def _post_one(self, connection: HttpConnection, state: Fields) -> Fields:
         """Post one run, with retries; return its state with how that went."""
-        retries = 0
-        outcome = _attempt(connection, state)
-        while isinstance(outcome, RetryLater) and retries < len(POSTING_WAITS_S) and not self._stop.is_set():
-            self._sleep(as_asked(outcome, POSTING_WAITS_S[retries]))
-            retries += 1
-            outcome = _attempt(connection, state)
-        if outcome is None:
-            posted = {"api_posted": 1, "api_posted_at": iso_utc(self._clock.now_ns())}
-            return {**state, **posted, **({"api_retry_count": retries} if retries else {})}
-        self._counters.warn("posting", "run %s was not posted: %s", state["run_id"], outcome.reason)
-        return {**state, "api_retry_count": max(retries, 1)}
-
-
-class _GivenUp:
-    """The webhook will never take this run."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-def _attempt(connection: HttpConnection, state: Fields) -> RetryLater | _GivenUp | None:
-    """Post one run; return None when it was taken, else whether trying again may help."""
-    answer = connection.request("POST", body=orjson.dumps(summary_of(state)))
-    if isinstance(answer, Unreachable):
-        return RetryLater(answer.reason)
-    if answer.status < 400:  # noqa: PLR2004 - a script host answers 302 when it has taken the row
-        return None
-    if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
-        return RetryLater(f"answer {answer.status}", after_s=retry_after_s(answer.retry_after))
-    return _GivenUp(f"answer {answer.status}")
+        body = orjson.dumps(summary_of(state))
+        posted = post(connection, body, sleep=self._sleep, is_stopped=self._stop.is_set)
+        if not posted.problem:
+            done = {"api_posted": 1, "api_posted_at": iso_utc(self._clock.now_ns())}
+            return {**state, **done, **({"api_retry_count": posted.retries} if posted.retries else {})}
+        self._counters.warn("posting", "run %s was not posted: %s", state["run_id"], posted.problem)
+        return {**state, "api_retry_count": max(posted.retries, 1)}
 
 
 def summary_of(state: Fields) -> Fields:

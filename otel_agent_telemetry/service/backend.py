@@ -25,10 +25,11 @@ from sqlalchemy import Connection, Engine
 
 from otel_agent_telemetry.bisection import Bisection
 from otel_agent_telemetry.clock import Clock, SystemClock
-from otel_agent_telemetry.config import TelemetryConfig
+from otel_agent_telemetry.config import DEFAULT_API_URL, TelemetryConfig
 from otel_agent_telemetry.delivery.journal_cursor import JournalProgress, journal_progress
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.service.alert_watch import AlertWatch
 from otel_agent_telemetry.service.buffer_drain import BufferDrain
 from otel_agent_telemetry.service.figure_watch import FigureWatch
 from otel_agent_telemetry.service.file_watch import FileWatch
@@ -43,6 +44,7 @@ from otel_agent_telemetry.storage.rows import WriteOutcome
 from otel_agent_telemetry.storage.store import Store, WriteBatch, WriteResult
 from otel_agent_telemetry.storage.store_facts import store_id
 from otel_agent_telemetry.storage.writer_lock import WriterLock
+from otel_agent_telemetry.urls import without_credentials
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -79,6 +81,9 @@ class Backend:
         self._drain = BufferDrain(settings, self.writer, clock=self.clock, store_id=lambda: self.store_id)
         self._silence = SilenceWatch(settings, self.writer, clock=self.clock)
         self.figures = FigureWatch(self.writer, self._engine_of_readers, clock=self.clock)
+        self.alerts = AlertWatch(
+            settings, self.writer, self._engine_of_readers, clock=self.clock, address=lambda: self.address
+        )
         self._open = False
         self.store_id: str | None = None
         """The id of the database, None until it was opened."""
@@ -91,6 +96,11 @@ class Backend:
     def database(self) -> str:
         """Return the name of the database as messages may show it, without a password."""
         return self._store.name
+
+    @property
+    def address(self) -> str:
+        """Return the URL that links to this service begin with: the configured one, else where it listens."""
+        return without_credentials(self.settings.api_url or self._url or DEFAULT_API_URL)
 
     def open(self) -> None:
         """Take the writer's lock, create or upgrade the database, start the threads. Idempotent; blocks.
@@ -115,12 +125,13 @@ class Backend:
         self._drain.start()
         self._silence.start()
         self.figures.start()
+        self.alerts.start()
         self._open = True
 
     def announce(self, url: str) -> None:
         """Publish the URL of this service in the lock file. On PostgreSQL there is no lock file: does nothing."""
+        self._url = url
         if self._lock is not None:
-            self._url = url
             # The lock is held already; acquiring it again rewrites what is in its file.
             self._lock.try_acquire(url)
 
@@ -164,6 +175,7 @@ class Backend:
             return
         self._open = False
         # The drain first, because it submits writes; the writer then commits what it has accepted, and ends.
+        self.alerts.stop()
         self.figures.stop()
         self._silence.stop()
         self._drain.stop()

@@ -15,7 +15,7 @@ from otel_agent_telemetry.clock import Clock
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.service.responses import OverloadedError
-from otel_agent_telemetry.service.writer import GroupWriter, change_job
+from otel_agent_telemetry.service.writer import GroupWriter
 from otel_agent_telemetry.storage.engine import reading
 from otel_agent_telemetry.storage.figure_refresh import Refresh, next_refresh
 
@@ -79,7 +79,7 @@ class FigureWatch:
                 # holds the lock against other services until the figures are written.
                 connection.rollback()
             if found is not None:
-                self._write(found)
+                self._writer.commit(found.write, stopping=self._stop)
         return found is not None
 
     def _next(self, connection: Connection, today: date) -> Refresh | None:
@@ -95,19 +95,6 @@ class FigureWatch:
             self._is_turn_of_older = True
             self._older_than = self._older_than or found.day
         return found
-
-    def _write(self, found: Refresh) -> None:
-        """Let the writer commit a refresh. Raises StorageError where it could not."""
-        written = threading.Event()
-        job = change_job(found.write, writes=False)
-        job.on_done = lambda _job: written.set()
-        self._writer.accept((job,))
-        while not written.wait(_PAUSE_S):
-            if self._stop.is_set():
-                job.is_cancelled = True
-                return
-        if job.problem is not None:
-            raise job.problem
 
     def refresh_all(self) -> None:
         """Bring every day up to date. Blocks; for tests and measurements."""

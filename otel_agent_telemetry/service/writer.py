@@ -41,6 +41,7 @@ MAX_GROUP_ITEMS: Final = 5_000
 # Bounds the memory that waiting requests hold while the database is slow; beyond it clients get a 503 with
 # Retry-After and keep their records themselves.
 MAX_WAITING_ITEMS: Final = 200_000
+_LOOK_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -146,6 +147,24 @@ class GroupWriter:
         self._waiting.append(job)
         self._waiting_items += job.size
         return None
+
+    def commit(self, work: Callable[[Connection], T], *, stopping: threading.Event) -> T | None:
+        """Commit a change that writes no run, for a thread of the service, and return its value. Blocks.
+
+        None when `stopping` is set before its turn comes. Raises StorageError, OverloadedError.
+        """
+        done = threading.Event()
+        job = change_job(work, writes=False)
+        job.on_done = lambda _job: done.set()
+        self.accept((job,))
+        while not done.wait(_LOOK_S):
+            if stopping.is_set():
+                job.is_cancelled = True
+                return None
+        if job.problem is not None:
+            raise job.problem
+        value: T = job.result
+        return value
 
     def stop(self, timeout_s: float) -> bool:
         """Commit the accepted jobs and end the thread; False when that took longer. Idempotent. Blocks."""

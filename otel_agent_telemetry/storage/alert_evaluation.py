@@ -63,6 +63,10 @@ class Evaluation:
         """Return whether there is anything to write."""
         return bool(self.opened or self.resolved or self.changed)
 
+    def must_be_written(self, connection: Connection) -> bool:
+        """Return whether there is anything to write; on PostgreSQL always, so that no other service repeats it."""
+        return self.has_changes or connection.dialect.name == "postgresql"
+
     def write(self, connection: Connection, *, address: str, is_posted: bool, kept_days: int) -> None:
         """Write the changes and their notices, within the connection's transaction. May be repeated.
 

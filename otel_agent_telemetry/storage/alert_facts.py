@@ -15,7 +15,7 @@ from otel_agent_telemetry.storage.figures import DAY, HAS_USAGE
 from otel_agent_telemetry.storage.priced_sums import Spending
 from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import rows_with
-from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
+from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_rollups, run_spans
 from otel_agent_telemetry.storage.usage_sums import usage_of
 from otel_agent_telemetry.storage.work_sums import kept_name
 from otel_agent_telemetry.wire import load_object
@@ -163,6 +163,25 @@ def facts_where(connection: Connection, *conditions: ColumnElement[bool]) -> Ite
     ordered = _facts.where(*conditions).order_by(_runs.created_at, _runs.id)
     with connection.execute(ordered, execution_options={"yield_per": 1_000}) as found:
         yield from map(fact_of, found)
+
+
+def facts_between(connection: Connection, first: str, last: str) -> Iterator[RunFact]:
+    """Yield the runs that were created between two times, both included, in the order of their creation."""
+    return facts_where(connection, _runs.created_at >= first, _runs.created_at <= last)
+
+
+def signs_of_run(connection: Connection, fact: RunFact) -> list[int]:
+    """Return the instants at which a run showed that it is alive: its beginning, events, steps, and last state."""
+    times = [
+        run_spans.c.start_time,
+        run_spans.c.end_time,
+        run_events.c.timestamp,
+    ]
+    found = {fact.start_ns, fact.updated_ns}
+    for moment in times:
+        known = select(moment).where(moment.table.c.event_id == fact.event_id, moment.is_not(None))
+        found |= {_instant(text) for text in connection.execute(known).scalars()}
+    return sorted(found)
 
 
 def past_of_agent(connection: Connection, agent: str, *, before: str, limit: int) -> list[RunFact]:

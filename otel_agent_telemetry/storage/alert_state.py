@@ -136,11 +136,10 @@ def claim_notices(connection: Connection, now_ns: int, *, limit: int = 20) -> li
     return [Notice(row.alert_id, row.state, row.body, row.made_at) for row in found]
 
 
-def finish_notice(connection: Connection, notice: Notice, *, now: str | None, problem: str = "") -> None:
+def finish_notice(connection: Connection, notice: Notice, *, now: str | None, problem: str) -> None:
     """Note what became of a notice. `now`: when it was taken or given up; None leaves it to the next try."""
-    values: dict[str, Any] = {"problem": problem}
-    if now is not None:
-        values["done_at"] = now
+    # Not claimed any more: whoever looks next may try it again.
+    values: dict[str, Any] = {"problem": problem, "claimed_at": None, "done_at": now}
     connection.execute(_of_notice(notice).values(**values))
 
 

@@ -83,6 +83,15 @@ def begin_ns(over_s: float, at_ns: int) -> int:
     return since_ns - since_ns % (24 * _HOUR_NS) if over_s > _HOURS_KEPT_S else since_ns
 
 
+def leaves_ns(instant_ns: int, over_s: float) -> int:
+    """Return the first instant whose time, of so many seconds, does not reach back to another instant any more."""
+    if over_s <= _HOURS_KEPT_S:
+        return instant_ns + int(over_s * _NS)
+    # Such a time begins at midnight: it leaves a whole day at once.
+    day_ns = 24 * _HOUR_NS
+    return -(-instant_ns // day_ns) * day_ns + int(over_s * _NS)
+
+
 def parts_of(connection: Connection, since_ns: int, at_ns: int) -> Parts:
     """Return the parts of a time."""
     first_kept = hours_since(connection)

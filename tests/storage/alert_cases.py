@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from storage_cases import SECOND, T0, at
-
 from otel_agent_telemetry.alert_judging import tick_ns
 from otel_agent_telemetry.alert_rules import read_rules
 from otel_agent_telemetry.clock import iso_utc
@@ -11,6 +9,7 @@ from otel_agent_telemetry.storage.alert_evaluation import evaluate
 from otel_agent_telemetry.storage.alert_readings import Seen, readings
 from otel_agent_telemetry.storage.alert_state import open_alerts, past_alerts
 from otel_agent_telemetry.storage.runs import upsert_runs
+from tests.storage.storage_cases import SECOND, T0, at
 
 TICK0 = tick_ns(T0) + 30 * SECOND
 """The first instant of evaluation after T0."""

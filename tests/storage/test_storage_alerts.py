@@ -6,11 +6,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from alert_cases import Evaluations, moment, tick, write
 from storage_cases import SECOND, T0, event_id, link, run
 
 from otel_agent_telemetry.storage.figure_refresh import next_refresh
 from otel_agent_telemetry.storage.runs import link_commits
+from tests.storage.alert_cases import Evaluations, moment, tick, write
 
 TODAY = datetime.fromtimestamp(T0 / SECOND, UTC).date()
 HOUR = 120
