@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from otel_agent_telemetry.cli.alerts import alerts
 from otel_agent_telemetry.cli.associate_commit import associate_commit
 from otel_agent_telemetry.cli.audit import audit
 from otel_agent_telemetry.cli.backup import backup
@@ -90,6 +91,7 @@ _LINE_OF: dict[str, dict[str, Any]] = {
 for name, command in COMMANDS.items():
     app.command(name, context_settings=_LINE_OF.get(name))(with_exit_status(command))
 app.add_typer(git, name="git")
+app.add_typer(alerts, name="alerts")
 
 
 def _print_version(requested: bool) -> None:

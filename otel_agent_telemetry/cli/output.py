@@ -93,6 +93,8 @@ _STYLES = {
     "failed": "red",
     "timeout": "red",
     "error": "red",
+    "open": "red",
+    "resolved": "green",
 }
 
 

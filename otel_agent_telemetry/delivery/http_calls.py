@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, Final
 
 import httpx
@@ -114,6 +115,19 @@ def json_of(answer: httpx.Response, *, name: str) -> Any:
         return orjson.loads(answer.content)
     except ValueError:
         raise unexpected_answer(name) from None
+
+
+def read_json(
+    url: str, config: TelemetryConfig, path: str, parameters: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the object that one request to a service answers. Blocks; raises as `get` does."""
+    name = without_credentials(url)
+    with closing(service_client(url, config, {b"Accept": b"application/json"})) as client:
+        answer = get(client, path, name=name, parameters=parameters)
+        value = json_of(answer, name=name)
+    if answer.status_code != _OK or not isinstance(value, dict):
+        raise unexpected_answer(name)
+    return value
 
 
 def unexpected_answer(name: str) -> StoreUnavailableError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,13 +87,11 @@ def _last_service_over_database(config: TelemetryConfig) -> str | None:
 def _stats_of_service(url: str, config: TelemetryConfig) -> dict[str, Any]:
     """Return the figures of a service. Raises StoreUnavailableError."""
     with importing():
-        from otel_agent_telemetry.delivery.http_calls import get, json_of, service_client, unexpected_answer
+        from otel_agent_telemetry.delivery.http_calls import read_json, unexpected_answer
 
-    name = without_credentials(url)
-    with closing(service_client(url, config, {b"Accept": b"application/json"})) as client:
-        value = json_of(get(client, "/metrics", name=name), name=name)
-    if not isinstance(value, dict) or not _has_figures(value):
-        raise unexpected_answer(name)
+    value = read_json(url, config, "/metrics")
+    if not _has_figures(value):
+        raise unexpected_answer(without_credentials(url))
     return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.errors import ConfigurationError, StorageError
+from otel_agent_telemetry.operations.check_alerts import check_alerts
 from otel_agent_telemetry.operations.check_buffer import check_buffer, check_journal
 from otel_agent_telemetry.operations.check_database import check_database, check_service
 from otel_agent_telemetry.operations.check_deliverers import check_deliverers, check_lines
@@ -43,6 +44,7 @@ def examine(
         "database": lambda: check_database(config, now_ns=now_ns),
         "buffer": lambda: check_buffer(config),
         "journal": lambda: check_journal(config),
+        "alerts": lambda: check_alerts(config),
         "delivery": lambda: check_lines(config),
         "deliverers": lambda: check_deliverers(config, now_ns=now_ns),
         "logs": lambda: check_logs(config),

@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from otel_agent_telemetry.errors import AgentTelemetryError
 from otel_agent_telemetry.page import formats
+from otel_agent_telemetry.page.alert_banner import banner_for
 from otel_agent_telemetry.page.static_files import static_address
 from otel_agent_telemetry.service.guards import API_PREFIXES, client_of
 from otel_agent_telemetry.service.responses import RequestError, status_of
@@ -96,7 +97,9 @@ def wants_part(request: Request) -> bool:
 
 async def render(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
     """Return a template as the response. `values` are its names, beside `request`, `now` and the session's."""
-    names = {"request": request, "now": datetime.now(UTC), "session": request.scope[PAGE_SESSION], **values}
+    session = request.scope[PAGE_SESSION]
+    banner = banner_for(request, session)
+    names = {"request": request, "now": datetime.now(UTC), "session": session, "banner": banner, **values}
     text = templates().get_template(template).render(names)
     if len(text) < _THREAD_FROM:
         return html_response(request, text, status)

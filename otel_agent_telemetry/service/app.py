@@ -29,6 +29,7 @@ from otel_agent_telemetry.page.rendering import compile_templates, not_found_pag
 from otel_agent_telemetry.page.routes import PAGE_ROUTES
 from otel_agent_telemetry.page.sign_in import lead_to_sign_in
 from otel_agent_telemetry.service import (
+    routes_alerts,
     routes_audit,
     routes_commits,
     routes_deletion,
@@ -62,6 +63,7 @@ _TITLE: Final = "agent-telemetry"
 _OPERATIONS: Final = (
     *routes_write.operations.routes,  # before the reads: `/runs/batch` would match `/runs/{event_id}`
     *routes_records.operations.routes,
+    *routes_alerts.operations.routes,
     *routes_audit.operations.routes,
     *routes_commits.operations.routes,
     *routes_deletion.operations.routes,

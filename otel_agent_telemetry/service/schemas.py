@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otel_agent_telemetry.argument_types import CommitSource
 from otel_agent_telemetry.model import RunEvent, RunSpan
+from otel_agent_telemetry.service.alert_schemas import AlertRule, Alerts, DryRun, FileProblem, PastAlert, StoredAlert
 from otel_agent_telemetry.service.audit_schemas import (
     Audit,
     DayDigests,
@@ -209,6 +210,7 @@ COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
     *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, LineDigests, Deletions, Audit),
+    *(FileProblem, AlertRule, StoredAlert, Alerts, PastAlert, DryRun),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""
