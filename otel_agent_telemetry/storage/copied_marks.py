@@ -22,6 +22,7 @@ from otel_agent_telemetry.storage.row_retention import count_old_runs
 from otel_agent_telemetry.storage.rows import EVENT_ID
 from otel_agent_telemetry.storage.steps import NO_RUN
 from otel_agent_telemetry.storage.store import Store
+from otel_agent_telemetry.storage.turn_rows import NO_TURN, turns_with
 
 Row = tuple[Any, ...]
 
@@ -70,3 +71,10 @@ def parts_to_copy(
         return kept
     stored, cutoff = stored_ids(connection, event_ids), marks.cutoff.cutoff
     return [row for row in kept if event_id_of(row) in stored or (time_at is not None and str(row[time_at]) >= cutoff)]
+
+
+def records_to_copy(connection: Connection, rows: Sequence[Row], *, turn_id_at: int) -> Sequence[Row]:
+    """Return records of turns without those of turns that the target has deleted, or was not given."""
+    turn_ids = {row[turn_id_at] for row in rows} - {NO_TURN}
+    known = {turn_id for turn_id, turn in turns_with(connection, turn_ids).items() if not turn.is_deleted}
+    return [row for row in rows if row[turn_id_at] == NO_TURN or row[turn_id_at] in known]

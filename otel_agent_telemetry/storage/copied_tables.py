@@ -36,7 +36,7 @@ from sqlalchemy import (
 
 from otel_agent_telemetry.columns import COLUMNS
 from otel_agent_telemetry.model import CommitLink
-from otel_agent_telemetry.storage.copied_marks import parts_to_copy, runs_to_copy
+from otel_agent_telemetry.storage.copied_marks import parts_to_copy, records_to_copy, runs_to_copy
 from otel_agent_telemetry.storage.engine import reading
 from otel_agent_telemetry.storage.rollups import refresh_sums
 from otel_agent_telemetry.storage.rows import RUN_ID, UNCHANGED, Row, merged, record_of, row_of, with_commit
@@ -61,6 +61,8 @@ from otel_agent_telemetry.storage.tables import (
     run_services,
     run_spans,
 )
+from otel_agent_telemetry.storage.turn_tables import turn_records, turns
+from otel_agent_telemetry.storage.turns import sum_turns
 
 # A batch ends at so many rows or so much text, whichever comes first: it is held in memory, and rows with
 # payloads of megabytes are as common as rows of a hundred bytes.
@@ -130,7 +132,9 @@ EVENT_LINES: Final = CopiedTable(run_events, ("id",), ("writer", "writer_seq"), 
 ROLLUPS: Final = CopiedTable(run_rollups, ("event_id",), ("event_id",))
 KEYS: Final = CopiedTable(run_keys, ("run_key",), ("run_key",))
 SERVICES: Final = CopiedTable(run_services, ("service_name",), ("service_name",))
-COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS, KEYS, SERVICES)
+TURNS: Final = CopiedTable(turns, ("turn_id",), ("turn_id",))
+TURN_RECORDS: Final = CopiedTable(turn_records, ("id",), ("identity",))
+COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS, KEYS, SERVICES, TURNS, TURN_RECORDS)
 """In the order of copying: commits first, so that a run shows its commit as soon as it is there."""
 
 
@@ -203,6 +207,8 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
             refresh_sums(connection, [row[0] for row in new])
         if copied in (SPANS, EVENTS, EVENT_LINES):
             _set_run(connection, copied, missing)
+        if copied is TURN_RECORDS:
+            sum_turns(connection, {copied.values_of(row)["turn_id"] for row in missing})
     return len(missing)
 
 
@@ -214,6 +220,8 @@ def missing_rows(connection: Connection, copied: CopiedTable, rows: Sequence[Row
         event_id_at, time = copied.columns.index("event_id"), _TIMES.get(copied.table.name)
         time_at = None if time is None else copied.columns.index(time)
         rows = parts_to_copy(connection, rows, event_id_at=event_id_at, time_at=time_at)
+    if copied is TURN_RECORDS:
+        rows = records_to_copy(connection, rows, turn_id_at=copied.columns.index("turn_id"))
     compared = _COMPARED.get(copied.table.name, ())
     found = stored_in(connection, copied, rows, *compared)
     return [row for row in rows if _is_missing(copied, copied.values_of(row), found.get(copied.identity_of(row)))]
@@ -223,7 +231,8 @@ def _is_missing(copied: CopiedTable, values: dict[str, Any], stored: tuple[Any, 
     """Return whether the target lacks a row, or what is stored there lacks something that the row has."""
     if stored is None:
         return True
-    if copied in (KEYS, SERVICES):  # nothing of them changes
+    # Nothing of them changes, or it is worked out anew (`sum_turns`).
+    if copied in (KEYS, SERVICES, TURNS, TURN_RECORDS):
         return False
     if copied is COMMITS:
         given = [values[name] or "" for name in _COMPARED[copied.table.name]]

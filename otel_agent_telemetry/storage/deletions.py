@@ -33,7 +33,7 @@ from otel_agent_telemetry.storage.tables import (
     run_spans,
 )
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces
-from otel_agent_telemetry.storage.turn_rows import forget_turns
+from otel_agent_telemetry.storage.turn_rows import TURN_TRACE, forget_turns
 
 _runs: Final = agent_runs.c
 _OF_A_RUN: Final = (run_events, run_spans, run_rollups)
@@ -178,7 +178,8 @@ def remove_runs(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
     """
     event_ids, run_ids = [row.event_id for row in rows], {row.run_id for row in rows}
     deleted = {table.name: _delete(connection, table, table.c.event_id.in_(event_ids)) for table in _OF_A_RUN}
-    _delete(connection, run_keys, run_keys.c.event_id.in_(event_ids))
+    # A trace that is a part of a turn stays known as one: its late spans are not stored (`turn_traces`).
+    _delete(connection, run_keys, and_(run_keys.c.event_id.in_(event_ids), ~run_keys.c.run_key.startswith(TURN_TRACE)))
     forget_turns(connection, event_ids)
     deleted["agent_runs"] = _delete(connection, agent_runs, _runs.id.in_([row.id for row in rows]))
     deleted["commits"] = _delete(connection, commits, and_(commits.c.run_id.in_(run_ids), ~has_run(commits.c.run_id)))

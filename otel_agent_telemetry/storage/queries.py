@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from otel_agent_telemetry.columns import COLUMNS, INTEGER_COLUMNS, TOTAL_COLUMNS
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.run_totals import totals_in
 from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.pricing import cost_by_columns, with_cost
@@ -147,7 +148,7 @@ def costs_numbered(connection: Connection, numbers: Sequence[int]) -> dict[int, 
         wanted = _runs.id.in_(numbers[start : start + _ROWS_AT_A_TIME])
         rows = connection.execute(select(*_COST_COLUMNS).where(wanted)).all()
         # A record of all columns for each of hundreds of runs takes longer than their prices.
-        rollups = rollups_of(connection, [row.event_id for row in rows if row.trace_id])
+        rollups = rollups_of(connection, [row.event_id for row in rows if _may_have_rollup(row.event_id, row.trace_id)])
         for row in rows:
             metrics = metrics_with(row.metrics_json, rollups.get(row.event_id))
             cost = cost_by_columns(metrics, row.start_time, row.cost_usd)
@@ -237,10 +238,17 @@ def _newest_first(selected: Select[Any]) -> Select[Any]:
 
 def _as_read(connection: Connection, runs: list[StoredRun], *, priced: bool = True) -> list[StoredRun]:
     """Return the runs as they are read: with what their spans add up to and, when `priced`, what they cost."""
-    rollups = rollups_of(connection, [run.record.event_id for run in runs if run.record.trace_id])
-    # A run without a trace has no spans, and so no roll-up to look for.
+    records = (run.record for run in runs)
+    rollups = rollups_of(
+        connection, [record.event_id for record in records if _may_have_rollup(record.event_id, record.trace_id)]
+    )
     shown = [StoredRun(run.id, with_rollup(run.record, rollups.get(run.record.event_id))) for run in runs]
     return [StoredRun(run.id, with_cost(run.record)) for run in shown] if priced else shown
+
+
+def _may_have_rollup(event_id: str, trace_id: str | None) -> bool:
+    """Return whether a run can have a roll-up to look for: one with neither spans nor log records has none."""
+    return bool(trace_id) or is_derived(event_id)
 
 
 def _stored(connection: Connection, selected: Select[Any]) -> list[StoredRun]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Dialect, delete, select, update
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.storage.rows import storable_texts
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into, rows_with
+from otel_agent_telemetry.storage.tables import run_keys
 from otel_agent_telemetry.storage.turn_tables import turn_records, turns
 from otel_agent_telemetry.turns import UNKNOWN, Begin, Figures, TurnRecord, begin_of
 from otel_agent_telemetry.wire import dumps_text, load_object
@@ -25,6 +26,10 @@ _all: Final = select(turns)
 _begins: Final = select(_columns.turn_id, _columns.prompt, _columns.begin_ns, _columns.begin_sequence).where(
     _columns.begin_ns != UNKNOWN
 )
+TURN_TRACE: Final = "turn-trace:"
+"""Before a trace id, the key under which `run_keys` has the turn's run that the trace is a part of."""
+NO_TURN: Final = ""
+"""`turn_id` of a record that is of no turn that is known."""
 _BY_PLACE: Final = (_columns.begin_ns, _columns.begin_sequence, _columns.turn_id)
 
 
@@ -48,6 +53,11 @@ class TurnRow:
     def of(cls, record: TurnRecord) -> TurnRow:
         """Return the turn that a record names, as far as the record knows it."""
         return cls(record.own_turn, record.stretch, record.own_turn, record.base, record.prompt)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Return whether the turn's run was deleted (`forget_turns`)."""
+        return not self.base
 
     @property
     def begin(self) -> Begin | None:
@@ -158,7 +168,10 @@ def forget_turns(connection: Connection, event_ids: Sequence[str]) -> None:
 
 
 def delete_old_turns(connection: Connection, cutoff_ns: int) -> None:
-    """Delete the places of deleted turns that are older than a cut-off, and old records that are of no turn."""
-    connection.execute(delete(turns).where(_columns.base_json == "{}", _columns.quiet_ns < cutoff_ns))
-    is_old = (turn_records.c.turn_id == "", turn_records.c.time_ns < cutoff_ns)
+    """Delete places of deleted turns, with the keys of their traces, and records of no turn, before a cut-off."""
+    is_old_place = (_columns.base_json == "{}", _columns.quiet_ns < cutoff_ns)
+    of_places = select(_columns.event_id).where(*is_old_place)
+    connection.execute(delete(run_keys).where(run_keys.c.event_id.in_(of_places)))
+    connection.execute(delete(turns).where(*is_old_place))
+    is_old = (turn_records.c.turn_id == NO_TURN, turn_records.c.time_ns < cutoff_ns)
     connection.execute(delete(turn_records).where(*is_old))

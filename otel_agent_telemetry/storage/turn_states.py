@@ -48,7 +48,8 @@ def _state_to_write(connection: Connection, row: Fields | None, before: Fields |
     if row is None:
         return now
     if before is not None:
-        others = {name: row.get(name) for name in _COMPARED if row.get(name) != before.get(name)}
+        # A row has no 0 where the state has one: it is the column's default.
+        others = {name: row.get(name) for name in _COMPARED if (row.get(name) or None) != (before.get(name) or None)}
         now = {name: value for name, value in {**now, **others}.items() if value is not None}
     rename_run(connection, now["event_id"], now["run_id"])
     if is_greater(now, row):

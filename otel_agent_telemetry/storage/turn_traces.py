@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
@@ -23,22 +23,20 @@ from otel_agent_telemetry.missing_root import REASON
 from otel_agent_telemetry.run_id import is_derived
 from otel_agent_telemetry.status import FAILED
 from otel_agent_telemetry.storage.rollups import recount_rollups
-from otel_agent_telemetry.storage.run_keys import forget_made_up, known_keys, span_key
-from otel_agent_telemetry.storage.span_membership import own_event_id
+from otel_agent_telemetry.storage.run_keys import forget_made_up, known_keys, rename_run, span_key
+from otel_agent_telemetry.storage.span_membership import own_event_id, run_ids_of
 from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import insert_into, rows_with
 from otel_agent_telemetry.storage.steps import IS_RUN, NO_RUN
 from otel_agent_telemetry.storage.tables import agent_runs, run_events, run_keys, run_rollups, run_spans
 from otel_agent_telemetry.storage.traces import SpanNode
-from otel_agent_telemetry.storage.turn_rows import TurnRow, save_turns, turns_of_runs
+from otel_agent_telemetry.storage.turn_rows import TURN_TRACE, TurnRow, save_turns, turns_of_runs
 from otel_agent_telemetry.usage import Usage
 from otel_agent_telemetry.wire import dumps_text
 
 _runs: Final = agent_runs.c
 _spans: Final = run_spans.c
 _keys: Final = run_keys.c
-_TRACE: Final = "turn-trace:"
-"""Before a trace id, the key under which `run_keys` has the turn's run that the trace is a part of."""
 _run_at: Final = select(_runs.event_id, _runs.status, _runs.error_summary).where(
     _runs.trace_id == bindparam("of_trace"), _runs.span_id == bindparam("of_span")
 )
@@ -74,10 +72,16 @@ def give_way(connection: Connection, states: Iterable[Fields], known: Mapping[Ke
 
     `known`: ids of spans → the runs that were made before they came.
     """
-    come = {known.get((state.get("trace_id") or "", state.get("span_id") or "")) for state in states}
-    joined = turns_of_runs(connection, filter(None, come))
+    come = {
+        event_id: state["run_id"]
+        for state in states
+        if (event_id := known.get((state.get("trace_id") or "", state.get("span_id") or ""))) is not None
+    }
+    joined = turns_of_runs(connection, come)
     for turn in joined:
         if not turn.has_root:
+            # Before its row is gone: what belongs to the run is found by that.
+            rename_run(connection, turn.event_id, come[turn.event_id])
             connection.execute(_forget_run, {"of_run": turn.event_id})
         turn.has_root, turn.is_open, turn.state = True, False, None
     save_turns(connection, joined)
@@ -91,30 +95,44 @@ def runs_of_turns(connection: Connection, event_ids: Iterable[str]) -> set[str]:
 # --- traces that are parts of a turn
 
 
-def as_steps(
-    connection: Connection, nodes: Sequence[SpanNode]
-) -> tuple[Sequence[SpanNode], Mapping[str, str], set[str]]:
-    """Return spans of which roots of turns' traces are steps; trace id → run of those; and what the roots' runs were.
+class OfTurns(NamedTuple):
+    """Spans, of which the roots in turns' traces are steps; those traces, each with its run; and what the roots were.
 
-    The last by `event_id`: their states are not written.
+    `were_runs`: the `event_id` of runs whose states are not written.
     """
+
+    nodes: Sequence[SpanNode]
+    traces: Mapping[str, str]
+    were_runs: set[str]
+
+
+def as_steps(connection: Connection, nodes: Sequence[SpanNode]) -> OfTurns:
+    """Let the root spans in traces that are parts of turns be steps of those; spans of deleted turns are left out."""
     traces = {node.span.trace_id for node in nodes if node.is_from_coding_agent}
     turns = traces_of_turns(connection, traces) if traces else {}
     if not turns:
-        return nodes, turns, set()
-    changed, were_runs = [], set()
+        return OfTurns(nodes, turns, set())
+    stored = run_ids_of(connection, turns.values())
+    kept, were_runs = [], set()
     for node in nodes:
-        if node.is_run and node.parent is None and node.span.trace_id in turns:
+        event_id = turns.get(node.span.trace_id)
+        is_root = event_id is not None and node.is_run and node.parent is None
+        if is_root:
             were_runs.add(own_event_id(node.identity))
-            usage = _step(failed=node.span.status == "error")
-            node = replace(node, is_run=False, usage=usage, agent=None, as_step=None, is_idle=False, state=None)  # noqa: PLW2901
-        changed.append(node)
-    return changed, turns, were_runs
+        if event_id is None or event_id in stored:
+            kept.append(_as_step(node) if is_root else node)
+    return OfTurns(kept, turns, were_runs)
+
+
+def _as_step(node: SpanNode) -> SpanNode:
+    """Return a root span as a step."""
+    usage = _step(failed=node.span.status == "error")
+    return replace(node, is_run=False, usage=usage, agent=None, as_step=None, is_idle=False, state=None)
 
 
 def traces_of_turns(connection: Connection, trace_ids: Iterable[str]) -> dict[str, str]:
     """Return trace id → `event_id` of the turn's run that the trace is a part of."""
-    wanted = {_TRACE + trace_id: trace_id for trace_id in trace_ids}
+    wanted = {TURN_TRACE + trace_id: trace_id for trace_id in trace_ids}
     rows = rows_with(connection, select(_keys.run_key, _keys.event_id), _keys.run_key, wanted)
     return {wanted[run_key]: event_id for run_key, event_id in rows}
 
@@ -125,7 +143,7 @@ def take_traces(connection: Connection, event_id: str, run_id: str, trace_ids: C
     if not new:
         return
     keep = insert_into(run_keys, connection.dialect).on_conflict_do_nothing()
-    connection.execute(keep, [{"run_key": _TRACE + trace_id, "event_id": event_id} for trace_id in sorted(new)])
+    connection.execute(keep, [{"run_key": TURN_TRACE + trace_id, "event_id": event_id} for trace_id in sorted(new)])
     roots = select(_spans.trace_id, _spans.span_id, _spans.start_ns, _spans.status).where(
         _spans.parent_span_id.is_(None), _spans.is_run == IS_RUN, _spans.event_id == NO_RUN
     )

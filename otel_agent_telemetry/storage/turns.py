@@ -16,6 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from otel_agent_telemetry.clock import SystemClock
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.storage.last_calls import decide_runs
 from otel_agent_telemetry.storage.rollups import add_to_rollups
@@ -30,7 +31,7 @@ from otel_agent_telemetry.storage.turn_records import (
     records_after,
     records_of,
 )
-from otel_agent_telemetry.storage.turn_rows import TurnRow, begins_around, save_turns, silent_turns, turns_with
+from otel_agent_telemetry.storage.turn_rows import NO_TURN, TurnRow, begins_around, save_turns, silent_turns, turns_with
 from otel_agent_telemetry.storage.turn_states import put_states
 from otel_agent_telemetry.storage.turn_traces import absorb, join_span, take_traces
 from otel_agent_telemetry.turns import UNKNOWN, Begin, TurnRecord, figures_of, merged, turn_of, turn_state
@@ -72,6 +73,18 @@ def close_silent_turns(connection: Connection, *, now_ns: int) -> int:
     }
     work.write()
     return len(work.rows)
+
+
+def sum_turns(connection: Connection, turn_ids: Iterable[str]) -> None:
+    """Sum turns anew over the records that are kept of them, and write their runs: a copy has brought some."""
+    work = _Work(connection, now_ns=SystemClock().now_ns())
+    work.rows = turns_with(connection, turn_ids)
+    parts: defaultdict[str, list[TurnRecord]] = defaultdict(list)
+    for one in records_of(connection, work.rows):
+        parts[one.turn_id].append(one.record)
+    for turn_id, records in parts.items():
+        work.rows[turn_id].figures = figures_of(records)
+    work.write()
 
 
 class _Work:
@@ -131,7 +144,7 @@ class _Work:
     ) -> set[str]:
         """Give stored records that a prompt may have their turn; return the turns that this concerns."""
         found = records_after(self._connection, stretch, begin, following[0] if following else None)
-        prompts = {one.record.prompt for one in found} - {""}
+        prompts = {one.record.prompt for one in found} - {NO_TURN}
         if prompts:
             more = begins_around(self._connection, stretch, begin.order[0], begin.order[0], prompts)
             ordered = sorted({**more, **{one.turn_id: one for one in ordered}}.values())
@@ -141,7 +154,7 @@ class _Work:
 
     def _load(self, turn_ids: Iterable[str]) -> None:
         """Read those of the turns that were not read yet."""
-        missing = set(turn_ids) - self.rows.keys() - {""}
+        missing = set(turn_ids) - self.rows.keys() - {NO_TURN}
         self.rows |= turns_with(self._connection, missing)
 
     # --- what becomes of the turns
@@ -149,7 +162,7 @@ class _Work:
     def write(self) -> None:
         """Write the turns' runs, their figures and their events."""
         # A turn whose run was deleted: what is late for it is not kept.
-        self._leave_out({row.event_id for row in self.rows.values() if not row.base})
+        self._leave_out({row.event_id for row in self.rows.values() if row.is_deleted})
         for turn_id, record in self._joins.items():
             if turn_id in self.rows:
                 self._join(self.rows[turn_id], record)
@@ -188,7 +201,7 @@ class _Work:
         parts: defaultdict[str, list[TurnRecord]] = defaultdict(list)
         for one in self._new:
             parts[one.turn_id].append(one.record)
-        anew = {turn_id for one, now in self._moved for turn_id in (one.turn_id, now)} - {""}
+        anew = {turn_id for one, now in self._moved for turn_id in (one.turn_id, now)} - {NO_TURN}
         if anew:
             moved = {one.record.identity: now for one, now in self._moved}
             for one in records_of(self._connection, anew):
@@ -225,13 +238,16 @@ class _Work:
         if row.figures.is_ended or row.figures.quiet_ns <= self._now_ns:
             return True
         began = row.begin.order if row.begin is not None else (row.figures.first_ns, UNKNOWN, 0, "")
-        return any(begin.order > began for begin in self._begins.get(row.stretch, ()))
+        if row.stretch not in self._begins:
+            around = begins_around(self._connection, row.stretch, began[0], began[0], ())
+            return any(begin.order > began for begin in around.values())
+        return any(begin.order > began for begin in self._begins[row.stretch])
 
     def _in_run(self, placed: Placed, turn_id: str, run_ids: Mapping[str, str]) -> Placed:
         """Return a record with its turn and the run of that."""
         row = self.rows.get(turn_id)
         if row is None:
-            return Placed(placed.record, "")
+            return Placed(placed.record, NO_TURN)
         return Placed(placed.record, turn_id, row.event_id, run_ids.get(row.event_id, ""))
 
     def _take_traces(self, run_ids: Mapping[str, str]) -> None:
