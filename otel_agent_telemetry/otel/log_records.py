@@ -39,8 +39,8 @@ class LoggedEvent:
     """One log record as an event.
 
     `sender`: `service.name` of the resource, "" without one. `name`: "" where the record has none.
-    `time_ns`: nanoseconds since 1970, 0 where it has none. `identity`: a digest of the whole record; a repetition
-    has the same.
+    `time_ns`: nanoseconds since 1970, 0 where it has none. `identity`: a digest of all that the record says; a
+    repetition has the same, also in another encoding.
     """
 
     sender: str
@@ -70,18 +70,22 @@ def _event_of(record: LogRecord, sender: str, resource: Mapping[str, Any], scope
     """Return a record as an event."""
     attributes = values_of(record.attributes)
     body = value_of(record.body)
+    name, time_ns = _name_of(record, attributes, body), _time_of(record, attributes)
+    trace_id, span_id = _id_of(record.trace_id, _TRACE_ID), _id_of(record.span_id, _SPAN_ID)
+    severity = record.severity_text or _severity_of(record.severity_number)
     return LoggedEvent(
         sender=sender,
         resource=resource,
         scope=scope,
-        name=_name_of(record, attributes, body),
-        time_ns=_time_of(record, attributes),
-        trace_id=_id_of(record.trace_id, _TRACE_ID),
-        span_id=_id_of(record.span_id, _SPAN_ID),
+        name=name,
+        time_ns=time_ns,
+        trace_id=trace_id,
+        span_id=span_id,
         attributes=attributes,
         body=body,
-        severity=record.severity_text or _severity_of(record.severity_number),
-        identity=_identity_of(record, sender, scope),
+        severity=severity,
+        # Of what it says, not of its bytes: encodings differ, and collectors encode anew and add to the resource.
+        identity=_digest(sender, scope, name, time_ns, trace_id, span_id, severity, body, sorted(attributes.items())),
     )
 
 
@@ -111,11 +115,15 @@ def _severity_of(number: int) -> str:
 
 def _id_of(value: bytes, size: int) -> str:
     """Return an id as hexadecimal digits; "" for none: zero bytes, which some senders write, or another length."""
+    # Some senders put the digits themselves where protobuf has bytes.
+    if len(value) == 2 * size:
+        try:
+            value = bytes.fromhex(value.decode("ascii"))
+        except ValueError:
+            return ""
     return value.hex() if len(value) == size and any(value) else ""
 
 
-def _identity_of(record: LogRecord, sender: str, scope: str) -> str:
-    """Return what distinguishes a record from all others. Without the resource, to which collectors add."""
-    digest = blake2b(record.SerializeToString(deterministic=True), digest_size=_DIGEST)
-    digest.update(f"\0{sender}\0{scope}".encode())
-    return digest.hexdigest()
+def _digest(*parts: Any) -> str:
+    """Return what distinguishes a record from all others."""
+    return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=_DIGEST).hexdigest()

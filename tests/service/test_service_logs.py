@@ -197,6 +197,10 @@ ODD = {
     "names of protobuf": {"time_unix_nano": 5, "trace_id": TRACE.hex(), "severity_text": "WARN", "event_name": "e"},
     "the same attribute twice": {"attributes": [{"key": "a", "value": {"intValue": 1}}] * 2},
     "a body that is a text": {"body": "just text"},
+    "a body that is nothing, PostHog #45351": {"body": {}},
+    "a null inside a map, opentelemetry-python #4400": {
+        "body": {"kvlistValue": {"values": [{"key": "a", "value": {}}, {"key": "b"}, {"key": "c", "value": None}]}}
+    },
     "a body that is a map": {"body": {"kvlistValue": {"values": [{"key": "k", "value": {"bytesValue": "/w=="}}]}}},
     "a lone surrogate": {"body": {"stringValue": "a\ud800b"}},
     "an unknown field": {"brandNew": [1, 2]},
