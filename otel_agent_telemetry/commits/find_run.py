@@ -55,19 +55,23 @@ class Circumstances:
 
 
 def find_run(config: TelemetryConfig, around: Circumstances, store: Runs) -> Finding:
-    """Return the run of a commit. Blocks for two queries at most. Raises StorageError, OSError as the store does."""
+    """Return the run of a commit. Blocks for a few queries at most. Raises StorageError, OSError as the store does."""
     if config.command_run_id is not None:
         return Finding(config.command_run_id, "TELEMETRY_RUN_ID named the run when it was made")
     if config.parent_run_id is not None:
         return Finding(config.parent_run_id, "BAGGAGE named the run when it was made")
-    named = _by_trace(config.trace_parent, store) or _by_session(around, store)
-    if named is not None and not named.is_early:
-        return named
+    # A trace may be of whoever started the agent, and no run's: then its session counts.
+    named = [
+        found for found in (_by_trace(config.trace_parent, store), _by_session(around, store)) if found is not None
+    ]
+    for found in named:
+        if not found.is_early:
+            return found
     around_it = _only(around.open_runs, "a process that works in this directory had it open", "open in this directory")
     if around_it is not None:
         return around_it
     # A session that the store does not know yet is not the one that it knows: no other run is guessed.
-    return named or _by_agent(around, store)
+    return named[-1] if named else _by_agent(around, store)
 
 
 def _only(run_ids: Sequence[str], why: str, what: str) -> Finding | None:

@@ -49,7 +49,7 @@ _DAY: Final = timedelta(days=1)
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|min|m|h|d|)", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_COMMIT: Final = re.compile(r"[0-9a-fA-F]{4,40}")
+_COMMIT: Final = re.compile(r"[0-9a-fA-F]{4,64}")
 _MAX_COST: Final = 1e15
 
 
@@ -177,7 +177,7 @@ def _status(text: str) -> str:
 def _commit(text: str) -> str:
     """Return the beginning of a commit's hash. Raises ValueError."""
     if _COMMIT.fullmatch(text) is None:
-        raise ValueError("must be the first 4 to 40 hex digits of a commit")
+        raise ValueError("must be the first 4 to 64 hex digits of a commit")
     return text.lower()
 
 

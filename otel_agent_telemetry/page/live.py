@@ -24,8 +24,8 @@ from otel_agent_telemetry.page.live_html import live_html
 from otel_agent_telemetry.page.rendering import HEADERS
 from otel_agent_telemetry.page.run_changes import Changes, Seen, changes_since, seen_now
 from otel_agent_telemetry.service.backend import Backend
-from otel_agent_telemetry.service.requests import backend_of, encoder_of, event_id_of, run_not_found
-from otel_agent_telemetry.service.responses import RequestError, RunEncoder
+from otel_agent_telemetry.service.requests import backend_of, event_id_of, run_not_found
+from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.queries import find_run
 
 T = TypeVar("T")
@@ -55,11 +55,11 @@ class LiveRuns:
         self.streams = 0
         self._feeds: dict[str, _Feed] = {}
 
-    def join(self, event_id: str, backend: Backend, encoder: RunEncoder) -> tuple[_Feed, asyncio.Queue[Message]]:
+    def join(self, event_id: str, backend: Backend) -> tuple[_Feed, asyncio.Queue[Message]]:
         """Return the poll of a run, begun when no stream has it, and a queue for what comes from now on."""
         feed = self._feeds.get(event_id)
         if feed is None:
-            feed = self._feeds[event_id] = _Feed(event_id, backend, encoder, self.poll_s)
+            feed = self._feeds[event_id] = _Feed(event_id, backend, self.poll_s)
         self.streams += 1
         return feed, feed.new_queue()
 
@@ -76,12 +76,12 @@ class LiveRuns:
 class _Feed:
     """One run's poll, and the queues of the streams that show it."""
 
-    def __init__(self, event_id: str, backend: Backend, encoder: RunEncoder, poll_s: float) -> None:
+    def __init__(self, event_id: str, backend: Backend, poll_s: float) -> None:
         self.event_id = event_id
         self.queues: set[asyncio.Queue[Message]] = set()
         self.begun = asyncio.Event()
         """Set once the poll has its first place, or has ended without one."""
-        self._backend, self._encoder, self._poll_s = backend, encoder, poll_s
+        self._backend, self._poll_s = backend, poll_s
         self.task = asyncio.create_task(self._poll())
 
     def new_queue(self) -> asyncio.Queue[Message]:
@@ -143,10 +143,8 @@ class _Feed:
 
     def _html(self, connection: Connection, *, changes: Changes) -> str:
         """Return changes as the parts of the page that they replace or add."""
-        run = changes.run.record
-        link = self._encoder.commit_url(run.git_repo, run.git_commit_hash)
         now_ns = self._backend.clock.now_ns()
-        return live_html(connection, changes, settings=self._backend.settings, commit_url=link, now_ns=now_ns)
+        return live_html(connection, changes, settings=self._backend.settings, now_ns=now_ns)
 
     def _give(self, message: Message) -> None:
         """Put a message into every queue; a stream whose queue is full ends."""
@@ -194,7 +192,7 @@ async def _messages(request: Request, event_id: str, seen: Seen) -> AsyncIterato
     live: LiveRuns = request.app.state.live_runs
     if live.streams >= MAX_STREAMS:  # of several requests at once each has found a place free; the browser comes again
         return
-    feed, queue = live.join(event_id, backend_of(request), encoder_of(request))
+    feed, queue = live.join(event_id, backend_of(request))
     try:
         # First the poll has its place: what came between this read and that place would be lost.
         await feed.begun.wait()

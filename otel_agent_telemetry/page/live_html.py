@@ -17,9 +17,7 @@ from otel_agent_telemetry.page.waterfall import BarRow, ms_since, origin_ns, ste
 from otel_agent_telemetry.storage.step_rows import numbers_of_spans
 
 
-def live_html(
-    connection: Connection, changes: Changes, *, settings: TelemetryConfig, commit_url: str | None, now_ns: int
-) -> str:
+def live_html(connection: Connection, changes: Changes, *, settings: TelemetryConfig, now_ns: int) -> str:
     """Return the whole head of the run, its new and changed steps and its new events."""
     run = changes.run.record
     origin = origin_ns(run.start_time, now_ns)
@@ -29,7 +27,7 @@ def live_html(
     values = {
         "run": run,
         "path": run_path(run.event_id),
-        "details": read_details(connection, run, settings=settings, commit_url=commit_url),
+        "details": read_details(connection, run, settings=settings),
         "rows": _with_parents(connection, run.event_id, bars),
         "lines": changes.events,
         # Clocks differ: what a host says has ended may do so after this service's present.

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from otel_agent_telemetry.page import (
     agents_view,
     alerts_view,
+    commit_view,
     compare_view,
     cost_view,
     list_neighbours,
@@ -49,6 +50,7 @@ PAGE_ROUTES: Final = (
     Route("/agents", page(agents_view.show_agents), include_in_schema=False),
     Route("/alerts", page(alerts_view.show_alerts), include_in_schema=False),
     Route("/cost", page(cost_view.show_cost), include_in_schema=False),
+    Route("/commits/{commit}", page(commit_view.show_commit), include_in_schema=False),
     Route("/sessions/{session_id:path}", page(session_view.show_session), include_in_schema=False),
     Route("/status", page(status_view.show_status), include_in_schema=False),
     Route(SIGN_IN, page(sign_in.show_sign_in), include_in_schema=False),

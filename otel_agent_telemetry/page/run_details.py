@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.otel.content_choice import CONTENT_KEPT
+from otel_agent_telemetry.page.commit_view import CommitOfRun, read_commits
 from otel_agent_telemetry.page.formats import path_part, web_link
 from otel_agent_telemetry.page.run_address import RunAddress
 from otel_agent_telemetry.page.value_tree import CutText, Node, value_tree
@@ -52,7 +53,7 @@ class RunDetails:
     parent: RunRecord | None
     inside: Sequence[RunRecord]
     session: Sequence[RunRecord]
-    commit_url: str | None
+    commits: Sequence[CommitOfRun]
     trace_url: str | None
     left_out: Sequence[tuple[str, int]]
     keeps_content: bool
@@ -61,9 +62,7 @@ class RunDetails:
     command: str
 
 
-def read_details(
-    connection: Connection, run: RunRecord, *, settings: TelemetryConfig, commit_url: str | None
-) -> RunDetails:
+def read_details(connection: Connection, run: RunRecord, *, settings: TelemetryConfig) -> RunDetails:
     """Return what the head of a run's page shows."""
     session: list[RunRecord] = []
     if run.session_id:
@@ -77,7 +76,7 @@ def read_details(
         parent=None if parent is None else parent.record,
         inside=children_of(connection, run.run_id, limit=MAX_INSIDE + 1),
         session=session,
-        commit_url=web_link(commit_url),
+        commits=read_commits(connection, run, settings),
         trace_url=trace_link(settings.trace_url, run.trace_id),
         left_out=left_out_of(run),
         keeps_content=_context_of(run).get(CONTENT_KEPT) is True,

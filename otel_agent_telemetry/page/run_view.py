@@ -16,7 +16,7 @@ from otel_agent_telemetry.page.run_markdown import run_markdown
 from otel_agent_telemetry.page.step_facts import facts_of
 from otel_agent_telemetry.page.value_tree import json_text, value_tree
 from otel_agent_telemetry.page.waterfall import exact_duration, read_waterfall
-from otel_agent_telemetry.service.requests import backend_of, encoder_of, event_id_of, run_not_found
+from otel_agent_telemetry.service.requests import backend_of, event_id_of, run_not_found
 from otel_agent_telemetry.service.responses import RequestError
 from otel_agent_telemetry.storage.event_rows import events_of_step, find_event
 from otel_agent_telemetry.storage.queries import StoredRun, find_run
@@ -47,8 +47,7 @@ def _values(request: Request, connection: Connection, run: Any, query: RunAddres
     if part in (None, "events"):
         values["events"] = read_events(connection, run.event_id, query)
     if part is None:
-        link = encoder_of(request).commit_url(run.git_repo, run.git_commit_hash)
-        values["details"] = read_details(connection, run, settings=backend.settings, commit_url=link)
+        values["details"] = read_details(connection, run, settings=backend.settings)
         values["trees"] = {name: json_tree(getattr(run, name)) for name in _JSON_COLUMNS}
         # Of the same view as the rest of the page: what comes later is exactly what the stream brings.
         values["live_after"] = None if run.ended else seen_now(connection, run.event_id).to_text()

@@ -65,6 +65,14 @@ def test_of_a_session_the_last_turn_begun_before_the_commit(config):
     assert look(config, Store(*turns), environ={"CODEX_THREAD_ID": "s"}).run_id == "turn-11"
 
 
+def test_a_trace_of_no_run_leaves_the_word_to_the_session(config):
+    """Codex and others hand on the TRACEPARENT that they were started with, of a pipeline perhaps."""
+    found = look(
+        config, Store({"run_id": "turn", "session_id": "s"}), environ={"CODEX_THREAD_ID": "s"}, trace_parent=PARENT
+    )
+    assert found.run_id == "turn"
+
+
 @pytest.mark.parametrize("sign", [{"trace_parent": PARENT}, {"environ": {"CLAUDE_CODE_SESSION_ID": "not sent yet"}}])
 def test_a_run_that_was_named_and_has_not_arrived_is_waited_for(config, sign):
     """And no other one is guessed meanwhile, not even the only one that is open."""

@@ -420,6 +420,30 @@ def test_a_commit_is_associated_from_the_page(service) -> None:
     assert "commit_hash" in refused.text
 
 
+def test_a_run_names_its_commits_and_a_commit_its_runs(service) -> None:
+    """Several of each; a run that is not stored here is named, and every text is text."""
+    store(service, ended_run(git_repo="git@github.com:team/agents.git"))
+    post_states(service, state(2))
+    first, second = "a" * 40, "b" * 40
+    links = [("run-1", first), ("run-2", first), ("far away", first), ("run-1", second)]
+    evil = EVIL.replace("\ud800", "")
+    body = [{"run_id": run, "commit_hash": name, "commit_source": "llm", "commit_author": evil} for run, name in links]
+    assert service.client.post("/api/v1/commits", json=body).status_code == 200
+    run = page_of(service)
+    for name in (first, second):
+        assert f"/commits/{name}" in run.links()
+        assert f"https://github.com/team/agents/commit/{name}" in run.links()
+    for address in (f"/commits/{first}", f"/commits/{first[:9].upper()}"):
+        commit = page_of(service, address)
+        assert [f"/runs/{event_id(number)}" in commit.links() for number in (1, 2)] == [True, True]
+        assert f"https://github.com/team/agents/commit/{first}" in commit.links()
+        assert "Named, but not stored here: far away." in commit.words
+        assert not any("alert" in (one.get("src") or "") or "onload" in one for _, one in commit.elements)
+    assert f"/runs/{event_id(2)}" not in page_of(service, f"/commits/{second}").links()
+    for unknown in ("c" * 40, "xyz", "a" * 65, "abc"):
+        assert service.client.get(f"/commits/{unknown}").status_code == 404
+
+
 def test_actions_are_not_taken_from_other_sites(sqlite_service) -> None:
     """A form without the page's own token, or from another site, changes nothing."""
     store(sqlite_service, ended_run())
