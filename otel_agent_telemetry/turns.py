@@ -50,7 +50,7 @@ SILENT: Final = "no further telemetry"
 """The summary of a turn of which nothing but the prompt is known."""
 UNKNOWN: Final = -1
 """A time or number that is not known."""
-_NO_WORK: Final = frozenset({"begins", "sign", "nothing"})
+_NO_WORK: Final = frozenset({"begins", "sign", "ends", "nothing"})
 
 Order = tuple[int, int, int, str]
 """Time, number in the session, whether it is no prompt, id: where a record stands in its stretch."""

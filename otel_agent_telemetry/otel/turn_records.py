@@ -23,7 +23,7 @@ from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.conventions.log_senders import role_in, words_of
 from otel_agent_telemetry.otel.conventions.log_words import LogWords
 from otel_agent_telemetry.otel.log_records import LoggedEvent
-from otel_agent_telemetry.otel.mapping import Overrides, run_columns
+from otel_agent_telemetry.otel.mapping import Overrides, run_columns, service_of
 from otel_agent_telemetry.otel.spans import SpanView
 from otel_agent_telemetry.otel.usage import error_of, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
@@ -80,8 +80,12 @@ class TurnReader:
         # Two hosts may send the same session, of a folder that was copied: their prompts follow one another on each.
         stretch = _digest(words.agent, str(event.resource.get(_HOST) or ""), session or f"trace:{event.trace_id}")
         role = role_in(words, event.name, attributes, is_failure=_is_failure(words, attributes))
-        prompt = _id_in(words.prompts, attributes)
-        identity = _digest(stretch, event.identity)
+        given = _id_in(words.prompts, attributes)
+        prompt = given and _digest(given)
+        sequence = _number(attributes.get(words.sequence), UNKNOWN)
+        # A number of its own distinguishes a record also where a collector on one of two ways has added to it.
+        itself = event.identity if sequence == UNKNOWN else f"{event.name} {event.time_ns} {sequence}"
+        identity = _digest(stretch, prompt, itself)
         time_ns = event.time_ns or received_ns
         around = around_of(self._around, event.resource, attributes, agent_name=words.agent)
         kept, left_out = rule_of(around).keep(attributes)
@@ -89,12 +93,12 @@ class TurnReader:
         return TurnRecord(
             identity=identity,
             stretch=stretch,
-            prompt=prompt and _digest(prompt),
+            prompt=prompt,
             own_turn=_own_turn(words, role, stretch, prompt, identity),
             role=role,
             name=kept_name(event.name or "event"),
             time_ns=time_ns,
-            sequence=_number(attributes.get(words.sequence), UNKNOWN),
+            sequence=sequence,
             # A clock that is ahead must not keep a turn open: it is silent by our clock then.
             quiet_ns=min(time_ns, received_ns) + self._silence_ns,
             trace_id=event.trace_id,
@@ -107,13 +111,14 @@ class TurnReader:
 
     def _base_of(self, event: LoggedEvent, words: LogWords, session: str, *, is_begin: bool) -> Fields:
         """Return what a record says of the columns of its run: a prompt what a span would say, any other the least."""
-        is_named = not event.sender or event.sender.lower() in words.services
-        agent_name = words.agent if is_named else kept_name(event.sender)
+        service = service_of(event.resource)
+        # The user's own name for the program, where it has one, is the agent's, as it is with traces.
+        agent_name = words.agent if service is None or service.lower() in words.services else service
         least: Fields = {"agent_name": agent_name, "job_type": words.job_type}
         if session:
             least["session_id"] = kept_name(session)
-        if event.sender:
-            least["service_name"] = kept_name(event.sender)
+        if service:
+            least["service_name"] = service
         if version := _id_in(words.versions, event.attributes) or _id_in(words.versions, event.resource):
             least["agent_version"] = kept_name(version)
         if not is_begin:

@@ -124,6 +124,12 @@ _GEMINI_ROLES: Final = {
     **dict.fromkeys(("config", "startup_stats", "ripgrep_fallback", "plan.approval_mode_duration"), NOTHING),
     **dict.fromkeys(("ide_connection", "extension_install", "extension_enable", "cli_config"), NOTHING),
 }
+_QWEN_ROLES: Final = {
+    **_GEMINI_ROLES,
+    "session.end": ENDS,
+    **dict.fromkeys(("memory.recall", "memory.recall.delivery"), SIGN),
+    **dict.fromkeys(("session.start", "auth"), NOTHING),
+}
 
 GEMINI_CLI: Final = Convention(
     name="Gemini CLI",
@@ -165,7 +171,7 @@ QWEN_CODE: Final = Convention(
         job_type="qwen_code.prompt",
         services=("qwen-code",),
         prefixes=("qwen-code.", "qwen_code."),
-        roles=_GEMINI_ROLES,
+        roles=_QWEN_ROLES,
     ),
 )
 
