@@ -2,7 +2,7 @@
 
 Such a run's root span says nothing of how it ended; its model calls may arrive before it, with
 it and after it. So after each write of spans the runs concerned get a later state where the
-last call that is known now says another status than the row has.
+last call that is known now says another status than the row has; an agent's prompt without any has failed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from otel_agent_telemetry.storage.statements import rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN
 from otel_agent_telemetry.storage.tables import run_spans
 from otel_agent_telemetry.storage.traces import SpanNode
+from otel_agent_telemetry.turns import SILENT
 from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, added, failure_of_last_call
 
 
@@ -43,7 +44,8 @@ def decide_runs(connection: Connection, event_ids: Iterable[str]) -> None:
     decided = {
         event_id: rollup
         for event_id, rollup in rollups_of(connection, event_ids).items()
-        if LAST_CALL_DECIDES in rollup.own and (LAST_CALL in rollup.steps or LAST_CALL in rollup.records)
+        if LAST_CALL_DECIDES in rollup.own
+        and (rollup.agent is not None or LAST_CALL in rollup.steps or LAST_CALL in rollup.records)
     }
     if later := list(_later_states(connection, decided)):
         upsert_runs(connection, later)
@@ -56,7 +58,9 @@ def _later_states(connection: Connection, decided: dict[str, Rollup]) -> Iterato
     """Yield the later states: an end that another one has decided, such as `cancelled`, is left alone."""
     for run in own_states(connection, decided) if decided else ():
         rollup = decided[run.event_id]
-        failure = failure_of_last_call(added([rollup.steps, rollup.records]))
+        used = added([rollup.steps, rollup.records])
+        # An agent that was killed before its model answered ends its span as if nothing had been the matter.
+        failure = failure_of_last_call(used) if LAST_CALL in used else SILENT
         status: st.RunStatus = "success" if failure is None else "failed"
         # A status that the last call cannot mean was given by the run itself or by an operator.
         if run.status in (st.SUCCESS, st.FAILED) and (run.status, run.error_summary) != (status, failure):

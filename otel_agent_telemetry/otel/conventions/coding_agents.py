@@ -44,7 +44,7 @@ CLAUDE_CODE: Final = Convention(
         *("bash_command", "system_reminders", "tool_output"),
     ),
     known=(*("span.type", "terminal.type", "prompt.id", "tool_name", "tool_use_id", "query_source", "stop_reason"),),
-    events=("claude_code",),
+    events=("claude_code", "tool.output"),
     logs=LogWords(
         agent="claude-code",
         job_type="claude_code.interaction",
@@ -157,7 +157,9 @@ GEMINI_CLI: Final = Convention(
 
 QWEN_CODE: Final = Convention(
     name="Qwen Code",
-    source="a fork of Gemini CLI: its events under another prefix",
+    source="Qwen Code 0.24.4, recorded requests; a fork of Gemini CLI, its events under another prefix",
+    tokens={"reasoning_output_tokens": ("thoughts_token_count",)},
+    only_beside="llm_request.context",
     senders=(
         Sender(
             marks=(("service.name", "qwen-code"),),
@@ -165,6 +167,7 @@ QWEN_CODE: Final = Convention(
             is_coding_agent=True,
         ),
     ),
+    known=("hook_event", "llm_request.context", "auth_type"),
     events=("qwen-code", "qwen_code"),
     logs=LogWords(
         agent="qwen-code",
@@ -188,4 +191,17 @@ COPILOT_CLI: Final = Convention(
     events=("copilot_chat", "github.copilot"),
 )
 
-CODING_AGENTS: Final = (CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE, COPILOT_CLI)
+OPENCODE: Final = Convention(
+    name="opencode",
+    source="opencode 1.18.33, recorded requests; its model calls are those of the AI SDK",
+    senders=(
+        Sender(
+            marks=(("service.name", "opencode"),),
+            last_model_event_decides=True,
+            is_coding_agent=True,
+        ),
+    ),
+    known=("http.route", "tool.name", "tool.call_id", "message.id"),
+)
+
+CODING_AGENTS: Final = (CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE, COPILOT_CLI, OPENCODE)
