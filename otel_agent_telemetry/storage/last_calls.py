@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.columns import STATE_STEP_NS
+from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.storage.queries import own_states
 from otel_agent_telemetry.storage.rollups import Rollup, rollups_of
@@ -28,14 +28,16 @@ from otel_agent_telemetry.turns import SILENT
 from otel_agent_telemetry.usage import LAST_CALL, LAST_CALL_DECIDES, added, failure_of_last_call
 
 
-def decide_statuses(connection: Connection, nodes: Sequence[SpanNode]) -> None:
+def decide_statuses(connection: Connection, nodes: Sequence[SpanNode], states: Iterable[Fields]) -> None:
     """Write a later state of each run whose last model call says another status than its row has.
 
-    Within the connection's transaction, after the spans and states have been written. Any span of
-    such a sender may be the one that was missing between a call and its run.
+    `states`: those that were written with the spans; a run without any other span is found by them alone. Within the
+    connection's transaction, after the spans and states have been written. Any span of such a sender may be the one
+    that was missing between a call and its run.
     """
     traces = {node.span.trace_id for node in nodes if node.last_call_decides}
     event_ids = {event_id for (event_id,) in rows_with(connection, _runs_of_spans, run_spans.c.trace_id, traces)}
+    event_ids |= {state["event_id"] for state in states}
     decide_runs(connection, event_ids - {NO_RUN})
 
 

@@ -185,7 +185,7 @@ def _write_runs(
     if nodes:
         set_adopted_names(connection, nodes, changed)
         if any(node.last_call_decides for node in nodes):
-            decide_statuses(connection, nodes)
+            decide_statuses(connection, nodes, changed)
         signs.note_nodes(nodes, known)
     # Behind the spans: a run that has got a model call in this very batch is no plumbing.
     mark_plumbing(plain_sql(connection), signs)
