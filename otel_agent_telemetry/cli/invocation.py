@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,6 +97,7 @@ def now_ns() -> int:
     return time.time_ns()
 
 
+Utc = Annotated[bool, typer.Option("--utc", help="Read and print times in UTC instead of this machine's zone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoSync = Annotated[bool, typer.Option("--no-sync", help="Do not deliver buffered records first.")]
 
@@ -105,11 +107,10 @@ JobType = Annotated[str | None, typer.Option(help="Only runs of this job type.")
 RunId = Annotated[str | None, typer.Option(help="Only runs with exactly this run id.")]
 Parent = Annotated[str | None, typer.Option(help="Only child runs of the run with this run id.")]
 Since = Annotated[
-    str | None, typer.Option(help="Only runs started at or after: an ISO 8601 time, or an age such as 2h or 3d.")
+    str | None,
+    typer.Option(help="Only runs started at or after: an ISO 8601 time, a day, yesterday, an age (2h)."),
 ]
-Until = Annotated[
-    str | None, typer.Option(help="Only runs started at or before: an ISO 8601 time, or an age such as 2h or 3d.")
-]
+Until = Annotated[str | None, typer.Option(help="Only runs started at or before; of a day, until its end.")]
 
 Environment = Annotated[str | None, typer.Option(help="Only runs of this environment.")]
 Session = Annotated[str | None, typer.Option(help="Only runs of this session.")]
@@ -124,6 +125,9 @@ Commits = Annotated[
 Model = Annotated[str | None, typer.Option(help="Only runs whose most called model this is.")]
 Label = Annotated[str | None, typer.Option(help="Only runs with this label: NAME=VALUE.")]
 
+_DAYS_BACK = {"today": 0, "yesterday": 1}
+_DAY_NS = 86_400 * 1_000_000_000
+_ZONE = re.compile(r"(?:[zZ]|[+-]\d{2}:?\d{2})$", re.ASCII)
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 
 
@@ -142,6 +146,7 @@ def run_query(
     change: str | None = None,
     model: str | None = None,
     label: str | None = None,
+    utc: bool = False,
 ) -> "RunQuery":
     """Return the query of these options. Raises typer.BadParameter."""
     from otel_agent_telemetry.storage.run_filters import RunQuery
@@ -152,8 +157,8 @@ def run_query(
         job_type=job_type,
         run_id=run_id,
         parent_run_id=parent,
-        start_time_from=parse_time(since, now_ns()) if since else None,
-        start_time_to=parse_time(until, now_ns()) if until else None,
+        start_time_from=parse_time(since, now_ns(), utc=utc) if since else None,
+        start_time_to=parse_time(until, now_ns(), is_end=True, utc=utc) if until else None,
         environment=environment,
         session_id=session,
         user_id=user,
@@ -189,14 +194,36 @@ def parse_duration_ns(text: str) -> int:
         raise typer.BadParameter(f"{text!r} {problem}") from None
 
 
-def parse_time(text: str, now_ns: int) -> str:
-    """Return an ISO 8601 time in UTC, of such a time or of an age before now (`2h`). Raises typer.BadParameter."""
+def parse_time(text: str, now_ns: int, *, is_end: bool = False, utc: bool = False) -> str:
+    """Return an ISO 8601 time in UTC, of such a time, a day, `today`, `yesterday` or an age before now (`2h`).
+
+    Without a zone it is a time of this machine's zone, with `utc` of UTC. `is_end`: whether a day means its end.
+    Raises typer.BadParameter.
+    """
     if begins_with_duration(text):
         return iso_utc(now_ns - parse_duration_ns(text))
+    zone = UTC if utc else None
     try:
-        return iso_utc(parse_iso(text))
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is neither an ISO 8601 time nor an age such as 2h or 3d") from None
+        if (back := _DAYS_BACK.get(text.strip().lower())) is not None:
+            day = datetime.fromtimestamp(now_ns / 1e9, zone).date() - timedelta(days=back)
+            return iso_utc(_instant_of(day.isoformat(), is_end=is_end, utc=utc))
+        return iso_utc(_instant_of(text.strip(), is_end=is_end, utc=utc))
+    except (ValueError, OverflowError, OSError):
+        expected = "neither an ISO 8601 time, today, yesterday, nor an age such as 2h or 3d"
+        raise typer.BadParameter(f"{text!r} is {expected}") from None
+
+
+def _instant_of(text: str, *, is_end: bool, utc: bool) -> int:
+    """Return the nanoseconds of an ISO 8601 text; of a day its last microsecond where `is_end`. Raises ValueError."""
+    instant = parse_iso(text)
+    is_day = _DAY.fullmatch(text) is not None
+    if not utc and (is_day or not _ZONE.search(text)):
+        # Read as UTC so far: the same day and hour of this machine's zone is meant, with its summer time.
+        here = datetime.fromtimestamp(instant / 1e9, UTC).replace(tzinfo=None) + timedelta(days=is_day and is_end)
+        instant = round(here.astimezone().timestamp() * 1e6) * 1000
+    elif is_day and is_end:
+        instant += _DAY_NS
+    return instant - 1000 if is_day and is_end else instant
 
 
 def parse_day(text: str) -> str:

@@ -11,11 +11,16 @@ like another. Both are printed as escapes.
 from __future__ import annotations
 
 import json
+import math
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from otel_agent_telemetry.clock import parse_iso
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +59,49 @@ def _escape(found: re.Match[str]) -> str:
 def format_time(iso: str | None) -> str:
     """Return `2026-01-31 12:00:00` of an ISO 8601 time in UTC; "-" for None."""
     return (iso or "-")[:19].replace("T", " ")
+
+
+def local_time(iso: str, *, utc: bool) -> datetime | None:
+    """Return an ISO 8601 time in this machine's zone, or in UTC; None for a text that is no time."""
+    with suppress(ValueError, OverflowError, OSError):
+        moment = datetime.fromtimestamp(parse_iso(iso) / 1e9, UTC)
+        return moment if utc else moment.astimezone()
+    return None
+
+
+def format_moment(iso: str, *, utc: bool) -> str:
+    """Return `2026-01-31 13:00:00 +01:00` of an ISO 8601 time: here, or `… UTC`; a text that is no time as it is."""
+    moment = local_time(iso, utc=utc)
+    if moment is None:
+        return printable(iso) or "-"
+    return f"{moment:%Y-%m-%d %H:%M:%S} {'UTC' if utc else moment.isoformat()[-6:]}"
+
+
+def format_clock(iso: str, *, utc: bool) -> str:
+    """Return `13:00:00.123` of an ISO 8601 time, here or in UTC; a text that is no time as it is."""
+    moment = local_time(iso, utc=utc)
+    return printable(iso) if moment is None else f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+
+
+def format_count(number: int) -> str:
+    """Return a number in at most six characters: `123`, `1,234`, `12.3k`, `4.5M`, `6.7G`."""
+    if number < 10_000:  # noqa: PLR2004 - four digits can be read as they are
+        return f"{number:,}"
+    amount = float(number)
+    for unit in ("k", "M", "G"):
+        amount /= 1000
+        if amount < 999.95:  # noqa: PLR2004 - what would be rounded to 1000.0
+            return f"{amount:.1f}{unit}"
+    return f"{amount:.3g}G"
+
+
+def format_cost(dollars: float) -> str:
+    """Return US dollars with two digits that count: `$0.0008`, `$0.81`, `$12.40`, `$1,234`."""
+    if dollars >= 1000:  # noqa: PLR2004
+        return f"${dollars:,.0f}"
+    if dollars >= 0.095 or dollars <= 0:  # noqa: PLR2004
+        return f"${dollars:.2f}"
+    return f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"
 
 
 def format_duration(milliseconds: int) -> str:
@@ -103,8 +151,27 @@ def style_of(word: str) -> str:
     return _STYLES.get(word, "")
 
 
+_ASCII: Final = str.maketrans({"│": "|", "├": "|", "└": "`", "─": "-", "…": "...", "·": "|"})
+"""What is ours on a line → what a terminal without it shows."""
+
+
+def _as_the_terminal_can(text: str) -> str:
+    """Return the text with branches in ASCII where the encoding of stdout has none."""
+    try:
+        "├".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII)
+    return text
+
+
+def width_of_stdout() -> int | None:
+    """Return how many characters a line of the terminal has; None for a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def print_line(text: str = "", style: str = "") -> None:
     """Print one line on stdout; `text` must be printable already (`printable`)."""
+    text = _as_the_terminal_can(text)
     if style and sys.stdout.isatty():
         _console().print(text, style=style)
     else:
@@ -116,9 +183,28 @@ def print_stderr(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def to_json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON with the characters as they are: it is escaped for the terminal afterwards."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+
+
 def print_json(value: Any) -> None:
     """Print the value as JSON in ASCII: safe on any terminal, in any encoding."""
     print(json.dumps(value, indent=2, default=str))
+
+
+def print_json_array(items: Iterable[Any]) -> None:
+    """Print an array item by item: a hundred thousand runs are neither held as text nor encoded slowly."""
+    import orjson
+
+    separator = "[\n"
+    for item in items:
+        text = orjson.dumps(item, default=str, option=orjson.OPT_INDENT_2).decode()
+        if not text.isascii():  # ASCII as everywhere, which orjson cannot write
+            text = json.dumps(orjson.loads(text), indent=2)
+        print(separator, text, sep="", end="")
+        separator = ",\n"
+    print("\n]" if separator != "[\n" else "[]")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, status_column: int = -1) -> None:

@@ -35,6 +35,7 @@ _MAX_LINKS: Final = 10_000
 _OK: Final = 200
 _FILTERS: Final = (
     *FILTERABLE_COLUMNS,
+    "beginning",
     *("created_before", "created_after", "start_time_from", "start_time_to", "received_before", "received_after"),
 )
 _MEMBERS: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -132,6 +133,10 @@ class RemoteRuns:
         if answer is not None and answer.status_code == _OK:
             return [self._record(json_of(answer, name=self.name))]
         return list(self.runs(RunQuery(run_id=name, limit=limit)))
+
+    def beginning(self, text: str, *, limit: int) -> list[RunRecord]:
+        """Return the runs whose event id or run id begins so, newest first."""
+        return list(self.runs(RunQuery(beginning=text, limit=limit)))
 
     def children(self, run_id: str, *, limit: int) -> list[RunRecord]:
         """Return the runs inside a run, oldest first."""

@@ -1,8 +1,8 @@
 """How the events, steps and child runs of one run nest, for whoever shows them as a tree.
 
-Under each step stand its events and inner steps by time; under the run the items that name no step of it, then its
-child runs. Every item appears exactly once, whatever its ids are: a step whose parents lead back to itself appears
-under the run.
+Under each step stand its events and inner steps by time; under the run the items that name no step of it, and its
+child runs where they began. Every item appears exactly once, whatever its ids are: a step whose parents lead back
+to itself appears under the run.
 """
 
 from __future__ import annotations
@@ -69,10 +69,9 @@ def _nested(tree: RunTree) -> _Node:
         steps[step.span_id].append(node)
     for event in tree.events:
         (_begun_before(event.timestamp, steps.get(event.span_id or "")) or top).below.append(_Node(event))
+    top.below.extend(_run_node(child) for child in tree.children)
     for node in (top, *nodes):
         node.below.sort(key=lambda child: _time_of(child.item))
-    # After the sorting: child runs stand at the end, whatever their time.
-    top.below.extend(_run_node(child) for child in tree.children)
     return top
 
 
@@ -88,8 +87,8 @@ def _begun_before(time: str, nodes: Sequence[_Node] | None) -> _Node | None:
 
 
 def _run_node(child: ChildRun) -> _Node:
-    """Return a child run with its own child runs."""
-    return _Node(child.record, [_run_node(below) for below in child.children])
+    """Return a child run with its own child runs in order of time."""
+    return _Node(child.record, sorted(map(_run_node, child.children), key=lambda below: _time_of(below.item)))
 
 
 def _time_of(item: Item) -> str:

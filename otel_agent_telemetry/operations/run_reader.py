@@ -2,7 +2,7 @@
 
 `delivery.stats.service_with_runs` decides which; the commands see one interface, `RunReader`.
 Statistics are read by `delivery.stats.read_stats`, which the client uses too.
-A run is found by its run id or event id; in the local database also by the beginning of one.
+A run is found by its run id or event id, or by the beginning of one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from otel_agent_telemetry.operations.run_ledger import run_lines
 from otel_agent_telemetry.operations.run_tree import KnownParts, RunTree, build_tree, children_below, read_tree
 from otel_agent_telemetry.storage.commit_rows import runs_of_commits
 from otel_agent_telemetry.storage.pricing import use_own_prices, with_cost
-from otel_agent_telemetry.storage.queries import count_plumbing, list_runs, runs_beginning, runs_named
+from otel_agent_telemetry.storage.queries import (
+    MAX_COUNTED,
+    count_plumbing,
+    count_runs,
+    list_runs,
+    runs_beginning,
+    runs_named,
+)
 from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.store import reading_database
 from otel_agent_telemetry.storage.tree_totals import TreeTotals, trees_of
@@ -121,6 +128,9 @@ class RunReader(Protocol):
     def runs_of_commits(self, hashes: Sequence[str]) -> list[CommitLink]:
         """Return the associations of these commits with runs; whole hashes are asked for."""
 
+    def number(self, query: RunQuery) -> str:
+        """Return how many runs meet a query's conditions, as a text: `1,234`, or `more than 100,000`."""
+
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return what each of these runs and the runs inside it used together."""
 
@@ -153,6 +163,12 @@ class LocalRuns:
         """Return the associations of the database; see `RunReader`."""
         with reading_database(self._config) as connection:
             return [] if connection is None else runs_of_commits(connection, hashes, limit=_MAX_LINKS)
+
+    def number(self, query: RunQuery) -> str:
+        """Return how many runs meet a query's conditions; see `RunReader`."""
+        with reading_database(self._config) as connection:
+            found = 0 if connection is None else count_runs(connection, query)
+        return f"{found:,}" if found < MAX_COUNTED else f"more than {MAX_COUNTED:,}"
 
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return the totals of each run's tree, of a run that is not stored its own; see `RunReader`."""
@@ -199,16 +215,21 @@ class ServiceRuns:
         with self._remote() as remote:
             return remote.runs_of_commits(hashes)
 
+    def number(self, query: RunQuery) -> str:
+        """Return that there are more: the API lists runs, and counts none; see `RunReader`."""
+        return f"more than {query.limit - 1:,}"
+
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:
         """Return the totals of each run's tree, one request each; see `RunReader`."""
         with self._remote() as remote:
             return [remote.tree(record.event_id) for record in records]
 
     def find(self, wanted: str) -> RunMatch:
-        """Return the run whose whole run id or event id this is; the API does not search by beginnings."""
+        """Return the run with this id, or the only one whose id begins with it."""
         with self._remote() as remote:
-            found = remote.named(wanted, limit=MAX_CANDIDATES)
-        return RunMatch(found[0], older_runs=len(found) - 1) if found else RunMatch()
+            if found := remote.named(wanted, limit=MAX_CANDIDATES):
+                return RunMatch(found[0], older_runs=len(found) - 1)
+            return _match_of(remote.beginning(wanted, limit=MAX_CANDIDATES) if wanted else [], stored=True)
 
     def tree(self, record: RunRecord, *, limit: int) -> RunTree:
         """Return what the service and the journal have of the run."""

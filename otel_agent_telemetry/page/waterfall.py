@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.operations.step_facts import StepFacts
 from otel_agent_telemetry.page.run_address import ONLY, RunAddress
-from otel_agent_telemetry.page.step_facts import StepFacts, facts_of, kinds_of
+from otel_agent_telemetry.page.step_facts import facts_of, kinds_of
 from otel_agent_telemetry.page.step_tree import (
     ALL_LEVELS,
     MAX_ROWS,

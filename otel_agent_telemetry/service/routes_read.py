@@ -66,6 +66,7 @@ class RunFilters(BaseModel):
     )
     job_type: str | None = Field(None, description="Runs of this job type.")
     run_id: str | None = Field(None, description="Runs with this run id.")
+    beginning: str | None = Field(None, min_length=1, description="Runs whose run id or event id begins so.")
     trace_id: str | None = Field(None, description="Runs of this trace, 32 hex digits.")
     parent_run_id: str | None = Field(None, description="Runs inside the run with this run id.")
     environment: str | None = Field(None, description="Runs of this environment.")
@@ -110,6 +111,8 @@ class RunFilters(BaseModel):
             values["label"] = (name, value)
         if self.commit is not None:
             values["commits"] = tuple(self.commit.split(","))
+        if self.beginning is not None:
+            values["beginning"] = clean_text(self.beginning)
         cursor = None if self.cursor is None else Cursor.from_text(self.cursor)
         return RunQuery(**values, plumbing=self.plumbing, limit=self.limit, offset=self.offset, cursor=cursor)
 

@@ -29,12 +29,13 @@ from otel_agent_telemetry.storage.run_filters import (
     RunQuery,
     conditions_of,
     few_by_start,
+    id_begins_with,
     is_inside,
     is_running,
     newer_than,
     older_than,
 )
-from otel_agent_telemetry.storage.statements import begins_with, count_rows, rows_with
+from otel_agent_telemetry.storage.statements import count_rows, rows_with
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_rollups
 
 _NO_TOTALS: Final[dict[str, Any]] = {name: 0 if name in INTEGER_COLUMNS else None for name in TOTAL_COLUMNS}
@@ -77,8 +78,12 @@ def page_of_runs(connection: Connection, query: RunQuery) -> list[StoredRun]:
 
 def count_plumbing(connection: Connection, query: RunQuery) -> int:
     """Return how many runs of plumbing meet the other conditions of a query; at most MAX_COUNTED are counted."""
-    wanted = replace(query, plumbing=True)
-    selected = select(_runs.id).where(*conditions_of(connection, wanted)).limit(MAX_COUNTED)
+    return count_runs(connection, replace(query, plumbing=True))
+
+
+def count_runs(connection: Connection, query: RunQuery) -> int:
+    """Return how many runs meet the conditions of a query; at most MAX_COUNTED are counted."""
+    selected = select(_runs.id).where(*conditions_of(connection, query)).limit(MAX_COUNTED)
     return count_rows(connection, selected.subquery())
 
 
@@ -214,9 +219,7 @@ def runs_beginning(connection: Connection, prefix: str, *, limit: int) -> list[R
     """
     if not prefix:
         return []
-    wanted = clean_text(prefix)
-    begins = [begins_with(connection, column, wanted) for column in (_runs.event_id, _runs.run_id)]
-    return _read(connection, begins[0] | begins[1], limit)
+    return _read(connection, id_begins_with(connection, clean_text(prefix)), limit)
 
 
 def values_of(connection: Connection, column: str, *, limit: int) -> list[str]:

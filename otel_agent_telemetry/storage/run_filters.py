@@ -16,6 +16,7 @@ from otel_agent_telemetry import status as st
 from otel_agent_telemetry.columns import FILTERABLE_COLUMNS
 from otel_agent_telemetry.storage.commit_rows import made_commit
 from otel_agent_telemetry.storage.rows import Cursor
+from otel_agent_telemetry.storage.statements import begins_with
 from otel_agent_telemetry.storage.tables import agent_runs, run_rollups
 
 # Up to so many runs, a listing reads them by `id` and sorts; above, it walks the index of creation times.
@@ -30,10 +31,10 @@ class RunQuery:
 
     `created_before`, `created_after`, `received_before` and `received_after` are exclusive,
     `start_time_from` and `start_time_to` inclusive, all in our form of time; `status` is a
-    canonical word, `label` a name and its value; `commits` are hashes or beginnings of them (`commit_rows`), of
-    which the run made at least one. With `cursor` the page continues after that row.
-    Without `priced` the runs have no cost, and the price list is not loaded. The caller has
-    checked the values.
+    canonical word, `label` a name and its value, `beginning` that of a run id or an event id; `commits`
+    are hashes or beginnings of them (`commit_rows`), of which the run made at least one. With `cursor`
+    the page continues after that row. Without `priced` the runs have no cost, and the price list is
+    not loaded. The caller has checked the values.
     """
 
     agent_name: str | None = None
@@ -61,6 +62,7 @@ class RunQuery:
     received_after: str | None = None
     limit: int = 100
     offset: int = 0
+    beginning: str | None = None
     cursor: Cursor | None = None
     priced: bool = True
 
@@ -74,6 +76,8 @@ def conditions_of(connection: Connection, query: RunQuery) -> list[ColumnElement
         found.append(has_status(query.status))
     if query.plumbing is not None:
         found.append(is_plumbing() if query.plumbing else _runs.plumbing == literal_column("0"))
+    if query.beginning is not None:
+        found.append(id_begins_with(connection, query.beginning))
     if query.label is not None:
         found.append(_has_label(connection, *query.label))
     if query.commits is not None:
@@ -165,3 +169,8 @@ def newer_than(cursor: Cursor) -> ColumnElement[bool]:
         _runs.created_at >= cursor.time,
         or_(_runs.created_at > cursor.time, _runs.id > cursor.id),
     )
+
+
+def id_begins_with(connection: Connection, prefix: str) -> ColumnElement[bool]:
+    """Return the condition that a run's event id or run id begins with a text; case counts."""
+    return begins_with(connection, _runs.event_id, prefix) | begins_with(connection, _runs.run_id, prefix)

@@ -1,0 +1,172 @@
+"""Which rows of a run's tree `show` prints, and how: long runs in parts, with what is between counted."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from otel_agent_telemetry import status as st
+from otel_agent_telemetry.cli.output import (
+    format_clock,
+    format_cost,
+    format_count,
+    format_duration,
+    printable,
+    shortened,
+    style_of,
+    to_json_text,
+)
+from otel_agent_telemetry.last_error import EXCEPTION
+from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.operations.run_outline import Item, OutlineRow
+from otel_agent_telemetry.operations.step_facts import MODEL, STEP, TOOL, cost_of_step, facts_of_attributes
+
+_FAILED = (st.FAILED, st.TIMEOUT, "error")
+_SHARE_AT_BEGINNING = 0.6
+_STACKTRACE = "exception.stacktrace"
+_MESSAGE = "exception.message"
+_NO_WORD = ("unset", "ok", st.SUCCESS)
+
+
+class Part(NamedTuple):
+    """Rows that follow each other, and how many rows before them are left out."""
+
+    left_out: int
+    rows: Sequence[OutlineRow]
+
+
+def parts_of(
+    rows: Sequence[OutlineRow], *, most: int, errors: bool = False, last: int | None = None, around: str | None = None
+) -> list[Part]:
+    """Return the parts of a tree that are shown: at most `most` rows, of a long tree its beginning and its end.
+
+    `errors`: what failed, with what it stands in. `last`: that many rows at the end. `around`: those before and
+    after a time in our form.
+    """
+    if errors:
+        return _runs_of(rows, sorted(_failed_with_places(rows)))
+    if last is not None:
+        return _runs_of(rows, range(max(len(rows) - last, 0), len(rows)))
+    if len(rows) <= most:
+        return [Part(0, rows)]
+    if around is not None:
+        nearest = sum(time_of(row.item) < around for row in rows[1:])
+        begin = min(max(nearest - most // 2, 0), len(rows) - most)
+        return _runs_of(rows, range(begin, begin + most))
+    at_beginning = int(most * _SHARE_AT_BEGINNING)
+    return _runs_of(rows, [*range(at_beginning), *range(len(rows) - (most - at_beginning), len(rows))])
+
+
+def _runs_of(rows: Sequence[OutlineRow], numbers: Sequence[int]) -> list[Part]:
+    """Return the rows with these numbers, in ascending order, as parts; the last may only count what follows it."""
+    parts: list[Part] = []
+    after = 0
+    for number in numbers:
+        if number == after and parts:
+            parts[-1] = Part(parts[-1].left_out, [*parts[-1].rows, rows[number]])
+        else:
+            parts.append(Part(number - after, [rows[number]]))
+        after = number + 1
+    return parts if after == len(rows) else [*parts, Part(len(rows) - after, ())]
+
+
+def _failed_with_places(rows: Sequence[OutlineRow]) -> set[int]:
+    """Return the numbers of the rows that failed and of those around them."""
+    found: set[int] = set()
+    around: list[int] = []
+    for number, row in enumerate(rows):
+        del around[len(row.more_follows) :]
+        around.append(number)
+        if _is_failed(row.item):
+            found.update(around)
+    return found
+
+
+def _is_failed(item: Item) -> bool:
+    """Return whether a step or a run failed, or an event is an exception."""
+    return item.event_type == EXCEPTION if isinstance(item, RunEvent) else item.status in _FAILED
+
+
+def time_of(item: Item) -> str:
+    """Return when an item happened or began."""
+    return item.timestamp if isinstance(item, RunEvent) else item.start_time
+
+
+def without_repeats(rows: Sequence[OutlineRow], cause: str | None) -> Iterator[OutlineRow]:
+    """Yield the rows without events of exceptions that a step or the run's cause says already: one exception once.
+
+    An exception passes through every step around it, and each of them records it.
+    """
+    said = {cause or ""} | {item.status_message or "" for row in rows if isinstance(item := row.item, RunSpan)}
+    for row in rows:
+        item = row.item
+        if isinstance(item, RunEvent) and item.event_type == EXCEPTION and isinstance(item.payload, Mapping):
+            message = str(item.payload.get(_MESSAGE) or "")
+            if message and any(message in text for text in said):
+                continue
+        yield row
+
+
+def text_of(row: OutlineRow, width: int, *, utc: bool) -> tuple[str, str]:
+    """Return the line of a row, cut to a width, and the style of its status."""
+    item = row.item
+    text = f"{row.guides}{format_clock(time_of(item), utc=utc)}  {printable(_described(item))}"
+    return shortened(text, width), "" if isinstance(item, RunEvent) else style_of(item.status)
+
+
+def _described(item: Item) -> str:
+    """Return an item without its time: what it was, how it ended, how long it took, what it used."""
+    if isinstance(item, RunEvent):
+        return f"{item.event_type}{_payload(item.payload)}"
+    took = format_duration(item.duration_ms) if item.end_time else "not ended"
+    state = "" if item.status in _NO_WORD or not item.end_time else f"{item.status}  "
+    if isinstance(item, RunRecord):
+        error = f"  {item.error_summary}" if item.error_summary else ""
+        name = f"run {item.agent_name} / {item.job_type}"
+        used = used_by(item.model, item.input_tokens, item.output_tokens, item.cost_usd)
+        return f"{name}  {state}{took}{used}{error}  {item.run_id}"
+    message = f"  {item.status_message}" if item.status_message else ""
+    return f"{_step(item)}  {state}{took}{_used_in_step(item)}{message}"
+
+
+def _payload(payload: Any) -> str:
+    """Return what an event carries, a stack trace left to the run's error; "" for nothing."""
+    if isinstance(payload, Mapping):
+        payload = {name: value for name, value in payload.items() if name != _STACKTRACE}
+    return "" if payload in (None, {}) else f"  {to_json_text(payload)}"
+
+
+def _step(step: RunSpan) -> str:
+    """Return the name of a step with what it is, where its name does not begin with it."""
+    kind = facts_of_attributes(step.attributes, step.name).kind
+    word = {MODEL: "model ", TOOL: "tool "}.get(kind, "") if kind != STEP else ""
+    return step.name if step.name.startswith(("chat ", "execute_tool ")) else word + step.name
+
+
+def _used_in_step(step: RunSpan) -> str:
+    """Return model, tokens and cost of a model call; "" for another step."""
+    facts = facts_of_attributes(step.attributes, step.name)
+    if facts.kind != MODEL:
+        return ""
+    model = None if facts.model and facts.model in step.name else facts.model
+    return used_by(model, facts.input_tokens, facts.output_tokens, cost_of_step(step))
+
+
+def used_by(model: str | None, tokens_in: int | None, tokens_out: int | None, cost: float | None) -> str:
+    """Return ` · model · 1.5k in, 123 out · $0.0008` of what is known; "" where nothing is."""
+    tokens = (
+        f"{format_count(tokens_in or 0)} in, {format_count(tokens_out or 0)} out" if tokens_in or tokens_out else None
+    )
+    known = [text for text in (model, tokens, None if cost is None else format_cost(cost)) if text]
+    return "".join(f" · {text}" for text in known)
+
+
+Printer = Callable[[str, str], None]
+"""Prints one line in a style."""
+
+
+def print_parts(parts: Sequence[Part], printer: Printer, width: int, *, utc: bool) -> None:
+    """Print the parts of a tree, and between them how many rows are left out."""
+    for part in parts:
+        if part.left_out:
+            printer(f"… {part.left_out:,} more rows …", "")
+        for row in part.rows:
+            printer(*text_of(row, width, utc=utc))
