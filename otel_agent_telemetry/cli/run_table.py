@@ -22,10 +22,12 @@ from otel_agent_telemetry.model import RunRecord
 
 _WIDE = 110
 _SHORT_ID = 8
+_OWN_ID = 16
 _UNKNOWN = "-"
 _FLEXIBLE = "JOB OR ERROR"
 _MOST_AGENT = 0.3
 """The share of a line that the agents' names may take."""
+_LEAST_AGENT = 8
 
 
 class _Column(NamedTuple):
@@ -42,6 +44,8 @@ def print_runs(runs: Sequence[RunRecord], *, width: int, utc: bool, now: datetim
     widths = {one.heading: max(map(len, (one.heading, *one.cells))) for one in columns}
     widths["AGENT"] = min(widths["AGENT"], max(int(width * _MOST_AGENT), len("AGENT")))
     used = sum(widths[one.heading] for one in columns if one.heading != _FLEXIBLE) + len(columns) - 1
+    missing = max(used + len(_FLEXIBLE) - width, 0)
+    widths["AGENT"] = max(widths["AGENT"] - missing, _LEAST_AGENT)
     widths[_FLEXIBLE] = max(min(widths[_FLEXIBLE], width - used), len(_FLEXIBLE))
     print_line(_line([one.heading for one in columns], columns, widths))
     for number, run in enumerate(runs):
@@ -100,5 +104,6 @@ def _tokens(run: RunRecord) -> str:
 
 
 def short_id(run: RunRecord) -> str:
-    """Return what `show` finds a run by: the beginning of its event id, which a generated run id ends with."""
-    return run.event_id[:_SHORT_ID]
+    """Return what `show` finds a run by: the beginning of the event id, of a run with an id of its own that one's."""
+    beginning = run.event_id[:_SHORT_ID]
+    return beginning if run.run_id.endswith(beginning) else shortened(printable(run.run_id), _OWN_ID)

@@ -36,7 +36,9 @@ class Part(NamedTuple):
 def parts_of(
     rows: Sequence[OutlineRow], *, most: int, errors: bool = False, last: int | None = None, around: str | None = None
 ) -> list[Part]:
-    """Return the parts of a tree that are shown: at most `most` rows, of a long tree its beginning and its end.
+    """Return the parts of a tree, without the run itself, that are shown.
+
+    At most `most` rows, of a long tree its beginning and its end.
 
     `errors`: what failed, with what it stands in. `last`: that many rows at the end. `around`: those before and
     after a time in our form.
@@ -48,7 +50,7 @@ def parts_of(
     if len(rows) <= most:
         return [Part(0, rows)]
     if around is not None:
-        nearest = sum(time_of(row.item) < around for row in rows[1:])
+        nearest = sum(time_of(row.item) < around for row in rows)
         begin = min(max(nearest - most // 2, 0), len(rows) - most)
         return _runs_of(rows, range(begin, begin + most))
     at_beginning = int(most * _SHARE_AT_BEGINNING)
@@ -73,7 +75,7 @@ def _failed_with_places(rows: Sequence[OutlineRow]) -> set[int]:
     found: set[int] = set()
     around: list[int] = []
     for number, row in enumerate(rows):
-        del around[len(row.more_follows) :]
+        del around[len(row.more_follows) - 1 :]  # directly under the run a row has one level
         around.append(number)
         if _is_failed(row.item):
             found.update(around)

@@ -165,7 +165,7 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(config):
     assert "\x1b[" in on_a_terminal(COMMAND, *arguments)[1]
     shown = on_a_terminal(COMMAND, *arguments, env={"NO_COLOR": "1"})[1]
     assert "\x1b[3" not in shown
-    assert "run-2" in shown
+    assert "run-2" in shown  # an id that the application gave is shown as it is
 
 
 def test_a_closed_pipe_is_not_an_error(config):

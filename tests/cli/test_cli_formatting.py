@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import typer
 from hypothesis import given
@@ -9,12 +11,17 @@ from hypothesis import strategies as st
 
 from otel_agent_telemetry.cli.invocation import parse_day, parse_duration_ns, parse_time
 from otel_agent_telemetry.cli.output import (
+    format_clock,
+    format_cost,
+    format_count,
     format_duration,
+    format_moment,
     format_size,
     printable,
     printable_lines,
     shortened,
 )
+from otel_agent_telemetry.clock import parse_iso
 
 SECOND = 10**9
 
@@ -36,12 +43,76 @@ def test_what_is_no_duration_is_a_usage_error(text):
 
 
 def test_moments_are_instants_or_so_long_ago():
-    """A zone counts; without one it is UTC."""
+    """A zone counts."""
     assert parse_time("2h", 7200 * SECOND) == "1970-01-01T00:00:00.000000+00:00"
-    assert parse_time("2026-01-02", 0) == "2026-01-02T00:00:00.000000+00:00"
+    assert parse_time("2026-01-02", 0, utc=True) == "2026-01-02T00:00:00.000000+00:00"
     assert parse_time("2026-01-02T01:00:00+01:00", 0) == "2026-01-02T00:00:00.000000+00:00"
     with pytest.raises(typer.BadParameter):
-        parse_time("yesterday", 0)
+        parse_time("tomorrow", 0)
+
+
+@pytest.fixture
+def in_berlin(monkeypatch):
+    """This machine's zone: an hour ahead of UTC, two in summer."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_end", "expected"),
+    [
+        ("2026-01-02", False, "2026-01-01T23:00:00.000000+00:00"),
+        ("2026-01-02", True, "2026-01-02T22:59:59.999999+00:00"),
+        ("2026-07-02 08:00", True, "2026-07-02T06:00:00.000000+00:00"),
+        ("2026-07-02T08:00:00Z", True, "2026-07-02T08:00:00.000000+00:00"),
+        ("2026-03-29", True, "2026-03-29T21:59:59.999999+00:00"),
+        ("today", False, "2026-11-27T23:00:00.000000+00:00"),
+        ("Yesterday", False, "2026-11-26T23:00:00.000000+00:00"),
+        ("yesterday", True, "2026-11-27T22:59:59.999999+00:00"),
+    ],
+)
+@pytest.mark.usefixtures("in_berlin")
+def test_days_and_times_without_a_zone_are_those_of_this_machine(text, is_end, expected):
+    """A day means its end where it ends a time; the day on which summer time begins has 23 hours."""
+    assert parse_time(text, parse_iso("2026-11-27T23:30:00Z"), is_end=is_end) == expected
+
+
+@pytest.mark.usefixtures("in_berlin")
+def test_a_day_of_utc_is_read_and_printed_as_such_when_asked_for():
+    """`--utc`: what a colleague in another zone reads, too."""
+    assert parse_time("2026-01-02", 0, is_end=True, utc=True) == "2026-01-02T23:59:59.999999+00:00"
+    assert format_moment("2026-01-02T12:00:00Z", utc=False) == "2026-01-02 13:00:00 +01:00"
+    assert format_moment("2026-01-02T12:00:00Z", utc=True) == "2026-01-02 12:00:00 UTC"
+    assert format_clock("2026-07-02T12:00:00.1239Z", utc=False) == "14:00:00.123"
+    assert (format_moment("soon\x1b", utc=True), format_clock("", utc=True)) == ("soon\\x1b", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0"), (9_999, "9,999"), (10_000, "10.0k"), (999_949, "999.9k"), (999_950, "1.0M"), (7_300_000_000, "7.3G")],
+)
+def test_counts_take_six_characters(number, expected):
+    """No exponent, and no `1000.0k`."""
+    assert format_count(number) == expected
+
+
+@pytest.mark.parametrize(
+    ("dollars", "expected"),
+    [
+        (0.0, "$0.00"),
+        (0.00000123, "$0.0000012"),
+        (0.0806, "$0.081"),
+        (0.0999, "$0.10"),
+        (12.4, "$12.40"),
+        (1234.5, "$1,234"),
+    ],
+)
+def test_costs_have_two_digits_that_count(dollars, expected):
+    """A call costs a ten-thousandth of a dollar, a week thousands."""
+    assert format_cost(dollars) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command import OPEN_A_RUN, agent_telemetry, record_runs
+from command import OPEN_A_RUN, agent_telemetry, agent_telemetry_process, record_runs
 from on_disk import Process, eventually, nobody_delivers
 from opentelemetry import trace
 
@@ -17,7 +17,7 @@ def test_runs_lists_newest_first_in_plain_columns(config):
     result = agent_telemetry(config, "runs")
     lines = result.out.splitlines()
     assert result.code == 0
-    assert lines[0].split("  ")[0] == "STARTED (UTC)"
+    assert lines[0].split("  ")[0] == "STARTED"
     assert [line.split()[-1] for line in lines[1:]] == ["run-2", "run-1", "run-0"]
     assert "\x1b" not in result.out
 
@@ -94,6 +94,40 @@ def test_no_sync_leaves_the_buffer_alone(config):
     assert [run["run_id"] for run in agent_telemetry(config, "runs", "--json").json] == ["waits"]
 
 
+def test_runs_says_how_many_there_are_and_how_to_list_the_next(config):
+    """The time that it names is that of the last run which is listed."""
+    record_runs(config)
+    result = agent_telemetry(config, "runs", "--limit", 2, "--utc")
+    note = result.err.strip()
+    assert note.startswith("2 of 3 runs; --limit N lists more, --until ")
+    until = note.split("--until ")[1].split()[0]
+    rest = agent_telemetry(config, "runs", "--until", until, "--json").json
+    assert [run["run_id"] for run in rest] == ["run-1", "run-0"]
+    assert agent_telemetry(config, "runs", "--limit", 3).err == ""
+
+
+def test_runs_json_is_ascii_whatever_the_names_are(config):
+    """Written run by run, with the same escapes as everywhere."""
+    client = TelemetryClient(config)
+    client.end_run(client.start_run("agént \u202e", "job", run_id="one"))
+    assert client.flush()
+    result = agent_telemetry(config, "runs", "--json")
+    assert result.out.isascii()
+    assert result.json[0]["agent_name"] == "agént \u202e"
+    assert agent_telemetry(config, "runs", "--json", "--agent", "nobody").json == []
+
+
+def test_trees_are_drawn_in_ascii_where_the_terminal_has_no_utf_8(config):
+    """No escape sequences in their place."""
+    client = TelemetryClient(config)
+    with client.track_run("agent", "job", run_id="one") as run:
+        run.log_event("began", {"n": 1})
+    assert client.flush()
+    shown = agent_telemetry_process(config, "show", "one", env={"PYTHONIOENCODING": "ascii:backslashreplace"}).out
+    assert "`- " in shown
+    assert "\\u" not in shown
+
+
 def test_show_finds_by_run_id_event_id_and_beginning(config):
     """All of them lead to the same run."""
     record_runs(config, 1)
@@ -121,7 +155,7 @@ def test_show_of_an_unknown_run_is_not_found(config, wanted):
 
 
 def test_show_nests_events_steps_and_child_runs(config, case):
-    """Events and steps appear under their parents, ordered by time."""
+    """Events and steps appear under their parents, ordered by time, and child runs where they began."""
     client = case.client()
     tracer = case.tracer()
     with client.track_run("parent", "job", run_id="above") as run:
@@ -135,10 +169,10 @@ def test_show_nests_events_steps_and_child_runs(config, case):
     client.log_event("above", "afterwards")
     assert client.flush()
     result = agent_telemetry(config, "show", "above")
-    rows = [line for line in result.out.splitlines() if "step " in line or "event " in line or "run " in line[:40]]
+    rows = [line for line in result.out.splitlines() if line.startswith(("├", "│", "└"))]
     at = {name: next(i for i, row in enumerate(rows) if name in row) for name in
           ("began", "outer", "inside", "inner", "below", "afterwards")}  # fmt: skip
-    assert at["began"] < at["outer"] < at["inside"] < at["inner"] < at["afterwards"] < at["below"]
+    assert at["began"] < at["outer"] < at["inside"] < at["inner"] < at["below"] < at["afterwards"]
     indent = {name: len(rows[row]) - len(rows[row].lstrip("│├└─ ")) for name, row in at.items()}
     assert indent["began"] == indent["outer"] == indent["below"] == indent["afterwards"]
     assert indent["inner"] == indent["inside"] > indent["outer"]

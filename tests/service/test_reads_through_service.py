@@ -110,6 +110,18 @@ def test_show_joins_the_service_and_the_local_journal(sender, environment, confi
     assert agent_telemetry(config, "show", "nobody / ../x", env=environment).code == 3
 
 
+def test_show_takes_the_beginning_of_an_id_that_the_service_has(sender, environment, config):
+    """As in the local database: one run is shown, several are named."""
+    record(sender)
+    whole = agent_telemetry(config, "show", "outer-run", "--json", env=environment).json["run"]["event_id"]
+    for beginning in (whole[:8], "outer"):
+        assert "outer-run" in agent_telemetry(config, "show", beginning, env=environment).out
+    several = agent_telemetry(config, "show", "run-", env=environment)
+    assert (several.code, several.out) == (2, "")
+    assert all(f"run-{number}" in several.err for number in range(3))
+    assert "of more than 2 runs" in agent_telemetry(config, "runs", "--limit", 2, env=environment).err
+
+
 def test_stats_are_the_services(sender, environment, config):
     """Totals, agents and statuses."""
     record(sender)
