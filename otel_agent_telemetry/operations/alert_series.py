@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from otel_agent_telemetry.alert_judging import Reading
 from otel_agent_telemetry.alert_rules import COST, DURATION, FAILURES, SILENCE, TOKENS, Rule
 from otel_agent_telemetry.storage.alert_facts import NS, RunFact
-from otel_agent_telemetry.storage.alert_windows import leaves_ns
+from otel_agent_telemetry.storage.figure_window import leaves_ns
 
 _UNITS: Final = {COST: NS, DURATION: NS, TOKENS: 1, FAILURES: 1, SILENCE: NS}
 """Measure → how many of the integers summed here make one of its unit."""

@@ -37,6 +37,7 @@ from otel_agent_telemetry.service import (
     routes_otlp,
     routes_read,
     routes_records,
+    routes_stats,
     routes_system,
     routes_write,
 )
@@ -65,6 +66,7 @@ _OPERATIONS: Final = (
     *routes_records.operations.routes,
     *routes_alerts.operations.routes,
     *routes_audit.operations.routes,
+    *routes_stats.operations.routes,
     *routes_commits.operations.routes,
     *routes_deletion.operations.routes,
     *routes_digests.operations.routes,

@@ -22,6 +22,7 @@ from otel_agent_telemetry.service.audit_schemas import (
     model_of,
 )
 from otel_agent_telemetry.service.run_schemas import EXAMPLE_RUN, RUN_ID_PATTERN, Moment, Run, RunBody, RunPatch
+from otel_agent_telemetry.service.stats_schemas import Stats, StatsLine
 
 _COMMIT_EXAMPLE: Final[dict[str, Any]] = {"commit_hash": "a1b2c3d4e5f6", "commit_source": "llm"}
 
@@ -210,7 +211,7 @@ COMPONENTS: Final[tuple[type[BaseModel], ...]] = (
     *(RunBody, RunPatch, CommitBody, CommitOfRun),
     *(Run, RunStored, BatchStored, RunDeleted, RunPatched, CommitAssociated, CommitsStored, CommitUrl, RepoUrl),
     *(Event, Step, RecordsStored, LineRefused, DayDigests, RunDigests, LineDigests, Deletions, Audit),
-    *(FileProblem, AlertRule, StoredAlert, Alerts, PastAlert, DryRun),
+    *(FileProblem, AlertRule, StoredAlert, Alerts, PastAlert, DryRun, Stats, StatsLine),
     *(Metadata, FieldValues, ServiceHealth, Version, Metrics, Problem),
 )
 """The models that the operations refer to by name."""

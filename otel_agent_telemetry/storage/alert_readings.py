@@ -39,8 +39,8 @@ from otel_agent_telemetry.storage.alert_facts import (
     past_of_agent,
     subjects_of,
 )
-from otel_agent_telemetry.storage.alert_windows import Window, begin_ns
 from otel_agent_telemetry.storage.figure_queries import total
+from otel_agent_telemetry.storage.figure_window import FigureWindow, begin_ns
 from otel_agent_telemetry.storage.priced_sums import Spending
 from otel_agent_telemetry.storage.run_filters import has_status
 from otel_agent_telemetry.storage.statements import rows_with
@@ -127,13 +127,14 @@ class _Now:
         self._at_ns = at_ns
         self._open = still_open
         self._single_runs = single_runs
-        self._windows: dict[float, Window] = {}
+        self._windows: dict[float, FigureWindow] = {}
         self._spendings: dict[tuple[float, str], dict[str, Spending]] = {}
 
-    def _window(self, over_s: float | None) -> Window:
+    def _window(self, over_s: float | None) -> FigureWindow:
         assert over_s is not None, "a rule over a time has one"
         if over_s not in self._windows:
-            self._windows[over_s] = Window(self._connection, over_s, self._at_ns)
+            since_ns = begin_ns(over_s, self._at_ns)
+            self._windows[over_s] = FigureWindow(self._connection, since_ns, self._at_ns, with_open=True)
         return self._windows[over_s]
 
     def spending(self, rule: Rule) -> Iterator[Found]:
@@ -150,7 +151,8 @@ class _Now:
     def durations(self, rule: Rule) -> dict[str, float]:
         """Return how long the runs of each subject have taken together."""
         dimension = "agent" if rule.scope == ALL else rule.scope
-        ended = self._window(rule.over_s).duration_s(dimension)
+        work = self._window(rule.over_s).work(dimension)
+        ended = {name: one.duration_ms / 1_000 for name, one in work.items()}
         found = {"": sum(ended.values())} if rule.scope == ALL else dict(_wanted(rule, ended, 0.0))
         for fact in self._open:
             if fact.created_ns <= self._at_ns:

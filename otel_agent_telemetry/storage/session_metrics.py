@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Dialect, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Dialect, and_, exists, func, or_, select
 
 from otel_agent_telemetry.storage.rows import storable_texts
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
@@ -118,7 +118,8 @@ def _sums(connection: Connection, *which: ColumnElement[bool]) -> list[SessionSu
 
 def _has_runs_that_tell() -> ColumnElement[bool]:
     """Return the condition that a run of the session, or of a sender that names no session, says what it used."""
-    of_session = _runs.session_id == _metrics.session_id
-    of_sender = (_metrics.session_id == "") & (_runs.service_name == _metrics.sender)
     uses = or_(_runs.input_tokens > 0, _runs.output_tokens > 0, _runs.model_calls > 0)
-    return exists().where(or_(of_session, of_sender), uses)
+    of_session = exists().where(_runs.session_id == _metrics.session_id, uses)
+    of_sender = exists().where(_runs.service_name == _metrics.sender, uses)
+    # Two conditions and not one: with an OR inside, no index would serve the sessions, and all runs would be read.
+    return or_(of_session, and_(_metrics.session_id == "", of_sender))

@@ -1,27 +1,34 @@
-"""What all runs of a time used and took, up to an instant, by agent, session, user or label.
+"""What the runs of any time used and did, by agent, model, session, user, repository or label.
 
-A run counts from its creation until the time has passed, and as long as it is open, with all that it has
-used so far. The sums of whole hours and days come from the figures that are kept (`figures`); the
-first and the last part of an hour, and hours that wait for their refresh, are added up from their runs. A
-time of more than three days, of which hours are not kept, begins at midnight (UTC).
+A run counts from its creation until the time has passed, with all that it has used so far. The sums of whole
+hours and days come from the figures that are kept (`figures`); the first and the last part of an hour, and
+hours that wait for their refresh, are added up from their runs. A time of more than three days, of which
+hours are not kept, begins at midnight (UTC).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
 from otel_agent_telemetry.clock import iso_utc, parse_iso
-from otel_agent_telemetry.storage.figure_queries import spending_by_name
+from otel_agent_telemetry.storage.figure_queries import (
+    greatest_sessions,
+    greatest_users,
+    spending_by_model,
+    spending_by_name,
+)
 from otel_agent_telemetry.storage.figure_refresh import hours_since
-from otel_agent_telemetry.storage.figures import DAY, HOUR, Figures, figures_where
+from otel_agent_telemetry.storage.figures import DAY, HOUR, Figures, UsageKey, figures_where
 from otel_agent_telemetry.storage.priced_sums import Spending
 from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.tables import agent_runs, changed_hours, work_periods
-from otel_agent_telemetry.storage.usage_sums import Key
+from otel_agent_telemetry.storage.usage_sums import Key, Sums
+from otel_agent_telemetry.storage.work_sums import NO_WORK, Work
 
 _HOURS_KEPT_S: Final = 3 * 86_400
 _NS: Final = 1_000_000_000
@@ -39,42 +46,70 @@ class Parts:
     since: str
 
 
-class Window:
-    """The runs of one time up to an instant. Reads those that no kept figure holds when it is made."""
+class FigureWindow:
+    """The figures of one time. Reads those that are not kept when it is made.
 
-    def __init__(self, connection: Connection, over_s: float, at_ns: int) -> None:
+    `with_open`: whether runs that are still open count although they were created before it.
+    """
+
+    def __init__(self, connection: Connection, since_ns: int, at_ns: int, *, with_open: bool) -> None:
         self._connection = connection
         self._day = iso_utc(at_ns)[:DAY]
-        self._parts = parts = parts_of(connection, begin_ns(over_s, at_ns), at_ns)
+        parts = parts_of(connection, since_ns, at_ns)
+        self._kept = parts.kept
         self._read: list[Figures] = [
             figures_where(connection, _created > first, _created <= last) for first, last in parts.ranges
         ]
-        self._read.append(figures_where(connection, is_running(), _created <= parts.since))
+        if with_open:
+            self._read.append(figures_where(connection, is_running(), _created <= parts.since))
 
-    def spending(self, dimension: str) -> dict[str, Spending]:
-        """Return name → what the runs used and cost."""
-        found: dict[str, Spending] = {}
-        if self._parts.kept:
-            found = spending_by_name(self._connection, dimension, self._parts.kept, None)
-        for figures in self._read:
-            for key, sums in figures.usage.items():
-                if key.dimension == dimension:
-                    # By today's prices: what is read here was created in the last hours, but for late arrivals.
-                    found.setdefault(key.name, Spending()).add(self._day, Key(*key[2:]), sums)
+    def spending(self, dimension: str, names: Sequence[str] | None = None) -> dict[str, Spending]:
+        """Return name → what the runs used and cost; of some names, or of all that used anything."""
+        found = spending_by_name(self._connection, dimension, self._kept, names) if self._kept else {}
+        wanted = None if names is None else set(names)
+        for key, sums in self._usage(dimension):
+            if wanted is None or key.name in wanted:
+                found.setdefault(key.name, Spending()).add(self._day, Key(*key[2:]), sums)
         return found
 
-    def duration_s(self, dimension: str) -> dict[str, float]:
-        """Return name → how long its runs that have ended took together."""
-        found: dict[str, float] = {}
-        if self._parts.kept:
-            wanted = (_work.dimension == dimension, _work.period.in_(self._parts.kept))
-            summed = select(_work.name, func.sum(_work.duration_ms)).where(*wanted).group_by(_work.name)
-            found = {name: int(duration_ms) / 1_000 for name, duration_ms in self._connection.execute(summed)}
+    def by_model(self) -> dict[str, Spending]:
+        """Return model, "" for none that is named, → what all runs used of it."""
+        found = spending_by_model(self._connection, self._kept) if self._kept else {}
+        for key, sums in self._usage("agent"):
+            found.setdefault(key.model, Spending()).add(self._day, Key(*key[2:]), sums)
+        return found
+
+    def _usage(self, dimension: str) -> Iterator[tuple[UsageKey, Sums]]:
+        """Yield the usage that was read; priced as of today, since it was created in the last hours, or came late."""
+        for figures in self._read:
+            yield from ((key, sums) for key, sums in figures.usage.items() if key.dimension == dimension)
+
+    def work(self, dimension: str, names: Sequence[str] | None = None) -> dict[str, Work]:
+        """Return name → what its runs did; of some names, or of all that had a run."""
+        found: dict[str, Work] = {}
+        if self._kept:
+            wanted = [_work.dimension == dimension, _work.period.in_(self._kept)]
+            wanted += [] if names is None else [_work.name.in_(names)]
+            summed = select(_work.name, *(func.sum(_work[name]) for name in Work._fields)).where(*wanted)
+            for name, *sums in self._connection.execute(summed.group_by(_work.name)):
+                found[name] = Work(*map(int, sums))
         for figures in self._read:
             for (of, name), work in figures.work.items():
-                if of == dimension:
-                    found[name] = found.get(name, 0.0) + work.duration_ms / 1_000
+                if of == dimension and (names is None or name in names):
+                    found[name] = found.get(name, NO_WORK).plus(work)
         return found
+
+    def some_names(self, dimension: str, *, limit: int) -> list[str]:
+        """Return names of a dimension: of many those that used the most tokens, or that are found first."""
+        found: dict[str, None] = {}
+        if self._kept:
+            find = greatest_sessions if dimension == "session" else partial(greatest_users, dimension=dimension)
+            found = dict.fromkeys(find(self._connection, periods=self._kept, limit=limit))
+            others = select(_work.name).where(_work.dimension == dimension, _work.period.in_(self._kept))
+            found |= dict.fromkeys(self._connection.execute(others.limit(limit * len(self._kept))).scalars())
+        for figures in self._read:
+            found |= dict.fromkeys(name for of, name in figures.work if of == dimension)
+        return list(found)
 
 
 def begin_ns(over_s: float, at_ns: int) -> int:
