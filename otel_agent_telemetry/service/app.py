@@ -52,6 +52,7 @@ from otel_agent_telemetry.service.guards import (
     RequestsAtOnce,
     is_public,
 )
+from otel_agent_telemetry.service.open_agent_watch import OpenAgentWatch
 from otel_agent_telemetry.service.openapi import describe_service
 from otel_agent_telemetry.service.otlp_intake import OtlpIntake, make_intakes
 from otel_agent_telemetry.service.prometheus import ServiceMetrics
@@ -189,7 +190,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     backend: Backend = app.state.backend
     # In a thread: an upgrade of a large database takes minutes, and the server must answer signals.
     await anyio.to_thread.run_sync(backend.open)
+    open_agents = OpenAgentWatch(backend.settings)
     try:
+        open_agents.start()
         if app.state.grpc is not None:
             await app.state.grpc.start()
         if backend.settings.page:
@@ -200,4 +203,5 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         if app.state.grpc is not None:
             # Before the backend: its calls in progress still have to be committed.
             await app.state.grpc.stop()
+        await anyio.to_thread.run_sync(open_agents.stop)
         await anyio.to_thread.run_sync(backend.close)
