@@ -188,6 +188,7 @@ ELSEWHERE = {
     "buffer/identity.py": "/proc",
     "cli/error_handling.py": "/dev/null",
     "commits/install.py": "hooks of a repository, where a user may link to a file of their own",
+    "commits/other_hooks.py": "the same",
     "commits/local_index.py": "a git directory, which belongs to whoever could change its hooks",
     "operations/child_process.py": "/dev/tty",
     "page/static_files.py": "files of the package itself",

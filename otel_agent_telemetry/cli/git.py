@@ -88,6 +88,8 @@ def log(
     trailer = _trailer_of(invocation.config)
     history = history_of(repository, commits, invocation.open_reader(), trailer=trailer)
     _note_problem(history.problem)
+    if why:
+        _note_hooks(repository)
     if as_json:
         print_json([_commit_object(found) for found in history.commits])
     else:
@@ -139,6 +141,19 @@ def _note_problem(problem: str) -> None:
     """Print why runs are named by the repository alone."""
     if problem:
         print_stderr(f"agent-telemetry: {problem}; what follows is what the repository itself says.")
+
+
+def _note_hooks(repository: "Repository") -> None:
+    """Print which hooks are missing here: commits without a run may be theirs."""
+    from otel_agent_telemetry.commits.install import missing_hooks
+    from otel_agent_telemetry.errors import ConfigurationError
+
+    try:
+        missing = missing_hooks(repository)
+    except ConfigurationError:  # the hooks of this repository are those of all
+        return
+    if missing:
+        print_stderr(f"No hook of ours: {', '.join(missing)}; `agent-telemetry git install` sets it.")
 
 
 def _commit_rows(found: "CommitRuns", *, why: bool) -> "Iterator[tuple[str, ...]]":

@@ -85,7 +85,13 @@ def test_git_log_says_why(config, git, made):
         "named by store",
         "2 runs were open in this directory: a, b",
     ]
-    assert "2 runs were open" in agent_telemetry(config, "git", "log", "--why").out
+    result = agent_telemetry(config, "git", "log", "--why")
+    assert "2 runs were open" in result.out
+    assert result.err == (
+        "No hook of ours: prepare-commit-msg, commit-msg, post-commit, post-rewrite; `agent-telemetry git install` sets it.\n"
+    )
+    agent_telemetry(config, "git", "install")
+    assert agent_telemetry(config, "git", "log", "--why").err == ""
 
 
 def test_git_log_without_a_store_reads_the_messages(config, git):
