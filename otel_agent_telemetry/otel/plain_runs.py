@@ -24,9 +24,10 @@ from otel_agent_telemetry.columns import STATE_STEP_NS, Fields
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.live_span import FIRST_STATUS, OpenSpan
 from otel_agent_telemetry.otel.mapping import agent_name_of, note_agent
-from otel_agent_telemetry.otel.run_lines import RunLines, last_members
+from otel_agent_telemetry.otel.run_lines import RunLines
 from otel_agent_telemetry.otel.run_plan import MAX_NAME, Agent, ColumnsEncoder, RunPlan, RunPlans, keep
 from otel_agent_telemetry.otel.span_lines import SpanLines
+from otel_agent_telemetry.otel.span_work import last_members
 from otel_agent_telemetry.otel.spans import StartParameters, view_of
 from otel_agent_telemetry.otel.usage_accumulator import UsageAccumulator
 from otel_agent_telemetry.recording.active_runs import ActiveRun

@@ -38,7 +38,7 @@ from otel_agent_telemetry.otel.people_and_labels import resource_columns
 from otel_agent_telemetry.otel.plain_totals import plain_total
 from otel_agent_telemetry.otel.run_plan import RunPlan, RunPlans, in_order
 from otel_agent_telemetry.otel.span_lines import SpanLines
-from otel_agent_telemetry.otel.span_work import SenderOfResource, span_work_of
+from otel_agent_telemetry.otel.span_work import SenderOfResource, last_members, span_work_of
 from otel_agent_telemetry.otel.spans import attributes_of, has_dropped_attributes, resource_of, view_of
 from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.recording.recorder import Recorder
@@ -50,7 +50,6 @@ _DECIDED_BY_STATE: Final = ("duration_ms", "end_time", "status", "updated_at")
 _MAX_RESOURCES: Final = 16
 _RESERVED: Final = frozenset({USAGE_KEY, LEFT_OUT_KEY}) | NAME_MEMBERS | VALUE_MEMBERS
 """Members of `context_json` that mean something beside others, whoever gives those."""
-_OF_AGENT: Final = b"," + encode_members({SPAN_WORK: AGENT_WORK})
 
 
 class RunLines:
@@ -128,16 +127,18 @@ class RunLines:
         run.attributes = attributes
         run.reports_use = plan.reports_use(attributes)
 
-    def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> None:
-        """Make the columns anew where span, client or resource say something else than before."""
+    def _refresh_if_changed(self, run: ActiveRun, span: ReadableSpan) -> bool:
+        """Make the columns anew where span, client or resource say something else than before; return whether."""
         attributes = attributes_of(span)
         attributes.pop(names.STATUS, None)
         if attributes.get(names.RUN_ID) == run.run_id:
             del attributes[names.RUN_ID]
         same = attributes == run.attributes and _same_types(attributes, run.attributes)
         current = run.encoded and not run.has_left_out and run.resource_defaults is self._recorder.resource_defaults
-        if not (same and current):
-            self._refresh(run, span, attributes)
+        if same and current:
+            return False
+        self._refresh(run, span, attributes)
+        return True
 
     def _commit_of(self, run: ActiveRun, span: ReadableSpan) -> str | None:
         """Return the commit that the run began on.
@@ -267,8 +268,8 @@ class RunLines:
         if step_ms := run.clock_step_ms():
             run.update_settings({}, {"clock_step_ms": step_ms})
         defaults = self._recorder.resource_defaults
-        if changed or run.has_left_out or not run.encoded or run.resource_defaults is not defaults:
-            self._refresh_if_changed(run, span)
+        may_differ = changed or run.has_left_out or not run.encoded or run.resource_defaults is not defaults
+        has_columns_of_end = may_differ and self._refresh_if_changed(run, span)
         if end_ns < run.start_ns:
             end_ns = run.start_ns + run.elapsed_ns()
         run.updated_ns = updated_ns = max(end_ns, run.updated_ns + STATE_STEP_NS)
@@ -283,7 +284,7 @@ class RunLines:
             reason = error_fields(ending)
             state |= {name: text for name, text in reason.items() if name not in run.columns}  # the client's stands
         if run.reports_use or run.usage.used or run.has_metrics:
-            self.add_usage(run, span, state)
+            self.add_usage(run, span, state, has_columns_of_end=has_columns_of_end)
         if not run.is_agent and (work := self.span_work(run, span, changed=changed)) is not None:
             state[SPAN_WORK] = work
         self._write_state(run, state)
@@ -303,10 +304,14 @@ class RunLines:
             known = self._known_sender = SenderOfResource.of(resource)
         return known
 
-    def add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields) -> None:
-        """Add what the run and its steps used, unless the columns say it already."""
+    def add_usage(self, run: ActiveRun, span: ReadableSpan, state: Fields, *, has_columns_of_end: bool = False) -> None:
+        """Add what the run and its steps used, unless the columns say it already.
+
+        `has_columns_of_end`: whether the columns were made of the span as it has ended.
+        """
         if run.has_metrics and run.usage.used:
-            self._refresh(run, span, attributes_of(span))  # perhaps the fast way now, whose columns have no use
+            if not has_columns_of_end:
+                self._refresh(run, span, attributes_of(span))  # perhaps the fast way now, whose columns have no use
         elif run.reports_use:
             self._set_total(run, span)
         used = run.usage.shown()
@@ -338,13 +343,3 @@ def _text_of(used: Usage) -> str:
 def _same_types(attributes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return whether equal values are of equal types: 1, 1.0 and True are equal."""
     return list(map(type, attributes.values())) == list(map(type, known.values()))
-
-
-def last_members(run: ActiveRun, commit: str | None) -> bytes:
-    """Return the members that stand behind the columns of a plan, each with its comma."""
-    members = b""
-    if run.parent_run_id is not None and run.parent_run_id != run.run_id:
-        members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
-    if commit:
-        members += b',"start_commit":%b' % orjson.dumps(commit)
-    return members + _OF_AGENT if run.is_agent else members

@@ -236,8 +236,7 @@ class _ColumnsCode:
             f"return dumps({{{display}}})",
         ]
         parameters = "run, attributes, settings, extra, left_out, started, agent_name, job_type"
-        constants = {"opening": OPENING, "sum_of": sum_of, "own_left_out": self._left_out}
-        return compiled(parameters, body, {**constants, **self._values.constants, **self._settings.constants})
+        return compiled(parameters, body, {"opening": OPENING, "sum_of": sum_of, "own_left_out": self._left_out})
 
     def _columns(self) -> dict[str, str]:
         """Return column → expression of its value, without those of `_OWN`."""

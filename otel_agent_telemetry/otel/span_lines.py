@@ -134,9 +134,14 @@ class SpanLines:
 
     def _plain_step(self, opened: OpenSpan, attributes: dict[str, Any]) -> bytes:
         """Return the members of a step that both of its states write; empty where only the long way is right."""
+        kept: Mapping[str, Any] = attributes
+        live, opened.left_out = opened.live, NOTHING
         plan = self.plans[tuple(attributes)]
-        live = opened.live
-        if type(live) not in _KNOWN or not plan.takes_as_they_are(attributes):
+        if not plan.keeps_all(attributes):
+            # Before the look for secrets: texts of models are long, and mostly left out.
+            kept, opened.left_out = self._rule_of(opened.run).keep(attributes)
+            plan = self.plans[tuple(kept)]
+        if type(live) not in _KNOWN or not plan.takes_as_they_are(kept):
             return b""
         parent, start_ns = live._parent, live._start_time
         if parent is None or type(start_ns) is not int:
@@ -150,10 +155,6 @@ class SpanLines:
                 KINDS[live._kind._value_],
                 iso_utc(start_ns).encode(),
             )
-            kept: Mapping[str, Any] = attributes
-            opened.left_out = NOTHING
-            if not plan.keeps_all(attributes):
-                kept, opened.left_out = self._rule_of(opened.run).keep(attributes)
             if kept:
                 return b'%b,"attributes":%b' % (members, orjson.dumps(kept))
         except (TypeError, ValueError):  # a lone surrogate, a number beyond 64 bits, a long name

@@ -8,16 +8,20 @@ service is an agent's (`storage.plumbing`). Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import orjson
 from opentelemetry.sdk.resources import Resource
 
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.mapping import is_agents_doing
 from otel_agent_telemetry.otel.spans import SpanView, resource_of
 from otel_agent_telemetry.otel.usage import call_kind
+from otel_agent_telemetry.recording.active_runs import ActiveRun
 from otel_agent_telemetry.run_id import span_event_id
-from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT
+from otel_agent_telemetry.wire import AGENT_WORK, NO_WORK, NO_WORK_OF_AGENT, SPAN_WORK, encode_members
+
+_OF_AGENT: Final = b"," + encode_members({SPAN_WORK: AGENT_WORK})
 
 
 class SenderOfResource(NamedTuple):
@@ -62,3 +66,13 @@ def _is_given_by_us(key: str, view: SpanView) -> bool:
     if key != names.RUN_ID:
         return False
     return str(view.attributes[key]).endswith(f"-{span_event_id(view.trace_id, view.span_id, view.start_ns)[:8]}")
+
+
+def last_members(run: ActiveRun, commit: str | None) -> bytes:
+    """Return the members that stand behind the columns of a plan, each with its comma."""
+    members = b""
+    if run.parent_run_id is not None and run.parent_run_id != run.run_id:
+        members = b',"parent_run_id":%b' % orjson.dumps(run.parent_run_id)
+    if commit:
+        members += b',"start_commit":%b' % orjson.dumps(commit)
+    return members + _OF_AGENT if run.is_agent else members

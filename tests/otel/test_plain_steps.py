@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_agent_telemetry import AgentRunSpanProcessor
+from otel_agent_telemetry.otel import attribute_plan
 from otel_agent_telemetry.otel.plain_steps import PlainSteps
 from otel_agent_telemetry.otel.span_lines import SpanLines
 from otel_agent_telemetry.testing import MemoryRecorder, isolated_config
@@ -94,3 +95,30 @@ def test_other_steps_take_the_long_way(attributes, more, ways):
     assert taken == ways
     if 2**70 not in attributes.values():
         assert (lines, [False, False], used) == steps_of(attributes, fast=False, **more)
+
+
+def test_texts_that_are_left_out_of_a_step_are_not_searched_for_secrets(monkeypatch):
+    """Prompts and completions are long: the search would cost more than all else that a step does."""
+    searched = []
+
+    def is_harmless(text):
+        searched.append(text)
+        return True
+
+    monkeypatch.setattr(attribute_plan, "is_harmless", is_harmless)
+    said = {"input.value": "a prompt " * 500, "openinference.span.kind": "CHAIN", "size": 3}
+    lines, _, _ = steps_of({}, change=lambda step: step.set_attributes(said))
+
+    assert lines[1]["attributes"] == {"openinference.span.kind": "CHAIN", "size": 3}
+    assert not any("a prompt" in text for text in searched)
+
+
+@pytest.mark.parametrize("secret", ["password=hunter2hunter2", "a prompt"])
+def test_what_is_kept_beside_texts_that_are_left_out_is_cleaned_as_ever(secret):
+    """A secret in a text that is kept is masked, one in a text that is left out is not stored."""
+    said = {"input.value": secret, "note": secret, "size": 3}
+    change = {"change": lambda step: step.set_attributes(said)}
+    lines, _, used = steps_of({}, **change)
+
+    assert "hunter2" not in str(lines)
+    assert (lines, used) == steps_of({}, fast=False, **change)[::2]

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import StatusCode
 
 from otel_agent_telemetry import AgentRunSpanProcessor, TelemetryClient
+from otel_agent_telemetry.otel import run_lines
 from otel_agent_telemetry.otel.live_span import HAS_KNOWN_SHAPE
 from otel_agent_telemetry.otel.plain_runs import PlainRuns
 from otel_agent_telemetry.otel.plain_steps import PlainSteps
@@ -308,3 +309,19 @@ def test_a_secret_in_an_agent_s_name_is_masked_in_every_state(code):
         span.end()
     assert len(recorder.states) == 6
     assert not any("a1b2a1b2" in state.agent_name for state in recorder.states)
+
+
+def test_the_columns_of_a_runs_end_are_made_once(captured, monkeypatch):
+    """Frameworks set most attributes just before the end, on runs that have used tokens."""
+    made = []
+    run_columns = run_lines.run_columns
+    monkeypatch.setattr(run_lines, "run_columns", lambda *view, **more: made.append(view) or run_columns(*view, **more))
+    tracer = captured.provider.get_tracer("framework")
+    with tracer.start_as_current_span("workflow") as root:
+        with tracer.start_as_current_span("chat", attributes={"llm.token_count.prompt": 3, "llm.model_name": "m"}):
+            pass
+        root.set_attributes({"openinference.span.kind": "AGENT", "llm.token_count.prompt": 3, "input.value": "hello"})
+        made.clear()
+
+    assert len(made) == 1
+    assert orjson.loads(captured.runs[0].metrics_json)["gen_ai"]["input_tokens"] == 3
