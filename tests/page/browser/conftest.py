@@ -1,4 +1,4 @@
-"""A real browser for the tests: one Chromium a file of tests, a context of its own for each test.
+"""A real browser for the tests: one Chromium for all of this folder, a context of its own for each test.
 
 Every test fails that leaves an error in the browser's console, breaks the content security
 policy, or asks another host for anything.
@@ -15,14 +15,20 @@ from components import require
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 _SERIOUS = ("serious", "critical")
+_OF_SCHEME_AND_WIDTH = "{runOnly: ['color-contrast', 'scrollable-region-focusable']}"
+"""axe-core's rules whose verdict the scheme or the width may change."""
+_TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("body *")]
+  .filter(element => !element.closest(".scroll") && element.getBoundingClientRect().right > innerWidth + 1)
+  .map(element => element.outerHTML.slice(0, 200)).slice(0, 5)"""
+"""What is wider than the window, outside of tables that scroll by themselves; nothing while the page does not scroll."""
 NewPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Chromium; it keeps nothing between two contexts.
 
-    Not for longer than a file: while it is driven an event loop runs in this thread, and no other test could start one.
+    Not beyond this folder: while it is driven an event loop runs in this thread, and no other test could start one.
     """
     executable = require("Chromium")
     with sync_playwright() as playwright:
@@ -81,16 +87,38 @@ def axe_script() -> str:
 @pytest.fixture
 def assert_accessible(axe_script: str) -> Callable[[Page], None]:
     """Fail on what axe-core calls serious or critical."""
+    return lambda page: _check(page, axe_script, "{}")
 
-    def check(page: Page) -> None:
-        # Through the debugger's protocol, which the page's own policy does not bind.
-        page.evaluate(axe_script)
-        found = page.evaluate("async () => (await axe.run(document)).violations")
-        serious = [
-            f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:5]]}"
-            for one in found
-            if one["impact"] in _SERIOUS
-        ]
-        assert serious == []
+
+@pytest.fixture
+def assert_usable_by_all(new_page: NewPage, axe_script: str) -> Callable[..., Page]:
+    """Show an address on a desk in light and on a phone in dark; fail on findings of axe-core and on sideways scroll.
+
+    Loaded once: the second time only what the scheme and the width decide is looked at. Returns the page, still small
+    and dark.
+    """
+
+    def check(address: str, *, allowed_errors: tuple[str, ...] = ()) -> Page:
+        page = new_page(allowed_errors=allowed_errors)
+        page.goto(address)
+        _check(page, axe_script, "{}")
+        assert page.evaluate(_TOO_WIDE) == []
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size({"width": 380, "height": 900})
+        _check(page, "", _OF_SCHEME_AND_WIDTH)
+        assert page.evaluate(_TOO_WIDE) == []
+        return page
 
     return check
+
+
+def _check(page: Page, axe_script: str, options: str) -> None:
+    """Run axe-core in a page; fail on what it calls serious or critical."""
+    # Through the debugger's protocol, which the page's own policy does not bind.
+    found = page.evaluate(f"async () => {{ {axe_script}\n return (await axe.run(document, {options})).violations }}")
+    serious = [
+        f"{page.url}: {one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:5]]}"
+        for one in found
+        if one["impact"] in _SERIOUS
+    ]
+    assert serious == []
