@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count
+from operator import lt
 from typing import Final, TypeVar
 
 T = TypeVar("T", str, int)
@@ -29,6 +31,31 @@ def steps_around(
     that is known; else the last of several with its id that had begun. A step whose parents lead back to
     itself is directly in the run.
     """
+    around = _by_id_alone(span_ids, parent_ids)
+    if around is None:
+        around = _by_id_and_start(span_ids, parent_ids, starts, starts_around)
+    # A step that stands behind the one around it cannot be in a circle; most runs have no others.
+    if not all(map(lt, around, count())):
+        _break_circles(around)
+    return around
+
+
+def _by_id_alone(span_ids: Sequence[str], parent_ids: Sequence[str | None]) -> list[int] | None:
+    """Return the position of each step's parent, NO_STEP for none; None where several steps have one id."""
+    position_of: dict[str | None, int] = dict(zip(span_ids, count()))
+    if len(position_of) < len(span_ids):
+        return None
+    position_of.update({"": NO_STEP, None: NO_STEP})
+    return [position_of.get(parent_id, NO_STEP) for parent_id in parent_ids]
+
+
+def _by_id_and_start(
+    span_ids: Sequence[str],
+    parent_ids: Sequence[str | None],
+    starts: Sequence[T],
+    starts_around: Sequence[T | None] | None,
+) -> list[int]:
+    """Return the same where ids repeat: the start says which of several steps is meant."""
     by_id: defaultdict[str, list[int]] = defaultdict(list)
     for position in sorted(range(len(span_ids)), key=starts.__getitem__):
         by_id[span_ids[position]].append(position)
@@ -40,7 +67,6 @@ def steps_around(
         elif found:
             known = None if starts_around is None else starts_around[position]
             around[position] = _one_of(found, starts, start=starts[position], known=known)
-    _break_circles(around)
     return around
 
 

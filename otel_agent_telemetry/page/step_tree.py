@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from operator import lt
 from typing import Final, NamedTuple
 
 from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
@@ -107,7 +108,9 @@ def _count(tree: StepTree) -> None:
     """Set the level of every step, and the number of steps and failed steps inside it."""
     size, around, failures = len(tree.around), tree.around, tree.steps.failed
     level, inside, failed = [1] * size, [0] * size, [0] * size
-    order = list(preorder(tree, tree.tops))
+    # Steps stand in the order of their start, so the one around a step is before it, but for hosts with odd clocks.
+    is_ordered = all(map(lt, around, range(size)))
+    order: Sequence[int] = range(size) if is_ordered else list(preorder(tree, tree.tops))
     for position in order:
         if (outer := around[position]) != NO_STEP:
             level[position] = level[outer] + 1

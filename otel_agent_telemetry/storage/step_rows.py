@@ -7,6 +7,7 @@ times and words, so it reads these columns alone, and of a bounded number of ste
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select
@@ -64,14 +65,15 @@ class StepColumns(NamedTuple):
 
 _NARROW: Final = tuple(_spans[name] for name in StepRow._fields)
 _PLACE: Final = (
+    _spans.start_ns,
     _spans.id,
     _spans.span_id,
     _spans.parent_span_id,
-    _spans.start_ns,
-    case((_spans.start_ns < 0, _spans.start_time)).label("start_time"),
     case((_spans.end_time.is_not(None), _spans.duration_ms)).label("lasts_ms"),
     (_spans.status == ERROR).label("failed"),
+    case((_spans.start_ns < 0, _spans.start_time)).label("start_time"),
 )
+_BY_START: Final = itemgetter(0, 1)
 
 
 def _steps_of(event_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -83,16 +85,14 @@ def step_columns(connection: Connection, event_id: str, *, limit: int = MAX_STEP
     """Return what places the steps of a run, of the `limit` first ones where it has more."""
     selected = select(*_PLACE).where(*_steps_of(event_id))
     # Sorted here: the database would sort ten thousand rows by a text, which takes longer than to read them.
-    rows = connection.execute(selected.limit(limit + 1)).all()
+    rows: Sequence[Any] = connection.execute(selected.limit(limit + 1)).all()
     if len(rows) > limit:
         rows = connection.execute(selected.order_by(_spans.start_time, _spans.id).limit(limit)).all()
-    placed = sorted(
-        (start_ns if start_time is None else parse_iso(start_time), number, span_id, parent_id, lasts_ms, failed)
-        for number, span_id, parent_id, start_ns, start_time, lasts_ms, failed in rows
-    )
-    if not placed:
+    if not rows:
         return StepColumns()
-    starts, numbers, span_ids, parent_ids, lasts_ms, failed = zip(*placed, strict=True)
+    if any(row[-1] is not None for row in rows):  # a start that has no number in its row
+        rows = [(row[0] if row[-1] is None else parse_iso(row[-1]), *row[1:]) for row in rows]
+    starts, numbers, span_ids, parent_ids, lasts_ms, failed, _ = zip(*sorted(rows, key=_BY_START), strict=True)
     return StepColumns(numbers, span_ids, parent_ids, starts, lasts_ms, failed)
 
 
