@@ -10,15 +10,18 @@ from __future__ import annotations
 import functools
 import gzip
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
 import anyio
+import anyio.from_thread
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import escape
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from otel_agent_telemetry.errors import AgentTelemetryError
 from otel_agent_telemetry.page import formats
@@ -44,6 +47,11 @@ HEADERS: Final[Mapping[str, str]] = {
 """Headers of every page and part of a page."""
 _COMPRESS_FROM: Final = 1_500
 _GZIP_LEVEL: Final = 5
+_GZIP_FORMAT: Final = 31
+"""Of zlib's window sizes the one that means a gzip stream of the largest window."""
+FLUSH: Final = "<!-- the rest follows -->"
+"""A mark in a template, up to which a page is sent before the rest of it is read, see `render_in_two`. No text of a run
+can hold it, because those are escaped."""
 _THREAD_FROM: Final = 200_000
 """Characters of a page from which compressing it would hold up other requests, so another thread does."""
 _FILTERS: Final = (
@@ -64,6 +72,7 @@ _NOT_FOUND: Final = 404
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+ReadRest = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
 
 
 @cache
@@ -114,6 +123,47 @@ def html_response(request: Request, text: str, status: int = 200) -> Response:
         body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Response(body, status, media_type="text/html", headers=headers)
+
+
+async def render_in_two(request: Request, template: str, values: Mapping[str, Any], read_rest: ReadRest) -> Response:
+    """Return a template as a response that begins before all of it is read.
+
+    What stands before FLUSH in the template is sent as soon as it is made; what follows asks `rest()` for the
+    names that `read_rest` returns. Rendered in another thread, so a large page holds up no other request.
+    """
+    names = {"request": request, "now": datetime.now(UTC), "session": request.scope[PAGE_SESSION], **values}
+    # On the event loop, where reading has its bounds.
+    names["rest"] = lambda: anyio.from_thread.run(read_rest)
+    pieces = _flushed(templates().get_template(template).generate(names))
+    headers = dict(HEADERS)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        pieces = _compressed(pieces)
+    return StreamingResponse(pieces, media_type="text/html", headers=headers)
+
+
+def _flushed(texts: Iterator[str]) -> Iterator[bytes]:
+    """Yield what a template makes in two pieces: up to FLUSH, and from there on; then the reason why that failed."""
+    made: list[str] = []
+    try:
+        for text in texts:
+            before, flush, after = text.partition(FLUSH)
+            made.append(before)
+            if flush:
+                yield "".join(made).encode("utf-8", "replace")
+                made = [after]
+    except AgentTelemetryError as problem:  # the status has been sent; the browser closes what is open
+        _log.warning("a page ends early: %s", problem)
+        made = [f'<p class="notice" role="alert">The rest of this page cannot be read now: {escape(str(problem))}</p>']
+    yield "".join(made).encode("utf-8", "replace")
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces as one gzip stream, each so that it can be read before the next has come."""
+    stream = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT)
+    for piece in pieces:
+        yield stream.compress(piece) + stream.flush(zlib.Z_SYNC_FLUSH)
+    yield stream.flush()
 
 
 def page(endpoint: Endpoint) -> Endpoint:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from otel_agent_telemetry.page.rendering import HEADERS, render, wants_part
+from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.page.rendering import HEADERS, render, render_in_two, wants_part
 from otel_agent_telemetry.page.run_address import ONLY, RunAddress, run_path
 from otel_agent_telemetry.page.run_changes import seen_now
 from otel_agent_telemetry.page.run_details import TEXT_COLUMNS, json_tree, read_details, read_events
@@ -32,26 +34,51 @@ async def show_run(request: Request) -> Response:
     """Return the page of a run; for htmx the part of it that is to be replaced: its timeline or its events."""
     query = RunAddress.of(request.query_params)
     target = request.headers.get("hx-target", "") if wants_part(request) else ""
-    part = "timeline" if target.endswith("#timeline") else "events" if target.endswith("#events") else None
-    values = await _read(request, lambda connection, run: _values(request, connection, run.record, query, part))
-    return await render(request, "run.html" if part is None else f"_{part}.html", values)
+    for part, read in (("timeline", _timeline), ("events", _events)):
+        if target.endswith(f"#{part}"):
+            values = await _read(request, lambda connection, run, read=read: read(request, connection, run, query))
+            return await render(request, f"_{part}.html", values)
+    values = await _read(request, lambda connection, run: _head(request, connection, run, query))
+
+    async def read_rest() -> Mapping[str, Any]:
+        rest: Mapping[str, Any] = await _read(
+            request,
+            lambda connection, run: (
+                _timeline(request, connection, run, query) | _events(request, connection, run, query)
+            ),
+        )
+        return rest
+
+    return await render_in_two(request, "run.html", values, read_rest)
 
 
-def _values(request: Request, connection: Connection, run: Any, query: RunAddress, part: str | None) -> dict[str, Any]:
-    """Return what the template of the page, or of a part of it, shows."""
-    backend = backend_of(request)
-    now_ns = backend.clock.now_ns()
-    values: dict[str, Any] = {"run": run, "path": run_path(run.event_id), "query": query, "only_words": ONLY}
-    if part in (None, "timeline"):
-        values["timeline"] = read_waterfall(connection, run, query, now_ns=now_ns)
-    if part in (None, "events"):
-        values["events"] = read_events(connection, run.event_id, query)
-    if part is None:
-        values["details"] = read_details(connection, run, settings=backend.settings)
-        values["trees"] = {name: json_tree(getattr(run, name)) for name in _JSON_COLUMNS}
-        # Of the same view as the rest of the page: what comes later is exactly what the stream brings.
-        values["live_after"] = None if run.ended else seen_now(connection, run.event_id).to_text()
-    return values
+def _shared(run: RunRecord, query: RunAddress) -> dict[str, Any]:
+    """Return what the page and its parts show."""
+    return {"run": run, "path": run_path(run.event_id), "query": query, "only_words": ONLY}
+
+
+def _timeline(request: Request, connection: Connection, run: StoredRun, query: RunAddress) -> dict[str, Any]:
+    """Return what the timeline shows."""
+    now_ns = backend_of(request).clock.now_ns()
+    timeline = read_waterfall(connection, run.record, query, now_ns=now_ns)
+    return {**_shared(run.record, query), "timeline": timeline}
+
+
+def _events(_request: Request, connection: Connection, run: StoredRun, query: RunAddress) -> dict[str, Any]:
+    """Return what the list of events shows."""
+    return {**_shared(run.record, query), "events": read_events(connection, run.record.event_id, query)}
+
+
+def _head(request: Request, connection: Connection, stored: StoredRun, query: RunAddress) -> dict[str, Any]:
+    """Return what the page shows beside the timeline and the events, which may take longer to read."""
+    run, settings = stored.record, backend_of(request).settings
+    return {
+        **_shared(run, query),
+        "details": read_details(connection, run, settings=settings),
+        "trees": {name: json_tree(getattr(run, name)) for name in _JSON_COLUMNS},
+        # Of this view: what comes after it the stream brings, once more where the timeline has it already.
+        "live_after": None if run.ended else seen_now(connection, run.event_id).to_text(),
+    }
 
 
 async def _read(request: Request, query: Any) -> Any:

@@ -155,7 +155,10 @@ def test_states_alone_go_where_that_is_asked_for(tmp_path, sqlite_service):
 
 
 def test_a_service_whose_database_was_restored_gets_all_again(tmp_path, sqlite_settings):
-    """What came after the backup, states too, from a day that the host has compressed since; nothing comes twice."""
+    """What came after the backup, states too, from a day that the host has compressed since; nothing comes twice.
+
+    As YugabyteDB's users ask of a replication after a restore (issue 3319 there): some again, never a hole.
+    """
     with running(sqlite_settings) as service, host(tmp_path / "a", service.url) as case:
         record(case.tracer(), "before", events=4, steps=2)
         assert deliver_now(case.config, timeout_s=PATIENCE_S).done
