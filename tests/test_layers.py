@@ -22,7 +22,7 @@ LAYERS = (
     ("otel", ("otel",)),
     ("client", ("caller_values", "client", "client_spans", "outer_edge", "run_context")),
     ("capture", ("capture",)),
-    ("operations", ("commits", "operations")),
+    ("operations", ("commits", "connect", "operations")),
     ("service", ("page", "service")),
     ("cli", ("cli",)),
     ("testing", ("memory_recorder", "testing")),

@@ -190,6 +190,7 @@ ELSEWHERE = {
     "commits/install.py": "hooks of a repository, where a user may link to a file of their own",
     "commits/other_hooks.py": "the same",
     "commits/local_index.py": "a git directory, which belongs to whoever could change its hooks",
+    "connect/settings_file.py": "an agent's settings, which may be a link into a repository",
     "operations/child_process.py": "/dev/tty",
     "page/static_files.py": "files of the package itself",
     "service/otlp_grpc.py": "certificates, which may be links",

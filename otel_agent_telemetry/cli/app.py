@@ -19,6 +19,7 @@ from otel_agent_telemetry.cli.capture import capture
 from otel_agent_telemetry.cli.capture_query import capture_query
 from otel_agent_telemetry.cli.check_counts import check_counts
 from otel_agent_telemetry.cli.close_stale import close_stale
+from otel_agent_telemetry.cli.connect import connect
 from otel_agent_telemetry.cli.copy_db import copy_db
 from otel_agent_telemetry.cli.delete import delete
 from otel_agent_telemetry.cli.deliver import deliver
@@ -55,6 +56,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "init-db": init_db,
     "run": run,
+    "connect": connect,
     "runs": runs,
     "show": show,
     "tail": tail,

@@ -1,0 +1,1 @@
+"""Connecting coding agents: the settings that let them send their telemetry to the service."""
