@@ -41,6 +41,7 @@ from otel_agent_telemetry.storage.engine import reading
 from otel_agent_telemetry.storage.rollups import refresh_sums
 from otel_agent_telemetry.storage.rows import RUN_ID, UNCHANGED, Row, merged, record_of, row_of, with_commit
 from otel_agent_telemetry.storage.runs import latest_commits, link_commits
+from otel_agent_telemetry.storage.session_metrics import FIGURE_KEY, SessionFigure, write_figures
 from otel_agent_telemetry.storage.statements import (
     Statement,
     compile_statement,
@@ -60,6 +61,7 @@ from otel_agent_telemetry.storage.tables import (
     run_rollups,
     run_services,
     run_spans,
+    session_metrics,
 )
 from otel_agent_telemetry.storage.turn_tables import turn_records, turns
 from otel_agent_telemetry.storage.turns import sum_turns
@@ -134,7 +136,8 @@ KEYS: Final = CopiedTable(run_keys, ("run_key",), ("run_key",))
 SERVICES: Final = CopiedTable(run_services, ("service_name",), ("service_name",))
 TURNS: Final = CopiedTable(turns, ("turn_id",), ("turn_id",))
 TURN_RECORDS: Final = CopiedTable(turn_records, ("id",), ("identity",))
-COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS, KEYS, SERVICES, TURNS, TURN_RECORDS)
+FIGURES: Final = CopiedTable(session_metrics, FIGURE_KEY, FIGURE_KEY)
+COPIED: Final = (COMMITS, RUNS, SPANS, EVENTS, EVENT_LINES, ROLLUPS, KEYS, SERVICES, TURNS, TURN_RECORDS, FIGURES)
 """In the order of copying: commits first, so that a run shows its commit as soon as it is there."""
 
 
@@ -143,6 +146,7 @@ _COMPARED: Final = {
     "run_spans": ("event_id",),
     "run_events": ("event_id",),
     "run_rollups": ("usage_json", "parent_run_id"),
+    "session_metrics": ("time",),
 }
 """Table → the columns of a stored row that are compared with the source's; of runs it is their whole state."""
 
@@ -198,6 +202,8 @@ def write_rows_of(connection: Connection, copied: CopiedTable, rows: Sequence[Ro
     missing = missing_rows(connection, copied, rows)
     if copied is COMMITS:  # by the usual way, so that the run shows the commit
         link_commits(connection, [CommitLink(**copied.values_of(row)) for row in missing])
+    elif copied is FIGURES:  # a later value of a sum replaces an earlier one
+        write_figures(connection, [SessionFigure(**copied.values_of(row)) for row in missing])
     else:
         names = tuple(name for name in copied.columns if name != "id")
         new = [row[: len(names)] for row in missing]  # without its number
@@ -237,6 +243,8 @@ def _is_missing(copied: CopiedTable, values: dict[str, Any], stored: tuple[Any, 
     if copied is COMMITS:
         given = [values[name] or "" for name in _COMPARED[copied.table.name]]
         return given > [value or "" for value in stored]
+    if copied is FIGURES:
+        return bool(values["time"] > stored[0])
     if copied is ROLLUPS:
         usage_json, parent_run_id = stored
         has_new_parent = bool(values["parent_run_id"] and not parent_run_id)

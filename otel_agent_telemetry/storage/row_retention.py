@@ -32,6 +32,7 @@ from otel_agent_telemetry.storage.deletions import has_run, put_cutoff, remove_r
 from otel_agent_telemetry.storage.marks import put_cutoff_of
 from otel_agent_telemetry.storage.rows import Cursor
 from otel_agent_telemetry.storage.run_filters import is_running
+from otel_agent_telemetry.storage.session_metrics import delete_old_figures
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.store import Store
 from otel_agent_telemetry.storage.tables import agent_runs, commits, run_events, run_rollups, run_spans
@@ -140,6 +141,7 @@ class _Retention:
             self._delete_parts(table, when)
         self._delete_commits_without_run()
         self._store.transact(partial(delete_old_turns, cutoff_ns=parse_iso(self._cutoff)))
+        self._store.transact(partial(delete_old_figures, cutoff=self._cutoff))
         deleted = {name.removeprefix("run_").removeprefix("agent_"): number for name, number in self._deleted.items()}
         return OldRows(**deleted, still_running=found.still_running)
 

@@ -22,19 +22,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Dialect, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Dialect, bindparam, delete, func, literal_column, select, update
 
 from otel_agent_telemetry.storage.deletions import deleted_times
 from otel_agent_telemetry.storage.journal_lines import runs_named, runs_with_lines
 from otel_agent_telemetry.storage.rows import storable_texts
 from otel_agent_telemetry.storage.span_membership import run_ids_of
 from otel_agent_telemetry.storage.span_places import Places
-from otel_agent_telemetry.storage.statements import Lookup, insert_into, key_lookup, rows_of_keys, rows_with
+from otel_agent_telemetry.storage.statements import (
+    Lookup,
+    insert_into,
+    key_lookup,
+    plain_sql,
+    rows_of_keys,
+    rows_with,
+)
 from otel_agent_telemetry.storage.steps import NO_RUN, EventLine, add_event_rows
 from otel_agent_telemetry.storage.tables import (
     HAS_LINE,
     IS_LOG,
-    IS_WAITING_LOG,
     NO_WRITER,
     agent_runs,
     log_senders,
@@ -47,14 +53,16 @@ OTHERS: Final = "(others)"
 """The name that senders past the first hundred are counted under."""
 _TRIM_EVERY: Final = 50
 _events: Final = run_events.c
+_IS_WAITING: Final = _events.event_id == literal_column("''")
 _runs: Final = agent_runs.c
 _columns: Final = (
     *(_events.id, _events.trace_id, _events.span_id, _events.timestamp, _events.event_type),
     *(_events.event_id, _events.run_id),
 )
 """Those of `_Log`, in its order."""
+_ANY_LOG: Final = "SELECT 1 FROM run_events WHERE seq < 0 AND writer = '' LIMIT 1"
 _logs: Final = select(*_columns).where(IS_LOG)
-_waiting: Final = select(*_columns).where(IS_LOG, IS_WAITING_LOG)
+_waiting: Final = select(*_columns).where(IS_LOG, _IS_WAITING)
 _runs_of_traces: Final = select(_runs.trace_id, _runs.created_at, _runs.event_id)
 _lines_of_runs: Final = select(_events.trace_id, _events.span_id, _events.timestamp, _events.event_type).where(HAS_LINE)
 
@@ -118,10 +126,10 @@ def _row(log: RunLog) -> tuple[Any, ...]:
 
 def _trim(connection: Connection) -> None:
     """Delete the oldest of the records that wait, where they are too many."""
-    newest = select(_events.id).where(IS_LOG, IS_WAITING_LOG).order_by(_events.id.desc())
+    newest = select(_events.id).where(IS_LOG, _IS_WAITING).order_by(_events.id.desc())
     last = connection.execute(newest.offset(MAX_WAITING).limit(1)).scalar()
     if last is not None:
-        connection.execute(delete(run_events).where(IS_LOG, IS_WAITING_LOG, _events.id <= last))
+        connection.execute(delete(run_events).where(IS_LOG, _IS_WAITING, _events.id <= last))
 
 
 # --- the runs of records
@@ -132,8 +140,8 @@ def settle_logs(connection: Connection, trace_ids: Iterable[str], run_ids: Itera
 
     Within the connection's transaction, after spans and states have been written.
     """
-    # The usual case: no log record was ever stored, and one look in an index says so.
-    if connection.execute(select(_events.id).where(IS_LOG).limit(1)).first() is None:
+    # The usual case: no log record was ever stored, and one look in an index shows it.
+    if not plain_sql(connection).rows(_ANY_LOG):
         return
     found = {row[0]: _Log(*row) for row in rows_with(connection, _logs, _events.trace_id, trace_ids)}
     by_name = rows_with(connection, _waiting, _events.run_id, {run_id for run_id in run_ids if run_id})
@@ -253,5 +261,5 @@ def senders_not_kept(connection: Connection) -> dict[str, int]:
 def count_waiting(connection: Connection) -> int:
     """Return how many log records wait for their run."""
     return int(
-        connection.execute(select(func.count()).select_from(run_events).where(IS_LOG, IS_WAITING_LOG)).scalar() or 0
+        connection.execute(select(func.count()).select_from(run_events).where(IS_LOG, _IS_WAITING)).scalar() or 0
     )

@@ -1,7 +1,7 @@
 """What metrics of coding agents count of a session: tokens, cost, commits, lines.
 
-Metrics say what events and spans say too, summed up. So figures of use are read only for sessions
-of which no run has any; what only metrics tell (commits, pull requests, lines, active time) always.
+Metrics are sums of what events and spans have too. So figures of use are read only for sessions
+of which no run has any; what only metrics have (commits, pull requests, lines, active time) always.
 
 A value sent as the change since the last time (delta) is a row of its own, so a repetition changes
 nothing. Of a cumulative value the last one since the same start is a row, so a sum over the rows
@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Dialect, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Dialect, and_, delete, exists, func, or_, select
 
 from otel_agent_telemetry.storage.rows import storable_texts
 from otel_agent_telemetry.storage.statements import Statement, compile_statement, insert_into
@@ -34,7 +34,8 @@ CUMULATIVE: Final = 0
 _metrics: Final = session_metrics.c
 _runs: Final = agent_runs.c
 _COLUMNS: Final = tuple(column.name for column in session_metrics.c)
-_KEY: Final = ("series", "start_ns", "point_ns")
+FIGURE_KEY: Final = ("series", "start_ns", "point_ns")
+"""The columns that identify a row, in any database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _upsert(dialect: Dialect) -> Statement:
     statement = insert_into(session_metrics, dialect)
     given = statement.excluded
     upsert = statement.on_conflict_do_update(
-        index_elements=_KEY, set_={"time": given.time, "value": given.value}, where=_metrics.time < given.time
+        index_elements=FIGURE_KEY, set_={"time": given.time, "value": given.value}, where=_metrics.time < given.time
     )
     return compile_statement(upsert, dialect, _COLUMNS)
 
@@ -92,7 +93,7 @@ class SessionSums:
 
 
 def figures_of_session(connection: Connection, session_id: str) -> dict[str, float]:
-    """Return what metrics counted of a session: figure → sum, without what its runs say themselves."""
+    """Return what metrics counted of a session: figure → sum, without what its runs have themselves."""
     sums = _sums(connection, _metrics.session_id == session_id)
     return dict(sums[0].figures) if sums else {}
 
@@ -105,19 +106,24 @@ def figures_between(connection: Connection, *, since: str = "", until: str = "99
     return _sums(connection, _metrics.time >= since, _metrics.time < until)
 
 
+def delete_old_figures(connection: Connection, cutoff: str) -> None:
+    """Delete the data points that are older than a cut-off, our text of an instant."""
+    connection.execute(delete(session_metrics).where(_metrics.time < cutoff))
+
+
 def _sums(connection: Connection, *which: ColumnElement[bool]) -> list[SessionSums]:
     """Return the sums of the data points that meet the conditions, by sender and session."""
     keys = (_metrics.sender, _metrics.session_id, _metrics.figure)
-    told = or_(_metrics.figure.not_in(sorted(USED)), ~_has_runs_that_tell())
-    selected = select(*keys, func.sum(_metrics.value)).where(*which, told).group_by(*keys).order_by(*keys)
+    counts = or_(_metrics.figure.not_in(sorted(USED)), ~_has_runs_with_use())
+    selected = select(*keys, func.sum(_metrics.value)).where(*which, counts).group_by(*keys).order_by(*keys)
     found: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for sender, session_id, figure, value in connection.execute(selected):
         found[sender, session_id][figure] = float(value)
     return [SessionSums(sender, session_id, figures) for (sender, session_id), figures in found.items()]
 
 
-def _has_runs_that_tell() -> ColumnElement[bool]:
-    """Return the condition that a run of the session, or of a sender that names no session, says what it used."""
+def _has_runs_with_use() -> ColumnElement[bool]:
+    """Return the condition that a run of the session, or of a sender that names no session, has used something."""
     uses = or_(_runs.input_tokens > 0, _runs.output_tokens > 0, _runs.model_calls > 0)
     of_session = exists().where(_runs.session_id == _metrics.session_id, uses)
     of_sender = exists().where(_runs.service_name == _metrics.sender, uses)

@@ -194,7 +194,7 @@ CREATE INDEX ix_agent_runs_agent_name ON agent_runs (agent_name, created_at, id)
 
 CREATE INDEX ix_run_events_log ON run_events (trace_id) WHERE seq < 0 AND writer = ''
 
-CREATE INDEX ix_run_events_waiting_log ON run_events (run_id) WHERE event_id = '' AND seq < 0 AND writer = ''
+CREATE INDEX ix_run_events_log_run ON run_events (event_id, run_id) WHERE seq < 0 AND writer = ''
 
 CREATE TABLE log_senders (sender TEXT NOT NULL, records BIGINT NOT NULL, last_seen TEXT NOT NULL, PRIMARY KEY
 (sender))

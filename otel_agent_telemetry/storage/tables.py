@@ -143,9 +143,9 @@ partial_index("ux_run_events_line", run_events.c.writer, run_events.c.writer_seq
 Index("ix_run_events_event_id", run_events.c.event_id)
 IS_LOG: Final = and_(run_events.c.seq < literal_column("0"), HAS_NO_LINE)
 """Of an event that came as a log record (`storage.run_logs`)."""
-IS_WAITING_LOG: Final = run_events.c.event_id == literal_column("''")
 partial_index("ix_run_events_log", run_events.c.trace_id, where=IS_LOG)
-partial_index("ix_run_events_waiting_log", run_events.c.run_id, where=and_(IS_WAITING_LOG, IS_LOG))
+# By both: by `event_id` alone, which is empty, SQLite would read every event that waits.
+partial_index("ix_run_events_log_run", run_events.c.event_id, run_events.c.run_id, where=IS_LOG)
 
 run_spans: Final = Table(
     "run_spans",

@@ -16,6 +16,7 @@ from otel_agent_telemetry.storage.copy_db import copy_database
 from otel_agent_telemetry.storage.counts import check_counts
 from otel_agent_telemetry.storage.rollups import Agent, add_to_rollups
 from otel_agent_telemetry.storage.runs import link_commits, upsert_runs
+from otel_agent_telemetry.storage.session_metrics import SessionFigure, write_figures
 from otel_agent_telemetry.storage.steps import EventRow, SpanRow, add_events, add_spans
 from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.storage.tables import run_keys, run_services
@@ -102,6 +103,7 @@ def fill(database, runs=40):
         )
         connection.execute(insert(run_keys), [{"run_key": "idle:shop:1", "event_id": event_id(3)}])
         connection.execute(insert(run_services), [{"service_name": "shop"}])
+        write_figures(connection, [SessionFigure("a", 1, 0, at(1), "codex", "s", "commits", "", 2.0)])
 
 
 def contents(database):

@@ -11,13 +11,11 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
-_IS_LOG = "seq < 0 AND writer = ''"
-
 
 def upgrade() -> None:
     """Add two indexes and two tables."""
-    _partial_index("ix_run_events_log", "trace_id", _IS_LOG)
-    _partial_index("ix_run_events_waiting_log", "run_id", f"event_id = '' AND {_IS_LOG}")
+    _partial_index("ix_run_events_log", "trace_id")
+    _partial_index("ix_run_events_log_run", "event_id", "run_id")
     op.create_table(
         "log_senders",
         sa.Column("sender", sa.Text(), primary_key=True),
@@ -40,7 +38,7 @@ def upgrade() -> None:
     op.create_index("ix_session_metrics_time", "session_metrics", ["time"])
 
 
-def _partial_index(name: str, column: str, where: str) -> None:
+def _partial_index(name: str, *columns: str) -> None:
     """Add an index of `run_events` for only the rows that its reads look for."""
-    condition = sa.text(where)
-    op.create_index(name, "run_events", [column], sqlite_where=condition, postgresql_where=condition)
+    condition = sa.text("seq < 0 AND writer = ''")
+    op.create_index(name, "run_events", list(columns), sqlite_where=condition, postgresql_where=condition)
