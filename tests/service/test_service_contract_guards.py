@@ -40,6 +40,8 @@ GUARDED = [
     ("GET", "/metrics/prometheus"),
     ("GET", "/openapi.json"),
     ("POST", "/v1/traces"),
+    ("POST", "/v1/logs"),
+    ("POST", "/v1/metrics"),
     ("GET", "/nonsense"),
 ]
 
@@ -290,7 +292,7 @@ def test_any_name_is_served_with_the_token_or_behind_a_proxy(sqlite_settings, se
 
 def test_a_write_without_a_content_type_is_refused(sqlite_service):
     """A browser sends such a request from any page without asking."""
-    for path in ("/api/v1/runs", "/api/v1/runs/batch", "/api/v1/commits", "/v1/traces"):
+    for path in ("/api/v1/runs", "/api/v1/runs/batch", "/api/v1/commits", "/v1/traces", "/v1/logs", "/v1/metrics"):
         problem(sqlite_service.client.post(path, content=b"{}"), 415)
     assert listed(sqlite_service) == []
 

@@ -135,6 +135,9 @@ def test_everything_is_copied_and_verified(ends):
         "run_rollups": (2, 2, 0),
         "run_keys": (1, 1, 0),
         "run_services": (1, 1, 0),
+        "turns": (0, 0, 0),
+        "turn_records": (0, 0, 0),
+        "session_metrics": (1, 1, 0),
     }
     assert contents(target) == before == contents(source)
     with target.reading() as connection:
@@ -279,6 +282,9 @@ def test_what_is_lacking_after_all_is_counted(ends, monkeypatch):
         "run_rollups": 2,
         "run_keys": 1,
         "run_services": 1,
+        "turns": 0,
+        "turn_records": 0,
+        "session_metrics": 1,
     }
 
 
