@@ -110,6 +110,7 @@ wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
 [otel]
+log_user_prompt = true
 exporter = {exporter(place.otlp, "logs")}
 trace_exporter = {exporter(place.otlp, "traces")}
 metrics_exporter = {exporter(place.otlp, "metrics")}
