@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import anyio
@@ -106,13 +107,17 @@ def wants_part(request: Request) -> bool:
 
 async def render(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
     """Return a template as the response. `values` are its names, beside `request`, `now` and the session's."""
-    session = request.scope[PAGE_SESSION]
-    banner = banner_for(request, session)
-    names = {"request": request, "now": datetime.now(UTC), "session": session, "banner": banner, **values}
-    text = templates().get_template(template).render(names)
+    text = templates().get_template(template).render(_names(request, values))
     if len(text) < _THREAD_FROM:
         return html_response(request, text, status)
     return await anyio.to_thread.run_sync(html_response, request, text, status)
+
+
+def _names(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of a template: `values`, and what every page may show."""
+    session = request.scope[PAGE_SESSION]
+    banner = banner_for(request, session)
+    return {"request": request, "now": datetime.now(UTC), "session": session, "banner": banner, **values}
 
 
 def html_response(request: Request, text: str, status: int = 200) -> Response:
@@ -131,15 +136,16 @@ async def render_in_two(request: Request, template: str, values: Mapping[str, An
     What stands before FLUSH in the template is sent as soon as it is made; what follows asks `rest()` for the
     names that `read_rest` returns. Rendered in another thread, so a large page holds up no other request.
     """
-    names = {"request": request, "now": datetime.now(UTC), "session": request.scope[PAGE_SESSION], **values}
-    # On the event loop, where reading has its bounds.
-    names["rest"] = lambda: anyio.from_thread.run(read_rest)
+    # Read on the event loop, where reading has its bounds.
+    names = _names(request, {**values, "rest": lambda: anyio.from_thread.run(read_rest)})
     pieces = _flushed(templates().get_template(template).generate(names))
     headers = dict(HEADERS)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
         pieces = _compressed(pieces)
-    return StreamingResponse(pieces, media_type="text/html", headers=headers)
+    # What fails before the first piece has a status of its own; later it is too late for one.
+    first = await anyio.to_thread.run_sync(next, pieces)
+    return StreamingResponse(chain((first,), pieces), media_type="text/html", headers=headers)
 
 
 def _flushed(texts: Iterator[str]) -> Iterator[bytes]:
