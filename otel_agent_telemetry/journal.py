@@ -5,7 +5,7 @@ the writer's when it wrote the line. Any number of threads and processes append 
 The journal is what `replay` rebuilds a database from and what an auditor reads; nothing in
 this package ever rewrites it.
 
-Reading the journal back: by day, by run, the last sign of life of a writer, and live.
+Reading the journal back: by day, by run, and live.
 
 Everything streams; a day file of any size is read in bounded memory. Torn lines are counted
 and what can be believed of them is returned, as `wire.read_line` says.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from operator import methodcaller
@@ -32,7 +32,6 @@ from otel_agent_telemetry.append import AppendFile, LostDescriptorError, sync_di
 from otel_agent_telemetry.clock import day_of
 from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.interpreter import importing
-from otel_agent_telemetry.last_error import error_of_line
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.trusted_files import open_to_read, trusted_names
 from otel_agent_telemetry.wire import LINE_HEAD, Line, read_line
@@ -307,41 +306,6 @@ def lines_of_run(folder: Path, *, event_id: str, first_day: str = "", last_day: 
     for path in journal_files(folder, first_day=first_day, last_day=last_day):
         for part in read_parts(path, containing=event_id):
             yield from (record for record in part.records if record.get("event_id") == event_id)
-
-
-class Activity:
-    """When the last line of a run was (our ISO text), and the last error that a line of it names; "" for none."""
-
-    __slots__ = ("_error_at", "at", "error")
-
-    def __init__(self) -> None:
-        self.at = self.error = self._error_at = ""
-
-    def note(self, record: Line) -> None:
-        """Take in a line of the run, in any order."""
-        at = time_of(record)
-        self.at = max(self.at, at)
-        if at >= self._error_at and (error := error_of_line(record)):
-            self.error, self._error_at = error, at
-
-
-def last_activities(
-    folder: Path, *, writer: str, first_day: str, max_bytes: int = 256 << 20
-) -> defaultdict[str, Activity]:
-    """Return `event_id` → the last activity in the lines that the writer left about that run.
-
-    Reads at most the last `max_bytes` of each day from `first_day` on, and no compressed days.
-    """
-    activities: defaultdict[str, Activity] = defaultdict(Activity)
-    for path in journal_files(folder, first_day=first_day):
-        if is_compressed(path):
-            continue  # read in the background, where nothing may be imported that an archive needs
-        offset = max(path.stat().st_size - max_bytes, 0)
-        for part in read_parts(path, containing=writer, offset=offset):
-            for record in part.records:
-                if record.get("writer") == writer and (run := record.get("event_id")):
-                    activities[run].note(record)
-    return activities
 
 
 def time_of(record: Line) -> str:

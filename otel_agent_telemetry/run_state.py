@@ -28,12 +28,15 @@ from otel_agent_telemetry.columns import (
     POSTING_COLUMNS,
     REQUIRED_COLUMNS,
     SCHEMA_VERSION,
+    TOTAL_COLUMNS,
     Fields,
 )
 from otel_agent_telemetry.errors import RecordError
 from otel_agent_telemetry.last_error import with_last_error
 from otel_agent_telemetry.state_plan import ALWAYS, AS_STORED, NUMBERS, PLAIN_NUMBERS_END, StatePlans
 from otel_agent_telemetry.status import RUNNING
+from otel_agent_telemetry.usage import USAGE_KEY
+from otel_agent_telemetry.wire import dumps_text, load_object
 
 _TIE_COLUMNS: Final = tuple(
     name
@@ -118,11 +121,19 @@ def merged_state(one: Fields, other: Fields) -> Fields:
     return {**stands, **grown} if grown else stands
 
 
-def closing_state(last: Fields, *, reason: str, last_sign: str, last_error: str = "") -> Fields:
+def closing_state(
+    last: Fields, *, reason: str, last_sign: str, last_error: str = "", used: Mapping[str, Any] | None = None
+) -> Fields:
     """Return the `failed` state of a run left open: ended at its last sign of life, `reason` as the summary.
 
-    `last_error`: the last error known of the run, which the summary names; default none.
+    `last_error`: the last error known of the run, which the summary names; default none. `used`: what its steps
+    had used by then, as `gen_ai` of the metrics.
     """
+    if used:
+        metrics = load_object(last.get("metrics_json") or "") or {}
+        # The totals are read from the metrics where a state has none of its own.
+        last = {name: value for name, value in last.items() if name not in TOTAL_COLUMNS}
+        last["metrics_json"] = dumps_text({**metrics, USAGE_KEY: used})
     # A clock that was set back gives a last sign before the start, and a run must not end before it began.
     ends = max(last_sign, last["start_time"])
     return {

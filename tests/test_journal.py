@@ -21,7 +21,6 @@ from otel_agent_telemetry.journal import (
     day_of_file,
     journal_files,
     journal_path,
-    last_activities,
     lines_of_run,
     read_journal,
     read_parts,
@@ -317,53 +316,6 @@ def test_lines_of_a_run_over_days(tmp_path, day):
     day(line(3, event_id="a"), "20260102")
 
     assert [found["seq"] for found in lines_of_run(tmp_path, event_id="a")] == [1, 3]
-
-
-def test_last_sign_of_life_is_the_latest_time_of_any_line(tmp_path, day):
-    """Of a writer's lines about each run the latest time counts, wherever it stands in a line."""
-    day(
-        encode_line(
-            "run",
-            {"writer": "w", "event_id": "a", "start_time": "2026-01-01T00", "updated_at": "2026-01-01T05"},
-        )
-        + encode_line("event", {"writer": "w", "event_id": "a", "timestamp": "2026-01-01T03"})
-        + encode_line("event", {"writer": "other", "event_id": "a", "timestamp": "2026-01-01T09", "payload": "w"})
-        + encode_line("span", {"writer": "w", "event_id": "b", "start_time": "2026-01-01T01", "end_time": None})
-    )
-
-    found = last_activities(tmp_path, writer="w", first_day="20260101")
-
-    assert {run: one.at for run, one in found.items()} == {"a": "2026-01-01T05", "b": "2026-01-01T01"}
-
-
-def test_last_signs_read_the_tail_of_a_huge_day(tmp_path, day):
-    """Past `max_bytes` only the end is read: the latest line is there."""
-    day(line(1, timestamp="2026-01-01T01") * 100 + line(2, timestamp="2026-01-01T02"))
-
-    found = last_activities(tmp_path, writer="w", first_day="", max_bytes=200)
-    assert {run: one.at for run, one in found.items()} == {"e": "2026-01-01T02"}
-
-
-def test_the_last_error_of_a_run_is_that_of_its_latest_failed_step_or_exception(tmp_path, day):
-    """Whatever the order of the lines; steps that did not fail and other events name none."""
-
-    def step(at, **members):
-        return encode_line("span", {"writer": "w", "event_id": "a", "end_time": f"2026-01-01T{at:02}", **members})
-
-    exception = {"exception.type": "Overloaded", "exception.message": "try later\nagain"}
-    event = {"writer": "w", "event_id": "a", "event_type": "exception", "payload": exception}
-    lines = [
-        step(9, status="error", attributes={"error.type": "529"}),
-        step(3, status="error", status_message="too early"),
-        encode_line("event", {**event, "timestamp": "2026-01-01T05"}),
-        step(11, status="ok", status_message="no error"),
-        step(12, status="error"),
-        encode_line("event", {**event, "timestamp": "2026-01-01T13", "event_type": "note"}),
-    ]
-    day(b"".join(lines))
-    assert last_activities(tmp_path, writer="w", first_day="")["a"].error == "529"
-    day(b"".join(lines[1:]))
-    assert last_activities(tmp_path, writer="w", first_day="")["a"].error == "Overloaded: try later"
 
 
 def test_time_of_a_line_without_times_is_empty():

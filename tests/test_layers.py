@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
     ("foundations", ("alert_file", "alert_judging", "alert_rules", "append", "archives", "argument_types", "base_folder", "bisection", "clock", "column_checks", "columns", "config", "counters", "deletion", "deliverer_report", "duration_words", "errors", "forks", "git", "given_by_name", "interpreter",
-                     "journal", "last_error", "locks", "missing_root", "model", "names_in_texts", "patterns", "plain_values", "redaction", "run_content", "run_id", "run_state",
+                     "journal", "last_activity", "last_error", "locks", "missing_root", "model", "names_in_texts", "patterns", "plain_values", "redaction", "run_content", "run_id", "run_state",
                      "run_totals", "secret_arguments", "secret_forms", "secret_names", "secret_patterns", "secret_settings", "secret_values", "settings",
                      "state_plan", "status", "toml_lines", "trusted_files", "turns",
                      "urls", "usage", "wire")),

@@ -26,6 +26,7 @@ from otel_agent_telemetry.delivery.journal_drain import JournalDrain
 from otel_agent_telemetry.delivery.local_service import local_service_url
 from otel_agent_telemetry.delivery.outcome import Backoff, RetryLater, Target
 from otel_agent_telemetry.interpreter import importing
+from otel_agent_telemetry.last_activity import ActivityJournal
 
 if TYPE_CHECKING:
     from otel_agent_telemetry.delivery.webhook import Webhook
@@ -94,7 +95,7 @@ class Deliverer:
         self._webhook = self._make_webhook()
         self.drain = Drain(
             host.config.buffer_dir,
-            journal_dir=host.config.ndjson_dir,
+            journal=ActivityJournal(host.config.ndjson_dir, host.new_usage_sum),
             clock=host.clock,
             counters=host.counters,
             on_delivered=None if self._webhook is None else self._webhook.post,

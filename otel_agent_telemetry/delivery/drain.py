@@ -33,7 +33,8 @@ from otel_agent_telemetry.delivery.outcome import (
 )
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.delivery.writer_progress import WriterProgress
-from otel_agent_telemetry.journal import JournalPart, last_activities
+from otel_agent_telemetry.journal import JournalPart
+from otel_agent_telemetry.last_activity import ActivityJournal
 from otel_agent_telemetry.locks import FileLock
 from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.trusted_files import UntrustedFileError
@@ -56,7 +57,7 @@ class Drain:
         self,
         folder: Path,
         *,
-        journal_dir: Path,
+        journal: ActivityJournal,
         clock: Clock,
         counters: Counters,
         on_delivered: Callable[[Sequence[Fields]], None] | None,
@@ -66,7 +67,7 @@ class Drain:
     ) -> None:
         self.folder = folder
         self.health = read_health(folder)
-        self._journal_dir = journal_dir
+        self._journal = journal
         self._clock = clock
         self._counters = counters
         self._on_delivered = on_delivered
@@ -279,13 +280,14 @@ class Drain:
             return
         identity, touch = writer.identity, iso_utc(writer.files.lock.stat().st_mtime_ns)
         since = identity.started[:10].replace("-", "")
-        activities = last_activities(self._journal_dir, writer=identity.writer, first_day=since)
+        activities = self._journal.of_writer(identity.writer, writer.open_runs, first_day=since)
         for event_id in writer.open_runs:
             if last := writer.last_state(event_id):
                 # The lock file is touched every second, so a run without steps has a sign of life too.
                 known = activities[event_id]
                 sign = max(known.at, last["updated_at"], touch)
-                yield closing_state(last, reason=identity.describe_end(), last_sign=sign, last_error=known.error)
+                reason, used = identity.describe_end(), known.used()
+                yield closing_state(last, reason=reason, last_sign=sign, last_error=known.error, used=used)
 
     def _note_problem(self, reason: str) -> None:
         """Keep the reason of a delay for `doctor`, and log it once a minute at most."""

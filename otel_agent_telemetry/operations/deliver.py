@@ -28,6 +28,7 @@ from otel_agent_telemetry.delivery.journal_cursor import last_cursor, still_wait
 from otel_agent_telemetry.delivery.outcome import RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError
+from otel_agent_telemetry.last_activity import StepUsageSum
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.storage.sqlite_file import OLDER_HINT, open_sqlite
 
@@ -110,6 +111,13 @@ def with_short_timeouts(config: TelemetryConfig, *, timeout_s: float) -> Telemet
     )
 
 
+def _new_usage_sum() -> StepUsageSum:
+    """Return what adds up the steps of a run left open; OpenTelemetry is imported only where there is one."""
+    from otel_agent_telemetry.otel.left_open_usage import LeftOpenUsage
+
+    return LeftOpenUsage()
+
+
 class _Delivery:
     """One call of `deliver_now`."""
 
@@ -149,6 +157,7 @@ class _Delivery:
         """Deliver until nothing is left or the time is over. Returns the last problem, "" without one."""
         # A recorder of its own: the shared one would be closed with it, and the process may record runs.
         recorder, stop = Recorder(self._config), threading.Event()
+        recorder.new_usage_sum = _new_usage_sum
         deliverer = Deliverer(recorder, stop=stop, on_progress=lock.note_progress, archives=True)
         problem = ""
         try:
@@ -229,6 +238,7 @@ def deliver_until_stopped(config: TelemetryConfig, stop: threading.Event) -> Non
         return time.monotonic() >= deadline[0]
 
     # `late` gives the last pass its deadline: it begins to count when `stop` is seen, not when the process started.
+    recorder.new_usage_sum = _new_usage_sum
     loop = DeliveryLoop(recorder, stop=stop, next_work=lambda: _pause(stop), late=late, archives=True)
     try:
         # Our own HTTP requests must not become spans, and so runs, of an instrumented process.

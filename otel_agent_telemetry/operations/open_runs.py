@@ -21,10 +21,12 @@ from otel_agent_telemetry.delivery.deliverer import resolve_target
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import StorageError, StoreUnavailableError
-from otel_agent_telemetry.journal import Activity, journal_files, read_parts
+from otel_agent_telemetry.journal import journal_files, read_parts
+from otel_agent_telemetry.last_activity import Activity
 from otel_agent_telemetry.locks import is_locked
 from otel_agent_telemetry.model import RunRecord
 from otel_agent_telemetry.operations.run_ledger import run_lines
+from otel_agent_telemetry.otel.left_open_usage import LeftOpenUsage
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.run_state import closing_state
 from otel_agent_telemetry.storage.queries import iter_open_runs, own_states
@@ -71,7 +73,9 @@ def closing_states(config: TelemetryConfig, *, older_than_ns: int) -> Iterator[R
             sign = max(known.at, run.updated_at)
             if sign < cutoff:
                 reason = "no process here has it open"
-                state = closing_state(run.to_fields(), reason=reason, last_sign=sign, last_error=known.error)
+                state = closing_state(
+                    run.to_fields(), reason=reason, last_sign=sign, last_error=known.error, used=known.used()
+                )
                 yield RunRecord.from_fields(state)
 
 
@@ -96,7 +100,7 @@ def _still_open(config: TelemetryConfig, event_ids: list[str]) -> list[RunRecord
 
 def _last_activities(config: TelemetryConfig, runs: list[RunRecord]) -> dict[str, Activity]:
     """Return `event_id` → the last activity in its journal lines."""
-    activities = {run.event_id: Activity() for run in runs}
+    activities = {run.event_id: Activity(LeftOpenUsage()) for run in runs}
     if not runs:
         return activities
     # One day earlier, in case the clock was set back after the run began.

@@ -30,6 +30,7 @@ from otel_agent_telemetry.otel.attributes_in_place import put_in_place
 from otel_agent_telemetry.otel.elsewhere import Elsewhere, SpanElsewhere
 from otel_agent_telemetry.otel.endings import Ending, ending_of, ending_of_left_open, ending_with_status
 from otel_agent_telemetry.otel.late_runs import LateRuns, new_run, note_inside
+from otel_agent_telemetry.otel.left_open_usage import LeftOpenUsage
 from otel_agent_telemetry.otel.live_span import SDK_SPAN, LiveSpan, OpenSpan, opened_of
 from otel_agent_telemetry.otel.logfire_calls import is_called_by_logfire
 from otel_agent_telemetry.otel.plain_runs import PlainRuns
@@ -75,6 +76,7 @@ class AgentRunSpanProcessor(SpanProcessor):
         self._late = self.recorder.component(LateRuns)
         self._takes_roots = self.config.runs == "root"
         self._was_started_in_run = self.config.parent_run_id is not None
+        self.recorder.new_usage_sum = LeftOpenUsage
         self.recorder.before_exit.append(weak_callback(self.close_open_runs))
 
     def __copy__(self) -> AgentRunSpanProcessor:

@@ -19,6 +19,7 @@ from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.clock import Clock, iso_utc
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.interpreter import importing, wait_for_imports
+from otel_agent_telemetry.last_activity import StepUsageSum
 from otel_agent_telemetry.recording.active_runs import ActiveRuns, ResourceDefaults
 from otel_agent_telemetry.recording.background import Worker
 from otel_agent_telemetry.recording.line_store import LineStore
@@ -63,6 +64,8 @@ class Recorder(LineStore):
         self.first_commit: str | None = None
         """The same when it was read for the first time, just after the process's first record."""
         self._head: HeadCommit | None = None
+        self.new_usage_sum: Callable[[], StepUsageSum] | None = None
+        """See `DeliveryHost`; set by whoever knows what attributes mean."""
         self.before_exit: list[Callable[[], None]] = []
         """Called when the interpreter ends, before the last delivery: whoever has runs open ends them."""
         self.periodic_tasks: list[Callable[[float], None]] = []

@@ -21,7 +21,9 @@ from otel_agent_telemetry.delivery.deliverer import DeliveryLoop
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, Outcome, Rejected, RetryLater, deliver_bisected
 from otel_agent_telemetry.delivery.suppress_instrumentation import suppress_instrumentation
 from otel_agent_telemetry.errors import SchemaError, StorageError, StoreUnavailableError
+from otel_agent_telemetry.last_activity import StepUsageSum
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.otel.left_open_usage import LeftOpenUsage
 from otel_agent_telemetry.recording.journal_writer import JournalWriter
 from otel_agent_telemetry.service.record_lines import batch_of, parse_lines
 from otel_agent_telemetry.service.responses import OverloadedError
@@ -98,6 +100,7 @@ class BufferDrain:
         self.config = config
         self.clock = clock
         self.counters = Counters()
+        self.new_usage_sum: Callable[[], StepUsageSum] | None = LeftOpenUsage
         self._writer = writer
         self._store_id = store_id
         self._journal = JournalWriter(config, clock=clock, counters=self.counters)

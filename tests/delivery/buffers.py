@@ -11,6 +11,7 @@ from otel_agent_telemetry.buffer.writer import BufferWriter
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.counters import Counters
 from otel_agent_telemetry.delivery.drain import Drain
+from otel_agent_telemetry.last_activity import ActivityJournal
 from otel_agent_telemetry.wire import encode_line
 
 
@@ -71,7 +72,7 @@ class Drained:
         self.counters = Counters()
         self.drain = Drain(
             folder,
-            journal_dir=journal_dir or folder.parent / "raw",
+            journal=ActivityJournal(journal_dir or folder.parent / "raw"),
             clock=clock,
             counters=self.counters,
             on_delivered=self.delivered.extend if remember else lambda _records: None,
