@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -109,6 +110,24 @@ def test_the_index_skips_what_it_cannot_read(tmp_path):
 def test_an_index_that_cannot_be_written_is_no_error(tmp_path):
     """The disk is full, or the folder is gone."""
     add_lines(tmp_path / "missing", [("why", "1" * 40, "nobody reads it")])
+
+
+@pytest.mark.parametrize("broken", ["full", "closed", "a file"])
+def test_a_broken_base_directory_costs_the_association_alone(user, config, plain, request, tmp_path, broken):
+    """What the repository itself keeps is kept."""
+    base = request.getfixturevalue("small_disk") if broken == "full" else tmp_path / "broken"
+    if broken == "full":
+        with contextlib.suppress(OSError):
+            (base / "filling").write_bytes(bytes(1 << 20))
+    elif broken == "a file":
+        base.write_text("")
+    else:
+        base.mkdir(mode=0o500)
+    commit = user.commit(plain, "inside")
+    recorder = CommitRecorder(config.with_(base_dir=base), Repository(folder=plain), trailer="Agent-Run")
+    recorder.record_commit(commit, lambda _: Finding("run-1", "it was said so"))
+    recorder.close()
+    assert read_index(plain / ".git").runs[commit] == ["run-1"]
 
 
 def test_a_commit_in_a_run_reaches_the_store_by_a_process_that_nobody_waits_for(user, config, case, plain, monkeypatch):

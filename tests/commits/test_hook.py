@@ -28,12 +28,42 @@ def editor(tmp_path, script):
     return {"GIT_EDITOR": f"'{path}'"}
 
 
+@pytest.fixture
+def recording(case, monkeypatch):
+    """Begins runs in a process, this one, that works in a directory."""
+
+    def begin(directory, *run_ids):
+        monkeypatch.chdir(directory)
+        client = case.client(discover_service=False)
+        for run_id in run_ids:
+            client.start_run("agent", "job", run_id=run_id)
+        return client
+
+    return begin
+
+
 def test_a_commit_outside_of_runs_is_as_without_the_hook(user, repository):
     """No trailer, nothing written, nothing started."""
     user.commit(repository, "outside")
     assert user.message(repository) == "outside"
     assert not (repository / ".git" / FILE_NAME).exists()
     assert not (repository / "evil").exists()
+
+
+def test_a_commit_outside_of_runs_starts_no_process(user, repository, recording, tmp_path):
+    """Of the hooks it has the shell alone, also where other processes of this user record runs; so it costs little."""
+    (tmp_path / "elsewhere").mkdir()
+    recording(tmp_path / "elsewhere", "run-1")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sed", "awk", "grep", "tail", "cat", "rm", "head", "id", "date"):
+        (programs / name).write_text(f"#!/bin/sh\necho {name} >>'{tmp_path}/started'\nexec /usr/bin/{name} \"$@\"\n")
+        (programs / name).chmod(0o755)
+    path = f"{programs}:/usr/bin:/bin"
+    user.commit(repository, "outside\n\nof every run", PATH=path)
+    assert not (tmp_path / "started").exists()
+    user.commit(repository, "inside", PATH=path, **RUN)
+    assert "sed" in (tmp_path / "started").read_text()
 
 
 def test_a_commit_inside_a_run_has_the_trailer_and_the_rest_goes_to_the_background(user, repository):
@@ -234,20 +264,6 @@ def test_a_program_with_a_minimal_path_commits_as_others_do(user, repository):
 
 
 # Runs of processes that work here
-
-
-@pytest.fixture
-def recording(case, monkeypatch):
-    """Begins runs in a process, this one, that works in a directory."""
-
-    def begin(directory, *run_ids):
-        monkeypatch.chdir(directory)
-        client = case.client(discover_service=False)
-        for run_id in run_ids:
-            client.start_run("agent", "job", run_id=run_id)
-        return client
-
-    return begin
 
 
 @pytest.mark.parametrize("place", [".", "..", "inside"])
