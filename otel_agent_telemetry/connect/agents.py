@@ -59,9 +59,9 @@ class Agent(NamedTuple):
     def wanted(self, url: str, token: str | None) -> dict[Place, Any]:
         """Return place → value of what is written whatever stands there; MISSING for what must not stand there."""
         values = {place: filled(value, url, token) for place, value in self.settings.items()}
-        return {place: value for place, value in values.items() if value is not None} | dict.fromkeys(
-            self.rivals, MISSING
-        )
+        # Without a token of ours the user's own must not stand there either: it would be sent to our service.
+        wanted = {place: MISSING if value is None else value for place, value in values.items()}
+        return wanted | dict.fromkeys(self.rivals, MISSING)
 
 
 def filled(value: Any, url: str, token: str | None) -> Any:
@@ -79,6 +79,7 @@ def filled(value: Any, url: str, token: str | None) -> Any:
 def _codex_exporter(signal: str) -> dict[str, Any]:
     """Return what Codex has for one signal; it takes the endpoint as it is."""
     headers = {"Authorization": "Bearer {token}"}
+    # Codex sends a header's value as it stands: `${NAME}` in it is not replaced by a variable.
     return {"otlp-http": {"endpoint": f"{{url}}/v1/{signal}", "protocol": "binary", "headers": headers}}
 
 
@@ -99,6 +100,7 @@ def _gemini_like(**more: Any) -> dict[str, Any]:
         "files": ("settings.json",),
         "settings": {
             ("telemetry", "enabled"): True,
+            # Not where the data go, but which exporters are used: those of the endpoint, not of Google Cloud.
             ("telemetry", "target"): "local",
             ("telemetry", "otlpEndpoint"): "{url}",
             ("telemetry", "otlpProtocol"): "http",
@@ -126,10 +128,13 @@ AGENTS: Final = (
             OTEL_EXPORTER_OTLP_ENDPOINT="{url}",
             OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer {token}",
         ),
-        rivals=tuple(
-            ("env", f"OTEL_EXPORTER_OTLP_{signal}_{what}")
-            for signal in ("LOGS", "METRICS", "TRACES")
-            for what in ("ENDPOINT", "PROTOCOL")
+        rivals=(
+            ("otelHeadersHelper",),
+            *(
+                ("env", f"OTEL_EXPORTER_OTLP_{signal}_{what}")
+                for signal in ("LOGS", "METRICS", "TRACES")
+                for what in ("ENDPOINT", "PROTOCOL", "HEADERS")
+            ),
         ),
         gives=(_LOGS, _ADDS_STEPS + " (a beta of Claude Code)", _FILLS),
         content="Prompts, answers and tool arguments are not sent; OTEL_LOG_USER_PROMPTS and others of its switches"

@@ -198,6 +198,7 @@ class JsonText(Document):
     def _add(self, parent: _Node, member: str) -> None:
         """Add a member behind the last one of an object, and behind the comments that follow it."""
         assert parent.members is not None
+        # Behind the comments, too: one at the end of the last member's line is about that member.
         at = len(self.text[: parent.end - 1].rstrip(_BLANKS))
         before = self.newline + self._indent(parent) if self._has_lines(parent) else " " if parent.members else ""
         if not parent.members:

@@ -52,6 +52,7 @@ class Document(ABC):
 
     def _checked(self, place: Place, value: Any, change: Any) -> None:
         """Make a change, unless it would alter any other value: an unexpected form of a file loses nothing."""
+        # Whatever a form of file there is that the parser of places misunderstands, the values show it.
         wanted, before = changed(self.data, place, value), self.text
         try:
             change()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_agent_telemetry.connect.place import MISSING, Place
+from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.trusted_files import make_private_dir, read_bytes, replace_content
 
 _FOLDER: Final = "connections"
@@ -75,19 +76,34 @@ class Records:
         return self._path(agent, file).with_suffix(".original")
 
     def read(self, agent: str, file: Path) -> Record | None:
-        """Return what was done to a file; None when nothing was. Raises OSError."""
+        """Return what was done to a file; None when nothing was.
+
+        Raises OSError, ConfigurationError for a damaged record.
+        """
+        path = self._path(agent, file)
         try:
-            data = json.loads(read_bytes(self._path(agent, file)))
+            data = json.loads(read_bytes(path))
+            written = [Written(**one) for one in data.pop("written")]
+            containers = [Container(**one) for one in data.pop("containers")]
+            return Record(**data, written=written, containers=containers)
         except FileNotFoundError:
             return None
-        written = [Written(**one) for one in data.pop("written")]
-        return Record(**{**data, "written": written, "containers": [Container(**one) for one in data["containers"]]})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ConfigurationError(
+                f"{path} is damaged", hint=f"Remove it; {self.original(agent, file)} is the settings file as it was."
+            ) from None
 
-    def keep(self, agent: str, file: Path, record: Record, original: bytes | None) -> None:
-        """Keep a record, and the file as it was where that is given. Raises OSError."""
+    def keep_original(self, agent: str, file: Path, content: bytes | None) -> None:
+        """Keep the file as it was; None where there was none. Raises OSError."""
         make_private_dir(self._folder)
-        if original is not None:
-            replace_content(self.original(agent, file), original)
+        if content is None:
+            self.original(agent, file).unlink(missing_ok=True)  # of an earlier connection
+        else:
+            replace_content(self.original(agent, file), content)
+
+    def keep(self, agent: str, file: Path, record: Record) -> None:
+        """Keep a record. Raises OSError."""
+        make_private_dir(self._folder)
         replace_content(self._path(agent, file), json.dumps(asdict(record), indent=1).encode())
 
     def forget(self, agent: str, file: Path) -> None:

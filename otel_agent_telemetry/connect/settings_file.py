@@ -7,11 +7,12 @@ left, unless it is to be replaced; `undo` brings it back. What the user has edit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,20 +31,29 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Standing(NamedTuple):
-    """A settings file as it stands: its bytes, None where there is none, and its permissions."""
+    """A settings file as it stands: its bytes, None where there is none, and what is known of it."""
 
     file: Path
     content: bytes | None
     mode: int = _NEW_FILE
+    owner: tuple[int, int] | None = None
+    """User and group."""
 
     def document(self, form: str) -> Document:
-        """Return the file's text, to be changed. Raises NotReadableError, whose message names the file."""
+        """Return the file's text, to be changed. Raises NotReadableError."""
+        with self.named():
+            try:
+                return _FORMS[form]((self.content or b"").decode())
+            except UnicodeDecodeError:
+                raise NotReadableError("it is not UTF-8") from None
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the file's name into the message of a NotReadableError of the block."""
         try:
-            return _FORMS[form]((self.content or b"").decode())
-        except UnicodeDecodeError:
-            raise NotReadableError(f"{self.file}: it is not UTF-8") from None
+            yield
         except NotReadableError as problem:
-            raise NotReadableError(f"{self.file}: {problem}", hint="Correct the file, then run this again.") from None
+            raise NotReadableError(f"{self.file}: {problem}") from None
 
 
 class Undone(NamedTuple):
@@ -60,14 +70,16 @@ def new_document(form: str) -> Document:
 
 def standing(path: Path) -> Standing:
     """Return a settings file as it stands, links followed. Raises OSError, ConfigurationError for what is no file."""
-    file = path.resolve()
     try:
+        file = path.resolve()
         status = file.stat()
     except FileNotFoundError:
         return Standing(file, None)
+    except RuntimeError:  # links in a circle, before Python 3.13
+        raise ConfigurationError(f"{path} is a link that leads to itself") from None
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
         raise ConfigurationError(f"{file} is no file of settings")
-    return Standing(file, file.read_bytes(), stat.S_IMODE(status.st_mode))
+    return Standing(file, file.read_bytes(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
 
 def in_the_way(document: Document, wanted: Mapping[Place, Any], record: Record | None) -> list[Place]:
@@ -109,12 +121,15 @@ def write(
         return []
     is_first = record is None
     record = record or Record(str(before.file), is_new=before.content is None)
-    for place, value in changes.items():
-        _note(record, document, place, value)
-        document.remove(place) if value is MISSING else document.put(place, value)
+    with before.named():
+        for place, value in changes.items():
+            _note(record, document, place, value)
+            document.remove(place) if value is MISSING else document.put(place, value)
     record.left = _digest(document.text)
+    if is_first:
+        records.keep_original(agent.name, before.file, before.content)
     # Before the file itself: a crash in between leaves a record of what did not happen, which undo finds out.
-    records.keep(agent.name, before.file, record, before.content if is_first else None)
+    records.keep(agent.name, before.file, record)
     _replace(before, document.text.encode())
     return list(changes)
 
@@ -134,7 +149,8 @@ def undo(agent: Agent, path: Path, records: Records) -> Undone | None:
         undone = Undone([tuple(one.place) for one in record.written], [])
     else:
         document = now.document(agent.form)
-        undone = _undone_in(document, record)
+        with now.named():
+            undone = _undone_in(document, record)
         is_left = record.is_new and document.data == {} and not document.text.strip("{} \t\r\n")
         original = None if is_left else document.text.encode()
     if original is None:
@@ -183,6 +199,7 @@ def _undone_in(document: Document, record: Record) -> Undone:
             document.put_source(place, one.source, one.value)
         else:
             document.remove(place)
+    # From the inside out: an object is empty only when those in it are gone.
     for container in sorted(record.containers, key=lambda one: -len(one.place)):
         document.empty(tuple(container.place), container.inside)
     return undone
@@ -191,8 +208,10 @@ def _undone_in(document: Document, record: Record) -> Undone:
 def _replace(before: Standing, content: bytes) -> None:
     """Replace a file in one step, with the permissions that it had. Raises OSError, ConfigurationError."""
     before.file.parent.mkdir(mode=_NEW_FOLDER, parents=True, exist_ok=True)
+    # The agent itself, or another installer, may have written the file since it was read.
     if standing(before.file).content != before.content:
         raise ConfigurationError(f"{before.file} has changed meanwhile", hint="Run this again.")
+    # In the same folder, since a rename does not cross file systems, and hidden from whoever lists it.
     scratch = before.file.with_name(f".{before.file.name}.{secrets.token_hex(4)}")
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _NEW_FILE)
     try:
@@ -200,6 +219,9 @@ def _replace(before: Standing, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(fd)
+        if before.owner is not None:
+            with contextlib.suppress(OSError):  # root edits a user's file, who is to own it afterwards too
+                os.chown(scratch, *before.owner)
         scratch.chmod(before.mode)
         scratch.replace(before.file)
     except BaseException:

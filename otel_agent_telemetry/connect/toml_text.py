@@ -87,6 +87,7 @@ class TomlText(Document):
             return
         for part in reversed(self._parts(place)):
             self._splice((part.start, part.end, ""))
+        # Tables may stand anywhere, so they come back at the end of the file.
         if source.startswith("\n["):
             self._insert(len(self.text), source[1:].rstrip("\r\n"))
         else:
@@ -100,6 +101,7 @@ class TomlText(Document):
         elif any(one.place[:1] == place[:1] != one.table[:1] for one in self._statements if not one.is_header):
             raise NotReadableError(f"{place[0]} is no table with lines of its own; write {'.'.join(place)} by hand")
         else:
+            # A new table at the end is of the top level, whatever table the file ends with.
             gap = self.newline if self.text.strip() else ""
             self._insert(len(self.text), f"{gap}[{'.'.join(map(toml_key, place[:-1]))}]{self.newline}{line}")
 

@@ -22,6 +22,7 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 _BY_SIGNAL: Final = 128
 _LOOK_EVERY_S: Final = 1.0
+_LAST_STREAM: Final = 2
 _HANDED_ON: Final = frozenset(
     {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
     | {signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT}
@@ -57,6 +58,16 @@ def hold_signals() -> Iterable[int]:
     # Where whoever started us ignores SIGCHLD, the kernel would reap the child and keep its exit status.
     signal.signal(signal.SIGCHLD, _nothing if sys.platform == "darwin" else signal.SIG_DFL)
     return signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+
+def occupy_closed_streams() -> None:
+    """Open the null device for each standard stream that is closed; the child gets it closed, as it was.
+
+    Else the next file that this process opens would have the number of a stream: what is printed would go into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= _LAST_STREAM:
+        pass
+    os.close(descriptor)
 
 
 def start(

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.delivery.local_service import local_service_url
-from otel_agent_telemetry.operations.child_process import Ended, NotStarted, hold_signals, start
+from otel_agent_telemetry.operations.child_process import Ended, NotStarted, hold_signals, occupy_closed_streams, start
 from otel_agent_telemetry.operations.output_tail import OutputTail, is_worth_reading
 from otel_agent_telemetry.otel.people_and_labels import LABEL
 from otel_agent_telemetry.otel.propagation import run_environment
@@ -63,9 +63,11 @@ def run_command(asked: Asked, config: TelemetryConfig, environ: Mapping[str, str
     thread of a process that ends afterwards: signals stay held. POSIX only.
     """
     mask = hold_signals()
+    reads_errors = is_worth_reading()
+    occupy_closed_streams()
     with _recorded(asked, config) as run:
         environment = _environment(asked, config, environ)
-        tail = OutputTail() if is_worth_reading() else None
+        tail = OutputTail() if reads_errors else None
         child = start(asked.command, environment, mask=mask, outputs=tail.outputs if tail else {})
         if tail is not None:
             tail.begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,6 +82,20 @@ def test_a_command_runs_where_nothing_can_be_recorded(config, tmp_path, trouble)
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("out\n", 138)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_stays_closed_and_nothing_goes_into_our_files(config, tmp_path, closed):
+    """As cron jobs and daemons start programs; the next file that is opened has the number of the closed stream."""
+    script = f"ls -l /proc/self/fd > '{tmp_path / 'seen'}'; echo stray; echo stray >&2; exit 5"
+    line = shlex.join([*COMMAND, "--base-dir", str(config.base_dir), "run", "--", "sh", "-c", script])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {line} {closed}"], cwd=ROOT, env=child_environment(), capture_output=True, check=False,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 5
+    assert "base" not in (tmp_path / "seen").read_text().replace(str(tmp_path / "seen"), "")
+    assert agent_telemetry(config, "verify").code == 0
 
 
 def test_a_run_whose_recorder_is_killed_is_closed_as_dead(config):

@@ -57,7 +57,6 @@ def at(tmp_path):
 
 def has_ours(values, wanted):
     """Whether all wanted values stand among the values of a file."""
-    found = values
     for place, value in wanted.items():
         found = values
         for name in place:
@@ -171,6 +170,20 @@ def test_replaced_settings_come_back(at, agent, edited):
     assert edited or place.text() == text
 
 
+def test_a_header_for_another_service_is_not_sent_to_ours(at):
+    """Its token would be: in the variable, by a helper program, or for one signal alone."""
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=theirs", "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "x-key=theirs"}
+    before = {"env": headers, "otelHeadersHelper": "/bin/headers"}
+    place = at("claude-code", json.dumps(before))
+    with pytest.raises(ConfigurationError, match="otelHeadersHelper"):
+        place.write()
+    place.write(replace=True)
+    assert "theirs" not in place.text()
+    assert "otelHeadersHelper" not in place.values()
+    place.undo()
+    assert place.values() == before
+
+
 def test_what_the_user_changed_of_ours_since_stays(at):
     place = at("claude-code", '{"env": {"A": "1"}}')
     place.write()
@@ -252,8 +265,28 @@ def test_a_file_that_cannot_be_changed_safely_is_left(at, agent, text):
     place = at(agent, text)
     with pytest.raises(NotReadableError) as refused:
         place.write(replace=True)
+    assert str(place.path) in str(refused.value)
     assert "hunter2" not in str(refused.value)
     assert place.text() == text
+
+
+def test_a_link_that_leads_to_itself_is_refused(at):
+    place = at("claude-code", "{}")
+    place.path.unlink()
+    place.path.symlink_to(place.path)
+    with pytest.raises((ConfigurationError, OSError)):
+        place.write()
+
+
+def test_a_damaged_record_names_the_file_as_it_was(at, tmp_path):
+    place = at("claude-code", "{}")
+    place.write()
+    (record,) = (tmp_path / "base" / "connections").glob("*.json")
+    record.write_text("{}")
+    with pytest.raises(ConfigurationError) as refused:
+        place.undo()
+    assert place.records.original("claude-code", place.path).read_text() == "{}"
+    assert ".original" in refused.value.hint
 
 
 def test_what_is_no_text_or_no_file_is_refused(at):
