@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from otel_agent_telemetry import TelemetryConfig
-from tests.bench import backlog, caller, processes
+from tests.bench import backlog, caller, processes, programs
 from tests.bench.pairs import HEADER, HTTP, Curve, Ratio, Row
 from tests.bench.receiver import receiver
 from tests.bench.records import config_in
@@ -35,6 +35,7 @@ def rows(folder: Path, endpoint: str) -> Iterator[Line]:
     yield from caller.attribute_rows(config_in(folder / "attributes"), endpoint)
     yield from caller.many_event_rows(config_in(folder / "many-events"), endpoint)
     yield from caller.open_run_rows(lambda name: config_in(folder / name))
+    yield from programs.program_rows(config_in(folder / "programs"), endpoint)
     yield processes.import_row()
     yield processes.exit_row(folder / "exit")
     yield backlog.upsert_ratio(folder / "upsert")
