@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_agent_telemetry import AgentRunLogProcessor, AgentRunSpanExporter, AgentRunSpanProcessor
+from otel_agent_telemetry.operations.check_environment import check_content
 from otel_agent_telemetry.otel.receiver import SpanReceiver
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.storage.queries import list_runs
@@ -365,6 +366,13 @@ def test_a_live_run_decides_for_what_is_below_it():
     kept = {state.agent_name: "content_kept" in context_of(state) for state in recorder.states}
     assert kept == {"planner": True, "clerk": False}
     assert all("content_kept" in context_of(state) for state in recorder.states if state.agent_name == "planner")
+
+
+def test_doctor_names_what_is_chosen():
+    """Beside what holds for all others."""
+    texts = [one.text for one in check_content(isolated_config("/nowhere", capture_content_for=("agent:planner",)))]
+    assert texts[0] == "TELEMETRY_CAPTURE_CONTENT_FOR keeps all of it for agent:planner"
+    assert "left out" in texts[1]
 
 
 @pytest.mark.parametrize("choice", ["agent:claude-code", "project:website", "agent:codex"])

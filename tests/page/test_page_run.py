@@ -465,3 +465,10 @@ def test_an_open_run_says_that_it_can_be_loaded_again(sqlite_service) -> None:
     seen = page_of(sqlite_service)
     assert "running: reload to see what is new" in seen.words
     assert [one["data-live"] for one in seen.of("div") if "data-live" in one] == [f"{PATH}/live"]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_run_that_kept_content_by_choice_says_it(sqlite_service, is_kept) -> None:
+    """Because most do not: who reads the page should know that prompts are stored."""
+    post_states(sqlite_service, state(context_json={"content_kept": is_kept}))
+    assert ("prompts, answers and tool calls of this run are stored" in page_of(sqlite_service).words) is is_kept

@@ -236,12 +236,23 @@ def test_what_is_no_request_is_answered_as_the_specification_has_it(sqlite_servi
     """400 for what is not OTLP, 415 for another type, 413 for what is too large, in the encoding of the request."""
     assert "Export" in problem(send_body(sqlite_service, b"\xff\xff", PROTOBUF, path=path), 400)
     problem(send_body(sqlite_service, b"[]", JSON, path=path), 400)
+    group = f"resource{path.removeprefix('/v1/').capitalize()}"
+    problem(send_body(sqlite_service, json.dumps({group: ["AAA"]}).encode(), JSON, path=path), 400)
     problem(send_body(sqlite_service, b"{", JSON, path=path), 400)
     problem(send_body(sqlite_service, b"{}", "text/plain", path=path), 415)
     assert send_body(sqlite_service, b"{}", JSON, path=path).json() == {}
     assert send_body(sqlite_service, b"", PROTOBUF, path=path).content == b""
     zeros = b"\0" * (sqlite_service.settings.api_max_body_bytes + 1)
     problem(send_body(sqlite_service, zeros, PROTOBUF, path=path, compression="gzip"), 413)
+
+
+def test_log_records_at_the_door_of_spans_are_refused_one_by_one(sqlite_service):
+    """Langfuse #15707: the messages share their field numbers, so that they decode as spans without ids."""
+    answer = send_body(sqlite_service, logs(log(1), log(2)).SerializeToString(), PROTOBUF)
+    assert (answer.status_code, response_of(answer)[0]) == (200, 2)
+    sent = request(span(1)).SerializeToString()
+    assert send_body(sqlite_service, sent, PROTOBUF, path="/v1/logs").status_code == 200
+    assert rows_of(sqlite_service)["run_events"] == []
 
 
 def test_a_record_without_a_time_or_a_name_is_an_event_all_the_same(sqlite_service):

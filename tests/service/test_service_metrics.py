@@ -70,7 +70,10 @@ def test_sums_since_a_start_count_as_their_last_value(service):
 
 
 def test_figures_of_use_are_read_only_where_no_run_tells_them(sqlite_service):
-    """Never added to those; what only metrics tell is read always."""
+    """Never added to those (agent-beacon #155: both channels summed counted each token twice).
+
+    What only metrics have is read always.
+    """
     both = (
         metric("claude_code.token.usage", (0, 60, 100, TOKENS)),
         metric("claude_code.cost.usage", (0, 60, 0.5, {**SESSION, "model": "m-1"})),
