@@ -47,6 +47,7 @@ _DIGEST: Final = 16
 _NS: Final = 1_000_000_000
 _HOST: Final = "host.name"
 _OF_RECORD: Final = "event."
+_OF_EVENT: Final = (names.EVENT_NAME, "event.timestamp")
 _ANY_RUN: Final = {"event_id": turn_event_id("", ""), "run_id": "-", "start_time": iso_utc(0)}
 """What a base lacks to be the state of a run."""
 _OPERATIONS: Final[Mapping[Role, str]] = {
@@ -88,7 +89,10 @@ class TurnReader:
         identity = _digest(stretch, prompt, itself)
         time_ns = event.time_ns or received_ns
         around = around_of(self._around, event.resource, attributes, agent_name=words.agent)
-        kept, left_out = rule_of(around).keep(attributes)
+        # What the event's name and time say, and its run, is not said again in each event.
+        repeated = {*_OF_EVENT, *words.sessions, *words.prompts}
+        own = {name: value for name, value in attributes.items() if name not in repeated}
+        kept, left_out = rule_of(around).keep(own)
         usage = _usage_of(words, role, attributes, time_ns)
         return TurnRecord(
             identity=identity,

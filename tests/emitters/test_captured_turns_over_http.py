@@ -71,7 +71,7 @@ WAYS = {
 
 @pytest.fixture(scope="module", params=WAYS)
 def stored(request, tmp_path_factory):
-    """Post the captures in one way to a service; return its rows by session, oldest first, and all that its files hold."""
+    """Post the captures in one way to a service; return its rows by session, what its files hold, and events' payloads."""
     folder, rows = tmp_path_factory.mktemp("turns"), {}
     with TestClient(create_app(isolated_config(folder, db_synchronous="OFF")), base_url="http://127.0.0.1") as client:
         for one in WAYS[request.param]([one for pattern in TURNS for one in requests_of(pattern)]):
@@ -79,7 +79,10 @@ def stored(request, tmp_path_factory):
             assert (answer.status_code, answer.json()) == (200, {})
         for row in reversed(client.get("/api/v1/runs", params={"limit": 1000}).json()):
             rows.setdefault(row["session_id"], []).append(row)
-    return rows, b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        logged = [row for of_session in rows.values() for row in of_session if not row["plumbing"]]
+        events = [event for row in logged for event in client.get(f"/api/v1/runs/{row['event_id']}/events").json()]
+    files = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return rows, files, [event["payload"] for event in events]
 
 
 def session_of(pattern):
@@ -100,6 +103,13 @@ def test_every_way_gives_the_rows_that_a_user_expects(stored, pattern):
     rows = stored[0].get(session_of(pattern), [])
     assert [figures_of(row) for row in rows if not row["plumbing"]] == TURNS[pattern]
     assert all(row["duration_ms"] > 0 for row in rows if row["status"] == "success")
+
+
+def test_an_event_does_not_repeat_what_its_run_says(stored):
+    """Neither its name and time nor session and prompt are members of its payload."""
+    names = {name for payload in stored[2] for name in payload}
+    assert {"tool_name", "model", "duration_ms", "event.sequence"} <= names
+    assert {"event.name", "event.timestamp", "session.id", "conversation.id", "prompt.id", "prompt_id"} & names == set()
 
 
 def test_nothing_that_was_said_is_in_a_file(stored):
