@@ -83,9 +83,10 @@ def log(
 
     invocation, repository = invocation_of(context), _repository()
     commits = repository.commits(revisions or ["HEAD"], limit=limit)
-    if not no_sync:
-        sync_before_read(invocation)
     trailer = _trailer_of(invocation.config)
+    if not no_sync:
+        _find_late_runs(invocation.config, repository, trailer)
+        sync_before_read(invocation)
     history = history_of(repository, commits, invocation.open_reader(), trailer=trailer)
     _note_problem(history.problem)
     if why:
@@ -135,6 +136,23 @@ def _repository() -> "Repository":
 def _trailer_of(config: "TelemetryConfig") -> str:
     """Return the name of the trailer that is read: of commits that have one, also where no new ones get it."""
     return "Agent-Run" if config.commit_trailer == "off" else config.commit_trailer
+
+
+def _find_late_runs(config: "TelemetryConfig", repository: "Repository", trailer: str) -> None:
+    """Associate commits whose runs have arrived since their hooks looked for them."""
+    from functools import partial
+
+    from otel_agent_telemetry.commits.background import CommitRecorder, look_again
+    from otel_agent_telemetry.commits.local_index import read_index
+
+    index = read_index(repository.common_dir)
+    if all(index.runs.get(name) for name in index.later):
+        return
+    recorder = CommitRecorder(config, repository, trailer=trailer)
+    try:
+        recorder.record_late(partial(look_again, config))
+    finally:
+        recorder.close()
 
 
 def _note_problem(problem: str) -> None:

@@ -12,6 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +27,12 @@ from otel_agent_telemetry.config import TelemetryConfig, process_environment
 from otel_agent_telemetry.errors import AgentTelemetryError
 from otel_agent_telemetry.operations.run_reader import open_reader
 
-_WAITS_S: Final = (0.5, 1.5, 3.0, 7.0, 18.0)
-"""Between the looks for a run whose agent has named it, but not sent it yet: agents send every few seconds."""
+_EXPORT_S: Final = 7.0
+"""Before the first look for a run that an agent has named: agents send every five seconds, and until they do,
+the turn before is the last one that the store knows."""
+_WAITS_S: Final = (3.0, 7.0, 15.0)
+"""Between the looks."""
+_MAX_LATE: Final = 50
 _CI: Final = frozenset({"1", "true", "yes"})
 
 
@@ -45,17 +51,37 @@ class CommitRecorder:
         """Deliver what can be delivered within the exit timeout."""
         self._client.close()
 
-    def record_commit(self, name: str, find: Callable[[Commit], Finding]) -> None:
-        """Keep the runs of a new commit: those of its message, and the one that it was made in."""
+    def record_commit(self, name: str, find: Callable[[Commit], Finding], *, signs: str = "") -> None:
+        """Keep the runs of a new commit: those of its message, and the one that it was made in.
+
+        `signs`: what an agent named, by which `record_late` looks again for a run that is not there yet.
+        """
         (commit,) = self._repository.commits([name], walk=False)
         runs = commit.trailer_runs(self._trailer)
         self._associate(commit, runs)
         finding = find(commit)
         if finding.run_id is not None and finding.run_id not in runs:
             self._associate(commit, [finding.run_id])
-        add_lines(self._common_dir, [("why", commit.commit_hash, finding.why)])
+        later = [("later", commit.commit_hash, signs)] if finding.is_early and signs else []
+        add_lines(self._common_dir, [("why", commit.commit_hash, finding.why), *later])
         # It may have been amended meanwhile; whoever looked then did not find what is kept only now.
         self._follow([commit.commit_hash])
+
+    def record_late(self, find: Callable[[Commit, str], Finding]) -> None:
+        """Look again for runs that agents had named and not sent yet; some send a run when it ends.
+
+        `find` is given a commit and its signs. The newest 50 of the last commits without a run are looked at.
+        """
+        index = read_index(self._common_dir)
+        waiting = [name for name in index.later if not index.runs.get(name)]
+        for name in waiting[-_MAX_LATE:]:
+            with contextlib.suppress(AgentTelemetryError):  # a commit that was removed since
+                (commit,) = self._repository.commits([name], walk=False)
+                finding = find(commit, index.later[name])
+                if finding.run_id is not None:
+                    self._associate(commit, [finding.run_id])
+                    add_lines(self._common_dir, [("why", name, finding.why)])
+                    self._follow([name])
 
     def record_rewritten(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Keep the runs of commits that git rewrote: those of the old one and those of the new one's message."""
@@ -92,8 +118,10 @@ def main(arguments: Sequence[str]) -> None:
         if kind == "rewrite":
             recorder.record_rewritten(_pairs(sys.stdin))
         else:
-            name, open_runs = arguments[3], arguments[4].split("\n")
-            recorder.record_commit(name, lambda commit: _find_patiently(config, commit, list(filter(None, open_runs))))
+            name, open_runs = arguments[3], [run_id for run_id in arguments[4].split("\n") if run_id]
+            signs = Circumstances(process_environment(), (), "").signs
+            recorder.record_commit(name, lambda commit: _find_patiently(config, commit, open_runs), signs=signs)
+        recorder.record_late(partial(look_again, config))
     finally:
         recorder.close()
 
@@ -113,7 +141,11 @@ def _pairs(lines: Iterable[str]) -> list[tuple[str, str]]:
 
 def _find_patiently(config: TelemetryConfig, commit: Commit, open_runs: Sequence[str]) -> Finding:
     """Look for the run, and again while its agent may not have sent it yet. Blocks up to half a minute."""
-    around = Circumstances(process_environment(), open_runs, iso_utc(parse_iso(commit.committed_at)))
+    variables = process_environment()
+    around = Circumstances(variables, open_runs, iso_utc(parse_iso(commit.committed_at)))
+    if config.command_run_id is None and config.parent_run_id is None and around.signs:
+        time.sleep(_EXPORT_S)
+        around = replace(around, is_past=True)
     finding = _look(config, around)
     for wait_s in _WAITS_S:
         if not finding.is_early:
@@ -121,6 +153,14 @@ def _find_patiently(config: TelemetryConfig, commit: Commit, open_runs: Sequence
         time.sleep(wait_s)
         finding = _look(config, around)
     return finding
+
+
+def look_again(config: TelemetryConfig, commit: Commit, signs: str) -> Finding:
+    """Return the run of a commit that was made a while ago, by what its agent named then. Never raises."""
+    around = Circumstances.of_signs(signs, iso_utc(parse_iso(commit.committed_at)))
+    parent = around.variables.get("TRACEPARENT")
+    then = config.with_(command_run_id=None, parent_run_id=None, trace_parent=parent)
+    return _look(then, around)
 
 
 def _look(config: TelemetryConfig, around: Circumstances) -> Finding:

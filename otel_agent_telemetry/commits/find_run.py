@@ -11,18 +11,21 @@ In this order; the first that names a run decides, and of several candidates non
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from otel_agent_telemetry.buffer.identity import host_name
 from otel_agent_telemetry.commits.agent_variables import AGENT_VARIABLES, CODING_AGENTS, AgentVariable
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.model import RunRecord
+from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.status import RUNNING
 from otel_agent_telemetry.storage.run_filters import RunQuery
 
 _MAX_RUNS: Final = 100
 _MAX_NAMED: Final = 3
+_TRACE: Final = "TRACEPARENT"
+_SIGN: Final = lazy(r"[0-9A-Za-z._:@+-]{1,200}")
 
 
 class Runs(Protocol):
@@ -52,6 +55,22 @@ class Circumstances:
     open_runs: Sequence[str]
     committed_at: str
     """In our form of time."""
+    is_past: bool = False
+    """Whether the commit was made a while ago: what is open now says nothing of it then."""
+
+    @property
+    def signs(self) -> str:
+        """Return what an agent named, as text of one line: `NAME=VALUE …`; "" where it named nothing."""
+        named = {
+            name: self.variables.get(name, "") for name in (_TRACE, *(one.name for one in _present(self.variables)))
+        }
+        return " ".join(f"{name}={value}" for name, value in named.items() if _SIGN.fullmatch(value))
+
+    @classmethod
+    def of_signs(cls, signs: str, committed_at: str) -> Circumstances:
+        """Return the circumstances of a commit that was made a while ago."""
+        pairs = (word.partition("=") for word in signs.split())
+        return cls({name: value for name, _, value in pairs}, (), committed_at, is_past=True)
 
 
 def find_run(config: TelemetryConfig, around: Circumstances, store: Runs) -> Finding:
@@ -107,9 +126,11 @@ def _by_session(around: Circumstances, store: Runs) -> Finding | None:
         found = store.runs(RunQuery(session_id=session, limit=_MAX_RUNS, priced=False)) or []
         begun = [run for run in found if run.created_at <= around.committed_at]
         why = f"{variable.name} named its session {session}"
-        if not begun:
-            return Finding(None, f"{why}, of which the store has no run", is_early=True)
-        return Finding(max(begun, key=lambda run: run.created_at).run_id, why)
+        last = max(begun, key=lambda run: run.created_at, default=None)
+        # Some agents send a turn when it ends: the one before it is not the one that the commit was made in.
+        if last is None or (last.end_time is not None and last.end_time < around.committed_at):
+            return Finding(None, f"{why}, of which the store has no run of that time", is_early=True)
+        return Finding(last.run_id, why)
     return None
 
 
@@ -117,8 +138,11 @@ def _by_agent(around: Circumstances, store: Runs) -> Finding:
     """Return the one open run of a coding agent on this host."""
     present = [variable for variable in _present(around.variables) if not variable.is_session]
     agents = present[0].agents if present else CODING_AGENTS
-    found = store.runs(RunQuery(status=RUNNING, limit=_MAX_RUNS, priced=False)) or []
-    here = [run.run_id for run in found if run.agent_name in agents and run.host in (None, "", host_name())]
+    begun = RunQuery(start_time_to=around.committed_at, limit=_MAX_RUNS, priced=False)
+    queries = [replace(begun, agent_name=one) for one in agents] if around.is_past else [replace(begun, status=RUNNING)]
+    found = [run for query in queries for run in store.runs(query) or [] if run.agent_name in agents]
+    then = [run for run in found if run.end_time is None or run.end_time >= around.committed_at]
+    here = [run.run_id for run in then if run.host in (None, "", host_name())]
     why = "it was the one open run of a coding agent on this host"
     return _only(here, why, "open of coding agents on this host") or Finding(
         None, f"no open run of {' or '.join(agents)} is known on this host", is_early=bool(present)

@@ -6,6 +6,7 @@ store knows nothing. All worktrees of a repository share it. Only added to, a li
     commit HASH RUN_ID      the commit belongs to the run
     rewrite OLD NEW         git made NEW of OLD: amend, rebase (written by `hook.sh`)
     why HASH TEXT           how the run was found, or why none was
+    later HASH SIGNS        what an agent named that had not sent its run yet (`find_run.Circumstances.signs`)
 
 A line that breaks this is skipped. The file is the user's own, as everything in a git directory is.
 """
@@ -39,6 +40,8 @@ class LocalIndex:
     """Old hash → the commits that git made of it."""
     why: dict[str, str] = field(default_factory=dict)
     """Hash → the last reason."""
+    later: dict[str, str] = field(default_factory=dict)
+    """Hash → the signs of a commit whose run was not there yet."""
 
     def successors(self, commit: str) -> list[str]:
         """Return all commits that were made of a commit, directly or by way of others."""
@@ -71,6 +74,8 @@ def read_index(common_dir: Path) -> LocalIndex:
             index.rewritten[commit].append(value)
         elif kind == "why":
             index.why[commit] = value
+        elif kind == "later":
+            index.later[commit] = value
     return index
 
 

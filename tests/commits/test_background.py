@@ -87,6 +87,21 @@ def test_runs_of_squashed_commits_meet_in_the_new_one(user, plain, recorder):
     assert read_index(plain / ".git").runs[new] == ["run-0", "run-1"]
 
 
+def test_a_run_that_arrives_later_is_found_by_the_next_look(user, plain, recorder):
+    """By the next hook or `git log`; once found, a commit is not looked at again, and what was made of it follows."""
+    old = user.commit(plain, "by an agent that sends at the end")
+    recorder.record_commit(old, lambda _: Finding(None, "not sent yet", is_early=True), signs="OPENCODE=1")
+    user.git(plain, "commit", "-q", "--amend", "--allow-empty", "-m", "amended")
+    add_lines(plain / ".git", [("rewrite", old, user.head(plain))])
+    recorder.record_late(lambda _, signs: Finding(None, signs, is_early=True))
+    assert read_index(plain / ".git").runs == {}
+    recorder.record_late(lambda _, signs: Finding("run-1", f"found by {signs}"))
+    index = read_index(plain / ".git")
+    assert (index.runs[old], index.runs[user.head(plain)]) == (["run-1"], ["run-1"])
+    assert index.why[old] == "found by OPENCODE=1"
+    recorder.record_late(lambda *_: pytest.fail("looked again"))
+
+
 def test_the_index_skips_what_it_cannot_read(tmp_path):
     """A torn line, another's line, an id that none can be; a circle of rewrites ends."""
     assert read_index(tmp_path) == LocalIndex()

@@ -20,7 +20,7 @@ class Store:
         self._runs = [record(number, **{"agent_name": "claude-code", **run}) for number, run in enumerate(runs)]
 
     def runs(self, query):
-        asked = {name: getattr(query, name) for name in ("trace_id", "session_id", "status")}
+        asked = {name: getattr(query, name) for name in ("trace_id", "session_id", "status", "agent_name")}
         return [run for run in self._runs if all(value in (None, getattr(run, name)) for name, value in asked.items())]
 
 
@@ -80,6 +80,44 @@ def test_a_run_that_was_named_and_has_not_arrived_is_waited_for(config, sign):
     assert (found.run_id, found.is_early) == (None, True)
     assert "the store has no run" in found.why
     assert look(config, Store({"run_id": "another"}), open_runs=["around"], **sign).run_id == "around"
+
+
+def test_the_turn_before_is_not_the_one_that_the_commit_was_made_in(config):
+    """Copilot sends a turn when it ends: until then the store has those before it alone."""
+    before = {
+        "run_id": "before",
+        "session_id": "s",
+        "status": "success",
+        "end_time": "2026-11-28T11:59:00.000000+00:00",
+    }
+    now = {**before, "run_id": "now", "created_at": "2026-11-28T11:59:30.000000+00:00"}
+    environ = {"COPILOT_AGENT_SESSION_ID": "s"}
+    assert look(config, Store(before), environ=environ).is_early
+    later = {**now, "start_time": now["created_at"], "end_time": "2026-11-28T12:05:00.000000+00:00"}
+    assert look(config, Store(before, later), environ=environ).run_id == "now"
+
+
+def test_what_an_agent_named_is_kept_for_later_as_one_line_of_plain_words():
+    """The environment is anyone's: what could be more than a name is left out."""
+    variables = {"TRACEPARENT": PARENT, "CODEX_THREAD_ID": "s-1", "OPENCODE": "1\nwhy", "HOME": "/root"}
+    signs = Circumstances(variables, (), COMMITTED).signs
+    assert signs == f"TRACEPARENT={PARENT} CODEX_THREAD_ID=s-1"
+    again = Circumstances.of_signs(signs, COMMITTED)
+    assert (again.signs, again.is_past) == (signs, True)
+
+
+def test_of_a_past_commit_the_run_of_that_time_is_found_though_it_has_ended(config):
+    """Opencode names no session, and sends a run when it ends."""
+    ended = {
+        "run_id": "then",
+        "agent_name": "opencode",
+        "status": "success",
+        "end_time": "2026-11-28T12:05:00.000000+00:00",
+    }
+    past = Circumstances.of_signs("OPENCODE=1", COMMITTED)
+    assert find_run(config, past, Store(ended)).run_id == "then"
+    over = {**ended, "end_time": "2026-11-28T11:05:00.000000+00:00"}
+    assert find_run(config, past, Store(over, {"run_id": "another"})).run_id is None
 
 
 @pytest.mark.parametrize(
