@@ -50,6 +50,7 @@ _KEYS: Final = ("measure", "over", "limit", *SCOPES, "median_share", "median_run
 _MAX_RULES: Final = 100
 _MAX_NAME: Final = 100
 _OVER_S: Final = (60, 90 * 86_400)
+_MOST_OVER_SESSIONS_S: Final = 3 * 86_400
 _MOST_S: Final = 366 * 86_400
 _MOST_MEDIAN_RUNS: Final = 200
 
@@ -208,6 +209,8 @@ class _Table:
         limit = self._limit(measure, per_run=per_run)
         if of and measure == SILENCE and not per_run and of.endswith(EACH):
             self._fault(scope, "names that are no longer used would be silent for ever", f"Name one {scope}.")
+        if scope == "session" and of == EACH and (over_s or 0.0) > _MOST_OVER_SESSIONS_S:
+            self._fault("over", "there may be as many sessions as runs", 'Write over = "3d", or less, or name one.')
         return Rule(
             name=self._name,
             measure=measure,

@@ -75,6 +75,7 @@ def test_rules_are_said_back_in_words(settings):
         ('[a]\nmeasure = "cost"\nover = "run"\nlimit = 1\nmedian_share = 2', 5, ("both", "Keep one")),
         ('[a]\nmeasure = "cost"\nover = "run"\nmedian_share = 2\nmedian_runs = 2', 5, ("median_runs", "5")),
         ('[a]\nmeasure = "cost"\nover = "1h"\nlimit = 1\nresolve_at = 2', 5, ("resolve_at", "to 1")),
+        ('[a]\nmeasure = "cost"\nover = "7d"\nlimit = 1\nsession = "*"', 3, ("as many sessions", '"3d"')),
         ("cost = 7", 1, ("outside", "[name]")),
         ('[a]\nmeasure = "cost\n', 2, ("no TOML", "Correct")),
         ("[a]\n[a]\n", 2, ("no TOML", "Correct")),

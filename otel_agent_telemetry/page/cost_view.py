@@ -9,12 +9,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.page.period import CHOICES, Period, period_of
 from otel_agent_telemetry.page.rendering import render
 from otel_agent_telemetry.service.requests import backend_of
 from otel_agent_telemetry.service.responses import RequestError
-from otel_agent_telemetry.storage.answers import DIMENSIONS, Answers, answers
+from otel_agent_telemetry.storage.answers import DIMENSIONS, answers_of
 from otel_agent_telemetry.storage.figure_queries import (
     greatest_sessions,
     greatest_users,
@@ -24,6 +23,7 @@ from otel_agent_telemetry.storage.figure_queries import (
     total,
 )
 from otel_agent_telemetry.storage.figure_refresh import waiting_hours
+from otel_agent_telemetry.storage.figure_window import FigureWindow
 from otel_agent_telemetry.storage.figures import DAY
 from otel_agent_telemetry.storage.priced_sums import Spending
 
@@ -49,27 +49,21 @@ async def show_cost(request: Request) -> Response:
     by = request.query_params.get("by") or "agent"
     if by not in VIEWS:
         raise RequestError(422, f"by: {by[:20]!r} is none of {', '.join(VIEWS)}")
-    now_ns = backend.clock.now_ns()
     found, waiting = await backend.read(
-        lambda connection: (_read(connection, period, by, now_ns), waiting_hours(connection, period.periods[0]))
+        lambda connection: (_read(connection, period, by), waiting_hours(connection, period.periods[0]))
     )
     values = {"period": period, "choices": CHOICES, "path": "/cost", "waiting": waiting, "by": by, "views": VIEWS}
     return await render(request, "cost.html", {**values, **found})
 
 
-def _read(connection: Connection, period: Period, by: str, now_ns: int) -> dict[str, Any]:
+def _read(connection: Connection, period: Period, by: str) -> dict[str, Any]:
     """Return what costs are shown, and what came of them where the lines have names that did something."""
-    done = _done(connection, period, by, now_ns) if by in DIMENSIONS else None
+    done = None
+    if by in DIMENSIONS:
+        window = FigureWindow(connection, period.periods)
+        first, last = (period.periods[place] for place in (0, -1))
+        done = answers_of(connection, window, by, since=first, until=f"{last[:DAY]}T99", limit=_NAMES_SHOWN)
     return {**_costs(connection, period, by), "done": done}
-
-
-def _done(connection: Connection, period: Period, by: str, now_ns: int) -> Answers:
-    """Return what the runs of a period did and achieved."""
-    first, last = (period.periods[place][:DAY] for place in (0, -1))
-    first_hour = period.periods[0][len("2026-01-31T") :] or "00"
-    since_ns = parse_iso(f"{first}T{first_hour}:00:00+00:00") - 1_000
-    until_ns = parse_iso(f"{last}T23:59:59.999999+00:00")
-    return answers(connection, by, since_ns=since_ns, at_ns=min(now_ns, until_ns), limit=_NAMES_SHOWN)
 
 
 def _costs(connection: Connection, period: Period, by: str) -> dict[str, Any]:

@@ -100,7 +100,6 @@ def fact_of(row: Any) -> RunFact:
     if row.metrics is not None:
         for key, sums in usage_of(row.metrics, model=row.model, cost_usd=row.cost_usd).items():
             used.add(row.created_at[:DAY], key, sums)
-    labels = (load_object(row.labels) or {}) if row.labels else {}
     end_ns = None if row.status == RUNNING else _instant(row.end_time or row.updated_at)
     return RunFact(
         event_id=row.event_id,
@@ -109,7 +108,7 @@ def fact_of(row: Any) -> RunFact:
             "agent": (row.agent_name,),
             "session": (row.session_id,) if row.session_id else (),
             "user": (row.user_id,) if row.user_id else (),
-            "label": tuple(kept_name(f"{name}={value}") for name, value in sorted(labels.items())),
+            "label": label_names(row.labels),
         },
         created_ns=_instant(row.created_at),
         start_ns=_instant(row.start_time),
@@ -120,6 +119,12 @@ def fact_of(row: Any) -> RunFact:
         cost_usd=used.cost_usd,
         unpriced=any(used.unpriced.values()),
     )
+
+
+def label_names(labels: str | None) -> tuple[str, ...]:
+    """Return the labels of a run as their names are kept, `team=search`."""
+    found = (load_object(labels) or {}) if labels else {}
+    return tuple(kept_name(f"{name}={value}") for name, value in sorted(found.items()))
 
 
 def _instant(text: str) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select, text
 
 from otel_agent_telemetry.alert_judging import Reading
 from otel_agent_telemetry.alert_rules import (
@@ -27,6 +27,7 @@ from otel_agent_telemetry.alert_rules import (
     Rule,
 )
 from otel_agent_telemetry.clock import iso_utc, parse_iso
+from otel_agent_telemetry.status import FAILED, TIMEOUT
 from otel_agent_telemetry.storage.alert_facts import (
     NS,
     RunFact,
@@ -34,6 +35,7 @@ from otel_agent_telemetry.storage.alert_facts import (
     facts_of,
     facts_where,
     id_before,
+    label_names,
     last_id,
     open_facts,
     past_of_agent,
@@ -53,8 +55,15 @@ _AT_START_S: Final = 6 * 3_600
 _FAILED_AFTER_S: Final = 7 * 86_400
 """How long a run may have taken before it failed, to be counted when it does."""
 _OVERLAP: Final = 1_000
-"""Ids of PostgreSQL that may be given before others and committed after them."""
+"""Ids that are looked at again: PostgreSQL gives some before others that are committed first, SQLite gives those of
+deleted runs again."""
 _runs: Final = agent_runs.c
+_SCOPE_COLUMNS: Final[dict[str, Any]] = {
+    "agent": _runs.agent_name,
+    "session": _runs.session_id,
+    "user": _runs.user_id,
+    "label": _runs.labels,
+}
 
 
 class Found(NamedTuple):
@@ -99,9 +108,10 @@ def _single_runs(
     found = {fact.event_id: fact for fact in still_open}
     if any(rule.per_run for rule in rules):
         after = seen.last_id
-        if after is None:
+        # Fewer ids than before: the newest runs were deleted, and SQLite gives their ids again.
+        if after is None or newest < after:
             after = id_before(connection, iso_utc(at_ns - _AT_START_S * NS))
-        after -= _OVERLAP if connection.dialect.name == "postgresql" else 0
+        after -= _OVERLAP
         arrived = arrived_facts(connection, after, ended_after=iso_utc(at_ns - LATE_S * NS))
         ended = facts_of(connection, seen.open_ids - found.keys())
         found |= {fact.event_id: fact for fact in (*arrived, *ended)}
@@ -134,7 +144,7 @@ class _Now:
         assert over_s is not None, "a rule over a time has one"
         if over_s not in self._windows:
             since_ns = begin_ns(over_s, self._at_ns)
-            self._windows[over_s] = FigureWindow(self._connection, since_ns, self._at_ns, with_open=True)
+            self._windows[over_s] = FigureWindow.between(self._connection, since_ns, self._at_ns, with_open=True)
         return self._windows[over_s]
 
     def spending(self, rule: Rule) -> Iterator[Found]:
@@ -163,13 +173,16 @@ class _Now:
     def failures(self, rule: Rule) -> dict[str, float]:
         """Return how many runs of each subject have failed in the rule's time."""
         since_ns = begin_ns(rule.over_s or 0.0, self._at_ns)
-        created_after = iso_utc(since_ns - _FAILED_AFTER_S * NS)
+        ended = (_runs.end_time > iso_utc(since_ns), _runs.end_time <= iso_utc(self._at_ns))
+        created = _runs.created_at > iso_utc(since_ns - _FAILED_AFTER_S * NS)
+        whose = _SCOPE_COLUMNS.get(rule.scope, literal(""))
         counts: defaultdict[str, float] = defaultdict(float, {"": 0.0} if rule.scope == ALL else {})
-        for status in ("failed", "timeout"):  # one index serves each, and not both at once
-            conditions = (has_status(status), _runs.created_at > created_after, _runs.end_time > iso_utc(since_ns))
-            for fact in facts_where(self._connection, *conditions, _runs.end_time <= iso_utc(self._at_ns)):
-                for subject in subjects_of(rule, fact.names):
-                    counts[subject] += 1
+        for status in (FAILED, TIMEOUT):  # one index serves each, and not both at once
+            counted = select(whose, func.count()).where(has_status(status), created, *ended, _runs.plumbing == 0)
+            for name, number in self._connection.execute(counted.group_by(text("1"))):
+                names = {rule.scope: label_names(name) if rule.scope == "label" else (name,) if name else ()}
+                for subject in subjects_of(rule, names):
+                    counts[subject] += number
         return counts
 
     def of_runs(self, rule: Rule) -> Iterator[Found]:
@@ -196,8 +209,8 @@ class _Now:
             (run_spans, func.coalesce(run_spans.c.end_time, run_spans.c.start_time)),
         ):
             last: Any = select(table.c.event_id, func.max(moment)).group_by(table.c.event_id)
-            for event_id, text in rows_with(self._connection, last, table.c.event_id, event_ids):
-                found[event_id] = max(found[event_id], parse_iso(text))
+            for event_id, moment_text in rows_with(self._connection, last, table.c.event_id, event_ids):
+                found[event_id] = max(found[event_id], parse_iso(moment_text))
         return found
 
     def _medians(self, rule: Rule, facts: list[RunFact]) -> dict[str, float]:
@@ -229,7 +242,6 @@ class _Now:
     def _newest(self, rule: Rule) -> list[RunFact]:
         """Return the newest runs of a rule's subject; none where it never had one."""
         until = _runs.created_at <= iso_utc(self._at_ns)
-        columns = {"agent": _runs.agent_name, "session": _runs.session_id, "user": _runs.user_id}
         if rule.scope == "label":
             period = self._last_period(rule.of)
             # Figures may wait for their refresh, so the runs of the last hours are looked at in any case.
@@ -238,8 +250,8 @@ class _Now:
             facts = [fact for bound in bounds for fact in facts_where(self._connection, until, bound)]
             return [fact for fact in facts if rule.of in fact.names["label"]]
         ids = select(_runs.id).where(until, _runs.plumbing == 0)
-        if rule.scope in columns:
-            ids = ids.where(columns[rule.scope] == rule.of)
+        if rule.scope != ALL:
+            ids = ids.where(_SCOPE_COLUMNS[rule.scope] == rule.of)
         newest = ids.order_by(_runs.created_at.desc(), _runs.id.desc()).limit(20).scalar_subquery()
         return list(facts_where(self._connection, _runs.id.in_(newest)))
 

@@ -148,29 +148,39 @@ def check_by(by: str) -> str:
 
 def answers(connection: Connection, by: str, *, since_ns: int, at_ns: int, limit: int) -> Answers:
     """Return what the runs created between two instants cost and did; `by` a dimension, or one label: `label:team`."""
-    window = FigureWindow(connection, since_ns, at_ns, with_open=False)
-    since = iso_utc(since_ns)
+    window = FigureWindow.between(connection, since_ns, at_ns, with_open=False)
+    return answers_of(connection, window, by, since=iso_utc(since_ns), until=iso_utc(at_ns), limit=limit)
+
+
+def answers_of(connection: Connection, window: FigureWindow, by: str, *, since: str, until: str, limit: int) -> Answers:
+    """Return the same by the figures of a window; commits and metrics are those between two times."""
     dimension, prefix = ("label", f"{by.removeprefix(_LABEL)}=") if by.startswith(_LABEL) else (by, "")
     by_model = window.by_model()
-    outcomes, all_outcomes = _outcomes(connection, dimension, since=since, until=iso_utc(at_ns))
+    outcomes, all_outcomes = _outcomes(connection, dimension, since=since, until=until)
     if dimension == "model":
         used, work = by_model, window.work("model")
     else:
-        names = [name for name in window.some_names(dimension, limit=10 * limit) if name.startswith(prefix)]
-        names += [name for name in outcomes if name.startswith(prefix)]
+        some = window.some_names(dimension, limit=_looked_at(dimension, limit))
+        names = [name for name in dict.fromkeys((*some, *outcomes)) if name.startswith(prefix)]
         used, work = window.spending(dimension, names), window.work(dimension, names)
-    found = {name: None for name in (*used, *work, *outcomes) if name.startswith(prefix)}
     lines = []
-    for name in found:
-        outcome = outcomes.get(name, Outcome())
-        spent = total((used.get(name, Spending()), outcome.metered))
-        lines.append(Line(name.removeprefix(prefix), spent, work.get(name, NO_WORK), outcome))
+    for name in dict.fromkeys((*used, *work, *outcomes)):
+        if name.startswith(prefix):
+            outcome = outcomes.get(name, Outcome())
+            spent = total((used.get(name, Spending()), outcome.metered))
+            lines.append(Line(name.removeprefix(prefix), spent, work.get(name, NO_WORK), outcome))
     lines.sort(key=lambda line: (-line.used.cost_nusd, -line.used.tokens, -line.work.runs, line.name))
     everything = NO_WORK
     for one in window.work("agent").values():
         everything = everything.plus(one)
     whole = Line("", total((*by_model.values(), all_outcomes.metered)), everything, all_outcomes)
     return Answers(since, by, lines[:limit], whole, more=len(lines) > limit)
+
+
+def _looked_at(dimension: str, limit: int) -> int:
+    """Return how many names are looked at to find the most expensive: they are found by tokens, and not by cost."""
+    # Sessions are found by an index, one period after the other; there may be as many as runs.
+    return limit + 1 if dimension == "session" else 10 * limit
 
 
 def _outcomes(connection: Connection, dimension: str, *, since: str, until: str) -> tuple[dict[str, Outcome], Outcome]:

@@ -47,21 +47,28 @@ class Parts:
 
 
 class FigureWindow:
-    """The figures of one time. Reads those that are not kept when it is made.
+    """The figures of one time: those that are kept for some periods, and those that were read for it."""
 
-    `with_open`: whether runs that are still open count although they were created before it.
-    """
-
-    def __init__(self, connection: Connection, since_ns: int, at_ns: int, *, with_open: bool) -> None:
+    def __init__(
+        self, connection: Connection, kept: Sequence[str], read: Sequence[Figures] = (), *, day: str = ""
+    ) -> None:
+        """Take the figures of hours and days that are kept, and others; `day`: whose prices are those of the others."""
         self._connection = connection
-        self._day = iso_utc(at_ns)[:DAY]
+        self._kept = kept
+        self._read = read
+        self._day = day
+
+    @classmethod
+    def between(cls, connection: Connection, since_ns: int, at_ns: int, *, with_open: bool) -> FigureWindow:
+        """Return the exact figures of a time. Reads those that are not kept.
+
+        `with_open`: whether runs that are still open count although they were created before it.
+        """
         parts = parts_of(connection, since_ns, at_ns)
-        self._kept = parts.kept
-        self._read: list[Figures] = [
-            figures_where(connection, _created > first, _created <= last) for first, last in parts.ranges
-        ]
+        read = [figures_where(connection, _created > first, _created <= last) for first, last in parts.ranges]
         if with_open:
-            self._read.append(figures_where(connection, is_running(), _created <= parts.since))
+            read.append(figures_where(connection, is_running(), _created <= parts.since))
+        return cls(connection, parts.kept, read, day=iso_utc(at_ns)[:DAY])
 
     def spending(self, dimension: str, names: Sequence[str] | None = None) -> dict[str, Spending]:
         """Return name → what the runs used and cost; of some names, or of all that used anything."""
@@ -100,13 +107,17 @@ class FigureWindow:
         return found
 
     def some_names(self, dimension: str, *, limit: int) -> list[str]:
-        """Return names of a dimension: of many those that used the most tokens, or that are found first."""
+        """Return names of a dimension, of many those that used the most tokens; of sessions few more than `limit`."""
         found: dict[str, None] = {}
         if self._kept:
-            find = greatest_sessions if dimension == "session" else partial(greatest_users, dimension=dimension)
+            is_session = dimension == "session"
+            find = greatest_sessions if is_session else partial(greatest_users, dimension=dimension)
             found = dict.fromkeys(find(self._connection, periods=self._kept, limit=limit))
-            others = select(_work.name).where(_work.dimension == dimension, _work.period.in_(self._kept))
-            found |= dict.fromkeys(self._connection.execute(others.limit(limit * len(self._kept))).scalars())
+            if len(found) < limit:
+                others = select(_work.name).where(_work.dimension == dimension, _work.period.in_(self._kept))
+                # There may be as many sessions as runs: they are not looked through for those that differ.
+                others = others.limit(limit) if is_session else others.distinct().limit(limit)
+                found |= dict.fromkeys(self._connection.execute(others).scalars())
         for figures in self._read:
             found |= dict.fromkeys(name for of, name in figures.work if of == dimension)
         return list(found)

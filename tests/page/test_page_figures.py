@@ -23,6 +23,12 @@ def get(service, path, *, status=200, **parameters) -> PageReader:
     return PageReader(answer.text)
 
 
+def costs_of(service, **parameters) -> list[list[str]]:
+    """Return the lines of the table of costs, which stands before that of what came of them."""
+    rows = get(service, "/cost", **parameters).rows
+    return rows[1 : next((place for place, row in enumerate(rows) if row[1:2] == ["Turns"]), None)]
+
+
 def used(tokens=1000, output=100, *, model="gpt-4o", cost=None):
     usage = {"model_calls": 1, "input_tokens": tokens, "output_tokens": output}
     whole = {"by_model": {model: usage}, **usage} | ({} if cost is None else {"cost_usd": cost})
@@ -142,7 +148,7 @@ def test_costs_by_each_dimension_have_one_total(service) -> None:
     outer = ended(1, agent_name="outer", host="h1", session_id="s", metrics_json=used(cost=1.0))
     inner = ended(2, agent_name="inner", host="h2", parent_run_id="run-1", metrics_json=used(model="m2", cost=2.0))
     post_states(service, outer, inner)
-    lines = {by: get(service, "/cost", by=by).rows[1:] for by in ("agent", "tree", "model", "host", "session", "day")}
+    lines = {by: costs_of(service, by=by) for by in ("agent", "tree", "model", "host", "session", "day")}
     costs = {by: {row[0]: row[1] for row in rows} for by, rows in lines.items()}
     assert costs["agent"] == {"inner": "$2.00", "outer": "$1.00"}
     assert costs["tree"] == {"outer": "$3.00"}
@@ -157,7 +163,7 @@ def test_a_model_without_a_price_is_named_and_is_not_free(service) -> None:
     """Answers users of models that no list has, to whom Langfuse and others show $0.00 for what was billed."""
     priced, own = ended(1, metrics_json=used(model="gpt-4o")), ended(2, metrics_json=used(model="our-own-model"))
     post_states(service, priced, own)
-    cells = {row[0]: row[1] for row in get(service, "/cost", by="model").rows[1:]}
+    cells = {row[0]: row[1] for row in costs_of(service, by="model")}
     assert cells["gpt-4o"].startswith("$0.00")
     assert cells["our-own-model"] == "no price: our-own-model (1.1 k tokens)"
     assert "+ no price: our-own-model" in get(service, "/cost").rows[1][1]

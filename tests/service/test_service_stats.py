@@ -47,12 +47,14 @@ def test_labels_group_cost_by_team_project_and_ticket(used):
     ).out
     assert "agent     $3.00  20" in text
     assert "unknown" in text
+    used.app.state.backend.figures.refresh_all()
     page = PageReader(used.client.get("/cost?by=label&from=2025-10-01&to=2025-10-31", headers=HTML).text)
     assert [row[0] for row in page.rows][-4:] == ["Label", "team=search", "ticket=T-1", "All runs"]
 
 
 def test_the_page_says_what_came_of_costs(used):
     """Turns, tools, errors, commits and lines; unknown in words."""
+    used.app.state.backend.figures.refresh_all()
     page = PageReader(used.client.get("/cost?by=agent&from=2025-10-01&to=2025-10-31", headers=HTML).text)
     assert page.rows[-1] == ["All runs", "2", "0", "0", "unknown", "0", "unknown", "unknown"]
 

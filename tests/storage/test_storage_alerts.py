@@ -65,7 +65,10 @@ def test_a_time_sums_the_runs_created_in_it(database):
 
 
 def test_each_scope_is_summed_by_itself(database):
-    """All, one name, or each name; runs without the name count in none of them."""
+    """All, one name, or each name; runs without the name count in none of them.
+
+    What each user has spent in a rolling time is asked of Langfuse (langfuse/langfuse 714).
+    """
     write(
         database,
         ended(1, began=-1, agent_name="a", session_id="s", labels=json.dumps({"team": "x"}), metrics_json=spent(1)),
@@ -88,7 +91,11 @@ def test_each_scope_is_summed_by_itself(database):
 
 
 def test_open_runs_count_with_what_they_used_so_far(database):
-    """An agent in an endless loop is found while it loops, also when it began before the rule's time."""
+    """An agent in an endless loop is found while it loops, also when it began before the rule's time.
+
+    Of Claude Code it is reported that a forgotten loop used 2.88 million tokens in two days (anthropics/claude-code
+    9704), and $50 in minutes (40715), and that nobody heard of it.
+    """
     write(database, run(1, created_at=moment(-3 * HOUR), start_time=moment(-3 * HOUR), metrics_json=spent(12)))
     evaluations = Evaluations(database, rule())
     assert evaluations.at(tick(0)) == [("opened", "r", "")]
@@ -96,7 +103,10 @@ def test_open_runs_count_with_what_they_used_so_far(database):
 
 
 def test_a_cost_that_nobody_knows_is_no_zero(database):
-    """It opens nothing and resolves nothing: a price list that lacks a model must not end an alert."""
+    """It opens nothing and resolves nothing: a price list that lacks a model must not end an alert.
+
+    Grafana's users get notices, and ends of alerts, for "no data" alone (grafana/grafana 8010, 82578).
+    """
     write(database, ended(1, began=-1, metrics_json=spent(11)))
     evaluations = Evaluations(database, rule(over="10m", resolve_after="0s"))
     assert evaluations.at(tick(0)) == [("opened", "r", "")]
@@ -108,7 +118,11 @@ def test_a_cost_that_nobody_knows_is_no_zero(database):
 
 
 def test_a_noisy_series_opens_and_is_resolved_once(database):
-    """Prometheus Alertmanager users see one alert fire and resolve for every swing (flapping): here it is one."""
+    """A series that swings about its limit is one alert.
+
+    Users of Prometheus ask for this since 2015: flap detection (prometheus/alertmanager 204), a threshold of its
+    own to resolve (prometheus/prometheus 6504), keeping noisy alerts open (prometheus/alertmanager 3048).
+    """
     evaluations = Evaluations(database, rule("failures", over="2m", limit="1"))
     notices = []
     for number in range(100):
@@ -120,8 +134,23 @@ def test_a_noisy_series_opens_and_is_resolved_once(database):
     assert notices[1][0] == pytest.approx(58 + 20, abs=2)
 
 
+def test_an_alert_opens_again_after_it_was_resolved(database):
+    """One that speaks once and never again is worse than none (BerriAI/litellm 16185, prometheus/prometheus 1372)."""
+    evaluations = Evaluations(database, rule("failures", over="2m", limit="0", resolve_after="0s"))
+    states = []
+    for number in (0, 20, 40):
+        write(database, ended(number + 1, began=number - 1, status="failed"))
+        for look in (number, number + 5):
+            evaluations.restart()
+            states += [state for state, *_ in evaluations.at(tick(look))]
+    assert states == ["opened", "resolved"] * 3
+
+
 def test_a_restart_repeats_nothing(database):
-    """LiteLLM users got the same budget alert again after each restart: what was said is in the database."""
+    """Users of LiteLLM got the same alert about a budget with every request (BerriAI/litellm 3113, 3738).
+
+    There it was kept in a cache what had been said; here it is in the database, in the transaction of the alert.
+    """
     write(
         database,
         ended(1, began=-1, metrics_json=spent(11)),
@@ -212,7 +241,7 @@ def test_alerts_end_with_their_rule_and_with_their_run(database):
 
 
 def test_two_services_evaluate_an_instant_once(postgresql_database):
-    """The second finds the instant evaluated, or the lock held: nobody is told twice."""
+    """The second finds the instant evaluated, or the lock held: nobody is notified twice (BerriAI/litellm 32011)."""
     write(postgresql_database, ended(1, began=-1, metrics_json=spent(11)))
     one, other = (Evaluations(postgresql_database, rule()) for _ in range(2))
     assert [one.at(tick(0)), other.at(tick(0)), other.at(tick(1))] == [[("opened", "r", "")], [], []]

@@ -121,7 +121,10 @@ def test_metrics_count_only_where_no_run_says_it(stored):
     ],
 )
 def test_runs_are_grouped_by_anything(stored, by, turns):
-    """Team and ticket come from OTEL_RESOURCE_ATTRIBUTES=agent.label.team=…; runs without the name have no line."""
+    """By which session or folder tokens went is asked of Claude Code (anthropics/claude-code 81644).
+
+    Team and ticket come from OTEL_RESOURCE_ATTRIBUTES=agent.label.team=…; runs without the name have no line.
+    """
     assert {name: line["turns"] for name, line in lines_by(stored, by)[0].items() if line["turns"]} == turns
     check_by(by)
 

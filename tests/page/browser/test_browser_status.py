@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from tests.service.service_cases import ended, post_states, state
+
 
 def test_the_status_can_be_used_by_everybody(sqlite_service, assert_usable_by_all) -> None:
     """At both widths and in both schemes; what is in order is one click away, with the keyboard too."""
@@ -11,3 +13,27 @@ def test_the_status_can_be_used_by_everybody(sqlite_service, assert_usable_by_al
     page.get_by_text("checks are in order").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("in order: settings")).to_be_visible()
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [380, 1400])
+def test_alerts_can_be_read_by_everybody(
+    sqlite_service, new_page, assert_accessible, width: int, color_scheme: str
+) -> None:
+    """Open and past alerts, and the banner that leads there from another page."""
+    backend = sqlite_service.app.state.backend
+    backend.settings.alerts.write_text('[stuck]\nmeasure = "duration"\nover = "run"\nlimit = "1s"\n')
+    post_states(sqlite_service, state(), ended(2))
+    backend.clock.advance(60)
+    backend.alerts.evaluate()
+    backend.clock.advance(30)
+    backend.alerts.evaluate()
+    page = new_page(width=width, color_scheme=color_scheme)
+    page.goto(f"{sqlite_service.url}/cost")
+    assert_accessible(page)
+    page.get_by_text("Show alerts").click()
+    assert_accessible(page)
+    expect(page.get_by_text("resolved", exact=True)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    backend.settings.alerts.unlink()
+    backend.alerts.evaluate()
