@@ -97,6 +97,13 @@ def test_unknown_figures_are_not_shown_as_zero(service) -> None:
     assert "$0" not in words
 
 
+def test_a_model_call_without_tokens_has_unknown_ones(sqlite_service) -> None:
+    """Its provider reported none, as GitHub Copilot does for a turn that the user ended; in its session too."""
+    store(sqlite_service, ended_run(metrics_json={"gen_ai": {"model_calls": 1}}, session_id="s"))
+    assert "Tokensunknown" in page_of(sqlite_service).words
+    assert "1 min unknown" in page_of(sqlite_service, "/sessions/s").words
+
+
 def test_parent_inside_and_session_runs_are_linked(service) -> None:
     """One click leads to the run around this one, to those inside it and to the others of its session."""
     post_states(
