@@ -24,7 +24,7 @@ LAYERS = (
     ("capture", ("capture",)),
     ("operations", ("commits", "connect", "operations")),
     ("service", ("page", "service")),
-    ("cli", ("cli",)),
+    ("cli", ("__main__", "cli")),
     ("testing", ("memory_recorder", "testing")),
 )  # fmt: skip
 """Layer → the folders and modules in it, the lowest first (design, "Layers"). Imports point down or sideways."""

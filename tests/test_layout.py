@@ -17,6 +17,7 @@ OTHER_FILES = {
     "test_bench",
     "test_contributing",
     "test_docs",
+    "test_packaging",
     "test_layers",
     "test_layout",
     "test_public_names",

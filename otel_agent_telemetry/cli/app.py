@@ -6,10 +6,12 @@ Modules that cost time to import are imported inside the commands that need them
 
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from otel_agent_telemetry.cli.alerts import alerts
 from otel_agent_telemetry.cli.associate_commit import associate_commit
@@ -44,10 +46,39 @@ from otel_agent_telemetry.cli.tail import tail
 from otel_agent_telemetry.cli.ui import ui
 from otel_agent_telemetry.cli.verify import verify
 
+_BASE_DIR = "--base-dir"
+_STARTERS = ("instrument", "run")
+
+
+class _Commands(TyperGroup):
+    """The commands; `--base-dir` may stand before or after the name of one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the line with the option put first."""
+        return super().parse_args(ctx, _with_base_dir_first(args))
+
+
+def _with_base_dir_first(args: list[str]) -> list[str]:
+    """Return a line with `--base-dir` before the command; what belongs to a program that is started stays."""
+    first: list[str] = []
+    rest: list[str] = []
+    waiting = iter(args)
+    for word in waiting:
+        if word == _BASE_DIR:
+            first += [word, *islice(waiting, 1)]
+        elif word.startswith(f"{_BASE_DIR}="):
+            first.append(word)
+        else:
+            rest.append(word)
+            if word == "--" or (rest == [word] and word in _STARTERS):
+                break
+    return [*first, *rest, *waiting]
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="List, check, repair and export the runs of agents.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

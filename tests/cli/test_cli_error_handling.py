@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import sqlite3
@@ -12,8 +13,10 @@ from contextlib import closing
 import pytest
 from command import COMMAND, agent_telemetry, agent_telemetry_process, record_runs, start_command
 from on_disk import ROOT, child_environment
+from typer.testing import CliRunner
 
 from otel_agent_telemetry import TelemetryClient
+from otel_agent_telemetry.cli.app import _with_base_dir_first, app
 from otel_agent_telemetry.cli.error_handling import ExitCode
 
 HOSTILE = "[red]\x1b[31m\x07\x9b2J\u202eevil\r\nnew[/red]"
@@ -240,3 +243,36 @@ def test_an_encoding_without_our_characters_is_no_error(config):
     result = agent_telemetry_process(config, "runs", env={"PYTHONIOENCODING": "ascii"})
     assert result.code == 0
     assert "\\u2603" in result.out
+
+
+@pytest.mark.parametrize(
+    "place", [("--base-dir", "{}", "runs"), ("runs", "--base-dir", "{}"), ("runs", "--base-dir={}")]
+)
+def test_the_base_folder_may_stand_before_or_after_the_command(config, place):
+    """People add it at the end of a line."""
+    record_runs(config, 1)
+    words = [word.format(config.base_dir) for word in place]
+    result = CliRunner().invoke(app, [*words, "--json"], env={"TELEMETRY_BASE_DIR": str(config.base_dir / "other")})
+    assert [run["run_id"] for run in json.loads(result.stdout)] == ["run-0"]
+
+
+def test_what_belongs_to_a_program_that_is_started_stays_its_own():
+    """Its `--base-dir` is not ours."""
+    for line in (
+        ["run", "--", "tool", "--base-dir", "x"],
+        ["instrument", "app.py", "--base-dir", "x"],
+        ["runs", "--", "--base-dir"],
+    ):
+        assert _with_base_dir_first(line) == line
+    assert _with_base_dir_first(["run", "--", "a"]) == ["run", "--", "a"]
+    assert _with_base_dir_first(["show", "x", "--base-dir"]) == ["--base-dir", "show", "x"]
+
+
+def test_the_package_is_the_command_and_completes_words_in_a_shell(tmp_path):
+    """`python -m otel_agent_telemetry`; the completion is the shell's own."""
+    command = [sys.executable, "-m", "otel_agent_telemetry"]
+    environment = child_environment(
+        {"_AGENT_TELEMETRY_COMPLETE": "complete_bash", "COMP_WORDS": "agent-telemetry sh", "COMP_CWORD": "1"}
+    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["show"], done.stderr
