@@ -19,6 +19,7 @@ def check_logs(config: TelemetryConfig) -> Iterator[Finding]:
     with reading_database(config) as connection:
         if connection is None:
             return
+        # Both before anything is yielded: a slow terminal must not keep the read lock.
         senders, waiting = senders_not_kept(connection), count_waiting(connection)
     if senders:
         most = [f"{sender or _NO_NAME} ({records})" for sender, records in list(senders.items())[:_MANY]]

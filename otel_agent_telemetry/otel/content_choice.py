@@ -36,6 +36,7 @@ def around_of(
     # The usual case: nothing is chosen, or everything.
     if around.capture_content or not around.content_for:
         return around
+    # With its kind before it: an agent and a project may have the same name.
     given = {f"{_AGENT}{agent_name}".lower(), f"{_PROJECT}{product}".lower()}
     given.update(_given(_AGENT, _AGENT_NAMES, resource, attributes))
     given.update(_given(_PROJECT, _PROJECT_NAMES, resource, attributes))

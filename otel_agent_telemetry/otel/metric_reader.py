@@ -26,7 +26,7 @@ from otel_agent_telemetry.storage.session_metrics import CUMULATIVE, SessionFigu
 from otel_agent_telemetry.storage.store import WriteBatch
 from otel_agent_telemetry.wire import dumps_text
 
-_LATEST_NS: Final = 2**63 - 1
+_LATEST_NS: Final = 2**63 - 1  # in the year 2262: what a signed column holds
 _DIGEST: Final = 16
 _MAX_NAME: Final = 255
 
@@ -57,6 +57,7 @@ class MetricReader:
         """Return what these data points count; one whose value is no number is refused."""
         figures: list[SessionFigure] = []
         for item in items:
+            # Most metrics are of no agent: one look in the table, and nothing of them is decoded.
             counted = SESSION_METRICS.get(item.metric.name)
             if counted is None or is_gauge(item.metric):
                 continue
@@ -89,6 +90,7 @@ def _figures_of(item: ReceivedPoint, counted: SessionMetric) -> Iterator[Session
         yield SessionFigure(
             series=_series(sender, session, item.metric.name, figure, attributes),
             start_ns=min(point.start_time_unix_nano, _LATEST_NS),
+            # A change is a row of its own, so that its repetition is the same row and the next change is not.
             point_ns=time_ns if is_delta(item.metric) else CUMULATIVE,
             time=iso_utc(time_ns),
             sender=sender,
@@ -101,6 +103,7 @@ def _figures_of(item: ReceivedPoint, counted: SessionMetric) -> Iterator[Session
 
 def _series(sender: str, session: str, metric: str, figure: str, attributes: Mapping[str, Any]) -> str:
     """Return what distinguishes a series of data points from all others, whatever the order of its attributes."""
+    # Without the resource: a collector on one of two ways adds to it, and the series is the same.
     parts = dumps_text(
         [sender, session, metric, figure, sorted((key, repr(value)) for key, value in attributes.items())]
     )

@@ -14,6 +14,7 @@ _KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary"
 def points_of(metric: Metric) -> Sequence[Any]:
     """Return the data points of a metric of any kind; none of one without data."""
     kind = metric.WhichOneof("data")
+    # A newer version of the format may have kinds that are not known here.
     return getattr(metric, kind).data_points if kind in _KINDS else ()
 
 
@@ -30,6 +31,7 @@ def is_gauge(metric: Metric) -> bool:
 
 def value_of_point(point: Any) -> float:
     """Return the value of a data point: its number, or the sum of a histogram or summary."""
+    # By its fields: points of gauges and sums are one message, those of the other kinds have a sum.
     if hasattr(point, "as_int"):
         return float(point.as_int if point.WhichOneof("value") == "as_int" else point.as_double)
     return float(point.sum)

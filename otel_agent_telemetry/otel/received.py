@@ -35,6 +35,7 @@ class Received(Generic[T]):
 
     def parts(self, most: int, *, after: int = 0) -> Iterator[list[T]]:
         """Yield the items without the first `after`, at most so many at once; where they are more, in their order."""
+        # Whenever the request is repeated the order is the same, because `after` counts in it.
         if len(self.items) > most:
             self.items.sort(key=self.order)
         for start in range(after, len(self.items), most):

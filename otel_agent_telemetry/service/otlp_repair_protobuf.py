@@ -95,6 +95,7 @@ def _lenient(name: str) -> Any:
 
 def _texts_to_bytes(message: descriptor_pb2.DescriptorProto) -> None:
     """Make text fields of a message type byte fields, whose values need not be UTF-8."""
+    # On the wire both are the same; only of a text does the parser check that it is UTF-8.
     for field in message.field:
         if field.type == field.TYPE_STRING:
             field.type = field.TYPE_BYTES

@@ -73,6 +73,7 @@ class Signal:
     def answer(self, rejected: int, message: str) -> Message:
         """Return the response to a request that is stored; with a message and no count it is a warning."""
         response: Message = self.response()
+        # Where all is well the field stays unset, as the specification requires of a full success.
         if message:
             partial: Any = response.partial_success  # type: ignore[attr-defined]  # every Export…ServiceResponse has it
             setattr(partial, self.rejected, rejected)

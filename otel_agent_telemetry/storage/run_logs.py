@@ -166,6 +166,7 @@ class _Log(NamedTuple):
 def _settle(connection: Connection, rows: Sequence[_Log]) -> None:
     """Give these rows the run that is theirs now."""
     wanted = dict(_runs_of(connection, rows))
+    # Most are where they belong already: spans of a long run arrive in many requests.
     moved = [row for row in rows if wanted[row.id] != row.event_id]
     if not moved:
         return
