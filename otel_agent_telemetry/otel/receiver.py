@@ -43,7 +43,7 @@ from otel_agent_telemetry.otel.otlp_spans import (
 )
 from otel_agent_telemetry.otel.received import Received
 from otel_agent_telemetry.otel.span_work import span_work_of
-from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.otel.spans import SpanView, run_of_resource
 from otel_agent_telemetry.otel.usage import last_call_decides, own_usage, usage_of_kind, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name, kept_run_id
@@ -122,6 +122,10 @@ class SpanReceiver:
             else:
                 node.is_idle = span_work_of(view, has_events=bool(events)) in (NO_WORK, NO_WORK_OF_AGENT)
             node.state = self._state_of(view, span.events, agent_name)
+            # Of an agent's run alone: the plumbing of its program belongs to nobody's command.
+            outer = run_of_resource(sender.resource) if node.agent is not None and view.parent_span_id is None else None
+            if outer is not None:
+                node.state.setdefault("parent_run_id", outer)
         else:
             step, more = self._step_of(view, plan, rule)
             usage = _with_left_out(_usage_of_step(view, plan, kind), (more, *left_out))

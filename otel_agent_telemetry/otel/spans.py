@@ -21,6 +21,7 @@ from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.program_name import program_name
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.recording.active_runs import ActiveRun
+from otel_agent_telemetry.redaction import kept_run_id
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 START_PARAMETERS: Final = otel_context.create_key("otel-agent-telemetry-start-parameters")
@@ -181,3 +182,12 @@ def parent_run_of(context: otel_context.Context) -> str | None:
         return None
     run_id = baggage.get_baggage(RUN_ID_KEY, context)
     return str(run_id) if run_id is not None and check_custom_run_id(run_id) is None else None
+
+
+def run_of_resource(resource: Mapping[str, Any]) -> str | None:
+    """Return the run that a program was started in, by `agent_run.id` of its resource; None when it names none.
+
+    `agent-telemetry run` sets it for programs that take neither a trace nor baggage from their environment.
+    """
+    run_id = resource.get(RUN_ID_KEY)
+    return kept_run_id(run_id) if isinstance(run_id, str) and check_custom_run_id(run_id) is None else None

@@ -24,7 +24,7 @@ from otel_agent_telemetry.otel.conventions.log_senders import role_in, words_of
 from otel_agent_telemetry.otel.conventions.log_words import LogWords
 from otel_agent_telemetry.otel.log_records import LoggedEvent
 from otel_agent_telemetry.otel.mapping import Overrides, run_columns, service_of
-from otel_agent_telemetry.otel.spans import SpanView
+from otel_agent_telemetry.otel.spans import SpanView, run_of_resource
 from otel_agent_telemetry.otel.usage import error_of, usage_of_step
 from otel_agent_telemetry.recording.active_runs import ResourceDefaults
 from otel_agent_telemetry.redaction import clean, kept_name
@@ -125,6 +125,8 @@ class TurnReader:
             least["service_name"] = service
         if version := _id_in(words.versions, event.attributes) or _id_in(words.versions, event.resource):
             least["agent_version"] = kept_name(version)
+        if (outer := run_of_resource(event.resource)) is not None:
+            least["parent_run_id"] = outer
         if not is_begin:
             return least
         # What describes the record says nothing of the run.

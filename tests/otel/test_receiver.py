@@ -102,6 +102,22 @@ def test_steps_runs_inside_and_which_spans_are_runs():
     assert [node.is_run for node in nodes_of(received(*spans, runs="marked"))] == [False, False, True, False]
 
 
+def test_an_agent_belongs_to_the_run_that_its_resource_names():
+    """Its outermost span alone, and none that is no agent's: the rest of a program is nobody's command."""
+    agent = {"gen_ai.operation.name": "invoke_agent"}
+    spans = (
+        {"name": "outer", "span_id": span_id(1), "attributes": agent},
+        {"name": "inner", "span_id": span_id(2), "parent_span_id": span_id(1), "attributes": agent},
+        {"name": "plumbing", "span_id": span_id(3)},
+    )
+    found = received(*spans, resource={"service.name": "copilot", "agent_run.id": "the run"})
+    assert [(record.job_type, record.parent_run_id) for record in records_of(found)] == [
+        ("outer", "the run"),
+        ("inner", None),
+        ("plumbing", None),
+    ]
+
+
 def test_an_exception_tells_how_the_run_ended():
     """Status, summary and details from the span's last exception event."""
     told = {"exception.type": "TimeoutError", "exception.message": "too long", "exception.stacktrace": "line 1"}

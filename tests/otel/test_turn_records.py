@@ -224,6 +224,14 @@ def test_a_clock_that_is_ahead_does_not_keep_a_turn_open():
     assert read("user_prompt", time_ns=0).time_ns == NOW_NS
 
 
+@pytest.mark.parametrize(("given", "parent"), [("20260101T000000Z-make-a1b2c3d4", True), ("a/b", False), (7, False)])
+def test_a_turn_belongs_to_the_run_that_its_resource_names(given, parent):
+    """As `agent-telemetry run` has it in OTEL_RESOURCE_ATTRIBUTES; an id that none can have is no run's."""
+    for name in ("user_prompt", "api_request"):
+        base = read(name, {}, resource={"agent_run.id": given}).base
+        assert base.get("parent_run_id") == (given if parent else None)
+
+
 def test_the_prompt_gives_the_columns_of_the_run():
     """Version, host, labels and what else a span's resource would give; ids of its span, where that is the run."""
     resource = {
