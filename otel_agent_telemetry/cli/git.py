@@ -61,7 +61,7 @@ def _print_changes(changes: "Sequence[HookChange]") -> None:
 
 
 Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Number of commits to list at most.")]
-Why = Annotated[bool, typer.Option("--why", help="Say how the run of each commit was found, or why none was.")]
+Why = Annotated[bool, typer.Option("--why", help="Show how the run of each commit was found, or why none was.")]
 
 
 def log(
@@ -135,6 +135,7 @@ def _repository() -> "Repository":
 
 def _trailer_of(config: "TelemetryConfig") -> str:
     """Return the name of the trailer that is read: of commits that have one, also where no new ones get it."""
+    # The line is read in commits that others made, too, who may not have turned it off.
     return "Agent-Run" if config.commit_trailer == "off" else config.commit_trailer
 
 
@@ -158,7 +159,7 @@ def _find_late_runs(config: "TelemetryConfig", repository: "Repository", trailer
 def _note_problem(problem: str) -> None:
     """Print why runs are named by the repository alone."""
     if problem:
-        print_stderr(f"agent-telemetry: {problem}; what follows is what the repository itself says.")
+        print_stderr(f"agent-telemetry: {problem}; the runs below are those that the repository itself names.")
 
 
 def _note_hooks(repository: "Repository") -> None:

@@ -1,7 +1,7 @@
 """The variables by which a coding agent's commands can be recognised, as data.
 
 An agent starts its commands with variables of its own. Some name the session, and with it the run
-that is open in it; others say no more than which agent it is. `hook.sh` looks at the same names,
+that is open in it; others only which agent it is. `hook.sh` looks at the same names,
 which a test compares. A trace (`TRACEPARENT`) and baggage are read by `config`.
 """
 
@@ -25,6 +25,7 @@ AGENT_VARIABLES: Final = (
     AgentVariable("COPILOT_AGENT_SESSION_ID", ("github-copilot",), is_session=True),
     AgentVariable("CLAUDECODE", ("claude-code",)),
     AgentVariable("CODEX_SANDBOX", ("codex",)),
+    # Qwen Code began as a copy of Gemini CLI, and earlier versions still set its variable.
     AgentVariable("GEMINI_CLI", ("gemini-cli", "qwen-code")),
     AgentVariable("QWEN_CODE", ("qwen-code",)),
     AgentVariable("OPENCODE", ("opencode",)),

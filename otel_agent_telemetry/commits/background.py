@@ -142,30 +142,30 @@ def _pairs(lines: Iterable[str]) -> list[tuple[str, str]]:
 def _find_patiently(config: TelemetryConfig, commit: Commit, open_runs: Sequence[str]) -> Finding:
     """Look for the run, and again while its agent may not have sent it yet. Blocks up to half a minute."""
     variables = process_environment()
-    around = Circumstances(variables, open_runs, iso_utc(parse_iso(commit.committed_at)))
-    if config.command_run_id is None and config.parent_run_id is None and around.signs:
+    circumstances = Circumstances(variables, open_runs, iso_utc(parse_iso(commit.committed_at)))
+    if config.command_run_id is None and config.parent_run_id is None and circumstances.signs:
         time.sleep(_EXPORT_S)
-        around = replace(around, is_past=True)
-    finding = _look(config, around)
+        circumstances = replace(circumstances, is_past=True)
+    finding = _look(config, circumstances)
     for wait_s in _WAITS_S:
         if not finding.is_early:
             break
         time.sleep(wait_s)
-        finding = _look(config, around)
+        finding = _look(config, circumstances)
     return finding
 
 
 def look_again(config: TelemetryConfig, commit: Commit, signs: str) -> Finding:
     """Return the run of a commit that was made a while ago, by what its agent named then. Never raises."""
-    around = Circumstances.of_signs(signs, iso_utc(parse_iso(commit.committed_at)))
-    parent = around.variables.get("TRACEPARENT")
+    circumstances = Circumstances.of_signs(signs, iso_utc(parse_iso(commit.committed_at)))
+    parent = circumstances.variables.get("TRACEPARENT")
     then = config.with_(command_run_id=None, parent_run_id=None, trace_parent=parent)
-    return _look(then, around)
+    return _look(then, circumstances)
 
 
-def _look(config: TelemetryConfig, around: Circumstances) -> Finding:
+def _look(config: TelemetryConfig, circumstances: Circumstances) -> Finding:
     """Return what can be found now; a store that is away is a reason like any other."""
     try:
-        return find_run(config, around, open_reader(config))
+        return find_run(config, circumstances, open_reader(config))
     except (AgentTelemetryError, OSError) as problem:
         return Finding(None, f"the runs could not be read: {problem}", is_early=True)

@@ -49,14 +49,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a commit was made in: the environment, the runs open around it, and when."""
+    """What a commit was made in: the environment, the runs open where it was made, and when."""
 
     variables: Mapping[str, str]
     open_runs: Sequence[str]
     committed_at: str
     """In our form of time."""
     is_past: bool = False
-    """Whether the commit was made a while ago: what is open now says nothing of it then."""
+    """Whether the commit was made a while ago: what is open now need not have been open then."""
 
     @property
     def signs(self) -> str:
@@ -73,7 +73,7 @@ class Circumstances:
         return cls({name: value for name, _, value in pairs}, (), committed_at, is_past=True)
 
 
-def find_run(config: TelemetryConfig, around: Circumstances, store: Runs) -> Finding:
+def find_run(config: TelemetryConfig, circumstances: Circumstances, store: Runs) -> Finding:
     """Return the run of a commit. Blocks for a few queries at most. Raises StorageError, OSError as the store does."""
     if config.command_run_id is not None:
         return Finding(config.command_run_id, "TELEMETRY_RUN_ID named the run when it was made")
@@ -81,16 +81,20 @@ def find_run(config: TelemetryConfig, around: Circumstances, store: Runs) -> Fin
         return Finding(config.parent_run_id, "BAGGAGE named the run when it was made")
     # A trace may be of whoever started the agent, and no run's: then its session counts.
     named = [
-        found for found in (_by_trace(config.trace_parent, store), _by_session(around, store)) if found is not None
+        found
+        for found in (_by_trace(config.trace_parent, store), _by_session(circumstances, store))
+        if found is not None
     ]
     for found in named:
         if not found.is_early:
             return found
-    around_it = _only(around.open_runs, "a process that works in this directory had it open", "open in this directory")
-    if around_it is not None:
-        return around_it
+    nearby = _only(
+        circumstances.open_runs, "a process that works in this directory had it open", "open in this directory"
+    )
+    if nearby is not None:
+        return nearby
     # A session that the store does not know yet is not the one that it knows: no other run is guessed.
-    return named[-1] if named else _by_agent(around, store)
+    return named[-1] if named else _by_agent(circumstances, store)
 
 
 def _only(run_ids: Sequence[str], why: str, what: str) -> Finding | None:
@@ -117,31 +121,35 @@ def _by_trace(trace_parent: str | None, store: Runs) -> Finding | None:
     )
 
 
-def _by_session(around: Circumstances, store: Runs) -> Finding | None:
+def _by_session(circumstances: Circumstances, store: Runs) -> Finding | None:
     """Return the last run that a session began before the commit; None where no session is named."""
-    for variable in _present(around.variables):
+    for variable in _present(circumstances.variables):
         if not variable.is_session:
             continue
-        session = around.variables[variable.name].strip()
+        session = circumstances.variables[variable.name].strip()
         found = store.runs(RunQuery(session_id=session, limit=_MAX_RUNS, priced=False)) or []
-        begun = [run for run in found if run.created_at <= around.committed_at]
+        begun = [run for run in found if run.created_at <= circumstances.committed_at]
         why = f"{variable.name} named its session {session}"
         last = max(begun, key=lambda run: run.created_at, default=None)
         # Some agents send a turn when it ends: the one before it is not the one that the commit was made in.
-        if last is None or (last.end_time is not None and last.end_time < around.committed_at):
+        if last is None or (last.end_time is not None and last.end_time < circumstances.committed_at):
             return Finding(None, f"{why}, of which the store has no run of that time", is_early=True)
         return Finding(last.run_id, why)
     return None
 
 
-def _by_agent(around: Circumstances, store: Runs) -> Finding:
+def _by_agent(circumstances: Circumstances, store: Runs) -> Finding:
     """Return the one open run of a coding agent on this host."""
-    present = [variable for variable in _present(around.variables) if not variable.is_session]
+    present = [variable for variable in _present(circumstances.variables) if not variable.is_session]
     agents = present[0].agents if present else CODING_AGENTS
-    begun = RunQuery(start_time_to=around.committed_at, limit=_MAX_RUNS, priced=False)
-    queries = [replace(begun, agent_name=one) for one in agents] if around.is_past else [replace(begun, status=RUNNING)]
+    begun = RunQuery(start_time_to=circumstances.committed_at, limit=_MAX_RUNS, priced=False)
+    queries = (
+        [replace(begun, agent_name=one) for one in agents]
+        if circumstances.is_past
+        else [replace(begun, status=RUNNING)]
+    )
     found = [run for query in queries for run in store.runs(query) or [] if run.agent_name in agents]
-    then = [run for run in found if run.end_time is None or run.end_time >= around.committed_at]
+    then = [run for run in found if run.end_time is None or run.end_time >= circumstances.committed_at]
     here = [run.run_id for run in then if run.host in (None, "", host_name())]
     why = "it was the one open run of a coding agent on this host"
     return _only(here, why, "open of coding agents on this host") or Finding(

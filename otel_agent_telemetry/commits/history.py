@@ -44,7 +44,7 @@ class CommitRuns:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was found; `problem` says why the store could not be read, "" where it was."""
+    """What was found; `problem` is why the store could not be read, "" where it was."""
 
     commits: Sequence[CommitRuns]
     problem: str = ""
@@ -120,6 +120,7 @@ def _records(reader: RunReader, commits: Sequence[Commit], named: Sequence[str])
         found += reader.runs(RunQuery(commits=hashes, limit=_RUNS)) or []
     known = {record.run_id for record in found}
     for run_id in named:
+        # Named by the repository alone: the association has not arrived, or is in another store.
         if run_id not in known:
             found += reader.runs(RunQuery(run_id=run_id, limit=1)) or []
     return {record.run_id: record for record in sorted(found, key=lambda record: record.created_at)}
@@ -129,6 +130,7 @@ def _runs_of(
     commit: Commit, links: _Links, index: LocalIndex, records: dict[str, RunRecord], trailer: str
 ) -> CommitRuns:
     """Return a commit with its runs, those of the store first."""
+    # The store first: an association there may have been corrected since, a message cannot be.
     named: dict[str, list[NamedBy]] = {}
     sources: tuple[tuple[NamedBy, Sequence[str]], ...] = (
         ("store", links.of(commit)),

@@ -111,7 +111,7 @@ at_open_runs_of() {
         }'
 }
 
-# Set at_run to the run that this commit is made in, at_open to the runs open around it, and at_seen where the
+# Set at_run to the run that this commit is made in, at_open to the runs open where it is made, and at_seen where the
 # background has to find out more.
 at_find_run() {
     at_open=''
@@ -157,7 +157,7 @@ case $at_hook in
         ;;
 esac
 
-# Print what a message says: without what follows the scissors, comments, sign-offs and our own line. Git takes a
+# Print the text of a message: without what follows the scissors, comments, sign-offs and our own line. Git takes a
 # message of nothing else for an empty one. Without an editor, which git shows by GIT_EDITOR, comments are text.
 at_content() {
     sed '/ >8 -\{24\}$/,$d' "$1" |
@@ -165,7 +165,7 @@ at_content() {
         grep -v -e '^Signed-off-by: ' -e "^$at_trailer: " -e '^$'
 }
 
-# Add the trailer to a message that says something. Not while a rebase goes on: it rewrites what others did.
+# Add the trailer to a message that has a text. Not while a rebase goes on: it rewrites what others did.
 at_sign() {
     case $at_trailer in off | '' | *[!A-Za-z0-9-]*) return 0 ;; esac
     if [ -d "${1%/*}/rebase-merge" ] || [ -d "${1%/*}/rebase-apply" ]; then return 0; fi

@@ -223,7 +223,7 @@ def _stub(hook: str, config: TelemetryConfig) -> str:
         trailer=shlex.quote(config.commit_trailer),
         read="at_lines=$(cat) || :\n" if reads else "",
         run="""printf '%s\\n' "$at_lines" | "$at_before" "$@\"""" if reads else '"$at_before" "$@"',
-        # What happened has happened, whatever the other hook says of it; a message it refuses is not touched.
+        # What happened has happened, whatever the status of the other hook is; a message it refuses is not touched.
         when="1" if hook.startswith("post-") else '"$at_status" = 0',
     )
 

@@ -88,6 +88,7 @@ def add_lines(common_dir: Path, lines: Iterable[tuple[str, str, str]]) -> None:
             common_dir / FILE_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644
         )
         try:
+            # One write to a file opened to append: hooks of several commits at a time do not mix their lines.
             os.write(fd, content)
         finally:
             os.close(fd)

@@ -29,6 +29,7 @@ def commits_named(text: str) -> tuple[str, ...]:
     repository = Repository(folder=Path.cwd())
     if ".." not in text:
         try:
+            # Also what looks like a hash: a branch may be named `deadbeef`, and then git means the branch.
             return (repository.full_hash(text),)
         except ConfigurationError:
             if _HASH.fullmatch(text):

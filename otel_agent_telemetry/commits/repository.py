@@ -2,7 +2,7 @@
 
 Git is run with the repository's folder alone: the variables that git gives its hooks (`GIT_DIR`,
 `GIT_INDEX_FILE` …) belong to another command, and name another repository where a hook starts
-something. Whatever a user or a repository says is an argument behind `--end-of-options`, never a
+something. Whatever a user or a repository gives is an argument behind `--end-of-options`, never a
 part of a command line. Answers are data: authors and messages can come from anyone.
 """
 
@@ -21,7 +21,7 @@ from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
 
 _KEPT: Final = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_SSH")
-"""Beginnings of git's variables that say how it works, not where."""
+"""Beginnings of git's variables for how it works, not where."""
 _FORMAT: Final = "%H%x00%aN <%aE>%x00%cI%x00%s%x00%B%x00%x01"
 _PARTS: Final = 5
 _TIMEOUT_S: Final = 120
@@ -31,7 +31,7 @@ _BLAMED: Final = lazy(r"([0-9a-f]{40}|[0-9a-f]{64}) \d+ (\d+)(?: \d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit as git tells it; `committed_at` is ISO 8601 with a zone."""
+    """A commit as git describes it; `committed_at` is ISO 8601 with a zone."""
 
     commit_hash: str
     author: str
@@ -88,8 +88,8 @@ class Repository:
         except subprocess.TimeoutExpired:
             raise ConfigurationError(f"git {arguments[0]}: no answer within {_TIMEOUT_S} s") from None
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise ConfigurationError(f"git {arguments[0]}: {said[0] if said else f'status {done.returncode}'}")
+            output = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ConfigurationError(f"git {arguments[0]}: {output[0] if output else f'status {done.returncode}'}")
         return done.stdout.decode("utf-8", "replace")
 
     def setting(self, name: str, *scope: str) -> str:
@@ -117,8 +117,8 @@ class Repository:
         bounds = [] if limit is None else [f"--max-count={limit}"]
         how = [] if walk else ["--no-walk=unsorted"]
         shape = ("--no-show-signature", "--no-notes", "--no-color", "--no-patch", f"--format={_FORMAT}")
-        said = self.ask("log", *shape, *bounds, *how, "--end-of-options", *revisions, "--")
-        parts = (record.lstrip("\n").split("\0") for record in said.split("\0\x01"))
+        output = self.ask("log", *shape, *bounds, *how, "--end-of-options", *revisions, "--")
+        parts = (record.lstrip("\n").split("\0") for record in output.split("\0\x01"))
         return [Commit(*part[:_PARTS]) for part in parts if len(part) >= _PARTS]
 
     def hashes(self, revisions: Sequence[str], *, limit: int) -> list[str]:
@@ -130,19 +130,20 @@ class Repository:
 
         Of all branches, the newest 20,000 commits are looked at.
         """
-        said = self.ask("rev-list", "--all", "--header", f"--max-count={_MAX_SEARCHED}")
+        output = self.ask("rev-list", "--all", "--header", f"--max-count={_MAX_SEARCHED}")
         lines = (f"\nchange-id {change}\n", f"\n    Change-Id: {change}\n")
-        return [raw.split("\n", 1)[0] for raw in said.split("\0") if any(line in f"{raw}\n" for line in lines)]
+        return [raw.split("\n", 1)[0] for raw in output.split("\0") if any(line in f"{raw}\n" for line in lines)]
 
     def blame(self, file: str, revision: str | None) -> list[BlamedLine]:
         """Return the lines of a file and the commits that they came with."""
         revisions = [] if revision is None else [self.full_hash(revision)]
-        said = self.ask("blame", "--line-porcelain", *revisions, "--", file)
-        return list(_blamed(said.split("\n")))
+        output = self.ask("blame", "--line-porcelain", *revisions, "--", file)
+        return list(_blamed(output.split("\n")))
 
 
 def _blamed(lines: Iterable[str]) -> Iterable[BlamedLine]:
     """Yield the lines of `git blame --line-porcelain`: a header each, which a line with a tab ends."""
+    # A line of the file can look like a header; its own begins with a tab, which no header does.
     commit, number, author = "", 0, ""
     for line in lines:
         if line.startswith("\t"):

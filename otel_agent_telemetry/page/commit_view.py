@@ -69,6 +69,7 @@ def _read(connection: Connection, name: str, settings: TelemetryConfig) -> dict[
         "runs": runs,
         "by_run": {link.run_id: link for link in reversed(links)},
         "waiting": [link for link in links if link.run_id not in known],
+        # An association may have been made with the beginning of the hash alone.
         "whole": max([name, *(link.commit_hash for link in links)], key=len),
         "address": _address(runs, links, settings),
     }
@@ -76,6 +77,7 @@ def _read(connection: Connection, name: str, settings: TelemetryConfig) -> dict[
 
 def _address(runs: Sequence[RunRecord], links: Sequence[CommitLink], settings: TelemetryConfig) -> str | None:
     """Return the page of the commit on the platform of a run's repository; None where none is known."""
+    # Of the runs of one commit some may have no repository: their agents do not name one.
     names = {link.run_id: link.commit_hash for link in links}
     hosts = dict(settings.git_hosts)
     found = (commit_url(run.git_repo, names.get(run.run_id, run.git_commit_hash), hosts=hosts) for run in runs)

@@ -60,6 +60,7 @@ async def read_commits(request: Request) -> Response:
             lambda connection: commits_of_run(connection, run_id, limit=filters.limit)
         )
     else:
+        # The pattern has looked at each part already.
         hashes = str(filters.commit).split(",")
         links = await backend_of(request).read(
             lambda connection: runs_of_commits(connection, hashes, limit=filters.limit)

@@ -103,11 +103,11 @@ def test_git_log_without_a_store_reads_the_messages(config, git):
 
 
 def test_git_log_where_the_service_is_away_says_so(config, git, made):
-    """And shows what the repository says."""
+    """And shows what the repository names."""
     away = {"TELEMETRY_API_URL": "http://127.0.0.1:9"}
     result = agent_telemetry(config, "git", "log", "--no-sync", "--json", env=away)
     assert result.code == 0
-    assert "what follows is what the repository itself says" in result.err
+    assert "the runs below are those that the repository itself names" in result.err
     assert [[run["run_id"] for run in one["runs"]] for one in result.json] == [["far-away"], [], []]
 
 
@@ -167,7 +167,7 @@ def test_runs_of_a_change_of_gerrit_or_jj(config, git, case, change):
 
 
 def test_git_install_names_what_became_of_each_hook(config, git):
-    """And outside of a repository it is git that says what is wrong."""
+    """And outside of a repository the error is that of git."""
     git("commit", "-q", "--allow-empty", "-m", "first")
     installed = agent_telemetry(config, "git", "install")
     assert installed.code == 0

@@ -41,13 +41,13 @@ def test_the_commit_is_associated_with_its_run(user, config, case, plain, record
     client = case.client()
     client.start_run("agent", "job", run_id="run-1")
     commit = user.commit(plain, "made in a run")
-    recorder.record_commit(commit, lambda _: Finding("run-1", "it was said so"))
+    recorder.record_commit(commit, lambda _: Finding("run-1", "it was named"))
     client.end_run("run-1")
     assert client.flush()
     run = rows_of(config)["run-1"]
     assert (run["git_commit_hash"], run["git_commit_source"]) == (commit, "llm")
     assert run["git_commit_author"] == "Eve $(touch evil) <ann@example.org>"
-    assert read_index(plain / ".git").why[commit] == "it was said so"
+    assert read_index(plain / ".git").why[commit] == "it was named"
 
 
 def test_the_runs_of_the_message_are_kept_wherever_their_lines_stand(user, plain, recorder):
@@ -68,7 +68,7 @@ def test_a_commit_that_is_amended_while_the_background_works_keeps_its_run(user,
     new = user.head(plain)
     add_lines(plain / ".git", [("rewrite", old, new)])  # by the shell
     steps = [
-        lambda: recorder.record_commit(old, lambda _: Finding("run-1", "it was said so")),
+        lambda: recorder.record_commit(old, lambda _: Finding("run-1", "it was named")),
         lambda: recorder.record_rewritten([(old, new)]),
     ]
     for step in steps if order == "commit first" else reversed(steps):
@@ -80,7 +80,7 @@ def test_runs_of_squashed_commits_meet_in_the_new_one(user, plain, recorder):
     """An interactive rebase names one new hash for several old ones."""
     olds = [user.commit(plain, "one"), user.commit(plain, "two")]
     for number, old in enumerate(olds):
-        recorder.record_commit(old, lambda _, number=number: Finding(f"run-{number}", "it was said so"))
+        recorder.record_commit(old, lambda _, number=number: Finding(f"run-{number}", "it was named"))
     new = user.commit(plain, "both")
     add_lines(plain / ".git", [("rewrite", old, new) for old in olds])
     recorder.record_rewritten([(old, new) for old in olds])
@@ -123,7 +123,7 @@ def test_the_index_skips_what_it_cannot_read(tmp_path):
 
 
 def test_an_index_that_cannot_be_written_is_no_error(tmp_path):
-    """The disk is full, or the folder is gone."""
+    """The disk is full, or the folder was removed."""
     add_lines(tmp_path / "missing", [("why", "1" * 40, "nobody reads it")])
 
 
@@ -140,7 +140,7 @@ def test_a_broken_base_directory_costs_the_association_alone(user, config, plain
         base.mkdir(mode=0o500)
     commit = user.commit(plain, "inside")
     recorder = CommitRecorder(config.with_(base_dir=base), Repository(folder=plain), trailer="Agent-Run")
-    recorder.record_commit(commit, lambda _: Finding("run-1", "it was said so"))
+    recorder.record_commit(commit, lambda _: Finding("run-1", "it was named"))
     recorder.close()
     assert read_index(plain / ".git").runs[commit] == ["run-1"]
 

@@ -1,4 +1,4 @@
-"""Which run a commit is said to be of, and why: the order of the signs, and several candidates."""
+"""Which run is found for a commit, and why: the order of the signs, and several candidates."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_the_order_of_the_signs(config):
     """The environment of `run`, baggage, a trace, what is open in the directory, the one open agent."""
     store = Store({"run_id": "traced", "trace_id": TRACE}, {"run_id": "of another", "agent_name": "other"})
     signs = {"command_run_id": "commanded", "parent_run_id": "in baggage", "trace_parent": PARENT}
-    everything = {"environ": {}, "open_runs": ["around"]}
+    everything = {"environ": {}, "open_runs": ["nearby"]}
     assert look(config, store, **everything, **signs).run_id == "commanded"
     del signs["command_run_id"]
     assert look(config, store, **everything, **signs).run_id == "in baggage"
     del signs["parent_run_id"]
     assert look(config, store, **everything, **signs).run_id == "traced"
-    assert look(config, store, **everything).run_id == "around"
+    assert look(config, store, **everything).run_id == "nearby"
     assert look(config, store).run_id == "traced"
     assert look(config, Store()).run_id is None
 
@@ -79,7 +79,7 @@ def test_a_run_that_was_named_and_has_not_arrived_is_waited_for(config, sign):
     found = look(config, Store({"run_id": "another"}), **sign)
     assert (found.run_id, found.is_early) == (None, True)
     assert "the store has no run" in found.why
-    assert look(config, Store({"run_id": "another"}), open_runs=["around"], **sign).run_id == "around"
+    assert look(config, Store({"run_id": "another"}), open_runs=["nearby"], **sign).run_id == "nearby"
 
 
 def test_the_turn_before_is_not_the_one_that_the_commit_was_made_in(config):

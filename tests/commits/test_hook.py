@@ -21,7 +21,7 @@ TRAILER = f"Agent-Run: {RUN['TELEMETRY_RUN_ID']}"
 
 
 def editor(tmp_path, script):
-    """An editor that does to the message what a line of shell says; `$1` is the file."""
+    """An editor that does to the message what a line of shell does; `$1` is the file."""
     path = tmp_path / "editor"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -292,9 +292,9 @@ def test_a_run_of_another_directory_or_of_a_dead_process_is_no_candidate(user, r
     """Neither what works beside the repository nor what was killed."""
     (tmp_path / "elsewhere").mkdir()
     recording(tmp_path / "elsewhere", "run-1")
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    writer = f"20260101T000000-{gone.pid}-0badcafe"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    writer = f"20260101T000000-{ended.pid}-0badcafe"
     header = {"record_type": "segment", "writer": writer, "directory": str(repository)}
     state = '{"record_type":"run","writer":"w","event_id":"e","run_id":"dead","status":"running"}\n'
     segment = config.buffer_dir / f"{writer}-000000.jsonl"
@@ -330,8 +330,8 @@ def test_an_installation_that_is_gone_leaves_commits_alone(user, repository, con
     for hook in (repository / ".git/hooks").glob("*"):
         if not hook.name.endswith(".sample"):
             name = "at_python" if lost == "interpreter" else "at_root"
-            gone = f"{name}=/nowhere"
-            lines = [gone if line.startswith(f"{name}=") else line for line in hook.read_text().splitlines()]
+            removed = f"{name}=/nowhere"
+            lines = [removed if line.startswith(f"{name}=") else line for line in hook.read_text().splitlines()]
             hook.write_text("\n".join(lines) + "\n")
     done = user.git(repository, "commit", "-q", "--allow-empty", "-m", "alone", **RUN)
     assert (done.stdout, done.stderr, user.message(repository)) == ("", "", "alone")

@@ -14,7 +14,7 @@ TRAILER = "Agent-Run: run-1"
 
 
 def write_hook(path, script):
-    """An executable hook that says what it was given, and does what a line says."""
+    """An executable hook that writes down what it was given, and does what a line of shell does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\necho "$0 $*" >>"$HOME/ran"\n{script}\n')
     path.chmod(0o755)
@@ -22,7 +22,7 @@ def write_hook(path, script):
 
 
 def ran(user):
-    """What the hooks of others said since the last look."""
+    """What the hooks of others wrote down since the last look."""
     log = user.home / "ran"
     lines = log.read_text().splitlines() if log.exists() else []
     log.unlink(missing_ok=True)
@@ -43,9 +43,9 @@ def test_a_hook_that_is_there_runs_first_with_its_arguments(user, config, plain,
     install(config, plain)
     install(config, plain)  # a second time changes nothing
     user.commit(plain, "inside", **RUN)
-    (said,) = ran(user)
+    (call,) = ran(user)
     arguments = {"prepare-commit-msg": " .git/COMMIT_EDITMSG message", "commit-msg": " .git/COMMIT_EDITMSG"}
-    assert said.split(" ", 1)[1] == arguments.get(hook, " ").removeprefix(" ")
+    assert call.split(" ", 1)[1] == arguments.get(hook, " ").removeprefix(" ")
     assert user.message(plain).endswith(TRAILER)
     uninstall(plain)
     assert (theirs.read_bytes(), theirs.stat().st_mode) == before
@@ -73,7 +73,7 @@ def test_a_linter_that_refuses_long_lines_never_refuses_ours(user, config, plain
 
 
 def test_a_post_commit_that_fails_keeps_its_status_and_ours_runs(user, config, plain):
-    """What has happened is recorded whatever the other hook says of it."""
+    """What has happened is recorded whatever the status of the other hook is."""
     write_hook(plain / ".git/hooks/post-commit", "exit 3")
     install(config, plain)
     commit = user.commit(plain, "inside", **RUN)
