@@ -126,3 +126,12 @@ def test_a_turn_is_one_row_whatever_comes_first(database, name, order):
     )
     assert found == rows
     assert all(more.items() <= one.items() for one in used)
+
+
+def test_all_of_them_at_once_on_postgresql(postgresql_database):
+    """In requests that mix the programs; each turn is one row as on SQLite."""
+    named = [TURNS[name] for name in TURNS]
+    items = [one for logs, traces, _, _ in named for one in (*captured_records(*logs), *captured_nodes(*traces))]
+    parts = [batch_of(*part) for part in by_chance(3, items)]
+    found = after(postgresql_database, parts, rows_of, now_s=LATER_S)
+    assert sorted(map(str, found)) == sorted(str(row) for _, _, rows, _ in named for row in rows)
