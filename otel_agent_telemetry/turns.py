@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, NamedTuple
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import SCHEMA_VERSION, Fields
+from otel_agent_telemetry.model import RunSpan
 from otel_agent_telemetry.run_id import generate_run_id
 from otel_agent_telemetry.usage import Usage, added, failure_of_last_call
 
@@ -64,7 +65,8 @@ class TurnRecord:
     one of the prompt id, "" without one. `own_turn`: the turn that the record itself names, or begins; "" where the
     other records decide. `time_ns`: nanoseconds since 1970. `sequence`: its number in the session, UNKNOWN without.
     `quiet_ns`: when there has been silence, if it is the last record. `usage`: what it adds to its turn. `span_is_run`:
-    whether it carries the ids of the span that is the same run. `base`: columns of the run as far as it knows them.
+    whether it carries the ids of the span that is the same run. `step`: the call that it reports, in the stretch for a
+    trace. `base`: columns of the run as far as it knows them.
     """
 
     identity: str
@@ -80,6 +82,7 @@ class TurnRecord:
     span_id: str = ""
     span_is_run: bool = False
     usage: Usage = field(default_factory=dict)
+    step: RunSpan | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
     base: Fields = field(default_factory=dict)
 

@@ -17,11 +17,13 @@ from typing import Any, Final
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.columns import Fields
 from otel_agent_telemetry.errors import RecordError
+from otel_agent_telemetry.model import RunSpan
 from otel_agent_telemetry.otel import conventions as names
 from otel_agent_telemetry.otel.content import rule_of
 from otel_agent_telemetry.otel.content_choice import around_of
 from otel_agent_telemetry.otel.conventions.log_senders import role_in, words_of
 from otel_agent_telemetry.otel.conventions.log_words import LogWords
+from otel_agent_telemetry.otel.ended_spans import step_members
 from otel_agent_telemetry.otel.log_records import LoggedEvent
 from otel_agent_telemetry.otel.mapping import Overrides, run_columns, service_of
 from otel_agent_telemetry.otel.spans import SpanView, run_of_resource
@@ -56,7 +58,14 @@ _OPERATIONS: Final[Mapping[Role, str]] = {
 }
 """What a record means → the operation of the span that would describe the same."""
 _FAILURES: Final = frozenset({"model_error", "model_gave_up"})
+_STEPS: Final = frozenset({"model_call", "model_error", "tool_call"})
+_MODEL: Final = "gen_ai.request.model"
+_TOOL: Final = "gen_ai.tool.name"
 _LEAST_ERROR: Final = 400
+_SPAN_ID: Final = 16
+_NS_IN_MS: Final = 1_000_000
+_MAX_MS: Final = 86_400_000
+"""A day: what says that it took longer is no duration."""
 
 
 class TurnReader:
@@ -109,9 +118,27 @@ class TurnReader:
             span_id=event.span_id,
             span_is_run=words.span_is_run,
             usage={**usage, LEFT_OUT: dict(left_out)} if left_out else usage,
+            step=self._step_of(words, role, attributes, stretch=stretch, identity=identity, time_ns=time_ns),
             payload=clean(dict(kept), max_bytes=self._around.max_bytes),
             base=self._base_of(event, words, session, is_begin=role == "begins"),
         )
+
+    def _step_of(
+        self, words: LogWords, role: Role, attributes: Mapping[str, Any], *, stretch: str, identity: str, time_ns: int
+    ) -> RunSpan | None:
+        """Return the call that a record reports, as the step that it is without a span; None where it reports none."""
+        if role not in _STEPS:
+            return None
+        view = _call_of(words, role, attributes, time_ns)
+        took = next((ms for name in words.durations if (ms := _number(attributes.get(name), 0))), 0)
+        called = _first_text((_TOOL if role == "tool_call" else _MODEL,), view.attributes)
+        view = view._replace(
+            name=f"{_OPERATIONS[role]} {called}".strip(),
+            trace_id=stretch,
+            span_id=identity[:_SPAN_ID],
+            start_ns=max(time_ns - min(took, _MAX_MS) * _NS_IN_MS, 0),
+        )
+        return RunSpan(**step_members(view, self._around, event_id="", run_id=""))
 
     def _base_of(self, event: LoggedEvent, words: LogWords, session: str, *, is_begin: bool) -> Fields:
         """Return what a record says of the columns of its run: a prompt what a span would say, any other the least."""

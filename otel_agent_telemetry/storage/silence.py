@@ -27,8 +27,9 @@ from otel_agent_telemetry.storage.runs import upsert_runs
 from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import insert_into, plain_sql, rows_with
 from otel_agent_telemetry.storage.steps import NO_RUN, SERVICE, loaded_usage
-from otel_agent_telemetry.storage.tables import run_events, run_keys, run_spans
+from otel_agent_telemetry.storage.tables import LOG_WRITER, run_events, run_keys, run_spans
 from otel_agent_telemetry.storage.traces import lock_traces, write_traces
+from otel_agent_telemetry.storage.turn_steps import prefer_spans_of
 from otel_agent_telemetry.storage.turn_traces import take_waiting
 from otel_agent_telemetry.wire import load_object
 
@@ -38,7 +39,8 @@ _NS: Final = 1_000_000_000
 _ONE_SERVICE_LOCK: Final = 0x6F61745F6D757465
 
 _spans: Final = run_spans.c
-_is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0)
+# What a log record says of a call waits for its prompt, and not for a span.
+_is_waiting: Final = (_spans.event_id == NO_RUN, _spans.is_run == 0, _spans.writer != LOG_WRITER)
 _last_sign: Final = func.max(func.coalesce(_spans.end_time, _spans.start_time))
 _waiting: Final = select(
     *(_spans.trace_id, _spans.span_id, _spans.parent_span_id, _spans.name, _spans.start_time, _spans.end_time),
@@ -72,6 +74,7 @@ def close_silent(
     lock_traces(connection, traces, shared=False)
     drop_late_spans(connection, traces)
     taken = take_waiting(connection, traces)
+    prefer_spans_of(connection, taken)
     traces = [trace_id for trace_id in traces if trace_id not in taken]
     if not traces:
         return 0

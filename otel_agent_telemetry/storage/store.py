@@ -59,6 +59,7 @@ from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import plain_sql
 from otel_agent_telemetry.storage.steps import EventLine, SpanRow
 from otel_agent_telemetry.storage.traces import SpanNode, lock_traces, write_traces
+from otel_agent_telemetry.storage.turn_steps import prefer_spans_of
 from otel_agent_telemetry.storage.turn_traces import as_steps, give_way, runs_of_turns
 from otel_agent_telemetry.storage.turns import write_turns
 from otel_agent_telemetry.turns import TurnRecord
@@ -182,6 +183,8 @@ def _write_runs(
     # Updated runs too: the first state of a run need not have named its trace.
     changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
     write_traces(connection, nodes, changed, known_keys=known, turns=turns)
+    if of_coding_agents := {node.span.trace_id for node in nodes if node.is_from_coding_agent}:
+        prefer_spans_of(connection, of_coding_agents)
     if nodes:
         set_adopted_names(connection, nodes, changed)
         if any(node.last_call_decides for node in nodes):

@@ -78,11 +78,11 @@ def _event_of(placed: Placed) -> EventLine:
         span_id=record.span_id,
         span_start_ns=UNKNOWN_START,
         writer=LOG_WRITER,
-        writer_seq=_number_of(record.identity),
+        writer_seq=number_of(record.identity),
     )
 
 
-def _number_of(identity: str) -> int:
+def number_of(identity: str) -> int:
     """Return the `writer_seq` of a record's event."""
     return int(identity[:_DIGITS], 16)
 
@@ -145,7 +145,7 @@ def move_records(connection: Connection, moves: Sequence[Placed]) -> None:
         return
     connection.execute(_move_record, [{"of_record": one.record.identity, "to_turn": one.turn_id} for one in moves])
     events = [
-        {"of_event": _number_of(one.record.identity), "to_event_id": one.event_id, "to_run_id": one.run_id}
+        {"of_event": number_of(one.record.identity), "to_event_id": one.event_id, "to_run_id": one.run_id}
         for one in moves
     ]
     connection.execute(_move_event, events)

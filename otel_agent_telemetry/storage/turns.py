@@ -33,6 +33,7 @@ from otel_agent_telemetry.storage.turn_records import (
 )
 from otel_agent_telemetry.storage.turn_rows import NO_TURN, TurnRow, begins_around, save_turns, silent_turns, turns_with
 from otel_agent_telemetry.storage.turn_states import put_states
+from otel_agent_telemetry.storage.turn_steps import add_steps, move_steps, prefer_spans
 from otel_agent_telemetry.storage.turn_traces import absorb, join_span, take_traces
 from otel_agent_telemetry.turns import UNKNOWN, Begin, TurnRecord, figures_of, merged, turn_of, turn_state
 
@@ -173,11 +174,11 @@ class _Work:
             absorb(self._connection, before, event_id, run_ids.get(event_id, ""))
         usages = {row.event_id: row.figures.usage for row in self.rows.values()}
         add_to_rollups(self._connection, records=usages)
-        add_records(self._connection, [self._in_run(one, one.turn_id, run_ids) for one in self._new])
-        move_records(self._connection, [self._in_run(one, turn_id, run_ids) for one, turn_id in self._moved])
+        self._write_records(run_ids)
         save_turns(self._connection, self.rows.values())
         decide_runs(self._connection, {row.event_id for row in self.rows.values() if row.has_root})
         self._take_traces(run_ids)
+        prefer_spans(self._connection, {row.event_id: row.stretch for row in self.rows.values()})
 
     def _leave_out(self, event_ids: Collection[str]) -> None:
         """Forget the turns with these runs, and their records."""
@@ -232,6 +233,16 @@ class _Work:
             if outcome == "deleted":  # older than what retention has deleted
                 self._leave_out((row.event_id,))
         write_traces(self._connection, (), [state for row, state in changes if row.turn_id in self.rows])
+
+    def _write_records(self, run_ids: Mapping[str, str]) -> None:
+        """Write new records, and those that have another turn now, with their events and steps."""
+        new = [self._in_run(one, one.turn_id, run_ids) for one in self._new]
+        add_records(self._connection, new)
+        add_steps(self._connection, new)
+        moved = [self._in_run(one, turn_id, run_ids) for one, turn_id in self._moved]
+        move_records(self._connection, moved)
+        left = {self.rows[one.turn_id].event_id for one, _ in self._moved if one.turn_id in self.rows}
+        move_steps(self._connection, moved, left)
 
     def _is_over(self, row: TurnRow) -> bool:
         """Return whether a turn is over: its agent says so, there is silence, or another prompt follows."""

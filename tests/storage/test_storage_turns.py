@@ -13,6 +13,7 @@ from turn_cases import after
 
 from otel_agent_telemetry.storage.queries import list_runs
 from otel_agent_telemetry.storage.run_filters import RunQuery
+from otel_agent_telemetry.storage.steps import spans_of
 from tests.emitters.captured_turns import batch_of, captured_nodes, captured_records
 
 LATER_S = (1_795_900_000 * SECOND - T0) // SECOND
@@ -81,11 +82,14 @@ def rows_of(connection):
 
 
 def parts_of(connection):
-    """What each run used besides, and that its events and steps name it by its run id."""
+    """What each run used besides; its events and steps name it, and no call is a step twice."""
     runs = [run for run in list_runs(connection, RunQuery(limit=1000)) if not run.plumbing]
     for table in ("run_events", "run_spans"):
         named = f"SELECT count(*) FROM {table} p JOIN agent_runs a USING (event_id) WHERE p.run_id <> a.run_id"
         assert connection.execute(text(named)).scalar() == 0
+    of_logs = "SELECT event_id FROM run_spans WHERE writer = 'logs' AND event_id <> ''"
+    both = f"SELECT count(*) FROM run_spans WHERE writer = '' AND is_run = 0 AND event_id IN ({of_logs})"
+    assert connection.execute(text(both)).scalar() == 0
     return [json.loads(run.metrics_json)["gen_ai"] for run in runs]
 
 
@@ -126,6 +130,31 @@ def test_a_turn_is_one_row_whatever_comes_first(database, name, order):
     )
     assert found == rows
     assert all(more.items() <= one.items() for one in used)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("claude", [("execute_tool Bash", 92), ("chat claude-sonnet-4-5", 95), ("chat claude-sonnet-4-5", 13)]),
+        ("codex", [("chat gpt-5", 0), ("execute_tool exec_command", 53), ("chat gpt-5", 0)]),
+        (
+            "gemini",
+            [("chat gemini-2.5-pro", 592), ("execute_tool run_shell_command", 297), ("chat gemini-2.5-pro", 69)],
+        ),
+        ("gemini, error", [("chat gemini-2.5-pro", 24)]),
+    ],
+)
+def test_without_traces_the_calls_of_the_logs_are_the_steps(database, name, steps):
+    """With their durations, and of a failed one its error."""
+
+    def read(connection):
+        (run,) = list_runs(connection, RunQuery())
+        return spans_of(connection, run.event_id)
+
+    found = after(database, [batch_of(*captured_records(*TURNS[name][0]))], read, now_s=LATER_S)
+    assert sorted((step.name, step.duration_ms) for step in found) == sorted(steps)
+    assert {step.status for step in found} == ({"error"} if "error" in name else {"unset"})
+    assert "made-up failure" in (found[0].status_message or "made-up failure")
 
 
 def test_all_of_them_at_once_on_postgresql(postgresql_database):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from sqlalchemy import text
 from storage_cases import at, at_ns
 
+from otel_agent_telemetry.model import RunSpan
 from otel_agent_telemetry.run_id import turn_event_id
 from otel_agent_telemetry.storage.store import WriteBatch, write_batch
 from otel_agent_telemetry.turns import TurnRecord
@@ -23,6 +24,15 @@ def record(number, role, at_s, *, session="s", prompt="", names_turn=False, usag
     if role == "begins" and not own:
         own = turn_event_id(session, identity)
     time_ns = at_ns(at_s)
+    ids = {
+        "event_id": "",
+        "run_id": "",
+        "trace_id": session,
+        "span_id": identity[:16],
+        "parent_span_id": None,
+    }
+    is_call = role in ("model_call", "model_error", "tool_call")
+    step = RunSpan(**ids, name=f"step {number}", start_time=at(at_s), end_time=at(at_s)) if is_call else None
     base = {"agent_name": "coder", "job_type": "prompt", "session_id": session, "service_name": "coder"}
     return TurnRecord(
         identity=identity,
@@ -35,6 +45,7 @@ def record(number, role, at_s, *, session="s", prompt="", names_turn=False, usag
         quiet_ns=time_ns + SILENCE_S * 10**9,
         usage=usage or {},
         payload={"n": number},
+        step=step,
         base=base,
         **more,
     )
@@ -72,10 +83,12 @@ def everything(connection):
     """All rows of runs and their events, without what says when something was stored."""
     runs = connection.execute(text("SELECT * FROM agent_runs")).mappings()
     events = connection.execute(text("SELECT event_id, run_id, event_type, timestamp, payload_json FROM run_events"))
+    steps = connection.execute(text("SELECT event_id, run_id, name, start_time, usage_json FROM run_spans"))
     # What once had sums and has none any more keeps an empty row.
     sums = connection.execute(text("SELECT event_id, usage_json FROM run_rollups WHERE metrics_json IS NOT NULL"))
     return (
         sorted(sorted((name, str(value)) for name, value in run.items() if name != "id") for run in runs),
         sorted(map(tuple, events)),
         sorted(map(tuple, sums)),
+        sorted(map(tuple, steps)),
     )

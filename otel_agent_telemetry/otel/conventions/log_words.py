@@ -43,6 +43,8 @@ _FIGURES: Final = {
     "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
     "cache_creation_tokens": "gen_ai.usage.cache_write.input_tokens",
     "model": "gen_ai.request.model",
+    "tool_name": "gen_ai.tool.name",
+    "function_name": "gen_ai.tool.name",
     "cost_usd": "gen_ai.usage.cost",
 }
 
@@ -60,10 +62,10 @@ class LogWords(GivenByName):
     which it is only a sign of life, because the agent reports the same call twice.
 
     Where values stand, of several names the first. `sessions`, `prompts`: ids. `versions`: of the agent. `sequence`:
-    the number of the event in its session. `figures`: attribute → the conventional name by which its number, model or
-    cost is read; the rules of the agent's `Sender` hold. `errors`: a text; `statuses`: an HTTP status, of 400 and more
-    for a failure; `successes`: whether a tool's call succeeded; `decisions`: what was decided about it, and
-    `rejections` the words of them, in lower case, that mean no.
+    the number of the event in its session. `figures`: attribute → the conventional name by which its number, model,
+    tool or cost is read; the rules of the agent's `Sender` hold. `errors`: a text; `statuses`: an HTTP status, of 400
+    and more for a failure; `durations`: milliseconds of a call; `successes`: whether a tool's call succeeded;
+    `decisions`: what was decided about it, and `rejections` the words of them, in lower case, that mean no.
 
     How turns are identified and joined with traces. `prompt_is_turn`: each prompt id is one turn, also where the
     event that begins it never came. `span_is_run`: the event that begins a turn carries the ids of the span that is
@@ -85,6 +87,7 @@ class LogWords(GivenByName):
     figures: Mapping[str, str] = MappingProxyType(_FIGURES)
     errors: tuple[str, ...] = ("error.message", "error", "error_message")
     statuses: tuple[str, ...] = ("status_code", "http.response.status_code", "http.status_code")
+    durations: tuple[str, ...] = ("duration_ms",)
     successes: tuple[str, ...] = ("success",)
     decisions: tuple[str, ...] = ("decision",)
     rejections: tuple[str, ...] = ("reject", "rejected", "denied", "deny", "abort", "cancel")
