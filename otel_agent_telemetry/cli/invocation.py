@@ -59,7 +59,7 @@ def sync_before_read(invocation: Invocation) -> None:
 
     config = with_short_timeouts(invocation.config, timeout_s=_REQUEST_TIMEOUT_S)
     try:
-        with _warnings_left_out():
+        with warnings_left_out():
             report = deliver_now(config, timeout_s=_SYNC_S, wait_for_others=False)
         _log.debug("delivery before the read: %s", report)
     except Exception as problem:  # the read does not depend on it
@@ -67,8 +67,8 @@ def sync_before_read(invocation: Invocation) -> None:
 
 
 @contextmanager
-def _warnings_left_out() -> Iterator[None]:
-    """Leave warnings of the delivery out, unless more is asked for: the read says itself what is wrong."""
+def warnings_left_out() -> Iterator[None]:
+    """Leave warnings of the delivery out, unless more is asked for: where they would stand between other output."""
     package = logging.getLogger("otel_agent_telemetry")
     level = package.level
     if level == logging.WARNING:

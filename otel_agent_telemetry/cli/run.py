@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from otel_agent_telemetry.cli.invocation import invocation_of
+from otel_agent_telemetry.cli.invocation import invocation_of, warnings_left_out
 
 
 def run(
@@ -33,7 +33,9 @@ def run(
     from otel_agent_telemetry.operations.command_run import Asked, run_command
 
     asked = Asked(command, agent, job_type, _labels(label or []), otlp)
-    raise typer.Exit(run_command(asked, invocation_of(context).config, process_environment()))
+    # A service that is away loses nothing, and standard error is the command's: a job of cron would mail it.
+    with warnings_left_out():
+        raise typer.Exit(run_command(asked, invocation_of(context).config, process_environment()))
 
 
 def _labels(given: list[str]) -> dict[str, str]:

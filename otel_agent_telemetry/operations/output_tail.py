@@ -23,6 +23,7 @@ from otel_agent_telemetry.secret_patterns import mask_text
 
 MAX_LINES: Final = 20
 _MAX_KEPT: Final = 64 << 10
+_MAX_LINE: Final = 1_000
 _CHUNK: Final = 64 << 10
 # The most that a pipe holds. After the command's end the rest is from others, who may never stop: it is for `cat`.
 _MAX_LEFT: Final = 1 << 20
@@ -121,14 +122,15 @@ class OutputTail:
 def last_lines(kept: bytes, *, is_cut: bool) -> list[str]:
     """Return the last lines of an output, 20 at most, with secrets masked and without terminal sequences.
 
-    `is_cut`: whether `kept` begins in the middle of a line.
+    Of a line of more than 1,000 characters the end is kept. `is_cut`: whether `kept` begins in the middle of a line.
     """
     text = _ESCAPE.sub("", kept.decode("utf-8", "replace"))
     lines = [_as_shown(line) for line in text.strip("\n").split("\n")]
     if is_cut and len(lines) > 1:
         del lines[0]  # half a line, in which a secret could not be recognised
     # All that is kept is masked before it is cut: a private key's first line is above its last twenty.
-    return mask_text("\n".join(lines)).split("\n")[-MAX_LINES:] if any(lines) else []
+    masked = mask_text("\n".join(lines)).split("\n")[-MAX_LINES:] if any(lines) else []
+    return [line if len(line) <= _MAX_LINE else f"…{line[-_MAX_LINE:]}" for line in masked]
 
 
 def is_worth_reading() -> bool:

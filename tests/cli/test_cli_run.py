@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from command import COMMAND, agent_telemetry, agent_telemetry_process, start_command
-from on_disk import PATIENCE_S, ROOT, child_environment, eventually, rows_of
+from on_disk import PATIENCE_S, ROOT, buffer_lines, child_environment, eventually, rows_of
 
 from otel_agent_telemetry.cli.run import _labels
 from otel_agent_telemetry.operations.command_run import Asked, _environment, _kept_arguments
@@ -57,6 +57,14 @@ def test_the_name_of_the_command_is_the_agents(config):
     assert (row["error_summary"], row["error_details"]) == (None, None)
 
 
+def test_a_service_that_is_away_leaves_the_commands_standard_error_alone(config):
+    """Its records wait in the buffer."""
+    away = {"TELEMETRY_API_URL": "http://127.0.0.1:9", "TELEMETRY_EXIT_TIMEOUT_S": "0.2"}
+    result = agent_telemetry_process(config, "run", "--", "sh", "-c", "echo mine >&2; exit 3", env=away)
+    assert (result.code, result.out, result.err) == (3, "", "mine\n")
+    assert buffer_lines(config, "run")
+
+
 def test_a_command_that_is_not_there_is_a_failed_run(config):
     """127, one line on standard error, and the same in the run."""
     result = agent_telemetry_process(config, "run", "--", "no-such-command")
@@ -84,7 +92,7 @@ def test_a_command_runs_where_nothing_can_be_recorded(config, tmp_path, trouble)
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_stays_closed_and_nothing_goes_into_our_files(config, tmp_path, closed):
     """As cron jobs and daemons start programs; the next file that is opened has the number of the closed stream."""
     script = f"ls -l /proc/self/fd > '{tmp_path / 'seen'}'; echo stray; echo stray >&2; exit 5"

@@ -109,3 +109,4 @@ def test_lines_are_kept_as_they_were_last_shown(kept, expected):
 def test_half_a_line_is_not_kept():
     """What is left of the first line may be the second half of a secret."""
     assert last_lines(b"alf-a-token\nnext\n", is_cut=True) == ["next"]
+    assert last_lines(b"alf-a-token" + b"x" * 2_000, is_cut=True) == ["…" + "x" * 1_000]
