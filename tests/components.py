@@ -139,7 +139,7 @@ COMPONENTS = {
     "Envoy": Component(f"pip install {ENVOY}", _envoy),
     "Chromium": Component("apt-get install chromium", _chromium),
     "axe-core": _on_npm("axe-core@4.14.1", "axe-core/axe.min.js"),
-    "Claude Code": _on_npm("@anthropic-ai/claude-code@2.1.197", ".bin/claude"),
+    "Claude Code": _on_npm("@anthropic-ai/claude-code@2.1.332", ".bin/claude"),
     "Codex": _on_npm("@openai/codex@0.171.0", ".bin/codex"),
     "Gemini CLI": _on_npm("@google/gemini-cli@0.61.0", ".bin/gemini"),
     "Copilot CLI": _on_npm("@github/copilot@1.0.102", ".bin/copilot"),

@@ -105,7 +105,11 @@ def _invocation_name(view: SpanView) -> str | None:
     """Return the name of a span that is an agent's invocation and is called otherwise than the operation."""
     if names.text_attribute(view.attributes, names.GEN_AI_OPERATION) not in names.AGENT_PREFIXES:
         return None
-    return None if view.name.partition(" ")[0] in names.AGENT_PREFIXES else view.name
+    if view.name.partition(" ")[0] in names.AGENT_PREFIXES:
+        return None
+    sender = names.sender_of(view.attributes, view.resource)
+    # A coding agent's program is the agent, whatever its span is called.
+    return None if sender is not None and sender.is_coding_agent else view.name
 
 
 def _is_named_by_span(view: SpanView) -> bool:

@@ -117,10 +117,17 @@ def _include_what_is_beside(found: dict[str, int], attributes: Mapping[str, Any]
     if not (cached or reasoning):
         return
     sender = names.sender_of(attributes, resource)
-    if cached and (_is_beside(found, cached) or (sender is not None and sender.cache_beside_input)):
+    leaves_out = sender is not None and sender.cache_beside_input and not _gives_both(found, cached, attributes)
+    if cached and (_is_beside(found, cached) or leaves_out):
         found[_INPUT] = found.get(_INPUT, 0) + cached
     if reasoning and (reasoning > found.get(_OUTPUT, 0) or (sender is not None and sender.reasoning_beside_output)):
         found[_OUTPUT] = found.get(_OUTPUT, 0) + reasoning
+
+
+def _gives_both(found: Mapping[str, int], cached: int, attributes: Mapping[str, Any]) -> bool:
+    """Return whether the input that was found includes the cached tokens, as another name gives it without them."""
+    spellings = (name for name in FIGURE_OF.keys() & attributes.keys() if FIGURE_OF[name][0] == _INPUT)
+    return found.get(_INPUT, 0) - cached in {_count(attributes[name]) for name in spellings}
 
 
 def _is_beside(found: Mapping[str, int], cached: int) -> bool:

@@ -24,7 +24,8 @@ QWEN = ("qwen-code", "success", 200, 14, 2, 1, None, 60, None, 4)
 SILENT = ("no further telemetry", None, None, None)
 TURNS = {
     "claude-code_logs_tool_call": [CLAUDE],
-    "claude-code_*_prompts_logged": [CLAUDE],
+    "claude-code_logs_prompts_logged": [CLAUDE],
+    "claude-code_*_332*": [CLAUDE],
     "claude-code_*_sigterm": [("claude-code", "failed", 0, 0, 0, 0, *SILENT)],
     "codex_logs_two_prompts*": [CODEX, CODEX],
     "codex_logs_sigterm": [],

@@ -19,6 +19,8 @@ CAPTURES = Path(__file__).parent / "captures"
 FIGURES = ("agent_name", "status", "model_calls", "tool_calls", "input_tokens", "output_tokens")
 PROMPTS = {
     "claude-code_traces_beta_tool_call": [("claude-code", "success", 2, 1, 300, 14)],
+    "claude-code_traces_prompts_logged": [("claude-code", "success", 2, 1, 300, 14)],
+    "claude-code_traces_332_prompts_logged": [("claude-code", "success", 2, 1, 300, 14)],
     "claude-code_traces_tool_rejected": [("claude-code", "success", 2, 1, 300, 14)],
     "claude-code_traces_two_prompts_one_session_1": [("claude-code", "success", 1, 0, 150, 7)] * 2,
     "copilot-cli_traces_tool_call": [("github-copilot", "success", 2, 1, 200, 14)],
