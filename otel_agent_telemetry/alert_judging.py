@@ -63,17 +63,19 @@ class Standing:
     had_alert: bool = False
 
 
-QUIET: Final = Standing()
+NEVER_OPEN: Final = Standing()
 """How a rule stands with a subject that never had an alert."""
 
 
 def judge(rule: Rule, standing: Standing, reading: Reading, at_ns: int) -> tuple[Standing, Change]:
     """Return how a rule stands after a reading at an instant, and what changed with it."""
     if not standing.is_open:
+        # Cost, tokens and duration of a run never fall again: its alert would only be repeated.
         repeats = standing.had_alert and rule.per_run and rule.measure != SILENCE
         if reading.is_above and not repeats:
             return Standing(is_open=True, had_alert=True), "opened"
         return standing, None
+    # Nobody can act on a run that has ended, so its alert does not wait to be calm.
     if reading.is_final:
         return Standing(had_alert=True), "resolved"
     return _while_open(rule, standing, reading, at_ns)
@@ -81,6 +83,7 @@ def judge(rule: Rule, standing: Standing, reading: Reading, at_ns: int) -> tuple
 
 def _while_open(rule: Rule, standing: Standing, reading: Reading, at_ns: int) -> tuple[Standing, Change]:
     """Return the same for an alert that is open."""
+    # Unknown is neither high nor low, and does not interrupt a calm either.
     if reading.value is None or reading.threshold is None:
         return standing, None
     if reading.value > reading.threshold * rule.resolve_at:

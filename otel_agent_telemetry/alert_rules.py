@@ -41,7 +41,7 @@ SCOPES: Final = ("agent", "session", "user", "label")
 EACH: Final = "*"
 RUN: Final = "run"
 LEAST_MEDIAN_RUNS: Final = 5
-"""Runs of an agent's past below which its median says nothing."""
+"""Runs of an agent's past below which its median is not used."""
 _TIMES: Final = (DURATION, SILENCE)
 """Measures whose limit is a time."""
 _COMPARED: Final = (COST, TOKENS, DURATION)
@@ -145,7 +145,9 @@ def read_rules(text: str, settings: TelemetryConfig) -> Rules:
     except tomllib.TOMLDecodeError as problem:
         line, why = fault_of(problem, text)
         raise AlertRulesError(Problem(line, "", f"this is no TOML: {why}", "Correct the line.")) from None
+    # The parser keeps no lines of what it has read; they are looked up in the text.
     lines = TomlLines(text)
+    # Collected and not raised at the first: a file is corrected in one go.
     problems: list[Problem] = []
     if len(tables) > _MAX_RULES:
         problems.append(Problem(1, "", f"there are {len(tables)} rules", f"Write at most {_MAX_RULES}."))
@@ -155,6 +157,7 @@ def read_rules(text: str, settings: TelemetryConfig) -> Rules:
         rule = reader.rule()
         problems += reader.problems
         if rule is not None and not reader.problems:
+            # A setting is the operator's, not the file's: such a rule leaves the others in force.
             reason = _needs(rule, settings)
             if reason is None:
                 rules.append(rule)
@@ -228,6 +231,7 @@ class _Table:
 
     def _scope(self) -> tuple[str, str]:
         """Return the scope and the name in it."""
+        # Figures are kept by one name at a time, so two conditions could only be judged from the runs.
         given = [scope for scope in SCOPES if scope in self._table]
         if len(given) > 1:
             self._fault(

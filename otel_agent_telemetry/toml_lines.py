@@ -25,6 +25,7 @@ class TomlLines:
             if head := _HEAD.match(line):
                 table = _unquoted(head[1])
                 self._places.setdefault((table, ""), number)
+            # The first place counts: a text of several lines may hold something that looks like a key.
             elif key := _KEY.match(line):
                 self._places.setdefault((table, _unquoted(key[1])), number)
 

@@ -25,7 +25,7 @@ from otel_agent_telemetry.cli.output import (
 )
 
 alerts = typer.Typer(help="Show, check and try the rules of budgets and alerts.", no_args_is_help=True)
-_HEADINGS = ("STATE", "OPENED (UTC)", "RESOLVED (UTC)", "VALUE", "LIMIT", "RULE", "WHOM")
+_HEADINGS = ("STATE", "OPENED (UTC)", "RESOLVED (UTC)", "VALUE", "LIMIT", "RULE", "SUBJECT")
 
 
 def show_alerts(context: typer.Context, as_json: AsJson = False) -> ExitCode:
@@ -47,7 +47,7 @@ def show_alerts(context: typer.Context, as_json: AsJson = False) -> ExitCode:
 
 
 def check(context: typer.Context, as_json: AsJson = False) -> ExitCode:
-    """Check the file of rules on this host, and say what each rule means.
+    """Check the file of rules on this host, and print what each rule means.
 
     Exit status 1 when the file, or a rule, cannot be used.
     """
@@ -73,7 +73,7 @@ def try_rules(
     since: Annotated[str, typer.Option(help="Since when: an ISO 8601 time, or an age such as 12h or 30d.")] = "30d",
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Say when each rule would have opened an alert in the past, and when it would have been resolved.
+    """Print when each rule would have opened an alert in the past, and when it would have been resolved.
 
     The rules are those of the place that has the runs. Sends nothing and changes nothing.
     """
@@ -132,6 +132,7 @@ def _dry_run(invocation: Invocation, began: str) -> dict[str, Any] | None:
     if (url := service_with_runs(config)) is not None:
         found: dict[str, Any] = read_json(url, config, "/api/v1/alerts/test", {"since": began})
         return found
+    # The rules of this host: no service has others for this database.
     file = read_alert_file(config)
     for problem in file.problems:
         print_stderr(f"{file.path} {problem}")
@@ -167,9 +168,9 @@ def _row(alert: dict[str, Any]) -> tuple[str, ...]:
 
     resolved = alert["resolved_at"]
     amounts = (amount_text(alert["measure"], alert[name]) for name in ("value", "threshold"))
-    whom = alert.get("run_id") or alert["subject"] or "all runs"
+    subject = alert.get("run_id") or alert["subject"] or "all runs"
     times = (format_time(alert["opened_at"]), format_time(resolved))
-    return ("resolved" if resolved else "open", *times, *amounts, printable(alert["rule"]), printable(whom))
+    return ("resolved" if resolved else "open", *times, *amounts, printable(alert["rule"]), printable(subject))
 
 
 _COMMANDS: dict[str, Callable[..., ExitCode]] = {"list": show_alerts, "check": check, "test": try_rules}

@@ -36,7 +36,7 @@ def stats(
     as_json: AsJson = False,
     no_sync: NoSync = False,
 ) -> ExitCode:
-    """Count runs by status and by agent; with --by say what agents cost, did and achieved.
+    """Count runs by status and by agent; with --by show what agents cost, did and achieved.
 
     When the service that has the runs cannot be read, the local database is counted and the
     exit status is that of the service's error.

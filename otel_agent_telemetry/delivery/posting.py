@@ -43,6 +43,7 @@ def post(
         outcome = _attempt(connection, body)
     if outcome is None:
         return Posted(retries)
+    # Whoever posts decides whether a later try is worth it; after a refusal none is.
     return Posted(retries, outcome.reason, isinstance(outcome, _GivenUp))
 
 

@@ -1,9 +1,9 @@
 """The dry run of alert rules over the past: when each would have opened an alert, and when it would have been resolved.
 
 The past is played again at the instants at which a service evaluates, and judged by the same step
-(`alert_judging.judge`). A run is known from its row as it is now: it counts with what it used from
-when it ended, and while it is open with what it has used so far from its last state. So where the service saw
-cost and tokens of a run grow, it may have spoken earlier than the dry run says, by the run's duration at most.
+(`alert_judging.judge`). A run is known from its row as it is now: it counts with what it used from when it
+ended, and while it is open with what it has used so far from its last state. So where the service saw cost and
+tokens of a run grow, its alert opened earlier than the dry run finds, by the run's duration at most.
 
 Runs are read once, in the order of their creation, and kept only as long as a rule's time needs them.
 """
@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from otel_agent_telemetry.alert_judging import QUIET, Reading, Standing, judge, next_tick_ns, tick_ns
+from otel_agent_telemetry.alert_judging import NEVER_OPEN, Reading, Standing, judge, next_tick_ns, tick_ns
 from otel_agent_telemetry.alert_rules import SILENCE, Rule
 from otel_agent_telemetry.clock import iso_utc
-from otel_agent_telemetry.operations.alert_series import RunSeries, Step, Tally, steps_of
+from otel_agent_telemetry.operations.alert_series import RunningSum, RunSeries, Step, steps_of
 from otel_agent_telemetry.storage.alert_facts import NS, RunFact, facts_between, signs_of_run, subjects_of
 from otel_agent_telemetry.storage.alert_readings import threshold_of
 
@@ -70,7 +70,7 @@ class _Judged:
 
     def __init__(self, rule: Rule, subject: str, run_id: str | None = None) -> None:
         self._rule, self._subject, self._run_id = rule, subject, run_id
-        self.standing: Standing = QUIET
+        self.standing: Standing = NEVER_OPEN
         self._opened: tuple[int, Reading] | None = None
 
     def judge(self, reading: Reading, at_ns: int) -> PastAlert | None:
@@ -107,6 +107,7 @@ class _RunsPlay:
         """Take the next run."""
         if any(True for _ in subjects_of(self._rule, fact.names)):
             self._play(fact)
+        # Behind the playing: a run is not part of its own past.
         if self._rule.median_share is not None:
             self._past[fact.agent].appendleft(fact)
 
@@ -121,6 +122,7 @@ class _RunsPlay:
         heapq.heapify(ticks)
         last_ns = -1
         while ticks and (at_ns := heapq.heappop(ticks)) <= self._last_ns:
+            # Several moments fall on one instant, which is judged once.
             if at_ns == last_ns:
                 continue
             last_ns = at_ns
@@ -150,11 +152,12 @@ class _SumsPlay:
         self._rule, self._last_ns = rule, last_ns
         self._steps: list[tuple[int, int, str, Step]] = []
         self._number = 0
-        self._subjects: dict[str, tuple[Tally, _Judged]] = {}
+        self._subjects: dict[str, tuple[RunningSum, _Judged]] = {}
         self._found: list[PastAlert] = []
 
     def add(self, fact: RunFact) -> None:
         """Take the next run, after all that happened before its creation."""
+        # Runs come in the order of their creation: nothing before it can change any more.
         self._pass_until(next_tick_ns(fact.created_ns) - 1)
         for subject in subjects_of(self._rule, fact.names):
             for step in steps_of(self._rule, fact):
@@ -173,18 +176,19 @@ class _SumsPlay:
             while self._steps and self._steps[0][0] == at_ns:
                 _, _, subject, step = heapq.heappop(self._steps)
                 if subject not in self._subjects:
-                    self._subjects[subject] = Tally(self._rule), _Judged(self._rule, subject)
+                    self._subjects[subject] = RunningSum(self._rule), _Judged(self._rule, subject)
                 self._subjects[subject][0].take(step)
                 touched[subject] = None
+            # Judged after all steps of the instant, as a service sees them together.
             for subject in touched:
                 self._judge(subject, at_ns)
 
     def _judge(self, subject: str, at_ns: int) -> None:
         """Judge a subject at an instant, and plan when to judge it again."""
-        tally, judged = self._subjects[subject]
-        if (alert := judged.judge(tally.reading(at_ns), at_ns)) is not None:
+        total, judged = self._subjects[subject]
+        if (alert := judged.judge(total.reading(at_ns), at_ns)) is not None:
             self._found.append(alert)
-        for again_ns in (judged.again_ns(), tally.next_crossing(at_ns)):
+        for again_ns in (judged.again_ns(), total.next_crossing(at_ns)):
             if again_ns is not None and again_ns > at_ns:
                 self._plan(subject, Step(again_ns))
 

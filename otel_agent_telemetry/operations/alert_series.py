@@ -1,7 +1,7 @@
 """The values of a rule's subjects over the past, worked out from runs as they are stored. Pure.
 
 A *step* is what a run does to the value of its subject at an instant: it begins, ends, leaves the rule's time. A
-*tally* adds steps up, and says when its value will next cross a threshold by the passing of time alone. Sums
+*running sum* adds steps up, and knows when its value will next cross a threshold by the passing of time alone. Sums
 are of integers (10^-9 US dollars, tokens, nanoseconds), so that what is added and taken away leaves nothing.
 """
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
     sign_ns: int = 0
 
 
-class Tally:
+class RunningSum:
     """The sum over a subject's runs, or its silence."""
 
     __slots__ = ("_amount", "_begun_ns", "_open_runs", "_priced", "_rule", "_sign_ns", "_unit", "_unpriced")

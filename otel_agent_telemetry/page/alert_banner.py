@@ -1,4 +1,4 @@
-"""What the head of every page says of open alerts."""
+"""The open alerts in the head of every page."""
 
 from __future__ import annotations
 

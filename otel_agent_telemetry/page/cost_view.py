@@ -60,6 +60,7 @@ def _read(connection: Connection, period: Period, by: str) -> dict[str, Any]:
     """Return what costs are shown, and what came of them where the lines have names that did something."""
     done = None
     if by in DIMENSIONS:
+        # The kept figures alone, as the costs beside them: the page says how far they are behind.
         window = FigureWindow(connection, period.periods)
         first, last = (period.periods[place] for place in (0, -1))
         done = answers_of(connection, window, by, since=first, until=f"{last[:DAY]}T99", limit=_NAMES_SHOWN)

@@ -47,6 +47,7 @@ class AlertPosting:
 
     def stop(self) -> None:
         """End the thread. Idempotent. Blocks up to 5 s."""
+        # In this order: a thread that is woken first would wait again.
         self._thread.stopping.set()
         self._woken.set()
         self._thread.stop()
@@ -84,6 +85,7 @@ class AlertPosting:
                 _log.warning("notice %s-%s is %s: %s", notice.alert_id, notice.state, left, posted.problem)
             done_at = iso_utc(now_ns) if is_done else None
             finish = partial(finish_notice, notice=notice, now=done_at, problem=posted.problem)
+            # Also while the service stops: what was posted must not be posted again by the next one.
             self._writer.commit(finish, stopping=threading.Event())
 
 

@@ -15,7 +15,7 @@ class FileProblem(BaseModel):
 
 
 class AlertRule(BaseModel):
-    """A rule in force; `about` says it in words."""
+    """A rule in force; `about` is its meaning in words."""
 
     name: str
     about: str

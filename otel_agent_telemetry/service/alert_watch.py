@@ -102,6 +102,7 @@ class AlertWatch:
 
         Raises StorageError, OverloadedError.
         """
+        # A test, or a request some day, may evaluate beside the thread; `_seen` is not shared.
         with self._evaluating, suppress_instrumentation():
             self._look()
             with reading(self._read_engine(), "evaluating alerts of") as connection:
@@ -115,6 +116,7 @@ class AlertWatch:
                 if found is not None and found.must_be_written(connection):
                     self._write(found)
                 self.open = tuple(open_alerts(connection, limit=_KNOWN))
+            # After the commit: the notices are in their table now.
             if found is not None and found.has_changes:
                 self.posting.wake()
             return found

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from otel_agent_telemetry.alert_judging import QUIET, Reading, judge
+from otel_agent_telemetry.alert_judging import NEVER_OPEN, Reading, judge
 from otel_agent_telemetry.alert_rules import SILENCE, Rule
 from otel_agent_telemetry.clock import iso_utc
 from otel_agent_telemetry.storage.alert_notice import notice_of
@@ -125,7 +125,7 @@ def _is_ours(connection: Connection, at_ns: int) -> bool:
 def _without_repeats(
     connection: Connection, found: Iterable[Found], known: dict[tuple[str, str], Alert]
 ) -> Iterator[Found]:
-    """Yield the readings without those of runs that had their alert, and of which nothing is to be said again."""
+    """Yield the readings without those of runs that had their alert, and get no second one."""
     above: dict[str, list[Found]] = {}
     for one in found:
         may_repeat = one.run is None or one.rule.measure == SILENCE or (one.rule.name, one.subject) in known
@@ -134,13 +134,13 @@ def _without_repeats(
         else:
             above.setdefault(one.rule.name, []).append(one)
     for rule, ones in above.items():
-        spoken = subjects_with_alerts(connection, rule, (one.subject for one in ones))
-        yield from (one for one in ones if one.subject not in spoken)
+        known_subjects = subjects_with_alerts(connection, rule, (one.subject for one in ones))
+        yield from (one for one in ones if one.subject not in known_subjects)
 
 
 def _judge(evaluation: Evaluation, found: Found, alert: Alert | None) -> None:
     """Add what a reading changes."""
-    standing = QUIET if alert is None else alert.standing
+    standing = NEVER_OPEN if alert is None else alert.standing
     after, change = judge(found.rule, standing, found.reading, evaluation.at_ns)
     if change == "opened":
         evaluation.opened.append(found)

@@ -95,8 +95,9 @@ def subjects_of(rule: Rule, names: dict[str, tuple[str, ...]]) -> Iterable[str]:
 
 
 def fact_of(row: Any) -> RunFact:
-    """Return what a row of `agent_runs` says of its run."""
+    """Return what a row of `agent_runs` holds of its run."""
     used = Spending()
+    # Most runs used no model, and their JSON is not parsed.
     if row.metrics is not None:
         for key, sums in usage_of(row.metrics, model=row.model, cost_usd=row.cost_usd).items():
             used.add(row.created_at[:DAY], key, sums)

@@ -85,6 +85,7 @@ class Seen:
 
 def readings(connection: Connection, rules: Sequence[Rule], at_ns: int, seen: Seen) -> Iterator[Found]:
     """Yield the reading of each subject that has one; `seen` becomes that of this look."""
+    # Read once for all rules: there are few, and an index has them.
     still_open = open_facts(connection)
     now = _Now(connection, at_ns, still_open, _single_runs(connection, rules, at_ns, seen, still_open))
     for rule in rules:
@@ -234,6 +235,7 @@ class _Now:
         mine = [fact for fact in self._open if any(True for _ in subjects_of(rule, fact.names))]
         signs = self._signs(mine)
         moments = [max(signs.get(fact.event_id, 0), fact.updated_ns) for fact in mine]
+        # What ended after the instant was alive at it.
         moments += [min(fact.end_ns or 0, self._at_ns) for fact in self._newest(rule)]
         if moments:
             silent_s = max(self._at_ns - max(moments), 0) / NS
@@ -284,7 +286,7 @@ def _reading_of(rule: Rule, used: Spending) -> Reading:
 def threshold_of(rule: Rule, fact: RunFact, past: Iterable[RunFact]) -> float | None:
     """Return the threshold that a run gets from runs of its agent, the newest first; None where there are too few.
 
-    Those count that had ended before the run was created, and whose figure is known; a median of 0 says nothing.
+    Those count that had ended before the run was created, and whose figure is known; a median of 0 gives no threshold.
     """
     values: list[float] = []
     for one in past:

@@ -108,6 +108,7 @@ def open_alert(connection: Connection, found: Found, *, now: str) -> Alert | Non
 
 def change_alert(connection: Connection, alert_id: int, **values: Any) -> bool:
     """Change an alert that is open; return False where it is not open any more."""
+    # Another service may have resolved it meanwhile, and has made the notice then.
     is_open = (_alerts.id == alert_id, _alerts.resolved_at.is_(None))
     return connection.execute(update(alerts).where(*is_open).values(**values)).rowcount > 0
 
@@ -129,6 +130,7 @@ def claim_notices(connection: Connection, now_ns: int, *, limit: int = 20) -> li
     waiting = select(alert_notices).where(_notices.done_at.is_(None), is_free)
     ordered = waiting.order_by(_notices.made_at, _notices.alert_id, _notices.state).limit(limit)
     if connection.dialect.name == "postgresql":
+        # Two services that look at once share the notices instead of posting them twice.
         ordered = ordered.with_for_update(skip_locked=True)
     found = connection.execute(ordered).all()
     for row in found:
@@ -160,6 +162,7 @@ def drop_old_alerts(connection: Connection, now_ns: int, *, days: int) -> None:
     """Delete the alerts, and their notices, that opened more than so many days ago and are resolved."""
     before = iso_utc(now_ns - int(timedelta(days=days).total_seconds()) * _NS)
     old = select(_alerts.id).where(_alerts.opened_at < before, _alerts.resolved_at.is_not(None))
+    # Some at a time: this runs within the writer's transaction.
     ids = list(connection.execute(old.limit(1_000)).scalars())
     for table, column in ((alert_notices, _notices.alert_id), (alerts, _alerts.id)):
         connection.execute(table.delete().where(column.in_(ids)))

@@ -65,6 +65,7 @@ class Outcome:
     @property
     def commits(self) -> int | None:
         """Return how many commits came of them: those that are known by hash, else those that were counted."""
+        # Not added: a hook and the agent's own counter see the same commits.
         if self.hashes:
             return len(self.hashes)
         return _whole(self.counted_commits)
@@ -194,6 +195,7 @@ def _outcomes(connection: Connection, dimension: str, *, since: str, until: str)
         whole.hashes.add(commit_hash)
         for name in _names(owners.get(run_id), dimension):
             found[name].hashes.add(commit_hash)
+    # Metrics name no run, only the session that they counted for.
     sessions = figures_between(connection, since=since, until=until)
     of_session = _owners_of_sessions(connection, sessions)
     for one in sessions:

@@ -143,11 +143,13 @@ def parts_of(connection: Connection, since_ns: int, at_ns: int) -> Parts:
     first_kept = hours_since(connection)
     since, until = iso_utc(since_ns), iso_utc(at_ns)
     changed = select(changed_hours.c.hour).where(changed_hours.c.hour.between(since[:DAY], f"{until[:HOUR]}~"))
+    # On PostgreSQL an hour has a line for each of its changes.
     stale = set(connection.execute(changed.distinct()).scalars())
     stale_days = {hour[:DAY] for hour in stale}
     kept: list[str] = []
     ranges: list[tuple[str, str]] = []
     for day, hours in _by_day(-(-since_ns // _HOUR_NS) * _HOUR_NS, at_ns):
+        # An old day is taken as it is kept, even while it waits: its hours are gone, and its runs may be a million.
         if len(hours) == 24 and (day not in stale_days or day < first_kept):  # noqa: PLR2004 - a whole day
             kept.append(day)
         else:

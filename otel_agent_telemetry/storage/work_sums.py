@@ -48,6 +48,7 @@ NO_WORK: Final = Work()
 
 def work_of(run: Any) -> Work:
     """Return the sums of one run: a row with `status`, `duration_ms`, `tool_calls` and `all_metrics`."""
+    # The duration of an open run is not known yet: it is counted when it ends.
     has_ended = run.status != RUNNING
     found = Work(
         runs=1,
@@ -77,7 +78,7 @@ def names_of(run: Any) -> list[tuple[str, str]]:
     found = [("agent", run.agent_name), ("host", run.host), ("session", run.session_id), ("user", run.user_id)]
     if run.git_repo:
         found.append(("repository", kept_name(run.git_repo)))
-    # Most runs have no labels.
+    # Most runs have no labels; what another program wrote there need not be an object.
     if run.labels:
         labels = load_object(run.labels) or {}
         found += [("label", kept_name(f"{name}={value}")) for name, value in sorted(labels.items())[:_MAX_LABELS]]

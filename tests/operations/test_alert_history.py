@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from otel_agent_telemetry.alert_judging import QUIET, Reading, judge
+from otel_agent_telemetry.alert_judging import NEVER_OPEN, Reading, judge
 from otel_agent_telemetry.alert_rules import Rule
 from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.operations.alert_history import alerts_of_past
@@ -150,7 +150,7 @@ def test_each_alert_opens_before_it_is_resolved_and_noise_adds_none(seed):
     chance = random.Random(seed)
     rule = Rule(name="r", measure="cost", over_s=600, limit=10.0, resolve_after_s=90)
     values = [chance.choice([None, 0.0, 8.9, 9.5, 10.0, 10.5, 30.0]) for _ in range(400)]
-    standing, changes = QUIET, []
+    standing, changes = NEVER_OPEN, []
     for number, value in enumerate(values):
         standing, change = judge(rule, standing, Reading(value, 10.0), number * 30_000_000_000)
         changes += [(number, change)] if change else []

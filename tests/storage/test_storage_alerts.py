@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from storage_cases import SECOND, T0, event_id, link, run
+from storage_cases import SECOND, T0, event_id, link, run, statements
 
 from otel_agent_telemetry.storage.figure_refresh import next_refresh
 from otel_agent_telemetry.storage.runs import link_commits
@@ -270,3 +270,23 @@ def test_commits_are_no_part_of_the_figures_of_a_run(database):
     with database.writing() as connection:
         link_commits(connection, [link(1)])
     assert database.rows("SELECT count(*) FROM changed_hours") == [(0,)]
+
+
+def test_no_evaluation_reads_the_whole_table_of_runs(sqlite_database):
+    """Each measure finds its runs by an index: a service with a million of them evaluates every 30 seconds."""
+    database = sqlite_database
+    write(database, *(ended(number, began=-number, session_id=f"s{number}", status="failed") for number in range(50)))
+    write(database, run(60, created_at=moment(-1), start_time=moment(-1)))
+    refresh(database)
+    database.execute("ANALYZE")
+    rules = [rule(over="1h"), rule("duration", limit='"1h"', agent="*"), rule("failures"), rule(over="run")]
+    rules += [rule("silence", over=None, limit='"1h"', session="s1"), rule("silence", over="run", limit='"1h"')]
+    rules += [rule("tokens", over="run", limit=None, median_share=2.0)]
+    for number, text in enumerate(rules):
+        evaluations = Evaluations(database, text)
+        evaluations.at(tick(number))
+        with statements() as asked:
+            evaluations.at(tick(number + 10))
+        plans = [line for line in database.plans(asked) if "agent_runs" in line]
+        assert plans
+        assert not [line for line in plans if line.startswith("SCAN agent_runs") and "INDEX" not in line], (text, plans)
