@@ -80,10 +80,11 @@ def log(
     Where the store knows nothing, the runs are named by the commits' messages.
     """
     from otel_agent_telemetry.commits.history import history_of
+    from otel_agent_telemetry.commits.repository import trailer_to_read
 
     invocation, repository = invocation_of(context), _repository()
     commits = repository.commits(revisions or ["HEAD"], limit=limit)
-    trailer = _trailer_of(invocation.config)
+    trailer = trailer_to_read(invocation.config.commit_trailer)
     if not no_sync:
         _find_late_runs(invocation.config, repository, trailer)
         sync_before_read(invocation)
@@ -111,12 +112,13 @@ def blame(
 ) -> ExitCode:
     """Show the lines of a file, each with the commit that it came with and the run that wrote it."""
     from otel_agent_telemetry.commits.history import blame_of
+    from otel_agent_telemetry.commits.repository import trailer_to_read
 
     invocation, repository = invocation_of(context), _repository()
     blamed = repository.blame(file, revision)
     if not no_sync:
         sync_before_read(invocation)
-    trailer = _trailer_of(invocation.config)
+    trailer = trailer_to_read(invocation.config.commit_trailer)
     lines, problem = blame_of(repository, blamed, invocation.open_reader(), trailer=trailer)
     _note_problem(problem)
     if as_json:
@@ -131,12 +133,6 @@ def _repository() -> "Repository":
     from otel_agent_telemetry.commits.repository import Repository
 
     return Repository(folder=Path.cwd())
-
-
-def _trailer_of(config: "TelemetryConfig") -> str:
-    """Return the name of the trailer that is read: of commits that have one, also where no new ones get it."""
-    # The line is read in commits that others made, too, who may not have turned it off.
-    return "Agent-Run" if config.commit_trailer == "off" else config.commit_trailer
 
 
 def _find_late_runs(config: "TelemetryConfig", repository: "Repository", trailer: str) -> None:

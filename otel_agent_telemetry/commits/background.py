@@ -22,7 +22,7 @@ from otel_agent_telemetry.client import TelemetryClient
 from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.commits.find_run import Circumstances, Finding, find_run
 from otel_agent_telemetry.commits.local_index import add_lines, read_index
-from otel_agent_telemetry.commits.repository import Commit, Repository
+from otel_agent_telemetry.commits.repository import Commit, Repository, trailer_to_read
 from otel_agent_telemetry.config import TelemetryConfig, process_environment
 from otel_agent_telemetry.errors import AgentTelemetryError
 from otel_agent_telemetry.operations.run_reader import open_reader
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     _detach()
     kind, git_dir, trailer = arguments[:3]
     config = TelemetryConfig.from_env()
-    recorder = CommitRecorder(config, Repository(git_dir=Path(git_dir)), trailer=trailer)
+    recorder = CommitRecorder(config, Repository(git_dir=Path(git_dir)), trailer=trailer_to_read(trailer))
     try:
         if kind == "rewrite":
             recorder.record_rewritten(_pairs(sys.stdin))

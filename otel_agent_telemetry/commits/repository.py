@@ -20,6 +20,7 @@ from otel_agent_telemetry.errors import ConfigurationError
 from otel_agent_telemetry.patterns import lazy
 from otel_agent_telemetry.run_id import check_custom_run_id
 
+DEFAULT_TRAILER: Final = "Agent-Run"
 _KEPT: Final = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_SSH")
 """Beginnings of git's variables for how it works, not where."""
 _FORMAT: Final = "%H%x00%aN <%aE>%x00%cI%x00%s%x00%B%x00%x01"
@@ -152,6 +153,12 @@ def _blamed(lines: Iterable[str]) -> Iterable[BlamedLine]:
             author = line.removeprefix("author ")
         elif found := _BLAMED.fullmatch(line):
             commit, number = found[1], int(found[2])
+
+
+def trailer_to_read(setting: str) -> str:
+    """Return the name of the trailer that names runs; the usual one where `TELEMETRY_COMMIT_TRAILER` is off."""
+    # Others may have made the commit, who have not turned it off.
+    return DEFAULT_TRAILER if setting == "off" else setting
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

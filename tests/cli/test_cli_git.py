@@ -102,6 +102,13 @@ def test_git_log_without_a_store_reads_the_messages(config, git):
     assert found["runs"] == [{"run_id": "theirs", "named_by": ["trailer"], **run}]
 
 
+def test_git_log_reads_the_usual_trailer_where_none_is_added(config, git):
+    """Others have not turned it off."""
+    git("commit", "-q", "--allow-empty", "-m", "cloned\n\nAgent-Run: theirs")
+    (found,) = agent_telemetry(config, "git", "log", "--json", env={"TELEMETRY_COMMIT_TRAILER": "off"}).json
+    assert [run["run_id"] for run in found["runs"]] == ["theirs"]
+
+
 def test_git_log_where_the_service_is_away_says_so(config, git, made):
     """And shows what the repository names."""
     away = {"TELEMETRY_API_URL": "http://127.0.0.1:9"}
