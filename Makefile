@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_DATA := $(CURDIR)/.demo
 DEMO_VENV := .venv-demo
+DOCS_VENV := .venv-docs
 TESTS  ?= tests
 
-.PHONY: demo test test-interpreters durability collector check format columns bench bench-delivery screenshots structure clean
+.PHONY: demo docs test test-interpreters durability collector check format columns bench bench-delivery screenshots structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
@@ -29,6 +30,16 @@ demo: export TELEMETRY_BASE_DIR := $(DEMO_DATA)
 demo: $(DEMO_VENV)/.made
 	@rm -rf $(DEMO_DATA)
 	@$(DEMO_VENV)/bin/python scripts/demo.py
+
+# The site of the documentation in build/site; a link that leads nowhere is an error.
+docs: $(DOCS_VENV)/.made
+	@$(DOCS_VENV)/bin/python scripts/site_source.py build/site-source
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet && echo "build/site/index.html"
+
+$(DOCS_VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26'
+	@touch $@
 
 # All tests, including those that kill processes; in three parallel workers, because many tests wait for processes.
 test: $(VENV)/.made
@@ -102,4 +113,4 @@ structure: $(VENV)/.made
 	@$(BIN)/python tests/structure_report.py $(ROOT)
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(DEMO_VENV) $(DEMO_DATA) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* $(DEMO_VENV) $(DOCS_VENV) $(DEMO_DATA) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ import pytest
 from otel_agent_telemetry.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.field)

@@ -97,12 +97,12 @@ def without_repeats(rows: Sequence[OutlineRow], cause: str | None) -> Iterator[O
 
     An exception passes through every step around it, and each of them records it.
     """
-    said = {cause or ""} | {item.status_message or "" for row in rows if isinstance(item := row.item, RunSpan)}
+    known = {cause or ""} | {item.status_message or "" for row in rows if isinstance(item := row.item, RunSpan)}
     for row in rows:
         item = row.item
         if isinstance(item, RunEvent) and item.event_type == EXCEPTION and isinstance(item.payload, Mapping):
             message = str(item.payload.get(_MESSAGE) or "")
-            if message and any(message in text for text in said):
+            if message and any(message in text for text in known):
                 continue
         yield row
 
