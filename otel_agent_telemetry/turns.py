@@ -64,9 +64,9 @@ class TurnRecord:
     `identity`: a digest of the record within its stretch. `stretch`: a digest of agent, host and session. `prompt`:
     one of the prompt id, "" without one. `own_turn`: the turn that the record itself names, or begins; "" where the
     other records decide. `time_ns`: nanoseconds since 1970. `sequence`: its number in the session, UNKNOWN without.
-    `quiet_ns`: when there has been silence, if it is the last record. `usage`: what it adds to its turn. `span_is_run`:
-    whether it carries the ids of the span that is the same run. `step`: the call that it reports, in the stretch for a
-    trace. `base`: columns of the run as far as it knows them.
+    `silent_ns`: when there has been silence, if it is the last record. `usage`: what it adds to its turn.
+    `span_is_run`: whether it carries the ids of the span that is the same run. `step`: the call that it reports, with
+    the stretch for a trace id. `base`: columns of the run as far as it knows them.
     """
 
     identity: str
@@ -77,7 +77,7 @@ class TurnRecord:
     name: str
     time_ns: int
     sequence: int = UNKNOWN
-    quiet_ns: int
+    silent_ns: int
     trace_id: str = ""
     span_id: str = ""
     span_is_run: bool = False
@@ -123,13 +123,13 @@ def turn_of(record: TurnRecord, begins: Sequence[Begin]) -> str:
 class Figures:
     """What records of one turn add up to; `merged` in any order and grouping gives the same.
 
-    `first_ns`, `last_ns`: the first and last sign of life. `quiet_ns`: when there has been silence after them.
+    `first_ns`, `last_ns`: the first and last sign of life. `silent_ns`: when there has been silence after them.
     `ended_ns`: when the agent last said that the turn is over. `work`: how many records show more than a prompt.
     """
 
     first_ns: int = UNKNOWN
     last_ns: int = UNKNOWN
-    quiet_ns: int = UNKNOWN
+    silent_ns: int = UNKNOWN
     ended_ns: int = UNKNOWN
     work: int = 0
     usage: Usage = field(default_factory=dict)
@@ -156,7 +156,7 @@ def _figures_of_one(record: TurnRecord) -> Figures:
     return Figures(
         first_ns=record.time_ns,
         last_ns=record.time_ns,
-        quiet_ns=record.quiet_ns,
+        silent_ns=record.silent_ns,
         ended_ns=record.time_ns if record.role == "ends" else UNKNOWN,
         work=0 if record.role in _NO_WORK else 1,
         usage=record.usage,
@@ -165,11 +165,12 @@ def _figures_of_one(record: TurnRecord) -> Figures:
 
 def merged(parts: Iterable[Figures]) -> Figures:
     """Return the sum of figures."""
+    # Minima, maxima and sums alone: anything else would depend on the order in which records come.
     parts = list(parts)
     return Figures(
         first_ns=min((one.first_ns for one in parts if one.first_ns != UNKNOWN), default=UNKNOWN),
         last_ns=max((one.last_ns for one in parts), default=UNKNOWN),
-        quiet_ns=max((one.quiet_ns for one in parts), default=UNKNOWN),
+        silent_ns=max((one.silent_ns for one in parts), default=UNKNOWN),
         ended_ns=max((one.ended_ns for one in parts), default=UNKNOWN),
         work=sum(one.work for one in parts),
         usage=added(one.usage for one in parts),

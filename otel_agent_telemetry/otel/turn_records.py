@@ -98,7 +98,7 @@ class TurnReader:
         identity = _digest(stretch, prompt, itself)
         time_ns = event.time_ns or received_ns
         around = around_of(self._around, event.resource, attributes, agent_name=words.agent)
-        # What the event's name and time say, and its run, is not said again in each event.
+        # Each event would repeat its own name and time, and its run's ids.
         repeated = {*_OF_EVENT, *words.sessions, *words.prompts}
         own = {name: value for name, value in attributes.items() if name not in repeated}
         kept, left_out = rule_of(around).keep(own)
@@ -113,7 +113,7 @@ class TurnReader:
             time_ns=time_ns,
             sequence=sequence,
             # A clock that is ahead must not keep a turn open: it is silent by our clock then.
-            quiet_ns=min(time_ns, received_ns) + self._silence_ns,
+            silent_ns=min(time_ns, received_ns) + self._silence_ns,
             trace_id=event.trace_id,
             span_id=event.span_id,
             span_is_run=words.span_is_run,
@@ -157,8 +157,8 @@ class TurnReader:
         if not is_begin:
             return least
         # What describes the record says nothing of the run.
-        said = {name: value for name, value in event.attributes.items() if not name.startswith(_OF_RECORD)}
-        view = _view_of(words.job_type, said, event.resource, event.time_ns)
+        own = {name: value for name, value in event.attributes.items() if not name.startswith(_OF_RECORD)}
+        view = _view_of(words.job_type, own, event.resource, event.time_ns)
         found = run_columns(
             view, overrides=Overrides(left_out=None, agent_name=agent_name), around=self._around, problems=[]
         )
@@ -225,6 +225,7 @@ def _view_of(name: str, attributes: Mapping[str, Any], resource: Mapping[str, An
 
 def _is_failure(words: LogWords, attributes: Mapping[str, Any]) -> bool:
     """Return whether a record reports a failure: a status of HTTP, or an error."""
+    # Both, because senders give one, the other, or a status of 200 beside the error of a stream that broke.
     statuses = (_number(attributes.get(name), 0) for name in words.statuses)
     return any(status >= _LEAST_ERROR for status in statuses) or bool(_first_text(words.errors, attributes))
 
@@ -257,6 +258,7 @@ def _id_in(keys: tuple[str, ...], attributes: Mapping[str, Any]) -> str:
 def _number(value: Any, default: int) -> int:
     """Return a number that may be written as text; `default` for what is none, or none that a column can hold."""
     try:
+        # Cut: converting a text of a megabyte to a number takes seconds.
         number = int(str(value)[:20])
     except ValueError:
         return default
@@ -265,5 +267,6 @@ def _number(value: Any, default: int) -> int:
 
 def _digest(*parts: str) -> str:
     """Return what distinguishes some texts, whatever is in them, from all others."""
+    # With their lengths: an id that holds the separator must not be another one's.
     text = "\0".join(f"{len(part)}:{part}" for part in parts)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).hexdigest()

@@ -236,18 +236,18 @@ CREATE INDEX ix_alert_notices_waiting ON alert_notices (made_at) WHERE done_at I
 
 CREATE TABLE turns (turn_id TEXT NOT NULL, stretch TEXT NOT NULL, prompt TEXT DEFAULT '' NOT NULL, begin_ns BIGINT
 DEFAULT (-1) NOT NULL, begin_sequence BIGINT DEFAULT (-1) NOT NULL, event_id TEXT NOT NULL, has_root INTEGER DEFAULT
-0 NOT NULL, quiet_ns BIGINT NOT NULL, is_open INTEGER DEFAULT 1 NOT NULL, base_json TEXT NOT NULL, figures_json TEXT
-NOT NULL, state_json TEXT, PRIMARY KEY (turn_id))
+0 NOT NULL, silent_ns BIGINT NOT NULL, is_open INTEGER DEFAULT 1 NOT NULL, base_json TEXT NOT NULL, figures_json
+TEXT NOT NULL, state_json TEXT, PRIMARY KEY (turn_id))
 
 CREATE INDEX ix_turns_stretch ON turns (stretch, begin_ns)
 
 CREATE INDEX ix_turns_event_id ON turns (event_id)
 
-CREATE INDEX ix_turns_open ON turns (quiet_ns) WHERE is_open = 1
+CREATE INDEX ix_turns_open ON turns (silent_ns) WHERE is_open = 1
 
 CREATE TABLE turn_records (id INTEGER NOT NULL, identity TEXT NOT NULL, stretch TEXT NOT NULL, turn_id TEXT DEFAULT
 '' NOT NULL, own_turn TEXT DEFAULT '' NOT NULL, prompt TEXT DEFAULT '' NOT NULL, time_ns BIGINT NOT NULL, sequence
-BIGINT DEFAULT (-1) NOT NULL, quiet_ns BIGINT NOT NULL, role TEXT NOT NULL, trace_id TEXT DEFAULT '' NOT NULL,
+BIGINT DEFAULT (-1) NOT NULL, silent_ns BIGINT NOT NULL, role TEXT NOT NULL, trace_id TEXT DEFAULT '' NOT NULL,
 usage_json TEXT, PRIMARY KEY (id))
 
 CREATE UNIQUE INDEX ux_turn_records_identity ON turn_records (identity)

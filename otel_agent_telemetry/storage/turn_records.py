@@ -54,7 +54,7 @@ def add_records(connection: Connection, placed: Sequence[Placed]) -> None:
         storable_texts(
             (
                 *(record.identity, record.stretch, turn_id, record.own_turn, record.prompt, record.time_ns),
-                *(record.sequence, record.quiet_ns, record.role, record.trace_id),
+                *(record.sequence, record.silent_ns, record.role, record.trace_id),
                 dumps_text(record.usage) if record.usage else None,
             )
         )
@@ -104,6 +104,7 @@ def records_after(connection: Connection, stretch: str, begin: Begin, following:
     Without those that name their turn themselves.
     """
     time_ns = begin.order[0]
+    # Up to it inclusively: what has its very time may be before it by the number in the session.
     is_between = _records.time_ns >= time_ns
     if following is not None:
         is_between &= _records.time_ns <= following.order[0]
@@ -123,7 +124,7 @@ def _placed(row: Any) -> Placed:
         name="",
         time_ns=row.time_ns,
         sequence=row.sequence,
-        quiet_ns=row.quiet_ns,
+        silent_ns=row.silent_ns,
         trace_id=row.trace_id,
         usage=loaded_usage(row.usage_json),
     )

@@ -88,7 +88,7 @@ def turns_of_runs(connection: Connection, event_ids: Iterable[str]) -> list[Turn
 
 def silent_turns(connection: Connection, now_ns: int, *, limit: int) -> list[TurnRow]:
     """Return open turns of which there has been no sign of life for long enough, at most `limit`."""
-    silent = _all.where(_columns.is_open == 1, _columns.quiet_ns <= now_ns).order_by(_columns.quiet_ns)
+    silent = _all.where(_columns.is_open == 1, _columns.silent_ns <= now_ns).order_by(_columns.silent_ns)
     return list(map(_turn_of, connection.execute(silent.limit(limit))))
 
 
@@ -115,6 +115,7 @@ def begins_around(
     """Return turn id → the prompts of a stretch in a time, the one before, the one after, and those with these ids."""
     of_stretch = _begins.where(_columns.stretch == stretch)
     backwards = [column.desc() for column in _BY_PLACE]
+    # Each by a step in the index of the stretch: the prompts outside of the time are not read.
     parts = [
         of_stretch.where(_columns.begin_ns < first_ns).order_by(*backwards).limit(1),
         of_stretch.where(_columns.begin_ns >= first_ns, _columns.begin_ns <= last_ns),
@@ -140,7 +141,7 @@ def _values_of(row: TurnRow) -> tuple[Any, ...]:
     return storable_texts(
         (
             *(row.turn_id, row.stretch, row.prompt, row.begin_ns, row.begin_sequence, row.event_id),
-            *(int(row.has_root), row.figures.quiet_ns, int(row.is_open), dumps_text(row.base)),
+            *(int(row.has_root), row.figures.silent_ns, int(row.is_open), dumps_text(row.base)),
             dumps_text(row.figures.members()),
             None if row.state is None else dumps_text(row.state),
         )
@@ -169,7 +170,7 @@ def forget_turns(connection: Connection, event_ids: Sequence[str]) -> None:
 
 def delete_old_turns(connection: Connection, cutoff_ns: int) -> None:
     """Delete places of deleted turns, with the keys of their traces, and records of no turn, before a cut-off."""
-    is_old_place = (_columns.base_json == "{}", _columns.quiet_ns < cutoff_ns)
+    is_old_place = (_columns.base_json == "{}", _columns.silent_ns < cutoff_ns)
     of_places = select(_columns.event_id).where(*is_old_place)
     connection.execute(delete(run_keys).where(run_keys.c.event_id.in_(of_places)))
     connection.execute(delete(turns).where(*is_old_place))

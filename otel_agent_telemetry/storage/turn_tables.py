@@ -21,7 +21,7 @@ turns: Final = Table(
     Column("begin_sequence", BigInteger, nullable=False, server_default=_UNKNOWN),
     Column("event_id", Text, nullable=False),
     Column("has_root", Integer, nullable=False, server_default=text("0")),
-    Column("quiet_ns", BigInteger, nullable=False),
+    Column("silent_ns", BigInteger, nullable=False),
     Column("is_open", Integer, nullable=False, server_default=text("1")),
     Column("base_json", Text, nullable=False),
     Column("figures_json", Text, nullable=False),
@@ -30,12 +30,12 @@ turns: Final = Table(
 """A row is a turn: its place in its stretch, its run and its sums.
 
 `event_id` is that of its run, which is its own id or that of the span that is the same run; `has_root` says that this
-span has come, whose state stands. `begin_ns` is -1 while its prompt is not known. `quiet_ns` is when there will have
+span has come, whose state stands. `begin_ns` is -1 while its prompt is not known. `silent_ns` is when there will have
 been silence. `state_json` is the state that was last made of it.
 """
 Index("ix_turns_stretch", turns.c.stretch, turns.c.begin_ns)
 Index("ix_turns_event_id", turns.c.event_id)
-partial_index("ix_turns_open", turns.c.quiet_ns, where=text("is_open = 1"))
+partial_index("ix_turns_open", turns.c.silent_ns, where=text("is_open = 1"))
 
 turn_records: Final = Table(
     "turn_records",
@@ -48,7 +48,7 @@ turn_records: Final = Table(
     Column("prompt", Text, nullable=False, server_default=_NOT_KNOWN_YET),
     Column("time_ns", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False, server_default=_UNKNOWN),
-    Column("quiet_ns", BigInteger, nullable=False),
+    Column("silent_ns", BigInteger, nullable=False),
     Column("role", Text, nullable=False),
     Column("trace_id", Text, nullable=False, server_default=_NOT_KNOWN_YET),
     Column("usage_json", Text),

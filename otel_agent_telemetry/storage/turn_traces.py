@@ -53,6 +53,7 @@ def _step(*, failed: bool) -> Usage:
 
 def join_span(connection: Connection, turn: TurnRow, key: Key) -> None:
     """Let a turn be the run of the span with these ids: the stored one, else the one that will come."""
+    # First what silence has made of the spans below: its root is missing, and the prompt knows more of it.
     if (made_up := known_keys(connection, [key]).get(key)) is not None:
         turn.event_id = made_up
         forget_made_up(connection, made_up)
@@ -112,6 +113,7 @@ def as_steps(connection: Connection, nodes: Sequence[SpanNode]) -> OfTurns:
     turns = traces_of_turns(connection, traces) if traces else {}
     if not turns:
         return OfTurns(nodes, turns, set())
+    # A turn whose run is gone was deleted: the key of its trace stays, so that late spans make no run again.
     stored = run_ids_of(connection, turns.values())
     kept, were_runs = [], set()
     for node in nodes:
@@ -147,6 +149,7 @@ def take_traces(connection: Connection, event_id: str, run_id: str, trace_ids: C
     roots = select(_spans.trace_id, _spans.span_id, _spans.start_ns, _spans.status).where(
         _spans.parent_span_id.is_(None), _spans.is_run == IS_RUN, _spans.event_id == NO_RUN
     )
+    # Read whole: the rows are changed below while they would still be read.
     found = list(rows_with(connection, roots, _spans.trace_id, new))
     for trace_id, span_id, start_ns, status in found:
         absorb(connection, own_event_id((trace_id, span_id, start_ns)), event_id, run_id)

@@ -56,6 +56,7 @@ def write_turns(
     work = _Work(connection, now_ns=now_ns, received_at=received_at)
     for stretch, new in of_stretch.items():
         work.place(stretch, new)
+    # All stretches first, then one write: the states of a batch are one statement.
     work.write()
 
 
@@ -70,7 +71,7 @@ def close_silent_turns(connection: Connection, *, now_ns: int) -> int:
     work.rows = {
         turn_id: row
         for turn_id, row in turns_with(connection, [row.turn_id for row in found]).items()
-        if row.is_open and row.figures.quiet_ns <= now_ns
+        if row.is_open and row.figures.silent_ns <= now_ns
     }
     work.write()
     return len(work.rows)
@@ -164,6 +165,7 @@ class _Work:
         """Write the turns' runs, their figures and their events."""
         # A turn whose run was deleted: what is late for it is not kept.
         self._leave_out({row.event_id for row in self.rows.values() if row.is_deleted})
+        # Before the states: a turn that is a span's run must not write a row of its own.
         for turn_id, record in self._joins.items():
             if turn_id in self.rows:
                 self._join(self.rows[turn_id], record)
@@ -176,6 +178,7 @@ class _Work:
         add_to_rollups(self._connection, records=usages)
         self._write_records(run_ids)
         save_turns(self._connection, self.rows.values())
+        # Behind the figures, of which the last call is one.
         decide_runs(self._connection, {row.event_id for row in self.rows.values() if row.has_root})
         self._take_traces(run_ids)
         prefer_spans(self._connection, {row.event_id: row.stretch for row in self.rows.values()})
@@ -204,6 +207,7 @@ class _Work:
             parts[one.turn_id].append(one.record)
         anew = {turn_id for one, now in self._moved for turn_id in (one.turn_id, now)} - {NO_TURN}
         if anew:
+            # A sum cannot give back what a record has added to it, the last of several texts least of all.
             moved = {one.record.identity: now for one, now in self._moved}
             for one in records_of(self._connection, anew):
                 parts[moved.get(one.record.identity, one.turn_id)].append(one.record)
@@ -219,7 +223,7 @@ class _Work:
         changes: list[tuple[TurnRow, Fields]] = []
         for row in self.rows.values():
             row.is_open = not (row.has_root or self._is_over(row))
-            if row.has_root:
+            if row.has_root:  # the span's own state stands, which knows its end better
                 continue
             state = turn_state(row.event_id, row.base, row.figures, began_ns=row.begin_ns, is_over=not row.is_open)
             if (state := storable_state(state)) != row.state:
@@ -246,7 +250,7 @@ class _Work:
 
     def _is_over(self, row: TurnRow) -> bool:
         """Return whether a turn is over: its agent says so, there is silence, or another prompt follows."""
-        if row.figures.is_ended or row.figures.quiet_ns <= self._now_ns:
+        if row.figures.is_ended or row.figures.silent_ns <= self._now_ns:
             return True
         began = row.begin.order if row.begin is not None else (row.figures.first_ns, UNKNOWN, 0, "")
         if row.stretch not in self._begins:

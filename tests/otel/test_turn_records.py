@@ -220,7 +220,7 @@ def test_what_was_said_is_left_out_and_counted():
 def test_a_clock_that_is_ahead_does_not_keep_a_turn_open():
     """It is silent by the clock of the service, from when the record came."""
     record = read("user_prompt", time_ns=NOW_NS + 10**15)
-    assert record.quiet_ns == NOW_NS + 600 * 10**9
+    assert record.silent_ns == NOW_NS + 600 * 10**9
     assert read("user_prompt", time_ns=0).time_ns == NOW_NS
 
 

@@ -42,7 +42,7 @@ def record(number, role, at_s, *, session="s", prompt="", names_turn=False, usag
         role=role,
         name=f"{role} {number}",
         time_ns=time_ns,
-        quiet_ns=time_ns + SILENCE_S * 10**9,
+        silent_ns=time_ns + SILENCE_S * 10**9,
         usage=usage or {},
         payload={"n": number},
         step=step,

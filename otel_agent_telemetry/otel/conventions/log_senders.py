@@ -29,6 +29,7 @@ def words_of(service: str, scope: str, name: str) -> LogWords | None:
 
 def role_in(words: LogWords, name: str, attributes: Mapping[str, Any], *, is_failure: bool) -> Role:
     """Return what an event means for its turn; `is_failure`: whether it reports one."""
+    # Its tokens are those of the agent's own event, and would count twice.
     if name.startswith(_DOUBLES):
         return NOTHING
     prefix = next((prefix for prefix in words.prefixes if name.startswith(prefix)), "")

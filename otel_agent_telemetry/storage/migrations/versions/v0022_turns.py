@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("begin_sequence", sa.BigInteger(), nullable=False, server_default=_UNKNOWN),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("has_root", sa.Integer(), nullable=False, server_default=sa.text("0")),
-        sa.Column("quiet_ns", sa.BigInteger(), nullable=False),
+        sa.Column("silent_ns", sa.BigInteger(), nullable=False),
         sa.Column("is_open", sa.Integer(), nullable=False, server_default=sa.text("1")),
         sa.Column("base_json", sa.Text(), nullable=False),
         sa.Column("figures_json", sa.Text(), nullable=False),
@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.create_index("ix_turns_stretch", "turns", ["stretch", "begin_ns"])
     op.create_index("ix_turns_event_id", "turns", ["event_id"])
     is_open = sa.text("is_open = 1")
-    op.create_index("ix_turns_open", "turns", ["quiet_ns"], sqlite_where=is_open, postgresql_where=is_open)
+    op.create_index("ix_turns_open", "turns", ["silent_ns"], sqlite_where=is_open, postgresql_where=is_open)
     op.create_table(
         "turn_records",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("prompt", sa.Text(), nullable=False, server_default=_EMPTY),
         sa.Column("time_ns", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False, server_default=_UNKNOWN),
-        sa.Column("quiet_ns", sa.BigInteger(), nullable=False),
+        sa.Column("silent_ns", sa.BigInteger(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("trace_id", sa.Text(), nullable=False, server_default=_EMPTY),
         sa.Column("usage_json", sa.Text()),
