@@ -64,6 +64,7 @@ def at_fork(
     `in_child` is called once in every child, in the order in which they were given. `before` and `in_parent` are
     called for `os.fork` alone: nobody knows of another fork beforehand.
     """
+    # One hook of Python's for all of these: called by itself, each would come a second time after `notice`.
     _in_child.append(in_child)
     if hasattr(os, "register_at_fork"):
         if before is not None:
@@ -113,6 +114,7 @@ def _begin_in_child() -> None:
     _guard, _process_id = threading.RLock(), os.getpid()
     for hook in _in_child:
         hook()
+    # Last: until then another thread of the child waits in `notice`, where it would else write as the parent.
     mark = _UNWATCHED
 
 

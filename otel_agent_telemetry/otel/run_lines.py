@@ -310,6 +310,7 @@ class RunLines:
         `has_columns_of_end`: whether the columns were made of the span as it has ended.
         """
         if run.has_metrics and run.usage.used:
+            # Made anew once: what its steps used is in the columns that were just made, and those are the dear part.
             if not has_columns_of_end:
                 self._refresh(run, span, attributes_of(span))  # perhaps the fast way now, whose columns have no use
         elif run.reports_use:

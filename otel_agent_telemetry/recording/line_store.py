@@ -211,6 +211,7 @@ class LineStore:
         with self._opening:
             writer = self._writer
             if writer is None:
+                # Before the first line: whatever forks from here on must not write under the id that is made now.
                 forks.watch()
                 made = self._new_writer(now_ns)
                 writer = self._writer  # a signal handler may have been faster
