@@ -40,20 +40,25 @@ def made_commit(connection: Connection, hashes: Sequence[str]) -> ColumnElement[
 
 def runs_of_commits(connection: Connection, hashes: Sequence[str], *, limit: int) -> list[CommitLink]:
     """Return the associations of these commits, the latest first; at most `limit`."""
-    return _links_where(connection, _is_one_of(connection, _links.commit_hash, hashes), limit)
+    return associations(connection, hashes=hashes, limit=limit)
 
 
 def commits_of_run(connection: Connection, run_id: str, *, limit: int) -> list[CommitLink]:
     """Return the associations of a run, the latest first; at most `limit`."""
-    return _links_where(connection, _links.run_id == clean_text(run_id), limit)
+    return associations(connection, run_id=run_id, limit=limit)
 
 
-def _links_where(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[CommitLink]:
-    """Return associations in the order of listings."""
-    ordered = (
-        select(*_link_columns).where(condition).order_by(_links.associated_at.desc(), _links.commit_hash, _links.run_id)
-    )
-    return [CommitLink(**row._asdict()) for row in connection.execute(ordered.limit(limit))]
+def associations(
+    connection: Connection, *, hashes: Sequence[str] | None = None, run_id: str | None = None, limit: int
+) -> list[CommitLink]:
+    """Return associations, the latest first, at most `limit`: of these commits, of this run, or all."""
+    order = (_links.associated_at.desc(), _links.commit_hash, _links.run_id)
+    selected = select(*_link_columns).order_by(*order).limit(limit)
+    if hashes is not None:
+        selected = selected.where(_is_one_of(connection, _links.commit_hash, hashes))
+    if run_id is not None:
+        selected = selected.where(_links.run_id == clean_text(run_id))
+    return [CommitLink(**row._asdict()) for row in connection.execute(selected)]
 
 
 def _is_one_of(connection: Connection, column: ColumnElement[str], hashes: Sequence[str]) -> ColumnElement[bool]:

@@ -154,7 +154,10 @@ def test_the_runs_of_a_commit_and_the_commits_of_a_run_are_listed(service):
     assert found[0] == {**body[1], "commit_author": None, "commit_timestamp": None}
     of_run = service.client.get("/api/v1/commits", params={"run_id": "run-1"}).json()
     assert [link["commit_hash"] for link in of_run] == [second, first]
-    for wrong in ({}, {"commit": "xyz"}, {"commit": first, "run_id": "run-1"}, {"commit": ",".join([first] * 201)}):
+    both = service.client.get("/api/v1/commits", params={"commit": first, "run_id": "run-1"}).json()
+    assert [link["run_id"] for link in both] == ["run-1"]
+    assert len(service.client.get("/api/v1/commits", params={"limit": 2}).json()) == 2
+    for wrong in ({"commit": "xyz"}, {"run_id": ""}, {"commit": ",".join([first] * 201)}):
         problem(service.client.get("/api/v1/commits", params=wrong), 422)
 
 
