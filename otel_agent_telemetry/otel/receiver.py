@@ -104,6 +104,10 @@ class SpanReceiver:
     def _node_of(self, span: Span, sender: Sender) -> SpanNode:
         """Return what is stored of one span. Raises RecordError for a value that breaks a rule."""
         view = view_of_received(span, sender.resource)
+        if sender.is_coding_agent and view.name in names.PROMPT_SPANS:
+            # Without a parent: the spans above it are never sent, and would be a failed run around it after a silence.
+            attributes = {**view.attributes, names.GEN_AI_OPERATION: names.INVOKE_AGENT}
+            view = view._replace(parent_span_id=None, attributes=attributes)
         around = around_of(self._around, sender.resource, view.attributes)
         rule = self._rule if around is self._around else rule_of(around)
         plan = self._plans[tuple(view.attributes)]

@@ -62,6 +62,13 @@ def test_traces_make_one_row_for_each_prompt(stored, name):
     assert rows[0]["session_id"]
 
 
+def test_a_turn_of_opencode_is_a_run_although_its_root_is_never_sent(stored):
+    """With the call that made up the session's title; its session is on the steps alone."""
+    rows = rows_of(stored, "opencode_traces_tool_call_3_selected", "opencode_traces_tool_call_4_selected")
+    assert [tuple(row[figure] for figure in FIGURES) for row in rows] == [("opencode", "success", 3, 1, 300, 21)]
+    assert not rows[0]["plumbing"]
+
+
 @pytest.mark.parametrize(
     "names",
     [("gemini-cli_traces_tool_call",), ("codex_traces_014_selected", "codex_traces_015_selected")],

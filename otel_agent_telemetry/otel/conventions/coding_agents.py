@@ -201,6 +201,7 @@ OPENCODE: Final = Convention(
             is_coding_agent=True,
         ),
     ),
+    prompt_spans=("SessionPrompt.prompt",),  # whose root, a request to its own server, is never sent
     known=("http.route", "tool.name", "tool.call_id", "message.id"),
 )
 

@@ -59,7 +59,8 @@ class Convention(GivenByName):
     the announced span, whose own id is the parent's. `continuations`: attribute → its value on model
     calls whose tokens belong to a call that another span has counted. `echoes`: attribute → its
     value on spans that only repeat what another span beside them reports. `served`: attributes of
-    spans that report, for a protocol, calls of tools that their callers may report too.
+    spans that report, for a protocol, calls of tools that their callers may report too. `prompt_spans`: names of a
+    coding agent's spans that are what came of a prompt, although no attribute says so.
 
     Use. `tokens`: our name of a figure → the attributes that give it; `only_beside`: an
     attribute without which they are not read, because their names are anybody's.
@@ -102,6 +103,7 @@ class Convention(GivenByName):
     continuations: Mapping[str, str] = NONE
     echoes: Mapping[str, str] = NONE
     served: tuple[str, ...] = ()
+    prompt_spans: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = NONE
     totals: Mapping[str, str] = NONE
     token_objects: Mapping[str, Mapping[str, str]] = NONE

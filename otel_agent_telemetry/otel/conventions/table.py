@@ -141,6 +141,9 @@ FIGURES: Final = _lower(_joined("figures"))
 """Namespaces that hold figures only: never content, whatever the last word of a name is."""
 URLS: Final = _lower(_joined("urls"))
 """Names of URLs, which are kept without their query."""
+PROMPT_SPANS: Final = frozenset(_joined("prompt_spans"))
+"""Names of coding agents' spans that are runs, although no attribute says so."""
+
 CONVENTION_EVENTS: Final = _lower(_joined("events"))
 """Names, and namespaces of names, of events that a convention defines; others are the application's own."""
 
