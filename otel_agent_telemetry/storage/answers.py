@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.storage.figure_queries import total
 from otel_agent_telemetry.storage.figure_window import FigureWindow
+from otel_agent_telemetry.storage.figures import DAY
 from otel_agent_telemetry.storage.priced_sums import Spending
 from otel_agent_telemetry.storage.session_metrics import SessionSums, figures_between
 from otel_agent_telemetry.storage.statements import rows_with
@@ -25,6 +26,8 @@ from otel_agent_telemetry.storage.work_sums import NO_WORK, Work, names_of
 
 DIMENSIONS: Final = ("agent", "model", "session", "repository", "user", "label")
 _LABEL: Final = "label:"
+_MOST_NS: Final = 3_660 * 86_400 * 1_000_000_000
+"""Ten years: how far back a time may reach."""
 _runs: Final = agent_runs.c
 _owner: Final = (
     _runs.agent_name,
@@ -149,6 +152,8 @@ def check_by(by: str) -> str:
 
 def answers(connection: Connection, by: str, *, since_ns: int, at_ns: int, limit: int) -> Answers:
     """Return what the runs created between two instants cost and did; `by` a dimension, or one label: `label:team`."""
+    # A time is cut into hours: nobody may ask for those of two thousand years, in which there was no run.
+    since_ns = max(since_ns, _first_day_ns(connection), at_ns - _MOST_NS)
     window = FigureWindow.between(connection, since_ns, at_ns, with_open=False)
     return answers_of(connection, window, by, since=iso_utc(since_ns), until=iso_utc(at_ns), limit=limit)
 
@@ -176,6 +181,15 @@ def answers_of(connection: Connection, window: FigureWindow, by: str, *, since: 
         everything = everything.plus(one)
     whole = Line("", total((*by_model.values(), all_outcomes.metered)), everything, all_outcomes)
     return Answers(since, by, lines[:limit], whole, more=len(lines) > limit)
+
+
+def _first_day_ns(connection: Connection) -> int:
+    """Return the midnight (UTC) before the first run was created; 0 without one, or where its time cannot be read."""
+    first = connection.execute(select(func.min(_runs.created_at))).scalar()
+    try:
+        return parse_iso(str(first)[:DAY])
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _looked_at(dimension: str, limit: int) -> int:
