@@ -55,6 +55,7 @@ from otel_agent_telemetry.storage.runs import RunState, fields_of, link_commits,
 from otel_agent_telemetry.storage.schema import SchemaReport, database_state, ensure_schema
 from otel_agent_telemetry.storage.session_metrics import SessionFigure, write_figures
 from otel_agent_telemetry.storage.span_agents import parts_among, set_adopted_names
+from otel_agent_telemetry.storage.span_membership import own_event_id
 from otel_agent_telemetry.storage.span_places import Key
 from otel_agent_telemetry.storage.statements import plain_sql
 from otel_agent_telemetry.storage.steps import EventLine, SpanRow
@@ -127,7 +128,10 @@ def write_batch(connection: Connection, batch: WriteBatch, *, received_at: str |
     states = [{**fields_of(run), **received} for run in batch.records]
     keys = _span_ids(states, batch.nodes)
     traces = _lock(connection, batch, {trace_id for trace_id, _ in keys})
-    outcomes, changed = _write_runs(connection, states, without_deleted(connection, batch.nodes), keys)
+    nodes = without_deleted(connection, batch.nodes)
+    # The runs that such spans are: one that records have made is deleted under another id than its span gives.
+    late = _runs_that_are(batch.nodes) - _runs_that_are(nodes) if len(nodes) < len(batch.nodes) else set()
+    outcomes, changed = _write_runs(connection, states, nodes, keys, late)
     # Behind the states: a line that names its run by the run id alone has to find it.
     if batch.lines and (lines := lines_to_keep(connection, batch.lines)):
         write_lines(connection, lines)
@@ -161,11 +165,11 @@ def _lock(connection: Connection, batch: WriteBatch, traces: set[str]) -> set[st
 
 
 def _write_runs(
-    connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode], keys: set[Key]
+    connection: Connection, states: Sequence[Fields], nodes: Sequence[SpanNode], keys: set[Key], late: set[str]
 ) -> tuple[list[WriteOutcome], list[Fields]]:
     """Write states and spans; return what became of each state, and those that have changed a row.
 
-    `keys`: the ids of their spans.
+    `keys`: the ids of their spans. `late`: the `event_id` of runs whose states are not written.
     """
     signs = Signs()
     signs.note_states(states)
@@ -179,7 +183,7 @@ def _write_runs(
         known = {key: event_id for key, event_id in known.items() if event_id not in gone}
         give_way(connection, states, known)
         states = joined(connection, states, known)
-    outcomes = _upsert(connection, states, parts_among(connection, nodes) | were_runs)
+    outcomes = _upsert(connection, states, parts_among(connection, nodes) | were_runs | late)
     # Updated runs too: the first state of a run need not have named its trace.
     changed = [state for state, outcome in zip(states, outcomes, strict=True) if outcome not in UNCHANGED]
     write_traces(connection, nodes, changed, known_keys=known, turns=turns)
@@ -202,6 +206,11 @@ def _span_ids(states: Sequence[Fields], nodes: Sequence[SpanNode]) -> set[Key]:
         if trace_id := state.get("trace_id"):
             keys.add((trace_id, state.get("span_id") or ""))
     return keys
+
+
+def _runs_that_are(nodes: Sequence[SpanNode]) -> set[str]:
+    """Return the `event_id` of the runs that spans are."""
+    return {own_event_id(node.identity) for node in nodes if node.is_run}
 
 
 def _upsert(connection: Connection, states: Sequence[Fields], steps: set[str]) -> list[WriteOutcome]:

@@ -8,14 +8,17 @@ from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
-from storage_cases import SECOND, T0, Database
+from storage_cases import SECOND, T0, Database, at
 from turn_cases import after
 
+from otel_agent_telemetry.storage.deletions import delete_run
 from otel_agent_telemetry.storage.queries import list_runs
 from otel_agent_telemetry.storage.run_filters import RunQuery
 from otel_agent_telemetry.storage.steps import spans_of
+from otel_agent_telemetry.storage.store import write_batch
 from tests.emitters.captured_turns import batch_of, captured_nodes, captured_records
 
+READ = (captured_records, captured_nodes)
 LATER_S = (1_795_900_000 * SECOND - T0) // SECOND
 """A day after the captures were made, as the tests count."""
 TURNS = {
@@ -155,6 +158,21 @@ def test_without_traces_the_calls_of_the_logs_are_the_steps(database, name, step
     assert sorted((step.name, step.duration_ms) for step in found) == sorted(steps)
     assert {step.status for step in found} == ({"error"} if "error" in name else {"unset"})
     assert "made-up failure" in (found[0].status_message or "made-up failure")
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini"])
+def test_a_deleted_turn_does_not_come_back_with_its_late_spans(database, name):
+    """Nor with its records, each again and one by one."""
+    records, nodes = (captured(*names) for captured, names in zip(READ, TURNS[name][:2], strict=True))
+
+    def story(connection):
+        for run in list_runs(connection, RunQuery()):
+            delete_run(connection, run.event_id, deleted_at=at(LATER_S), deleted_by="test")
+        for one in (*nodes, *records):
+            write_batch(connection, batch_of(one), received_at=at(LATER_S + 1))
+        return rows_of(connection)
+
+    assert after(database, [batch_of(*records)], story, now_s=LATER_S) == []
 
 
 def test_all_of_them_at_once_on_postgresql(postgresql_database):
