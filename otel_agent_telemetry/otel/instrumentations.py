@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from otel_agent_telemetry.config import process_environment
+from otel_agent_telemetry.interpreter import importing
 from otel_agent_telemetry.otel.instrument import instrument
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def _wanted() -> Iterator[EntryPoint]:
 def _lacks_its_library(entry: EntryPoint) -> bool:
     """Return whether the library that it instruments is missing, or of another version than it asks for."""
     try:
-        from opentelemetry.instrumentation.dependencies import get_dist_dependency_conflicts
+        with importing():
+            from opentelemetry.instrumentation.dependencies import get_dist_dependency_conflicts
     except ImportError:  # it comes with any of OpenTelemetry's instrumentations; others look for themselves
         return False
     conflict = None if entry.dist is None else get_dist_dependency_conflicts(entry.dist)
