@@ -34,6 +34,7 @@ TURNS = {
     "gemini-cli_logs_sigterm": [("gemini-cli", "failed", 0, 0, 0, 0, *SILENT)],
     "qwen-code_*_tool_call*": [QWEN],
     "qwen-code_logs_two_prompts*": [QWEN, QWEN],
+    "qwen-code_*_api_error*": [("qwen-code", "failed", 0, 0, 1, 0, "401 the model is down", None, None, None)],
     "qwen-code_*_sigterm*": [("qwen-code", "failed", 0, 0, 1, 0, *SILENT)],
 }
 SAID = (b"say done", b"echo hi", b"It is on shelf", b"You are a non-interactive")
