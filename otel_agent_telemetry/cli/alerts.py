@@ -62,7 +62,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> ExitCode:
         for rule in report["rules"]:
             print_line(f"line {rule['line']}: [{printable(rule['name'])}] {printable(rule['about'])}")
         if not report["problems"]:
-            print_line(f"{len(report['rules'])} rules in {printable(report['file'])}")
+            print_line(f"{_counted(len(report['rules']), 'rule')} in {printable(report['file'])}")
         if report["rules"] and config.alerts_url is None:
             print_stderr("TELEMETRY_ALERTS_URL is not set: alerts are shown on the page and by this command only.")
     return ExitCode.PROBLEM if report["problems"] or report["refused"] else ExitCode.OK
@@ -92,7 +92,9 @@ def try_rules(
         print_line()
     for name, rule in rules.items():
         times = sum(one["rule"] == name for one in found["alerts"])
-        print_line(f"{printable(name)}: {times} alerts since {format_time(began)} UTC ({printable(rule['about'])})")
+        print_line(
+            f"{printable(name)}: {_counted(times, 'alert')} since {format_time(began)} UTC ({printable(rule['about'])})"
+        )
     if not rules:
         print_line("There are no rules.")
     return ExitCode.OK
@@ -160,6 +162,11 @@ def _print_problems(report: dict[str, Any]) -> None:
         print_stderr(f"{report['file']} {Problem(**problem)}")
     for problem in report["refused"]:
         print_stderr(f"{report['file']} {Problem(**problem)} The rule is not used.")
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 rule`, `2 rules`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _row(alert: dict[str, Any]) -> tuple[str, ...]:

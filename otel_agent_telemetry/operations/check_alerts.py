@@ -24,6 +24,6 @@ def check_alerts(config: TelemetryConfig) -> Iterator[Finding]:
     elif rules:
         alone = "on the page alone: TELEMETRY_ALERTS_URL is not set"
         where = "on the page and posted to the webhook" if config.alerts_url else alone
-        yield ok("alerts", f"{rules} rules, which the service evaluates; they are shown {where}")
+        yield ok("alerts", f"rules that the service evaluates: {rules}; alerts are shown {where}")
     elif not file.problems:
         yield ok("alerts", f"no rules: {file.path} is empty or not there")

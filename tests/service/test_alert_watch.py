@@ -186,7 +186,7 @@ def test_the_dry_run_over_the_api_and_the_command_says_what_happened(watched, we
         listed = agent_telemetry(service.settings, "alerts", "list", env=environment)
         assert "resolved  20" in listed.out
     text = agent_telemetry(service.settings, "alerts", "test", "--since", "2025-01-01").out
-    assert "budget: 1 alerts since" in text
+    assert "budget: 1 alert since" in text
 
 
 def test_without_rules_the_service_reads_and_writes_nothing(serving, sqlite_settings):
