@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 import orjson
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.clock import parse_iso
 from otel_agent_telemetry.redaction import clean_members, kept_name
 from otel_agent_telemetry.secret_patterns import mask_text
 from otel_agent_telemetry.wire import bounded_repr, dumps_text
@@ -77,6 +78,18 @@ def known_status(word: object) -> str | None:
 def run_status(status: str) -> st.EndStatus:
     """Return the status of the run that belongs to an entry of this status."""
     return _RUN_STATUS[status]
+
+
+def captured_between(entry: Entry, first_ns: int | None, last_ns: int | None) -> bool:
+    """Return whether an entry has a time in this period, ends included; None is an open end.
+
+    Other programs write the file too: a time that cannot be read is in no period.
+    """
+    try:
+        at = parse_iso(entry["timestamp"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        return False
+    return (first_ns is None or first_ns <= at) and (last_ns is None or at <= last_ns)
 
 
 def run_settings(entry: Entry) -> dict[str, Any]:

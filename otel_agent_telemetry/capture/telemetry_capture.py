@@ -14,6 +14,7 @@ from otel_agent_telemetry.capture.array_file import ArrayFile
 from otel_agent_telemetry.capture.entry import (
     JOB_TYPE,
     Entry,
+    captured_between,
     checked_status,
     message_of,
     milliseconds,
@@ -23,7 +24,7 @@ from otel_agent_telemetry.capture.entry import (
     run_status,
 )
 from otel_agent_telemetry.client import TelemetryClient
-from otel_agent_telemetry.clock import iso_utc
+from otel_agent_telemetry.clock import iso_utc, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.wire import dumps_text
@@ -267,8 +268,14 @@ class TelemetryCapture:
         status: str | None = None,
         caller: str | None = None,
         limit: int | None = None,
+        *,
+        since: str | None = None,
+        until: str | None = None,
     ) -> list[Entry]:
         """Return the entries that match all given filters, newest first, at most `limit` (default: all).
+
+        `since` and `until` are ISO 8601 times, both inclusive; an entry without a time that can be read is in no
+        period. Raises ValueError for a bound that is no time.
 
         Reads the file, and those that it was rotated to, from the end, as far as it must.
         Blocks on the disk, and on the file's lock as `capture` does when entries are set
@@ -277,6 +284,9 @@ class TelemetryCapture:
         filters = {"skill": skill, "status": status, "caller": caller}
         given = {name: value for name, value in filters.items() if value is not None}
         matching = (entry for entry in self._file.entries() if all(entry.get(name) == given[name] for name in given))
+        if since is not None or until is not None:
+            first, last = (None if bound is None else parse_iso(bound) for bound in (since, until))
+            matching = (entry for entry in matching if captured_between(entry, first, last))
         return list(matching if limit is None else itertools.islice(matching, max(limit, 0)))
 
 

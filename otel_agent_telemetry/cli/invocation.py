@@ -151,14 +151,15 @@ def run_query(
     """Return the query of these options. Raises typer.BadParameter."""
     from otel_agent_telemetry.storage.run_filters import RunQuery
 
+    first, last = time_bounds(since, until, utc=utc)
     return RunQuery(
         agent_name=agent,
         status=_canonical(status),
         job_type=job_type,
         run_id=run_id,
         parent_run_id=parent,
-        start_time_from=parse_time(since, now_ns(), utc=utc) if since else None,
-        start_time_to=parse_time(until, now_ns(), is_end=True, utc=utc) if until else None,
+        start_time_from=first,
+        start_time_to=last,
         environment=environment,
         session_id=session,
         user_id=user,
@@ -184,6 +185,13 @@ def _canonical(word: str | None) -> str | None:
     if word is not None and status is None:
         raise typer.BadParameter(f"{word!r} is not a status: {', '.join(STATUSES)}", param_hint="--status")
     return status
+
+
+def time_bounds(since: str | None, until: str | None, *, utc: bool) -> tuple[str | None, str | None]:
+    """Return the instants of `--since` and `--until`, each None where it is not given. Raises typer.BadParameter."""
+    now = now_ns()
+    first = parse_time(since, now, utc=utc) if since else None
+    return first, parse_time(until, now, is_end=True, utc=utc) if until else None
 
 
 def parse_duration_ns(text: str) -> int:

@@ -15,9 +15,11 @@ import math
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_agent_telemetry.clock import parse_iso
@@ -44,9 +46,30 @@ def printable_lines(value: Any) -> list[str]:
     return [printable(line.replace("\t", "    ")) for line in str(value).splitlines()] or [""]
 
 
+def cells_of(text: str) -> int:
+    """Return how many cells of a terminal a printable text takes: two for a wide character, none for a mark."""
+    return len(text) if text.isascii() else sum(map(_cells_of_character, text))
+
+
+@lru_cache(maxsize=4096)
+def _cells_of_character(character: str) -> int:
+    """Return 0, 1 or 2."""
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def shortened(text: str, width: int) -> str:
-    """Return the text, cut to `width` characters with an ellipsis where it is longer."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """Return the text, cut to `width` cells of a terminal with an ellipsis where it is longer."""
+    if cells_of(text) <= width:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += _cells_of_character(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -75,6 +98,18 @@ def format_moment(iso: str, *, utc: bool) -> str:
     if moment is None:
         return printable(iso) or "-"
     return f"{moment:%Y-%m-%d %H:%M:%S} {'UTC' if utc else moment.isoformat()[-6:]}"
+
+
+def format_start(text: str, *, is_wide: bool, utc: bool, now: datetime) -> str:
+    """Return `13:00` of today, `31 Jan` of an earlier day, both where there is room; what is no time as it is."""
+    moment = local_time(text, utc=utc)
+    if moment is None:
+        return printable(text)
+    if is_wide:
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+    if moment.date() == now.astimezone(moment.tzinfo).date():
+        return f"{moment:%H:%M}"
+    return f"{moment:%d %b}" if moment.year == now.year else f"{moment:%Y-%m}"
 
 
 def format_clock(iso: str, *, utc: bool) -> str:
@@ -136,9 +171,11 @@ _STYLES = {
     "ok": "green",
     "running": "cyan",
     "partial": "yellow",
+    "pending": "yellow",
     "warn": "yellow",
     "cancelled": "yellow",
     "failed": "red",
+    "failure": "red",
     "timeout": "red",
     "error": "red",
     "open": "red",
@@ -151,8 +188,8 @@ def style_of(word: str) -> str:
     return _STYLES.get(word, "")
 
 
-_ASCII: Final = str.maketrans({"│": "|", "├": "|", "└": "`", "─": "-", "…": "...", "·": "|"})
-"""What is ours on a line → what a terminal without it shows."""
+_ASCII: Final = str.maketrans({"│": "|", "├": "|", "└": "`", "─": "-", "…": "~", "·": "|"})
+"""What is ours on a line → what a terminal without it shows, of the same width: a line that fits stays one."""
 
 
 def _as_the_terminal_can(text: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from cli.command import agent_telemetry, agent_telemetry_process
 
+from otel_agent_telemetry.cli.capture_query import entry_columns
 from otel_agent_telemetry.cli.error_handling import ExitCode
+from otel_agent_telemetry.cli.fitted_table import print_fitted
+from otel_agent_telemetry.cli.output import cells_of
 
 
 def capture(config, *arguments):
@@ -96,6 +100,40 @@ def test_query_as_a_table(config):
     assert "\x1b" not in line
     assert "line\\nbreak" in line
     assert "9.0 ms" in line
+
+
+@pytest.mark.parametrize("width", [80, 110, 140])
+def test_query_on_a_terminal_is_one_line_an_entry(capsys, width):
+    """Whatever other programs wrote, wide characters included; the id is what `show` finds the run by."""
+    ours = {"timestamp": "2026-11-28T11:50:16+00:00", "status": "failure", "duration_ms": 9.25, "skill": "写代码" * 30}
+    ours |= {"caller": "CLI", "error_message": "🔥" * 90, "run_id": "20261128T115016Z-writer-517a28ca"}
+    theirs = {"timestamp": "x" * 200, "status": ["y" * 90], "duration_ms": float("nan"), "run_id": "z" * 90}
+    columns = entry_columns([ours, theirs], is_wide=width >= 110, utc=True, now=datetime(2026, 11, 28, 12, tzinfo=UTC))
+    print_fitted(columns, width=width, statuses=["failure", "-"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(cells_of, lines)) <= width
+    assert lines[1].split()[-1] == "517a28ca"
+    assert "9.2 ms" in lines[1]
+    assert ("2026-11-28 11:50:16" if width >= 110 else "11:50") in lines[1]
+
+
+def test_query_of_a_time(config, tmp_path):
+    """Both ends included; what has no time that can be read is in no period; a limit is named where it left some out."""
+    file = tmp_path / "any.json"
+    times = ["2026-01-01T00:00:00Z", "2026-01-02T12:00:00+00:00", None, "soon", "2026-01-03T00:00:00Z"]
+    file.write_text(json.dumps([{"timestamp": time, "skill": "s"} for time in times]))
+
+    def found(*options):
+        return [one["timestamp"] for one in agent_telemetry(config, *line, "--utc", "--json", *options).json]
+
+    line = ("capture-query", "--file", file)
+    assert found("--since", "2026-01-02", "--until", "2026-01-02") == [times[1]]
+    assert found("--since", "2026-01-03T00:00:00") == [times[4]]
+    assert found("--until", "2026-01-01T00:00:00Z") == [times[0]]
+    assert "--limit" in agent_telemetry(config, *line, "-n", "4").err
+    assert agent_telemetry(config, *line, "-n", "5").err == ""
+    assert agent_telemetry(config, *line, "--since", "soonish").code == ExitCode.USAGE
 
 
 def test_query_of_a_file_that_anyone_wrote(config, tmp_path):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from stored import aged
 
+from otel_agent_telemetry.cli.output import cells_of
 from otel_agent_telemetry.cli.run_table import print_runs, short_id
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -80,3 +81,11 @@ def test_control_characters_of_names_are_printed_as_escapes(capsys):
     (_, line) = printed(capsys, replace(QUIET, agent_name="a\x1b[2J", item_name="b\nc"), width=140)
     assert "a\\x1b[2J" in line
     assert "b\\nc" in line
+
+
+@pytest.mark.parametrize("name", ["写代码的智能体写代码的智能体", "🔥🚀" * 20, "e\u0301" * 60])
+def test_wide_characters_do_not_break_a_line(capsys, name):
+    """Terminals give Chinese and emoji two cells, and accents none of their own."""
+    lines = printed(capsys, replace(RUN, agent_name=name, model=name), replace(QUIET, item_name=name), width=80)
+    assert max(map(cells_of, lines)) <= 80
+    assert {lines[1].rindex("517a28ca") + cells_of(lines[1]) - len(lines[1])} == {lines[0].rindex("ID")}
