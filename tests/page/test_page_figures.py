@@ -169,6 +169,13 @@ def test_a_model_without_a_price_is_named_and_is_not_free(service) -> None:
     assert "+ no price: our-own-model" in get(service, "/cost").rows[1][1]
 
 
+def test_a_call_that_reported_no_tokens_is_not_said_to_lack_a_price(service) -> None:
+    """As a call that failed: its model has a price, and what it used is not known."""
+    post_states(service, ended(1, metrics_json='{"gen_ai":{"by_model":{"gpt-4o":{"model_calls":1}},"model_calls":1}}'))
+    cells = {row[0]: row[1] for row in costs_of(service, by="model")}
+    assert cells["gpt-4o"] == "no tokens reported: gpt-4o"
+
+
 def test_prices_in_use_are_applied_when_the_page_is_read(service, tmp_path) -> None:
     """A file of one's own prices counts for runs that were stored before it was there."""
     post_states(service, ended(1, metrics_json=used(1_000_000, 0, model="our-own-model")))
