@@ -42,7 +42,7 @@ def _columns(runs: Sequence[RunRecord], *, is_wide: bool, utc: bool, now: dateti
         Column("JOB OR ERROR", [printable(run.error_summary or _job(run)) for run in runs], rest=True),
         Column("TOKENS", [_tokens(run) for run in runs], right=True),
         Column("COST", [_UNKNOWN if run.cost_usd is None else format_cost(run.cost_usd) for run in runs], right=True),
-        Column("ID", [short_id(run) for run in runs]),
+        Column("ID", [short_id(run.run_id, run.event_id) for run in runs]),
     ]
     if is_wide and any(run.model for run in runs):
         columns.insert(5, Column("MODEL", [printable(run.model or _UNKNOWN) for run in runs], share=_MOST_MODEL))
@@ -60,7 +60,7 @@ def _tokens(run: RunRecord) -> str:
     return format_count(tokens) if tokens else _UNKNOWN
 
 
-def short_id(run: RunRecord) -> str:
+def short_id(run_id: str, event_id: str) -> str:
     """Return what `show` finds a run by: the beginning of the event id, of a run with an id of its own that one's."""
-    beginning = run.event_id[:_SHORT_ID]
-    return beginning if run.run_id.endswith(beginning) else shortened(printable(run.run_id), _OWN_ID)
+    beginning = event_id[:_SHORT_ID]
+    return beginning if run_id.endswith(beginning) else shortened(printable(run_id), _OWN_ID)

@@ -1,29 +1,24 @@
 """Which rows of a run's tree `show` prints, and how: long runs in parts, with what is between counted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from otel_agent_telemetry import status as st
+from otel_agent_telemetry.cli.item_words import described
 from otel_agent_telemetry.cli.output import (
     format_clock,
-    format_cost,
-    format_count,
-    format_duration,
     printable,
     shortened,
     style_of,
-    to_json_text,
 )
 from otel_agent_telemetry.last_error import EXCEPTION
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
-from otel_agent_telemetry.operations.run_outline import Item, OutlineRow
-from otel_agent_telemetry.operations.step_facts import MODEL, STEP, TOOL, cost_of_step, facts_of_attributes
+from otel_agent_telemetry.operations.line_items import Item
+from otel_agent_telemetry.operations.run_outline import OutlineRow
 
 _FAILED = (st.FAILED, st.TIMEOUT, "error")
 _SHARE_AT_BEGINNING = 0.6
-_STACKTRACE = "exception.stacktrace"
 _MESSAGE = "exception.message"
-_NO_WORD = ("unset", "ok", st.SUCCESS)
 
 
 class Part(NamedTuple):
@@ -110,55 +105,14 @@ def without_repeats(rows: Sequence[OutlineRow], cause: str | None) -> Iterator[O
 def text_of(row: OutlineRow, width: int, *, utc: bool) -> tuple[str, str]:
     """Return the line of a row, cut to a width, and the style of its status."""
     item = row.item
-    text = f"{row.guides}{format_clock(time_of(item), utc=utc)}  {printable(_described(item))}"
+    text = f"{row.guides}{format_clock(time_of(item), utc=utc)}  {printable(_with_id(item))}"
     return shortened(text, width), "" if isinstance(item, RunEvent) else style_of(item.status)
 
 
-def _described(item: Item) -> str:
-    """Return an item without its time: what it was, how it ended, how long it took, what it used."""
-    if isinstance(item, RunEvent):
-        return f"{item.event_type}{_payload(item.payload)}"
-    took = format_duration(item.duration_ms) if item.end_time else "not ended"
-    state = "" if item.status in _NO_WORD or not item.end_time else f"{item.status}  "
-    if isinstance(item, RunRecord):
-        error = f"  {item.error_summary}" if item.error_summary else ""
-        name = f"run {item.agent_name} / {item.job_type}"
-        used = used_by(item.model, item.input_tokens, item.output_tokens, item.cost_usd)
-        return f"{name}  {state}{took}{used}{error}  {item.run_id}"
-    message = f"  {item.status_message}" if item.status_message else ""
-    return f"{_step(item)}  {state}{took}{_used_in_step(item)}{message}"
-
-
-def _payload(payload: Any) -> str:
-    """Return what an event carries, a stack trace left to the run's error; "" for nothing."""
-    if isinstance(payload, Mapping):
-        payload = {name: value for name, value in payload.items() if name != _STACKTRACE}
-    return "" if payload in (None, {}) else f"  {to_json_text(payload)}"
-
-
-def _step(step: RunSpan) -> str:
-    """Return the name of a step with what it is, where its name does not begin with it."""
-    kind = facts_of_attributes(step.attributes, step.name).kind
-    word = {MODEL: "model ", TOOL: "tool "}.get(kind, "") if kind != STEP else ""
-    return step.name if step.name.startswith(("chat ", "execute_tool ")) else word + step.name
-
-
-def _used_in_step(step: RunSpan) -> str:
-    """Return model, tokens and cost of a model call; "" for another step."""
-    facts = facts_of_attributes(step.attributes, step.name)
-    if facts.kind != MODEL:
-        return ""
-    model = None if facts.model and facts.model in step.name else facts.model
-    return used_by(model, facts.input_tokens, facts.output_tokens, cost_of_step(step))
-
-
-def used_by(model: str | None, tokens_in: int | None, tokens_out: int | None, cost: float | None) -> str:
-    """Return ` · model · 1.5k in, 123 out · $0.0008` of what is known; "" where nothing is."""
-    tokens = (
-        f"{format_count(tokens_in or 0)} in, {format_count(tokens_out or 0)} out" if tokens_in or tokens_out else None
-    )
-    known = [text for text in (model, tokens, None if cost is None else format_cost(cost)) if text]
-    return "".join(f" · {text}" for text in known)
+def _with_id(item: Item) -> str:
+    """Return an item in words, a run inside the shown one with the id that shows it."""
+    words = described(item)
+    return f"run {words}  {item.run_id}" if isinstance(item, RunRecord) else words
 
 
 Printer = Callable[[str, str], None]

@@ -10,23 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_agent_telemetry.cli.error_handling import ExitCode
-from otel_agent_telemetry.cli.invocation import invocation_of
-from otel_agent_telemetry.cli.output import (
-    format_duration,
-    format_time,
-    print_line,
-    print_stderr,
-    printable,
-    shortened,
-    style_of,
-)
+from otel_agent_telemetry.cli.invocation import Utc, invocation_of
+from otel_agent_telemetry.cli.output import print_line, print_stderr, width_of_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_agent_telemetry.operations.follow import Follower
-
-_MAX_PAYLOAD = 300
 
 
 def tail(
@@ -41,6 +31,7 @@ def tail(
     here: Annotated[
         bool, typer.Option("--here", help="The journal of this host, also where runs go to a service.")
     ] = False,
+    utc: Utc = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each record as one line of JSON, as it was written.")
     ] = False,
@@ -53,13 +44,15 @@ def tail(
     from contextlib import closing
 
     from otel_agent_telemetry.operations.follow import JournalFollower, RunFilter, open_follower
+    from otel_agent_telemetry.storage.pricing import use_own_prices
 
     config = invocation_of(context).config
+    use_own_prices(config.prices)
     try:
         with closing(open_follower(config, RunFilter(run), here=here)) as follower:
-            _print(follower.last(lines), as_json=as_json)
+            _print(follower.last(lines), as_json=as_json, utc=utc)
             if follow:
-                _follow(follower, as_json=as_json)
+                follow_records(follower, as_json=as_json, utc=utc)
     # Ctrl-C is the way to end `--follow`, so it is a success.
     except KeyboardInterrupt:
         return ExitCode.OK
@@ -70,52 +63,35 @@ def tail(
     return ExitCode.OK
 
 
-def _follow(follower: "Follower", *, as_json: bool) -> None:
-    """Print what is new until interrupted."""
+def follow_records(follower: "Follower", *, as_json: bool, utc: bool) -> None:
+    """Print what is new until interrupted. A service that is away is named once, and asked again until it is back."""
     import time
 
+    from otel_agent_telemetry.errors import StorageError
+
+    is_away = False
     while True:
-        _print(follower.read_new(), as_json=as_json)
+        try:
+            _print(follower.read_new(), as_json=as_json, utc=utc)
+            is_away = False
+        except StorageError as problem:
+            if not is_away:
+                print_stderr(f"agent-telemetry: {problem}; asked again until it answers")
+            is_away = True
         time.sleep(follower.poll_s)
 
 
-def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool) -> None:
+def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool, utc: bool) -> None:
     """Print each record on a line of its own, at once also into a pipe."""
+    from datetime import UTC, datetime
+
+    from otel_agent_telemetry.cli.tail_lines import line_of
+
+    width = width_of_stdout()  # asked for each time: the window of a terminal that follows changes
     for record in records:
         if as_json:
             print(json.dumps(record, default=str))
         else:
-            text, word = describe(record)
-            print_line(text, style_of(word))
+            print_line(*line_of(record, width=width, utc=utc, now=datetime.now(UTC)))
     # A pipe is block-buffered, and the next record can be hours away.
     sys.stdout.flush()
-
-
-def describe(record: dict[str, Any]) -> tuple[str, str]:
-    """Return a printable line for a journal record, and the status that colours it."""
-    kind = str(record.get("record_type"))
-    run = record.get("run_id") or record.get("event_id") or "-"
-    if kind == "event":
-        payload = record.get("payload")
-        shown = "" if payload is None else shortened(json.dumps(payload, ensure_ascii=False, default=str), _MAX_PAYLOAD)
-        time_text, status, details = record.get("timestamp"), "", f"{record.get('event_type')}  {shown}"
-    elif kind == "span":
-        time_text, status = (
-            record.get("end_time") or record.get("start_time"),
-            str(record.get("status") or "running"),
-        )
-        details = f"{record.get('name')}  {status}{_duration(record)}"
-    else:
-        time_text, status = record.get("updated_at"), str(record.get("status") or "running")
-        problem = f"  {record.get('error_summary')}" if record.get("error_summary") else ""
-        details = f"{record.get('agent_name')} / {record.get('job_type')}  {status}{_duration(record)}{problem}"
-    text = f"{format_time(str(time_text or '-'))}  {kind:<5}  {run}  {details.rstrip()}"
-    return printable(text), status
-
-
-def _duration(record: dict[str, Any]) -> str:
-    """Return the duration of a record that has ended, "" otherwise."""
-    duration = record.get("duration_ms", 0)
-    if not record.get("end_time") or not isinstance(duration, int):
-        return ""
-    return f"  {format_duration(duration)}"

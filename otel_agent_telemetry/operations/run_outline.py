@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
+from otel_agent_telemetry.model import RunEvent
+from otel_agent_telemetry.operations.line_items import Item
 from otel_agent_telemetry.operations.nesting import NO_STEP, steps_around
 from otel_agent_telemetry.operations.run_tree import ChildRun, RunTree
-
-Item = RunRecord | RunSpan | RunEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from otel_agent_telemetry.clock import day_of, parse_iso
 from otel_agent_telemetry.config import TelemetryConfig
 from otel_agent_telemetry.journal import journal_files, read_parts
 from otel_agent_telemetry.model import RunEvent, RunRecord, RunSpan
 from otel_agent_telemetry.operations.follow import needle_of
+from otel_agent_telemetry.operations.line_items import event_of, step_of
 from otel_agent_telemetry.storage.queries import children_of
 from otel_agent_telemetry.storage.steps import events_of, spans_of
 from otel_agent_telemetry.storage.store import reading_database
@@ -191,9 +192,9 @@ class _TreeBuilder:
         if line["record_type"] == SPAN:
             if BECAME_RUN in line:
                 self._turned.add(str(line.get("span_id")))
-            self.add_step(_step_of(line, self.tree.record))
+            self.add_step(step_of(line, event_id=self.tree.record.event_id, run_id=self.tree.record.run_id))
         elif line["record_type"] == EVENT:
-            event = _event_of(line, self.tree.record)
+            event = event_of(line, event_id=self.tree.record.event_id, run_id=self.tree.record.run_id)
             if _key(event) not in self._seen:
                 self.add_event(event, remember=False)
 
@@ -235,41 +236,3 @@ class _TreeBuilder:
 def _key(event: RunEvent) -> tuple[str, str, str | None]:
     """Return what identifies an event in both the journal and the database."""
     return event.timestamp, event.event_type, event.span_id
-
-
-def _text(value: Any) -> str | None:
-    """Return a member as text, None for a missing one."""
-    return None if value is None else str(value)
-
-
-def _event_of(line: Line, run: RunRecord) -> RunEvent:
-    """Return the event of a journal line; missing members get defaults."""
-    return RunEvent(
-        event_id=run.event_id,
-        run_id=run.run_id,
-        event_type=str(line.get("event_type") or "event"),
-        timestamp=str(line.get("timestamp") or ""),
-        payload=line.get("payload"),
-        trace_id=_text(line.get("trace_id")),
-        span_id=_text(line.get("span_id")),
-    )
-
-
-def _step_of(line: Line, run: RunRecord) -> RunSpan:
-    """Return the step of a journal line; missing members get defaults, as a line can be of any version."""
-    attributes, duration = line.get("attributes"), line.get("duration_ms")
-    return RunSpan(
-        event_id=run.event_id,
-        run_id=run.run_id,
-        trace_id=str(line.get("trace_id") or ""),
-        span_id=str(line.get("span_id") or ""),
-        parent_span_id=_text(line.get("parent_span_id")),
-        name=str(line.get("name") or ""),
-        kind=str(line.get("kind") or "internal"),
-        status=str(line.get("status") or "running"),
-        status_message=_text(line.get("status_message")),
-        start_time=str(line.get("start_time") or ""),
-        end_time=_text(line.get("end_time")),
-        duration_ms=duration if isinstance(duration, int) else 0,
-        attributes=attributes if isinstance(attributes, dict) else {},
-    )

@@ -73,7 +73,7 @@ def test_eighty_columns_have_the_time_of_today_and_the_day_of_an_earlier_one(cap
 )
 def test_the_short_id_is_one_that_show_finds(run_id, expected):
     """An id that the application gave is what its users know."""
-    assert short_id(replace(RUN, run_id=run_id)) == expected
+    assert short_id(run_id, EVENT_ID) == expected
 
 
 def test_control_characters_of_names_are_printed_as_escapes(capsys):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from command import agent_telemetry, record_runs, start_command
+from stored import aged
 
+from otel_agent_telemetry.cli.output import cells_of
+from otel_agent_telemetry.cli.tail import follow_records
+from otel_agent_telemetry.cli.tail_lines import line_of
+from otel_agent_telemetry.errors import StorageError
 from otel_agent_telemetry.journal import journal_path
 from otel_agent_telemetry.wire import encode_line
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 def event(number, **more):
@@ -131,3 +140,82 @@ def test_follow_survives_lines_that_are_not_ours(config, following):
     assert '{"n": 2}' in next_line(process)
     append(path, b"\n[]\n" + event(3))
     assert '{"n": 3}' in next_line(process)
+
+
+STEP = {
+    "record_type": "span",
+    "event_id": "517a28ca-7700-88e5-a8bf-0c3406f25c72",
+    "run_id": "20261128T115016Z-写代码-517a28ca",
+    "name": "chat gpt-4o-mini",
+    "status": "ok",
+    "start_time": "2026-11-28T11:50:16+00:00",
+    "end_time": "2026-11-28T11:50:18+00:00",
+    "duration_ms": 2000,
+    "attributes": {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 150_000,
+        "gen_ai.usage.output_tokens": 123,
+    },
+}
+STATE = {
+    **aged(1, 1).to_fields(),
+    **{name: STEP[name] for name in ("run_id", "event_id")},
+    "record_type": "run",
+    "updated_at": "2026-11-27T11:50:18+00:00",
+    "model": "gpt-4o-mini",
+    "input_tokens": 150_000,
+    "output_tokens": 123,
+    "cost_usd": 0.0612,
+    "status": "failed",
+    "error_summary": "the model is 过载 " * 30,
+}
+
+
+@pytest.mark.parametrize(
+    "record", [STEP, STATE, {"record_type": "event", "payload": "🔥" * 200}, {"record_type": "new"}]
+)
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_record_is_one_line_of_the_terminal(record, width):
+    """Whatever is in it, also what this version cannot read."""
+    text, _ = line_of(record, width=width, utc=True, now=NOW)
+    assert cells_of(text) <= width
+    assert str(record["record_type"]) in text
+
+
+def test_model_tokens_and_cost_stand_in_the_lines_that_have_them():
+    """Of a run and of a model call; in a pipe ids are whole, and times have their day and zone."""
+    text, style = line_of(STATE, width=140, utc=True, now=NOW)
+    assert text.startswith("2026-11-27 11:50:18 run   517a28ca ")
+    assert " · gpt-4o-mini · 150.0k in, 123 out · $0.061  the model is" in text
+    assert style == "red"
+    text, _ = line_of(STEP, width=80, utc=True, now=NOW)
+    assert text == "11:50:18 span  517a28ca chat gpt-4o-mini  2.0 s · 150.0k in, 123 out · $0.023"
+    assert line_of(STATE, width=80, utc=True, now=NOW)[0].startswith("27 Nov 11:50 run ")
+    text, _ = line_of(STEP, width=None, utc=True, now=NOW)
+    assert text.startswith(f"2026-11-28 11:50:18 UTC  span   {STEP['run_id']}  chat gpt-4o-mini  2.0 s")
+
+
+class Restarting:
+    """A service that is away at the second look, and back at the third; then the reader has seen enough."""
+
+    poll_s = 0.0
+    looks = 0
+
+    def read_new(self):
+        self.looks += 1
+        if self.looks in (2, 3):
+            raise StorageError("reading http://127.0.0.1:9: connection refused")
+        if self.looks > 4:
+            raise KeyboardInterrupt
+        return iter([{"record_type": "event", "event_type": f"look {self.looks}"}])
+
+
+def test_following_goes_on_when_a_service_restarts(capsys):
+    """Its absence is named once, however long it is; what comes afterwards is printed."""
+    with pytest.raises(KeyboardInterrupt):
+        follow_records(Restarting(), as_json=True, utc=True)
+    printed = capsys.readouterr()
+    assert [json.loads(line)["event_type"] for line in printed.out.splitlines()] == ["look 1", "look 4"]
+    assert len(printed.err.splitlines()) == 1
+    assert "connection refused" in printed.err
