@@ -74,6 +74,7 @@ class ActivityJournal:
             offset = max(path.stat().st_size - max_bytes, 0)
             for part in read_parts(path, containing=writer, offset=offset):
                 for record in part.records:
+                    # The writer's name can stand in the text of another's line.
                     if record.get("writer") == writer and (known := activities.get(str(record.get("event_id")))):
                         known.note(record)
         return activities

@@ -38,6 +38,7 @@ def instrument(
     environment[_PATH] = os.pathsep.join(dict.fromkeys(paths))
     if context.find_root().params.get("base_dir") is not None:
         environment["TELEMETRY_BASE_DIR"] = str(invocation_of(context).config.base_dir)
+    # A script need not be executable, and `python` may be another one in PATH.
     if command[0].endswith(".py"):
         command = [sys.executable, *command]
     try:

@@ -94,6 +94,7 @@ def local_time(iso: str, *, utc: bool) -> datetime | None:
 
 def format_moment(iso: str, *, utc: bool) -> str:
     """Return `2026-01-31 13:00:00 +01:00` of an ISO 8601 time: here, or `… UTC`; a text that is no time as it is."""
+    # Stored by anyone: a text that is no time is shown as it is, and never breaks a list.
     moment = local_time(iso, utc=utc)
     if moment is None:
         return printable(iso) or "-"
@@ -132,6 +133,7 @@ def format_count(number: int) -> str:
 
 def format_cost(dollars: float) -> str:
     """Return US dollars with two digits that count: `$0.0008`, `$0.81`, `$12.40`, `$1,234`."""
+    # Cents of thousands are noise, and a thousandth of a cent is what a short call costs.
     if dollars >= 1000:  # noqa: PLR2004
         return f"${dollars:,.0f}"
     if dollars >= 0.095 or dollars <= 0:  # noqa: PLR2004

@@ -47,6 +47,7 @@ def show(
 
     How it ended and why, then its events, steps and child runs as a tree, then its other columns and its ids.
     """
+    # Before anything is read: a time that is none is a usage error at once.
     at = None if around is None else parse_time(around, now_ns(), utc=utc)
     invocation = invocation_of(context)
     if not no_sync:
@@ -60,6 +61,7 @@ def show(
     if not found.stored:
         print_stderr("This run is not in the database; it is shown from the journal.")
     tree = reader.tree(found.record, limit=limit)
+    # A run that only the journal has is in no tree of the database.
     (whole,) = reader.trees([tree.record]) if found.stored else (None,)
     if as_json:
         print_json(_tree_object(invocation.config, tree, whole))
@@ -78,6 +80,7 @@ def _print_run(
 
     for line in head_of(tree.record, whole, utc=utc):
         print_line(line.text, style_of(line.status))
+    # Without the run itself, whose figures are the head.
     below = [row for row in without_repeats(list(outline(tree)), tree.record.error_summary) if row.more_follows]
     if below:
         print_line()

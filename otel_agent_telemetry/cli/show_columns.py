@@ -56,6 +56,7 @@ def head_of(run: RunRecord, whole: TreeTotals | None, *, utc: bool) -> Iterator[
 
 def rest_of(run: RunRecord, git_hosts: Mapping[str, str]) -> Iterator[Line]:
     """Yield the stack trace, every other column that has a value, and last the ids."""
+    # An error without a stack trace is in the head already.
     if run.error_details and run.error_details != run.error_summary:
         yield from map(Line, _field("error details", printable_lines(run.error_details)))
     values = run_object(run, git_hosts=git_hosts)
@@ -79,6 +80,7 @@ def _without_repeats(name: str, value: Any) -> Any:
         return value
     if name == "context_json":
         return {key: member for key, member in value.items() if key != LEFT_OUT_KEY}
+    # What an application put there itself is shown, whatever stands beside it.
     usage = value.get(USAGE_KEY)
     if name != "metrics_json" or not isinstance(usage, dict):
         return value

@@ -48,6 +48,7 @@ def parts_of(
         nearest = sum(time_of(row.item) < around for row in rows)
         begin = min(max(nearest - most // 2, 0), len(rows) - most)
         return _runs_of(rows, range(begin, begin + most))
+    # More of the beginning: what a run set out to do is read before how it ended.
     at_beginning = int(most * _SHARE_AT_BEGINNING)
     return _runs_of(rows, [*range(at_beginning), *range(len(rows) - (most - at_beginning), len(rows))])
 
@@ -57,6 +58,7 @@ def _runs_of(rows: Sequence[OutlineRow], numbers: Sequence[int]) -> list[Part]:
     parts: list[Part] = []
     after = 0
     for number in numbers:
+        # The first part has nothing before it that could be joined, also where nothing is left out.
         if number == after and parts:
             parts[-1] = Part(parts[-1].left_out, [*parts[-1].rows, rows[number]])
         else:
@@ -96,6 +98,7 @@ def without_repeats(rows: Sequence[OutlineRow], cause: str | None) -> Iterator[O
     for row in rows:
         item = row.item
         if isinstance(item, RunEvent) and item.event_type == EXCEPTION and isinstance(item.payload, Mapping):
+            # By the message: the type is `RuntimeError` here and `module.RuntimeError` there.
             message = str(item.payload.get(_MESSAGE) or "")
             if message and any(message in text for text in known):
                 continue

@@ -217,6 +217,7 @@ class ServiceRuns:
 
     def number(self, query: RunQuery) -> str:
         """Return that there are more: the API lists runs, and counts none; see `RunReader`."""
+        # Counting over HTTP would read every page; the query asks for one run more than is shown.
         return f"more than {query.limit - 1:,}"
 
     def trees(self, records: Sequence[RunRecord]) -> list[TreeTotals]:

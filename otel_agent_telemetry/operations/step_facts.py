@@ -51,6 +51,7 @@ NO_FACTS: Final = StepFacts()
 
 def facts_of_attributes(attributes: Mapping[str, Any], name: str) -> StepFacts:
     """Return what the attributes of a step with this name say of it."""
+    # One look for most steps: they are no call of anything.
     if USAGE_NAMES.isdisjoint(attributes):
         return NO_FACTS
     kind = call_kind(attributes, name) or kind_of(attributes, name)

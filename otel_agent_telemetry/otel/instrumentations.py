@@ -43,6 +43,7 @@ def _wanted() -> Iterator[EntryPoint]:
     """Yield the instrumentations that are installed and not disabled, by name."""
     disabled = {name.strip() for name in process_environment().get(_DISABLED, "").split(",")} | {_OURS}
     if "*" not in disabled:
+        # In order of their names: what is instrumented first must not depend on the file system.
         found = {entry.name: entry for entry in entry_points(group=_GROUP)}  # of two of one name, one
         yield from (found[name] for name in sorted(found) if name not in disabled)
 

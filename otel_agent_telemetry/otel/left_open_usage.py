@@ -42,8 +42,10 @@ class LeftOpenUsage:
         for span_id in self._innermost_first():
             around, own = self._steps[span_id]
             below = inside.pop(span_id, None)
+            # A wrapper around a call reports the same tokens: `folded` takes them once.
             used = folded(own, added(below)) if below else own
             (inside[around] if around in self._steps else total).append(used)
+        # The rest is what stands below steps that had not ended, and in circles of parents.
         return shown_usage(own={}, steps=added([*total, *(one for rest in inside.values() for one in rest)]))
 
     def _innermost_first(self) -> list[str]:

@@ -175,6 +175,7 @@ def _own_resource() -> Resource:
     program = program_name()
     if program is None or not str(resource.attributes.get(names.SERVICE_NAME)).startswith(names.DEFAULT_SERVICE):
         return resource
+    # In the resource, so that what is exported over OTLP names the same service as the record.
     return resource.merge(Resource({names.SERVICE_NAME: program}))
 
 
