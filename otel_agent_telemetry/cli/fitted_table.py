@@ -7,7 +7,7 @@ of the line are cut to it; what is cut ends with `…`.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from otel_agent_telemetry.cli.output import cells_of, print_line, shortened, style_of
+from otel_agent_telemetry.cli.output import cells_of, print_line, print_table, shortened, style_of, width_of_stdout
 
 WIDE = 110
 """From so many columns on a row has the whole date, and more columns."""
@@ -35,6 +35,14 @@ def print_fitted(columns: Sequence[Column], *, width: int, statuses: Iterable[st
     print_line(_line([one.heading for one in columns], columns, widths))
     for number, status in enumerate(statuses):
         print_line(_line([one.cells[number] for one in columns], columns, widths), style_of(status))
+
+
+def print_columns(columns: Sequence[Column], *, statuses: Iterable[str]) -> None:
+    """Print a table that fits the terminal; in a pipe or a file each column is as wide as its widest cell."""
+    if (width := width_of_stdout()) is not None:
+        print_fitted(columns, width=width, statuses=statuses)
+    else:
+        print_table([one.heading for one in columns], zip(*(one.cells for one in columns), strict=True))
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:

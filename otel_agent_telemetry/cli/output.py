@@ -15,6 +15,7 @@ import math
 import re
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -70,6 +71,19 @@ def shortened(text: str, width: int) -> str:
             break
         kept.append(character)
     return "".join(kept) + "…"
+
+
+def fill(text: str, *, width: int, first: str) -> list[str]:
+    """Return the lines of a printable text after `first`, at most `width` characters, the further ones indented."""
+    # Words longer than a line, such as paths, stay whole: what is copied from a terminal must be usable.
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * cells_of(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [first.rstrip()]
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -19,8 +19,10 @@ from otel_agent_telemetry.delivery.rejected import count_rejected
 from otel_agent_telemetry.delivery.stats import service_with_runs
 from otel_agent_telemetry.journal import journal_files
 from otel_agent_telemetry.operations.remote_runs import RemoteRuns
+from otel_agent_telemetry.storage.agent_spending import spending_of_agents
 from otel_agent_telemetry.storage.audit_queries import (
     RunFigures,
+    amounts_of,
     database_bytes,
     first_and_last,
     longest_open,
@@ -29,6 +31,8 @@ from otel_agent_telemetry.storage.audit_queries import (
     table_rows,
     top_agents,
 )
+from otel_agent_telemetry.storage.figure_queries import total
+from otel_agent_telemetry.storage.pricing import use_own_prices
 from otel_agent_telemetry.storage.store import reading_database
 
 DAYS_SHOWN: Final = 30
@@ -48,34 +52,39 @@ class FileFigures:
     backup_bytes: int
 
 
-def run_figures(config: TelemetryConfig, *, since: str | None, top: int, days: int | None) -> RunFigures | None:
+def run_figures(
+    config: TelemetryConfig, *, since: str | None, top: int, days: int | None, now_ns: int
+) -> RunFigures | None:
     """Return the figures of the service that has the runs, else of the database; None when there is none yet.
 
     `since` is an ISO 8601 time, None for all runs; `top` is the number of agents and of open
     runs; `days` the number of days shown, None for the last 30. Reads all runs. Raises
-    StorageError, ConfigurationError.
+    StorageError, ConfigurationError, the latter also for the file of `TELEMETRY_PRICES`.
     """
+    use_own_prices(config.prices)
     # A period of N days touches N + 1 calendar days.
     shown = DAYS_SHOWN if days is None else days + 1
     if (url := service_with_runs(config)) is not None:
         with closing(RemoteRuns(url, config)) as remote:
             return remote.figures(since=since, top=top, days=shown)
     with reading_database(config) as connection:
-        return None if connection is None else figures_of(connection, since=since, top=top, days=shown)
+        return None if connection is None else figures_of(connection, since=since, top=top, days=shown, now_ns=now_ns)
 
 
-def figures_of(connection: Connection, *, since: str | None, top: int, days: int) -> RunFigures:
-    """Return the figures of a database, with at most `days` days. Reads all runs."""
-    oldest, newest = first_and_last(connection)
+def figures_of(connection: Connection, *, since: str | None, top: int, days: int, now_ns: int) -> RunFigures:
+    """Return the figures of a database, with at most `days` days and what has been spent by now. Reads all runs."""
+    oldest, newest = first_and_last(connection, since=since)
+    spent = spending_of_agents(connection, since=since, now_ns=now_ns)
     return RunFigures(
-        agents=top_agents(connection, since=since, limit=top),
+        agents=top_agents(connection, spent, since=since, limit=top),
         statuses=status_counts(connection, since=since),
         days=runs_by_day(connection, since=since, limit=days),
-        open=longest_open(connection, limit=top),
+        open=longest_open(connection, since=since, limit=top),
         oldest=oldest,
         newest=newest,
         rows=table_rows(connection),
         bytes=database_bytes(connection),
+        **amounts_of(total(spent.values())),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,6 @@ async def audit(request: Request) -> Response:
     wanted = query_parameters(request, AuditParameters)
     since = None if wanted.since is None else check_time("since", wanted.since)
     figures = await backend_of(request).read(
-        lambda connection: figures_of(connection, since=since, top=wanted.top, days=wanted.days)
+        lambda connection: figures_of(connection, since=since, top=wanted.top, days=wanted.days, now_ns=time.time_ns())
     )
     return json_response(asdict(figures))

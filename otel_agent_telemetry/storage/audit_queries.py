@@ -7,14 +7,15 @@ memory. Single runs and listings are in `queries`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, true
 
 from otel_agent_telemetry import status as st
 from otel_agent_telemetry.storage.engine import sqlite_path
+from otel_agent_telemetry.storage.priced_sums import Spending
 from otel_agent_telemetry.storage.run_filters import is_running
 from otel_agent_telemetry.storage.statements import count_rows
 from otel_agent_telemetry.storage.table_parts import metadata
@@ -26,7 +27,10 @@ _DAY: Final = len("2026-01-31")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStats:
-    """One agent's runs. Durations are those of ended runs, nearest rank, None when none has ended."""
+    """One agent's runs. Durations are those of ended runs, nearest rank, None when none has ended.
+
+    `cost_usd` is None when nothing has a price; `unpriced_tokens` are those that the cost leaves out.
+    """
 
     agent_name: str
     runs: int
@@ -36,6 +40,10 @@ class AgentStats:
     """Ended as `failed` or `timeout`."""
     median_ms: int | None
     p95_ms: int | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    unpriced_tokens: int
 
     @property
     def success_rate(self) -> float | None:
@@ -57,8 +65,8 @@ class OpenRun:
 class RunFigures:
     """Figures of a database, all from one instant.
 
-    `agents`, `statuses` and `days` (UTC day → runs) count the runs created since the instant
-    asked for; the other fields cover all runs. `rows` are counts by table.
+    They count the runs created since the instant asked for: `days` by UTC day, tokens and cost of all agents, also
+    of those that are not in `agents`. `rows`, counts by table, and `bytes` are of the whole database.
     """
 
     agents: list[AgentStats]
@@ -67,12 +75,18 @@ class RunFigures:
     open: list[OpenRun]
     oldest: str | None
     newest: str | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    unpriced_tokens: int
     rows: dict[str, int]
     bytes: int
 
 
-def top_agents(connection: Connection, *, since: str | None, limit: int) -> list[AgentStats]:
-    """Return the agents with the most runs, most first."""
+def top_agents(
+    connection: Connection, spent: Mapping[str, Spending], *, since: str | None, limit: int
+) -> list[AgentStats]:
+    """Return the agents with the most runs, most first, with what they have `spent`."""
     number = func.count()
     selected = (
         select(
@@ -90,7 +104,24 @@ def top_agents(connection: Connection, *, since: str | None, limit: int) -> list
     rows = connection.execute(selected).mappings().all()
     durations = _durations(connection, [row["agent_name"] for row in rows], since)
     nothing = {"median_ms": None, "p95_ms": None}
-    return [AgentStats(**row, **durations.get(row["agent_name"], nothing)) for row in rows]
+    return [
+        AgentStats(
+            **row,
+            **durations.get(row["agent_name"], nothing),
+            **amounts_of(spent.get(row["agent_name"], Spending())),
+        )
+        for row in rows
+    ]
+
+
+def amounts_of(spent: Spending) -> dict[str, Any]:
+    """Return tokens and cost as the figures name them, the cost to 10^-9 US dollars."""
+    return {
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cost_usd": None if spent.cost_usd is None else round(spent.cost_usd, 9),
+        "unpriced_tokens": sum(spent.unpriced.values()),
+    }
 
 
 def _number_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -131,16 +162,18 @@ def runs_by_day(connection: Connection, *, since: str | None, limit: int) -> dic
     return {str(date): int(runs) for date, runs in connection.execute(selected)}
 
 
-def longest_open(connection: Connection, *, limit: int) -> list[OpenRun]:
+def longest_open(connection: Connection, *, since: str | None, limit: int) -> list[OpenRun]:
     """Return the runs that have not ended, oldest first."""
     selected = select(_runs.run_id, _runs.agent_name, _runs.job_type, _runs.start_time)
-    oldest_first = selected.where(is_running()).order_by(_runs.created_at).limit(limit)
+    oldest_first = selected.where(is_running(), _since(since)).order_by(_runs.created_at).limit(limit)
     return [OpenRun(*row) for row in connection.execute(oldest_first)]
 
 
-def first_and_last(connection: Connection) -> tuple[str | None, str | None]:
+def first_and_last(connection: Connection, *, since: str | None) -> tuple[str | None, str | None]:
     """Return `created_at` of the oldest and of the newest run; None when there is none."""
-    ends = [connection.execute(select(end(_runs.created_at))).scalar() for end in (func.min, func.max)]
+    ends = [
+        connection.execute(select(end(_runs.created_at)).where(_since(since))).scalar() for end in (func.min, func.max)
+    ]
     return ends[0], ends[1]
 
 
