@@ -156,12 +156,7 @@ def _failures(folder: Path, health: Health) -> Iterator[Finding]:
             yield warn("counters", text, "Look for a full disk or a removed folder; nothing was lost.")
         if counters.get("internal_errors"):
             found = True
-            yield error(
-                "counters",
-                f"{who}: {counters['internal_errors']} starts or ends of spans, events or deliveries failed"
-                f" (last: {counters.get('last_error') or 'not known'})",
-                "Runs may be missing. The log of the process has the cause; TELEMETRY_LOG_LEVEL=DEBUG adds the stack.",
-            )
+            yield _internal_errors(who, counters, last=counters.get("last_error") or health.last_problem)
     if not found:
         yield ok("counters", "no write failed")
     if health.torn_lines:
@@ -170,6 +165,24 @@ def _failures(folder: Path, health: Health) -> Iterator[Finding]:
             f"{health.torn_lines} torn lines were found",
             "A process was killed, or the disk was full, during a write.",
         )
+
+
+def _internal_errors(who: str, counters: Mapping[str, Any], *, last: str) -> Finding:
+    """Return the finding on errors of our own: that nothing is recorded at all, or that something may be missing."""
+    cause = f"(last: {last or 'not known'})"
+    starts = counters.get("failed_span_starts")
+    if starts and not any(counters.get(name) for name in ("run_states", "spans", "events")):
+        return error(
+            "counters",
+            f"{who}: every span start failed, {starts} so far {cause}",
+            "No run is recorded. Install the versions that pip resolves together (`pip install --upgrade"
+            " otel-agent-telemetry opentelemetry-sdk`); TELEMETRY_LOG_LEVEL=DEBUG logs where it fails.",
+        )
+    return error(
+        "counters",
+        f"{who}: {counters['internal_errors']} starts or ends of spans, events or deliveries failed {cause}",
+        "Runs may be missing. The log of the process has the cause; TELEMETRY_LOG_LEVEL=DEBUG adds the stack.",
+    )
 
 
 def check_journal(config: TelemetryConfig) -> Iterator[Finding]:

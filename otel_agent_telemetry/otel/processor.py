@@ -104,7 +104,8 @@ class AgentRunSpanProcessor(SpanProcessor):
             if type(span) is not SDK_SPAN or not self._begin_plain(span, context, parameters):
                 self._begin(span, context, parameters)
         except Exception as problem:  # the outer edge of start_span
-            self.recorder.counters.internal("span start", problem)
+            if self.recorder.counters.span_start_failed(problem):
+                self.recorder.leave_counters()
 
     def on_end(self, span: ReadableSpan) -> None:
         """End the run or step of a span that has ended."""

@@ -297,6 +297,15 @@ class LineStore:
         except OSError as problem:
             self.counters.failed("fsync", problem)
 
+    def leave_counters(self) -> None:
+        """Note the counters in the buffer's lock file, opened for it: `doctor` reads them. Never raises."""
+        try:
+            self._identify(self._now_ns())
+            if (buffer := self._buffer or self._open()) is not None:
+                buffer.note(self.counters.as_dict())
+        except Exception as problem:  # what made a span fail may make this fail, too
+            self.counters.failed("sign of life", problem)
+
     def _leave_files(self) -> None:
         """Give this process's segments up for delivery: nothing more is written to them. Idempotent."""
         buffer, self._buffer, self._writer = self._buffer, None, None

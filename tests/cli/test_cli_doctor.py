@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+
 import pytest
 from command import OPEN_A_RUN, agent_telemetry, record_runs
 from on_disk import Process, nobody_delivers
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_agent_telemetry import TelemetryClient
 from otel_agent_telemetry.buffer.health import read_health
@@ -12,6 +16,11 @@ from otel_agent_telemetry.buffer.layout import lock_path
 from otel_agent_telemetry.delivery.drain_lock import DrainLock
 from otel_agent_telemetry.delivery.rejected import store_rejected
 from otel_agent_telemetry.operations import check_buffer, check_variables
+from otel_agent_telemetry.operations.check_environment import error, ok, warn
+from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
+from otel_agent_telemetry.recording.recorder import Recorder
+
+doctor_command = importlib.import_module("otel_agent_telemetry.cli.doctor")
 
 
 def findings(config, *, level=None, about=None, env=None):
@@ -105,6 +114,48 @@ def test_doctor_finds_spans_whose_start_fails(config):
     code, (found,) = findings(config, level="error", about="counters")
     assert code == 1
     assert "3 starts or ends of spans" in found["text"]
+
+
+class Misfit(AgentRunSpanProcessor):
+    """A processor that does not fit the SDK: no span can be begun."""
+
+    def _begin_plain(self, span, context, parameters):
+        raise TypeError("start() got an unexpected argument")
+
+
+@pytest.mark.parametrize("logs_elsewhere", [True, False])
+def test_doctor_finds_that_every_span_start_fails(config, capfd, monkeypatch, logs_elsewhere):
+    """It is found while the process lives and afterwards; the process prints one line, wherever its log goes."""
+    logger = logging.getLogger("otel_agent_telemetry")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [logging.NullHandler()] if logs_elsewhere else [])
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Misfit(recorder=Recorder(config)))
+    for _ in range(3):
+        provider.get_tracer("app").start_span("invoke_agent", attributes={"gen_ai.operation.name": "invoke_agent"})
+    lines = [line for line in capfd.readouterr().err.splitlines() if "span start failed" in line]
+    assert len(lines) == 1
+    assert "doctor" in lines[0]
+    code, (found,) = findings(config, level="error", about="counters")
+    assert code == 1
+    assert "every span start failed" in found["text"]
+    assert "unexpected argument" in found["text"]
+    provider.shutdown()
+    _, (found,) = findings(config, level="error", about="counters")
+    assert "every span start failed" in found["text"]
+
+
+def test_the_most_urgent_finding_comes_first_and_fits_the_terminal(config, monkeypatch, capsys):
+    """Each fix has a line of its own; what is long goes on below, indented."""
+    fix = "Do this: " + "then that, " * 20
+    found = [ok("a", "fine"), warn("b", "not " * 30 + "good", fix), error("c", "/" + "p" * 90, "Run `x`.")]
+    monkeypatch.setattr(doctor_command, "width_of_stdout", lambda: 80)
+    for finding in sorted(found, key=doctor_command._urgency):
+        doctor_command._print_finding(finding)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["error", "warn", "ok"]
+    assert [line for line in lines if len(line) > 80] == ["error  c              /" + "p" * 90], "a path stays whole"
+    assert sum(line.strip().startswith("fix: ") for line in lines) == 2
 
 
 def test_doctor_finds_a_deliverer_that_makes_no_progress(config, monkeypatch):
