@@ -1,4 +1,4 @@
-"""The quick starts, word for word: each command is typed, and prints what the page says.
+"""The quick starts and other pages that are typed, word for word: each command prints what the page says.
 
 A block of Python with a `title` is a file. In a block `console` a line after `$ ` is typed into one shell for the whole
 page, in an empty folder, with an empty home; the lines below it are what it prints, where `…` stands for anything.
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs/start").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs/start").glob("*.md")), ROOT / "docs/faq.md", ROOT / "docs/migrate.md"]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 END = "--end-of-command--"
 
