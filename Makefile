@@ -46,25 +46,29 @@ test: $(VENV)/.made
 	$(BIN)/python -m pytest $(TESTS) -n 3 --dist worksteal
 
 # The fast part: what needs no extra but `zstd`, no service and no other program.
-NEED_EXTRAS := $(addprefix tests/test_, argument_types.py bench.py columns.py contributing.py docs.py secret_forms.py)
+NEED_EXTRAS := $(addprefix tests/test_, argument_types.py bench.py columns.py contributing.py docs.py packaging.py \
+  secret_forms.py walkthroughs.py)
 FAST := $(filter-out $(NEED_EXTRAS), $(wildcard tests/test_*.py)) \
   tests/buffer tests/capture tests/client tests/recording \
   $(filter-out tests/host/test_libraries.py, $(wildcard tests/host/test_*.py)) \
   $(addprefix tests/operations/test_, run_ledger.py run_tree.py sequence_ledger.py) \
   $(addprefix tests/otel/test_, exporter.py log_events.py mapping.py processor.py propagation.py usage.py)
 
-# The fast part with the base install on each newer interpreter that is found here, warnings being errors.
+# The fast part with the base install on each newer interpreter that is found here, warnings being errors: 10 minutes each on
+# two busy cores. CI runs a part of it: make test-interpreters INTERPRETER_TESTS='tests/recording tests/client'
+INTERPRETERS ?= 3.12 3.13 3.14
+INTERPRETER_TESTS ?= $(FAST)
 test-interpreters:
-	@found=; for version in 3.12 3.13 3.14; do \
+	@found=; for version in $(INTERPRETERS); do \
 	  for python in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
 	    $$python -c '' 2>/dev/null || continue; \
 	    found="$$found $$version"; venv=$(VENV)-$$version; echo "Python $$version: $$python"; \
 	    $$python -m venv $$venv && \
 	    $$venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zstd]' pytest hypothesis && \
-	    $$venv/bin/python -W error -m pytest -q $(wildcard $(FAST)) || exit 1; \
+	    $$venv/bin/python -W error -m pytest -q $(wildcard $(INTERPRETER_TESTS)) || exit 1; \
 	    break; \
 	  done; \
-	done; echo "tested with Python:$${found:- none of 3.12 to 3.14 is installed}"
+	done; echo "tested with Python:$${found:- none of $(INTERPRETERS) is installed}"
 
 # Only the tests that kill processes, for longer: make durability KILLS=1000
 durability: $(VENV)/.made

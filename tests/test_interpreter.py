@@ -14,7 +14,7 @@ from otel_agent_telemetry.interpreter import importing
 PACKAGE = Path(__file__).parent.parent / "otel_agent_telemetry"
 AT_RUNTIME = ("client.py", "config.py", "run_context.py", *("buffer", "delivery", "otel", "recording"))
 """What is called in processes that record. What sets providers up, and storage, is imported before or by these."""
-AT_START = {"otel/instrument.py", "otel/provider.py", "otel/at_start/sitecustomize.py"}
+AT_START = {"otel/at_start/sitecustomize.py", "otel/instrument.py", "otel/instrumentations.py", "otel/provider.py"}
 
 
 def files() -> list[Path]:

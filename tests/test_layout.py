@@ -18,6 +18,7 @@ OTHER_FILES = {
     "test_contributing",
     "test_docs",
     "test_packaging",
+    "test_troubleshooting",
     "test_walkthroughs",
     "test_layers",
     "test_layout",

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs/start").glob("*.md")), ROOT / "docs/faq.md", ROOT / "docs/migrate.md"]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 END = "--end-of-command--"
+PATIENCE_S = 600
+"""A page that waits for what never comes ends then, with the command that it waited in."""
 
 
 def commands_of(block):
@@ -57,6 +60,8 @@ class Shell:
             text=True,
             start_new_session=True,
         )
+        self._watch = threading.Timer(PATIENCE_S, os.killpg, (self._bash.pid, signal.SIGKILL))
+        self._watch.start()
 
     def run(self, command):
         """Type a command; return the lines that it prints."""
@@ -70,6 +75,7 @@ class Shell:
 
     def close(self):
         """End it, and what it left running."""
+        self._watch.cancel()
         os.killpg(self._bash.pid, signal.SIGKILL)
         self._bash.communicate()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 
 from otel_agent_telemetry.config import TelemetryConfig
-from otel_agent_telemetry.errors import ConfigurationError, StorageError
+from otel_agent_telemetry.errors import ConfigurationError, SchemaError, StorageError
 from otel_agent_telemetry.operations.check_alerts import check_alerts
 from otel_agent_telemetry.operations.check_buffer import check_buffer, check_journal
 from otel_agent_telemetry.operations.check_database import check_database, check_service
@@ -58,5 +58,7 @@ def _run_check(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[F
     """Yield the findings of a check, or that it could not be made."""
     try:
         yield from check()
+    except SchemaError:  # of an older version or another program: `check_database` reports it once, with its own fix
+        return
     except (OSError, StorageError, ConfigurationError) as problem:
         yield error(about, f"cannot be checked: {problem}", "Give this user access to it.")

@@ -21,6 +21,7 @@ from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recording.recorder import Recorder
 
 doctor_command = importlib.import_module("otel_agent_telemetry.cli.doctor")
+from tests.storage.version_7_database import make_version_7, row_7
 
 
 def findings(config, *, level=None, about=None, env=None):
@@ -241,3 +242,10 @@ def test_doctor_shows_lost_lines_of_writers(config):
     assert code == 1
     assert {finding["level"] for finding in found} == {"error", "warn"}
     assert any("disk full" in finding["text"] for finding in found)
+
+
+def test_doctor_reports_an_older_schema_once(config):
+    """Every check that reads the database meets it; one names it, with the command that upgrades."""
+    make_version_7(config.db_path, [row_7(1)])
+    code, found = findings(config, level="warn", about="database")
+    assert (code, ["init-db" in finding["fix"] for finding in found]) == (0, [True])
