@@ -1,4 +1,4 @@
-"""The texts of findings and log records, as they stand in the sources, with `…` for what varies."""
+"""The texts of findings and log records, as they stand in the sources, with `…` for what varies, without backquotes."""
 
 from __future__ import annotations
 
@@ -26,37 +26,43 @@ def log_records() -> set[str]:
 
 def _finding_shapes(module: ast.Module) -> Iterator[str]:
     """Yield the shapes of `warn(about, text, fix)` and `error(about, text, fix)` in a module."""
-    for function in ast.walk(module):
-        if isinstance(function, ast.FunctionDef):
-            for call in ast.walk(function):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("warn", "error"):
-                    yield from _with_words(_shape(call.args[1], function))
+    for call, function in _calls(module):
+        if isinstance(call.func, ast.Name) and call.func.id in ("warn", "error"):
+            yield from _with_words(_shape(call.args[1], function))
 
 
 def _record_shapes(module: ast.Module) -> Iterator[str]:
     """Yield the shapes of `_log.warning(message)`, `counters.warn(topic, message)` and `counters.failed(what, …)`."""
-    for call in ast.walk(module):
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or not call.args:
+    for call, function in _calls(module):
+        if not isinstance(call.func, ast.Attribute) or not call.args:
             continue
         owner, name = ast.unparse(call.func.value), call.func.attr
+        counts = owner.endswith("counters") or owner == "self"
         if owner == "_log" and name in _LOGGED:
-            yield from _with_words(_shape(call.args[0], call))
-        elif owner.endswith("counters") and name == "warn":
-            yield from _with_words(_shape(call.args[1], call))
-        elif owner.endswith("counters") and name in ("failed", "internal"):
-            yield from _with_words(_shape(call.args[0], call) + f" failed: {_VARIES}")
+            yield from _with_words(_shape(call.args[0], function))
+        elif counts and name == "warn" and len(call.args) > 1:
+            yield from _with_words(_shape(call.args[1], function))
+        elif counts and name in ("failed", "internal"):
+            yield from _with_words(_shape(call.args[0], function) + f" failed: {_VARIES}")
+
+
+def _calls(module: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Yield each call with the function that it stands in, where the texts of its names are assigned."""
+    for function in ast.walk(module):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from ((call, function) for call in ast.walk(function) if isinstance(call, ast.Call))
 
 
 def _with_words(shape: str) -> Iterator[str]:
     """Yield a shape unless all of it varies: its words are then those of another message."""
-    if re.search(r"[a-z]{3}", shape.removesuffix(f" failed: {_VARIES}")):
+    if re.search(r"[a-z]{3}", shape.replace(" failed", "")):
         yield shape
 
 
 def _shape(text: ast.expr, function: ast.AST) -> str:
     """Return a text with `…` for each part that is known only at run time."""
     if isinstance(text, ast.Constant) and isinstance(text.value, str):
-        shape = re.sub(r"%[-\d.]*[a-z]", _VARIES, text.value)
+        shape = re.sub(r"%[-\d.]*[a-z]", _VARIES, text.value.replace("`", ""))
     elif isinstance(text, ast.JoinedStr):
         shape = "".join(_shape(part, function) for part in text.values)
     elif isinstance(text, ast.Name):
@@ -71,7 +77,7 @@ def _shape(text: ast.expr, function: ast.AST) -> str:
 def _assigned(name: str, function: ast.AST) -> str:
     """Return the shape of the text that a function assigns to a name, `…` where it assigns none."""
     values = [node.value for node in ast.walk(function) if isinstance(node, ast.Assign) and _binds(node, name)]
-    return next((_shape(value, function) for value in values if isinstance(value, ast.JoinedStr)), _VARIES)
+    return next((_shape(text, function) for text in values if isinstance(text, ast.JoinedStr | ast.Constant)), _VARIES)
 
 
 def _binds(node: ast.Assign, name: str) -> bool:

@@ -19,9 +19,9 @@ from otel_agent_telemetry.operations import check_buffer, check_variables
 from otel_agent_telemetry.operations.check_environment import error, ok, warn
 from otel_agent_telemetry.otel.processor import AgentRunSpanProcessor
 from otel_agent_telemetry.recording.recorder import Recorder
+from tests.storage.version_7_database import make_version_7, row_7
 
 doctor_command = importlib.import_module("otel_agent_telemetry.cli.doctor")
-from tests.storage.version_7_database import make_version_7, row_7
 
 
 def findings(config, *, level=None, about=None, env=None):
