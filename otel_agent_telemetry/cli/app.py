@@ -6,6 +6,7 @@ Modules that cost time to import are imported inside the commands that need them
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from otel_agent_telemetry.cli.copy_db import copy_db
 from otel_agent_telemetry.cli.delete import delete
 from otel_agent_telemetry.cli.deliver import deliver
 from otel_agent_telemetry.cli.doctor import doctor
-from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, with_exit_status
+from otel_agent_telemetry.cli.error_handling import ExitCode, log_to_stderr, run_app, with_exit_status
 from otel_agent_telemetry.cli.export import export
 from otel_agent_telemetry.cli.git import git
 from otel_agent_telemetry.cli.init_db import init_db
@@ -174,7 +175,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    app(prog_name="agent-telemetry")
+    run_app(partial(app, prog_name="agent-telemetry"))
 
 
 if __name__ == "__main__":

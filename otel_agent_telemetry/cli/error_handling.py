@@ -1,6 +1,8 @@
 """The outer edge of each command: exit statuses, expected errors as one line, and the log on stderr."""
 
+import errno
 import functools
+import io
 import logging
 import os
 import sys
@@ -76,6 +78,32 @@ def _run(command: Callable[[], ExitCode | None]) -> ExitCode:
     return code
 
 
+class ClosedStdout(io.TextIOBase):
+    """What takes the place of a stdout that was closed before the start: a command that prints nothing goes on."""
+
+    def write(self, _text: str) -> int:
+        """Raise OSError, as a full disk does."""
+        raise OSError(errno.EBADF, "stdout is closed")
+
+    @property
+    def buffer(self) -> "ClosedStdout":
+        """Return what bytes cannot be written to either."""
+        return self
+
+
+def run_app(app: Callable[[], object]) -> None:
+    """Call the application; where help or the version cannot be printed, exit as a command does."""
+    if sys.stdout is None:
+        sys.stdout = ClosedStdout()
+    try:
+        app()
+    except BrokenPipeError:
+        _discard_stdout()
+    except OSError as problem:
+        _discard_stdout()
+        sys.exit(report_error(problem))
+
+
 def report_error(problem: AgentTelemetryError | OSError) -> ExitCode:
     """Print an expected error and its hint as one line on stderr, and return its exit status."""
     hint = f" - {problem.hint}" if isinstance(problem, AgentTelemetryError) and problem.hint else ""
@@ -84,8 +112,10 @@ def report_error(problem: AgentTelemetryError | OSError) -> ExitCode:
 
 
 def _discard_stdout() -> None:
-    """Point stdout at the null device after the reader closed the pipe."""
-    # The interpreter flushes stdout once more at exit, which would fail on the closed pipe.
+    """Point stdout at the null device where nothing can be written to it."""
+    if isinstance(sys.stdout, ClosedStdout):
+        return
+    # The interpreter flushes stdout once more at exit, which would fail once more.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -5,6 +5,7 @@ Prints records as `operations.follow` and `operations.follow_service` read them;
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,15 +84,14 @@ def follow_records(follower: "Follower", *, as_json: bool, utc: bool) -> None:
 
 def _print(records: "Iterable[dict[str, Any]]", *, as_json: bool, utc: bool) -> None:
     """Print each record on a line of its own, at once also into a pipe."""
-    from datetime import UTC, datetime
-
-    from otel_agent_telemetry.cli.tail_lines import line_of
-
     width = width_of_stdout()  # asked for each time: the window of a terminal that follows changes
     for record in records:
         if as_json:
             print(json.dumps(record, default=str))
         else:
+            # Here, since a look at a journal without a new record needs nothing of it.
+            from otel_agent_telemetry.cli.tail_lines import line_of
+
             print_line(*line_of(record, width=width, utc=utc, now=datetime.now(UTC)))
     # A pipe is block-buffered, and the next record can be hours away.
     sys.stdout.flush()

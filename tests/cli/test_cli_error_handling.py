@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -183,6 +184,21 @@ def test_a_closed_pipe_is_not_an_error(config):
     _, err = process.communicate(timeout=60)[0], process.stderr
     assert process.returncode == 0
     assert err.closed or err.read() == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["runs", "--json"]])
+@pytest.mark.parametrize("place", ["/dev/full", None])
+def test_a_full_or_closed_stdout_is_status_4_and_one_line(config, words, place):
+    """Whoever redirects the output into a file must not take half of it for all."""
+    record_runs(config, 1)
+    line = [*COMMAND, "--base-dir", str(config.base_dir), *words]
+    redirected = shlex.join(line) + (" >&-" if place is None else f" >{place}")
+    ended = subprocess.run(
+        ["sh", "-c", redirected], env=child_environment(), stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.returncode == 4
+    assert len(ended.stderr.splitlines()) == 1
+    assert ("stdout is closed" if place is None else "No space left") in ended.stderr
 
 
 def test_a_database_of_another_application_is_refused_untouched(config):
