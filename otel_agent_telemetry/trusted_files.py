@@ -23,7 +23,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -163,6 +163,56 @@ def followed(path: Path) -> Path:
         return path.resolve() if not path.is_symlink() or _may_follow(path) else path
     except (OSError, RuntimeError):  # a loop of links
         return path
+
+
+def entries_below(base: Path, inside: str) -> list[tuple[str, int, str]]:
+    """Return name, size, and why it cannot be trusted ("" for a trusted file), of each entry of a folder below `base`.
+
+    No part of `inside` (`buffer/rejected`) is followed as a link; none where the folder is missing. Raises OSError.
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError), _opened_below(base, inside) as folder:
+        status = os.fstat(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    about = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, about.st_size, _distrust(about, status)))
+    return found
+
+
+def remove_below(base: Path, inside: str, names: Iterable[str]) -> None:
+    """Remove trusted files of a folder below `base`, found as `entries_below` finds them. Raises OSError.
+
+    What has taken the place of one meanwhile, a link or another user's file, stays.
+    """
+    with _opened_below(base, inside) as folder:
+        status = os.fstat(folder)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                if not _distrust(os.stat(name, dir_fd=folder, follow_symlinks=False), status):
+                    os.unlink(name, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _opened_below(base: Path, inside: str) -> Iterator[int]:
+    """Yield a descriptor of a folder below another one, and close it; a link on the way is an OSError."""
+    # Not `_FOLDER`: what is opened with O_PATH cannot be listed.
+    flags = os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW | os.O_CLOEXEC
+    folder = _open_folder(base)
+    try:
+        for part in Path(inside).parts:
+            try:
+                below = os.open(part, flags, dir_fd=folder)
+            except OSError as problem:
+                if problem.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise UntrustedFileError(problem.errno, "not a folder of its own", str(base / inside)) from None
+                raise
+            os.close(folder)
+            folder = below
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def is_shared(folder: os.stat_result) -> bool:

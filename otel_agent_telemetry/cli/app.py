@@ -35,6 +35,7 @@ from otel_agent_telemetry.cli.instrument import instrument
 from otel_agent_telemetry.cli.invocation import Invocation
 from otel_agent_telemetry.cli.price import price
 from otel_agent_telemetry.cli.replay import replay
+from otel_agent_telemetry.cli.reset import reset
 from otel_agent_telemetry.cli.restore import restore
 from otel_agent_telemetry.cli.retention import retention
 from otel_agent_telemetry.cli.run import run
@@ -110,6 +111,7 @@ COMMANDS: dict[str, Callable[..., ExitCode | None]] = {
     "backup": backup,
     "export": export,
     "restore": restore,
+    "reset": reset,
     "retention": retention,
     "serve": serve,
     "ui": ui,
