@@ -7,7 +7,7 @@ DEMO_VENV := .venv-demo
 DOCS_VENV := .venv-docs
 TESTS  ?= tests
 
-.PHONY: demo docs test test-interpreters durability collector check format columns bench bench-delivery screenshots structure clean
+.PHONY: demo docs test test-interpreters release-files packages durability collector check format columns bench bench-delivery screenshots structure clean
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'
@@ -74,6 +74,17 @@ test-interpreters:
 durability: $(VENV)/.made
 	DURABILITY_KILLS=$(or $(KILLS),1000) DURABILITY_SERVICE_KILLS=40 WHOLE_RUN_KILLS=50 \
 	  $(BIN)/python -m pytest tests/durability tests/service/test_whole_runs.py -m durability -s
+
+# The wheel and the source distribution in build/dist, checked as an index checks them.
+release-files:
+	rm -rf build/dist && $(PYTHON) -m venv build/release-venv
+	build/release-venv/bin/pip install --quiet --disable-pip-version-check build twine
+	build/release-venv/bin/python -m build --quiet --outdir build/dist .
+	build/release-venv/bin/twine check --strict build/dist/*
+
+# The wheel, alone and with each extra, in an empty environment, used and measured. Takes minutes.
+packages: release-files
+	$(PYTHON) scripts/try_packages.py build/dist/*.whl
 
 # The OpenTelemetry Collector of collector-config/builder.yaml, for trying its pipelines and for their tests. Needs Go;
 # about 6 minutes on two cores the first time, nothing afterwards. AGENT_TELEMETRY_CACHE moves it out of .cache.

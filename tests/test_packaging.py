@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import email
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from scripts.try_packages import USES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +63,7 @@ def test_the_source_distribution_has_tests_docs_and_examples(built):
     """From it the tests run; only what a checkout alone needs is missing."""
     _, in_sdist, _ = built
     missing = {name for name in tracked() - in_sdist if not Path(name).name.startswith(".") and "/." not in name}
-    assert {name for name in missing if not name.startswith(".ci/")} == set()
+    assert {name for name in missing if not name.startswith((".ci/", ".github/"))} == set()
     assert "LICENSE" in in_sdist
 
 
@@ -70,3 +75,24 @@ def test_the_metadata_says_what_it_is_and_for_whom(built):
     assert "opentelemetry" in metadata["Keywords"]
     assert metadata.get_payload().startswith("# otel-agent-telemetry")
     assert set(metadata.get_all("Provides-Extra")) >= {"service", "grpc", "postgres", "export", "cost", "zstd", "otlp"}
+
+
+def test_the_release_publishes_without_a_token_what_was_tried():
+    """By the identity of the workflow, which the job that builds does not have; `make` knows the targets."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in build
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["needs"] == "build"
+    assert publish["steps"][-1]["with"] == {"attestations": True}
+    assert "secrets." not in str(workflow)
+    (command,) = (step["run"] for step in build["steps"] if step.get("run", "").startswith("make "))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(command.split()[1:]) <= targets
+
+
+def test_every_extra_is_tried():
+    """`make packages` installs each one that a user may name."""
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
+    assert set(USES) == {"", *extras} - {"dev", "frameworks"}
