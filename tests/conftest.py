@@ -87,13 +87,20 @@ def _program_without_name():
         yield
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """The folder of a test; whatever the test opened under it is closed after it."""
+    yield tmp_path
+    close_providers(lambda used: used.base_dir.is_relative_to(tmp_path))
+
+
 @pytest.fixture(autouse=True)
-def _nothing_stays_open(tmp_path):
-    """Whatever a test opened under its folder is closed after it; no test logs into another."""
+def _nothing_is_logged_elsewhere():
+    """No test logs into another."""
+    # Without a folder: half of the tests need none, and each is made after a look at all that are there.
     logger = logging.getLogger("otel_agent_telemetry")
     handlers = list(logger.handlers)
     yield
-    close_providers(lambda used: used.base_dir.is_relative_to(tmp_path))
     logger.setLevel(logging.NOTSET)
     logger.handlers[:] = handlers  # the command's
 
