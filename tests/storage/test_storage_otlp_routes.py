@@ -27,7 +27,7 @@ RECEIVER = SpanReceiver(runs="root", around=ResourceDefaults())
 def send(database, spans):
     """What one request with these spans writes."""
     received = RECEIVER.read(encode_spans(spans))
-    nodes = RECEIVER.nodes_of(received.spans, received)
+    nodes = RECEIVER.nodes_of(received.items, received)
     with database.writing() as connection:
         write_batch(connection, WriteBatch([node.state for node in nodes if node.state is not None], (), nodes))
 
