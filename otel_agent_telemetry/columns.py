@@ -158,7 +158,7 @@ TABLE: Final = (
     Column("git_commit_source", "commit_source", "Who associated the commit: `manual`, `llm` or `ci`.", patchable=True),
     Column("git_commit_author", "text", "Author of the commit.", patchable=True),
     Column("git_commit_timestamp", "time", "When the commit was made.", patchable=True),
-    Column("host", "text", "Host that the run ran on.", listed=True),
+    Column("host", "text", "Host that the run ran on.", filterable=True, listed=True),
     Column("environment", "text", "Deployment environment, `production` for example.", filterable=True, listed=True),
     Column(
         "metrics_json",

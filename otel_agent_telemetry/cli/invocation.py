@@ -112,6 +112,7 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option(help="Only runs started at or before; of a day, until its end.")]
 
+Host = Annotated[str | None, typer.Option(help="Only runs of this host.")]
 Environment = Annotated[str | None, typer.Option(help="Only runs of this environment.")]
 Session = Annotated[str | None, typer.Option(help="Only runs of this session.")]
 User = Annotated[str | None, typer.Option(help="Only runs of this user, as the column holds it.")]
@@ -140,6 +141,7 @@ def run_query(
     parent: str | None,
     since: str | None,
     until: str | None,
+    host: str | None = None,
     environment: str | None = None,
     session: str | None = None,
     user: str | None = None,
@@ -160,6 +162,7 @@ def run_query(
         parent_run_id=parent,
         start_time_from=first,
         start_time_to=last,
+        host=host,
         environment=environment,
         session_id=session,
         user_id=user,

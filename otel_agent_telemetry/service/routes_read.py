@@ -69,6 +69,7 @@ class RunFilters(BaseModel):
     beginning: str | None = Field(None, min_length=1, description="Runs whose run id or event id begins so.")
     trace_id: str | None = Field(None, description="Runs of this trace, 32 hex digits.")
     parent_run_id: str | None = Field(None, description="Runs inside the run with this run id.")
+    host: str | None = Field(None, description="Runs of this host.")
     environment: str | None = Field(None, description="Runs of this environment.")
     service_name: str | None = Field(None, description="Runs of this `service.name`.")
     session_id: str | None = Field(None, description="Runs of this session.")

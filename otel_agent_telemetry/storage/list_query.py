@@ -40,7 +40,6 @@ class ListQuery(RunQuery):
     cost is not known none in that of costs.
     """
 
-    host: str | None = None
     commit: str | None = None
     text: str | None = None
     created_from: str | None = None
@@ -72,8 +71,6 @@ def _is_default(field: Field[Any], value: object) -> bool:
 def list_conditions(connection: Connection, query: ListQuery) -> Conditions:
     """Return what a run must meet, except for its cost."""
     found = [*conditions_of(connection, query), *in_time(query)]
-    if query.host is not None:
-        found.append(_runs.host == query.host)
     if query.commit is not None:
         found.append(made_commit(connection, [query.commit]))
     if query.text is not None:

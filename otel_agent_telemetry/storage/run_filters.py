@@ -43,6 +43,7 @@ class RunQuery:
     run_id: str | None = None
     trace_id: str | None = None
     parent_run_id: str | None = None
+    host: str | None = None
     environment: str | None = None
     service_name: str | None = None
     session_id: str | None = None

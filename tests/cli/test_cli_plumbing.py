@@ -51,6 +51,7 @@ def test_runs_lists_plumbing_when_asked(mixed):
         (["--session", "s"], ["1"]),
         (["--session", "s", "--all"], ["5", "1"]),
         (["--environment", "prod"], ["1"]),
+        (["--host", "no-such-host"], []),
         (["--label", "team=core"], ["1"]),
         (["--label", "team=other"], []),
         (["--user", "u"], ["2"]),

@@ -86,12 +86,12 @@ def test_when_a_run_was_received_is_when_its_first_state_was(database):
 def test_runs_are_found_by_the_later_columns(database):
     """Each by its value, labels by one of them, plumbing by whether it is."""
     one = state(1, session_id="s", labels='{"team.a":"core","n":"1"}', model="unused", change_id="7", plumbing=1)
-    other = state(2, user_id="u", environment="prod", metrics_json=CALLED, received_at=at(5))
+    other = state(2, user_id="u", host="build-7", environment="prod", metrics_json=CALLED, received_at=at(5))
     with database.writing() as connection:
         upsert_runs(connection, [one, other, state(3, labels="{}")])
     asked = {
         1: [{"session_id": "s"}, {"label": ("team.a", "core")}, {"change_id": "7"}, {"plumbing": True}],
-        2: [{"user_id": "u"}, {"model": "m"}, {"environment": "prod"}, {"received_after": at(4)}],
+        2: [{"user_id": "u"}, {"model": "m"}, {"environment": "prod"}, {"host": "build-7"}, {"received_after": at(4)}],
     }
     with database.reading() as connection:
         for number, queries in asked.items():
