@@ -330,7 +330,7 @@ def test_an_installation_that_is_gone_leaves_commits_alone(user, repository, con
     for hook in (repository / ".git/hooks").glob("*"):
         if not hook.name.endswith(".sample"):
             name = "at_python" if lost == "interpreter" else "at_root"
-            removed = f"{name}=/nowhere"
+            removed = f"{name}={tmp_path}/gone"
             lines = [removed if line.startswith(f"{name}=") else line for line in hook.read_text().splitlines()]
             hook.write_text("\n".join(lines) + "\n")
     done = user.git(repository, "commit", "-q", "--allow-empty", "-m", "alone", **RUN)

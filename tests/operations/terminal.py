@@ -15,12 +15,16 @@ import time
 from on_disk import PATIENCE_S, ROOT, child_environment
 
 IN_A_SESSION = (
-    "import fcntl, os, sys, termios\n"
+    "import fcntl, os, signal, sys, termios\n"
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)]\n"
     "os.setsid()\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
-"""Starts a program with its standard input as the controlling terminal."""
+"""Starts a program with its standard input as the controlling terminal, and with the signals of a login.
+
+Whoever runs the tests in the background ignores some of them.
+"""
 
 
 class Terminal:

@@ -95,13 +95,19 @@ def test_a_command_that_a_signal_ends_ends_us_with_128_and_its_number():
         assert process.wait(PATIENCE_S) == 143
 
 
+def with_default_signals():
+    """What a command in the background of a shell, or under `nohup`, ignores is not ignored in a new process."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_the_command_begins_with_the_signals_that_we_were_started_with():
     """Python's ignored SIGPIPE is not inherited, `nohup`'s ignored SIGHUP is; nothing is blocked; SIGCHLD too works."""
     inner = shlex.join(driver(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]))
     done = subprocess.run(
         ["sh", "-c", f"trap '' HUP CHLD; {inner}"], cwd=ROOT, env=child_environment(), text=True,
-        stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False,
+        stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False, preexec_fn=with_default_signals,
     )  # fmt: skip
     masks = {name: int(value, 16) for name, value in (line.split(":\t") for line in done.stdout.splitlines())}
     ignored = {number for number in range(1, 32) if masks["SigIgn"] >> (number - 1) & 1}

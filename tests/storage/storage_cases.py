@@ -6,6 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import reduce
@@ -126,7 +127,7 @@ class Database:
 
 @contextmanager
 def statements():
-    """A list that takes the statements executed inside on any database, each with its (first) parameters.
+    """A list that takes the statements that this thread executes inside on any database, with their (first) parameters.
 
     Those that are executed on SQLite without SQLAlchemy have their parameters in them.
     """
@@ -134,12 +135,17 @@ def statements():
     traced = []
     is_known = [False]
 
+    own = threading.get_ident()
+
     def trace(connection, *_):
-        if isinstance(connection, sqlite3.Connection):
+        # A service of an earlier test may still be ending in a thread of its own.
+        if isinstance(connection, sqlite3.Connection) and threading.get_ident() == own:
             traced.append(connection)
             connection.set_trace_callback(lambda statement: is_known[0] or asked.append((statement, ())))
 
     def listen(_connection, _cursor, statement, parameters, _context, is_many):
+        if threading.get_ident() != own:
+            return
         is_known[0] = True
         asked.append((statement, parameters[0] if is_many else parameters))
 

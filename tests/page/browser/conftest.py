@@ -1,4 +1,4 @@
-"""A real browser for the tests: one Chromium for all of this folder, a context of its own for each test.
+"""A real browser for the tests: one Chromium for a module, a context of its own for each test.
 
 Every test fails that leaves an error in the browser's console, breaks the content security
 policy, or asks another host for anything.
@@ -24,11 +24,12 @@ _TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [
 NewPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium; it keeps nothing between two contexts.
 
-    Not beyond this folder: while it is driven an event loop runs in this thread, and no other test could start one.
+    Not beyond the module: while it is driven an event loop runs in this thread, and no other test could start one.
+    A fixture of the package would live as long as the session, because this folder is no package.
     """
     executable = require("Chromium")
     with sync_playwright() as playwright:

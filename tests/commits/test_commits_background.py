@@ -28,8 +28,9 @@ def plain(user, tmp_path):
 
 
 @pytest.fixture
-def recorder(config, plain):
-    """What the background does, in this process."""
+def recorder(config, plain, monkeypatch):
+    """What the background does, in this process, which is no continuous integration."""
+    monkeypatch.delenv("CI", raising=False)
     made = CommitRecorder(config, Repository(folder=plain), trailer="Agent-Run")
     yield made
     made.close()
