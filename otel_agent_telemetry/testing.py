@@ -17,6 +17,7 @@ here to rewrite, and a `conftest.py` may import this module before it names it a
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -41,7 +42,8 @@ from otel_agent_telemetry.wire import RUN
 _NS: Final = 1_000_000_000
 _EXIT_TIMEOUT_S: Final = "20"
 """Seconds that a test waits for the last delivery: a busy machine may need more than a program's default of 2."""
-_NOWHERE: Final = Path("/nowhere/otel-agent-telemetry-in-memory")
+_NOWHERE: Final = Path(os.devnull, "otel-agent-telemetry-in-memory")
+"""A folder that nobody can make, not even root: what is recorded after a block, past its recorder, leaves nothing."""
 
 
 class ManualClock:

@@ -5,6 +5,7 @@ from on_disk import ROOT, record, run_python
 
 from otel_agent_telemetry import TelemetryCapture, TelemetryClient, TelemetryContext, capture_telemetry, testing
 from otel_agent_telemetry.delivery.outcome import Batch, Delivered, RetryLater
+from otel_agent_telemetry.otel.provider import close_providers
 from otel_agent_telemetry.recording.recorder import Recorder
 from otel_agent_telemetry.testing import InMemoryTarget, ManualClock, capture_runs, isolated_config
 
@@ -251,3 +252,13 @@ def test_public_names_are_sorted_and_there():
     """`__all__` is what it says."""
     assert testing.__all__ == sorted(testing.__all__)
     assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+def test_what_is_recorded_by_another_recorder_of_the_block_leaves_nothing():
+    """As by code that keeps the configuration: its folder can be made by nobody, not even by root."""
+    with capture_runs() as captured:
+        config = captured.client.config
+    client = TelemetryClient(config.with_(exit_timeout_s=0.1))
+    client.end_run(client.start_run("agent", "job"))
+    close_providers(lambda used: used.base_dir == config.base_dir)
+    assert not config.base_dir.exists()
