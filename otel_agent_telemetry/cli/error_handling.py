@@ -95,13 +95,23 @@ def run_app(app: Callable[[], object]) -> None:
     """Call the application; where help or the version cannot be printed, exit as a command does."""
     if sys.stdout is None:
         sys.stdout = ClosedStdout()
+    ended: SystemExit | None = None
     try:
-        app()
+        try:
+            app()
+        except SystemExit as problem:
+            ended = problem
+        # Here and not at the interpreter's exit, which would end with a status of its own.
+        sys.stdout.flush()
     except BrokenPipeError:
         _discard_stdout()
     except OSError as problem:
         _discard_stdout()
-        sys.exit(report_error(problem))
+        # A command that failed has said why, and keeps its status.
+        if ended is None or not ended.code:
+            sys.exit(report_error(problem))
+    if ended is not None:
+        raise ended
 
 
 def report_error(problem: AgentTelemetryError | OSError) -> ExitCode:

@@ -31,10 +31,17 @@ def as_typed(*command):
     return shlex.join(driver(list(command))) + "\n"
 
 
+def with_default_signals():
+    """What a command in the background of a shell, or under `nohup`, ignores is not ignored in a new process."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(*command, **more):
     return subprocess.Popen(
-        driver(list(command)), cwd=ROOT, env=child_environment(), text=True, stdout=subprocess.PIPE, **more
-    )
+        driver(list(command)), cwd=ROOT, env=child_environment(), text=True, stdout=subprocess.PIPE,
+        preexec_fn=with_default_signals, **more,  # noqa: PLW1509 - the parent has no threads that matter here
+    )  # fmt: skip
 
 
 def test_the_exit_status_is_the_one_that_a_shell_gives(tmp_path):
@@ -93,12 +100,6 @@ def test_a_command_that_a_signal_ends_ends_us_with_128_and_its_number():
         process.stdout.readline()
         process.terminate()
         assert process.wait(PATIENCE_S) == 143
-
-
-def with_default_signals():
-    """What a command in the background of a shell, or under `nohup`, ignores is not ignored in a new process."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")

@@ -70,8 +70,10 @@ def test_keys_move_through_rows_and_runs_of_the_filter(filled, new_page) -> None
     page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(event_id(2)))
+    page.wait_for_load_state()  # its script hears no key before
     page.keyboard.press("j")
     expect(page).to_have_url(re.compile(event_id(1)))
+    page.wait_for_load_state()
     page.keyboard.press("k")
     expect(page).to_have_url(re.compile(event_id(2)))
 
