@@ -128,7 +128,12 @@ def main(name, folder, *scenes):
             for code, printed in SCENES[scene](agent, place, model):
                 print(f"== {name} {scene}: exit code {code}\n{printed[-1500:]}")
             print("the model:", model.taken())
-            places = {str(CACHE): "/opt", scratch: "/home/user", model.url: "http://127.0.0.1:8000"}
+            places = {
+                str(CACHE): "/opt",
+                scratch: "/home/user",
+                model.url: "http://127.0.0.1:8000",
+                "/$bunfs/root": "/$bunfs",
+            }
             quoted = {quote(place, safe=""): quote(instead, safe="") for place, instead in places.items()}
             _write(folder, name, scene, receiver.received, {**places, **quoted, platform.node(): "<host>"})
 
